@@ -1,0 +1,46 @@
+-- Nobody may do anything, and then what is safe: rows are filtered by the
+-- policies below to those that belong to roles the user is a member of.
+
+revoke all on segmenter, segmenter_segments, segmenter_consumers, segmenter_subscriptions,
+    segmenter_log, segmenter_outbox, segmenter_deliveries, segmenter_status from public;
+grant select on segmenter, segmenter_status, segmenter_log, segmenter_outbox, segmenter_deliveries to public;
+grant select, insert, update, delete on segmenter_segments, segmenter_consumers, segmenter_subscriptions to public;
+
+alter table segmenter_segments enable row level security;
+create policy segmenter_member on segmenter_segments
+    using (pg_has_role(owner, 'member'));
+comment on policy segmenter_member on segmenter_segments is 'segments of roles the user is a member of';
+
+alter table segmenter_consumers enable row level security;
+create policy segmenter_member on segmenter_consumers
+    using (pg_has_role(role, 'member'));
+comment on policy segmenter_member on segmenter_consumers is 'consumers of roles the user is a member of';
+
+-- A subscription is changed by those who own the segment, and seen by the consumer too.
+alter table segmenter_subscriptions enable row level security;
+create policy segmenter_member on segmenter_subscriptions
+    using (segment_id in (select s.id from segmenter_segments s));
+create policy segmenter_consumer on segmenter_subscriptions for select
+    using (consumer_id in (select c.id from segmenter_consumers c));
+comment on policy segmenter_member on segmenter_subscriptions is 'subscriptions to segments that the user may see';
+comment on policy segmenter_consumer on segmenter_subscriptions is 'subscriptions of consumers that the user may see';
+
+alter table segmenter enable row level security;
+create policy segmenter_member on segmenter for select
+    using (segment_id in (select s.id from segmenter_segments s));
+comment on policy segmenter_member on segmenter is 'members of segments that the user may see';
+
+alter table segmenter_log enable row level security;
+create policy segmenter_member on segmenter_log for select
+    using (segment_id in (select s.id from segmenter_segments s));
+comment on policy segmenter_member on segmenter_log is 'what happened to segments that the user may see';
+
+alter table segmenter_outbox enable row level security;
+create policy segmenter_member on segmenter_outbox for select
+    using (segment_id in (select s.id from segmenter_segments s));
+comment on policy segmenter_member on segmenter_outbox is 'messages of segments that the user may see';
+
+alter table segmenter_deliveries enable row level security;
+create policy segmenter_member on segmenter_deliveries for select
+    using (subscription_id in (select s.id from segmenter_subscriptions s));
+comment on policy segmenter_member on segmenter_deliveries is 'deliveries of subscriptions that the user may see';

@@ -1,0 +1,13 @@
+create procedure segmenter_run_each()
+language plpgsql
+as $$
+declare
+    run  constant uuid := pg_catalog.gen_random_uuid();
+    step record;
+begin
+    for step in select * from @extschema@.segmenter_run_plan() loop
+        perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run);
+        commit;
+    end loop;
+end
+$$;

@@ -1,0 +1,10 @@
+create table @table@ (
+    segment_id uuid not null,
+    id varchar,
+    hash_email varchar,
+    hash_phone varchar@columns@,
+    actual_begin timestamp not null default now(),
+    actual_end timestamp not null default 'infinity',
+    processed timestamp not null default now(),
+    unique (id)
+)

@@ -1,0 +1,13 @@
+-- One segment by $1, its name (among actual ones), or by $2, its id.
+select
+    s.id,
+    s.name,
+    s.table_name::oid as table_oid,
+    s.owner::oid as owner,
+    s.refresh_params,
+    s.guards,
+    s.sources,
+    uuid_hash_extended(s.id, '@segments@'::regclass::oid::bigint) as lock_key,
+    s.actual_end = 'infinity' as actual
+from @segments@ s
+where (s.name = $1 and s.actual_end = 'infinity') or s.id = $2

@@ -1,0 +1,29 @@
+-- What a segment table has to be, as the catalogue knows it. $1: the table.
+select
+    quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
+    c.relkind = 'r' as is_ordinary,
+    c.relpersistence <> 't' as is_kept,
+    c.oid = '@mart@'::regclass as is_mart,
+    exists (
+        select from pg_depend d
+        where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
+    ) as is_extension_member,
+    exists (
+        select from pg_inherits i
+        where i.inhrelid = c.oid and i.inhparent = '@mart@'::regclass
+    ) as in_mart,
+    (
+        select pg_get_expr(k.conbin, k.conrelid)
+        from pg_constraint k
+        where k.conrelid = c.oid and k.contype = 'c' and k.conname = $2
+    ) as own_check,
+    (
+        select s.name
+        from @segments@ s
+        where s.table_name = c.oid and s.actual_end = 'infinity' and s.id is distinct from $3
+        order by s.name
+        limit 1
+    ) as other_segment
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where c.oid = $1

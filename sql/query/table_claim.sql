@@ -1,0 +1,1 @@
+alter table @table@ add constraint @check@ check (segment_id = @segment_id@)

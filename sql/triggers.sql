@@ -1,0 +1,15 @@
+-- Config rows are checked when they are written, and a segment's table is
+-- registered with the mart once its row stands.
+
+create trigger segmenter_check before insert or update on segmenter_segments
+    for each row execute function segmenter_check_segment();
+create trigger segmenter_register after insert or update or delete on segmenter_segments
+    for each row execute function segmenter_register_segment();
+create trigger segmenter_check before insert or update on segmenter_consumers
+    for each row execute function segmenter_check_consumer();
+create trigger segmenter_check before insert or update on segmenter_subscriptions
+    for each row execute function segmenter_check_subscription();
+comment on trigger segmenter_check on segmenter_segments is 'validates the row and stamps the owner';
+comment on trigger segmenter_register on segmenter_segments is 'brings the segment table into the mart, or takes it out when the row is deleted';
+comment on trigger segmenter_check on segmenter_consumers is 'validates the row';
+comment on trigger segmenter_check on segmenter_subscriptions is 'validates the row';

@@ -1,0 +1,84 @@
+-- What a DBA looks at. It shows what its reader may see: the policies on the tables below it hold.
+create view segmenter_status with (security_invoker = true) as
+select
+    s.id,
+    s.name,
+    s.description,
+    s.table_name,
+    s.context,
+    s.refresh_auto,
+    s.refresh_params,
+    s.refresh_cron,
+    last.processed as last_refresh,
+    last.status as last_status,
+    last.error ->> 'message' as last_error,
+    case
+        when s.refresh_auto and s.refresh_cron is not null then segmenter_cron_next(
+            s.refresh_cron,
+            coalesce(last.processed, s.actual_begin),
+            s.refresh_timezone
+        )
+    end as next_refresh,
+    good.coverage,
+    good.added,
+    good.removed,
+    good.changed,
+    c.name as update_consumer,
+    u.target as update_target,
+    replace(replace(replace(u.name,
+        '{{name}}', s.name), '{{consumer}}', coalesce(c.name, '')), '{{target}}', u.target
+    ) as update_name,
+    u.params as update_params,
+    u.cron as update_cron,
+    u.status as update_status,
+    case when u.id is not null then (
+        select count(*)
+        from segmenter_outbox o
+        where o.subscription_id = u.id and o.id > coalesce(d.delivered_through, 0)
+    ) end as pending_messages,
+    d.delivered_at as last_delivery
+from segmenter_segments s
+left join lateral (
+    select l.processed, l.status, l.error
+    from segmenter_log l
+    where l.segment_id = s.id and l.action = 'refresh'
+    order by l.id desc
+    limit 1
+) last on true
+left join lateral (
+    select l.coverage, l.added, l.removed, l.changed
+    from segmenter_log l
+    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+    order by l.id desc
+    limit 1
+) good on true
+left join segmenter_subscriptions u on u.segment_id = s.id and u.actual_end = 'infinity'
+left join segmenter_consumers c on c.id = u.consumer_id
+left join segmenter_deliveries d on d.subscription_id = u.id
+where s.actual_end = 'infinity'
+order by s.name, c.name, u.target;
+comment on view segmenter_status is 'a row for each actual segment and actual subscription (one for a segment without): how the last refresh went, what is next, what is still to be handed over';
+comment on column segmenter_status.id is 'the segment';
+comment on column segmenter_status.name is 'the segment''s name';
+comment on column segmenter_status.description is 'what the segment means';
+comment on column segmenter_status.table_name is 'the segment table';
+comment on column segmenter_status.context is 'the related task';
+comment on column segmenter_status.refresh_auto is 'whether segmenter_run() refreshes it';
+comment on column segmenter_status.refresh_params is 'the refresher';
+comment on column segmenter_status.refresh_cron is 'when it is refreshed';
+comment on column segmenter_status.last_refresh is 'when it was last tried';
+comment on column segmenter_status.last_status is 'how that ended';
+comment on column segmenter_status.last_error is 'why it failed or was refused';
+comment on column segmenter_status.next_refresh is 'when it is due next, for an automatic segment with a schedule';
+comment on column segmenter_status.coverage is 'members after the last refresh that succeeded';
+comment on column segmenter_status.added is 'members it added';
+comment on column segmenter_status.removed is 'members it removed';
+comment on column segmenter_status.changed is 'members it changed';
+comment on column segmenter_status.update_consumer is 'the consumer';
+comment on column segmenter_status.update_target is 'the target system';
+comment on column segmenter_status.update_name is 'the audience''s name over there';
+comment on column segmenter_status.update_params is 'how it is handed over';
+comment on column segmenter_status.update_cron is 'when it may be handed over';
+comment on column segmenter_status.update_status is 'the audience: not uploaded, queued, uploaded, failed';
+comment on column segmenter_status.pending_messages is 'messages not delivered yet';
+comment on column segmenter_status.last_delivery is 'when a message was last delivered';

@@ -1,0 +1,217 @@
+//! The functions that SQL sees. Thin: no rules here.
+
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use crate::config::Key;
+use crate::error::{Error, Result, raise};
+use crate::refresh::{self, Outcome};
+use crate::run::{self, Planned};
+use crate::service::Service;
+use crate::{create, log};
+
+/// Refreshes one segment by hand.
+///
+/// - `name`: the segment.
+/// - `query`: a one-off query in place of the segment's refresher, such as a manual list.
+/// - `dry_run`: compute the exact figures, change nothing, log nothing.
+/// - `force`: let the change pass whatever the segment's guards say.
+///
+/// Gives one row: how many members were added, removed and changed, how many there are now
+/// (`coverage`), how many messages were handed over, how long it took. What goes wrong is a row
+/// with the status `failed` (or `refused`, by a guard), a WARNING with the SQLSTATE, and an entry
+/// of the log; the segment stays as it was.
+///
+/// ```sql
+/// select * from segmenter_refresh('vip', dry_run => true);
+/// ```
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_refresh(
+    name: Option<&str>,
+    query: default!(Option<&str>, "NULL"),
+    dry_run: default!(Option<bool>, "false"),
+    force: default!(Option<bool>, "false"),
+) -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(status, String),
+        name!(added, Option<i64>),
+        name!(removed, Option<i64>),
+        name!(changed, Option<i64>),
+        name!(coverage, Option<i64>),
+        name!(messages, Option<i64>),
+        name!(elapsed, Interval),
+        name!(detail, Option<String>),
+    ),
+> {
+    let outcome = given("name", name).and_then(|name| {
+        let request = refresh::Request {
+            segment: Key::Name(name),
+            name,
+            query,
+            dry_run: given("dry_run", dry_run)?,
+            force: given("force", force)?,
+            skip_busy: false,
+            cycle: None,
+            run_id: random_uuid()?,
+        };
+        refresh::refresh(&Service::current()?, &request)
+    });
+    TableIterator::new(outcome.map(row).map(std::iter::once).unwrap_or_else(|error| raise(error)))
+}
+
+/// Refreshes every segment that is actual, automatic and due, and whose owner's role the caller is
+/// a member of, in one transaction; a segment that reads another segment's table after that one.
+///
+/// Gives a row for each, as `segmenter_refresh` does. A segment that fails does not stop the
+/// others. A busy one is `skipped`.
+///
+/// ```sql
+/// select * from segmenter_run();
+/// ```
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_run() -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(status, String),
+        name!(added, Option<i64>),
+        name!(removed, Option<i64>),
+        name!(changed, Option<i64>),
+        name!(coverage, Option<i64>),
+        name!(messages, Option<i64>),
+        name!(elapsed, Interval),
+        name!(detail, Option<String>),
+    ),
+> {
+    let outcomes = Service::current().and_then(|service| run::run(&service, random_uuid()?));
+    let outcomes = outcomes.unwrap_or_else(|error| raise(error));
+    TableIterator::new(outcomes.into_iter().map(row))
+}
+
+/// What a run would refresh now, in its order: the first half of `segmenter_run_each`.
+#[pg_extern]
+fn segmenter_run_plan() -> TableIterator<
+    'static,
+    (name!(segment_id, Uuid), name!(segment, String), name!(cycle, Option<Vec<String>>)),
+> {
+    let planned = Service::current().and_then(|service| run::plan(&service));
+    let planned = planned.unwrap_or_else(|error| raise(error));
+    TableIterator::new(planned.into_iter().map(|Planned { id, name, cycle }| (id, name, cycle)))
+}
+
+/// Refreshes one segment of a run: the second half of `segmenter_run_each`. Gives its status.
+#[pg_extern]
+fn segmenter_run_step(
+    segment_id: Uuid,
+    segment: String,
+    cycle: Option<Vec<String>>,
+    run_id: Uuid,
+) -> String {
+    let planned = Planned { id: segment_id, name: segment, cycle };
+    let outcome = Service::current().and_then(|service| run::step(&service, &planned, run_id));
+    outcome.unwrap_or_else(|error| raise(error)).status.as_str().to_owned()
+}
+
+/// Creates a segment: its table, and its row in segmenter_segments.
+///
+/// - `name`: the segment.
+/// - `query`: one SELECT whose column `id` is the member's key; its other columns become columns
+///   of the table.
+/// - `refresh_cron`: when to refresh it; with one it is automatic.
+/// - `table_name`: the table to create, by default the segment's name in `current_schema()`.
+/// - `history`: keep every membership with its period (true), or the latest state only.
+///
+/// Gives the segment's id. Nothing is created where the query or the schedule is wrong.
+///
+/// ```sql
+/// select segmenter_create_segment('vip', 'select id, hash_email from crm.people where vip', '@daily');
+/// ```
+#[pg_extern]
+fn segmenter_create_segment(
+    name: Option<&str>,
+    query: Option<&str>,
+    refresh_cron: default!(Option<&str>, "NULL"),
+    table_name: default!(Option<&str>, "NULL"),
+    history: default!(Option<bool>, "true"),
+) -> Uuid {
+    let create = || {
+        let request = create::Request {
+            name: given("name", name)?,
+            query: given("query", query)?,
+            refresh_cron,
+            table_name,
+            history: given("history", history)?,
+        };
+        create::create(&Service::current()?, &request)
+    };
+    create().unwrap_or_else(|error| raise(error))
+}
+
+/// When a schedule comes next.
+///
+/// - `expression`: five cron fields, a name such as `@daily`, or a number of seconds.
+/// - `after`: the time to search from, exclusive.
+/// - `timezone`: the zone whose wall clock counts, by default `segmenter.timezone`.
+///
+/// Gives null where it never comes. An expression or a zone that is wrong is an error that names
+/// what is wrong with it.
+///
+/// ```sql
+/// select segmenter_cron_next('30 6 * * mon-fri', now(), 'Europe/Berlin');
+/// ```
+#[pg_extern(stable, parallel_safe)]
+fn segmenter_cron_next(
+    expression: Option<&str>,
+    after: default!(Option<TimestampWithTimeZone>, "now()"),
+    timezone: default!(Option<&str>, "NULL"),
+) -> Option<TimestampWithTimeZone> {
+    let next = || {
+        let after = given("after", after)?;
+        run::cron_next(given("expression", expression)?, after, timezone)
+    };
+    next().unwrap_or_else(|error| raise(error))
+}
+
+type Row = (
+    String,
+    String,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Interval,
+    Option<String>,
+);
+
+fn row(outcome: Outcome) -> Row {
+    let figures = outcome.figures;
+    let count = |of: fn(&crate::guards::Figures) -> u64| figures.as_ref().map(|f| of(f) as i64);
+    (
+        outcome.segment,
+        outcome.status.as_str().to_owned(),
+        count(|f| f.added),
+        count(|f| f.removed),
+        count(|f| f.changed),
+        count(crate::guards::Figures::coverage),
+        outcome.messages,
+        log::interval(outcome.elapsed),
+        outcome.detail,
+    )
+}
+
+/// An argument that must not be null.
+fn given<T>(name: &'static str, value: Option<T>) -> Result<T> {
+    value.ok_or(Error::NullArgument(name))
+}
+
+fn random_uuid() -> Result<Uuid> {
+    let id = Spi::connect(|client| {
+        client.select("select pg_catalog.gen_random_uuid()", Some(1), &[])?.first().get_one()
+    })?;
+    id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+}

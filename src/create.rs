@@ -1,0 +1,101 @@
+//! The short way to a segment: its table and its config row from a name and a query.
+
+use pgrx::JsonB;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use serde_json::json;
+
+use crate::delta;
+use crate::error::{Error, Result};
+use crate::pg::statement::{self, Kind, Prepared, ResultColumn};
+use crate::pg::{catalog, role};
+use crate::service::Service;
+use crate::table::{SERVICE_COLUMNS, Table};
+
+/// PostgreSQL cuts longer identifiers.
+const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
+
+/// What is asked for.
+pub struct Request<'a> {
+    pub name: &'a str,
+    pub query: &'a str,
+    pub refresh_cron: Option<&'a str>,
+    pub table_name: Option<&'a str>,
+    pub history: bool,
+}
+
+/// Creates a segment as its caller could by hand, with no rights but the caller's own.
+pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
+    let table = table_name(request)?;
+    service.run_as_user(role::current(), || {
+        Spi::connect_mut(|client| {
+            let query = delta::single(request.query, Kind::Select)?;
+            let columns = Prepared::new(query, &[])?.columns();
+            let text = if request.history {
+                include_str!("../sql/query/create_history.sql")
+            } else {
+                include_str!("../sql/query/create_latest.sql")
+            };
+            let parts = [("table", table.as_str()), ("columns", &extra_columns(&columns))];
+            // Statements are told apart by PostgreSQL's own parser, as SPI does it.
+            client.update(&service.sql(text, &parts), None, &[])?;
+
+            let sql = service.sql(include_str!("../sql/query/create_segment.sql"), &[]);
+            let args = [
+                request.name.into(),
+                table.as_str().into(),
+                JsonB(json!({"query": {"sql": request.query}})).into(),
+                request.refresh_cron.into(),
+            ];
+            let row = client.update(&sql, Some(1), &args)?.first();
+            let (id, oid) = row.get_two::<Uuid, pg_sys::Oid>()?;
+            let (Some(id), Some(oid)) = (id, oid) else {
+                return Err(Error::UnknownSegment(request.name.into()));
+            };
+            let table = Table::check(service, oid, (&id, request.name))?;
+            delta::check(query, &table)?;
+            Ok(id)
+        })
+    })
+}
+
+/// Where the table goes, qualified and quoted: looked up in the caller's own search_path.
+fn table_name(request: &Request<'_>) -> Result<String> {
+    let (schema, table) = match request.table_name {
+        Some(name) => statement::split_name(name),
+        None if request.name.len() > LONGEST_NAME => {
+            return Err(Error::NameTooLong(request.name.into()));
+        }
+        None => (None, request.name.to_owned()),
+    };
+    let schema = match schema {
+        Some(schema) => schema,
+        None => Spi::connect(|client| {
+            client
+                .select("select pg_catalog.current_schema()::pg_catalog.text", Some(1), &[])?
+                .first()
+                .get_one::<String>()
+        })?
+        .ok_or_else(|| Error::NoSchema(request.name.into()))?,
+    };
+    Ok(quote_qualified_identifier(schema, table))
+}
+
+/// What the query gives beyond the mart's columns.
+fn extra_columns(columns: &[ResultColumn]) -> String {
+    columns
+        .iter()
+        .filter(|column| {
+            let name = column.name.as_str();
+            !SERVICE_COLUMNS.contains(&name) && name != "hash_email" && name != "hash_phone"
+        })
+        .map(|column| {
+            format!(
+                ",\n    {} {}",
+                quote_identifier(&column.name),
+                catalog::type_name(column.type_oid)
+            )
+        })
+        .collect()
+}

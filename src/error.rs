@@ -1,0 +1,275 @@
+//! Everything that can go wrong, and the one place where it becomes a PostgreSQL error.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::guards::Refusal;
+
+/// What stops a piece of work.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("segment \"{0}\" does not exist")]
+    UnknownSegment(String),
+
+    #[error("permission denied for segment \"{segment}\"")]
+    NotPermitted { segment: String, owner: String },
+
+    #[error("segment \"{segment}\" is being refreshed by {}", holder(*.pid))]
+    Busy { segment: String, pid: Option<i32> },
+
+    #[error(
+        "segment \"{0}\" was refreshed by another transaction after this one took its snapshot"
+    )]
+    Superseded(String),
+
+    #[error("segment \"{0}\" has no refresher")]
+    NoRefresher(String),
+
+    #[error("{0} is not available in this version")]
+    NotAvailable(&'static str),
+
+    #[error("argument \"{0}\" must not be null")]
+    NullArgument(&'static str),
+
+    /// A column of a config row that does not hold what it may hold.
+    #[error("invalid {column} of {subject}: {problem}")]
+    Config { column: &'static str, subject: String, problem: String, hint: Option<String> },
+
+    /// A segment's SQL that cannot serve as one.
+    #[error("{problem}")]
+    Query { code: PgSqlErrorCode, problem: String, detail: Option<String>, hint: Option<String> },
+
+    #[error("the query gives id {} more than once", quoted(.examples))]
+    DuplicateIds { examples: Vec<String> },
+
+    #[error("the table of segment \"{0}\" does not exist")]
+    TableDropped(String),
+
+    #[error("the owner of segment \"{0}\" does not exist any more")]
+    OwnerDropped(String),
+
+    #[error("table {table} cannot hold a segment: {problem}")]
+    Table { table: String, problem: String, hint: Option<String> },
+
+    #[error("table {0} is not part of the mart")]
+    NotInMart(String),
+
+    #[error("must be owner of table {0}")]
+    NotTableOwner(String),
+
+    #[error("role \"{role}\" cannot be given to {subject} by a role that is not a member of it")]
+    NotMember { role: String, subject: String },
+
+    #[error("table {table} was changed by somebody else during the refresh")]
+    TableChanged { table: String, detail: String },
+
+    #[error("{} members in table {table} have no id", .count)]
+    MembersWithoutId { table: String, count: u64 },
+
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+
+    #[error("segment \"{segment}\" is part of a cycle: {} read each other's tables", quoted(.cycle))]
+    Cycle { segment: String, cycle: Vec<String> },
+
+    #[error("no schema has been selected to create the table of segment \"{0}\" in")]
+    NoSchema(String),
+
+    #[error("segment name \"{0}\" is too long to name its table as well")]
+    NameTooLong(String),
+
+    #[error(transparent)]
+    Spi(#[from] pgrx::spi::Error),
+
+    #[error(transparent)]
+    Datum(#[from] pgrx::datum::TryFromDatumError),
+
+    #[error(transparent)]
+    Trigger(#[from] pgrx::trigger_support::PgTriggerError),
+
+    /// An error that PostgreSQL raised, caught with all it said.
+    #[error("{}", .0.message)]
+    Postgres(Box<Report>),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error as PostgreSQL words it: what goes to the client and into the log.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The SQLSTATE in PostgreSQL's packed form, so that codes users made up survive too.
+    pub sqlstate: i32,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub context: Option<String>,
+}
+
+impl Report {
+    /// The five characters of the SQLSTATE.
+    pub fn sqlstate(&self) -> String {
+        unpack_sqlstate(self.sqlstate)
+    }
+
+    /// The `error` column of the log.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "sqlstate": self.sqlstate(),
+            "message": self.message,
+            "detail": self.detail,
+            "hint": self.hint,
+            "context": self.context,
+        })
+    }
+
+    /// The same in one line, for the `detail` column of a result.
+    pub fn to_line(&self) -> String {
+        format!("{} [{}]", self.message, self.sqlstate())
+    }
+}
+
+impl Error {
+    /// The error as PostgreSQL words it.
+    pub fn report(&self) -> Report {
+        if let Error::Postgres(report) = self {
+            return Report::clone(report);
+        }
+        Report {
+            sqlstate: self.code() as i32,
+            message: self.to_string(),
+            detail: self.detail(),
+            hint: self.hint(),
+            context: None,
+        }
+    }
+
+    fn code(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode as Code;
+        match self {
+            Error::UnknownSegment(_) | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Error::NotPermitted { .. } | Error::NotTableOwner(_) | Error::NotMember { .. } => {
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
+            Error::Busy { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            Error::Superseded(_) | Error::TableChanged { .. } => {
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE
+            }
+            Error::NoRefresher(_) | Error::NotInMart(_) | Error::Refused(_) => {
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Error::NotAvailable(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Config { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::Query { code, .. } => *code,
+            Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
+            Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
+            Error::Table { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
+            Error::MembersWithoutId { .. } => Code::ERRCODE_NOT_NULL_VIOLATION,
+            Error::Cycle { .. } => Code::ERRCODE_INVALID_RECURSION,
+            Error::NameTooLong(_) => Code::ERRCODE_NAME_TOO_LONG,
+            Error::NoSchema(_) => Code::ERRCODE_INVALID_SCHEMA_NAME,
+            Error::Spi(_) | Error::Datum(_) | Error::Trigger(_) | Error::Postgres(_) => {
+                Code::ERRCODE_INTERNAL_ERROR
+            }
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Error::NotPermitted { owner, .. } => {
+                Some(format!("The segment belongs to role \"{owner}\"."))
+            }
+            Error::Query { detail, .. } => detail.clone(),
+            Error::TableChanged { detail, .. } => Some(detail.clone()),
+            Error::Refused(refusal) => Some(refusal.figures()),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::UnknownSegment(_) => {
+                "Names are matched exactly; segmenter_status lists the segments you may see.".into()
+            }
+            Error::NotPermitted { owner, .. } => {
+                format!("Only members of role \"{owner}\" may refresh it.")
+            }
+            Error::Busy { .. } => "Try again when it has finished.".into(),
+            Error::Superseded(_) | Error::TableChanged { .. } => "Refresh it again.".into(),
+            Error::NoRefresher(_) => {
+                "Set refresh_params in segmenter_segments, or pass a query to segmenter_refresh()."
+                    .into()
+            }
+            Error::Config { hint, .. } | Error::Query { hint, .. } | Error::Table { hint, .. } => {
+                return hint.clone();
+            }
+            Error::DuplicateIds { .. } => {
+                "The column \"id\" is the member's key: group the query by it, or select distinct on it.".into()
+            }
+            Error::TableDropped(_) => {
+                "Point table_name of the segment at an existing table, or retire the segment by setting actual_end.".into()
+            }
+            Error::OwnerDropped(_) => {
+                "Give the segment an owner: update segmenter_segments set owner = … for it.".into()
+            }
+            Error::NotInMart(_) => {
+                "Register the table: update segmenter_segments set table_name = table_name for this segment.".into()
+            }
+            Error::NotTableOwner(_) => {
+                "A segment table is registered by a role that could alter it.".into()
+            }
+            Error::NotMember { .. } => "Ask a member of that role to do it.".into(),
+            Error::MembersWithoutId { .. } => {
+                "Every member needs an id: have the procedure set it, or leave such rows out.".into()
+            }
+            Error::Refused(_) => {
+                "Look at the segment's sources; if the change is right, pass force => true or change the segment's guards.".into()
+            }
+            Error::Cycle { .. } => "Have one of them read something else.".into(),
+            Error::NameTooLong(_) => "Pass table_name.".into(),
+            Error::NoSchema(_) => "Set search_path, or pass table_name with a schema.".into(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let report = error.report();
+        let code = PgSqlErrorCode::from(report.sqlstate);
+        let mut raised = ErrorReport::new(code, report.message, "segmenter");
+        if let Some(detail) = report.detail {
+            raised = raised.set_detail(detail);
+        }
+        if let Some(hint) = report.hint {
+            raised = raised.set_hint(hint);
+        }
+        raised
+    }
+}
+
+fn holder(pid: Option<i32>) -> String {
+    match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "another transaction".into(),
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    quoted.join(", ")
+}
+
+/// Six bits a character, the first one lowest, counted from `0`.
+fn unpack_sqlstate(packed: i32) -> String {
+    (0..5).map(|i| char::from(b'0' + ((packed >> (6 * i)) & 0x3f) as u8)).collect()
+}
+
+/// Raises the error.
+pub fn raise(error: Error) -> ! {
+    ErrorReport::from(error).report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}

@@ -1,0 +1,184 @@
+//! May this delta pass? Limits that keep a broken source from emptying an audience.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// What a refresh changes, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Rows the refresher gave.
+    pub received: u64,
+    /// Rows among them without a key.
+    pub invalid: u64,
+    pub added: u64,
+    pub removed: u64,
+    pub changed: u64,
+    /// Actual members before.
+    pub before: u64,
+}
+
+impl Figures {
+    /// Actual members afterwards.
+    pub fn coverage(&self) -> u64 {
+        self.before + self.added - self.removed
+    }
+}
+
+/// The column `guards`: every limit is optional and inclusive.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guards {
+    pub min_members: Option<u64>,
+    pub max_members: Option<u64>,
+    pub max_added: Option<u64>,
+    pub max_removed: Option<u64>,
+    /// Added, removed and changed members as a share of the members before, 0 to 1.
+    pub max_change: Option<f64>,
+    /// Whether a segment that has members may lose all of them.
+    #[serde(default)]
+    pub allow_empty: bool,
+}
+
+/// Why a delta may not pass.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    pub figures: Figures,
+    pub reasons: Vec<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reasons.join("; "))
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Refusal {
+    /// The figures in one sentence.
+    pub fn figures(&self) -> String {
+        let Figures { added, removed, changed, before, .. } = self.figures;
+        format!(
+            "Of {before} members {removed} would be removed and {changed} changed, {added} would be added, {} would remain.",
+            self.figures.coverage()
+        )
+    }
+}
+
+impl Guards {
+    /// What serde cannot say of a value: the share lies between 0 and 1, and the limits leave room.
+    pub fn validate(&self) -> Result<(), String> {
+        if let Some(share) = self.max_change
+            && !(0.0..=1.0).contains(&share)
+        {
+            return Err(format!("\"max_change\" is {share}, it must lie between 0 and 1"));
+        }
+        if let (Some(min), Some(max)) = (self.min_members, self.max_members)
+            && min > max
+        {
+            return Err(format!("\"min_members\" {min} is more than \"max_members\" {max}"));
+        }
+        Ok(())
+    }
+
+    /// Whether a delta may pass, and if not, every reason why.
+    pub fn check(&self, figures: Figures) -> Result<(), Refusal> {
+        let coverage = figures.coverage();
+        let mut reasons = Vec::new();
+        let mut limit = |broken: bool, reason: String| {
+            if broken {
+                reasons.push(reason);
+            }
+        };
+
+        limit(
+            !self.allow_empty && figures.before > 0 && coverage == 0,
+            format!("it would empty a segment of {} members", figures.before),
+        );
+        if let Some(min) = self.min_members {
+            limit(coverage < min, format!("{coverage} members are fewer than min_members {min}"));
+        }
+        if let Some(max) = self.max_members {
+            limit(coverage > max, format!("{coverage} members are more than max_members {max}"));
+        }
+        if let Some(max) = self.max_added {
+            limit(
+                figures.added > max,
+                format!("{} added are more than max_added {max}", figures.added),
+            );
+        }
+        if let Some(max) = self.max_removed {
+            limit(
+                figures.removed > max,
+                format!("{} removed are more than max_removed {max}", figures.removed),
+            );
+        }
+        // A first load has no members before, so it has no share.
+        if let Some(max) = self.max_change
+            && figures.before > 0
+        {
+            let touched = figures.added + figures.removed + figures.changed;
+            let share = touched as f64 / figures.before as f64;
+            limit(share > max, format!("a change of {share:.4} is more than max_change {max}"));
+        }
+
+        if reasons.is_empty() { Ok(()) } else { Err(Refusal { figures, reasons }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(before: u64, added: u64, removed: u64, changed: u64) -> Figures {
+        Figures { before, added, removed, changed, ..Figures::default() }
+    }
+
+    fn guards(json: &str) -> Guards {
+        serde_json::from_str(json).expect("valid guards")
+    }
+
+    #[test]
+    fn nothing_is_limited_unless_asked_but_emptying() {
+        let none = Guards::default();
+        assert!(none.check(figures(0, 1_000_000, 0, 0)).is_ok());
+        assert!(none.check(figures(100, 0, 99, 1)).is_ok());
+        assert!(none.check(figures(0, 0, 0, 0)).is_ok());
+        assert!(none.check(figures(100, 0, 100, 0)).is_err());
+        assert!(guards(r#"{"allow_empty": true}"#).check(figures(100, 0, 100, 0)).is_ok());
+    }
+
+    #[test]
+    fn limits_are_inclusive() {
+        let limits =
+            guards(r#"{"min_members": 5, "max_members": 10, "max_added": 3, "max_removed": 2}"#);
+        assert!(limits.check(figures(7, 3, 0, 0)).is_ok());
+        assert!(limits.check(figures(7, 0, 2, 0)).is_ok());
+        assert!(limits.check(figures(7, 4, 0, 0)).is_err());
+        assert!(limits.check(figures(8, 0, 3, 0)).is_err());
+        assert!(limits.check(figures(6, 0, 2, 0)).is_err());
+        assert_eq!(limits.check(figures(0, 12, 0, 0)).expect_err("refused").reasons.len(), 2);
+    }
+
+    #[test]
+    fn the_share_counts_all_that_is_touched_and_spares_a_first_load() {
+        let limits = guards(r#"{"max_change": 0.1}"#);
+        assert!(limits.check(figures(100, 4, 3, 3)).is_ok());
+        assert!(limits.check(figures(100, 4, 4, 3)).is_err());
+        assert!(limits.check(figures(0, 500, 0, 0)).is_ok());
+    }
+
+    #[test]
+    fn wrong_limits_are_named() {
+        assert!(
+            serde_json::from_str::<Guards>(r#"{"max_removd": 1}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("max_removd")
+        );
+        assert!(serde_json::from_str::<Guards>(r#"{"max_added": -1}"#).is_err());
+        assert!(guards(r#"{"max_change": 1.5}"#).validate().unwrap_err().contains("max_change"));
+        assert!(guards(r#"{"min_members": 5, "max_members": 4}"#).validate().is_err());
+    }
+}

@@ -1,0 +1,70 @@
+//! Segmenter: marketing segments that are computed, kept and handed over inside PostgreSQL.
+//!
+//! One way through: `config → schedule → delta → guards → apply → log`. `refresh` names those
+//! steps for one segment, `run` goes through all that are due, `api` and `trigger` are what SQL
+//! sees. A module uses only what stands before it.
+
+#![cfg_attr(not(any(test, feature = "pg_test")), deny(clippy::unwrap_used, clippy::expect_used))]
+
+#[cfg(not(panic = "unwind"))]
+compile_error!("PostgreSQL errors are Rust panics that unwind: build with panic = \"unwind\"");
+
+use pgrx::prelude::*;
+
+mod api;
+mod apply;
+mod config;
+mod create;
+mod delta;
+mod error;
+mod guards;
+mod guc;
+mod log;
+mod order;
+mod pg;
+mod refresh;
+mod run;
+mod schedule;
+mod service;
+mod table;
+mod trigger;
+
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pg_test/mod.rs"]
+pub mod pg_test;
+
+pgrx::pg_module_magic!();
+
+extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
+extension_sql_file!(
+    "../sql/triggers.sql",
+    name = "triggers",
+    requires = [
+        "tables",
+        trigger::segmenter_check_segment,
+        trigger::segmenter_register_segment,
+        trigger::segmenter_check_consumer,
+        trigger::segmenter_check_subscription,
+    ]
+);
+extension_sql_file!(
+    "../sql/procedures.sql",
+    name = "procedures",
+    requires = [api::segmenter_run_plan, api::segmenter_run_step]
+);
+extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = ["tables", api::segmenter_cron_next]
+);
+extension_sql_file!(
+    "../sql/privileges.sql",
+    name = "privileges",
+    requires = ["triggers", "procedures", "views"],
+    finalize
+);
+
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::init();
+}

@@ -1,0 +1,60 @@
+//! Questions about types and settings that SQL cannot put.
+
+use pgrx::prelude::*;
+
+/// Whether a value of one type may be stored in a column of another without a cast.
+pub fn is_assignable(from: pg_sys::Oid, to: pg_sys::Oid) -> bool {
+    // SAFETY: both arrays have the one element announced.
+    unsafe { pg_sys::can_coerce_type(1, &from, &to, pg_sys::CoercionContext::COERCION_ASSIGNMENT) }
+}
+
+/// A type without the domains around it, and the modifier (length, precision) it then has.
+pub fn base_type(typ: pg_sys::Oid, mut modifier: i32) -> (pg_sys::Oid, i32) {
+    // SAFETY: the modifier is read and written in place.
+    unsafe { (pg_sys::getBaseTypeAndTypmod(typ, &mut modifier), modifier) }
+}
+
+/// Whether what SQL names exists is left to later, as `check_function_bodies` says: pg_dump turns
+/// it off in its scripts, which fill tables before they build indexes.
+pub fn references_are_deferred() -> bool {
+    // SAFETY: reads a setting.
+    unsafe { !pg_sys::check_function_bodies }
+}
+
+/// The name of a type without modifier, qualified unless it is a keyword of SQL.
+pub fn type_name(typ: pg_sys::Oid) -> String {
+    let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
+    // SAFETY: gives a string of its own, copied here; a missing type is raised.
+    unsafe { owned(pg_sys::format_type_extended(typ, -1, flags as u16)) }
+}
+
+/// An expression of a type fitted to a modifier of it as storing it would be: rounded, padded, and
+/// an error where it is too long (a cast would cut it silently).
+pub fn fit(expression: &str, typ: pg_sys::Oid, modifier: i32) -> String {
+    let mut function = pg_sys::InvalidOid;
+    // SAFETY: asks the catalogues; names are copied.
+    unsafe {
+        if modifier < 0
+            || pg_sys::find_typmod_coercion_function(typ, &mut function)
+                != pg_sys::CoercionPathType::COERCION_PATH_FUNC
+        {
+            return expression.to_owned();
+        }
+        let name = pgrx::spi::quote_qualified_identifier(
+            owned(pg_sys::get_namespace_name(pg_sys::get_func_namespace(function))),
+            owned(pg_sys::get_func_name(function)),
+        );
+        // The third argument, where there is one, says whether the cast is explicit.
+        let implicit = if pg_sys::get_func_nargs(function) == 3 { ", false" } else { "" };
+        format!("{name}({expression}, {modifier}{implicit})")
+    }
+}
+
+/// SAFETY: `text` is null or a C string.
+unsafe fn owned(text: *mut std::ffi::c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

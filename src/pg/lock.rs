@@ -1,0 +1,46 @@
+//! One refresh of a segment at a time: advisory locks in a class of our own.
+
+use pgrx::prelude::*;
+
+/// The fourth field of our lock tags, shown as `objsubid` in pg_locks. PostgreSQL's own functions
+/// use 1 and 2.
+pub const CLASS: u16 = 1871;
+
+/// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
+#[derive(Clone, Copy)]
+pub struct Key {
+    pub high: u32,
+    pub low: u32,
+}
+
+/// Takes the lock until the (sub)transaction ends; false: somebody else holds it.
+pub fn try_lock(key: Key) -> bool {
+    // SAFETY: the tag is complete; the lock belongs to the transaction, so that it dies with it.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field2: key.high,
+            locktag_field3: key.low,
+            locktag_field4: CLASS,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+        };
+        pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, true)
+            != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
+
+/// Locks a table as a writer does, so that it is neither dropped nor altered while work goes on;
+/// false: it does not exist.
+pub fn lock_table(table: pg_sys::Oid) -> bool {
+    // SAFETY: opening with a lock and closing without releasing it keeps the lock to the end of
+    // the transaction; a missing table gives a null pointer.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        true
+    }
+}

@@ -1,0 +1,12 @@
+//! All that needs `unsafe`: the places where PostgreSQL's C interface is called directly.
+//! Everything exported from here is safe to call.
+
+pub mod attempt;
+pub mod catalog;
+pub mod clock;
+pub mod lock;
+pub mod relation;
+pub mod role;
+pub mod setting;
+pub mod snapshot;
+pub mod statement;

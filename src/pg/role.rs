@@ -1,0 +1,158 @@
+//! Running work with another role's rights, in settings of its own.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::prelude::*;
+
+/// Settings that decide what a query means. They are pinned, so that a refresh gives the same
+/// members whoever calls it from whatever session.
+pub struct Settings {
+    pub search_path: String,
+    pub timezone: String,
+}
+
+/// Whose rights work runs with, and how far it may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Our own statements, every name of which is qualified.
+    Service,
+    /// Somebody's SQL. Called by another role, it runs as a security-restricted operation: it
+    /// cannot change the role, leave deferred triggers or temporary objects behind.
+    User,
+}
+
+/// The role whose rights are in force.
+pub fn current() -> pg_sys::Oid {
+    // SAFETY: reads a global of the backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The name of a role, or its number where it has been dropped.
+pub fn name(role: pg_sys::Oid) -> String {
+    // SAFETY: with noerr set a missing role gives a null pointer.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() {
+            return role.to_u32().to_string();
+        }
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+/// Whether a role exists.
+pub fn exists(role: pg_sys::Oid) -> bool {
+    // SAFETY: as in `name`.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
+}
+
+/// Runs `body` as `role`. The caller's role and settings are back when it returns; where it
+/// raises, the end of the (sub)transaction restores them.
+pub fn run_as<T>(
+    role: pg_sys::Oid,
+    rights: Rights,
+    settings: &Settings,
+    body: impl FnOnce() -> T,
+) -> T {
+    let _identity = Identity::assume(role, rights);
+    let _settings = SettingsLevel::enter();
+    set(c"search_path", &settings.search_path);
+    set(c"TimeZone", &settings.timezone);
+    // The text form of keys must not depend on the session either.
+    set(c"DateStyle", "ISO, YMD");
+    set(c"IntervalStyle", "postgres");
+    set(c"extra_float_digits", "1");
+    set(c"bytea_output", "hex");
+    body()
+}
+
+/// Runs `body` so that any change it tries to make is an error.
+pub fn read_only<T>(body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    set(c"transaction_read_only", "on");
+    body()
+}
+
+struct Identity {
+    role: pg_sys::Oid,
+    context: i32,
+}
+
+impl Identity {
+    fn assume(role: pg_sys::Oid, rights: Rights) -> Self {
+        let mut saved = Self { role: pg_sys::InvalidOid, context: 0 };
+        // SAFETY: plain reads and writes of the backend's identity, undone in `drop`, or by
+        // PostgreSQL when the (sub)transaction aborts.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut saved.role, &mut saved.context);
+            let restriction = match rights {
+                Rights::User if role != saved.role => {
+                    pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION
+                }
+                Rights::User => 0,
+                Rights::Service => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+            };
+            pg_sys::SetUserIdAndSecContext(role, saved.context | restriction as i32);
+        }
+        saved
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        // SAFETY: restores what was there before.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) };
+    }
+}
+
+struct SettingsLevel(i32);
+
+impl SettingsLevel {
+    fn enter() -> Self {
+        // SAFETY: opens a level that `drop`, or the end of the (sub)transaction, closes.
+        Self(unsafe { pg_sys::NewGUCNestLevel() })
+    }
+}
+
+impl Drop for SettingsLevel {
+    fn drop(&mut self) {
+        // While an error unwinds, hooks of settings must not run: the abort restores them.
+        if !std::thread::panicking() {
+            // SAFETY: levels are a stack and this is the last one; "false" undoes every change.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
+        }
+    }
+}
+
+fn set(name: &CStr, value: &str) {
+    let value = CString::new(value).unwrap_or_default();
+    // SAFETY: both strings end in zero; the change belongs to the current settings level.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// Whether `member` is a member of `role`, or a superuser.
+pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
+    // SAFETY: asks the catalogues.
+    unsafe { pg_sys::is_member_of_role(member, role) }
+}
+
+/// Whether a role could alter a table.
+pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    // SAFETY: asks the catalogues.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_class_ownercheck(table, role);
+        #[cfg(not(feature = "pg15"))]
+        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role);
+    }
+}

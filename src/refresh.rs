@@ -1,0 +1,337 @@
+//! One refresh of one segment: names the steps, owns their transaction.
+
+use std::time::{Duration, Instant};
+
+use pgrx::datum::{Timestamp, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::{Value, json};
+
+use crate::apply;
+use crate::config::{Key, Refresher, Segment};
+use crate::delta::{self, Delta, Side};
+use crate::error::{Error, Report, Result};
+use crate::guards::Figures;
+use crate::log::{self, Entry, Status};
+use crate::pg::attempt::{Keep, attempt};
+use crate::pg::lock;
+use crate::pg::role;
+use crate::pg::snapshot::{self, Active};
+use crate::pg::statement::{self, Kind};
+use crate::service::Service;
+use crate::table::Table;
+
+/// What is asked for.
+pub struct Request<'a> {
+    pub segment: Key<'a>,
+    /// The name to show where the segment is not found.
+    pub name: &'a str,
+    /// A one-off query in place of the segment's refresher.
+    pub query: Option<&'a str>,
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// Let the delta pass whatever the guards say.
+    pub force: bool,
+    /// Pass over a segment that is busy, rather than fail.
+    pub skip_busy: bool,
+    /// The segments it forms a cycle with, itself among them.
+    pub cycle: Option<&'a [String]>,
+    pub run_id: Uuid,
+}
+
+/// How it ended: a row of the result.
+pub struct Outcome {
+    pub segment: String,
+    pub status: Status,
+    pub figures: Option<Figures>,
+    pub messages: Option<i64>,
+    pub elapsed: Duration,
+    pub detail: Option<String>,
+}
+
+/// What a refresh that came through did.
+struct Done {
+    figures: Figures,
+    at: Timestamp,
+}
+
+/// Refreshes a segment. Whatever goes wrong with it becomes a WARNING, an entry of the log and an
+/// outcome; nothing of it stays in the database. Raised is only what concerns the whole
+/// transaction: a cancelled query, a shutdown, a log that cannot be written.
+pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
+    let begun = Instant::now();
+    let mut segment = None;
+    let keep = if request.dry_run { Keep::Nothing } else { Keep::Changes };
+    let result = attempt(keep, || steps(service, request, &mut segment));
+    let elapsed = begun.elapsed();
+
+    let name = segment.as_ref().map_or(request.name, |segment| segment.name.as_str());
+    let ended = Ended::of(result, request);
+    if let Some(report) = &ended.error {
+        warn(name, report);
+    }
+    if !request.dry_run {
+        log::write(
+            service,
+            Entry {
+                run_id: Some(request.run_id),
+                action: "refresh",
+                status: ended.status,
+                segment: (segment.as_ref().map(|segment| segment.id), name),
+                figures: ended.figures,
+                elapsed,
+                message: ended.message.as_deref(),
+                error: ended.error.as_ref(),
+                params: params(request, segment.as_ref(), ended.at),
+            },
+        )?;
+    }
+    Ok(Outcome {
+        segment: name.to_owned(),
+        status: ended.status,
+        figures: ended.figures,
+        messages: (ended.status == Status::Ok).then_some(0),
+        elapsed,
+        detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
+    })
+}
+
+/// The steps, in their order.
+fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) -> Result<Done> {
+    let segment = find(service, request, found)?;
+    may_refresh(segment, role::current())?;
+    if let Some(cycle) = request.cycle {
+        return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
+    }
+    lock(service, segment)?;
+    let _snapshot = Active::fresh();
+    must_not_be_superseded(service, segment)?;
+
+    // As it is now that nobody else can be refreshing it.
+    let segment = match Segment::find(service, Key::Id(segment.id))? {
+        Some(current) if current.actual => found.insert(current),
+        _ => return Err(Error::UnknownSegment(request.name.into())),
+    };
+    if !lock::lock_table(segment.table) {
+        return Err(Error::TableDropped(segment.name.clone()));
+    }
+    let table = Table::check(service, segment.table, (&segment.id, &segment.name))?;
+    table.must_be_registered(&segment.id)?;
+    if !segment.sources.is_empty() {
+        return Err(Error::NotAvailable("checking a segment's sources"));
+    }
+    if !role::exists(segment.owner) {
+        return Err(Error::OwnerDropped(segment.name.clone()));
+    }
+
+    let at = instant(service, segment)?;
+    let refresher = match request.query {
+        Some(sql) => Refresher::Query { sql: sql.into() },
+        None => {
+            segment.refresher.clone().ok_or_else(|| Error::NoRefresher(segment.name.clone()))?
+        }
+    };
+    let figures = Spi::connect_mut(|client| {
+        service.run_as_user(segment.owner, || match refresher {
+            Refresher::Query { sql } => {
+                let (delta, side) = delta::of_query(service, &table, segment.id, &sql)?;
+                guard(segment, request, &delta)?;
+                if !request.dry_run {
+                    apply::apply(client, service, &table, segment.id, &side, delta.figures, at)?;
+                }
+                Ok(delta.figures)
+            }
+            Refresher::Procedure { sql } => {
+                let (delta, _side) = run_procedure(client, service, &table, segment, &sql)?;
+                guard(segment, request, &delta)?;
+                Ok(delta.figures)
+            }
+            Refresher::Incremental { .. } => {
+                Err(Error::NotAvailable("the refresher \"incremental\""))
+            }
+        })
+    })?;
+    Ok(Done { figures, at })
+}
+
+fn find<'a>(
+    service: &Service,
+    request: &Request<'_>,
+    found: &'a mut Option<Segment>,
+) -> Result<&'a Segment> {
+    match Segment::find(service, request.segment)? {
+        Some(segment) => Ok(found.insert(segment)),
+        None => Err(Error::UnknownSegment(request.name.into())),
+    }
+}
+
+fn may_refresh(segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
+    if role::is_member(caller, segment.owner) {
+        return Ok(());
+    }
+    Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
+}
+
+fn lock(service: &Service, segment: &Segment) -> Result<()> {
+    let key =
+        lock::Key { high: (segment.lock_key as u64 >> 32) as u32, low: segment.lock_key as u32 };
+    if lock::try_lock(key) {
+        return Ok(());
+    }
+    let sql = service.sql(include_str!("../sql/query/lock_holder.sql"), &[]);
+    let args = [
+        pg_sys::Oid::from(key.high).into(),
+        pg_sys::Oid::from(key.low).into(),
+        (lock::CLASS as i16).into(),
+    ];
+    let pid = service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let row = client.select(&sql, Some(1), &args)?.first();
+            if row.is_empty() { Ok(None) } else { row.get_one::<i32>() }
+        })
+    })?;
+    Err(Error::Busy { segment: segment.name.clone(), pid })
+}
+
+/// A transaction that keeps its snapshot cannot see a refresh that came between it and the lock.
+fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()> {
+    if !snapshot::is_kept() {
+        return Ok(());
+    }
+    let sql = service.sql(include_str!("../sql/query/last_refresh.sql"), &[]);
+    let last = || -> Result<Option<i64>> {
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &[segment.id.into()])))
+    };
+    let seen = last()?;
+    let latest = {
+        let _snapshot = Active::latest();
+        last()?
+    };
+    if latest > seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
+}
+
+fn instant(service: &Service, segment: &Segment) -> Result<Timestamp> {
+    let sql = service.sql(include_str!("../sql/query/instant.sql"), &[]);
+    let args = [segment.id.into(), service.timezone.as_str().into()];
+    let at = service.run_as_owner(|| {
+        Spi::connect(|client| client.select(&sql, Some(1), &args)?.first().get_one::<Timestamp>())
+    })?;
+    Ok(at.unwrap_or(Timestamp::positive_infinity()))
+}
+
+fn run_procedure<'a>(
+    client: &mut SpiClient<'_>,
+    service: &'a Service,
+    table: &'a Table,
+    segment: &Segment,
+    sql: &str,
+) -> Result<(Delta, Side<'a>)> {
+    let call = delta::single(sql, Kind::Call)?;
+    let before = delta::before_procedure(service, table, segment.id)?;
+    client.update(call, None, &[])?;
+    let _snapshot = Active::fresh();
+    before.compare()
+}
+
+fn guard(segment: &Segment, request: &Request<'_>, delta: &Delta) -> Result<()> {
+    if request.force {
+        return Ok(());
+    }
+    segment.guards.check(delta.figures).map_err(|refusal| Error::Refused(Box::new(refusal)))
+}
+
+/// How a refresh ended, as it is told.
+struct Ended {
+    status: Status,
+    figures: Option<Figures>,
+    at: Option<Timestamp>,
+    message: Option<String>,
+    error: Option<Report>,
+}
+
+impl Ended {
+    fn of(result: Result<Done>, request: &Request<'_>) -> Self {
+        let plain = |status, message: String| Self {
+            status,
+            figures: None,
+            at: None,
+            message: Some(message),
+            error: None,
+        };
+        match result {
+            Ok(done) => Self {
+                status: Status::Ok,
+                figures: Some(done.figures),
+                at: Some(done.at),
+                message: remark(done.figures, request),
+                error: None,
+            },
+            Err(error @ Error::Busy { .. }) if request.skip_busy => {
+                plain(Status::Skipped, error.to_string())
+            }
+            Err(error) => {
+                let report = error.report();
+                let (status, figures) = match &error {
+                    Error::Refused(refusal) => (Status::Refused, Some(refusal.figures)),
+                    _ => (Status::Failed, None),
+                };
+                Self {
+                    status,
+                    figures,
+                    at: None,
+                    message: Some(report.message.clone()),
+                    error: Some(report),
+                }
+            }
+        }
+    }
+}
+
+/// What is worth saying of a refresh that came through.
+fn remark(figures: Figures, request: &Request<'_>) -> Option<String> {
+    let mut remarks = Vec::new();
+    if request.dry_run {
+        remarks.push("dry run: nothing was changed".to_owned());
+    }
+    match figures.invalid {
+        0 => {}
+        1 => remarks.push("1 row without an id was left out".to_owned()),
+        many => remarks.push(format!("{many} rows without an id were left out")),
+    }
+    (!remarks.is_empty()).then(|| remarks.join("; "))
+}
+
+fn params(request: &Request<'_>, segment: Option<&Segment>, at: Option<Timestamp>) -> Value {
+    let refresher = match (request.query, segment.and_then(|segment| segment.refresher.as_ref())) {
+        (Some(sql), _) => json!({"query": {"sql": sql}}),
+        (None, Some(Refresher::Query { sql })) => json!({"query": {"sql": sql}}),
+        (None, Some(Refresher::Procedure { sql })) => json!({"procedure": {"sql": sql}}),
+        (None, Some(Refresher::Incremental { changed, sql })) => {
+            json!({"incremental": {"changed": changed, "sql": sql}})
+        }
+        (None, None) => json!({}),
+    };
+    json!({
+        "refresh_params": refresher,
+        "by_hand": request.query.is_some(),
+        "force": request.force,
+        "role": role::name(role::current()),
+        "at": at,
+    })
+}
+
+/// The same error as in the log, as a WARNING: the caller's statement goes on.
+fn warn(name: &str, report: &Report) {
+    let mut warning = pgrx::pg_sys::panic::ErrorReport::new(
+        PgSqlErrorCode::from(report.sqlstate),
+        format!("segment \"{name}\" was not refreshed: {}", report.message),
+        "segmenter",
+    );
+    if let Some(detail) = &report.detail {
+        warning = warning.set_detail(detail.clone());
+    }
+    if let Some(hint) = &report.hint {
+        warning = warning.set_hint(hint.clone());
+    }
+    warning.report(PgLogLevel::WARNING);
+}

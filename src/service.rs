@@ -1,0 +1,97 @@
+//! The service relations: the one module that knows what they are called, and as whom our own
+//! statements on them run.
+
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+
+use crate::error::Result;
+use crate::guc;
+use crate::pg::role::{self, Rights, Settings};
+
+/// A set of service relations.
+pub struct Service {
+    /// The schema, quoted where it needs to be.
+    schema: String,
+    /// Who owns them.
+    pub owner: pg_sys::Oid,
+    /// The zone of members' local times.
+    pub timezone: String,
+}
+
+/// Places in our SQL where a relation's name goes, written `@word@`, and what is put there.
+const RELATIONS: [(&str, &str); 8] = [
+    ("mart", "segmenter"),
+    ("segments", "segmenter_segments"),
+    ("consumers", "segmenter_consumers"),
+    ("subscriptions", "segmenter_subscriptions"),
+    ("log", "segmenter_log"),
+    ("outbox", "segmenter_outbox"),
+    ("deliveries", "segmenter_deliveries"),
+    ("status", "segmenter_status"),
+];
+
+impl Service {
+    /// The set that belongs to the extension.
+    pub fn current() -> Result<Self> {
+        let (schema, owner) = Spi::connect(|client| {
+            client
+                .select(include_str!("../sql/query/extension.sql"), Some(1), &[])?
+                .first()
+                .get_two::<String, pg_sys::Oid>()
+        })?;
+        Ok(Self {
+            schema: quote_identifier(schema.unwrap_or_default()),
+            owner: owner.unwrap_or(pg_sys::InvalidOid),
+            timezone: guc::timezone(),
+        })
+    }
+
+    /// One of our SQL texts with every `@word@` filled in: the relations, and `parts`, which must
+    /// be quoted already. What is put in is not looked at again.
+    pub fn sql(&self, text: &str, parts: &[(&str, &str)]) -> String {
+        let mut filled = String::with_capacity(text.len() + 256);
+        let mut rest = text;
+        while let Some(at) = rest.find('@') {
+            filled.push_str(&rest[..at]);
+            rest = &rest[at + 1..];
+            let word = rest.find('@').map(|end| &rest[..end]);
+            let part = word.and_then(|word| {
+                let part = parts
+                    .iter()
+                    .find(|(name, _)| *name == word)
+                    .map(|(_, part)| (*part).to_owned());
+                part.or_else(|| self.relation(word))
+            });
+            match (word, part) {
+                (Some(word), Some(part)) => {
+                    filled.push_str(&part);
+                    rest = &rest[word.len() + 1..];
+                }
+                _ => filled.push('@'),
+            }
+        }
+        filled.push_str(rest);
+        filled
+    }
+
+    /// Runs our own statements on the service relations: with their owner's rights.
+    pub fn run_as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
+        let settings = self.settings("pg_catalog, pg_temp".into());
+        role::run_as(self.owner, Rights::Service, &settings, body)
+    }
+
+    /// Runs somebody's SQL with the rights of `role`.
+    pub fn run_as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+        let settings = self.settings(format!("pg_catalog, {}, pg_temp", self.schema));
+        role::run_as(role, Rights::User, &settings, body)
+    }
+
+    fn settings(&self, search_path: String) -> Settings {
+        Settings { search_path, timezone: self.timezone.clone() }
+    }
+
+    fn relation(&self, word: &str) -> Option<String> {
+        let (_, name) = RELATIONS.iter().find(|(known, _)| *known == word)?;
+        Some(format!("{}.{}", self.schema, quote_identifier(name)))
+    }
+}

@@ -1,0 +1,209 @@
+//! The triggers on the config tables: rows are checked when they are written.
+
+use pgrx::JsonB;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::prelude::*;
+use pgrx::{AllocatedByPostgres, AllocatedByRust};
+use serde_json::Value;
+
+use crate::config::{self, Subject};
+use crate::error::{self, Error, raise};
+use crate::pg::{catalog, lock, role};
+use crate::service::Service;
+use crate::table::{self, Table};
+
+type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
+type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
+
+/// Before a segment is written: validates it, and stamps its owner.
+#[pg_trigger]
+fn segmenter_check_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    Ok(Some(check_segment(trigger).unwrap_or_else(|error| raise(error))))
+}
+
+/// After a segment is written: brings its table into the mart, or takes it out.
+#[pg_trigger]
+fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    register_segment(trigger).unwrap_or_else(|error| raise(error));
+    Ok(None)
+}
+
+/// Before a consumer is written: validates it.
+#[pg_trigger]
+fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    Ok(Some(check_consumer(trigger).unwrap_or_else(|error| raise(error))))
+}
+
+/// Before a subscription is written: validates it.
+#[pg_trigger]
+fn segmenter_check_subscription<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<NewRow<'a>>, Error> {
+    Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
+}
+
+fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let mut row = new_row(trigger)?;
+    let name = text(&row, "name")?.unwrap_or_default();
+    let subject = Subject::Segment(&name);
+
+    config::refresher(json(&row, "refresh_params")?, subject)?;
+    config::guards(json(&row, "guards")?, subject)?;
+    config::sources(json(&row, "sources")?, subject)?;
+    config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
+    config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
+
+    let caller = role::current();
+    let old = trigger.old();
+    match row.get_by_name::<pg_sys::Oid>("owner")? {
+        None => row.set_by_name("owner", caller)?,
+        Some(owner) => {
+            let before = old.as_ref().map(|old| old.get_by_name("owner")).transpose()?.flatten();
+            must_be_member(caller, before, owner, subject)?;
+        }
+    }
+    if let Some(old) = old {
+        let (before, after) = (old.get_by_name::<Uuid>("id")?, row.get_by_name::<Uuid>("id")?);
+        if before != after {
+            return Err(Error::Config {
+                column: "id",
+                subject: subject.to_string(),
+                problem: "it cannot be changed, since the members carry it".into(),
+                hint: None,
+            });
+        }
+    }
+    Ok(row)
+}
+
+fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    if catalog::references_are_deferred() {
+        return Ok(());
+    }
+    let service = Service::current()?;
+    let old = trigger.old().map(|row| Registered::read(&row)).transpose()?.flatten();
+    let is_delete = matches!(trigger.op()?, PgTriggerOperation::Delete);
+    let new = match trigger.new() {
+        Some(row) if !is_delete => Registered::read(&row)?,
+        _ => None,
+    };
+    if let (Some(old), Some(new)) = (&old, &new)
+        && old.table != new.table
+    {
+        must_have_moved(&service, old)?;
+    }
+    if let Some(old) = &old
+        && new.as_ref().is_none_or(|new| new.table != old.table)
+    {
+        table::release(&service, old.table, &old.id)?;
+    }
+    match new {
+        // A retired segment's table stays where it is.
+        Some(new) if new.actual => {
+            if !lock::lock_table(new.table) {
+                return Err(Error::TableDropped(new.name));
+            }
+            Table::check(&service, new.table, (&new.id, &new.name))?.register(
+                &service,
+                &new.id,
+                role::current(),
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let row = new_row(trigger)?;
+    let name = text(&row, "name")?.unwrap_or_default();
+    let subject = Subject::Consumer(&name);
+    config::consumer_params(json(&row, "params")?, subject)?;
+    if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
+        let old = trigger.old();
+        let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
+        must_be_member(role::current(), before, role, subject)?;
+    }
+    Ok(row)
+}
+
+fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let row = new_row(trigger)?;
+    let target = text(&row, "target")?.unwrap_or_default();
+    let subject = Subject::Subscription(&target);
+    config::subscription_params(json(&row, "params")?, subject)?;
+    config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
+    config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
+    Ok(row)
+}
+
+/// A segment's row as far as its table is concerned.
+struct Registered {
+    id: Uuid,
+    name: String,
+    table: pg_sys::Oid,
+    owner: pg_sys::Oid,
+    actual: bool,
+}
+
+impl Registered {
+    fn read(row: &Row<'_>) -> error::Result<Option<Self>> {
+        let (Some(id), Some(table), Some(owner)) =
+            (row.get_by_name("id")?, row.get_by_name("table_name")?, row.get_by_name("owner")?)
+        else {
+            return Ok(None);
+        };
+        let end = row.get_by_name::<TimestampWithTimeZone>("actual_end")?;
+        Ok(Some(Self {
+            id,
+            table,
+            owner,
+            name: row.get_by_name("name")?.unwrap_or_default(),
+            actual: end == Some(TimestampWithTimeZone::positive_infinity()),
+        }))
+    }
+}
+
+/// A segment leaves a table only without rows in it: in the mart they would count twice.
+fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
+    let Some(table) = table::name(service, old.table)? else { return Ok(()) };
+    if !table::holds_rows_of(service, &table, &old.id, old.owner)? {
+        return Ok(());
+    }
+    Err(Error::Config {
+        column: "table_name",
+        subject: Subject::Segment(&old.name).to_string(),
+        problem: format!("table {table} still holds rows of it"),
+        hint: Some(format!(
+            "Move them first: insert into the new table, delete from {table} where segment_id = '{}'.",
+            old.id
+        )),
+    })
+}
+
+fn must_be_member(
+    caller: pg_sys::Oid,
+    before: Option<pg_sys::Oid>,
+    wanted: pg_sys::Oid,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    if before == Some(wanted) || role::is_member(caller, wanted) {
+        return Ok(());
+    }
+    Err(Error::NotMember { role: role::name(wanted), subject: subject.to_string() })
+}
+
+fn new_row<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    match trigger.new() {
+        Some(row) => Ok(row.into_owned()),
+        None => Err(Error::Trigger(pgrx::trigger_support::PgTriggerError::NullTriggerData)),
+    }
+}
+
+fn text(row: &NewRow<'_>, column: &str) -> error::Result<Option<String>> {
+    Ok(row.get_by_name::<String>(column)?)
+}
+
+fn json(row: &NewRow<'_>, column: &str) -> error::Result<Value> {
+    Ok(row.get_by_name::<JsonB>(column)?.map_or(Value::Null, |json| json.0))
+}
