@@ -58,7 +58,7 @@ pub fn attempt<T>(keep: Keep, body: impl FnOnce() -> Result<T>) -> Result<T> {
 enum Stopped {
     Failed(Error),
     /// Not ours to swallow.
-    Raised(CaughtError),
+    Raised(Box<CaughtError>),
 }
 
 impl From<CaughtError> for Stopped {
@@ -67,14 +67,14 @@ impl From<CaughtError> for Stopped {
         let (report, traced) = match &caught {
             CaughtError::PostgresError(report) => (report, ErrorTrace::last()),
             CaughtError::ErrorReport(report) => (report, None),
-            CaughtError::RustPanic { .. } => return Stopped::Raised(caught),
+            CaughtError::RustPanic { .. } => return Stopped::Raised(Box::new(caught)),
         };
         match report.sql_error_code() {
             Code::ERRCODE_QUERY_CANCELED
             | Code::ERRCODE_ADMIN_SHUTDOWN
             | Code::ERRCODE_CRASH_SHUTDOWN
             | Code::ERRCODE_CANNOT_CONNECT_NOW
-            | Code::ERRCODE_DATABASE_DROPPED => return Stopped::Raised(caught),
+            | Code::ERRCODE_DATABASE_DROPPED => return Stopped::Raised(Box::new(caught)),
             _ => {}
         }
         let (sqlstate, context) = match traced {

@@ -1,0 +1,41 @@
+# Sourced by the other scripts: where things are, and how to run PostgreSQL's programs.
+# Everything built or run stays under $BUILD: a private copy of PostgreSQL to install into, the
+# tools, the clusters. No file of the system's PostgreSQL is changed, and no cluster but ours.
+
+set -euo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+PG=${PG:-15}
+PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
+
+# PostgreSQL does not run as root, and who runs it must be able to get here; a socket's path
+# must be short, too.
+if [ -z "${SEGMENTER_BUILD:-}" ]; then
+    SEGMENTER_BUILD=/var/tmp/segmenter-$(id -un)-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
+fi
+BUILD=$SEGMENTER_BUILD
+PREFIX=$BUILD/pg$PG
+PGBIN=$PREFIX/lib/postgresql/$PG/bin
+PGCONFIG=$PGBIN/pg_config
+export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
+export PATH=$BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
+
+# Runs a command with root's rights.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# Runs a command as the user that runs PostgreSQL: ourselves, or postgres where we are root.
+as_pg() {
+    if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi
+}
+
+# A directory that this user may write to.
+pg_dir() {
+    mkdir -p "$1"
+    if [ "$(id -u)" = 0 ]; then chown postgres: "$1"; fi
+}
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
