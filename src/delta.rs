@@ -32,9 +32,9 @@ pub struct Delta {
 
 /// A segment's table as one side of a delta sees it.
 pub struct Side<'a> {
-    service: &'a Service,
-    table: &'a Table,
-    segment: Uuid,
+    pub service: &'a Service,
+    pub table: &'a Table,
+    pub segment: Uuid,
     /// For every column of the table, whether what is received has it too.
     received: Vec<bool>,
 }

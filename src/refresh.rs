@@ -137,7 +137,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
                 let (delta, side) = delta::of_query(service, &table, segment.id, &sql)?;
                 guard(segment, request, &delta)?;
                 if !request.dry_run {
-                    apply::apply(client, service, &table, segment.id, &side, delta.figures, at)?;
+                    apply::apply(client, &side, delta.figures, at)?;
                 }
                 Ok(delta.figures)
             }
