@@ -1,9 +1,306 @@
-//! Tests that run in the server.
+//! Tests that run in the server, each in a transaction that is rolled back.
 
 /// What the test framework asks for before it starts a cluster.
 pub fn setup(_options: Vec<&str>) {}
 
 /// Settings of that cluster.
 pub fn postgresql_conf_options() -> Vec<&'static str> {
-    vec![]
+    vec!["fsync = off", "timezone = 'Asia/Tokyo'"]
+}
+
+#[cfg(feature = "pg_test")]
+#[pgrx::pg_schema]
+mod tests {
+    use pgrx::datum::Timestamp;
+    use pgrx::prelude::*;
+
+    use crate::error::{Error, Result};
+    use crate::pg::attempt::{Keep, attempt};
+    use crate::pg::role::{self, Rights, Settings};
+    use crate::pg::{catalog, relation, statement};
+
+    fn one<T: FromDatum + IntoDatum>(sql: &str) -> T {
+        Spi::get_one(sql).expect("a query").expect("a value")
+    }
+
+    fn run(sql: &str) {
+        Spi::run(sql).expect("a statement");
+    }
+
+    fn settings() -> Settings {
+        Settings { search_path: "pg_catalog".into(), timezone: "Europe/Berlin".into() }
+    }
+
+    fn shop() {
+        run("create schema crm");
+        run("create table crm.people as select g as id, md5(g::text) as hash_email, g % 2 = 0 as vip
+             from generate_series(1, 100) g");
+        run(
+            "select segmenter_create_segment('vip', 'select id, hash_email from crm.people where vip')",
+        );
+    }
+
+    #[pg_test]
+    fn what_fails_in_an_attempt_is_undone_and_told_whole() {
+        run("create table t (x int)");
+        let result: Result<()> = attempt(Keep::Changes, || {
+            run("insert into t values (1)");
+            run(
+                "do $$ begin raise exception 'no way' using errcode = 'SG001', detail = 'd', hint = 'h'; end $$",
+            );
+            Ok(())
+        });
+        let Err(Error::Postgres(report)) = result else { panic!("must fail") };
+        assert_eq!(report.sqlstate(), "SG001");
+        assert_eq!(report.message, "no way");
+        assert_eq!((report.detail.as_deref(), report.hint.as_deref()), (Some("d"), Some("h")));
+        assert!(report.context.expect("a context").contains("PL/pgSQL function"));
+        assert_eq!(one::<i64>("select count(*) from t"), 0);
+    }
+
+    #[pg_test]
+    fn a_dry_attempt_gives_its_value_and_keeps_nothing() {
+        run("create table t (x int)");
+        let rows = attempt(Keep::Nothing, || {
+            run("insert into t values (1)");
+            Ok(one::<i64>("select count(*) from t"))
+        });
+        assert_eq!(rows.expect("a value"), 1);
+        assert_eq!(one::<i64>("select count(*) from t"), 0);
+    }
+
+    #[pg_test]
+    fn attempts_nest() {
+        run("create table t (x int)");
+        let outer = attempt(Keep::Changes, || {
+            run("insert into t values (1)");
+            let inner: Result<()> = attempt(Keep::Changes, || {
+                run("insert into t values (2)");
+                run("select 1 / 0");
+                Ok(())
+            });
+            assert_eq!(inner.expect_err("fails").report().sqlstate(), "22012");
+            Ok(())
+        });
+        outer.expect("the outer one stands");
+        assert_eq!(one::<i64>("select sum(x) from t"), 1);
+    }
+
+    #[pg_test(error = "canceling statement due to user request")]
+    fn a_cancelled_query_is_raised_on() {
+        let _: Result<()> = attempt(Keep::Changes, || {
+            run("select pg_cancel_backend(pg_backend_pid()), pg_sleep(10)");
+            Ok(())
+        });
+    }
+
+    #[pg_test]
+    fn another_role_is_assumed_and_given_back() {
+        run("create role pgt_low");
+        let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
+        let before: String = one(
+            "select current_user || current_setting('search_path') || current_setting('TimeZone')",
+        );
+        let inside: String = role::run_as(low, Rights::User, &settings(), || {
+            one(
+                "select current_user || ' ' || current_setting('search_path') || ' ' || current_setting('TimeZone')",
+            )
+        });
+        assert_eq!(inside, "pgt_low pg_catalog Europe/Berlin");
+        let after: String = one(
+            "select current_user || current_setting('search_path') || current_setting('TimeZone')",
+        );
+        assert_eq!(before, after);
+
+        let failed: Result<()> = attempt(Keep::Changes, || {
+            role::run_as(low, Rights::User, &settings(), || {
+                run("select pg_read_file('/etc/passwd')")
+            });
+            Ok(())
+        });
+        assert_eq!(failed.expect_err("forbidden").report().sqlstate(), "42501");
+        let after: String = one(
+            "select current_user || current_setting('search_path') || current_setting('TimeZone')",
+        );
+        assert_eq!(before, after);
+    }
+
+    #[pg_test]
+    fn what_is_set_inside_does_not_stay() {
+        let me = role::current();
+        role::run_as(me, Rights::User, &settings(), || {
+            run("set work_mem = '1GB'; set datestyle = 'German'")
+        });
+        assert_ne!(one::<String>("select current_setting('work_mem')"), "1GB");
+        assert!(one::<String>("select current_setting('datestyle')").starts_with("ISO"));
+    }
+
+    #[pg_test]
+    fn a_restricted_role_cannot_leave_it() {
+        run("create role pgt_low");
+        let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
+        for escape in ["reset role", "set session authorization postgres", "create temp table x ()"]
+        {
+            let tried: Result<()> = attempt(Keep::Changes, || {
+                role::run_as(low, Rights::User, &settings(), || run(escape));
+                Ok(())
+            });
+            assert_eq!(tried.expect_err(escape).report().sqlstate(), "42501", "{escape}");
+        }
+    }
+
+    #[pg_test]
+    fn nothing_is_written_where_it_is_read_only() {
+        run("create table t (x int)");
+        run("create sequence s");
+        for write in [
+            "insert into t values (1)",
+            "select nextval('s')",
+            "create table u ()",
+            "set transaction_read_only = off",
+        ] {
+            let tried: Result<()> = attempt(Keep::Changes, || {
+                role::read_only(|| run(write));
+                Ok(())
+            });
+            tried.expect_err(write);
+        }
+        run("insert into t values (1)");
+    }
+
+    #[pg_test]
+    fn a_text_is_taken_apart_into_statements() {
+        use statement::Kind::{Call, Other, Select};
+        let parts = |sql| -> Vec<_> {
+            statement::parse(sql).iter().map(|p| (p.kind, p.text.to_owned())).collect()
+        };
+        let only = |sql| {
+            let mut all = parts(sql);
+            assert_eq!(all.len(), 1, "{sql}");
+            all.remove(0)
+        };
+        assert!(only("select 1;  -- done") == (Select, "select 1".into()));
+        assert!(only("select ';' /* ; */") == (Select, "select ';' /* ; */".into()));
+        assert!(only("call f()").0 == Call);
+        assert!(only("delete from x").0 == Other);
+        assert_eq!(parts("select 1; select 2").len(), 2);
+        assert!(parts(" -- nothing").is_empty());
+    }
+
+    #[pg_test]
+    fn a_prepared_query_is_known_before_it_runs() {
+        run("create table t (x int); create view v as select x from t");
+        Spi::connect(|_| {
+            let plain = |sql| statement::Prepared::new(sql, &[]).expect("valid").is_plain_select();
+            assert!(plain("select * from t"));
+            assert!(!plain("select * from t for update"));
+            assert!(!plain("with d as (delete from t returning x) select * from d"));
+            assert!(!plain("insert into t values (1)"));
+            let view = statement::Prepared::new("select x as id from v", &[]).expect("valid");
+            assert_eq!(view.columns().len(), 1);
+            let t: pg_sys::Oid = one("select 't'::regclass::oid");
+            assert!(view.relations().contains(&t));
+        });
+    }
+
+    #[pg_test]
+    fn rows_are_kept_counted_and_read_by_name() {
+        let sum: i64 = Spi::connect(|client| {
+            let sql = "select (case when g % 3 = 0 then 'x' else 'y' end)::\"char\", g from generate_series(1, $1) g";
+            let (_relation, tally) =
+                relation::Relation::keep_tallied(c"kept", sql, &[9.into()], b'y').expect("kept");
+            assert_eq!((tally.of(b'x'), tally.of(b'y'), tally.of(b'z')), (3, 6, 0));
+            let row = client.select("select sum(g) from kept", Some(1), &[]).expect("read").first();
+            row.get_one().expect("a number").expect("not null")
+        });
+        assert_eq!(sum, 3 + 6 + 9);
+    }
+
+    #[pg_test]
+    fn values_are_fitted_as_storing_them_would() {
+        let fit = |expression: &str, typ: &str, modifier: &str| {
+            let oid: pg_sys::Oid = one(&format!("select '{typ}'::regtype::oid"));
+            let modifier: i32 = one(&format!(
+                "select atttypmod from pg_attribute where attrelid = 'm'::regclass and attname = '{modifier}'"
+            ));
+            catalog::fit(expression, oid, modifier)
+        };
+        run("create table m (n numeric(10, 2), v varchar(3), c char(3), p timestamp(0), i int)");
+        assert_eq!(
+            one::<String>(&format!("select ({})::text", fit("1.239::numeric", "numeric", "n"))),
+            "1.24"
+        );
+        assert_eq!(
+            one::<String>(&format!(
+                "select octet_length({})::text",
+                fit("'a'::bpchar", "bpchar", "c")
+            )),
+            "3"
+        );
+        assert_eq!(fit("x", "int", "i"), "x");
+        let long = attempt(Keep::Nothing, || {
+            Ok(one::<String>(&format!("select {}", fit("'abcd'::varchar", "varchar", "v"))))
+        });
+        assert_eq!(long.expect_err("too long").report().sqlstate(), "22001");
+    }
+
+    #[pg_test]
+    fn members_times_are_local_to_the_configured_zone() {
+        shop();
+        run("select segmenter_refresh('vip')");
+        let near = "select abs(extract(epoch from actual_begin - (clock_timestamp() at time zone 'UTC'))) < 60 from vip limit 1";
+        assert!(one::<bool>(near));
+        run("set local segmenter.timezone = 'Asia/Kolkata'");
+        run("update crm.people set hash_email = 'x' where id = 2");
+        run("select segmenter_refresh('vip')");
+        let near = "select abs(extract(epoch from actual_begin - (clock_timestamp() at time zone 'Asia/Kolkata'))) < 60
+                    from vip where id = '2' and actual_end = 'infinity'";
+        assert!(one::<bool>(near));
+    }
+
+    #[pg_test]
+    fn a_clock_that_goes_back_leaves_no_negative_period() {
+        shop();
+        run("set local segmenter.timezone = 'Asia/Tokyo'");
+        run("select segmenter_refresh('vip')");
+        // Local time jumps nine hours back.
+        run("set local segmenter.timezone = 'UTC'");
+        run(
+            "update crm.people set hash_email = 'x' where id = 2; delete from crm.people where id = 4",
+        );
+        run("select segmenter_refresh('vip')");
+        assert_eq!(one::<i64>("select count(*) from vip where actual_end < actual_begin"), 0);
+        let latest: Timestamp = one("select max(actual_begin) from vip where id = '2'");
+        let closed: Timestamp =
+            one("select max(actual_end) from vip where id = '2' and actual_end <> 'infinity'");
+        assert_eq!(latest, closed);
+    }
+
+    #[pg_test]
+    #[should_panic(expected = "invalid value for parameter")]
+    fn a_zone_that_does_not_exist_is_refused() {
+        run("set segmenter.timezone = 'Mars/Olympus'");
+    }
+
+    #[pg_test]
+    fn a_thousand_refreshes_use_no_more_memory_than_one() {
+        shop();
+        // What belongs to the transaction goes with it.
+        let context_bytes = || {
+            one::<i64>(
+                "select sum(total_bytes)::bigint from pg_backend_memory_contexts
+                 where name <> 'TopTransactionContext'",
+            )
+        };
+        let refresh = |times: usize| {
+            for _ in 0..times {
+                run("select segmenter_refresh('vip', dry_run => true)");
+            }
+        };
+        refresh(50);
+        let before = context_bytes();
+        refresh(1000);
+        let grown = context_bytes() - before;
+        assert!(grown < 256 * 1024, "{grown} bytes more");
+    }
 }

@@ -6,6 +6,16 @@ revoke all on segmenter, segmenter_segments, segmenter_consumers, segmenter_subs
 grant select on segmenter, segmenter_status, segmenter_log, segmenter_outbox, segmenter_deliveries to public;
 grant select, insert, update, delete on segmenter_segments, segmenter_consumers, segmenter_subscriptions to public;
 
+-- What these functions do is checked anew in each of them, against whoever calls. Triggers are
+-- fired, never called.
+revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+    segmenter_create_segment, segmenter_cron_next, segmenter_check_segment,
+    segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription from public;
+revoke all on procedure segmenter_run_each from public;
+grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+    segmenter_create_segment, segmenter_cron_next to public;
+grant execute on procedure segmenter_run_each to public;
+
 alter table segmenter_segments enable row level security;
 create policy segmenter_member on segmenter_segments
     using (pg_has_role(owner, 'member'));

@@ -58,11 +58,11 @@ extension_sql_file!(
     requires = ["tables", api::segmenter_cron_next]
 );
 extension_sql_file!(
-    "../sql/privileges.sql",
-    name = "privileges",
-    requires = ["triggers", "procedures", "views"],
-    finalize
+    "../sql/comments.sql",
+    name = "comments",
+    requires = ["triggers", "procedures", "views"]
 );
+extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {

@@ -20,7 +20,8 @@ pub fn order(reads: &[Reads]) -> Vec<Placed> {
     let mut graph = DiGraph::<(), ()>::with_capacity(reads.len(), 0);
     let nodes: Vec<_> = reads.iter().map(|_| graph.add_node(())).collect();
     for (item, read) in reads.iter().enumerate() {
-        for &other in read {
+        // The newest edge is followed first.
+        for &other in read.iter().rev() {
             graph.add_edge(nodes[item], nodes[other], ());
         }
     }

@@ -1,0 +1,11 @@
+comment on function segmenter_refresh(text, text, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query in place of its own, dry_run: only say what would change, force: let it pass the guards';
+comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction, one that reads another''s table after it';
+comment on function segmenter_run_plan() is 'what a run would refresh now, in its order; used by segmenter_run_each()';
+comment on function segmenter_run_step(uuid, text, text[], uuid) is 'refreshes one segment of a run and gives its status; used by segmenter_run_each()';
+comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
+comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and gives the segment''s id; automatic with a cron expression';
+comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
+comment on function segmenter_check_segment() is 'trigger: validates a segment''s row and stamps its owner';
+comment on function segmenter_register_segment() is 'trigger: brings a segment''s table into the mart, or takes it out';
+comment on function segmenter_check_consumer() is 'trigger: validates a consumer''s row';
+comment on function segmenter_check_subscription() is 'trigger: validates a subscription''s row';
