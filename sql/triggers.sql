@@ -3,7 +3,8 @@
 
 create trigger segmenter_check before insert or update on segmenter_segments
     for each row execute function segmenter_check_segment();
-create trigger segmenter_register after insert or update or delete on segmenter_segments
+-- Only where the table is concerned: whatever else is wrong with it, the rest can be changed.
+create trigger segmenter_register after insert or delete or update of table_name, actual_end on segmenter_segments
     for each row execute function segmenter_register_segment();
 create trigger segmenter_check before insert or update on segmenter_consumers
     for each row execute function segmenter_check_consumer();

@@ -65,6 +65,9 @@ pub enum Error {
     #[error("table {table} was changed by somebody else during the refresh")]
     TableChanged { table: String, detail: String },
 
+    #[error("the procedure altered table {0}")]
+    TableAltered(String),
+
     #[error("{} members in table {table} have no id", .count)]
     MembersWithoutId { table: String, count: u64 },
 
@@ -156,9 +159,10 @@ impl Error {
             Error::Superseded(_) | Error::TableChanged { .. } => {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
             }
-            Error::NoRefresher(_) | Error::NotInMart(_) | Error::Refused(_) => {
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Error::NoRefresher(_)
+            | Error::NotInMart(_)
+            | Error::TableAltered(_)
+            | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotAvailable(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -221,6 +225,9 @@ impl Error {
                 "A segment table is registered by a role that could alter it.".into()
             }
             Error::NotMember { .. } => "Ask a member of that role to do it.".into(),
+            Error::TableAltered(_) => {
+                "Have it change the table's rows only: to replace the table, point table_name at the new one.".into()
+            }
             Error::MembersWithoutId { .. } => {
                 "Every member needs an id: have the procedure set it, or leave such rows out.".into()
             }

@@ -103,7 +103,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
-    lock(service, segment)?;
+    let _lock = lock(service, segment)?;
     let _snapshot = Active::fresh();
     must_not_be_superseded(service, segment)?;
 
@@ -172,11 +172,11 @@ fn may_refresh(segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
 }
 
-fn lock(service: &Service, segment: &Segment) -> Result<()> {
+fn lock(service: &Service, segment: &Segment) -> Result<lock::Held> {
     let key =
         lock::Key { high: (segment.lock_key as u64 >> 32) as u32, low: segment.lock_key as u32 };
-    if lock::try_lock(key) {
-        return Ok(());
+    if let Some(held) = lock::try_lock(key) {
+        return Ok(held);
     }
     let sql = service.sql(include_str!("../sql/query/lock_holder.sql"), &[]);
     let args = [
@@ -230,6 +230,9 @@ fn run_procedure<'a>(
     let before = delta::before_procedure(service, table, segment.id)?;
     client.update(call, None, &[])?;
     let _snapshot = Active::fresh();
+    if Table::check(service, segment.table, (&segment.id, &segment.name))? != *table {
+        return Err(Error::TableAltered(table.name.clone()));
+    }
     before.compare()
 }
 

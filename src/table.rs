@@ -37,6 +37,7 @@ pub struct Kind {
 }
 
 /// A column of a segment table.
+#[derive(PartialEq, Eq)]
 pub struct Column {
     pub name: String,
     /// The type without domains around it.
@@ -60,6 +61,7 @@ impl Column {
 }
 
 /// A table that meets the contract.
+#[derive(PartialEq, Eq)]
 pub struct Table {
     pub oid: pg_sys::Oid,
     /// Qualified and quoted.

@@ -20,7 +20,7 @@ declare
 begin
     select * into outcome from segmenter_refresh('wrong', query);
     if outcome.status = 'ok' then
-        raise info '+% -% ~% =% %', outcome.added, outcome.removed, outcome.changed, outcome.coverage, coalesce(outcome.detail, '');
+        raise info '%', concat_ws('; ', format('+%s -%s ~%s', outcome.added, outcome.removed, outcome.changed), outcome.detail);
     else
         raise info '% %', outcome.status, right(outcome.detail, 7);
     end if;

@@ -19,7 +19,7 @@ pub enum Keep {
 }
 
 /// Runs `body` in a subtransaction. An error it returns, or that PostgreSQL raises in it, undoes
-/// what it did and comes back as `Err`; a cancelled query, a shutdown and a bug are raised on.
+/// what it did and comes back as `Err`; a cancelled query and a bug are raised on.
 pub fn attempt<T>(keep: Keep, body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: a subtransaction may be begun wherever a function runs; both ends of it, and the
     // restored context and owner, are in this function.
@@ -63,19 +63,17 @@ enum Stopped {
 
 impl From<CaughtError> for Stopped {
     fn from(caught: CaughtError) -> Self {
-        use PgSqlErrorCode as Code;
         let (report, traced) = match &caught {
             CaughtError::PostgresError(report) => (report, ErrorTrace::last()),
             CaughtError::ErrorReport(report) => (report, None),
             CaughtError::RustPanic { .. } => return Stopped::Raised(Box::new(caught)),
         };
-        match report.sql_error_code() {
-            Code::ERRCODE_QUERY_CANCELED
-            | Code::ERRCODE_ADMIN_SHUTDOWN
-            | Code::ERRCODE_CRASH_SHUTDOWN
-            | Code::ERRCODE_CANNOT_CONNECT_NOW
-            | Code::ERRCODE_DATABASE_DROPPED => return Stopped::Raised(Box::new(caught)),
-            _ => {}
+        // Whoever cancels the query means all of it. The same SQLSTATE raised by a user's SQL does
+        // not count; a shutdown is no ERROR and never gets here.
+        if report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+            && report.function_name() == Some("ProcessInterrupts")
+        {
+            return Stopped::Raised(Box::new(caught));
         }
         let (sqlstate, context) = match traced {
             Some(trace) => (trace.sqlstate, trace.context),

@@ -1,5 +1,7 @@
 //! One refresh of a segment at a time: advisory locks in a class of our own.
 
+use std::cell::RefCell;
+
 use pgrx::prelude::*;
 
 /// The fourth field of our lock tags, shown as `objsubid` in pg_locks. PostgreSQL's own functions
@@ -7,16 +9,35 @@ use pgrx::prelude::*;
 pub const CLASS: u16 = 1871;
 
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     pub high: u32,
     pub low: u32,
 }
 
-/// Takes the lock until the (sub)transaction ends; false: somebody else holds it.
-pub fn try_lock(key: Key) -> bool {
+thread_local! {
+    /// The refreshes that are going on in this backend: PostgreSQL lets a transaction take a lock
+    /// it has already, so this is what keeps a procedure from refreshing its own segment.
+    static HELD: RefCell<Vec<Key>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A lock that is in use. The lock itself stays until the (sub)transaction ends.
+pub struct Held(Key);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| held.retain(|key| *key != self.0));
+    }
+}
+
+/// Takes the lock until the (sub)transaction ends; none: somebody else holds it, or this backend
+/// is using it.
+pub fn try_lock(key: Key) -> Option<Held> {
+    if HELD.with_borrow(|held| held.contains(&key)) {
+        return None;
+    }
     // SAFETY: the tag is complete; the lock belongs to the transaction, so that it dies with it.
-    unsafe {
+    let taken = unsafe {
         let tag = pg_sys::LOCKTAG {
             locktag_field1: pg_sys::MyDatabaseId.to_u32(),
             locktag_field2: key.high,
@@ -27,7 +48,11 @@ pub fn try_lock(key: Key) -> bool {
         };
         pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, true)
             != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-    }
+    };
+    taken.then(|| {
+        HELD.with_borrow_mut(|held| held.push(key));
+        Held(key)
+    })
 }
 
 /// Locks a table as a writer does, so that it is neither dropped nor altered while work goes on;
