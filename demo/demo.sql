@@ -50,9 +50,8 @@ select segmenter_create_segment('recent_buyers', $$
     where consent
       and id in (select customer_id from shop.orders, shop.today where ordered > date - 30)
 $$);
-update segmenter_segments
-set description = 'bought in the last 30 days', guards = '{"max_change": 0.3}', refresh_auto = true
-where name = 'recent_buyers';
+update segmenter_segments set description = 'bought in the last 30 days',
+    refresh_auto = true, guards = '{"max_change": 0.3}' where name = 'recent_buyers';
 \set ECHO none
 \ir segments.sql
 \o

@@ -387,8 +387,8 @@ begin
         order by o.position
     loop
         if s.refreshed then
-            call oracle.compare_with_query(s.name);
             call oracle.compare_figures(s.name);
+            call oracle.compare_with_query(s.name);
             if s.merges and s.name <> 'loyal' then
                 call oracle.compare_rows(s.name);
             end if;

@@ -227,4 +227,5 @@ order by name desc;
 select segmenter_create_segment(name, query, null, 'crm.' || name, history) is not null as created
 from oracle.segments where name in ('no_phone', 'vip', 'everywhere') order by name;
 update segmenter_segments set refresh_auto = true where name in ('no_phone', 'vip', 'everywhere');
+update segmenter_segments set guards = '{"allow_empty": true}' where name in ('no_phone', 'manual');
 reset role;

@@ -11,7 +11,7 @@ create table "my ""schema"."we;ird"".Name" (
     processed timestamp not null default now(),
     "se;lect" int, "@table@" text, "@members@" text, "$1" text, "a b" text, "select" text, "UPPER" text, "n1" text, "o1" text,
     q text, m text, t text, d text, s text, operation text, "per%cent" text, "back\slash" text, "ключ" text,
-    "a column whose name has exactly as many bytes as a name may have" text
+    "a column with a name of just as many bytes as a name may hold!!" text
 );
 create unique index "in;dex""" on "my ""schema"."we;ird"".Name" (id) where actual_end = 'infinity';
 
@@ -21,7 +21,7 @@ values ($$we;ird"".Na'me$$, '"my ""schema"."we;ird"".Name"', jsonb_build_object(
         "i""d" as id, "e-mail" as hash_email, '@mart@' as hash_phone, "i""d" as "se;lect", "e-mail" as "@table@", '@old_values@' as "@members@",
         'x' as "$1", 'x' as "a b", 'x' as "select", "e-mail" as "UPPER", 'n' as "n1", 'o' as "o1",
         'q' as q, 'm' as m, 't' as t, 'd' as d, 's' as s, 'o' as operation, '%' as "per%cent", '\' as "back\slash", '🗝' as "ключ",
-        'long' as "a column whose name has exactly as many bytes as a name may have"
+        'long' as "a column with a name of just as many bytes as a name may hold!!"
     from "my ""schema"."pe;ople" -- @received@ @table@
 $$)));
 select segment, status, added, removed, changed, coverage, detail from segmenter_refresh($$we;ird"".Na'me$$);
@@ -90,7 +90,7 @@ select table_name from segmenter_status order by 1;
 
 delete from segmenter_segments;
 delete from segmenter_log;
-drop table public."bobby'""; drop table x; --", public.ababababababababababababababababababababababababababababababac;
+drop table public."bobby'""; drop table x; --", public.abababababababababababababababababababababababababababababababc;
 set client_min_messages = warning;
 drop schema "my ""schema" cascade;
 drop role "Other", "ro;le""'";
