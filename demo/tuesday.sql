@@ -3,7 +3,8 @@
 update shop.today set date = date + 1;
 
 select shop.trade('tuesday', 180);
-insert into shop.orders select max(id) + 1, :'person', date - 1, 149.90 from shop.orders, shop.today group by date;
+insert into shop.orders
+select max(id) + 1, :'person', date - 1, 149.90 from shop.orders, shop.today group by date;
 
 -- A new e-mail address for one in a hundred.
 update shop.customers

@@ -74,6 +74,10 @@ pub enum Error {
     #[error("{0}")]
     Refused(Box<Refusal>),
 
+    /// Not a failure: it is tried again until they are loaded.
+    #[error("{}", .0.join("; "))]
+    NotLoaded(Vec<String>),
+
     #[error("segment \"{segment}\" is part of a cycle: {} read each other's tables", quoted(.cycle))]
     Cycle { segment: String, cycle: Vec<String> },
 
@@ -162,6 +166,7 @@ impl Error {
             Error::NoRefresher(_)
             | Error::NotInMart(_)
             | Error::TableAltered(_)
+            | Error::NotLoaded(_)
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotAvailable(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,

@@ -1,6 +1,6 @@
 //! Segmenter: marketing segments that are computed, kept and handed over inside PostgreSQL.
 //!
-//! One way through: `config → schedule → delta → guards → apply → log`. `refresh` names those
+//! One way through: `config → schedule → readiness → delta → guards → apply → log`. `refresh` names those
 //! steps for one segment, `run` goes through all that are due, `api` and `trigger` are what SQL
 //! sees. A module uses only what stands before it.
 
@@ -22,6 +22,7 @@ mod guc;
 mod log;
 mod order;
 mod pg;
+mod readiness;
 mod refresh;
 mod run;
 mod schedule;

@@ -16,6 +16,7 @@ use crate::service::Service;
 pub enum Status {
     Ok,
     Skipped,
+    Waiting,
     Refused,
     Failed,
 }
@@ -25,6 +26,7 @@ impl Status {
         match self {
             Status::Ok => "ok",
             Status::Skipped => "skipped",
+            Status::Waiting => "waiting",
             Status::Refused => "refused",
             Status::Failed => "failed",
         }
@@ -66,6 +68,18 @@ pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
         JsonB(entry.params).into(),
     ];
     service.run_as_owner(|| Ok(Spi::run_with_args(&sql, &args)?))
+}
+
+/// Whether a segment has been waiting for its sources since its last attempt.
+pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
+    let sql = service.sql(include_str!("../sql/query/last_status.sql"), &[]);
+    let last = service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+            if row.is_empty() { Ok(None) } else { row.get_one::<String>() }
+        })
+    })?;
+    Ok(last.as_deref() == Some(Status::Waiting.as_str()))
 }
 
 /// A duration as PostgreSQL keeps it.

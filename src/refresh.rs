@@ -7,7 +7,6 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use crate::apply;
 use crate::config::{Key, Refresher, Segment};
 use crate::delta::{self, Delta, Side};
 use crate::error::{Error, Report, Result};
@@ -20,6 +19,7 @@ use crate::pg::snapshot::{self, Active};
 use crate::pg::statement::{self, Kind};
 use crate::service::Service;
 use crate::table::Table;
+use crate::{apply, readiness};
 
 /// What is asked for.
 pub struct Request<'a> {
@@ -53,6 +53,8 @@ pub struct Outcome {
 struct Done {
     figures: Figures,
     at: Timestamp,
+    /// What there is to say of sources that are late.
+    late: Vec<String>,
 }
 
 /// Refreshes a segment. Whatever goes wrong with it becomes a WARNING, an entry of the log and an
@@ -70,7 +72,12 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
     if let Some(report) = &ended.error {
         warn(name, report);
     }
-    if !request.dry_run {
+    // Waiting is a state: its beginning is logged, not every look at it.
+    let goes_on = match &segment {
+        Some(segment) if ended.status == Status::Waiting => log::is_waiting(service, segment.id)?,
+        _ => false,
+    };
+    if !request.dry_run && !goes_on {
         log::write(
             service,
             Entry {
@@ -117,9 +124,6 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     }
     let table = Table::check(service, segment.table, (&segment.id, &segment.name))?;
     table.must_be_registered(&segment.id)?;
-    if !segment.sources.is_empty() {
-        return Err(Error::NotAvailable("checking a segment's sources"));
-    }
     if !role::exists(segment.owner) {
         return Err(Error::OwnerDropped(segment.name.clone()));
     }
@@ -131,6 +135,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
             segment.refresher.clone().ok_or_else(|| Error::NoRefresher(segment.name.clone()))?
         }
     };
+    let late = must_be_loaded(service, segment, request)?;
     let figures = Spi::connect_mut(|client| {
         service.run_as_user(segment.owner, || match refresher {
             Refresher::Query { sql } => {
@@ -151,7 +156,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
             }
         })
     })?;
-    Ok(Done { figures, at })
+    Ok(Done { figures, at, late })
 }
 
 fn find<'a>(
@@ -210,6 +215,20 @@ fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()> {
     if latest > seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
 }
 
+/// The sources are those of the segment's refresher: a one-off query has none.
+fn must_be_loaded(
+    service: &Service,
+    segment: &Segment,
+    request: &Request<'_>,
+) -> Result<Vec<String>> {
+    if request.query.is_some() || segment.sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    Spi::connect(|_| {
+        service.run_as_user(segment.owner, || readiness::check(service, &segment.sources))
+    })
+}
+
 fn instant(service: &Service, segment: &Segment) -> Result<Timestamp> {
     let sql = service.sql(include_str!("../sql/query/instant.sql"), &[]);
     let args = [segment.id.into(), service.timezone.as_str().into()];
@@ -266,12 +285,13 @@ impl Ended {
                 status: Status::Ok,
                 figures: Some(done.figures),
                 at: Some(done.at),
-                message: remark(done.figures, request),
+                message: remark(&done, request),
                 error: None,
             },
             Err(error @ Error::Busy { .. }) if request.skip_busy => {
                 plain(Status::Skipped, error.to_string())
             }
+            Err(error @ Error::NotLoaded(_)) => plain(Status::Waiting, error.to_string()),
             Err(error) => {
                 let report = error.report();
                 let (status, figures) = match &error {
@@ -291,12 +311,12 @@ impl Ended {
 }
 
 /// What is worth saying of a refresh that came through.
-fn remark(figures: Figures, request: &Request<'_>) -> Option<String> {
-    let mut remarks = Vec::new();
+fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
+    let mut remarks = done.late.clone();
     if request.dry_run {
         remarks.push("dry run: nothing was changed".to_owned());
     }
-    match figures.invalid {
+    match done.figures.invalid {
         0 => {}
         1 => remarks.push("1 row without an id was left out".to_owned()),
         many => remarks.push(format!("{many} rows without an id were left out")),

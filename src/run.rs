@@ -12,6 +12,7 @@ use crate::guc;
 use crate::order::order;
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::{clock, role};
+use crate::readiness;
 use crate::refresh::{self, Outcome, Request};
 use crate::schedule::{self, Due};
 use crate::service::Service;
@@ -129,6 +130,7 @@ struct Found {
     table: pg_sys::Oid,
     owner: pg_sys::Oid,
     refresh_params: Value,
+    sources: Value,
     cron: Option<String>,
     timezone: Option<String>,
     actual_begin: TimestampWithTimeZone,
@@ -138,14 +140,16 @@ struct Found {
 impl Found {
     fn read(row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Self> {
         let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+        let json = |column| -> Result<Value> {
+            Ok(row.get_by_name::<JsonB, _>(column)?.map_or(Value::Null, |json| json.0))
+        };
         Ok(Self {
             id: row.get_by_name("id")?.ok_or_else(missing)?,
             name: row.get_by_name("name")?.ok_or_else(missing)?,
             table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-            refresh_params: row
-                .get_by_name::<JsonB, _>("refresh_params")?
-                .map_or(Value::Null, |json| json.0),
+            refresh_params: json("refresh_params")?,
+            sources: json("sources")?,
             cron: row.get_by_name("refresh_cron")?,
             timezone: row.get_by_name("refresh_timezone")?,
             actual_begin: row.get_by_name("actual_begin")?.ok_or_else(missing)?,
@@ -168,17 +172,28 @@ impl Found {
         matches!(due, Due::Now)
     }
 
-    /// The relations that its query reads; none where that cannot be told.
+    /// The relations that its query reads and its sources name; those that cannot be told are
+    /// left out.
     fn reads(&self, service: &Service) -> Vec<pg_sys::Oid> {
-        let refresher =
-            config::refresher(self.refresh_params.clone(), Subject::Segment(&self.name));
-        let Ok(Some(Refresher::Query { sql })) = refresher else { return Vec::new() };
         if !role::exists(self.owner) {
             return Vec::new();
         }
-        attempt(Keep::Nothing, || {
-            service.run_as_user(self.owner, || Spi::connect(|_| delta::relations_of(&sql)))
-        })
-        .unwrap_or_default()
+        let subject = Subject::Segment(&self.name);
+        let refresher = config::refresher(self.refresh_params.clone(), subject);
+        let sources = config::sources(self.sources.clone(), subject).unwrap_or_default();
+        let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
+            let asked = attempt(Keep::Nothing, || {
+                service.run_as_user(self.owner, || Spi::connect(|_| ask()))
+            });
+            asked.unwrap_or_default()
+        };
+        let mut reads = match refresher {
+            Ok(Some(Refresher::Query { sql })) => as_owner(&|| delta::relations_of(&sql)),
+            _ => Vec::new(),
+        };
+        if !sources.is_empty() {
+            reads.extend(as_owner(&|| readiness::relations(&sources)));
+        }
+        reads
     }
 }

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
-use crate::config::{self, Subject};
+use crate::config::{self, Source, Subject};
 use crate::error::{self, Error, raise};
 use crate::pg::{catalog, lock, role};
 use crate::service::Service;
@@ -50,7 +50,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 
     config::refresher(json(&row, "refresh_params")?, subject)?;
     config::guards(json(&row, "guards")?, subject)?;
-    config::sources(json(&row, "sources")?, subject)?;
+    must_be_intervals(&config::sources(json(&row, "sources")?, subject)?)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
 
@@ -178,6 +178,20 @@ fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
             "Move them first: insert into the new table, delete from {table} where segment_id = '{}'.",
             old.id
         )),
+    })
+}
+
+/// A text that is no interval is raised by PostgreSQL, which names it.
+fn must_be_intervals(sources: &[Source]) -> error::Result<()> {
+    let sql = "select $1::pg_catalog.interval is not null";
+    Spi::connect(|client| {
+        for source in sources {
+            let Source::Table(source) = source else { continue };
+            for limit in [&source.warn_after, &source.error_after].into_iter().flatten() {
+                client.select(sql, Some(1), &[limit.as_str().into()])?;
+            }
+        }
+        Ok(())
     })
 }
 

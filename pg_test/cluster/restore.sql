@@ -1,6 +1,7 @@
 -- A database with everything that a dump has to take along. :schema is where the extension is,
 -- :in_schema the clause of CREATE EXTENSION that puts it there.
 \set ON_ERROR_STOP on
+set client_min_messages = warning;
 create schema if not exists :"schema";
 create extension segmenter :in_schema;
 set search_path = public, :"schema";
@@ -51,7 +52,7 @@ insert into segmenter_segments (name, description, context, table_name, refresh_
 ('spent', null, null, 'seg.shared_history', true, '{"query": {"sql": "select id, md5(email) as hash_email from shop.people where spent > 50"}}', null, null, '{}'),
 ('stingy', null, null, 'seg.shared_history', true, '{"query": {"sql": "select id, md5(email) as hash_email from shop.people where spent < 5"}}', null, null, '{}'),
 ('called', null, null, 'seg.called', true, '{"procedure": {"sql": "call shop.load_called()"}}', null, null, '{}'),
-('nightly', 'on a schedule, table shared', null, 'seg.shared_history', true, '{"query": {"sql": "select id from shop.people where phone is null"}}', '30 6 * * mon-fri', 'Europe/Berlin', '{"min_members": 1}'),
+('nightly', 'on a schedule, table shared', null, 'seg.shared_history', true, '{"query": {"sql": "select id from shop.people where phone is null"}}', '@yearly', 'Europe/Berlin', '{"min_members": 1}'),
 ('once', 'retired', null, 'seg.once', true, '{"query": {"sql": "select id from shop.people where vip"}}', null, null, '{}'),
 ('lost', 'its table was dropped', null, 'seg.lost', true, '{"query": {"sql": "select id from shop.people"}}', null, null, '{}'),
 ('waits', 'sources', null, 'seg.shared_history', false, '{"incremental": {"changed": "select 1", "sql": "select 1"}}', null, null, '{}');
@@ -71,6 +72,7 @@ $$;
 -- Segments of other roles, one of them with names that nobody should choose.
 set role marketing;
 select segmenter_create_segment('German', 'select id, md5(email) as hash_email, spent from shop.people where country = ''de''', null, 'seg.german') is not null;
+select count(*) from segmenter_refresh('German');
 reset role;
 set role "Odd ""Role'";
 create table "We""ird.Schema'"."Ta'ble \ ;--$$	x" (
@@ -126,7 +128,7 @@ insert into segmenter_log (action, status, message) values ('note', 'ok', E'by h
 
 -- What a DBA may have granted and taken.
 grant select on segmenter_log to reader with grant option;
-revoke select on segmenter_outbox from public;
+revoke delete on segmenter_subscriptions from public;
 grant insert on segmenter_log to marketing;
 revoke execute on function segmenter_run() from public;
 grant execute on function segmenter_run() to reader;

@@ -25,19 +25,19 @@ select 'rows that reader sees',
     (select count(*) from segmenter_consumers), (select count(*) from segmenter_subscriptions), (select count(*) from segmenter_deliveries);
 reset role;
 \echo == mart
-select m.tableoid::regclass, m from segmenter m order by m::text, 1;
+select m.tableoid::regclass, m from segmenter m order by m::text, m.tableoid::regclass::text;
 select 'rows of the mart itself', count(*) from only segmenter;
 \echo == segment tables
-select inhrelid::regclass, inhparent::regclass from pg_inherits where inhparent = 'segmenter'::regclass order by 1;
+select inhrelid::regclass, inhparent::regclass from pg_inherits where inhparent = 'segmenter'::regclass order by inhrelid::regclass::text;
 select 'extra', to_jsonb(t) from seg.extra t order by id, actual_begin;
 select 'weird', to_jsonb(t) from "We""ird.Schema'"."Ta'ble \ ;--$$	x" t order by id;
 \echo == constraints
 select conrelid::regclass, conname, convalidated, connoinherit, conislocal, coninhcount, pg_get_constraintdef(oid)
 from pg_constraint
-where conrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by 1, 2;
+where conrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by conrelid::regclass::text, 2;
 \echo == indexes
 select indexrelid::regclass, pg_get_indexdef(indexrelid) from pg_index
-where indrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by 1;
+where indrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by indexrelid::regclass::text;
 \echo == columns
 select attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated,
     attinhcount, attcollation, pg_get_expr(adbin, adrelid), relkind
@@ -45,7 +45,7 @@ from pg_attribute join pg_class on pg_class.oid = attrelid
 left join pg_attrdef on adrelid = attrelid and adnum = attnum
 where attnum > 0 and not attisdropped and relkind in ('r', 'v')
     and relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
-order by 1, 2;
+order by attrelid::regclass::text, 2;
 \echo == comments
 select objoid::regclass, objsubid, description from pg_description
 where classoid = 'pg_class'::regclass and objoid in (select oid from pg_class where relnamespace = 'seg'::regnamespace);
@@ -53,17 +53,17 @@ where classoid = 'pg_class'::regclass and objoid in (select oid from pg_class wh
 select schemaname, sequencename, last_value from pg_sequences order by 1, 2;
 \echo == row level security and policies
 select oid::regclass, relrowsecurity, relforcerowsecurity, relowner::regrole from pg_class
-where relkind = 'r' and relnamespace::regnamespace::text !~ '^(pg_|information_schema)' order by 1;
+where relkind = 'r' and relnamespace::regnamespace::text !~ '^(pg_|information_schema)' order by oid::regclass::text;
 select * from pg_policies order by schemaname, tablename, policyname;
 \echo == triggers
-select tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal order by 1, 2;
+select tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal order by tgrelid::regclass::text, 2;
 \echo == privileges
 select c.oid::regclass, a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
 from pg_class c, aclexplode(coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))) a
-where c.relkind in ('r', 'v', 'S') and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' order by 1, 2, 3, 4;
+where c.relkind in ('r', 'v', 'S') and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' order by c.oid::regclass::text, a.grantor::regrole::text, a.grantee::regrole::text, 4;
 select p.oid::regprocedure, p.proowner::regrole, p.prosecdef, p.proconfig, a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
 from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-where p.pronamespace::regnamespace::text !~ '^(pg_|information_schema)' order by 1::text, 5::text, 6::text, 7;
+where p.pronamespace::regnamespace::text !~ '^(pg_|information_schema)' order by p.oid::regprocedure::text, a.grantor::regrole::text, a.grantee::regrole::text, 7;
 \echo == extension
 select extname, extowner::regrole, extnamespace::regnamespace, extversion, array(select c::regclass from unnest(extconfig) c order by c::regclass::text)
 from pg_extension where extname = 'segmenter';

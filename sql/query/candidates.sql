@@ -1,4 +1,5 @@
--- Every actual, automatic segment of a role that $1 is a member of, and its last attempt.
+-- Every actual, automatic segment of a role that $1 is a member of, and its last attempt. To wait
+-- for sources, or to be passed over, is none.
 select
     s.id,
     s.name,
@@ -13,7 +14,7 @@ select
     (
         select l.processed
         from @log@ l
-        where l.segment_id = s.id and l.action = 'refresh'
+        where l.segment_id = s.id and l.action = 'refresh' and l.status not in ('waiting', 'skipped')
         order by l.id desc
         limit 1
     ) as last_attempt

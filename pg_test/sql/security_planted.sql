@@ -1,0 +1,161 @@
+-- Code that somebody planted where others may come across it: operators and functions in a schema of
+-- the search_path, conditions on a table of the mart, triggers on a table that another's segment uses.
+-- It never runs with the rights of whoever comes across it.
+\set super :USER
+\c -reuse-previous=on "options=''"
+create role sgm_admin superuser login;
+create role sgm_low login;
+create role sgm_victim login;
+create schema sgm authorization sgm_low;
+create schema sgm_victim authorization sgm_victim;
+grant usage on schema sgm_victim to sgm_low;
+grant create on schema public to sgm_low;
+
+\c - sgm_low
+-- Says so where it does not run as its owner, and helps itself if it can.
+create function sgm.spring(planted text) returns void language plpgsql as $$
+begin
+    if current_user operator(pg_catalog.<>) 'sgm_low' then
+        raise info 'planted % runs as %', planted, current_user;
+        reset transaction_read_only;
+        if (select rolsuper from pg_catalog.pg_roles where rolname operator(pg_catalog.=) current_user) then
+            execute 'alter role sgm_low superuser';
+        end if;
+    end if;
+exception when others then
+    raise info 'planted % as %: %', planted, current_user, sqlerrm;
+end
+$$;
+grant usage on schema sgm to public;
+-- where PostgreSQL has these for text only, those for varchar fit better
+create function public.sgm_equal(varchar, varchar) returns boolean language plpgsql as
+    $$ begin perform sgm.spring('='); return $1::text operator(pg_catalog.=) $2::text; end $$;
+create function public.sgm_differ(varchar, varchar) returns boolean language plpgsql as
+    $$ begin perform sgm.spring('<>'); return $1::text operator(pg_catalog.<>) $2::text; end $$;
+create operator public.= (leftarg = varchar, rightarg = varchar, function = public.sgm_equal);
+create operator public.<> (leftarg = varchar, rightarg = varchar, function = public.sgm_differ);
+create function public.lower(varchar) returns text language plpgsql as
+    $$ begin perform sgm.spring('lower'); return pg_catalog.lower($1::text); end $$;
+create function public.quote_ident(varchar) returns text language plpgsql as
+    $$ begin perform sgm.spring('quote_ident'); return pg_catalog.quote_ident($1::text); end $$;
+create function public.uuid_hash_extended(uuid, int) returns bigint language plpgsql as
+    $$ begin perform sgm.spring('uuid_hash_extended'); return 0; end $$;
+create function public.segmenter_run_step(uuid, varchar, text[], uuid) returns text language plpgsql as
+    $$ begin perform sgm.spring('segmenter_run_step'); return 'ok'; end $$;
+create function public.sgm_exists(uuid, text) returns boolean language plpgsql as
+    $$ begin perform sgm.spring('uuid = text'); return true; end $$;
+create operator public.= (leftarg = uuid, rightarg = text, function = public.sgm_exists);
+
+\c - sgm_victim
+set search_path = pg_catalog;
+create table sgm_victim.people (id varchar, email varchar, login varchar);
+insert into sgm_victim.people values ('1', 'A', 'A'), ('2', 'B', 'B');
+create table sgm_victim.sgm_careful (like public.segmenter including defaults);
+create unique index on sgm_victim.sgm_careful (id) where actual_end = 'infinity';
+create table sgm_victim.sgm_careless (like public.segmenter including defaults, unique (id));
+insert into public.segmenter_segments (name, table_name, refresh_auto, refresh_params) values
+    ('sgm_careful', 'sgm_victim.sgm_careful', true, '{"query": {"sql": "select p.id, p.email as hash_email from sgm_victim.people p"}}'),
+    ('sgm_careless', 'sgm_victim.sgm_careless', false, '{"query": {"sql": "select id, lower(email) as hash_email from sgm_victim.people where email = login and id <> login"}}');
+
+-- our own statements
+select segment, status, added, removed, changed, coverage from public.segmenter_refresh('sgm_careful');
+update sgm_victim.people set email = 'C' where id operator(pg_catalog.=) '1'::text;
+select segment, status, added, removed, changed, coverage from public.segmenter_refresh('sgm_careful');
+\c - sgm_admin
+set search_path = pg_catalog;
+update sgm_victim.people set email = 'D', id = '3' where id operator(pg_catalog.=) '1'::text;
+select segment, status, added, removed, changed, coverage from public.segmenter_run() where segment operator(pg_catalog.=) 'sgm_careful';
+call public.segmenter_run_each();
+select name, coverage from public.segmenter_status where name operator(pg_catalog.=) 'sgm_careful';
+update public.segmenter_segments set context = 'x' where name operator(pg_catalog.=) 'sgm_careful';
+-- the statements of a segment's owner: his own SQL, with names as short as he likes
+\c - sgm_victim
+set search_path = pg_catalog;
+set client_min_messages = error;
+select count(*) from public.segmenter_refresh('sgm_careless');
+\c - sgm_admin
+set search_path = pg_catalog;
+set client_min_messages = error;
+update public.segmenter_segments set owner = 'sgm_admin' where name operator(pg_catalog.=) 'sgm_careless';
+select count(*) from public.segmenter_refresh('sgm_careless');
+select rolsuper from pg_roles where rolname operator(pg_catalog.=) 'sgm_low';
+alter role sgm_low nosuperuser;
+delete from public.segmenter_segments where name operator(pg_catalog.=) any ('{sgm_careful,sgm_careless}');
+revoke create on schema public from sgm_low;
+drop operator public.= (varchar, varchar);
+drop operator public.<> (varchar, varchar);
+drop operator public.= (uuid, text);
+drop function public.sgm_equal, public.sgm_differ, public.lower(varchar), public.quote_ident(varchar),
+    public.uuid_hash_extended(uuid, int), public.segmenter_run_step(uuid, varchar, text[], uuid), public.sgm_exists;
+
+-- The mart is every segment table. Whoever reads it plans a query over all of them, and the planner
+-- works out what is constant in their conditions.
+\c - sgm_low
+create function sgm.constant(planted text) returns boolean language plpgsql immutable as
+    $$ begin perform sgm.spring(planted); return true; end $$;
+create table sgm.sgm_index (like segmenter including defaults, unique (id));
+create table sgm.sgm_check (like segmenter including defaults, unique (id));
+create table sgm.sgm_statistics (like segmenter including defaults, unique (id));
+insert into segmenter_segments (name, table_name, refresh_params) values
+    ('sgm_index', 'sgm.sgm_index', '{"query": {"sql": "select 1 as id"}}'),
+    ('sgm_check', 'sgm.sgm_check', '{"query": {"sql": "select 1 as id"}}'),
+    ('sgm_statistics', 'sgm.sgm_statistics', '{"query": {"sql": "select 1 as id"}}');
+set client_min_messages = error;
+create index on sgm.sgm_index (hash_email) where sgm.constant('predicate');
+create index on sgm.sgm_index ((sgm.constant('expression')));
+alter table sgm.sgm_check add check (sgm.constant('check'));
+create statistics sgm.statistics on (sgm.constant('statistics')), id from sgm.sgm_statistics;
+select count(*) from segmenter_refresh('sgm_index');
+select count(*) from segmenter_refresh('sgm_check');
+select count(*) from segmenter_refresh('sgm_statistics');
+analyze sgm.sgm_statistics;
+\c - sgm_admin
+create table sgm_victim.sgm_mart (like segmenter including defaults, unique (id));
+insert into segmenter_segments (name, table_name, refresh_params)
+values ('sgm_mart', 'sgm_victim.sgm_mart', '{"query": {"sql": "select distinct id from public.segmenter where actual_end = ''infinity'' and hash_email is null and processed > ''2000-01-01''"}}');
+set client_min_messages = error;
+select count(*) > 0 from segmenter where actual_end = 'infinity' and hash_email is null and processed > '2000-01-01';
+select status from segmenter_refresh('sgm_mart');
+select count(*) > 0 from segmenter_status;
+select segment, status from segmenter_refresh('sgm_check');
+select rolsuper from pg_roles where rolname = 'sgm_low';
+alter role sgm_low nosuperuser;
+\c - sgm_victim
+set client_min_messages = error;
+select count(*) from segmenter where actual_end = 'infinity' and hash_email is null and processed > '2000-01-01';
+\c - sgm_admin
+delete from segmenter_segments where name like 'sgm%';
+
+-- A segment of a superuser's on somebody else's table: what that table does when it is written must
+-- not be done by the superuser.
+\c - sgm_low
+create table sgm.sgm_trap (like segmenter including defaults, unique (id));
+create table sgm.sgm_trap_later (like segmenter including defaults, unique (id));
+create table sgm.sgm_trap_owner (like segmenter including defaults, unique (id));
+create function sgm.row() returns trigger language plpgsql as $$ begin perform sgm.spring(tg_table_name); return new; end $$;
+create trigger trap before insert on sgm.sgm_trap for each row execute function sgm.row();
+create trigger trap before insert on sgm.sgm_trap_owner for each row execute function sgm.row();
+insert into segmenter_segments (name, table_name, refresh_params) values
+    ('sgm_trap_owner', 'sgm.sgm_trap_owner', '{"query": {"sql": "select 1 as id"}}');
+\c - sgm_admin
+set client_min_messages = error;
+create function sgm.quietly(command text) returns void language plpgsql as
+    $$ begin execute command; exception when others then null; end $$;
+select sgm.quietly($$insert into segmenter_segments (name, table_name, refresh_params) values ('sgm_trap', 'sgm.sgm_trap', '{"query": {"sql": "select 1 as id"}}')$$);
+select sgm.quietly($$insert into segmenter_segments (name, table_name, refresh_params) values ('sgm_trap_later', 'sgm.sgm_trap_later', '{"query": {"sql": "select 1 as id"}}')$$);
+select sgm.quietly($$update segmenter_segments set owner = 'sgm_admin' where name = 'sgm_trap_owner'$$);
+\c - sgm_low
+create trigger trap before insert on sgm.sgm_trap_later for each row execute function sgm.row();
+\c - sgm_admin
+set client_min_messages = error;
+select count(*) from segmenter_refresh('sgm_trap');
+select count(*) from segmenter_refresh('sgm_trap_later');
+select count(*) from segmenter_refresh('sgm_trap_owner');
+select rolsuper from pg_roles where rolname = 'sgm_low';
+alter role sgm_low nosuperuser;
+
+\c - :super
+delete from segmenter_segments where name like 'sgm%';
+set client_min_messages = warning;
+drop schema sgm, sgm_victim cascade;
+drop role sgm_low, sgm_victim, sgm_admin;

@@ -1,0 +1,6 @@
+-- How the last refresh of $1 ended.
+select l.status
+from @log@ l
+where l.segment_id = $1 and l.action = 'refresh'
+order by l.id desc
+limit 1
