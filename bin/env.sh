@@ -19,6 +19,8 @@ PGBIN=$PREFIX/lib/postgresql/$PG/bin
 PGCONFIG=$PGBIN/pg_config
 export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
 export PATH=$BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+# What the caller's shell says of servers and debugging does not concern ours.
+unset PGPORT PGHOSTADDR PGSERVICE PGOPTIONS RUST_BACKTRACE
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 
 # Runs a command with root's rights.

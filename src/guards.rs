@@ -120,7 +120,8 @@ impl Guards {
         {
             let touched = figures.added + figures.removed + figures.changed;
             let share = touched as f64 / figures.before as f64;
-            limit(share > max, format!("a change of {share:.4} is more than max_change {max}"));
+            let told = (share * 10_000.0).round() / 10_000.0;
+            limit(share > max, format!("a change of {told} is more than max_change {max}"));
         }
 
         if reasons.is_empty() { Ok(()) } else { Err(Refusal { figures, reasons }) }

@@ -2,6 +2,7 @@
 -- :in_schema the clause of CREATE EXTENSION that puts it there.
 \set ON_ERROR_STOP on
 set client_min_messages = warning;
+set client_min_messages = warning;
 create schema if not exists :"schema";
 create extension segmenter :in_schema;
 set search_path = public, :"schema";

@@ -65,6 +65,12 @@ select segment, status, added, coverage from segmenter_refresh('c');
 update segmenter_segments set refresh_params = '{"query": {"sql": "select id from run.view_of_view"}}' where name = 'c';
 select * from run.run;
 
+-- A segment may be built on one that reads the mart.
+call run.make('on the mart', 'select m.id from segmenter m join segmenter_segments s on s.id = m.segment_id where s.name = ''z''');
+call run.make('above it', 'select id from run."on the mart"');
+select segment, status, coverage, detail from run.run where segment ~ ' ';
+delete from segmenter_segments where name in ('above it', 'on the mart');
+
 -- What cannot be told does not stop a run: SQL that is none, a relation that is not there.
 update segmenter_segments set refresh_params = '{"query": {"sql": "selec"}}' where name = 'x';
 update segmenter_segments set refresh_params = '{"query": {"sql": "select id from run.nothing"}}' where name = 'y';
