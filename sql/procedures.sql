@@ -2,7 +2,8 @@ create procedure segmenter_run_each()
 language plpgsql
 as $$
 declare
-    run  constant uuid := pg_catalog.gen_random_uuid();
+    -- Names are looked up in the caller's search_path.
+    run  constant pg_catalog.uuid := pg_catalog.gen_random_uuid();
     step record;
 begin
     for step in select * from @extschema@.segmenter_run_plan() loop

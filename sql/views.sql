@@ -42,6 +42,7 @@ left join lateral (
     select l.processed, l.status, l.error
     from segmenter_log l
     where l.segment_id = s.id and l.action = 'refresh'
+      and not l.params @> '{"attempted": false}' -- busy, or a stranger's call
     order by l.id desc
     limit 1
 ) last on true

@@ -352,6 +352,12 @@ fn differs(number: usize, column: &Column) -> String {
             "({new} is null) operator(pg_catalog.<>) ({old} is null) \
              or {new}::pg_catalog.text operator(pg_catalog.<>) {old}::pg_catalog.text collate pg_catalog.\"C\""
         ),
+        // Stored as they come, so that an element that is too long is an error; compared as they
+        // would be stored.
+        array if column.modifier >= 0 && catalog::is_array(array) => format!(
+            "row({new}::{})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record",
+            catalog::full_type_name(array, column.modifier)
+        ),
         _ => format!(
             "row({new})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record"
         ),

@@ -2,9 +2,17 @@
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
+use petgraph::visit::{Dfs, Reversed};
 
-/// What an item of a run reads: the numbers of the items it must come after.
-pub type Reads = Vec<usize>;
+/// What an item of a run reads.
+#[derive(Debug, Clone, Default)]
+pub struct Reads {
+    /// The items it must come after, by their numbers.
+    pub items: Vec<usize>,
+    /// Whether it reads whatever there is (the mart), and so comes after all that do not build on
+    /// such an item themselves.
+    pub everything: bool,
+}
 
 /// A place in the order.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,10 +29,26 @@ pub fn order(reads: &[Reads]) -> Vec<Placed> {
     let nodes: Vec<_> = reads.iter().map(|_| graph.add_node(())).collect();
     for (item, read) in reads.iter().enumerate() {
         // The newest edge is followed first.
-        for &other in read.iter().rev() {
+        for &other in read.items.iter().rev() {
             graph.add_edge(nodes[item], nodes[other], ());
         }
     }
+
+    let mut builds_on_everything = vec![false; reads.len()];
+    for (item, _) in reads.iter().enumerate().filter(|(_, read)| read.everything) {
+        let mut readers = Dfs::new(Reversed(&graph), nodes[item]);
+        while let Some(reader) = readers.next(Reversed(&graph)) {
+            builds_on_everything[reader.index()] = true;
+        }
+    }
+    for (item, _) in reads.iter().enumerate().filter(|(_, read)| read.everything) {
+        for (other, builds) in builds_on_everything.iter().enumerate().rev() {
+            if !builds {
+                graph.add_edge(nodes[item], nodes[other], ());
+            }
+        }
+    }
+
     // Strongly connected components, each after those it reads.
     tarjan_scc(&graph)
         .into_iter()
@@ -41,21 +65,25 @@ pub fn order(reads: &[Reads]) -> Vec<Placed> {
 mod tests {
     use super::*;
 
+    fn reads(items: &[&[usize]]) -> Vec<Reads> {
+        items.iter().map(|items| Reads { items: items.to_vec(), everything: false }).collect()
+    }
+
     fn items(reads: &[Reads]) -> Vec<usize> {
         order(reads).iter().map(|placed| placed.item).collect()
     }
 
     #[test]
     fn what_is_read_comes_first_and_the_rest_stays() {
-        assert_eq!(items(&[vec![], vec![], vec![]]), [0, 1, 2]);
-        assert_eq!(items(&[vec![2], vec![], vec![1]]), [1, 2, 0]);
-        assert_eq!(items(&[vec![1, 2], vec![3], vec![3], vec![]]), [3, 1, 2, 0]);
+        assert_eq!(items(&reads(&[&[], &[], &[]])), [0, 1, 2]);
+        assert_eq!(items(&reads(&[&[2], &[], &[1]])), [1, 2, 0]);
+        assert_eq!(items(&reads(&[&[1, 2], &[3], &[3], &[]])), [3, 1, 2, 0]);
         assert_eq!(items(&[]), [0; 0]);
     }
 
     #[test]
     fn a_cycle_concerns_its_members_only() {
-        let placed = order(&[vec![1], vec![2], vec![1], vec![]]);
+        let placed = order(&reads(&[&[1], &[2], &[1], &[]]));
         let cycle = |item: usize| {
             placed.iter().find(|placed| placed.item == item).map(|placed| placed.cycle.clone())
         };
@@ -67,6 +95,15 @@ mod tests {
 
     #[test]
     fn reading_oneself_is_no_cycle() {
-        assert_eq!(order(&[vec![0]]), [Placed { item: 0, cycle: vec![] }]);
+        assert_eq!(order(&reads(&[&[0]])), [Placed { item: 0, cycle: vec![] }]);
+    }
+
+    #[test]
+    fn who_reads_everything_comes_last_but_for_what_is_built_on_it() {
+        let mut reads = reads(&[&[1], &[], &[], &[]]);
+        reads[1].everything = true;
+        reads[3].everything = true;
+        assert_eq!(items(&reads), [2, 1, 0, 3]);
+        assert!(order(&reads).iter().all(|placed| placed.cycle.is_empty()));
     }
 }

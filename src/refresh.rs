@@ -14,6 +14,7 @@ use crate::guards::Figures;
 use crate::log::{self, Entry, Status};
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::lock;
+use crate::pg::portal;
 use crate::pg::role;
 use crate::pg::snapshot::{self, Active};
 use crate::pg::statement::{self, Kind};
@@ -89,7 +90,7 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
                 elapsed,
                 message: ended.message.as_deref(),
                 error: ended.error.as_ref(),
-                params: params(request, segment.as_ref(), ended.at),
+                params: params(request, segment.as_ref(), &ended),
             },
         )?;
     }
@@ -137,6 +138,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     };
     let late = must_be_loaded(service, segment, request)?;
     let figures = Spi::connect_mut(|client| {
+        let _portals = portal::CloseNew::begin()?;
         service.run_as_user(segment.owner, || match refresher {
             Refresher::Query { sql } => {
                 let (delta, side) = delta::of_query(service, &table, segment.id, &sql)?;
@@ -269,6 +271,9 @@ struct Ended {
     at: Option<Timestamp>,
     message: Option<String>,
     error: Option<Report>,
+    /// False where the segment was busy or the caller may not refresh it: nothing was tried, and
+    /// its schedule is not concerned.
+    attempted: bool,
 }
 
 impl Ended {
@@ -279,6 +284,7 @@ impl Ended {
             at: None,
             message: Some(message),
             error: None,
+            attempted: true,
         };
         match result {
             Ok(done) => Self {
@@ -287,6 +293,7 @@ impl Ended {
                 at: Some(done.at),
                 message: remark(&done, request),
                 error: None,
+                attempted: true,
             },
             Err(error @ Error::Busy { .. }) if request.skip_busy => {
                 plain(Status::Skipped, error.to_string())
@@ -304,6 +311,7 @@ impl Ended {
                     at: None,
                     message: Some(report.message.clone()),
                     error: Some(report),
+                    attempted: !matches!(error, Error::Busy { .. } | Error::NotPermitted { .. }),
                 }
             }
         }
@@ -324,7 +332,7 @@ fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
-fn params(request: &Request<'_>, segment: Option<&Segment>, at: Option<Timestamp>) -> Value {
+fn params(request: &Request<'_>, segment: Option<&Segment>, ended: &Ended) -> Value {
     let refresher = match (request.query, segment.and_then(|segment| segment.refresher.as_ref())) {
         (Some(sql), _) => json!({"query": {"sql": sql}}),
         (None, Some(Refresher::Query { sql })) => json!({"query": {"sql": sql}}),
@@ -334,13 +342,17 @@ fn params(request: &Request<'_>, segment: Option<&Segment>, at: Option<Timestamp
         }
         (None, None) => json!({}),
     };
-    json!({
+    let mut params = json!({
         "refresh_params": refresher,
         "by_hand": request.query.is_some(),
         "force": request.force,
         "role": role::name(role::current()),
-        "at": at,
-    })
+        "at": ended.at,
+    });
+    if !ended.attempted {
+        params["attempted"] = Value::Bool(false);
+    }
+    params
 }
 
 /// The same error as in the log, as a WARNING: the caller's statement goes on.

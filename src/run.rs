@@ -9,7 +9,7 @@ use crate::config::{self, Key, Refresher, Subject};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::order::order;
+use crate::order::{Reads, order};
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::{clock, role};
 use crate::readiness;
@@ -36,20 +36,14 @@ struct Candidate {
 /// The segments that the caller may refresh and that are due, in order.
 pub fn plan(service: &Service) -> Result<Vec<Planned>> {
     let (candidates, mart) = candidates(service)?;
-    let reads_mart = |candidate: &Candidate| candidate.reads.contains(&mart);
-    let reads: Vec<Vec<usize>> = candidates
+    let reads: Vec<Reads> = candidates
         .iter()
         .enumerate()
-        .map(|(this, reader)| {
-            let is_read = |other: &Candidate| {
-                // The mart is every segment; those that read it come after those that do not.
-                reader.reads.contains(&other.table) || (reads_mart(reader) && !reads_mart(other))
-            };
-            let others = candidates.iter().enumerate();
-            others
-                .filter(|(index, other)| *index != this && is_read(other))
-                .map(|(index, _)| index)
-                .collect()
+        .map(|(this, reader)| Reads {
+            items: (0..candidates.len())
+                .filter(|&other| other != this && reader.reads.contains(&candidates[other].table))
+                .collect(),
+            everything: reader.reads.contains(&mart),
         })
         .collect();
     let planned = order(&reads).into_iter().map(|placed| {

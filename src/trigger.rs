@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::config::{self, Source, Subject};
 use crate::error::{self, Error, raise};
-use crate::pg::{catalog, lock, role};
+use crate::pg::role::{self, RegRole};
+use crate::pg::{catalog, lock};
 use crate::service::Service;
 use crate::table::{self, Table};
 
@@ -57,7 +58,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let caller = role::current();
     let old = trigger.old();
     match row.get_by_name::<pg_sys::Oid>("owner")? {
-        None => row.set_by_name("owner", caller)?,
+        None => row.set_by_name("owner", RegRole(caller))?,
         Some(owner) => {
             let before = old.as_ref().map(|old| old.get_by_name("owner")).transpose()?.flatten();
             must_be_member(caller, before, owner, subject)?;

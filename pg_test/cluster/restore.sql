@@ -2,7 +2,6 @@
 -- :in_schema the clause of CREATE EXTENSION that puts it there.
 \set ON_ERROR_STOP on
 set client_min_messages = warning;
-set client_min_messages = warning;
 create schema if not exists :"schema";
 create extension segmenter :in_schema;
 set search_path = public, :"schema";
@@ -97,6 +96,7 @@ select count(*) from segmenter_run();
 insert into shop.people select g, 'back' || g, null, 'in', 60, true from generate_series(1, 1000, 50) g;
 select count(*) from segmenter_refresh('latest', 'select 1 as id, md5(''x'') as hash_email', force => true);
 select count(*) from segmenter_run();
+select count(*) from segmenter_refresh('German');
 update segmenter_segments set actual_end = now() where name = 'once';
 drop table seg.lost;
 set client_min_messages = error;

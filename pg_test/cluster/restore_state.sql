@@ -4,7 +4,6 @@
 \pset null (null)
 set search_path = public, :"schema";
 set timezone = 'UTC';
-\set sections 'segmenter_segments segmenter_consumers segmenter_subscriptions segmenter_log segmenter_outbox segmenter_deliveries'
 
 \echo == config rows
 select 'segments', s::text from segmenter_segments s order by s.id;
@@ -38,6 +37,7 @@ where conrelid in (select oid from pg_class where relnamespace::regnamespace::te
 \echo == indexes
 select indexrelid::regclass, pg_get_indexdef(indexrelid) from pg_index
 where indrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by indexrelid::regclass::text;
+-- By name: pg_dump puts the columns that a table has from the mart before its own.
 \echo == columns
 select attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, attidentity, attgenerated,
     attinhcount, attcollation, pg_get_expr(adbin, adrelid), relkind

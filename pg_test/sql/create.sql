@@ -1,7 +1,7 @@
 -- The short way in: segmenter_create_segment() makes the table and the config row, or nothing.
 create schema "create";
-create table "create".people (id int primary key, email text, city varchar(20), paid numeric(10, 2), tags text[], born date, vip boolean);
-insert into "create".people values (1, 'a', 'Bonn', 1.50, '{x}', '2000-01-01', true), (2, 'b', 'Ulm', 2, null, null, false);
+create table "create".people (id int primary key, email text, city varchar, paid numeric, tags text[], born date, vip boolean);
+insert into "create".people values (1, 'a', 'Bonn', 1.5, '{x}', '2000-01-01', true), (2, 'b', 'Ulm', 2, null, null, false);
 create function "create".columns(name regclass) returns text language sql as $$
     select string_agg(format('%s %s%s', attname, format_type(atttypid, atttypmod), case when attnotnull then ' not null' else '' end), ', ' order by attnum)
     from pg_attribute
@@ -65,7 +65,6 @@ call "create".try('s', 'select id from people');
 call "create".try('s', 'select id, nothing from "create".people');
 call "create".try('s', 'select id, id as actual_end from "create".people');
 call "create".try('s', 'select id, city, city from "create".people');
-call "create".try('s', 'select id, tags, 1 from "create".people');
 call "create".try('s', 'select id, row(1, 2) as pair from "create".people');
 call "create".try('s', 'select id into "create".copy from "create".people');
 call "create".try('s', 'select id from "create".people for update');
@@ -73,17 +72,14 @@ call "create".try('s', 'with d as (delete from "create".people returning id) sel
 call "create".try('s', 'select 1 as id', '61 * * * *');
 call "create".try('s', 'select 1 as id', null, 'nowhere.wrong');
 call "create".try('s', 'select 1 as id', null, 'a.b.c');
-call "create".try('s', 'select 1 as id', null, '');
 call "create".try('s', 'select 1 as id', null, '"create".vip');
 call "create".try('s', 'select 1 as id', null, 'pg_catalog.wrong');
-call "create".try('s', 'select 1 as id', null, repeat('t', 64));
 call "create".try('vip', 'select 1 as id');
 call "create".try('', 'select 1 as id');
 select segmenter_create_segment(null, 'select 1 as id');
 select segmenter_create_segment('s', null);
 select segmenter_create_segment('s', 'select 1 as id', history => null);
 select segmenter_create_segment(repeat('n', 64), 'select 1 as id');
-select segmenter_create_segment('', 'select 1 as id');
 set search_path = nowhere;
 select public.segmenter_create_segment('s', 'select 1 as id');
 reset search_path;

@@ -99,6 +99,9 @@ reset client_min_messages;
 update segmenter_segments set refresh_params = '{}' where name = 'by hand';
 select segment, status, added, removed, coverage from segmenter_refresh('by hand', 'select unnest(array[''k1'', ''k2'']) as id');
 select segment, status, added, removed, coverage from segmenter_refresh('by hand', query => 'select id from (values (''k2''), (''k3'')) v (id)');
+create temp table run_list as select 'k' || i as id from generate_series(3, 6) i;
+select segment, status, added, removed, coverage from segmenter_refresh('by hand', 'select id from run_list');
+drop table run_list;
 select params -> 'refresh_params' as refresh_params, params -> 'by_hand' as by_hand from segmenter_log where segment_name = 'by hand' order by id;
 -- Automatic without a refresher is a mistake that a run shows.
 update segmenter_segments set refresh_auto = true where name = 'by hand';

@@ -2,7 +2,7 @@
 -- that it calls gets any of the caller's rights. Here a superuser refreshes segments of a role that
 -- tries every way out.
 \set super :USER
-\c -reuse-previous=on "options=''"
+\c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
 create role sgm_low login;
 create schema sgm authorization sgm_low;

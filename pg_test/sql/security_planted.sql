@@ -2,7 +2,7 @@
 -- the search_path, conditions on a table of the mart, triggers on a table that another's segment uses.
 -- It never runs with the rights of whoever comes across it.
 \set super :USER
-\c -reuse-previous=on "options=''"
+\c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
 create role sgm_low login;
 create role sgm_victim login;

@@ -1,7 +1,7 @@
 -- Whose rows are whose: config, members, log, messages and deliveries are seen and changed by members
 -- of the role that they belong to.
 \set super :USER
-\c -reuse-previous=on "options=''"
+\c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
 create role sgm_victim login;
 create role sgm_low login;
@@ -118,6 +118,7 @@ insert into segmenter_segments (name, table_name, owner) values ('sgm_low', 'sgm
 insert into segmenter_segments (name, table_name, owner) values ('sgm_low', 'sgm.own', '99999');
 insert into segmenter_segments (name, table_name, owner) values ('sgm_low', 'sgm.own', '-');
 insert into segmenter_segments (name, table_name, owner) values ('sgm_low', 'sgm.own', null);
+insert into segmenter_segments (name, table_name) values ('sgm_low', 'sgm.own') on conflict do nothing;
 select name, owner from segmenter_segments;
 update segmenter_segments set owner = 'sgm_victim' where name = 'sgm_low';
 update segmenter_segments set owner = 'sgm_group' where name = 'sgm_low';
@@ -133,35 +134,38 @@ select * from sgm.counts;
 
 -- Another role's table. It takes an owner to bring a table into the mart, and to keep a segment in one
 -- that is there already.
-create function sgm.register(tab text) returns text language plpgsql as $$
+create function sgm.try(command text) returns text language plpgsql as $$
 begin
-    insert into segmenter_segments (name, table_name) values ('sgm_foreign', tab::regclass);
-    delete from segmenter_segments where name = 'sgm_foreign';
-    return 'WENT THROUGH: insert';
+    execute command;
+    return 'WENT THROUGH';
 exception when others then
-    begin
-        update segmenter_segments set table_name = tab::regclass where name = 'sgm_low';
-        update segmenter_segments set table_name = 'sgm.own' where name = 'sgm_low';
-        return 'WENT THROUGH: update';
-    exception when others then
-        return sqlstate;
-    end;
+    return sqlstate;
 end
+$$;
+create function sgm.register(tab text) returns table (inserted text, updated text) language sql as $$
+    select sgm.try(format('insert into segmenter_segments (name, table_name) values (''sgm_foreign'', %L)', tab)),
+        sgm.try(format('update segmenter_segments set table_name = %L where name = ''sgm_low''', tab))
 $$;
 create view sgm.view as table sgm.own;
 create temporary table temporary (like segmenter including defaults, unique (id));
-select tab, sgm.register(tab) from unnest('{
+begin;
+select tab, r.* from unnest('{
     sgm_victim.unregistered, sgm_victim.own, sgm_victim.shared, sgm_victim.shared_too,
-    segmenter, segmenter_log, segmenter_segments, pg_authid, pg_class, sgm.view, pg_temp.temporary}'::text[]) tab;
+    segmenter, segmenter_log, segmenter_segments, pg_authid, pg_class, sgm.view, pg_temp.temporary}'::text[]) tab, sgm.register(tab) r;
+rollback;
 -- … in a script like pg_dump's either
-set check_function_bodies = off;
-select tab, sgm.register(tab) from unnest('{sgm_victim.unregistered, sgm_victim.own, sgm_victim.shared, sgm_victim.shared_too}'::text[]) tab;
-reset check_function_bodies;
-select * from pg_inherits where inhrelid = 'sgm_victim.unregistered'::regclass;
+begin;
+set local check_function_bodies = off;
+select tab, r.* from unnest('{sgm_victim.unregistered, sgm_victim.own, sgm_victim.shared, sgm_victim.shared_too}'::text[]) tab, sgm.register(tab) r;
+rollback;
+-- … and some right to the table is not enough
 \c - sgm_victim
 grant select on sgm_victim.shared to sgm_low;
 \c - sgm_low
-select sgm.register('sgm_victim.shared');
+begin;
+select * from sgm.register('sgm_victim.shared');
+rollback;
+select inhrelid::regclass from pg_inherits where inhrelid::regclass::text like 'sgm%' order by 1;
 
 -- Members under another segment's name, in a table of one's own
 set client_min_messages = error;
@@ -178,14 +182,7 @@ delete from segmenter_subscriptions where target = 'sgm_target';
 delete from segmenter_segments where name in ('sgm_victim', 'sgm_shared');
 \c - sgm_low
 create table sgm.heritage (like segmenter including defaults, unique (id));
-do $$ begin
-    perform 1;
-    execute format('insert into segmenter_segments (id, name, table_name) values (%L, %L, %L)', current_setting('sgm.segment', true), 'sgm_heir', 'sgm.heritage');
-exception when others then null; end $$;
-select set_config('sgm.segment', :'segment', false) is not null;
-do $$ begin
-    insert into segmenter_segments (id, name, table_name) values (current_setting('sgm.segment')::uuid, 'sgm_heir', 'sgm.heritage');
-exception when others then null; end $$;
+select sgm.try(format('insert into segmenter_segments (id, name, table_name) values (%L, ''sgm_heir'', ''sgm.heritage'')', :'segment')) is not null as tried;
 select count(*) from segmenter_log where segment_name in ('sgm_victim', 'sgm_shared');
 select count(*) from segmenter_outbox;
 

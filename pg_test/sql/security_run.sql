@@ -1,7 +1,7 @@
 -- One segment cannot keep the others of a run from being refreshed, nor can somebody who has no
 -- rights on a segment change how, when and whether it is refreshed.
 \set super :USER
-\c -reuse-previous=on "options=''"
+\c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
 create role sgm_low login;
 create role sgm_victim login;
@@ -31,7 +31,7 @@ insert into segmenter_segments (name, table_name, refresh_auto, refresh_params) 
     ('sgm_a_fail', 'sgm.sgm_a_fail', true, '{"query": {"sql": "select sgm.fail() as id"}}');
 \c - sgm_admin
 set client_min_messages = error;
-create function sgm.runs(code text) returns table (code text, segment text, status text, detail text) language plpgsql as $$
+create function sgm.runs(code text) returns table (raised text, segment text, status text, detail text) language plpgsql as $$
 begin
     perform set_config('sgm.code', code, true);
     return query select code, r.segment, r.status, r.detail from segmenter_run() r where r.segment in ('sgm_a_fail', 'sgm_z_last') order by 2;
@@ -44,14 +44,25 @@ update segmenter_segments set refresh_params = '{"procedure": {"sql": "call sgm.
 select r.* from unnest('{57014,57P01,40001}'::text[]) code, sgm.runs(code) r;
 select error ->> 'sqlstate' as sqlstate, count(*) from segmenter_log where segment_name = 'sgm_a_fail' group by 1 order by 1;
 -- a timeout of the session's own ends the run, and leaves nothing behind
+create function sgm.said(command text) returns text language plpgsql as $$
+declare
+    detail text;
+begin
+    execute command;
+    return 'nothing';
+exception when others or query_canceled then
+    get stacked diagnostics detail = pg_exception_detail;
+    return sqlstate || ': ' || sqlerrm || case when detail ~ 'segmenter|pgrx' then ', with a backtrace' else '' end;
+end
+$$;
 \c - sgm_low
 update segmenter_segments set refresh_params = '{"query": {"sql": "select pg_sleep(60)::text as id"}}' where name = 'sgm_a_fail';
 \c - sgm_admin
 set statement_timeout = '200ms';
-select segment, status from segmenter_run();
+select sgm.said('select segmenter_run()');
 reset statement_timeout;
 select current_user, session_user;
--- whatever its members are called, a recursion without end, a division by zero
+-- a recursion without end
 \c - sgm_low
 create function sgm.recurse() returns text language sql as 'select sgm.recurse()';
 update segmenter_segments set refresh_params = '{"query": {"sql": "select sgm.recurse() as id"}}' where name = 'sgm_a_fail';
@@ -111,18 +122,24 @@ select status, message, params from segmenter_log where segment_name = 'sgm_dail
 -- it is logged all the same
 \c - sgm_admin
 select status, error ->> 'sqlstate' as sqlstate, params ->> 'role' as role, count(*) from segmenter_log where segment_name = 'sgm_daily' group by 1, 2, 3;
+set client_min_messages = error;
 select segment, status, coverage from segmenter_run() where segment = 'sgm_daily';
 
 -- no argument makes a function of ours say more than that it is wrong
 \c - sgm_low
-select segmenter_run_step(null, null, null, null);
-select segmenter_run_step(gen_random_uuid(), 'sgm_none', null, null);
-select segmenter_run_step(gen_random_uuid(), 'sgm_none', array[null]::text[], gen_random_uuid());
-select segmenter_run_step(gen_random_uuid(), 'sgm_none', '{}', gen_random_uuid());
-select segmenter_refresh(null);
-select segmenter_refresh('sgm_a_fail', dry_run => null);
-select segmenter_create_segment(null, null);
-select segmenter_cron_next(null);
+set client_min_messages = error;
+select command, sgm.said(command) from unnest(array[
+    'select segmenter_run_step(null, null, null, null)',
+    'select segmenter_run_step(gen_random_uuid(), null, null, gen_random_uuid())',
+    'select segmenter_run_step(gen_random_uuid(), ''sgm_none'', null, null)',
+    'select segmenter_run_step(gen_random_uuid(), ''sgm_none'', array[null]::text[], gen_random_uuid())',
+    'select segmenter_refresh(null)',
+    'select segmenter_refresh(''sgm_none'', dry_run => null)',
+    'select segmenter_create_segment(null, null)',
+    'select segmenter_create_segment('''', ''select 1 as id'')',
+    'select segmenter_create_segment(''sgm_none'', '''')',
+    'select segmenter_cron_next(null)'
+]) command;
 
 \c - :super
 delete from segmenter_segments where name like 'sgm%';

@@ -1,7 +1,7 @@
 -- What a segment's SQL leaves behind in the session, or the transaction, of whoever refreshes it:
 -- nothing.
 \set super :USER
-\c -reuse-previous=on "options=''"
+\c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
 create role sgm_low login;
 create schema sgm authorization sgm_low;

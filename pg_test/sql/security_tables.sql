@@ -1,7 +1,7 @@
 -- A procedure that replaces, drops or releases its own segment table, changes its own config row, or
 -- refreshes the segment that it belongs to. What is logged is what is there, or nothing is changed.
 \set super :USER
-\c -reuse-previous=on "options=''"
+\c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
 create role sgm_low login;
 create schema sgm authorization sgm_low;

@@ -1,7 +1,7 @@
 -- The trigger functions work with the rights of the extension's owner. They are of use on our own
 -- tables only: on a table of somebody else's they would be told whatever he likes.
 \set super :USER
-\c -reuse-previous=on "options=''"
+\c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
 create role sgm_low login;
 create role sgm_victim login;

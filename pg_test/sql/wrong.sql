@@ -149,7 +149,6 @@ call wrong.try('select wrong.creates() as id');
 call wrong.try('select wrong.locks() as id');
 call wrong.try('select wrong.frees() as id');
 call wrong.try('select wrong.frees_the_session() as id');
-call wrong.try('select id from segmenter_refresh(''wrong'') r, wrong.people');
 select status, added, removed from segmenter_refresh('wrong', 'select wrong.swallows() as id', dry_run => true);
 select count(*), (select is_called from wrong.numbers) from wrong.people;
 

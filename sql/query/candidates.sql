@@ -15,6 +15,7 @@ select
         select l.processed
         from @log@ l
         where l.segment_id = s.id and l.action = 'refresh' and l.status not in ('waiting', 'skipped')
+          and not l.params @> '{"attempted": false}'
         order by l.id desc
         limit 1
     ) as last_attempt

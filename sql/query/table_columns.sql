@@ -9,7 +9,7 @@ select
     -- A value that must be unique beyond the members' key cannot be carried over to a new version.
     exists (
         select from pg_index i
-        where i.indrelid = a.attrelid and i.indisunique and a.attnum = any (i.indkey)
+        where i.indrelid = a.attrelid and i.indisunique and a.attnum = any ((i.indkey::int2[])[0 : i.indnkeyatts - 1])
     ) as is_unique,
     case when a.attcollation <> 0 then (
         select quote_ident(n.nspname) || '.' || quote_ident(l.collname)

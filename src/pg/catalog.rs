@@ -23,9 +23,20 @@ pub fn references_are_deferred() -> bool {
 
 /// The name of a type without modifier, qualified unless it is a keyword of SQL.
 pub fn type_name(typ: pg_sys::Oid) -> String {
+    full_type_name(typ, -1)
+}
+
+/// The name of a type with a modifier, where there is one.
+pub fn full_type_name(typ: pg_sys::Oid, modifier: i32) -> String {
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: gives a string of its own, copied here; a missing type is raised.
-    unsafe { owned(pg_sys::format_type_extended(typ, -1, flags as u16)) }
+    unsafe { owned(pg_sys::format_type_extended(typ, modifier, flags as u16)) }
+}
+
+/// Whether a type is an array: its elements can be fitted to a modifier by a cast only.
+pub fn is_array(typ: pg_sys::Oid) -> bool {
+    // SAFETY: asks the catalogues.
+    unsafe { pg_sys::get_element_type(typ) != pg_sys::InvalidOid }
 }
 
 /// An expression of a type fitted to a modifier of it as storing it would be: rounded, padded, and

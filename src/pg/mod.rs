@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod catalog;
 pub mod clock;
 pub mod lock;
+pub mod portal;
 pub mod relation;
 pub mod role;
 pub mod setting;

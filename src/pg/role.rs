@@ -21,6 +21,19 @@ pub enum Rights {
     User,
 }
 
+/// A role as a value of the type `regrole`.
+pub struct RegRole(pub pg_sys::Oid);
+
+impl IntoDatum for RegRole {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::REGROLEOID
+    }
+}
+
 /// The role whose rights are in force.
 pub fn current() -> pg_sys::Oid {
     // SAFETY: reads a global of the backend.

@@ -1,0 +1,50 @@
+//! Cursors that a user's SQL leaves open.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+
+use pgrx::prelude::*;
+
+use crate::error::Result;
+
+/// Closes, when it is dropped, the cursors that were opened since it was made.
+pub struct CloseNew {
+    before: HashSet<String>,
+}
+
+impl CloseNew {
+    /// Begins within an SPI connection.
+    pub fn begin() -> Result<Self> {
+        Ok(Self { before: open()? })
+    }
+}
+
+impl Drop for CloseNew {
+    fn drop(&mut self) {
+        // While an error unwinds, the abort closes them.
+        if std::thread::panicking() {
+            return;
+        }
+        for name in open().unwrap_or_default().difference(&self.before) {
+            let Ok(name) = CString::new(name.as_str()) else { continue };
+            // SAFETY: a portal that is found is live, and nobody is running it any more.
+            unsafe {
+                let portal = pg_sys::SPI_cursor_find(name.as_ptr());
+                if !portal.is_null() && (*portal).status != pg_sys::PortalStatus::PORTAL_ACTIVE {
+                    pg_sys::SPI_cursor_close(portal);
+                }
+            }
+        }
+    }
+}
+
+fn open() -> Result<HashSet<String>> {
+    Spi::connect(|client| {
+        let sql = "select c.name from pg_catalog.pg_cursor() c";
+        client
+            .select(sql, None, &[])?
+            .filter_map(|row| row.get::<String>(1).transpose())
+            .map(|name| Ok(name?))
+            .collect()
+    })
+}
