@@ -11,7 +11,7 @@ select
     s.refresh_cron,
     last.processed as last_refresh,
     last.status as last_status,
-    last.error ->> 'message' as last_error,
+    case when last.status <> 'ok' then coalesce(last.error ->> 'message', last.message) end as last_error,
     case
         when s.refresh_auto and s.refresh_cron is not null then segmenter_cron_next(
             s.refresh_cron,
@@ -39,7 +39,7 @@ select
     d.delivered_at as last_delivery
 from segmenter_segments s
 left join lateral (
-    select l.processed, l.status, l.error
+    select l.processed, l.status, l.error, l.message
     from segmenter_log l
     where l.segment_id = s.id and l.action = 'refresh'
       and not l.params @> '{"attempted": false}' -- busy, or a stranger's call
@@ -69,7 +69,7 @@ comment on column segmenter_status.refresh_params is 'the refresher';
 comment on column segmenter_status.refresh_cron is 'when it is refreshed';
 comment on column segmenter_status.last_refresh is 'when it was last tried';
 comment on column segmenter_status.last_status is 'how that ended';
-comment on column segmenter_status.last_error is 'why it failed or was refused';
+comment on column segmenter_status.last_error is 'why it failed or was refused, or what it waits for';
 comment on column segmenter_status.next_refresh is 'when it is due next, for an automatic segment with a schedule';
 comment on column segmenter_status.coverage is 'members after the last refresh that succeeded';
 comment on column segmenter_status.added is 'members it added';

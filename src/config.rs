@@ -3,11 +3,13 @@
 // Every key is validated when a row is written, those of steps that are not there yet too.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
+
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -16,15 +18,33 @@ use crate::schedule;
 use crate::service::Service;
 
 /// The column `refresh_params`: how a segment is recomputed.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Refresher {
     /// One SELECT that gives the members.
-    Query { sql: String },
+    #[serde(deserialize_with = "object")]
+    Query(Sql),
     /// A CALL that changes the segment table itself.
-    Procedure { sql: String },
+    #[serde(deserialize_with = "object")]
+    Procedure(Sql),
     /// A query for the ids that may have changed, and one for the members among them.
-    Incremental { changed: String, sql: String },
+    #[serde(deserialize_with = "object")]
+    Incremental(IncrementalSql),
+}
+
+/// What a refresher runs.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sql {
+    pub sql: String,
+}
+
+/// What an incremental refresher runs.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct IncrementalSql {
+    pub changed: String,
+    pub sql: String,
 }
 
 /// One entry of the column `sources`: what has to be loaded before a refresh.
@@ -44,6 +64,22 @@ pub struct TableSource {
     pub error_after: Option<String>,
     pub filter: Option<String>,
     pub min_rows: Option<u64>,
+}
+
+impl TableSource {
+    /// What serde cannot say: that there is something to check.
+    fn validate(&self) -> std::result::Result<(), String> {
+        let table = &self.table;
+        if self.loaded_at.is_none() && (self.warn_after.is_some() || self.error_after.is_some()) {
+            return Err(format!("source \"{table}\" has an age limit but no \"loaded_at\""));
+        }
+        if self.loaded_at.is_none() && self.min_rows.is_none() {
+            return Err(format!(
+                "source \"{table}\" has neither \"loaded_at\" nor \"min_rows\": there is nothing to check"
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Whatever is ready when its query says so.
@@ -69,16 +105,28 @@ pub struct ConsumerParams {
 pub enum Updater {
     #[default]
     Pull,
-    Function {
-        name: String,
-    },
-    Http {
-        url: String,
-        #[serde(default)]
-        headers: std::collections::BTreeMap<String, String>,
-        timeout: Option<String>,
-        secret: Option<String>,
-    },
+    #[serde(deserialize_with = "object")]
+    Function(FunctionUpdater),
+    #[serde(deserialize_with = "object")]
+    Http(HttpUpdater),
+}
+
+/// A SQL function that takes each message.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionUpdater {
+    pub name: String,
+}
+
+/// A URL that each message is sent to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpUpdater {
+    pub url: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    pub timeout: Option<String>,
+    pub secret: Option<String>,
 }
 
 /// The column `params` of a subscription: how it is handed over.
@@ -105,7 +153,7 @@ pub enum Mode {
 #[serde(untagged)]
 pub enum Fields {
     Columns(Vec<String>),
-    Renamed(std::collections::BTreeMap<String, String>),
+    Renamed(BTreeMap<String, String>),
 }
 
 /// What a segment is, read and validated.
@@ -194,8 +242,13 @@ const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_
 
 /// Validates `refresh_params`; an empty object is no refresher.
 pub fn refresher(json: Value, subject: Subject<'_>) -> Result<Option<Refresher>> {
-    if json.as_object().is_some_and(|object| object.is_empty()) {
-        return Ok(None);
+    match json.as_object().map(|object| object.len()) {
+        Some(0) => return Ok(None),
+        Some(1) | None => {}
+        Some(keys) => {
+            let problem = format!("it has {keys} keys, not one");
+            return Err(invalid("refresh_params", subject, problem, REFRESHERS));
+        }
     }
     typed("refresh_params", json, subject, REFRESHERS).map(Some)
 }
@@ -209,16 +262,18 @@ pub fn guards(json: Value, subject: Subject<'_>) -> Result<Guards> {
 
 /// Validates `sources`.
 pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<Source>> {
-    typed::<Vec<Value>>("sources", json, subject, SOURCES)?
-        .into_iter()
-        .map(|entry| {
-            if entry.get("ready").is_some() || entry.get("name").is_some() {
-                typed("sources", entry, subject, SOURCES).map(Source::Ready)
-            } else {
-                typed("sources", entry, subject, SOURCES).map(Source::Table)
-            }
-        })
-        .collect()
+    let Value::Array(entries) = json else {
+        return Err(invalid("sources", subject, format!("{json} is not a list"), SOURCES));
+    };
+    let source = |entry: Value| {
+        if entry.get("ready").is_some() || entry.get("name").is_some() {
+            return typed("sources", entry, subject, SOURCES).map(Source::Ready);
+        }
+        let source: TableSource = typed("sources", entry, subject, SOURCES)?;
+        source.validate().map_err(|problem| invalid("sources", subject, problem, SOURCES))?;
+        Ok(Source::Table(source))
+    };
+    entries.into_iter().map(source).collect()
 }
 
 /// Validates a consumer's `params`.
@@ -251,14 +306,36 @@ pub fn timezone(
     parsed.map_err(|error| invalid(column, subject, error.to_string(), &error.hint()))
 }
 
+/// Reads a value as its type; what is wrong with it is named by its key.
 fn typed<T: DeserializeOwned>(
     column: &'static str,
     json: Value,
     subject: Subject<'_>,
     hint: &str,
 ) -> Result<T> {
-    serde_json::from_value(json)
-        .map_err(|error| invalid(column, subject, error.to_string().replace('`', "\""), hint))
+    // A struct would be read from a list as well, by position.
+    if !json.is_object() {
+        return Err(invalid(column, subject, format!("{json} is not an object"), hint));
+    }
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let problem = error.inner().to_string().replace('`', "\"");
+        let path = error.path().to_string();
+        let key = path.rsplit('.').next().unwrap_or_default();
+        let named = key.is_empty() || key == "?" || problem.contains(&format!("\"{key}\""));
+        let problem = if named { problem } else { format!("\"{path}\": {problem}") };
+        invalid(column, subject, problem, hint)
+    })
+}
+
+/// An object in place of a struct's fields by position, for serde.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    json: D,
+) -> std::result::Result<T, D::Error> {
+    let value = Value::deserialize(json)?;
+    if !value.is_object() {
+        return Err(D::Error::custom(format!("{value} is not an object")));
+    }
+    serde_json::from_value(value).map_err(D::Error::custom)
 }
 
 fn invalid(column: &'static str, subject: Subject<'_>, problem: String, hint: &str) -> Error {
@@ -289,11 +366,11 @@ mod tests {
         assert!(matches!(refresher(json!({}), S), Ok(None)));
         assert!(matches!(
             refresher(json!({"query": {"sql": "select 1"}}), S),
-            Ok(Some(Refresher::Query { .. }))
+            Ok(Some(Refresher::Query(_)))
         ));
         assert!(matches!(
             refresher(json!({"incremental": {"changed": "a", "sql": "b"}}), S),
-            Ok(Some(Refresher::Incremental { .. }))
+            Ok(Some(Refresher::Incremental(_)))
         ));
         assert!(message(refresher(json!({"qery": {"sql": ""}}), S)).contains("\"qery\""));
         assert!(message(refresher(json!({"query": {"sql": "", "x": 1}}), S)).contains("\"x\""));
@@ -301,6 +378,9 @@ mod tests {
         refresher(json!({"query": {"sql": ""}, "procedure": {"sql": ""}}), S)
             .expect_err("two keys");
         refresher(json!([]), S).expect_err("not an object");
+        refresher(json!({"query": ["select 1"]}), S).expect_err("not an object inside");
+        guards(json!([1, null, null, null, null, true]), S).expect_err("a list");
+        assert!(message(guards(json!({"max_added": "x"}), S)).contains("\"max_added\""));
         refresher(Value::Null, S).expect_err("null");
     }
 
@@ -311,12 +391,20 @@ mod tests {
         assert_eq!(sources(both, S).expect("valid").len(), 2);
         assert!(message(sources(json!([{"table": "a", "loadd_at": "b"}]), S)).contains("loadd_at"));
         assert!(message(sources(json!([{"name": "a"}]), S)).contains("ready"));
+        assert!(
+            message(sources(json!([{"table": "a", "error_after": "1 day"}]), S))
+                .contains("loaded_at")
+        );
+        sources(json!([{"table": "a"}]), S).expect_err("nothing to check");
+        sources(json!([["a", null, null, null, null, 1]]), S).expect_err("a list");
         sources(json!({}), S).expect_err("not a list");
     }
 
     #[test]
     fn consumers_and_subscriptions_name_what_is_wrong() {
         consumer_params(json!({}), S).expect("defaults");
+        consumer_params(json!([]), S).expect_err("a list");
+        consumer_params(json!({"updater": {"function": ["f"]}}), S).expect_err("a list inside");
         consumer_params(json!({"updater": "pull", "max_attempts": 3}), S).expect("pull");
         consumer_params(json!({"updater": {"http": {"url": "https://x"}}}), S).expect("http");
         assert!(message(consumer_params(json!({"updater": "push"}), S)).contains("push"));

@@ -32,6 +32,14 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
         Spi::connect_mut(|client| {
             let query = delta::single(request.query, Kind::Select)?;
             let columns = Prepared::new(query, &[])?.columns();
+            if columns.iter().any(|column| column.name == "?column?") {
+                return Err(Error::Query {
+                    code: PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                    problem: "a column of the query has no name".into(),
+                    detail: None,
+                    hint: Some("Name every column: select …, count(*) as orders".into()),
+                });
+            }
             let text = if request.history {
                 include_str!("../sql/query/create_history.sql")
             } else {
@@ -63,7 +71,14 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
 /// Where the table goes, qualified and quoted: looked up in the caller's own search_path.
 fn table_name(request: &Request<'_>) -> Result<String> {
     let (schema, table) = match request.table_name {
-        Some(name) => statement::split_name(name),
+        Some(name) => {
+            let (schema, table) = statement::split_name(name);
+            // PostgreSQL cuts the name as it takes it apart.
+            if table.len() >= LONGEST_NAME - 3 && !ends_with(name, &table) {
+                return Err(Error::NameTooLong(name.into()));
+            }
+            (schema, table)
+        }
         None if request.name.len() > LONGEST_NAME => {
             return Err(Error::NameTooLong(request.name.into()));
         }
@@ -82,6 +97,11 @@ fn table_name(request: &Request<'_>) -> Result<String> {
     Ok(quote_qualified_identifier(schema, table))
 }
 
+fn ends_with(name: &str, table: &str) -> bool {
+    let name = name.trim_end().trim_end_matches('"').replace("\"\"", "\"");
+    name.to_lowercase().ends_with(&table.to_lowercase())
+}
+
 /// What the query gives beyond the mart's columns.
 fn extra_columns(columns: &[ResultColumn]) -> String {
     columns
@@ -94,7 +114,7 @@ fn extra_columns(columns: &[ResultColumn]) -> String {
             format!(
                 ",\n    {} {}",
                 quote_identifier(&column.name),
-                catalog::type_name(column.type_oid)
+                catalog::full_type_name(column.type_oid, column.modifier)
             )
         })
         .collect()

@@ -268,8 +268,10 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
             );
         }
         if !catalog::is_assignable(column.type_oid, target.type_oid) {
-            let (given, wanted) =
-                (catalog::type_name(column.type_oid), catalog::type_name(target.type_oid));
+            let (given, wanted) = (
+                catalog::shown_type_name(column.type_oid),
+                catalog::shown_type_name(target.type_oid),
+            );
             return problem(
                 Code::ERRCODE_DATATYPE_MISMATCH,
                 format!(

@@ -84,7 +84,7 @@ pub enum Error {
     #[error("no schema has been selected to create the table of segment \"{0}\" in")]
     NoSchema(String),
 
-    #[error("segment name \"{0}\" is too long to name its table as well")]
+    #[error("\"{0}\" is too long for the name of a table")]
     NameTooLong(String),
 
     #[error(transparent)]
@@ -240,7 +240,7 @@ impl Error {
                 "Look at the segment's sources; if the change is right, pass force => true or change the segment's guards.".into()
             }
             Error::Cycle { .. } => "Have one of them read something else.".into(),
-            Error::NameTooLong(_) => "Pass table_name.".into(),
+            Error::NameTooLong(_) => "Pass a table_name of at most 63 bytes.".into(),
             Error::NoSchema(_) => "Set search_path, or pass table_name with a schema.".into(),
             _ => return None,
         };

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use crate::config::{Key, Refresher, Segment};
+use crate::config::{Key, Refresher, Segment, Sql};
 use crate::delta::{self, Delta, Side};
 use crate::error::{Error, Report, Result};
 use crate::guards::Figures;
@@ -69,7 +69,7 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
     let elapsed = begun.elapsed();
 
     let name = segment.as_ref().map_or(request.name, |segment| segment.name.as_str());
-    let ended = Ended::of(result, request);
+    let ended = Ended::of(result, request, segment.as_ref());
     if let Some(report) = &ended.error {
         warn(name, report);
     }
@@ -107,6 +107,8 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
 /// The steps, in their order.
 fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) -> Result<Done> {
     let segment = find(service, request, found)?;
+    // Users' SQL runs from here on, in sources too.
+    let _portals = portal::CloseNew::begin()?;
     may_refresh(segment, role::current())?;
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
@@ -120,6 +122,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
         Some(current) if current.actual => found.insert(current),
         _ => return Err(Error::UnknownSegment(request.name.into())),
     };
+    may_refresh(segment, role::current())?;
     if !lock::lock_table(segment.table) {
         return Err(Error::TableDropped(segment.name.clone()));
     }
@@ -131,16 +134,15 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
 
     let at = instant(service, segment)?;
     let refresher = match request.query {
-        Some(sql) => Refresher::Query { sql: sql.into() },
+        Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
         None => {
             segment.refresher.clone().ok_or_else(|| Error::NoRefresher(segment.name.clone()))?
         }
     };
     let late = must_be_loaded(service, segment, request)?;
     let figures = Spi::connect_mut(|client| {
-        let _portals = portal::CloseNew::begin()?;
         service.run_as_user(segment.owner, || match refresher {
-            Refresher::Query { sql } => {
+            Refresher::Query(Sql { sql }) => {
                 let (delta, side) = delta::of_query(service, &table, segment.id, &sql)?;
                 guard(segment, request, &delta)?;
                 if !request.dry_run {
@@ -148,14 +150,12 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
                 }
                 Ok(delta.figures)
             }
-            Refresher::Procedure { sql } => {
+            Refresher::Procedure(Sql { sql }) => {
                 let (delta, _side) = run_procedure(client, service, &table, segment, &sql)?;
                 guard(segment, request, &delta)?;
                 Ok(delta.figures)
             }
-            Refresher::Incremental { .. } => {
-                Err(Error::NotAvailable("the refresher \"incremental\""))
-            }
+            Refresher::Incremental(_) => Err(Error::NotAvailable("the refresher \"incremental\"")),
         })
     })?;
     Ok(Done { figures, at, late })
@@ -277,7 +277,7 @@ struct Ended {
 }
 
 impl Ended {
-    fn of(result: Result<Done>, request: &Request<'_>) -> Self {
+    fn of(result: Result<Done>, request: &Request<'_>, segment: Option<&Segment>) -> Self {
         let plain = |status, message: String| Self {
             status,
             figures: None,
@@ -300,7 +300,7 @@ impl Ended {
             }
             Err(error @ Error::NotLoaded(_)) => plain(Status::Waiting, error.to_string()),
             Err(error) => {
-                let report = error.report();
+                let report = advise(error.report(), segment);
                 let (status, figures) = match &error {
                     Error::Refused(refusal) => (Status::Refused, Some(refusal.figures)),
                     _ => (Status::Failed, None),
@@ -318,6 +318,36 @@ impl Ended {
     }
 }
 
+/// Adds to an error of a segment's SQL what PostgreSQL cannot know of the circumstances.
+fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
+    use PgSqlErrorCode as Code;
+    let code = PgSqlErrorCode::from(report.sqlstate);
+    let hint = match code {
+        Code::ERRCODE_UNDEFINED_TABLE => {
+            "A segment's SQL runs with search_path = pg_catalog and the extension's schema: name the schemas of all else."
+        }
+        Code::ERRCODE_READ_ONLY_SQL_TRANSACTION => {
+            "A query may only read, and so may the functions it calls: what has to write is a procedure, {\"procedure\": {\"sql\": \"call …()\"}}."
+        }
+        Code::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
+            "A procedure runs within the refresh's transaction: leave COMMIT and ROLLBACK out."
+        }
+        _ => "",
+    };
+    if report.hint.is_none() && !hint.is_empty() {
+        report.hint = Some(hint.into());
+    }
+    if let (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, None, Some(segment)) =
+        (code, &report.detail, segment)
+    {
+        report.detail = Some(format!(
+            "The segment's SQL runs with the rights of role \"{}\".",
+            role::name(segment.owner)
+        ));
+    }
+    report
+}
+
 /// What is worth saying of a refresh that came through.
 fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
     let mut remarks = done.late.clone();
@@ -333,18 +363,14 @@ fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
 }
 
 fn params(request: &Request<'_>, segment: Option<&Segment>, ended: &Ended) -> Value {
-    let refresher = match (request.query, segment.and_then(|segment| segment.refresher.as_ref())) {
+    let refresher = match (request.query, segment) {
         (Some(sql), _) => json!({"query": {"sql": sql}}),
-        (None, Some(Refresher::Query { sql })) => json!({"query": {"sql": sql}}),
-        (None, Some(Refresher::Procedure { sql })) => json!({"procedure": {"sql": sql}}),
-        (None, Some(Refresher::Incremental { changed, sql })) => {
-            json!({"incremental": {"changed": changed, "sql": sql}})
-        }
-        (None, None) => json!({}),
+        (None, Some(Segment { refresher: Some(refresher), .. })) => json!(refresher),
+        (None, _) => json!({}),
     };
     let mut params = json!({
         "refresh_params": refresher,
-        "by_hand": request.query.is_some(),
+        "one_off": request.query.is_some(),
         "force": request.force,
         "role": role::name(role::current()),
         "at": ended.at,

@@ -5,7 +5,7 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use serde_json::Value;
 
-use crate::config::{self, Key, Refresher, Subject};
+use crate::config::{self, Key, Refresher, Sql, Subject};
 use crate::delta;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -182,7 +182,7 @@ impl Found {
             asked.unwrap_or_default()
         };
         let mut reads = match refresher {
-            Ok(Some(Refresher::Query { sql })) => as_owner(&|| delta::relations_of(&sql)),
+            Ok(Some(Refresher::Query(Sql { sql }))) => as_owner(&|| delta::relations_of(&sql)),
             _ => Vec::new(),
         };
         if !sources.is_empty() {

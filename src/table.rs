@@ -94,7 +94,7 @@ impl Table {
 
                 let refuse = |problem: &str| Err(unfit(&name, problem, None));
                 if is("is_mart")? || is("is_extension_member")? {
-                    return refuse("it belongs to an extension");
+                    return refuse("it belongs to PostgreSQL or to an extension");
                 }
                 if !is("is_ordinary")? {
                     return refuse("it is not an ordinary table");
@@ -319,13 +319,16 @@ fn unique_indexes(
 fn check_columns(table: &str, columns: &[Column]) -> Result<()> {
     for (name, declared, not_null) in MART {
         let Some(column) = columns.iter().find(|column| column.name == name) else {
-            let hint = format!("alter table {table} add column {name} {declared}");
+            let not_null = if not_null { " not null" } else { "" };
+            let hint = format!("alter table {table} add column {name} {declared}{not_null}");
             return Err(unfit(table, &format!("column \"{name}\" is missing"), Some(hint)));
         };
         if column.declared != declared {
             let problem =
                 format!("column \"{name}\" is {}, it must be {declared}", column.declared);
-            let hint = format!("alter table {table} alter column {name} type {declared}");
+            let hint = format!(
+                "alter table {table} alter column {name} type {declared} using {name}::{declared}"
+            );
             return Err(unfit(table, &problem, Some(hint)));
         }
         if not_null && !column.is_not_null {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::config::{self, Source, Subject};
 use crate::error::{self, Error, raise};
 use crate::pg::role::{self, RegRole};
-use crate::pg::{catalog, lock};
+use crate::pg::{catalog, lock, statement};
 use crate::service::Service;
 use crate::table::{self, Table};
 
@@ -51,7 +51,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 
     config::refresher(json(&row, "refresh_params")?, subject)?;
     config::guards(json(&row, "guards")?, subject)?;
-    must_be_intervals(&config::sources(json(&row, "sources")?, subject)?)?;
+    check_sources(&config::sources(json(&row, "sources")?, subject)?)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
 
@@ -62,6 +62,15 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
         Some(owner) => {
             let before = old.as_ref().map(|old| old.get_by_name("owner")).transpose()?.flatten();
             must_be_member(caller, before, owner, subject)?;
+            if before != Some(owner) && !role::exists(owner) && !catalog::references_are_deferred()
+            {
+                return Err(Error::Config {
+                    column: "owner",
+                    subject: subject.to_string(),
+                    problem: format!("role {owner} does not exist", owner = owner.to_u32()),
+                    hint: None,
+                });
+            }
         }
     }
     if let Some(old) = old {
@@ -79,10 +88,15 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 }
 
 fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
-    if catalog::references_are_deferred() {
+    let service = Service::current()?;
+    // A restored row's table is in the mart already, and has no index yet.
+    let is_insert = matches!(trigger.op()?, PgTriggerOperation::Insert);
+    if is_insert
+        && catalog::references_are_deferred()
+        && role::is_member(role::current(), service.owner)
+    {
         return Ok(());
     }
-    let service = Service::current()?;
     let old = trigger.old().map(|row| Registered::read(&row)).transpose()?.flatten();
     let is_delete = matches!(trigger.op()?, PgTriggerOperation::Delete);
     let new = match trigger.new() {
@@ -182,12 +196,13 @@ fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
     })
 }
 
-/// A text that is no interval is raised by PostgreSQL, which names it.
-fn must_be_intervals(sources: &[Source]) -> error::Result<()> {
+/// A text that is no interval, or no name, is raised by PostgreSQL, which names it.
+fn check_sources(sources: &[Source]) -> error::Result<()> {
     let sql = "select $1::pg_catalog.interval is not null";
     Spi::connect(|client| {
         for source in sources {
             let Source::Table(source) = source else { continue };
+            statement::split_name(&source.table);
             for limit in [&source.warn_after, &source.error_after].into_iter().flatten() {
                 client.select(sql, Some(1), &[limit.as_str().into()])?;
             }

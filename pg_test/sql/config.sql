@@ -25,18 +25,22 @@ begin
     call config.try(format('insert into segmenter_segments (name, table_name, %I) values (''s'', ''config.b'', %L)', field, value));
 end $$;
 -- The same of values that are of a wrong kind altogether, short.
-create procedure config.refuse(field text, variadic vals text[]) language plpgsql as $$
+create procedure config.refuse_all(statement text, variadic vals text[]) language plpgsql as $$
 declare
     value text;
 begin
     foreach value in array vals loop
         begin
-            execute format('insert into segmenter_segments (name, table_name, %I) values (''s'', ''config.b'', %L)', field, value);
+            execute format(statement, value);
             raise 'it was accepted';
         exception when others then
             raise info '% -> [%] %', coalesce(value, 'NULL'), sqlstate, split_part(sqlerrm, ':', 1);
         end;
     end loop;
+end $$;
+create procedure config.refuse(field text, variadic vals text[]) language plpgsql as $$
+begin
+    call config.refuse_all(format('insert into segmenter_segments (name, table_name, %I) values (''s'', ''config.b'', %%L)', field), variadic vals);
 end $$;
 
 -- What is given where nothing is said.
@@ -66,7 +70,7 @@ call config.refuse('guards', '{"max_removed": -5}', '{"max_removed": 0.5}', '{"m
 -- sources.
 call config.try_segment('sources', '[{"table": "dwh.orders", "loaded": "loaded_at"}]');
 call config.try_segment('sources', '[{"name": "orders"}]');
-call config.try_segment('sources', '[{"table": "dwh.orders"}, {"name": "orders", "ready": "select true", "table": "dwh.orders"}]');
+call config.try_segment('sources', '[{"table": "dwh.orders", "min_rows": 1}, {"name": "orders", "ready": "select true", "table": "dwh.orders"}]');
 call config.try_segment('sources', '[{"loaded_at": "loaded_at"}]');
 call config.refuse('sources', '[{"table": "dwh.orders", "min_rows": -1}]', '[{"table": "dwh.orders", "error_after": 1}]', '[{}]',
     '["dwh.orders"]', '{"table": "dwh.orders"}', 'null', null);
@@ -83,6 +87,12 @@ call config.try_segment('refresh_cron', '60 seconds');
 call config.refuse('refresh_cron', '*/0 * * * *', '30-20 * * * *', '5/2 * * * *', '* * * * * *', '1,,2 * * * *', '-1 * * * *', '* * $,1 * *', '@daily x', '');
 call config.try_segment('refresh_timezone', 'Europe/Berlyn');
 call config.refuse('refresh_timezone', '+02', 'CEST-1', '');
+
+-- Objects are written as objects: a list of their values is none.
+call config.refuse('refresh_params', '{"query": ["select 1 as id"]}', '{"incremental": ["select 1 as id", "select id from changed"]}');
+call config.refuse('guards', '[1, null, null, null, null, true]');
+call config.refuse('sources', '[["dwh.orders", null, null, null, null, 1]]');
+call config.refuse_all('insert into segmenter_consumers (name, params) values (''c'', %L)', '[]', '["pull", 3]', '5', 'null');
 
 -- What must be there, and how it must be.
 call config.try('insert into segmenter_segments (name, table_name) values (null, ''config.b'')');
@@ -157,6 +167,7 @@ create function config.subscription(field text, value text) returns text languag
 $$;
 call config.try(config.subscription('params', '{"mode": "all"}'));
 call config.try(config.subscription('params', '{"batchsize": 1}'));
+call config.refuse_all('update segmenter_subscriptions set params = %L', '[]', '["replace", 5]', '5', 'null');
 call config.try(config.subscription('cron', '0 25 * * *'));
 call config.try(config.subscription('timezone', 'Mars/Olympus'));
 call config.try(config.subscription('status', 'lost'));

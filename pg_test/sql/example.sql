@@ -96,7 +96,7 @@ rollback;
 select
     action, status, segment_name, num_received, num_invalid, added, removed, changed, coverage, message, error,
     run_id is not null as has_run, elapsed > '0' as took_time, processed > now() - interval '1 minute' as just_now,
-    params - 'at' as params
+    params -> 'refresh_params' as refresh_params, params ->> 'role' = current_user as by_me, params -> 'force' as force
 from segmenter_log
 where segment_name = 'test'
 order by id;

@@ -102,7 +102,7 @@ select segment, status, added, removed, coverage from segmenter_refresh('by hand
 create temp table run_list as select 'k' || i as id from generate_series(3, 6) i;
 select segment, status, added, removed, coverage from segmenter_refresh('by hand', 'select id from run_list');
 drop table run_list;
-select params -> 'refresh_params' as refresh_params, params -> 'by_hand' as by_hand from segmenter_log where segment_name = 'by hand' order by id;
+select params -> 'refresh_params' as refresh_params, params -> 'one_off' as one_off from segmenter_log where segment_name = 'by hand' order by id;
 -- Automatic without a refresher is a mistake that a run shows.
 update segmenter_segments set refresh_auto = true where name = 'by hand';
 select segment, status, detail from run.run;
@@ -124,9 +124,11 @@ select count(*) from segmenter_run();
 reset client_min_messages;
 select count(distinct xmin::text) as transactions, count(distinct run_id) as runs from segmenter_log where id > (select max(id) - 3 from segmenter_log);
 -- Within a transaction it cannot end one.
+\set SHOW_CONTEXT never
 begin;
 call segmenter_run_each();
 rollback;
+\set SHOW_CONTEXT errors
 delete from segmenter_segments;
 delete from segmenter_log;
 

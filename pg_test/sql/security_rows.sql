@@ -132,14 +132,16 @@ select c.id, s.id, 'sgm_low' from segmenter_consumers c, segmenter_segments s wh
 update segmenter_subscriptions set segment_id = :'segment' where target = 'sgm_low';
 select * from sgm.counts;
 
--- Another role's table. It takes an owner to bring a table into the mart, and to keep a segment in one
--- that is there already.
+-- Another role's table. It takes its owner to bring a table into the mart, and the right to read and
+-- write it to keep a segment in one that is there already.
+-- tries a command, and takes it back
 create function sgm.try(command text) returns text language plpgsql as $$
 begin
     execute command;
-    return 'WENT THROUGH';
-exception when others then
-    return sqlstate;
+    raise exception 'took it back' using errcode = 'ZZZZZ';
+exception
+    when sqlstate 'ZZZZZ' then return 'WENT THROUGH';
+    when others then return sqlstate;
 end
 $$;
 create function sgm.register(tab text) returns table (inserted text, updated text) language sql as $$
@@ -148,23 +150,22 @@ create function sgm.register(tab text) returns table (inserted text, updated tex
 $$;
 create view sgm.view as table sgm.own;
 create temporary table temporary (like segmenter including defaults, unique (id));
-begin;
 select tab, r.* from unnest('{
     sgm_victim.unregistered, sgm_victim.own, sgm_victim.shared, sgm_victim.shared_too,
     segmenter, segmenter_log, segmenter_segments, pg_authid, pg_class, sgm.view, pg_temp.temporary}'::text[]) tab, sgm.register(tab) r;
-rollback;
 -- … in a script like pg_dump's either
-begin;
-set local check_function_bodies = off;
+set check_function_bodies = off;
 select tab, r.* from unnest('{sgm_victim.unregistered, sgm_victim.own, sgm_victim.shared, sgm_victim.shared_too}'::text[]) tab, sgm.register(tab) r;
-rollback;
+reset check_function_bodies;
 -- … and some right to the table is not enough
 \c - sgm_victim
 grant select on sgm_victim.shared to sgm_low;
 \c - sgm_low
-begin;
 select * from sgm.register('sgm_victim.shared');
-rollback;
+\c - sgm_victim
+grant insert, update on sgm_victim.shared to sgm_low;
+\c - sgm_low
+select * from sgm.register('sgm_victim.shared');
 select inhrelid::regclass from pg_inherits where inhrelid::regclass::text like 'sgm%' order by 1;
 
 -- Members under another segment's name, in a table of one's own
@@ -182,7 +183,13 @@ delete from segmenter_subscriptions where target = 'sgm_target';
 delete from segmenter_segments where name in ('sgm_victim', 'sgm_shared');
 \c - sgm_low
 create table sgm.heritage (like segmenter including defaults, unique (id));
-select sgm.try(format('insert into segmenter_segments (id, name, table_name) values (%L, ''sgm_heir'', ''sgm.heritage'')', :'segment')) is not null as tried;
+select set_config('sgm.segment', :'segment', false) is not null as known;
+do $$
+begin
+    execute format('insert into segmenter_segments (id, name, table_name) values (%L, ''sgm_heir'', ''sgm.heritage'')', current_setting('sgm.segment'));
+exception when others then null;
+end
+$$;
 select count(*) from segmenter_log where segment_name in ('sgm_victim', 'sgm_shared');
 select count(*) from segmenter_outbox;
 

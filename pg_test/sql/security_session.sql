@@ -126,6 +126,44 @@ update segmenter_segments set refresh_params = '{"query": {"sql": "select sgm.lo
 select segment, status from segmenter_refresh('sgm_query');
 select count(*) as advisory_locks from pg_locks where locktype = 'advisory' and pid = pg_backend_pid();
 
+-- A query changes nothing, whatever it does about that.
+\c - sgm_low
+set client_min_messages = error;
+create table sgm.changed (a int);
+create function sgm.change() returns text language plpgsql as $$
+begin
+    insert into sgm.changed values (1);
+    return 'changed';
+end
+$$;
+create function sgm.reset_and_change() returns text language plpgsql as $$
+begin
+    reset transaction_read_only;
+    return sgm.change();
+end
+$$;
+create function sgm.reset_change_and_set() returns text language plpgsql as $$
+begin
+    reset transaction_read_only;
+    perform sgm.change();
+    set transaction_read_only = on;
+    return 'changed';
+end
+$$;
+create function sgm.reset_and_create() returns text language plpgsql as $$
+begin
+    reset transaction_read_only;
+    create table sgm.created ();
+    return 'created';
+end
+$$;
+select query, r.status
+from unnest(array['sgm.change()', 'sgm.reset_and_change()', 'sgm.reset_change_and_set()', 'sgm.reset_and_create()', 'lo_create(187118711)::text']) query,
+    segmenter_refresh('sgm_query', 'select ' || query || ' as id') r;
+select (select count(*) from sgm.changed) as changed, to_regclass('sgm.created') as created,
+    (select count(*) from pg_largeobject_metadata where oid = 187118711) as large_objects;
+select id from segmenter where id like '%change%' or id like '%create%' or id = '187118711';
+
 \c - :super
 delete from segmenter_segments where name like 'sgm%';
 set client_min_messages = warning;

@@ -162,7 +162,7 @@ select
     status, error ->> 'sqlstate' as sqlstate, count(*), count(error ->> 'hint') as hints,
     bool_and(segment_id = (select s.id from segmenter_segments s where s.name = 'wrong')) as has_segment,
     bool_and(message = error ->> 'message') as says_so, count(coverage) as figures,
-    bool_and(params ? 'refresh_params' and (params -> 'by_hand')::boolean) as has_params
+    bool_and(params ? 'refresh_params' and (params -> 'one_off')::boolean) as has_params
 from segmenter_log
 where id > (select log_id from wrong.begun) and segment_name = 'wrong'
 group by status, error ->> 'sqlstate'

@@ -1,10 +1,10 @@
 -- What a segment table has to be, as the catalogue knows it. $1: the table.
 select
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
-    c.relkind = 'r' as is_ordinary,
+    c.relkind = 'r' and not c.relispartition and c.reloftype = 0 as is_ordinary,
     c.relpersistence <> 't' as is_kept,
     c.oid = '@mart@'::regclass as is_mart,
-    exists (
+    c.relnamespace = 'pg_catalog'::regnamespace or exists (
         select from pg_depend d
         where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
     ) as is_extension_member,

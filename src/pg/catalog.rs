@@ -33,6 +33,12 @@ pub fn full_type_name(typ: pg_sys::Oid, modifier: i32) -> String {
     unsafe { owned(pg_sys::format_type_extended(typ, modifier, flags as u16)) }
 }
 
+/// The name of a type as people read it.
+pub fn shown_type_name(typ: pg_sys::Oid) -> String {
+    // SAFETY: as above.
+    unsafe { owned(pg_sys::format_type_extended(typ, -1, 0)) }
+}
+
 /// Whether a type is an array: its elements can be fitted to a modifier by a cast only.
 pub fn is_array(typ: pg_sys::Oid) -> bool {
     // SAFETY: asks the catalogues.

@@ -71,7 +71,7 @@ pub fn run_as<T>(
     set(c"search_path", &settings.search_path);
     set(c"TimeZone", &settings.timezone);
     // The text form of keys must not depend on the session either.
-    set(c"DateStyle", "ISO, YMD");
+    set(c"DateStyle", "ISO, MDY");
     set(c"IntervalStyle", "postgres");
     set(c"extra_float_digits", "1");
     set(c"bytea_output", "hex");

@@ -51,6 +51,7 @@ pub fn parse(sql: &str) -> Vec<Parsed<'_>> {
 pub struct ResultColumn {
     pub name: String,
     pub type_oid: pg_sys::Oid,
+    pub modifier: i32,
 }
 
 /// A prepared statement of the current SPI connection, with which it ends.
@@ -106,6 +107,7 @@ impl Prepared {
             .map(|column| ResultColumn {
                 name: column.name().to_owned(),
                 type_oid: column.type_oid().value(),
+                modifier: column.type_mod(),
             })
             .collect()
     }
