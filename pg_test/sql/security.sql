@@ -183,6 +183,16 @@ select id, hash_email, by_default, generated, word from sgm.sgm_write;
 select * from sgm_gained;
 select * from sgm.seen order by 1, 2;
 
+-- … and what is asked before a refresh
+\c - sgm_low
+update segmenter_segments set sources = '[{"name": "attack", "ready": "select sgm.attack() is not null"},
+    {"table": "sgm.source", "filter": "sgm.attack() is not null", "min_rows": 1},
+    {"name": "seen", "ready": "select sgm.try(''reset role'') = ''went through''"}]' where name = 'sgm_write';
+\c - sgm_admin
+set client_min_messages = error;
+select segment, status, detail from segmenter_refresh('sgm_write');
+select * from sgm_gained;
+
 -- Triggers that wait for the end of the transaction would run as whoever is there then.
 \c - sgm_low
 create function sgm.later() returns trigger language plpgsql as $$
@@ -224,8 +234,7 @@ select * from sgm_gained;
 select * from sgm_logged offset 8;
 
 \c - :super
-drop view sgm_gained, sgm_logged;
 delete from segmenter_segments where name like 'sgm%';
 set client_min_messages = warning;
-drop schema sgm cascade;
+drop owned by sgm_member, sgm_low, sgm_admin cascade;
 drop role sgm_member, sgm_low, sgm_admin;

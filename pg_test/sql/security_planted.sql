@@ -157,5 +157,5 @@ alter role sgm_low nosuperuser;
 \c - :super
 delete from segmenter_segments where name like 'sgm%';
 set client_min_messages = warning;
-drop schema sgm, sgm_victim cascade;
+drop owned by sgm_low, sgm_victim, sgm_admin cascade;
 drop role sgm_low, sgm_victim, sgm_admin;

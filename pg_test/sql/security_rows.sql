@@ -243,5 +243,5 @@ delete from segmenter_consumers where name like 'sgm%';
 delete from segmenter_segments where name like 'sgm%';
 delete from segmenter_outbox where payload = '{"members": ["secret"]}';
 set client_min_messages = warning;
-drop schema sgm, sgm_victim, sgm_group cascade;
+drop owned by sgm_low, sgm_victim, sgm_member, sgm_noinherit, sgm_group, sgm_admin cascade;
 drop role sgm_low, sgm_victim, sgm_member, sgm_noinherit, sgm_group, sgm_admin;

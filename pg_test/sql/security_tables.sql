@@ -203,5 +203,5 @@ select * from sgm.held('sgm_swallow');
 \c - :super
 delete from segmenter_segments where name like 'sgm%';
 set client_min_messages = warning;
-drop schema sgm cascade;
+drop owned by sgm_low, sgm_admin cascade;
 drop role sgm_low, sgm_admin;

@@ -78,5 +78,5 @@ select inhrelid::regclass from pg_inherits where inhrelid = 'sgm.sgm_own'::regcl
 delete from segmenter_consumers where name like 'sgm%';
 delete from segmenter_segments where name like 'sgm%';
 set client_min_messages = warning;
-drop schema sgm, sgm_victim cascade;
+drop owned by sgm_low, sgm_victim, sgm_admin cascade;
 drop role sgm_low, sgm_victim, sgm_admin;
