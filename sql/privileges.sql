@@ -36,8 +36,9 @@ comment on policy segmenter_member on segmenter_subscriptions is 'subscriptions 
 comment on policy segmenter_consumer on segmenter_subscriptions is 'subscriptions of consumers that the user may see';
 
 alter table segmenter enable row level security;
+-- Only what stands in a segment's own table is its member: in their tables others may write anything.
 create policy segmenter_member on segmenter for select
-    using (segment_id in (select s.id from segmenter_segments s));
+    using ((segment_id, tableoid::regclass) in (select s.id, s.table_name from segmenter_segments s));
 comment on policy segmenter_member on segmenter is 'members of segments that the user may see';
 
 alter table segmenter_log enable row level security;

@@ -106,14 +106,20 @@ fn segmenter_run_plan() -> TableIterator<
 /// Refreshes one segment of a run: the second half of `segmenter_run_each`. Gives its status.
 #[pg_extern]
 fn segmenter_run_step(
-    segment_id: Uuid,
-    segment: String,
-    cycle: Option<Vec<String>>,
-    run_id: Uuid,
+    segment_id: Option<Uuid>,
+    segment: Option<String>,
+    cycle: Option<Vec<Option<String>>>,
+    run_id: Option<Uuid>,
 ) -> String {
-    let planned = Planned { id: segment_id, name: segment, cycle };
-    let outcome = Service::current().and_then(|service| run::step(&service, &planned, run_id));
-    outcome.unwrap_or_else(|error| raise(error)).status.as_str().to_owned()
+    let step = || {
+        let planned = Planned {
+            id: given("segment_id", segment_id)?,
+            name: given("segment", segment)?,
+            cycle: cycle.map(|names| names.into_iter().flatten().collect()),
+        };
+        run::step(&Service::current()?, &planned, given("run_id", run_id)?)
+    };
+    step().unwrap_or_else(|error| raise(error)).status.as_str().to_owned()
 }
 
 /// Creates a segment: its table, and its row in segmenter_segments.

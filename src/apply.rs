@@ -15,28 +15,31 @@ struct Step {
     rows: u64,
 }
 
-/// Applies the relation `segmenter_delta` to a segment's table, at the local time `at`. Runs with
-/// the owner's rights, in the SPI connection that knows the relation.
+/// Applies the relation `segmenter_delta` to a segment's table, at the local time `at`, in the SPI
+/// connection that knows the relation. Runs with the rights of the table's owner, who decides what
+/// its triggers, defaults and checks do: they get no rights of the segment's owner.
 pub fn apply(
     client: &mut SpiClient<'_>,
     side: &Side<'_>,
     figures: Figures,
     at: Timestamp,
 ) -> Result<()> {
-    for step in steps(side, figures)? {
-        if step.rows == 0 {
-            continue;
+    side.service.run_as_user(side.table.owner, || {
+        for step in steps(side, figures)? {
+            if step.rows == 0 {
+                continue;
+            }
+            let args = [side.segment.into(), at.into()];
+            let touched = client.update(&step.sql, None, &args)?.len() as u64;
+            if touched != step.rows {
+                return Err(Error::TableChanged {
+                    table: side.table.name.clone(),
+                    detail: format!("{touched} of {} rows could be written.", step.rows),
+                });
+            }
         }
-        let args = [side.segment.into(), at.into()];
-        let touched = client.update(&step.sql, None, &args)?.len() as u64;
-        if touched != step.rows {
-            return Err(Error::TableChanged {
-                table: side.table.name.clone(),
-                detail: format!("{touched} of {} rows could be written.", step.rows),
-            });
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Removals first, so that whoever watches the table sees them first too.

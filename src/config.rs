@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::guards::Guards;
 use crate::schedule;
 use crate::service::Service;
+use crate::table::Holder;
 
 /// The column `refresh_params`: how a segment is recomputed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -166,9 +167,14 @@ pub struct Segment {
     pub refresher: Option<Refresher>,
     pub guards: Guards,
     pub sources: Vec<Source>,
-    /// The key of the lock that one refresh at a time holds.
-    pub lock_key: i64,
     pub actual: bool,
+}
+
+impl Segment {
+    /// As its table is asked about it.
+    pub fn holder(&self) -> Holder<'_> {
+        Holder { id: self.id, name: &self.name, owner: self.owner }
+    }
 }
 
 /// Which segment is meant.
@@ -204,7 +210,6 @@ impl Segment {
                     sources: sources(json("sources")?, subject)?,
                     table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
                     owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-                    lock_key: row.get_by_name("lock_key")?.unwrap_or_default(),
                     actual: row.get_by_name("actual")?.unwrap_or_default(),
                     id,
                     name,

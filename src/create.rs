@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::pg::statement::{self, Kind, Prepared, ResultColumn};
 use crate::pg::{catalog, role};
 use crate::service::Service;
-use crate::table::{SERVICE_COLUMNS, Table};
+use crate::table::{Holder, SERVICE_COLUMNS, Table};
 
 /// PostgreSQL cuts longer identifiers.
 const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
@@ -61,7 +61,8 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
             let (Some(id), Some(oid)) = (id, oid) else {
                 return Err(Error::UnknownSegment(request.name.into()));
             };
-            let table = Table::check(service, oid, (&id, request.name))?;
+            let holder = Holder { id, name: request.name, owner: role::current() };
+            let table = Table::check(service, oid, holder)?;
             delta::check(query, &table)?;
             Ok(id)
         })

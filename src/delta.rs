@@ -125,18 +125,19 @@ pub fn of_query<'a>(
     segment: Uuid,
     sql: &str,
 ) -> Result<(Delta, Side<'a>)> {
-    role::read_only(|| {
+    let relation = Relation::new(DELTA);
+    let (figures, side) = role::read_only(|| {
         let query = single(sql, Kind::Select)?;
         let received = check_query(&Prepared::new(query, &[])?, table)?;
         let side = Side { service, table, segment, received };
 
         let received = side.received_sql(query);
         let sql = side.delta_sql(&received, &side.members_sql());
-        let (relation, tally) = Relation::keep_tallied(DELTA, &sql, &side.args(), UNCHANGED)?;
-        let delta = Delta { figures: figures(&tally), _relation: relation };
-        check_duplicates(&side, &delta, &received)?;
-        Ok((delta, side))
-    })
+        let figures = figures(&relation.keep_tallied(&sql, &side.args(), UNCHANGED)?);
+        check_duplicates(&side, figures, &received)?;
+        Ok((figures, side))
+    })?;
+    Ok((Delta { figures, _relation: relation }, side))
 }
 
 /// The members of a segment before a procedure changes them.
@@ -153,7 +154,8 @@ pub fn before_procedure<'a>(
 ) -> Result<Before<'a>> {
     let received = vec![true; table.columns.len()];
     let side = Side { service, table, segment, received };
-    let relation = Relation::keep(BEFORE, &side.members_sql(), &side.args())?;
+    let relation = Relation::new(BEFORE);
+    relation.keep(&side.members_sql(), &side.args())?;
     Ok(Before { side, _relation: relation })
 }
 
@@ -164,7 +166,8 @@ impl<'a> Before<'a> {
         let received = self.side.received_sql(&now);
         let before = quote_identifier(BEFORE.to_string_lossy());
         let sql = self.side.delta_sql(&received, &format!("select * from {before}"));
-        let (relation, tally) = Relation::keep_tallied(DELTA, &sql, &self.side.args(), UNCHANGED)?;
+        let relation = Relation::new(DELTA);
+        let tally = relation.keep_tallied(&sql, &self.side.args(), UNCHANGED)?;
         if tally.of(INVALID) > 0 {
             return Err(Error::MembersWithoutId {
                 table: self.side.table.name.clone(),
@@ -304,11 +307,11 @@ fn twice(name: &str) -> Result<Vec<bool>> {
 
 /// Every member is matched once unless a key was received twice, so the figures tell; keys that
 /// are new are looked at in the delta.
-fn check_duplicates(side: &Side<'_>, delta: &Delta, received: &str) -> Result<()> {
-    let matched_twice = delta.figures.before != side.count_members()?;
+fn check_duplicates(side: &Side<'_>, figures: Figures, received: &str) -> Result<()> {
+    let matched_twice = figures.before != side.count_members()?;
     let added_twice = || -> Result<bool> {
         let sql = include_str!("../sql/query/duplicate_added.sql");
-        Ok(delta.figures.added > 1 && statement::read_one(sql, &[])?.unwrap_or_default())
+        Ok(figures.added > 1 && statement::read_one(sql, &[])?.unwrap_or_default())
     };
     if matched_twice || added_twice()? {
         let sql = side.sql(include_str!("../sql/query/duplicates.sql"), &[("received", received)]);

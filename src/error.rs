@@ -19,9 +19,7 @@ pub enum Error {
     #[error("segment \"{segment}\" is being refreshed by {}", holder(*.pid))]
     Busy { segment: String, pid: Option<i32> },
 
-    #[error(
-        "segment \"{0}\" was refreshed by another transaction after this one took its snapshot"
-    )]
+    #[error("segment \"{0}\" was refreshed or changed after this transaction took its snapshot")]
     Superseded(String),
 
     #[error("segment \"{0}\" has no refresher")]
@@ -41,6 +39,9 @@ pub enum Error {
     #[error("{problem}")]
     Query { code: PgSqlErrorCode, problem: String, detail: Option<String>, hint: Option<String> },
 
+    #[error("the query changed the database")]
+    NotReadOnly,
+
     #[error("the query gives id {} more than once", quoted(.examples))]
     DuplicateIds { examples: Vec<String> },
 
@@ -58,6 +59,12 @@ pub enum Error {
 
     #[error("must be owner of table {0}")]
     NotTableOwner(String),
+
+    #[error("permission denied for table {table}")]
+    NotTableUser { table: String, role: String },
+
+    #[error("the id of segment \"{0}\" belonged to another segment")]
+    IdTaken(String),
 
     #[error("role \"{role}\" cannot be given to {subject} by a role that is not a member of it")]
     NotMember { role: String, subject: String },
@@ -156,9 +163,11 @@ impl Error {
         use PgSqlErrorCode as Code;
         match self {
             Error::UnknownSegment(_) | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
-            Error::NotPermitted { .. } | Error::NotTableOwner(_) | Error::NotMember { .. } => {
-                Code::ERRCODE_INSUFFICIENT_PRIVILEGE
-            }
+            Error::NotPermitted { .. }
+            | Error::NotTableOwner(_)
+            | Error::NotTableUser { .. }
+            | Error::NotMember { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::Busy { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Error::Superseded(_) | Error::TableChanged { .. } => {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
@@ -168,6 +177,7 @@ impl Error {
             | Error::TableAltered(_)
             | Error::NotLoaded(_)
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NotReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::NotAvailable(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
@@ -206,7 +216,10 @@ impl Error {
                 format!("Only members of role \"{owner}\" may refresh it.")
             }
             Error::Busy { .. } => "Try again when it has finished.".into(),
-            Error::Superseded(_) | Error::TableChanged { .. } => "Refresh it again.".into(),
+            Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),
+            Error::TableChanged { .. } => {
+                "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
+            }
             Error::NoRefresher(_) => {
                 "Set refresh_params in segmenter_segments, or pass a query to segmenter_refresh()."
                     .into()
@@ -229,6 +242,10 @@ impl Error {
             Error::NotTableOwner(_) => {
                 "A segment table is registered by a role that could alter it.".into()
             }
+            Error::NotTableUser { table, role } => {
+                format!("grant select, insert, update on {table} to {}", pgrx::spi::quote_identifier(role))
+            }
+            Error::IdTaken(_) => "Leave the id to its default.".into(),
             Error::NotMember { .. } => "Ask a member of that role to do it.".into(),
             Error::TableAltered(_) => {
                 "Have it change the table's rows only: to replace the table, point table_name at the new one.".into()

@@ -13,6 +13,7 @@ use pgrx::prelude::*;
 
 mod api;
 mod apply;
+mod claim;
 mod config;
 mod create;
 mod delta;

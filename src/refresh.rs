@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
+use crate::claim::claim;
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::delta::{self, Delta, Side};
 use crate::error::{Error, Report, Result};
@@ -113,24 +114,16 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
-    let _lock = lock(service, segment)?;
-    let _snapshot = Active::fresh();
-    must_not_be_superseded(service, segment)?;
-
-    // As it is now that nobody else can be refreshing it.
-    let segment = match Segment::find(service, Key::Id(segment.id))? {
-        Some(current) if current.actual => found.insert(current),
-        _ => return Err(Error::UnknownSegment(request.name.into())),
-    };
+    let _lock = claim(service, segment.id, &segment.name)?;
+    let (_snapshot, segment) = settle(service, request, found)?;
     may_refresh(segment, role::current())?;
-    if !lock::lock_table(segment.table) {
-        return Err(Error::TableDropped(segment.name.clone()));
-    }
-    let table = Table::check(service, segment.table, (&segment.id, &segment.name))?;
-    table.must_be_registered(&segment.id)?;
+    must_not_be_superseded(service, segment)?;
     if !role::exists(segment.owner) {
         return Err(Error::OwnerDropped(segment.name.clone()));
     }
+
+    let table = Table::check(service, segment.table, segment.holder())?;
+    table.must_be_usable(segment.holder())?;
 
     let at = instant(service, segment)?;
     let refresher = match request.query {
@@ -179,42 +172,51 @@ fn may_refresh(segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
 }
 
-fn lock(service: &Service, segment: &Segment) -> Result<lock::Held> {
-    let key =
-        lock::Key { high: (segment.lock_key as u64 >> 32) as u32, low: segment.lock_key as u32 };
-    if let Some(held) = lock::try_lock(key) {
-        return Ok(held);
+/// Locks the segment's table, and takes the snapshot after that: the segment and its table then
+/// stay what they are, now that nobody else can be refreshing it.
+fn settle<'a>(
+    service: &Service,
+    request: &Request<'_>,
+    found: &'a mut Option<Segment>,
+) -> Result<(Active, &'a Segment)> {
+    let gone = || Error::UnknownSegment(request.name.into());
+    let (id, mut table) = match found {
+        Some(segment) => (segment.id, segment.table),
+        None => return Err(gone()),
+    };
+    loop {
+        let is_there = lock::lock_table(table);
+        let snapshot = Active::fresh();
+        let current = Segment::find(service, Key::Id(id))?.filter(|segment| segment.actual);
+        let current = current.ok_or_else(gone)?;
+        if current.table == table {
+            if is_there {
+                return Ok((snapshot, found.insert(current)));
+            }
+            must_not_be_superseded(service, &current)?;
+            return Err(Error::TableDropped(current.name));
+        }
+        // It was moved while we waited.
+        table = current.table;
     }
-    let sql = service.sql(include_str!("../sql/query/lock_holder.sql"), &[]);
-    let args = [
-        pg_sys::Oid::from(key.high).into(),
-        pg_sys::Oid::from(key.low).into(),
-        (lock::CLASS as i16).into(),
-    ];
-    let pid = service.run_as_owner(|| {
-        Spi::connect(|client| {
-            let row = client.select(&sql, Some(1), &args)?.first();
-            if row.is_empty() { Ok(None) } else { row.get_one::<i32>() }
-        })
-    })?;
-    Err(Error::Busy { segment: segment.name.clone(), pid })
 }
 
-/// A transaction that keeps its snapshot cannot see a refresh that came between it and the lock.
+/// A transaction that keeps its snapshot cannot see a refresh, or a change of the segment, that came
+/// between it and the lock.
 fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()> {
     if !snapshot::is_kept() {
         return Ok(());
     }
-    let sql = service.sql(include_str!("../sql/query/last_refresh.sql"), &[]);
-    let last = || -> Result<Option<i64>> {
+    let sql = service.sql(include_str!("../sql/query/state.sql"), &[]);
+    let state = || -> Result<Option<String>> {
         service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &[segment.id.into()])))
     };
-    let seen = last()?;
+    let seen = state()?;
     let latest = {
         let _snapshot = Active::latest();
-        last()?
+        state()?
     };
-    if latest > seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
+    if latest != seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
 }
 
 /// The sources are those of the segment's refresher: a one-off query has none.
@@ -251,7 +253,7 @@ fn run_procedure<'a>(
     let before = delta::before_procedure(service, table, segment.id)?;
     client.update(call, None, &[])?;
     let _snapshot = Active::fresh();
-    if Table::check(service, segment.table, (&segment.id, &segment.name))? != *table {
+    if Table::check(service, segment.table, segment.holder())? != *table {
         return Err(Error::TableAltered(table.name.clone()));
     }
     before.compare()

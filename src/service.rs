@@ -14,6 +14,8 @@ pub struct Service {
     schema: String,
     /// Who owns them.
     pub owner: pg_sys::Oid,
+    /// Who, not being a superuser, may create something in the schema; 0 is everybody.
+    creators: Vec<pg_sys::Oid>,
     /// The zone of members' local times.
     pub timezone: String,
 }
@@ -33,16 +35,16 @@ const RELATIONS: [(&str, &str); 8] = [
 impl Service {
     /// The set that belongs to the extension.
     pub fn current() -> Result<Self> {
-        let (schema, owner) = Spi::connect(|client| {
-            client
-                .select(include_str!("../sql/query/extension.sql"), Some(1), &[])?
-                .first()
-                .get_two::<String, pg_sys::Oid>()
-        })?;
-        Ok(Self {
-            schema: quote_identifier(schema.unwrap_or_default()),
-            owner: owner.unwrap_or(pg_sys::InvalidOid),
-            timezone: guc::timezone(),
+        Spi::connect(|client| {
+            let sql = include_str!("../sql/query/extension.sql");
+            let row = client.select(sql, Some(1), &[])?.first();
+            let schema = row.get_by_name::<String, _>("schema")?;
+            Ok(Self {
+                schema: quote_identifier(schema.unwrap_or_default()),
+                owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                creators: row.get_by_name("creators")?.unwrap_or_default(),
+                timezone: guc::timezone(),
+            })
         })
     }
 
@@ -80,9 +82,14 @@ impl Service {
         role::run_as(self.owner, Rights::Service, &settings, body)
     }
 
-    /// Runs somebody's SQL with the rights of `role`.
+    /// Runs somebody's SQL with the rights of `role`. The schema is in its search_path, unless
+    /// yet another role could have planted an operator or a function there.
     pub fn run_as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
-        let settings = self.settings(format!("pg_catalog, {}, pg_temp", self.schema));
+        let settings = if self.creators.iter().all(|creator| *creator == role) {
+            self.settings(format!("pg_catalog, {}, pg_temp", self.schema))
+        } else {
+            self.settings("pg_catalog, pg_temp".into())
+        };
         role::run_as(role, Rights::User, &settings, body)
     }
 

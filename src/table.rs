@@ -36,6 +36,14 @@ pub struct Kind {
     pub history: bool,
 }
 
+/// The segment that a table is looked at for.
+#[derive(Clone, Copy)]
+pub struct Holder<'a> {
+    pub id: Uuid,
+    pub name: &'a str,
+    pub owner: pg_sys::Oid,
+}
+
 /// A column of a segment table.
 #[derive(PartialEq, Eq)]
 pub struct Column {
@@ -71,6 +79,9 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The collation of the key.
     pub id_collation: String,
+    /// Who owns it: with whose rights it is written.
+    pub owner: pg_sys::Oid,
+    may_write: bool,
     in_mart: bool,
     own_check: Option<String>,
     other_segment: Option<String>,
@@ -78,15 +89,14 @@ pub struct Table {
 
 impl Table {
     /// Checks a segment's table against the contract. The caller holds a lock on it.
-    pub fn check(service: &Service, table: pg_sys::Oid, segment: (&Uuid, &str)) -> Result<Table> {
-        let (id, segment_name) = segment;
+    pub fn check(service: &Service, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
         service.run_as_owner(|| {
             Spi::connect(|client| {
                 let sql = service.sql(include_str!("../sql/query/table.sql"), &[]);
-                let args = [table.into(), OWN_CHECK.into(), (*id).into()];
+                let args = [table.into(), OWN_CHECK.into(), holder.id.into(), holder.owner.into()];
                 let facts = client.select(&sql, Some(1), &args)?.first();
                 let Some(name) = facts_name(&facts)? else {
-                    return Err(Error::TableDropped(segment_name.into()));
+                    return Err(Error::TableDropped(holder.name.into()));
                 };
                 let is = |fact: &str| {
                     Ok::<_, Error>(facts.get_by_name::<bool, _>(fact)?.unwrap_or_default())
@@ -102,7 +112,6 @@ impl Table {
                 if !is("is_kept")? {
                     return refuse("it is a temporary table");
                 }
-
                 let columns = columns(client, table)?;
                 check_columns(&name, &columns)?;
                 let kind = kind(&unique_indexes(client, table)?).ok_or_else(|| no_index(&name))?;
@@ -119,6 +128,8 @@ impl Table {
                         .filter(|column| !SERVICE_COLUMNS.contains(&column.name.as_str()))
                         .collect(),
                     id_collation,
+                    owner: facts.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    may_write: is("may_write")?,
                     in_mart: is("in_mart")?,
                     own_check: facts.get_by_name("own_check")?,
                     other_segment: facts.get_by_name("other_segment")?,
@@ -128,17 +139,33 @@ impl Table {
         })
     }
 
-    /// For a refresh: the table must be in the mart, and be this segment's where it is one's own.
-    pub fn must_be_registered(&self, segment: &Uuid) -> Result<()> {
+    /// For a refresh: the table must be in the mart, be this segment's where it is one's own, and
+    /// the segment's owner must be allowed to write there.
+    pub fn must_be_usable(&self, holder: Holder<'_>) -> Result<()> {
+        let segment = &holder.id;
         if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
             return Err(Error::NotInMart(self.name.clone()));
         }
+        self.must_be_writable(holder.owner)?;
         self.must_not_be_anothers(segment)
+    }
+
+    fn must_be_writable(&self, role: pg_sys::Oid) -> Result<()> {
+        if self.may_write {
+            return Ok(());
+        }
+        Err(Error::NotTableUser { table: self.name.clone(), role: role::name(role) })
     }
 
     /// Brings the table into the mart, and says whose its rows are where it is one segment's own.
     /// Doing it again changes nothing.
-    pub fn register(&self, service: &Service, segment: &Uuid, caller: pg_sys::Oid) -> Result<()> {
+    pub fn register(
+        &self,
+        service: &Service,
+        holder: Holder<'_>,
+        caller: pg_sys::Oid,
+    ) -> Result<()> {
+        let segment = &holder.id;
         self.must_not_be_anothers(segment)?;
         if !self.kind.shared
             && let Some(other) = &self.other_segment
@@ -152,6 +179,9 @@ impl Table {
         let claim = !self.kind.shared && self.own_check.is_none();
         if (claim || !self.in_mart) && !role::owns_table(caller, self.oid) {
             return Err(Error::NotTableOwner(self.name.clone()));
+        }
+        if !role::owns_table(caller, self.oid) {
+            self.must_be_writable(holder.owner)?;
         }
         if claim {
             self.claim(service, segment)?;
@@ -225,7 +255,8 @@ pub fn name(service: &Service, table: pg_sys::Oid) -> Result<Option<String>> {
     let sql = service.sql(include_str!("../sql/query/table.sql"), &[]);
     service.run_as_owner(|| {
         Spi::connect(|client| {
-            let args = [table.into(), OWN_CHECK.into(), None::<Uuid>.into()];
+            let args =
+                [table.into(), OWN_CHECK.into(), None::<Uuid>.into(), role::current().into()];
             facts_name(&client.select(&sql, Some(1), &args)?.first())
         })
     })

@@ -7,12 +7,13 @@ use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
+use crate::claim::claim;
 use crate::config::{self, Source, Subject};
 use crate::error::{self, Error, raise};
 use crate::pg::role::{self, RegRole};
 use crate::pg::{catalog, lock, statement};
 use crate::service::Service;
-use crate::table::{self, Table};
+use crate::table::{self, Holder, Table};
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
@@ -73,6 +74,9 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
             }
         }
     }
+    if old.is_none() {
+        must_be_new(&row, caller, &name)?;
+    }
     if let Some(old) = old {
         let (before, after) = (old.get_by_name::<Uuid>("id")?, row.get_by_name::<Uuid>("id")?);
         if before != after {
@@ -106,6 +110,8 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     if let (Some(old), Some(new)) = (&old, &new)
         && old.table != new.table
     {
+        // Not while a refresh puts rows there.
+        let _lock = claim(&service, old.id, &old.name)?;
         must_have_moved(&service, old)?;
     }
     if let Some(old) = &old
@@ -116,14 +122,16 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     match new {
         // A retired segment's table stays where it is.
         Some(new) if new.actual => {
+            // Locking a table takes rights on it.
+            if !role::may_use_table(role::current(), new.table)? {
+                let table = table::name(&service, new.table)?.unwrap_or_default();
+                return Err(Error::NotTableOwner(table));
+            }
             if !lock::lock_table(new.table) {
                 return Err(Error::TableDropped(new.name));
             }
-            Table::check(&service, new.table, (&new.id, &new.name))?.register(
-                &service,
-                &new.id,
-                role::current(),
-            )
+            let holder = Holder { id: new.id, name: &new.name, owner: new.owner };
+            Table::check(&service, new.table, holder)?.register(&service, holder, role::current())
         }
         _ => Ok(()),
     }
@@ -150,6 +158,20 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
     config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
     Ok(row)
+}
+
+/// With the id of a segment that was deleted its log and messages would come along.
+fn must_be_new(row: &NewRow<'_>, caller: pg_sys::Oid, name: &str) -> error::Result<()> {
+    let service = Service::current()?;
+    let Some(id) = row.get_by_name::<Uuid>("id")? else { return Ok(()) };
+    if role::is_member(caller, service.owner) {
+        return Ok(());
+    }
+    let sql = service.sql(include_str!("../sql/query/id_taken.sql"), &[]);
+    let taken = service.run_as_owner(|| {
+        Spi::connect(|client| client.select(&sql, Some(1), &[id.into()])?.first().get_one::<bool>())
+    })?;
+    if taken.unwrap_or_default() { Err(Error::IdTaken(name.to_owned())) } else { Ok(()) }
 }
 
 /// A segment's row as far as its table is concerned.

@@ -88,8 +88,8 @@ drop operator public.= (uuid, text);
 drop function public.sgm_equal, public.sgm_differ, public.lower(varchar), public.quote_ident(varchar),
     public.uuid_hash_extended(uuid, int), public.segmenter_run_step(uuid, varchar, text[], uuid), public.sgm_exists;
 
--- The mart is every segment table. Whoever reads it plans a query over all of them, and the planner
--- works out what is constant in their conditions.
+-- Conditions of a table that PostgreSQL works out while it plans: looking after that table's segment
+-- plans nothing over it as anybody but its owner. (Reading the mart does: see docs/security.md.)
 \c - sgm_low
 create function sgm.constant(planted text) returns boolean language plpgsql immutable as
     $$ begin perform sgm.spring(planted); return true; end $$;
@@ -110,20 +110,12 @@ select count(*) from segmenter_refresh('sgm_check');
 select count(*) from segmenter_refresh('sgm_statistics');
 analyze sgm.sgm_statistics;
 \c - sgm_admin
-create table sgm_victim.sgm_mart (like segmenter including defaults, unique (id));
-insert into segmenter_segments (name, table_name, refresh_params)
-values ('sgm_mart', 'sgm_victim.sgm_mart', '{"query": {"sql": "select distinct id from public.segmenter where actual_end = ''infinity'' and hash_email is null and processed > ''2000-01-01''"}}');
 set client_min_messages = error;
-select count(*) > 0 from segmenter where actual_end = 'infinity' and hash_email is null and processed > '2000-01-01';
-select status from segmenter_refresh('sgm_mart');
+update segmenter_segments set table_name = table_name, description = 'x' where name in ('sgm_check', 'sgm_index');
 select count(*) > 0 from segmenter_status;
 select segment, status from segmenter_refresh('sgm_check');
 select rolsuper from pg_roles where rolname = 'sgm_low';
 alter role sgm_low nosuperuser;
-\c - sgm_victim
-set client_min_messages = error;
-select count(*) from segmenter where actual_end = 'infinity' and hash_email is null and processed > '2000-01-01';
-\c - sgm_admin
 delete from segmenter_segments where name like 'sgm%';
 
 -- A segment of a superuser's on somebody else's table: what that table does when it is written must

@@ -160,8 +160,8 @@ $$;
 select query, r.status
 from unnest(array['sgm.change()', 'sgm.reset_and_change()', 'sgm.reset_change_and_set()', 'sgm.reset_and_create()', 'lo_create(187118711)::text']) query,
     segmenter_refresh('sgm_query', 'select ' || query || ' as id') r;
-update segmenter_segments set sources = '[{"name": "changed", "ready": "select sgm.reset_and_change() is not null"}]' where name = 'sgm_query';
-select r.status from segmenter_refresh('sgm_query', 'select 1 as id') r;
+update segmenter_segments set sources = '[{"name": "changed", "ready": "select sgm.reset_and_change() is not null"}]', refresh_params = '{"query": {"sql": "select 1 as id"}}' where name = 'sgm_query';
+select r.status from segmenter_refresh('sgm_query') r;
 select (select count(*) from sgm.changed) as changed, to_regclass('sgm.created') as created,
     (select count(*) from pg_largeobject_metadata where oid = 187118711) as large_objects;
 select id from segmenter where id like '%change%' or id like '%create%' or id = '187118711';

@@ -7,7 +7,6 @@ select
     s.refresh_params,
     s.guards,
     s.sources,
-    uuid_hash_extended(s.id, '@segments@'::regclass::oid::bigint) as lock_key,
     s.actual_end = 'infinity' as actual
 from @segments@ s
 where (s.name = $1 and s.actual_end = 'infinity') or s.id = $2

@@ -1,4 +1,5 @@
--- What a segment table has to be, as the catalogue knows it. $1: the table.
+-- What a segment table has to be, as the catalogue knows it. $1: the table, $2: the name of the
+-- constraint that says whose its rows are, $3: the segment, $4: its owner.
 select
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
     c.relkind = 'r' and not c.relispartition and c.reloftype = 0 as is_ordinary,
@@ -17,6 +18,9 @@ select
         from pg_constraint k
         where k.conrelid = c.oid and k.contype = 'c' and k.conname = $2
     ) as own_check,
+    c.relowner as owner,
+    has_table_privilege($4, c.oid, 'select') and has_table_privilege($4, c.oid, 'insert')
+        and has_table_privilege($4, c.oid, 'update') as may_write,
     (
         select s.name
         from @segments@ s

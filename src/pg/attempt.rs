@@ -150,9 +150,16 @@ unsafe extern "C-unwind" fn note(_: *mut std::ffi::c_void) {
         let text = pg_sys::GetErrorContextStack();
         let context = (!text.is_null())
             .then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+            .map(|text| without_ours(&text).to_owned())
             .filter(|text| !text.is_empty());
         Noted { sqlstate, context }
     };
     NOTED.with(|cell| *cell.borrow_mut() = Some(noted));
     BUSY.set(false);
+}
+
+/// A context without our own statement around the user's SQL: all of ours begin with a comment.
+fn without_ours(context: &str) -> &str {
+    let ours = context.find("SQL statement \"-- ").unwrap_or(context.len());
+    context[..ours].trim_end()
 }

@@ -15,6 +15,12 @@ pub struct Key {
     pub low: u32,
 }
 
+impl From<i64> for Key {
+    fn from(key: i64) -> Self {
+        Self { high: (key as u64 >> 32) as u32, low: key as u32 }
+    }
+}
+
 thread_local! {
     /// The refreshes that are going on in this backend: PostgreSQL lets a transaction take a lock
     /// it has already, so this is what keeps a procedure from refreshing its own segment.

@@ -30,33 +30,34 @@ impl Tally {
     }
 }
 
-/// A named relation of the current SPI connection. It must be dropped before the connection ends.
+/// A named relation of the current SPI connection. It must be dropped before the connection ends,
+/// and made in the (sub)transaction in which it is dropped, since that owns its files.
 pub struct Relation {
     store: *mut pg_sys::Tuplestorestate,
     name: &'static CStr,
 }
 
 impl Relation {
+    /// Makes a relation that is to be filled.
+    pub fn new(name: &'static CStr) -> Self {
+        // SAFETY: the store lives in SPI's memory and is ended in `drop`. Random access lets
+        // every reader rewind.
+        let store = unsafe { pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem) };
+        Self { store, name }
+    }
+
     /// Runs a query as the active snapshot sees the database and keeps all its rows.
-    pub fn keep(name: &'static CStr, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
+    pub fn keep(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
-        let relation = Self::empty(name);
-        let receiver = relation.receiver();
-        query.execute(args, receiver)?;
-        relation.register(&query);
-        Ok(relation)
+        query.execute(args, self.receiver())?;
+        self.register(&query);
+        Ok(())
     }
 
     /// The same for a query whose first column is a `"char"`: rows are counted by it, and those
     /// where it is `skipped` are counted only.
-    pub fn keep_tallied(
-        name: &'static CStr,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-        skipped: u8,
-    ) -> Result<(Self, Tally)> {
+    pub fn keep_tallied(&self, sql: &str, args: &[DatumWithOid<'_>], skipped: u8) -> Result<Tally> {
         let query = Prepared::new(sql, args)?;
-        let relation = Self::empty(name);
         let mut tallying = Tallying {
             receiver: pg_sys::DestReceiver {
                 receiveSlot: Some(tally_slot),
@@ -65,20 +66,13 @@ impl Relation {
                 rDestroy: Some(tally_destroy),
                 mydest: pg_sys::CommandDest::DestTuplestore,
             },
-            inner: relation.receiver(),
+            inner: self.receiver(),
             skipped,
             tally: Tally([0; 256]),
         };
         query.execute(args, (&raw mut tallying).cast())?;
-        relation.register(&query);
-        Ok((relation, tallying.tally))
-    }
-
-    fn empty(name: &'static CStr) -> Self {
-        // SAFETY: the store lives in SPI's memory and is ended in `drop`. Random access lets
-        // every reader rewind.
-        let store = unsafe { pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem) };
-        Self { store, name }
+        self.register(&query);
+        Ok(tallying.tally)
     }
 
     fn receiver(&self) -> *mut pg_sys::DestReceiver {

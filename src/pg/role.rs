@@ -4,6 +4,9 @@ use std::ffi::{CStr, CString};
 
 use pgrx::prelude::*;
 
+use super::attempt::{Keep, attempt};
+use crate::error::{Error, Result};
+
 /// Settings that decide what a query means. They are pinned, so that a refresh gives the same
 /// members whoever calls it from whatever session.
 pub struct Settings {
@@ -80,11 +83,17 @@ pub fn run_as<T>(
     body()
 }
 
-/// Runs `body` so that any change it tries to make is an error.
-pub fn read_only<T>(body: impl FnOnce() -> T) -> T {
-    let _settings = SettingsLevel::enter();
-    set(c"transaction_read_only", "on");
-    body()
+/// Runs `body` so that any change it tries to make is an error, and undone: PostgreSQL refuses most
+/// of them, and what slips through has taken a transaction id.
+pub fn read_only<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    attempt(Keep::Changes, || {
+        let _settings = SettingsLevel::enter();
+        set(c"transaction_read_only", "on");
+        let value = body()?;
+        // SAFETY: reads the state of the subtransaction that `attempt` has begun.
+        let id = unsafe { pg_sys::GetCurrentTransactionIdIfAny() };
+        if id == pg_sys::InvalidTransactionId { Ok(value) } else { Err(Error::NotReadOnly) }
+    })
 }
 
 struct Identity {
@@ -170,4 +179,13 @@ pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
         #[cfg(not(feature = "pg15"))]
         return pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role);
     }
+}
+
+/// Whether a role may write to a table, or owns it; a table that does not exist is no obstacle.
+pub fn may_use_table(role: pg_sys::Oid, table: pg_sys::Oid) -> Result<bool> {
+    let sql = "select pg_catalog.has_table_privilege($1, $2, 'insert, update, delete, truncate')";
+    let allowed = Spi::connect(|client| {
+        client.select(sql, Some(1), &[role.into(), table.into()])?.first().get_one::<bool>()
+    })?;
+    Ok(allowed.unwrap_or(true))
 }

@@ -1,0 +1,33 @@
+//! One at a time: the lock that a refresh of a segment holds, and a move of its table takes.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::pg::lock::{self, Held};
+use crate::service::Service;
+
+/// Takes a segment's lock until the (sub)transaction ends. Where it is taken, the error
+/// [`Error::Busy`] says by which process.
+pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
+    let key = service.sql(include_str!("../sql/query/lock_key.sql"), &[]);
+    let holder = service.sql(include_str!("../sql/query/lock_holder.sql"), &[]);
+    service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let key: Option<i64> =
+                client.select(&key, Some(1), &[segment.into()])?.first().get_one()?;
+            let key = lock::Key::from(key.unwrap_or_default());
+            if let Some(held) = lock::try_lock(key) {
+                return Ok(held);
+            }
+            let args = [
+                pg_sys::Oid::from(key.high).into(),
+                pg_sys::Oid::from(key.low).into(),
+                (lock::CLASS as i16).into(),
+            ];
+            let row = client.select(&holder, Some(1), &args)?.first();
+            let pid = if row.is_empty() { None } else { row.get_one::<i32>()? };
+            Err(Error::Busy { segment: name.to_owned(), pid })
+        })
+    })
+}
