@@ -116,6 +116,11 @@ select c.id, s.id, 'target of ' || s.name, '{{consumer}}: {{name}} → {{target}
 from segmenter_consumers c, segmenter_segments s
 where c.name <> 'gone' and (s.name in ('latest', 'German', 'once') or s.name like 'Rob%');
 update segmenter_subscriptions set actual_end = now() where segment_id = (select id from segmenter_segments where name = 'once');
+-- More subscriptions than consumers, as it is in life: pg_restore -j begins with the largest table.
+insert into segmenter_subscriptions (consumer_id, segment_id, target)
+select c.id, s.id, 'target ' || g
+from segmenter_consumers c, segmenter_segments s, generate_series(1, 300) g
+where c.name = 'crm' and s.name = 'extra';
 insert into segmenter_outbox (consumer_id, subscription_id, segment_id, operation, part, parts, members, payload)
 select u.consumer_id, u.id, u.segment_id, o, 1, 1, 2, jsonb_build_object('operation', o, 'members', '[{"id": "\\.\n"}]'::jsonb)
 from segmenter_subscriptions u, unnest('{create,add,remove}'::text[]) o
@@ -133,3 +138,4 @@ revoke delete on segmenter_subscriptions from public;
 grant insert on segmenter_log to marketing;
 revoke execute on function segmenter_run() from public;
 grant execute on function segmenter_run() to reader;
+vacuum analyze;
