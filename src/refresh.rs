@@ -51,6 +51,9 @@ pub struct Outcome {
     pub detail: Option<String>,
 }
 
+/// How often a refresh is tried while others write to its table.
+const TRIES: u32 = 3;
+
 /// What a refresh that came through did.
 struct Done {
     figures: Figures,
@@ -66,7 +69,16 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
     let begun = Instant::now();
     let mut segment = None;
     let keep = if request.dry_run { Keep::Nothing } else { Keep::Changes };
-    let result = attempt(keep, || steps(service, request, &mut segment));
+    let mut tries = 0;
+    let result = loop {
+        tries += 1;
+        let result = attempt(keep, || steps(service, request, &mut segment));
+        // Somebody wrote to the table under us: with a new snapshot it may come out right.
+        let changed = matches!(result, Err(Error::TableChanged { .. }));
+        if !changed || tries == TRIES || snapshot::is_kept() {
+            break result;
+        }
+    };
     let elapsed = begun.elapsed();
 
     let name = segment.as_ref().map_or(request.name, |segment| segment.name.as_str());
