@@ -5,7 +5,6 @@ use std::ffi::CStr;
 
 use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
 
 use crate::error::{Error, Result};
 use crate::guards::Figures;
@@ -164,8 +163,7 @@ impl<'a> Before<'a> {
     pub fn compare(self) -> Result<(Delta, Side<'a>)> {
         let now = self.side.sql(include_str!("../sql/query/table_members.sql"), &[]);
         let received = self.side.received_sql(&now);
-        let before = quote_identifier(BEFORE.to_string_lossy());
-        let sql = self.side.delta_sql(&received, &format!("select * from {before}"));
+        let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
         let tally = relation.keep_tallied(&sql, &self.side.args(), UNCHANGED)?;
         if tally.of(INVALID) > 0 {

@@ -1,8 +1,8 @@
 //! Segmenter: marketing segments that are computed, kept and handed over inside PostgreSQL.
 //!
-//! One way through: `config → schedule → readiness → delta → guards → apply → log`. `refresh` names those
-//! steps for one segment, `run` goes through all that are due, `api` and `trigger` are what SQL
-//! sees. A module uses only what stands before it.
+//! One way through: `config → schedule → readiness → delta → guards → apply → log`. `refresh` names
+//! those steps for one segment, `run` goes through all that are due, `api` and `trigger` are what
+//! SQL sees. A module uses only what stands before it.
 
 #![cfg_attr(not(any(test, feature = "pg_test")), deny(clippy::unwrap_used, clippy::expect_used))]
 

@@ -64,7 +64,7 @@ struct Done {
 
 /// Refreshes a segment. Whatever goes wrong with it becomes a WARNING, an entry of the log and an
 /// outcome; nothing of it stays in the database. Raised is only what concerns the whole
-/// transaction: a cancelled query, a shutdown, a log that cannot be written.
+/// transaction: a cancelled query, a log that cannot be written.
 pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
     let begun = Instant::now();
     let mut segment = None;

@@ -120,8 +120,8 @@ impl Prepared {
     }
 
     /// Runs it. Read-only, it sees exactly the active snapshot and whatever tries to write through
-    /// SPI raises; the rows go to `receiver`, or are counted and dropped.
-    pub fn execute(
+    /// SPI raises; the rows go to `receiver`, or to SPI's own table where there is none.
+    pub(super) fn execute(
         &self,
         args: &[DatumWithOid<'_>],
         receiver: *mut pg_sys::DestReceiver,
