@@ -10,5 +10,6 @@ begin
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run);
         commit;
     end loop;
+    perform @extschema@.segmenter_prune();
 end
 $$;

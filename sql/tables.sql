@@ -135,7 +135,7 @@ create index segmenter_log_segment_idx on segmenter_log (segment_id, id);
 create index segmenter_log_processed_idx on segmenter_log (processed);
 comment on table segmenter_log is 'what happened, append-only';
 comment on column segmenter_log.id is 'the entry, in the order of writing';
-comment on column segmenter_log.processed is 'when it was written';
+comment on column segmenter_log.processed is 'when it began';
 comment on column segmenter_log.run_id is 'the run it belongs to';
 comment on column segmenter_log.action is 'what was done, such as refresh';
 comment on column segmenter_log.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';

@@ -6,11 +6,14 @@ create trigger segmenter_check before insert or update on segmenter_segments
 -- Only where the table is concerned: whatever else is wrong with it, the rest can be changed.
 create trigger segmenter_register after insert or delete or update of table_name, actual_end on segmenter_segments
     for each row execute function segmenter_register_segment();
+create trigger segmenter_notice after insert or update or delete or truncate on segmenter_segments
+    for each statement execute function segmenter_notice_segments();
 create trigger segmenter_check before insert or update on segmenter_consumers
     for each row execute function segmenter_check_consumer();
 create trigger segmenter_check before insert or update on segmenter_subscriptions
     for each row execute function segmenter_check_subscription();
 comment on trigger segmenter_check on segmenter_segments is 'validates the row and stamps the owner';
 comment on trigger segmenter_register on segmenter_segments is 'brings the segment table into the mart, or takes it out when the row is deleted';
+comment on trigger segmenter_notice on segmenter_segments is 'lets the scheduler know of the change';
 comment on trigger segmenter_check on segmenter_consumers is 'validates the row';
 comment on trigger segmenter_check on segmenter_subscriptions is 'validates the row';

@@ -12,13 +12,7 @@ select
     last.processed as last_refresh,
     last.status as last_status,
     case when last.status <> 'ok' then coalesce(last.error ->> 'message', last.message) end as last_error,
-    case
-        when s.refresh_auto and s.refresh_cron is not null then segmenter_cron_next(
-            s.refresh_cron,
-            coalesce(last.processed, s.actual_begin),
-            s.refresh_timezone
-        )
-    end as next_refresh,
+    due.next_refresh,
     good.coverage,
     good.added,
     good.removed,
@@ -53,6 +47,7 @@ left join lateral (
     order by l.id desc
     limit 1
 ) good on true
+left join segmenter_due() due on due.segment = s.name
 left join segmenter_subscriptions u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join segmenter_consumers c on c.id = u.consumer_id
 left join segmenter_deliveries d on d.subscription_id = u.id

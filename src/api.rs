@@ -182,6 +182,52 @@ fn segmenter_cron_next(
     next().unwrap_or_else(|error| raise(error))
 }
 
+/// When each actual segment is due, of those that the caller may see.
+///
+/// - `at`: the time to answer for.
+///
+/// Gives a row for each: its schedule, when the last attempt began, when the next one comes (null:
+/// at every run, by hand only, or never), whether it is due at that time, and why. After failures
+/// the next attempt comes when `segmenter.retry_delay` has passed, doubled with each failure up to
+/// an hour, unless the schedule comes earlier.
+///
+/// ```sql
+/// select * from segmenter_due(now() + interval '1 hour') where due;
+/// ```
+#[pg_extern(stable)]
+#[allow(clippy::type_complexity)]
+fn segmenter_due(
+    at: default!(Option<TimestampWithTimeZone>, "now()"),
+) -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(refresh_cron, Option<String>),
+        name!(last_refresh, Option<TimestampWithTimeZone>),
+        name!(next_refresh, Option<TimestampWithTimeZone>),
+        name!(due, bool),
+        name!(reason, String),
+    ),
+> {
+    let rows = given("at", at).and_then(|at| run::due(&Service::current()?, at));
+    let rows = rows.unwrap_or_else(|error| raise(error));
+    TableIterator::new(rows.into_iter().map(|row| {
+        (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)
+    }))
+}
+
+/// Deletes entries of the log that are older than `segmenter.log_retention`, except a segment's last
+/// one of each status: up to 10,000 at a time. Runs and the background workers do it by themselves.
+///
+/// ```sql
+/// select segmenter_prune();
+/// ```
+#[pg_extern]
+fn segmenter_prune() {
+    let pruned = Service::current().and_then(|service| log::prune(&service));
+    pruned.map(drop).unwrap_or_else(|error| raise(error))
+}
+
 type Row = (
     String,
     String,

@@ -17,6 +17,7 @@ mod claim;
 mod config;
 mod create;
 mod delta;
+mod due;
 mod error;
 mod guards;
 mod guc;
@@ -45,6 +46,7 @@ extension_sql_file!(
         "tables",
         trigger::segmenter_check_segment,
         trigger::segmenter_register_segment,
+        trigger::segmenter_notice_segments,
         trigger::segmenter_check_consumer,
         trigger::segmenter_check_subscription,
     ]
@@ -52,13 +54,9 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/procedures.sql",
     name = "procedures",
-    requires = [api::segmenter_run_plan, api::segmenter_run_step]
+    requires = [api::segmenter_run_plan, api::segmenter_run_step, api::segmenter_prune]
 );
-extension_sql_file!(
-    "../sql/views.sql",
-    name = "views",
-    requires = ["tables", api::segmenter_cron_next]
-);
+extension_sql_file!("../sql/views.sql", name = "views", requires = ["tables", api::segmenter_due]);
 extension_sql_file!(
     "../sql/comments.sql",
     name = "comments",

@@ -9,26 +9,33 @@ use serde_json::Value;
 
 use crate::error::{Report, Result};
 use crate::guards::Figures;
+use crate::guc;
+use crate::pg::clock::{self, Instant};
+use crate::pg::statement;
 use crate::service::Service;
 
 /// How something ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
+    Running,
     Ok,
     Skipped,
     Waiting,
     Refused,
     Failed,
+    Interrupted,
 }
 
 impl Status {
     pub fn as_str(self) -> &'static str {
         match self {
+            Status::Running => "running",
             Status::Ok => "ok",
             Status::Skipped => "skipped",
             Status::Waiting => "waiting",
             Status::Refused => "refused",
             Status::Failed => "failed",
+            Status::Interrupted => "interrupted",
         }
     }
 }
@@ -40,6 +47,7 @@ pub struct Entry<'a> {
     pub status: Status,
     pub segment: (Option<Uuid>, &'a str),
     pub figures: Option<Figures>,
+    pub began: Instant,
     pub elapsed: Duration,
     pub message: Option<&'a str>,
     pub error: Option<&'a Report>,
@@ -66,6 +74,7 @@ pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
         entry.message.into(),
         entry.error.map(|report| JsonB(report.to_json())).into(),
         JsonB(entry.params).into(),
+        clock::timestamp(entry.began).into(),
     ];
     service.run_as_owner(|| Ok(Spi::run_with_args(&sql, &args)?))
 }
@@ -80,6 +89,27 @@ pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
         })
     })?;
     Ok(last.as_deref() == Some(Status::Waiting.as_str()))
+}
+
+/// So many entries are deleted at once: a run that finds more leaves the rest to the next one.
+const PRUNED_AT_ONCE: i64 = 10_000;
+
+/// Deletes entries that are older than `segmenter.log_retention`, but for a segment's last one of
+/// each status. Says whether there may be more of them.
+pub fn prune(service: &Service) -> Result<bool> {
+    let Some(retention) = guc::log_retention() else { return Ok(false) };
+    let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
+    let old = service.sql(include_str!("../sql/query/log_old.sql"), &[]);
+    let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
+    service.run_as_owner(|| {
+        // Without a transaction id where there is nothing to do.
+        let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
+        let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
+        let more = old.len() as i64 == PRUNED_AT_ONCE;
+        let prune = service.sql(include_str!("../sql/query/log_prune.sql"), &[]);
+        Spi::run_with_args(&prune, &[old.into()])?;
+        Ok(more)
+    })
 }
 
 /// A duration as PostgreSQL keeps it.

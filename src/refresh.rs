@@ -14,6 +14,7 @@ use crate::error::{Error, Report, Result};
 use crate::guards::Figures;
 use crate::log::{self, Entry, Status};
 use crate::pg::attempt::{Keep, attempt};
+use crate::pg::clock;
 use crate::pg::lock;
 use crate::pg::portal;
 use crate::pg::role;
@@ -66,7 +67,7 @@ struct Done {
 /// outcome; nothing of it stays in the database. Raised is only what concerns the whole
 /// transaction: a cancelled query, a log that cannot be written.
 pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
-    let begun = Instant::now();
+    let (began, timer) = (clock::now(), Instant::now());
     let mut segment = None;
     let keep = if request.dry_run { Keep::Nothing } else { Keep::Changes };
     let mut tries = 0;
@@ -79,7 +80,7 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
             break result;
         }
     };
-    let elapsed = begun.elapsed();
+    let elapsed = timer.elapsed();
 
     let name = segment.as_ref().map_or(request.name, |segment| segment.name.as_str());
     let ended = Ended::of(result, request, segment.as_ref());
@@ -100,6 +101,7 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
                 status: ended.status,
                 segment: (segment.as_ref().map(|segment| segment.id), name),
                 figures: ended.figures,
+                began,
                 elapsed,
                 message: ended.message.as_deref(),
                 error: ended.error.as_ref(),

@@ -1,20 +1,19 @@
 //! A run: every segment that is due, in an order that heeds what they are built on.
 
-use pgrx::JsonB;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
-use serde_json::Value;
 
 use crate::config::{self, Key, Refresher, Sql, Subject};
 use crate::delta;
-use crate::error::{Error, Result};
+use crate::due::{self, Due, Item};
+use crate::error::Result;
 use crate::guc;
+use crate::log;
 use crate::order::{Reads, order};
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::{clock, role};
 use crate::readiness;
 use crate::refresh::{self, Outcome, Request};
-use crate::schedule::{self, Due};
 use crate::service::Service;
 
 /// A segment that is due, in its place.
@@ -73,7 +72,10 @@ pub fn step(service: &Service, planned: &Planned, run_id: Uuid) -> Result<Outcom
 
 /// Refreshes everything that is due, in one transaction.
 pub fn run(service: &Service, run_id: Uuid) -> Result<Vec<Outcome>> {
-    plan(service)?.iter().map(|planned| step(service, planned, run_id)).collect()
+    let plan = plan(service)?;
+    let outcomes = plan.iter().map(|planned| step(service, planned, run_id)).collect();
+    log::prune(service)?;
+    outcomes
 }
 
 /// When a schedule comes next after a time, by the wall clock of a zone.
@@ -92,102 +94,66 @@ pub fn cron_next(
     Ok(next.map(clock::timestamp))
 }
 
-fn candidates(service: &Service) -> Result<(Vec<Candidate>, pg_sys::Oid)> {
-    let caller = role::current();
-    let sql = service.sql(include_str!("../sql/query/candidates.sql"), &[]);
-    let now = clock::now();
-    let mut mart = pg_sys::InvalidOid;
-    let due: Vec<Found> = service.run_as_owner(|| {
-        Spi::connect(|client| {
-            let mut due = Vec::new();
-            for row in client.select(&sql, None, &[caller.into()])? {
-                mart = row.get_by_name("mart")?.unwrap_or(pg_sys::InvalidOid);
-                let found = Found::read(&row)?;
-                if found.is_due(service, now) {
-                    due.push(found);
-                }
-            }
-            Ok::<_, Error>(due)
-        })
-    })?;
-    let candidates = due.into_iter().map(|found| {
-        let reads = found.reads(service);
-        Candidate { id: found.id, name: found.name, table: found.table, reads }
+/// A segment's row of `segmenter_due`.
+pub struct DueRow {
+    pub segment: String,
+    pub refresh_cron: Option<String>,
+    pub last_refresh: Option<TimestampWithTimeZone>,
+    pub next_refresh: Option<TimestampWithTimeZone>,
+    pub due: bool,
+    pub reason: String,
+}
+
+/// Which segments that the caller may see are due at a time, and why.
+pub fn due(service: &Service, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> {
+    let at = clock::instant(at);
+    let items = due::items(service, role::current(), None)?;
+    let rows = items.into_iter().map(|item| DueRow {
+        due: item.is_due(at),
+        reason: item.reason(at),
+        last_refresh: item.last_refresh.map(clock::timestamp),
+        next_refresh: item.due.and_then(Due::at).map(clock::timestamp),
+        segment: item.name,
+        refresh_cron: item.refresh_cron,
     });
-    Ok((candidates.collect(), mart))
+    Ok(rows.collect())
 }
 
-/// A row of the candidates, as far as a run needs it. What is wrong with it, its refresh will say.
-struct Found {
-    id: Uuid,
-    name: String,
-    table: pg_sys::Oid,
-    owner: pg_sys::Oid,
-    refresh_params: Value,
-    sources: Value,
-    cron: Option<String>,
-    timezone: Option<String>,
-    actual_begin: TimestampWithTimeZone,
-    last_attempt: Option<TimestampWithTimeZone>,
+/// What is due now, with what it reads, and the mart.
+fn candidates(service: &Service) -> Result<(Vec<Candidate>, pg_sys::Oid)> {
+    let now = clock::now();
+    let mut items = due::items(service, role::current(), None)?;
+    items.retain(|item| item.is_due(now));
+    let reads = items.iter().map(|item| reads(service, item)).collect::<Vec<_>>();
+    let candidates = items.into_iter().zip(reads).map(|(item, reads)| Candidate {
+        id: item.id,
+        name: item.name,
+        table: item.table,
+        reads,
+    });
+    Ok((candidates.collect(), service.mart()?))
 }
 
-impl Found {
-    fn read(row: &pgrx::spi::SpiHeapTupleData<'_>) -> Result<Self> {
-        let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
-        let json = |column| -> Result<Value> {
-            Ok(row.get_by_name::<JsonB, _>(column)?.map_or(Value::Null, |json| json.0))
-        };
-        Ok(Self {
-            id: row.get_by_name("id")?.ok_or_else(missing)?,
-            name: row.get_by_name("name")?.ok_or_else(missing)?,
-            table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
-            owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-            refresh_params: json("refresh_params")?,
-            sources: json("sources")?,
-            cron: row.get_by_name("refresh_cron")?,
-            timezone: row.get_by_name("refresh_timezone")?,
-            actual_begin: row.get_by_name("actual_begin")?.ok_or_else(missing)?,
-            last_attempt: row.get_by_name("last_attempt")?,
-        })
+/// The relations that a segment's query reads and its sources name; those that cannot be told are
+/// left out.
+fn reads(service: &Service, item: &Item) -> Vec<pg_sys::Oid> {
+    if !role::exists(item.owner) {
+        return Vec::new();
     }
-
-    fn is_due(&self, service: &Service, now: clock::Instant) -> bool {
-        let subject = Subject::Segment(&self.name);
-        let zone = self.timezone.as_deref().unwrap_or(&service.timezone);
-        let schedule = config::cron("refresh_cron", self.cron.as_deref(), subject);
-        let zone = config::timezone("refresh_timezone", Some(zone), subject);
-        let (Ok(schedule), Ok(Some(zone))) = (schedule, zone) else { return true };
-        let due = schedule::due(
-            schedule.as_ref().map(|schedule| (schedule, zone)),
-            self.last_attempt.map(clock::instant),
-            clock::instant(self.actual_begin),
-            now,
-        );
-        matches!(due, Due::Now)
+    let subject = Subject::Segment(&item.name);
+    let refresher = config::refresher(item.refresh_params.clone(), subject);
+    let sources = config::sources(item.sources.clone(), subject).unwrap_or_default();
+    let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
+        let asked =
+            attempt(Keep::Nothing, || service.run_as_user(item.owner, || Spi::connect(|_| ask())));
+        asked.unwrap_or_default()
+    };
+    let mut reads = match refresher {
+        Ok(Some(Refresher::Query(Sql { sql }))) => as_owner(&|| delta::relations_of(&sql)),
+        _ => Vec::new(),
+    };
+    if !sources.is_empty() {
+        reads.extend(as_owner(&|| readiness::relations(&sources)));
     }
-
-    /// The relations that its query reads and its sources name; those that cannot be told are
-    /// left out.
-    fn reads(&self, service: &Service) -> Vec<pg_sys::Oid> {
-        if !role::exists(self.owner) {
-            return Vec::new();
-        }
-        let subject = Subject::Segment(&self.name);
-        let refresher = config::refresher(self.refresh_params.clone(), subject);
-        let sources = config::sources(self.sources.clone(), subject).unwrap_or_default();
-        let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
-            let asked = attempt(Keep::Nothing, || {
-                service.run_as_user(self.owner, || Spi::connect(|_| ask()))
-            });
-            asked.unwrap_or_default()
-        };
-        let mut reads = match refresher {
-            Ok(Some(Refresher::Query(Sql { sql }))) => as_owner(&|| delta::relations_of(&sql)),
-            _ => Vec::new(),
-        };
-        if !sources.is_empty() {
-            reads.extend(as_owner(&|| readiness::relations(&sources)));
-        }
-        reads
-    }
+    reads
 }

@@ -1,4 +1,4 @@
-//! When a segment is due: cron schedules with pg_cron's meaning, in any time zone.
+//! When a schedule comes: cron expressions with pg_cron's meaning, in any time zone.
 //!
 //! A schedule's text is parsed once into a [`Schedule`]; after that nothing can fail but finding
 //! no next run. The calendar search itself is the `cron` crate's, kept to what it is sound at: it
@@ -412,49 +412,6 @@ pub fn parse_zone(name: &str) -> Result<Tz, ZoneError> {
         .into_iter()
         .find(|zone| zone.name().eq_ignore_ascii_case(name))
         .ok_or_else(|| ZoneError(name.to_owned()))
-}
-
-/// Whether a segment is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// It is due.
-    Now,
-    /// It is due at that later instant.
-    At(DateTime<Utc>),
-    /// Its schedule has no further run.
-    Never,
-}
-
-/// Whether a segment is due at `now`.
-///
-/// Without a `schedule` (and the zone whose clocks it goes by) it always is. With one, it is due
-/// when the first run after `last_attempt` has come; a segment not yet attempted counts from
-/// `actual_begin`. However many runs were missed, one attempt catches up.
-///
-/// # Examples
-///
-/// ```ignore
-/// let daily: Schedule = "@daily".parse()?;
-/// let begin = "2026-05-01T12:00:00Z".parse()?;
-/// let now = "2026-05-01T18:00:00Z".parse()?;
-/// let midnight = "2026-05-02T00:00:00Z".parse()?;
-/// assert_eq!(due(Some((&daily, Tz::UTC)), None, begin, now), Due::At(midnight));
-/// assert_eq!(due(None, None, begin, now), Due::Now);
-/// ```
-pub fn due(
-    schedule: Option<(&Schedule, Tz)>,
-    last_attempt: Option<DateTime<Utc>>,
-    actual_begin: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Due {
-    let Some((schedule, zone)) = schedule else {
-        return Due::Now;
-    };
-    match schedule.next_after(last_attempt.unwrap_or(actual_begin), zone) {
-        Some(run) if run <= now => Due::Now,
-        Some(run) => Due::At(run),
-        None => Due::Never,
-    }
 }
 
 #[cfg(test)]

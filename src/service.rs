@@ -7,6 +7,7 @@ use pgrx::spi::quote_identifier;
 use crate::error::Result;
 use crate::guc;
 use crate::pg::role::{self, Rights, Settings};
+use crate::pg::statement;
 
 /// A set of service relations.
 pub struct Service {
@@ -46,6 +47,15 @@ impl Service {
                 timezone: guc::timezone(),
             })
         })
+    }
+
+    /// The mart.
+    pub fn mart(&self) -> Result<pg_sys::Oid> {
+        let sql = "select $1::pg_catalog.regclass::pg_catalog.oid";
+        let mart = self.relation("mart");
+        let args = [mart.into()];
+        let mart = self.run_as_owner(|| Spi::connect(|_| statement::read_one(sql, &args)))?;
+        Ok(mart.unwrap_or(pg_sys::InvalidOid))
     }
 
     /// One of our SQL texts with every `@word@` filled in: the relations, and `parts`, which must

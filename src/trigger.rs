@@ -31,6 +31,13 @@ fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<N
     Ok(None)
 }
 
+/// After segments are written: lets the scheduler know.
+#[pg_trigger]
+fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    catalog::invalidate(trigger.relid()?);
+    Ok(None)
+}
+
 /// Before a consumer is written: validates it.
 #[pg_trigger]
 fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {

@@ -21,6 +21,12 @@ pub fn references_are_deferred() -> bool {
     unsafe { !pg_sys::check_function_bodies }
 }
 
+/// Has every session look at a relation anew, once this transaction commits.
+pub fn invalidate(relation: pg_sys::Oid) {
+    // SAFETY: queues a message; a relation that does not exist is raised.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
+}
+
 /// The name of a type without modifier, qualified unless it is a keyword of SQL.
 pub fn type_name(typ: pg_sys::Oid) -> String {
     full_type_name(typ, -1)

@@ -31,6 +31,46 @@ pub fn define_timezone(
     }
 }
 
+/// Defines a setting of the server that holds a list of names. A text that is no list is refused.
+pub fn define_names(
+    name: &'static CStr,
+    short: &'static CStr,
+    long: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+) {
+    // SAFETY: the hook keeps to what a check hook may do.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short,
+            long,
+            setting,
+            GucContext::Sighup,
+            GucFlags::empty(),
+            Some(is_names),
+            None,
+            None,
+        );
+    }
+}
+
+/// The names in a list, without the double quotes around them; none: it is no list.
+pub fn split_names(list: &CStr) -> Option<Vec<String>> {
+    // SAFETY: the list is taken apart in a copy of its own, into which the names point.
+    unsafe {
+        let copy = pg_sys::pstrdup(list.as_ptr());
+        let mut names = std::ptr::null_mut();
+        let is_list = pg_sys::SplitGUCList(copy, b',' as c_char, &mut names);
+        let names = is_list.then(|| {
+            let names = pgrx::PgList::<c_char>::from_pg(names);
+            let owned = |name: *mut c_char| CStr::from_ptr(name).to_string_lossy().into_owned();
+            names.iter_ptr().map(owned).collect()
+        });
+        pg_sys::pfree(copy.cast());
+        names
+    }
+}
+
 /// Reserves a prefix, so that a misspelt setting is refused.
 pub fn reserve_prefix(prefix: &'static CStr) {
     // SAFETY: the string is static.
@@ -49,4 +89,14 @@ unsafe extern "C-unwind" fn is_timezone(
         !pg_sys::pg_tzset(name.as_ptr()).is_null()
             && name.to_str().is_ok_and(|name| parse_zone(name).is_ok())
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_names(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe { (*value).as_ref().is_none_or(|_| split_names(CStr::from_ptr(*value)).is_some()) }
 }

@@ -224,40 +224,6 @@ fn instants_beyond_the_years_known_do_no_harm() {
     }
 }
 
-#[test]
-fn a_segment_is_due_when_its_next_run_has_come() {
-    let begin = at("2026-05-01T12:00:00Z");
-    let now = at("2026-05-04T18:00:00Z");
-    let midnight = at("2026-05-05T00:00:00Z");
-    let daily = schedule("@daily");
-    let due_daily = |last| due(Some((&daily, Tz::UTC)), last, begin, now);
-
-    // Not yet attempted, and midnight has come since it began; long missed; attempted today.
-    assert_eq!(due_daily(None), Due::Now);
-    assert_eq!(due_daily(Some(at("2026-05-02T00:00:01Z"))), Due::Now);
-    assert_eq!(due_daily(Some(at("2026-05-04T00:00:00Z"))), Due::At(midnight));
-    // What was missed is caught up once.
-    assert_eq!(due_daily(Some(now)), Due::At(midnight));
-    // Due from the very instant on.
-    let last = Some(at("2026-05-04T12:00:00Z"));
-    let utc = Some((&daily, Tz::UTC));
-    assert_eq!(due(utc, last, begin, midnight), Due::Now);
-    let just_before = midnight - TimeDelta::microseconds(1);
-    assert_eq!(due(utc, last, begin, just_before), Due::At(midnight));
-    // Midnight elsewhere.
-    assert_eq!(
-        due(Some((&daily, zone("Asia/Kolkata"))), Some(now), begin, now + TimeDelta::minutes(30)),
-        Due::Now
-    );
-    // A beginning still to come is waited for.
-    let later = at("2026-06-01T12:00:00Z");
-    assert_eq!(due(utc, None, later, now), Due::At(at("2026-06-02T00:00:00Z")));
-
-    assert_eq!(due(Some((&schedule("0 0 30 2 *"), Tz::UTC)), None, begin, now), Due::Never);
-    assert_eq!(due(None, Some(now), begin, now), Due::Now);
-    assert_eq!(due(None, None, later, now), Due::Now);
-}
-
 /// Numbers that look random and are the same in each run (Knuth's MMIX generator).
 struct Dice(u64);
 

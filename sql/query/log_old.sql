@@ -1,0 +1,19 @@
+-- Up to $2 entries older than $1, except a segment's last one of each status.
+select array_agg(o.id)
+from (
+    select l.id
+    from @log@ l
+    where l.processed < $1
+      and (
+        not exists (select from @segments@ s where s.id = l.segment_id)
+        or exists (
+            select
+            from @log@ later
+            where later.segment_id = l.segment_id and later.id > l.id
+              and (later.action, later.status, later.params -> 'attempted')
+                is not distinct from (l.action, l.status, l.params -> 'attempted')
+        )
+      )
+    order by l.processed
+    limit $2
+) o
