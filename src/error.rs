@@ -51,6 +51,15 @@ pub enum Error {
     #[error("the owner of segment \"{0}\" does not exist any more")]
     OwnerDropped(String),
 
+    #[error("the owner of segment \"{segment}\", role \"{owner}\", is not permitted to log in")]
+    OwnerCannotLogIn { segment: String, owner: String },
+
+    #[error("the worker for segment \"{0}\" ended before it began")]
+    WorkerDied(String),
+
+    #[error("the refresh took longer than segmenter.refresh_timeout, {0} ms")]
+    TimedOut(u128),
+
     #[error("table {table} cannot hold a segment: {problem}")]
     Table { table: String, problem: String, hint: Option<String> },
 
@@ -168,6 +177,9 @@ impl Error {
             | Error::NotTableUser { .. }
             | Error::NotMember { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
+            Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+            Error::WorkerDied(_) => Code::ERRCODE_CONNECTION_FAILURE,
+            Error::TimedOut(_) => Code::ERRCODE_QUERY_CANCELED,
             Error::Busy { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Error::Superseded(_) | Error::TableChanged { .. } => {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
@@ -235,6 +247,14 @@ impl Error {
             }
             Error::OwnerDropped(_) => {
                 "Give the segment an owner: update segmenter_segments set owner = … for it.".into()
+            }
+            Error::OwnerCannotLogIn { owner, .. } => format!(
+                "The background workers connect as the owner: alter role {} login (it needs no password).",
+                pgrx::spi::quote_identifier(owner)
+            ),
+            Error::WorkerDied(_) => "The server's log says why: the owner needs the privilege CONNECT on the database, and connections to spare.".into(),
+            Error::TimedOut(_) => {
+                "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
             }
             Error::NotInMart(_) => {
                 "Register the table: update segmenter_segments set table_name = table_name for this segment.".into()

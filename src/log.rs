@@ -48,7 +48,7 @@ pub struct Entry<'a> {
     pub segment: (Option<Uuid>, &'a str),
     pub figures: Option<Figures>,
     pub began: Instant,
-    pub elapsed: Duration,
+    pub elapsed: Option<Duration>,
     pub message: Option<&'a str>,
     pub error: Option<&'a Report>,
     pub params: Value,
@@ -70,7 +70,7 @@ pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
         figure(|f| f.removed).into(),
         figure(|f| f.changed).into(),
         figure(Figures::coverage).into(),
-        interval(entry.elapsed).into(),
+        entry.elapsed.map(interval).into(),
         entry.message.into(),
         entry.error.map(|report| JsonB(report.to_json())).into(),
         JsonB(entry.params).into(),
@@ -89,6 +89,31 @@ pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
         })
     })?;
     Ok(last.as_deref() == Some(Status::Waiting.as_str()))
+}
+
+/// Logs as interrupted the refreshes that are logged as running and did not come to an end: all
+/// but those of the runs `alive`, or those of one segment. Gives the segments' names.
+pub fn interrupt(service: &Service, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
+    let running = service.sql(include_str!("../sql/query/log_running.sql"), &[]);
+    let args = [alive.to_vec().into(), segment.into()];
+    service.run_as_owner(|| {
+        let running = Spi::connect(|_| statement::read_one::<Vec<i64>>(&running, &args))?;
+        let Some(running) = running.filter(|running| !running.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let sql = service.sql(include_str!("../sql/query/log_interrupt.sql"), &[]);
+        Spi::connect_mut(|client| {
+            let rows = client.update(&sql, None, &[running.into()])?;
+            rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
+        })
+    })
+}
+
+/// The last status that a run has logged of a segment.
+pub fn status_of(service: &Service, segment: Uuid, run: Uuid) -> Result<Option<String>> {
+    let sql = service.sql(include_str!("../sql/query/log_status.sql"), &[]);
+    let args = [segment.into(), run.into()];
+    service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))
 }
 
 /// So many entries are deleted at once: a run that finds more leaves the rest to the next one.

@@ -80,15 +80,86 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
             break result;
         }
     };
-    let elapsed = timer.elapsed();
+    finish(service, request, segment.as_ref(), result, (began, timer.elapsed()))
+}
 
-    let name = segment.as_ref().map_or(request.name, |segment| segment.name.as_str());
-    let ended = Ended::of(result, request, segment.as_ref());
+/// Whether a refresh may begin now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It is logged as running.
+    Now,
+    /// It was waiting for its sources, and they are still not loaded.
+    Waiting,
+    /// Somebody else is refreshing it.
+    Busy,
+    /// There is no such segment any more.
+    Gone,
+}
+
+/// Logs that a refresh begins, unless there is no use in it; that is not logged again and again.
+/// The refresh itself follows in a transaction of its own.
+pub fn start(service: &Service, request: &Request<'_>) -> Result<Start> {
+    let mut found = None;
+    let ready = attempt(Keep::Nothing, || {
+        let segment = find(service, request, &mut found)?;
+        let _portals = portal::CloseNew::begin()?;
+        may_refresh(segment, role::current())?;
+        let _lock = claim(service, segment.id, &segment.name)?;
+        if log::is_waiting(service, segment.id)? {
+            must_be_loaded(service, segment, request)?;
+        }
+        Ok(())
+    });
+    match (ready, &found) {
+        (Err(Error::Busy { .. }), _) => return Ok(Start::Busy),
+        (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
+        (_, None) => return Ok(Start::Gone),
+        // What is wrong with it, the refresh will say.
+        (_, Some(segment)) => log::write(
+            service,
+            Entry {
+                run_id: Some(request.run_id),
+                action: "refresh",
+                status: Status::Running,
+                segment: (Some(segment.id), &segment.name),
+                figures: None,
+                began: clock::now(),
+                elapsed: None,
+                message: None,
+                error: None,
+                params: params(request, Some(segment), None),
+            },
+        )?,
+    }
+    Ok(Start::Now)
+}
+
+/// Logs a refresh that could not be made, or was given up, as failed.
+pub fn fail(
+    service: &Service,
+    request: &Request<'_>,
+    error: Error,
+    (began, elapsed): (clock::Instant, Duration),
+) -> Result<Outcome> {
+    let segment = Segment::find(service, request.segment)?;
+    finish(service, request, segment.as_ref(), Err(error), (began, elapsed))
+}
+
+/// Tells how a refresh ended: as a WARNING where it failed, in the log, and to the caller.
+fn finish(
+    service: &Service,
+    request: &Request<'_>,
+    segment: Option<&Segment>,
+    result: Result<Done>,
+    (began, elapsed): (clock::Instant, Duration),
+) -> Result<Outcome> {
+    let name = segment.map_or(request.name, |segment| segment.name.as_str());
+    let ended = Ended::of(result, request, segment);
     if let Some(report) = &ended.error {
         warn(name, report);
     }
     // Waiting is a state: its beginning is logged, not every look at it.
-    let goes_on = match &segment {
+    let goes_on = match segment {
         Some(segment) if ended.status == Status::Waiting => log::is_waiting(service, segment.id)?,
         _ => false,
     };
@@ -99,13 +170,13 @@ pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
                 run_id: Some(request.run_id),
                 action: "refresh",
                 status: ended.status,
-                segment: (segment.as_ref().map(|segment| segment.id), name),
+                segment: (segment.map(|segment| segment.id), name),
                 figures: ended.figures,
                 began,
-                elapsed,
+                elapsed: Some(elapsed),
                 message: ended.message.as_deref(),
                 error: ended.error.as_ref(),
-                params: params(request, segment.as_ref(), &ended),
+                params: params(request, segment, Some(&ended)),
             },
         )?;
     }
@@ -378,7 +449,7 @@ fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
-fn params(request: &Request<'_>, segment: Option<&Segment>, ended: &Ended) -> Value {
+fn params(request: &Request<'_>, segment: Option<&Segment>, ended: Option<&Ended>) -> Value {
     let refresher = match (request.query, segment) {
         (Some(sql), _) => json!({"query": {"sql": sql}}),
         (None, Some(Segment { refresher: Some(refresher), .. })) => json!(refresher),
@@ -389,10 +460,12 @@ fn params(request: &Request<'_>, segment: Option<&Segment>, ended: &Ended) -> Va
         "one_off": request.query.is_some(),
         "force": request.force,
         "role": role::name(role::current()),
-        "at": ended.at,
     });
-    if !ended.attempted {
-        params["attempted"] = Value::Bool(false);
+    if let Some(ended) = ended {
+        params["at"] = json!(ended.at);
+        if !ended.attempted {
+            params["attempted"] = Value::Bool(false);
+        }
     }
     params
 }

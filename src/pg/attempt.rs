@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys::panic::CaughtError;
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::prelude::*;
 
 use crate::error::{Error, Report, Result};
@@ -63,29 +63,42 @@ enum Stopped {
 
 impl From<CaughtError> for Stopped {
     fn from(caught: CaughtError) -> Self {
-        let (report, traced) = match &caught {
-            CaughtError::PostgresError(report) => (report, ErrorTrace::last()),
-            CaughtError::ErrorReport(report) => (report, None),
-            CaughtError::RustPanic { .. } => return Stopped::Raised(Box::new(caught)),
-        };
         // Whoever cancels the query means all of it. The same SQLSTATE raised by a user's SQL does
         // not count; a shutdown is no ERROR and never gets here.
-        if report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
-            && report.function_name() == Some("ProcessInterrupts")
-        {
-            return Stopped::Raised(Box::new(caught));
-        }
-        let (sqlstate, context) = match traced {
-            Some(trace) => (trace.sqlstate, trace.context),
-            None => (report.sql_error_code() as i32, None),
+        let is_cancelled = |report: &ErrorReportWithLevel| {
+            report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+                && report.function_name() == Some("ProcessInterrupts")
         };
-        Stopped::Failed(Error::Postgres(Box::new(Report {
-            sqlstate,
-            message: report.message().to_owned(),
-            detail: report.detail().map(str::to_owned),
-            hint: report.hint().map(str::to_owned),
-            context,
-        })))
+        match &caught {
+            CaughtError::RustPanic { .. } => Stopped::Raised(Box::new(caught)),
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                if is_cancelled(report) =>
+            {
+                Stopped::Raised(Box::new(caught))
+            }
+            _ => Stopped::Failed(Error::Postgres(Box::new(report_of(&caught)))),
+        }
+    }
+}
+
+/// What was caught, in PostgreSQL's words.
+pub(super) fn report_of(caught: &CaughtError) -> Report {
+    let (report, traced) = match caught {
+        CaughtError::PostgresError(report) => (report, ErrorTrace::last()),
+        CaughtError::ErrorReport(report) | CaughtError::RustPanic { ereport: report, .. } => {
+            (report, None)
+        }
+    };
+    let (sqlstate, context) = match traced {
+        Some(trace) => (trace.sqlstate, trace.context),
+        None => (report.sql_error_code() as i32, None),
+    };
+    Report {
+        sqlstate,
+        message: report.message().to_owned(),
+        detail: report.detail().map(str::to_owned),
+        hint: report.hint().map(str::to_owned),
+        context,
     }
 }
 
@@ -103,12 +116,12 @@ thread_local! {
 }
 
 /// Installs the callback for as long as it lives.
-struct ErrorTrace {
+pub(super) struct ErrorTrace {
     callback: *mut pg_sys::ErrorContextCallback,
 }
 
 impl ErrorTrace {
-    fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         BUSY.set(false);
         // SAFETY: the callback lives on the heap, where PostgreSQL's stack points to, until
         // `drop` unlinks and frees it.

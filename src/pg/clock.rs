@@ -12,8 +12,13 @@ const EPOCH: i64 = 946_684_800_000_000;
 
 /// Now.
 pub fn now() -> Instant {
+    at(micros())
+}
+
+/// Now, as PostgreSQL counts.
+pub(super) fn micros() -> i64 {
     // SAFETY: reads the clock.
-    at(unsafe { pg_sys::GetCurrentTimestamp() })
+    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 /// A point in time of PostgreSQL's; those before or after all others are the outermost ones.
@@ -27,7 +32,8 @@ pub fn timestamp(instant: Instant) -> TimestampWithTimeZone {
     TimestampWithTimeZone::try_from(micros).unwrap_or(TimestampWithTimeZone::positive_infinity())
 }
 
-fn at(micros: i64) -> Instant {
+/// A point in time as PostgreSQL counts it.
+pub(super) fn at(micros: i64) -> Instant {
     match micros {
         i64::MIN => DateTime::<Utc>::MIN_UTC,
         i64::MAX => DateTime::<Utc>::MAX_UTC,

@@ -2,10 +2,12 @@
 //! Everything exported from here is safe to call.
 
 pub mod attempt;
+pub mod board;
 pub mod catalog;
 pub mod clock;
 pub mod lock;
 pub mod portal;
+pub mod process;
 pub mod relation;
 pub mod role;
 pub mod setting;
