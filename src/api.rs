@@ -55,7 +55,7 @@ fn segmenter_refresh(
             force: given("force", force)?,
             skip_busy: false,
             cycle: None,
-            run_id: random_uuid()?,
+            run_id: run::new_id()?,
         };
         refresh::refresh(&Service::current()?, &request)
     });
@@ -87,7 +87,7 @@ fn segmenter_run() -> TableIterator<
         name!(detail, Option<String>),
     ),
 > {
-    let outcomes = Service::current().and_then(|service| run::run(&service, random_uuid()?));
+    let outcomes = Service::current().and_then(|service| run::run(&service, run::new_id()?));
     let outcomes = outcomes.unwrap_or_else(|error| raise(error));
     TableIterator::new(outcomes.into_iter().map(row))
 }
@@ -100,7 +100,7 @@ fn segmenter_run_plan() -> TableIterator<
 > {
     let planned = Service::current().and_then(|service| run::plan(&service));
     let planned = planned.unwrap_or_else(|error| raise(error));
-    TableIterator::new(planned.into_iter().map(|Planned { id, name, cycle }| (id, name, cycle)))
+    TableIterator::new(planned.into_iter().map(|Planned { id, name, cycle, .. }| (id, name, cycle)))
 }
 
 /// Refreshes one segment of a run: the second half of `segmenter_run_each`. Gives its status.
@@ -112,11 +112,9 @@ fn segmenter_run_step(
     run_id: Option<Uuid>,
 ) -> String {
     let step = || {
-        let planned = Planned {
-            id: given("segment_id", segment_id)?,
-            name: given("segment", segment)?,
-            cycle: cycle.map(|names| names.into_iter().flatten().collect()),
-        };
+        let mut planned =
+            Planned::alone(given("segment_id", segment_id)?, given("segment", segment)?);
+        planned.cycle = cycle.map(|names| names.into_iter().flatten().collect());
         run::step(&Service::current()?, &planned, given("run_id", run_id)?)
     };
     step().unwrap_or_else(|error| raise(error)).status.as_str().to_owned()
@@ -259,11 +257,4 @@ fn row(outcome: Outcome) -> Row {
 /// An argument that must not be null.
 fn given<T>(name: &'static str, value: Option<T>) -> Result<T> {
     value.ok_or(Error::NullArgument(name))
-}
-
-fn random_uuid() -> Result<Uuid> {
-    let id = Spi::connect(|client| {
-        client.select("select pg_catalog.gen_random_uuid()", Some(1), &[])?.first().get_one()
-    })?;
-    id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }

@@ -17,6 +17,9 @@ use crate::service::Service;
 /// No retry is put off for longer than this.
 const LONGEST_RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
 
+/// So often come the runs of a scheduler, for segments without a schedule.
+const RUNS: TimeDelta = TimeDelta::minutes(1);
+
 /// The last attempt at a segment.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
@@ -108,6 +111,21 @@ pub struct Item {
 impl Item {
     pub fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due.is_at(now))
+    }
+
+    /// When a scheduler refreshes it: when it is due, and once a minute where every run will do.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        match self.due? {
+            Due::EveryRun => Some(self.last_refresh.map_or(now, |last| last + RUNS)),
+            due => due.at(),
+        }
+    }
+
+    /// When a scheduler looks again whether it can be refreshed now: the longer it has been waiting
+    /// the longer that takes, a tenth of that time.
+    pub fn look_again(&self, now: Instant) -> Instant {
+        let waited = self.waiting_since.map_or(TimeDelta::zero(), |since| now - since);
+        now + (waited / 10).clamp(TimeDelta::seconds(1), TimeDelta::seconds(30))
     }
 
     /// Why it is due, or is not, in words.

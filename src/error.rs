@@ -10,6 +10,9 @@ use crate::guards::Refusal;
 /// What stops a piece of work.
 #[derive(Debug, Error)]
 pub enum Error {
+    #[error("the extension \"segmenter\" does not exist in this database")]
+    NoExtension,
+
     #[error("segment \"{0}\" does not exist")]
     UnknownSegment(String),
 
@@ -136,6 +139,11 @@ impl Report {
         unpack_sqlstate(self.sqlstate)
     }
 
+    /// Whether it says that somebody, or a limit of time, cancelled the query.
+    pub fn is_cancelled(&self) -> bool {
+        self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED as i32
+    }
+
     /// The `error` column of the log.
     pub fn to_json(&self) -> Value {
         json!({
@@ -171,7 +179,7 @@ impl Error {
     fn code(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as Code;
         match self {
-            Error::UnknownSegment(_) | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Error::NoExtension | Error::UnknownSegment(_) | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
             | Error::NotTableOwner(_)
             | Error::NotTableUser { .. }

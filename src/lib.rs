@@ -24,6 +24,7 @@ mod guc;
 mod log;
 mod order;
 mod pg;
+mod queue;
 mod readiness;
 mod refresh;
 mod run;
@@ -31,6 +32,7 @@ mod schedule;
 mod service;
 mod table;
 mod trigger;
+mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
 #[path = "../pg_test/mod.rs"]
@@ -67,4 +69,5 @@ extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    worker::init();
 }

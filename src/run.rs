@@ -1,17 +1,19 @@
 //! A run: every segment that is due, in an order that heeds what they are built on.
 
+use std::collections::HashMap;
+
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use crate::config::{self, Key, Refresher, Sql, Subject};
 use crate::delta;
 use crate::due::{self, Due, Item};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guc;
 use crate::log;
-use crate::order::{Reads, order};
+use crate::order::{self, Placed, order};
 use crate::pg::attempt::{Keep, attempt};
-use crate::pg::{clock, role};
+use crate::pg::{clock, process, role};
 use crate::readiness;
 use crate::refresh::{self, Outcome, Request};
 use crate::service::Service;
@@ -20,54 +22,116 @@ use crate::service::Service;
 pub struct Planned {
     pub id: Uuid,
     pub name: String,
+    pub owner: pg_sys::Oid,
     /// The names of the segments it forms a cycle with, its own among them.
     pub cycle: Option<Vec<String>>,
+    /// The segments that it has to come after, since it reads their tables.
+    pub after: Vec<Uuid>,
 }
 
-/// A segment that a run may concern.
-struct Candidate {
-    id: Uuid,
-    name: String,
-    table: pg_sys::Oid,
-    reads: Vec<pg_sys::Oid>,
+impl Planned {
+    /// One that has nothing to do with others.
+    pub fn alone(id: Uuid, name: String) -> Self {
+        Self { id, name, owner: pg_sys::InvalidOid, cycle: None, after: Vec::new() }
+    }
+
+    /// Its refresh as a part of a run.
+    pub fn request(&self, run_id: Uuid) -> Request<'_> {
+        Request {
+            segment: Key::Id(self.id),
+            name: &self.name,
+            query: None,
+            dry_run: false,
+            force: false,
+            skip_busy: true,
+            cycle: self.cycle.as_deref(),
+            run_id,
+        }
+    }
+
+    /// Why no worker can refresh it.
+    pub fn obstacle(&self) -> Option<Error> {
+        let segment = self.name.clone();
+        if let Some(cycle) = &self.cycle {
+            return Some(Error::Cycle { segment, cycle: cycle.clone() });
+        }
+        if !role::exists(self.owner) {
+            return Some(Error::OwnerDropped(segment));
+        }
+        let owner = role::name(self.owner);
+        (!role::can_log_in(self.owner)).then_some(Error::OwnerCannotLogIn { segment, owner })
+    }
 }
+
+/// The relations that segments read, as far as they were asked for.
+pub type Reads = HashMap<Uuid, Vec<pg_sys::Oid>>;
 
 /// The segments that the caller may refresh and that are due, in order.
 pub fn plan(service: &Service) -> Result<Vec<Planned>> {
-    let (candidates, mart) = candidates(service)?;
-    let reads: Vec<Reads> = candidates
+    if process::is_in_recovery() {
+        notice!("the server is in recovery: segments are refreshed on the primary");
+        return Ok(Vec::new());
+    }
+    let now = clock::now();
+    let mut items = due::items(service, role::current(), None)?;
+    items.retain(|item| item.is_due(now));
+    arrange(service, items, &mut Reads::new())
+}
+
+/// Puts segments in order, each after those whose tables it reads.
+pub fn arrange(service: &Service, items: Vec<Item>, known: &mut Reads) -> Result<Vec<Planned>> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mart = service.mart()?;
+    for item in &items {
+        known.entry(item.id).or_insert_with(|| reads(service, item));
+    }
+    let reads: Vec<order::Reads> = items
         .iter()
         .enumerate()
-        .map(|(this, reader)| Reads {
-            items: (0..candidates.len())
-                .filter(|&other| other != this && reader.reads.contains(&candidates[other].table))
+        .map(|(this, reader)| order::Reads {
+            items: (0..items.len())
+                .filter(|&other| other != this && known[&reader.id].contains(&items[other].table))
                 .collect(),
-            everything: reader.reads.contains(&mart),
+            everything: known[&reader.id].contains(&mart),
         })
         .collect();
-    let planned = order(&reads).into_iter().map(|placed| {
-        let Candidate { id, name, .. } = &candidates[placed.item];
-        let names = placed.cycle.iter().map(|&item| candidates[item].name.clone()).collect();
-        Planned { id: *id, name: name.clone(), cycle: (!placed.cycle.is_empty()).then_some(names) }
+    let placed = order(&reads);
+    let planned = placed.iter().enumerate().map(|(place, Placed { item, cycle })| {
+        let earlier = placed[..place].iter().map(|earlier| earlier.item);
+        let reads = &reads[*item];
+        let after = earlier.filter(|other| reads.everything || reads.items.contains(other));
+        let Item { id, name, owner, .. } = &items[*item];
+        let names = cycle.iter().map(|&item| items[item].name.clone()).collect();
+        Planned {
+            id: *id,
+            name: name.clone(),
+            owner: *owner,
+            cycle: (!cycle.is_empty()).then_some(names),
+            after: after.map(|other| items[other].id).collect(),
+        }
     });
     Ok(planned.collect())
 }
 
 /// Refreshes one segment of a run.
 pub fn step(service: &Service, planned: &Planned, run_id: Uuid) -> Result<Outcome> {
-    refresh::refresh(
-        service,
-        &Request {
-            segment: Key::Id(planned.id),
-            name: &planned.name,
-            query: None,
-            dry_run: false,
-            force: false,
-            skip_busy: true,
-            cycle: planned.cycle.as_deref(),
-            run_id,
-        },
-    )
+    refresh::refresh(service, &planned.request(run_id))
+}
+
+/// The name of an actual segment.
+pub fn name_of(service: &Service, segment: Uuid) -> Result<Option<String>> {
+    let found = config::Segment::find(service, Key::Id(segment))?;
+    Ok(found.filter(|segment| segment.actual).map(|segment| segment.name))
+}
+
+/// The id of a new run.
+pub fn new_id() -> Result<Uuid> {
+    let id = Spi::connect(|client| {
+        client.select("select pg_catalog.gen_random_uuid()", Some(1), &[])?.first().get_one()
+    })?;
+    id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
 /// Refreshes everything that is due, in one transaction.
@@ -117,21 +181,6 @@ pub fn due(service: &Service, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> 
         refresh_cron: item.refresh_cron,
     });
     Ok(rows.collect())
-}
-
-/// What is due now, with what it reads, and the mart.
-fn candidates(service: &Service) -> Result<(Vec<Candidate>, pg_sys::Oid)> {
-    let now = clock::now();
-    let mut items = due::items(service, role::current(), None)?;
-    items.retain(|item| item.is_due(now));
-    let reads = items.iter().map(|item| reads(service, item)).collect::<Vec<_>>();
-    let candidates = items.into_iter().zip(reads).map(|(item, reads)| Candidate {
-        id: item.id,
-        name: item.name,
-        table: item.table,
-        reads,
-    });
-    Ok((candidates.collect(), service.mart()?))
 }
 
 /// The relations that a segment's query reads and its sources name; those that cannot be told are

@@ -4,7 +4,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::role::{self, Rights, Settings};
 use crate::pg::statement;
@@ -36,26 +36,42 @@ const RELATIONS: [(&str, &str); 8] = [
 impl Service {
     /// The set that belongs to the extension.
     pub fn current() -> Result<Self> {
+        Self::find()?.ok_or(Error::NoExtension)
+    }
+
+    /// The same, unless the extension is not there.
+    pub fn find() -> Result<Option<Self>> {
         Spi::connect(|client| {
             let sql = include_str!("../sql/query/extension.sql");
             let row = client.select(sql, Some(1), &[])?.first();
+            if row.is_empty() {
+                return Ok(None);
+            }
             let schema = row.get_by_name::<String, _>("schema")?;
-            Ok(Self {
+            Ok(Some(Self {
                 schema: quote_identifier(schema.unwrap_or_default()),
                 owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
                 creators: row.get_by_name("creators")?.unwrap_or_default(),
                 timezone: guc::timezone(),
-            })
+            }))
         })
     }
 
     /// The mart.
     pub fn mart(&self) -> Result<pg_sys::Oid> {
+        self.oid("mart")
+    }
+
+    /// The relation of the segments.
+    pub fn segments(&self) -> Result<pg_sys::Oid> {
+        self.oid("segments")
+    }
+
+    fn oid(&self, word: &str) -> Result<pg_sys::Oid> {
         let sql = "select $1::pg_catalog.regclass::pg_catalog.oid";
-        let mart = self.relation("mart");
-        let args = [mart.into()];
-        let mart = self.run_as_owner(|| Spi::connect(|_| statement::read_one(sql, &args)))?;
-        Ok(mart.unwrap_or(pg_sys::InvalidOid))
+        let args = [self.relation(word).into()];
+        let oid = self.run_as_owner(|| Spi::connect(|_| statement::read_one(sql, &args)))?;
+        Ok(oid.unwrap_or(pg_sys::InvalidOid))
     }
 
     /// One of our SQL texts with every `@word@` filled in: the relations, and `parts`, which must

@@ -61,6 +61,13 @@ pub fn exists(role: pg_sys::Oid) -> bool {
     unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
 }
 
+/// Whether a role may log in; one that does not exist may not.
+pub fn can_log_in(role: pg_sys::Oid) -> bool {
+    let sql = "select r.rolcanlogin from pg_catalog.pg_roles r where r.oid = $1";
+    let can = Spi::connect(|_| super::statement::read_one::<bool>(sql, &[role.into()]));
+    can.ok().flatten().unwrap_or_default()
+}
+
 /// Runs `body` as `role`. The caller's role and settings are back when it returns; where it
 /// raises, the end of the (sub)transaction restores them.
 pub fn run_as<T>(

@@ -1,0 +1,98 @@
+//! The launcher: keeps a scheduler running for each database in `segmenter.databases`.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use pgrx::prelude::*;
+
+use super::{SCHEDULER, complain, say};
+use crate::guc;
+use crate::pg::{board, process};
+
+/// How often it looks for databases that were created, and schedulers that have gone.
+const ROUND: Duration = Duration::from_secs(5);
+/// How long it waits before it starts a scheduler again, doubled each time up to a minute.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What it knows of a database.
+struct Database {
+    /// It does not exist, which was said.
+    missing: bool,
+    /// When a scheduler was last asked for, and how long it had waited before that.
+    asked: Option<(Instant, Duration)>,
+}
+
+pub fn main() {
+    process::start();
+    process::connect(None, None);
+    process::announce("segmenter launcher", None);
+    let mut databases: HashMap<String, Database> = HashMap::new();
+    let mut is_full = false;
+    loop {
+        let names = guc::databases();
+        databases.retain(|name, _| names.contains(name));
+        let mut no_room = false;
+        for name in names {
+            let known =
+                databases.entry(name.clone()).or_insert(Database { missing: false, asked: None });
+            match process::transaction(|| Ok(process::database(&name))) {
+                Ok(Some(oid)) => {
+                    known.missing = false;
+                    if !board::is_taken(oid) {
+                        no_room |= !known.ask(&name, oid);
+                    }
+                }
+                Ok(None) => known.miss(&name),
+                Err(report) => complain(&format!("database \"{name}\""), &report),
+            }
+        }
+        if no_room && !is_full {
+            say(
+                PgLogLevel::WARNING,
+                "segmenter: no room for another scheduler".into(),
+                Some("Raise max_worker_processes. It is tried again."),
+            );
+        }
+        is_full = no_room;
+        process::wait(databases.values().map(Database::pause).min().unwrap_or(ROUND).min(ROUND));
+        process::reload_config();
+    }
+}
+
+impl Database {
+    /// Asks for its scheduler, unless that was just done; false: there is no room for one.
+    fn ask(&mut self, name: &str, oid: pg_sys::Oid) -> bool {
+        let pause = match self.asked {
+            None => PAUSE,
+            Some((asked, pause)) if asked.elapsed() < pause => return true,
+            // It ran for a while.
+            Some((asked, _)) if asked.elapsed() > 2 * LONGEST_PAUSE => PAUSE,
+            Some((_, pause)) => (2 * pause).min(LONGEST_PAUSE),
+        };
+        self.asked = Some((Instant::now(), pause));
+        process::spawn(
+            SCHEDULER,
+            &format!("segmenter scheduler for {name}"),
+            "segmenter_scheduler",
+            pg_sys::Datum::from(oid.to_u32()),
+        )
+    }
+
+    /// How long until it may be asked for again.
+    fn pause(&self) -> Duration {
+        let left = self.asked.map(|(asked, pause)| pause.saturating_sub(asked.elapsed()));
+        left.filter(|left| !left.is_zero()).unwrap_or(ROUND)
+    }
+
+    fn miss(&mut self, name: &str) {
+        if !self.missing {
+            say(
+                PgLogLevel::WARNING,
+                format!("segmenter: database \"{name}\" does not exist"),
+                Some("Create it, or take it out of segmenter.databases."),
+            );
+        }
+        *self = Database { missing: true, asked: None };
+    }
+}

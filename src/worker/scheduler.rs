@@ -1,0 +1,299 @@
+//! A scheduler: starts a worker for each refresh that is due in its database, and sees to it that
+//! each has an end in the log.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use super::{SCHEDULER, WORKER, complain, say};
+use crate::due;
+use crate::error::{Error, Report, Result};
+use crate::pg::board::{self, End, Job, Stage, Ticket};
+use crate::pg::{clock, process, role};
+use crate::run::{self, Planned, Reads};
+use crate::service::Service;
+use crate::{guc, log, refresh};
+
+/// How often it looks round at least.
+const ROUND: Duration = Duration::from_secs(1);
+/// How long it rests after something of its own went wrong.
+const REST: Duration = Duration::from_secs(5);
+/// How often it deletes old entries of the log.
+const PRUNING: Duration = Duration::from_secs(3600);
+/// A worker that has not begun after this long will not.
+const STARTING: i64 = 60;
+/// For so many seconds it leaves a database alone that somebody wants for himself.
+const ASIDE: i64 = 10;
+
+pub fn main(database: pg_sys::Oid) {
+    process::start();
+    if !board::claim_scheduler(database) {
+        return;
+    }
+    process::connect(Some(database), None);
+    process::set(c"lock_timeout", c"1s");
+    process::watch_relations();
+    let Ok((database, name)) = process::transaction(|| Ok(process::current_database())) else {
+        return;
+    };
+    process::announce(SCHEDULER, None);
+
+    let mut scheduler = Scheduler {
+        database,
+        service: None,
+        queue: crate::queue::Queue::new(),
+        reads: HashMap::new(),
+        pruned: None,
+        said: Said::default(),
+    };
+    while guc::databases().contains(&name) {
+        let pause = match process::transaction(|| scheduler.round()) {
+            Ok(Round::Next { ended, pause }) => {
+                ended.into_iter().for_each(board::remove);
+                scheduler.said.trouble = None;
+                pause
+            }
+            Ok(Round::Leave) => {
+                board::make_way(ASIDE);
+                return;
+            }
+            Err(report) => {
+                scheduler.forget();
+                if scheduler.said.trouble.as_ref() != Some(&report.message) {
+                    complain(&format!("scheduler of database \"{name}\""), &report);
+                    scheduler.said.trouble = Some(report.message);
+                }
+                REST
+            }
+        };
+        board::tick();
+        process::wait(pause);
+        if process::reload_config() {
+            process::suppose_changed();
+        }
+    }
+}
+
+/// How a round went.
+enum Round {
+    /// Until the next one; the jobs that are settled, once this is committed.
+    Next {
+        ended: Vec<Ticket>,
+        pause: Duration,
+    },
+    /// Somebody wants the database without us.
+    Leave,
+}
+
+/// What was said in the server's log, not to be said again while it lasts.
+#[derive(Default)]
+struct Said {
+    trouble: Option<String>,
+    absent: bool,
+    full: bool,
+}
+
+struct Scheduler {
+    database: pg_sys::Oid,
+    /// None: the extension is not there, or may have changed.
+    service: Option<Service>,
+    queue: crate::queue::Queue<Uuid, Planned>,
+    /// What the segments that are due, or running, read.
+    reads: Reads,
+    pruned: Option<Instant>,
+    said: Said,
+}
+
+impl Scheduler {
+    /// Starts from nothing at the next round.
+    fn forget(&mut self) {
+        self.service = None;
+        self.queue.clear();
+        self.reads.clear();
+        process::suppose_changed();
+    }
+
+    fn round(&mut self) -> Result<Round> {
+        if process::is_database_wanted() {
+            return Ok(Round::Leave);
+        }
+        let now = clock::now();
+        let jobs = board::jobs(self.database);
+        if process::changed() || self.service.is_none() {
+            self.look(&jobs, now)?;
+        }
+        let Some(service) = &self.service else {
+            let ended = jobs.iter().filter(|(_, job)| has_ended(job, now));
+            return Ok(Round::Next { ended: ended.map(|(t, _)| *t).collect(), pause: ROUND });
+        };
+
+        let mut ended = Vec::new();
+        let mut running = HashSet::new();
+        for (ticket, job) in &jobs {
+            if has_ended(job, now) {
+                settle(service, job, &jobs)?;
+                self.reads.remove(&job.segment());
+                let items = due::items(service, role::current(), Some(&[job.segment()]))?;
+                let is_held = matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
+                for item in items {
+                    let next = if is_held { Some(item.look_again(now)) } else { item.next(now) };
+                    self.queue.set(item.id, next.filter(|_| item.due.is_some()));
+                }
+                ended.push(*ticket);
+            } else {
+                running.insert(job.segment());
+            }
+        }
+
+        let due = self.queue.take_due(now);
+        if !due.is_empty() {
+            let concerned: Vec<Uuid> =
+                due.iter().copied().chain(self.queue.pending()).chain(running.iter().copied()).collect();
+            let mut items = due::items(service, role::current(), Some(&concerned))?;
+            // One that was refreshed by hand meanwhile may not be due any more.
+            items.retain(|item| {
+                let stays = running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
+                if !stays {
+                    self.queue.set(item.id, item.next(now));
+                }
+                stays
+            });
+            items.sort_by_key(|item| item.next(now));
+            let planned = run::arrange(service, items, &mut self.reads)?;
+            let pending = planned.into_iter().filter(|planned| !running.contains(&planned.id));
+            self.queue.put(pending.map(|planned| {
+                (planned.id, planned.after.iter().copied().collect(), planned)
+            }));
+        }
+
+        let is_full = !self.start(&mut running)?;
+        if is_full && !self.said.full {
+            say(
+                PgLogLevel::WARNING,
+                "segmenter: refreshes wait, since there is no room for another worker".into(),
+                Some("Raise max_worker_processes."),
+            );
+        }
+        self.said.full = is_full;
+        self.prune()?;
+
+        let until = self.queue.next().map(|at| (at - clock::now()).to_std().unwrap_or_default());
+        Ok(Round::Next { ended, pause: until.unwrap_or(ROUND).min(ROUND) })
+    }
+
+    /// Looks at all segments anew: at the beginning, and when they have changed.
+    fn look(&mut self, jobs: &[(Ticket, Job)], now: clock::Instant) -> Result<()> {
+        let is_first = self.service.is_none();
+        self.service = Service::find()?;
+        let Some(service) = &self.service else {
+            self.queue.clear();
+            self.reads.clear();
+            if !self.said.absent {
+                say(
+                    PgLogLevel::LOG,
+                    "segmenter: the scheduler waits for the extension to be created".into(),
+                    None,
+                );
+            }
+            self.said.absent = true;
+            return Ok(());
+        };
+        self.said.absent = false;
+        process::watch(service.segments()?);
+        if is_first {
+            let alive: Vec<Uuid> = jobs.iter().map(|(_, job)| job.run()).collect();
+            for name in log::interrupt(service, &alive, None)? {
+                say_interrupted(&name);
+            }
+        }
+        let running: HashSet<Uuid> = jobs.iter().map(|(_, job)| job.segment()).collect();
+        self.queue.clear();
+        self.reads.clear();
+        for item in due::items(service, role::current(), None)? {
+            if !running.contains(&item.id) {
+                self.queue.set(item.id, item.next(now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts workers as long as there may be more of them; false: there is no room.
+    fn start(&mut self, running: &mut HashSet<Uuid>) -> Result<bool> {
+        let Some(service) = &self.service else { return Ok(true) };
+        while running.len() < guc::max_workers() {
+            let Some((id, planned)) = self.queue.take_ready(running) else { break };
+            let run_id = run::new_id()?;
+            if let Some(error) = planned.obstacle() {
+                let request = planned.request(run_id);
+                refresh::fail(service, &request, error, (clock::now(), Duration::ZERO))?;
+                let items = due::items(service, role::current(), Some(&[id]))?;
+                items.iter().for_each(|item| self.queue.set(id, item.next(clock::now())));
+                continue;
+            }
+            let ticket = board::add(self.database, planned.owner, id, run_id);
+            let started = ticket.is_some_and(|ticket| {
+                let name = format!("segmenter worker for {}", planned.name);
+                process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())
+            });
+            if !started {
+                ticket.into_iter().for_each(board::remove);
+                self.queue.set(id, Some(clock::now()));
+                return Ok(false);
+            }
+            running.insert(id);
+        }
+        Ok(true)
+    }
+
+    fn prune(&mut self) -> Result<()> {
+        let Some(service) = &self.service else { return Ok(()) };
+        if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
+            let more = log::prune(service)?;
+            self.pruned = (!more).then(Instant::now);
+        }
+        Ok(())
+    }
+}
+
+fn has_ended(job: &Job, now: clock::Instant) -> bool {
+    match job.stage {
+        Stage::Ended(_) => true,
+        Stage::Asked => (now - job.asked()).num_seconds() >= STARTING,
+        _ => false,
+    }
+}
+
+/// Gives an end in the log to a worker that ended without a word.
+fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
+    if !matches!(job.stage, Stage::Ended(End::Died) | Stage::Asked) {
+        return Ok(());
+    }
+    match log::status_of(service, job.segment(), job.run())?.as_deref() {
+        None => {
+            let Some(name) = run::name_of(service, job.segment())? else { return Ok(()) };
+            let planned = Planned::alone(job.segment(), name.clone());
+            let request = planned.request(job.run());
+            refresh::fail(
+                service,
+                &request,
+                Error::WorkerDied(name),
+                (clock::now(), Duration::ZERO),
+            )?;
+        }
+        Some("running") => {
+            let others = jobs.iter().filter(|(_, other)| other.run() != job.run());
+            let alive: Vec<Uuid> = others.map(|(_, other)| other.run()).collect();
+            for name in log::interrupt(service, &alive, Some(job.segment()))? {
+                say_interrupted(&name);
+            }
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+fn say_interrupted(name: &str) {
+    say(PgLogLevel::LOG, format!("segmenter: the refresh of segment \"{name}\" was interrupted"), None);
+}
