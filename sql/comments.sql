@@ -6,6 +6,7 @@ comment on procedure segmenter_run_each() is 'refreshes every segment that is du
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and gives the segment''s id; automatic with a cron expression';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
 comment on function segmenter_due(timestamptz) is 'when each segment is due, whether it is at that time, and why';
+comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention; runs do it by themselves';
 comment on function segmenter_notice_segments() is 'trigger: lets the scheduler know of a change';
 comment on function segmenter_check_segment() is 'trigger: validates a segment''s row and stamps its owner';

@@ -9,12 +9,13 @@ grant select, insert, update, delete on segmenter_segments, segmenter_consumers,
 -- What these functions do is checked anew in each of them, against whoever calls. Triggers are
 -- fired, never called.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_prune,
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor, segmenter_prune,
     segmenter_notice_segments, segmenter_check_segment,
     segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_prune to public;
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor,
+    segmenter_prune to public;
 grant execute on procedure segmenter_run_each to public;
 
 alter table segmenter_segments enable row level security;
@@ -56,3 +57,7 @@ alter table segmenter_deliveries enable row level security;
 create policy segmenter_member on segmenter_deliveries for select
     using (subscription_id in (select s.id from segmenter_subscriptions s));
 comment on policy segmenter_member on segmenter_deliveries is 'deliveries of subscriptions that the user may see';
+
+-- One word on what is still to be set up, at the end of CREATE EXTENSION.
+select segmenter_say_what_is_missing();
+drop function segmenter_say_what_is_missing();

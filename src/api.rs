@@ -4,11 +4,12 @@ use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use crate::config::Key;
-use crate::error::{Error, Result, raise};
+use crate::error::{self, Error, Result, raise};
+use crate::pg::process;
 use crate::refresh::{self, Outcome};
 use crate::run::{self, Planned};
 use crate::service::Service;
-use crate::{create, log};
+use crate::{create, doctor, log};
 
 /// Refreshes one segment by hand.
 ///
@@ -212,6 +213,44 @@ fn segmenter_due(
     TableIterator::new(rows.into_iter().map(|row| {
         (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)
     }))
+}
+
+/// What should be looked after in this database: are the background workers set up and alive, is
+/// everything refreshed in time, are owners, tables, sources and schedules as they have to be?
+///
+/// Gives a row for each check that found nothing (`ok`) and for each finding (`warning`, `problem`),
+/// of segments that the caller may see, and at the end the `summary`.
+///
+/// ```sql
+/// select * from segmenter_doctor() where status <> 'ok';
+/// ```
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_doctor() -> TableIterator<
+    'static,
+    (
+        name!(check, String),
+        name!(status, String),
+        name!(detail, String),
+        name!(hint, Option<String>),
+    ),
+> {
+    let findings = Service::current().and_then(|service| doctor::examine(&service));
+    let findings = findings.unwrap_or_else(|error| raise(error));
+    TableIterator::new(findings.into_iter().map(|doctor::Finding { check, level, detail, hint }| {
+        (check.to_owned(), level.as_str().to_owned(), detail, hint)
+    }))
+}
+
+/// Says which settings are missing for the background workers to serve this database. Called once,
+/// while the extension is created, and then dropped.
+#[pg_extern]
+fn segmenter_say_what_is_missing() {
+    let (_, database) = process::current_database();
+    if let Some(hint) = doctor::missing_settings(&database) {
+        let message = format!("no background worker refreshes segments of database \"{database}\" yet");
+        error::notice(message, hint);
+    }
 }
 
 /// Deletes entries of the log that are older than `segmenter.log_retention`, except a segment's last

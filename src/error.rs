@@ -330,3 +330,10 @@ pub fn raise(error: Error) -> ! {
     ErrorReport::from(error).report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
 }
+
+/// Sends a NOTICE.
+pub fn notice(message: String, hint: String) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "segmenter")
+        .set_hint(hint)
+        .report(PgLogLevel::NOTICE);
+}

@@ -17,6 +17,7 @@ mod claim;
 mod config;
 mod create;
 mod delta;
+mod doctor;
 mod due;
 mod error;
 mod guards;

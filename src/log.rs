@@ -23,7 +23,6 @@ pub enum Status {
     Waiting,
     Refused,
     Failed,
-    Interrupted,
 }
 
 impl Status {
@@ -35,7 +34,6 @@ impl Status {
             Status::Waiting => "waiting",
             Status::Refused => "refused",
             Status::Failed => "failed",
-            Status::Interrupted => "interrupted",
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Report, Result};
 use crate::guards::Figures;
 use crate::log::{self, Entry, Status};
 use crate::pg::attempt::{Keep, attempt};
-use crate::pg::clock;
+use crate::pg::{catalog, clock};
 use crate::pg::lock;
 use crate::pg::portal;
 use crate::pg::role;
@@ -179,6 +179,10 @@ fn finish(
                 params: params(request, segment, Some(&ended)),
             },
         )?;
+    }
+    // The scheduler has to know that it is to be tried again sooner.
+    if ended.status == Status::Failed && !request.skip_busy && segment.is_some() {
+        catalog::invalidate(service.segments()?);
     }
     Ok(Outcome {
         segment: name.to_owned(),

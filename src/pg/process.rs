@@ -1,5 +1,6 @@
 //! Being a background worker: signals, waiting, connecting, transactions of its own.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -221,12 +222,30 @@ impl Drop for Limit {
     }
 }
 
-/// The database of that name.
-pub fn database(name: &str) -> Option<pg_sys::Oid> {
-    let name = CString::new(name).ok()?;
-    // SAFETY: looks into a shared catalogue; a name that is not there gives 0.
-    let database = unsafe { pg_sys::get_database_oid(name.as_ptr(), true) };
-    (database != pg_sys::InvalidOid).then_some(database)
+/// The databases that there are, by name. Reads the shared catalogue from end to end, since a process
+/// without a database cannot count on its indexes.
+pub fn databases() -> HashMap<String, pg_sys::Oid> {
+    let mut databases = HashMap::new();
+    // SAFETY: rows of the catalogue have the shape of the struct and are live until the next one is
+    // fetched; what is opened is closed.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let row = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            let Some(row) = row.as_ref() else { break };
+            let data = row.t_data.cast::<u8>().add((*row.t_data).t_hoff.into());
+            let database = &*data.cast::<pg_sys::FormData_pg_database>();
+            let name = CStr::from_ptr(database.datname.data.as_ptr());
+            databases.insert(name.to_string_lossy().into_owned(), database.oid);
+        }
+        if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
+            end(scan);
+        }
+        pg_sys::table_close(relation, lock);
+    }
+    databases
 }
 
 /// The database that this process is connected to, and its name.

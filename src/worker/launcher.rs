@@ -32,19 +32,22 @@ pub fn main() {
     loop {
         let names = guc::databases();
         databases.retain(|name, _| names.contains(name));
+        let there = process::transaction(|| Ok(process::databases())).unwrap_or_else(|report| {
+            complain("cannot list the databases", &report);
+            HashMap::new()
+        });
         let mut no_room = false;
         for name in names {
             let known =
                 databases.entry(name.clone()).or_insert(Database { missing: false, asked: None });
-            match process::transaction(|| Ok(process::database(&name))) {
-                Ok(Some(oid)) => {
+            match there.get(&name) {
+                Some(&oid) => {
                     known.missing = false;
                     if !board::is_taken(oid) {
                         no_room |= !known.ask(&name, oid);
                     }
                 }
-                Ok(None) => known.miss(&name),
-                Err(report) => complain(&format!("database \"{name}\""), &report),
+                None => known.miss(&name),
             }
         }
         if no_room && !is_full {

@@ -9,7 +9,7 @@ use pgrx::prelude::*;
 
 use super::{SCHEDULER, WORKER, complain, say};
 use crate::due;
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Result};
 use crate::pg::board::{self, End, Job, Stage, Ticket};
 use crate::pg::{clock, process, role};
 use crate::run::{self, Planned, Reads};

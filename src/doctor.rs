@@ -1,0 +1,347 @@
+//! What a DBA should know of this database's segments before they trouble anybody.
+
+use chrono::TimeDelta;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+use crate::due::{self, Due, Item};
+use crate::error::{Report, Result};
+use crate::guc;
+use crate::pg::attempt::{Keep, attempt};
+use crate::pg::{board, clock, process, role, statement};
+use crate::run::Planned;
+use crate::service::Service;
+use crate::table::{Holder, Table};
+
+/// A scheduler that has not gone round for so long is stuck.
+const STUCK: TimeDelta = TimeDelta::seconds(60);
+/// A segment that has been due for so long should have been refreshed.
+const OVERDUE: TimeDelta = TimeDelta::minutes(2);
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        }
+    }
+}
+
+/// A row of the result.
+pub struct Finding {
+    pub check: &'static str,
+    pub level: Level,
+    pub detail: String,
+    pub hint: Option<String>,
+}
+
+/// Looks at everything that the caller may see.
+pub fn examine(service: &Service) -> Result<Vec<Finding>> {
+    let items = due::items(service, role::current(), None)?;
+    let (_, database) = process::current_database();
+    let server = ask_one(service, include_str!("../sql/query/doctor_server.sql"), &[])?;
+    let [zone, cron, room] = [0, 1, 2].map(|at| server.get(at).cloned().flatten());
+    let jobs = match cron {
+        Some(_) => ask_one(service, include_str!("../sql/query/doctor_cron.sql"), &[])?,
+        None => Vec::new(),
+    };
+    let is_served = board::is_there() && guc::databases().contains(&database);
+
+    let mut findings = Findings(Vec::new());
+    server_side(&mut findings, &database, !jobs.is_empty(), room);
+    cron_jobs(&mut findings, &jobs, is_served);
+    schedules(&mut findings, &items, is_served);
+    if is_served {
+        owners(&mut findings, &items);
+    }
+    tables(&mut findings, service, &items);
+    state(&mut findings, service)?;
+    zones(&mut findings, service, &zone.unwrap_or_default())?;
+    sources(&mut findings, service)?;
+    vacuum(&mut findings, service)?;
+    findings.sum_up();
+    Ok(findings.0)
+}
+
+/// What is missing for the workers to serve a database, as settings to add; none: nothing.
+pub fn missing_settings(database: &str) -> Option<String> {
+    let mut databases = guc::databases();
+    let is_listed = databases.iter().any(|name| name == database);
+    if board::is_there() && is_listed {
+        return None;
+    }
+    if !is_listed {
+        databases.push(database.to_owned());
+    }
+    let list = databases.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    let list = list.collect::<Vec<_>>().join(", ").replace('\'', "''");
+    Some(format!(
+        "Set shared_preload_libraries = 'segmenter' (beside what is there; needs a restart) and segmenter.databases = '{list}', or have pg_cron call segmenter_run()."
+    ))
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, check: &'static str, level: Level, detail: String, hint: Option<String>) {
+        self.0.push(Finding { check, level, detail, hint });
+    }
+
+    fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.add(check, Level::Ok, detail.into(), None);
+    }
+
+    fn warn(&mut self, check: &'static str, detail: String, hint: impl Into<String>) {
+        self.add(check, Level::Warning, detail, Some(hint.into()));
+    }
+
+    fn problem(&mut self, check: &'static str, detail: String, hint: impl Into<String>) {
+        self.add(check, Level::Problem, detail, Some(hint.into()));
+    }
+
+    /// Says that a check found nothing, if so.
+    fn close(&mut self, check: &'static str, fine: &str) {
+        if !self.0.iter().any(|finding| finding.check == check) {
+            self.ok(check, fine);
+        }
+    }
+
+    fn sum_up(&mut self) {
+        let count = |level| self.0.iter().filter(|finding| finding.level == level).count();
+        let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+        let worst = self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+        let detail = match worst {
+            Level::Ok => "all is well".to_owned(),
+            _ => format!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")),
+        };
+        self.add("summary", worst, detail, None);
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Option<String>) {
+    if process::is_in_recovery() {
+        found.ok("scheduler", "the server is a standby: segments are refreshed on the primary");
+        return;
+    }
+    if let Some(hint) = missing_settings(database) {
+        let (check, detail) = if board::is_there() {
+            ("database", format!("database \"{database}\" is not in segmenter.databases"))
+        } else {
+            ("library", "segmenter is not in shared_preload_libraries".to_owned())
+        };
+        if has_jobs {
+            found.ok(check, format!("{detail}: pg_cron refreshes its segments"));
+        } else {
+            found.problem(check, format!("{detail}: nobody refreshes segments on time"), hint);
+        }
+        return;
+    }
+    found.ok("library", "segmenter is preloaded");
+    found.ok("database", format!("database \"{database}\" is in segmenter.databases"));
+    match board::scheduler(process::current_database().0) {
+        None => found.problem(
+            "scheduler",
+            "there is no scheduler for this database".into(),
+            "It is started again within a minute; if it is not, the server's log says why, and max_worker_processes may be too low.",
+        ),
+        Some(scheduler) => {
+            let ago = clock::now() - scheduler.ticked();
+            let detail = format!(
+                "process {} last went round {} s ago",
+                scheduler.pid,
+                ago.num_seconds().max(0)
+            );
+            if ago > STUCK {
+                let hint = "See in pg_stat_activity and pg_locks what it waits for; pg_terminate_backend() has it started again.";
+                found.problem("scheduler", detail, hint);
+            } else {
+                found.ok("scheduler", detail);
+            }
+        }
+    }
+    let wanted = 2 + guc::databases().len() + guc::max_workers();
+    match room.and_then(|room| room.parse::<usize>().ok()) {
+        Some(room) if room < wanted => found.warn(
+            "max_worker_processes",
+            format!("it is {room}; the workers may need {wanted}, and parallel queries some more"),
+            format!("Raise max_worker_processes to {} or more.", wanted + 4),
+        ),
+        _ => found.ok("max_worker_processes", "there is room for the workers"),
+    }
+}
+
+fn cron_jobs(found: &mut Findings, jobs: &[Option<String>], is_served: bool) {
+    let jobs = jobs.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+    if is_served && !jobs.is_empty() {
+        found.warn(
+            "pg_cron",
+            format!("pg_cron refreshes segments too: job {jobs}"),
+            "One of both will do: cron.unschedule() the job, or take the database out of segmenter.databases.",
+        );
+    } else {
+        found.ok("pg_cron", if jobs.is_empty() { "no job refreshes segments" } else { "it refreshes segments" });
+    }
+}
+
+fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
+    let now = clock::now();
+    let running: Vec<_> = board_jobs();
+    for item in items {
+        let name = &item.name;
+        if let Some(problem) = &item.problem {
+            found.problem("schedules", problem.clone(), "Correct refresh_cron or refresh_timezone.");
+        }
+        if item.due == Some(Due::Never) {
+            let detail = format!("the schedule of segment \"{name}\" does not come any more");
+            found.warn("schedules", detail, "Correct refresh_cron.");
+        }
+        let due = if is_served { item.next(now) } else { item.due.and_then(Due::at) };
+        let Some(due) = due.filter(|due| now - *due > OVERDUE) else { continue };
+        if item.waiting_since.is_none() && !running.contains(&item.id) {
+            found.problem(
+                "due",
+                format!("segment \"{name}\" has been due since {}", due.format("%F %T UTC")),
+                "See whether workers are busy (pg_stat_activity) and what the log says of it.",
+            );
+        }
+    }
+    found.close("schedules", "every schedule comes again");
+    found.close("due", "no segment is overdue");
+}
+
+fn board_jobs() -> Vec<pgrx::datum::Uuid> {
+    if !board::is_there() {
+        return Vec::new();
+    }
+    let jobs = board::jobs(process::current_database().0);
+    jobs.iter().map(|(_, job)| job.segment()).collect()
+}
+
+fn owners(found: &mut Findings, items: &[Item]) {
+    for item in items.iter().filter(|item| item.due.is_some()) {
+        let mut planned = Planned::alone(item.id, item.name.clone());
+        planned.owner = item.owner;
+        if let Some(obstacle) = planned.obstacle() {
+            let Report { message, hint, .. } = obstacle.report();
+            found.add("owners", Level::Problem, message, hint);
+        }
+    }
+    found.close("owners", "every owner can log in");
+}
+
+fn tables(found: &mut Findings, service: &Service, items: &[Item]) {
+    for item in items {
+        let holder = Holder { id: item.id, name: &item.name, owner: item.owner };
+        let checked = attempt(Keep::Nothing, || {
+            Table::check(service, item.table, holder)?.must_be_usable(holder)
+        });
+        if let Err(error) = checked {
+            let Report { message, hint, .. } = error.report();
+            let detail = format!("segment \"{}\": {message}", item.name);
+            found.add("tables", Level::Problem, detail, hint);
+        }
+    }
+    found.close("tables", "every segment's table is as it has to be");
+}
+
+fn state(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = include_str!("../sql/query/doctor_state.sql");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
+        let [name, status, message] = row else { continue };
+        let detail = format!("segment \"{name}\" is {status}: {message}");
+        found.warn("refreshes", detail, "See segmenter_log for the error, its detail and its hint.");
+    }
+    found.close("refreshes", "the last refresh of every segment went well");
+    Ok(())
+}
+
+fn zones(found: &mut Findings, service: &Service, zone: &str) -> Result<()> {
+    if plain(&service.timezone) != plain(zone) {
+        found.warn(
+            "time zones",
+            format!("segmenter.timezone is {}, the database's TimeZone is {zone}", service.timezone),
+            "Members' periods are local times in segmenter.timezone, and schedules go by it: mind that when you compare them with your own. It should not be changed once there are members.",
+        );
+    }
+    let sql = include_str!("../sql/query/doctor_zones.sql");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(2) {
+        let [name, refresh] = row else { continue };
+        if plain(refresh) != plain(zone) {
+            found.warn(
+                "time zones",
+                format!("the schedule of segment \"{name}\" goes by {refresh}, the database's TimeZone is {zone}"),
+                "If that is not meant, correct refresh_timezone.",
+            );
+        }
+    }
+    found.close("time zones", "one for all");
+    Ok(())
+}
+
+/// A zone's name without what makes no difference.
+fn plain(zone: &str) -> String {
+    let zone = zone.to_lowercase();
+    match zone.strip_prefix("etc/").unwrap_or(&zone) {
+        "utc" | "uct" | "gmt" | "zulu" | "universal" | "greenwich" => "utc".into(),
+        _ => zone,
+    }
+}
+
+fn sources(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = include_str!("../sql/query/doctor_sources.sql");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
+        let [name, table, column] = row else { continue };
+        found.warn(
+            "sources",
+            format!("source {table} of segment \"{name}\" has no index on {column}"),
+            format!(
+                "create index on {table} ({}): it is read at every look whether the source is loaded.",
+                pgrx::spi::quote_identifier(column)
+            ),
+        );
+    }
+    found.close("sources", "load times are found by an index");
+    Ok(())
+}
+
+fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = include_str!("../sql/query/doctor_vacuum.sql");
+    for table in ask(service, sql, &[role::current().into()])? {
+        found.warn(
+            "vacuum",
+            format!("table {table} was never vacuumed and has many dead rows"),
+            format!("See whether autovacuum is on for it, and vacuum (analyze) {table}."),
+        );
+    }
+    found.close("vacuum", "no segment table lacks it");
+    Ok(())
+}
+
+/// The values of an array, of arrays of the same length too, one after another.
+fn ask(service: &Service, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
+    Ok(ask_one(service, sql, args)?.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+fn ask_one(
+    service: &Service,
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+) -> Result<Vec<Option<String>>> {
+    let sql = service.sql(sql, &[]);
+    let found: Option<Vec<Option<String>>> =
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, args)))?;
+    Ok(found.unwrap_or_default())
+}
