@@ -58,6 +58,8 @@ create policy segmenter_member on segmenter_deliveries for select
     using (subscription_id in (select s.id from segmenter_subscriptions s));
 comment on policy segmenter_member on segmenter_deliveries is 'deliveries of subscriptions that the user may see';
 
--- One word on what is still to be set up, at the end of CREATE EXTENSION.
+-- One word on what is still to be set up, at the end of CREATE EXTENSION, which keeps notices of its
+-- script back unless told otherwise.
+select set_config('client_min_messages', 'notice', true) where current_setting('client_min_messages') = 'warning';
 select segmenter_say_what_is_missing();
 drop function segmenter_say_what_is_missing();

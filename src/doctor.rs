@@ -82,7 +82,11 @@ pub fn missing_settings(database: &str) -> Option<String> {
     if !is_listed {
         databases.push(database.to_owned());
     }
-    let list = databases.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\"")));
+    let is_plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
+    let list = databases.iter().map(|name| match is_plain(name) {
+        true => name.clone(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
+    });
     let list = list.collect::<Vec<_>>().join(", ").replace('\'', "''");
     Some(format!(
         "Set shared_preload_libraries = 'segmenter' (beside what is there; needs a restart) and segmenter.databases = '{list}', or have pg_cron call segmenter_run()."
