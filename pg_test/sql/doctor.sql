@@ -1,0 +1,46 @@
+-- What the doctor finds. The library is not preloaded here; with the workers it is looked at in
+-- the cluster tests.
+create schema doctor;
+create view doctor.findings as
+select "check", status, replace(detail, current_setting('timezone'), '(zone)') as detail, hint from segmenter_doctor()
+where "check" not in ('library', 'time zones', 'summary', 'pg_cron') and (status <> 'ok' or "check" in ('schedules', 'due', 'tables', 'refreshes', 'sources', 'vacuum'));
+select * from doctor.findings;
+select "check", status from segmenter_doctor() where "check" in ('library', 'summary');
+
+create table doctor.orders (id int, loaded_at timestamptz);
+select segmenter_create_segment('doctor one', 'select 1 as id', '@daily', 'doctor.one') is not null as created;
+select segmenter_create_segment('doctor two', 'select 1 / 0 as id', '@daily', 'doctor.two') is not null as created;
+select segmenter_create_segment('doctor three', 'select 1 as id', '0 0 30 2 *', 'doctor.three') is not null as created;
+update segmenter_segments set sources = '[{"table": "doctor.orders", "loaded_at": "loaded_at", "error_after": "1 day"}]',
+    refresh_timezone = 'Pacific/Chatham' where name = 'doctor one';
+update segmenter_segments set actual_begin = now() - interval '3 days' where name = 'doctor two';
+set client_min_messages = error;
+select segment, status from segmenter_refresh('doctor one');
+select segment, status from segmenter_refresh('doctor two');
+reset client_min_messages;
+update segmenter_log set processed = processed - interval '2 days' where segment_name = 'doctor two';
+alter table doctor.three no inherit segmenter;
+select "check", status, regexp_replace(detail, '\d{4}-.*', '(time)') as detail, hint from doctor.findings;
+select "check", status, replace(detail, current_setting('timezone'), '(zone)') as detail from segmenter_doctor() where "check" = 'time zones' and detail ~ 'doctor';
+create index on doctor.orders (loaded_at);
+select "check", status, detail from segmenter_doctor() where "check" = 'sources';
+drop table doctor.three;
+select "check", status, detail, hint from segmenter_doctor() where "check" = 'tables';
+
+-- A table that nobody vacuums.
+alter table doctor.one set (autovacuum_enabled = false);
+update segmenter_segments set sources = '[]', refresh_params = '{"query": {"sql": "select g as id, clock_timestamp()::text as hash_email from generate_series(1, 200) g"}}' where name = 'doctor one';
+select segment, status, coverage from segmenter_refresh('doctor one');
+select segment, status, changed from segmenter_refresh('doctor one');
+select pg_stat_force_next_flush();
+select 1;
+select "check", status, detail, hint from segmenter_doctor() where "check" = 'vacuum';
+vacuum doctor.one;
+select pg_stat_force_next_flush();
+select 1;
+select "check", status, detail from segmenter_doctor() where "check" = 'vacuum';
+
+delete from segmenter_log where segment_name like 'doctor %';
+delete from segmenter_segments where name like 'doctor %';
+set client_min_messages = error;
+drop schema doctor cascade;
