@@ -237,9 +237,11 @@ fn segmenter_doctor() -> TableIterator<
 > {
     let findings = Service::current().and_then(|service| doctor::examine(&service));
     let findings = findings.unwrap_or_else(|error| raise(error));
-    TableIterator::new(findings.into_iter().map(|doctor::Finding { check, level, detail, hint }| {
-        (check.to_owned(), level.as_str().to_owned(), detail, hint)
-    }))
+    TableIterator::new(findings.into_iter().map(
+        |doctor::Finding { check, level, detail, hint }| {
+            (check.to_owned(), level.as_str().to_owned(), detail, hint)
+        },
+    ))
 }
 
 /// Says which settings are missing for the background workers to serve this database. Called once,
@@ -248,7 +250,8 @@ fn segmenter_doctor() -> TableIterator<
 fn segmenter_say_what_is_missing() {
     let (_, database) = process::current_database();
     if let Some(hint) = doctor::missing_settings(&database) {
-        let message = format!("no background worker refreshes segments of database \"{database}\" yet");
+        let message =
+            format!("no background worker refreshes segments of database \"{database}\" yet");
         error::notice(message, hint);
     }
 }

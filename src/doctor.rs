@@ -196,7 +196,10 @@ fn cron_jobs(found: &mut Findings, jobs: &[Option<String>], is_served: bool) {
             "One of both will do: cron.unschedule() the job, or take the database out of segmenter.databases.",
         );
     } else {
-        found.ok("pg_cron", if jobs.is_empty() { "no job refreshes segments" } else { "it refreshes segments" });
+        found.ok(
+            "pg_cron",
+            if jobs.is_empty() { "no job refreshes segments" } else { "it refreshes segments" },
+        );
     }
 }
 
@@ -206,7 +209,11 @@ fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
     for item in items {
         let name = &item.name;
         if let Some(problem) = &item.problem {
-            found.problem("schedules", problem.clone(), "Correct refresh_cron or refresh_timezone.");
+            found.problem(
+                "schedules",
+                problem.clone(),
+                "Correct refresh_cron or refresh_timezone.",
+            );
         }
         if item.due == Some(Due::Never) {
             let detail = format!("the schedule of segment \"{name}\" does not come any more");
@@ -266,7 +273,11 @@ fn state(found: &mut Findings, service: &Service) -> Result<()> {
     for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
         let [name, status, message] = row else { continue };
         let detail = format!("segment \"{name}\" is {status}: {message}");
-        found.warn("refreshes", detail, "See segmenter_log for the error, its detail and its hint.");
+        found.warn(
+            "refreshes",
+            detail,
+            "See segmenter_log for the error, its detail and its hint.",
+        );
     }
     found.close("refreshes", "the last refresh of every segment went well");
     Ok(())
@@ -339,11 +350,7 @@ fn ask(service: &Service, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<St
     Ok(ask_one(service, sql, args)?.into_iter().map(Option::unwrap_or_default).collect())
 }
 
-fn ask_one(
-    service: &Service,
-    sql: &str,
-    args: &[DatumWithOid<'_>],
-) -> Result<Vec<Option<String>>> {
+fn ask_one(service: &Service, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<Option<String>>> {
     let sql = service.sql(sql, &[]);
     let found: Option<Vec<Option<String>>> =
         service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, args)))?;

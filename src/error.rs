@@ -57,6 +57,11 @@ pub enum Error {
     #[error("the owner of segment \"{segment}\", role \"{owner}\", is not permitted to log in")]
     OwnerCannotLogIn { segment: String, owner: String },
 
+    #[error(
+        "the owner of segment \"{segment}\", role \"{owner}\", may not connect to this database"
+    )]
+    OwnerCannotConnect { segment: String, owner: String },
+
     #[error("the worker for segment \"{0}\" ended before it began")]
     WorkerDied(String),
 
@@ -179,11 +184,14 @@ impl Error {
     fn code(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as Code;
         match self {
-            Error::NoExtension | Error::UnknownSegment(_) | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Error::NoExtension | Error::UnknownSegment(_) | Error::OwnerDropped(_) => {
+                Code::ERRCODE_UNDEFINED_OBJECT
+            }
             Error::NotPermitted { .. }
             | Error::NotTableOwner(_)
             | Error::NotTableUser { .. }
-            | Error::NotMember { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            | Error::NotMember { .. }
+            | Error::OwnerCannotConnect { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::WorkerDied(_) => Code::ERRCODE_CONNECTION_FAILURE,
@@ -260,7 +268,11 @@ impl Error {
                 "The background workers connect as the owner: alter role {} login (it needs no password).",
                 pgrx::spi::quote_identifier(owner)
             ),
-            Error::WorkerDied(_) => "The server's log says why: the owner needs the privilege CONNECT on the database, and connections to spare.".into(),
+            Error::OwnerCannotConnect { owner, .. } => format!(
+                "The background workers connect as the owner: grant connect on this database to {}.",
+                pgrx::spi::quote_identifier(owner)
+            ),
+            Error::WorkerDied(_) => "The server's log says why.".into(),
             Error::TimedOut(_) => {
                 "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
             }

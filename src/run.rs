@@ -59,7 +59,11 @@ impl Planned {
             return Some(Error::OwnerDropped(segment));
         }
         let owner = role::name(self.owner);
-        (!role::can_log_in(self.owner)).then_some(Error::OwnerCannotLogIn { segment, owner })
+        match (role::can_log_in(self.owner), role::can_connect(self.owner)) {
+            (false, _) => Some(Error::OwnerCannotLogIn { segment, owner }),
+            (true, false) => Some(Error::OwnerCannotConnect { segment, owner }),
+            (true, true) => None,
+        }
     }
 }
 

@@ -148,9 +148,10 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
         if board.schedulers.iter().any(|other| other.database == database && other.pid != 0) {
             return false;
         }
-        let place = board.schedulers.iter().position(|place| {
-            place.pid == 0 && (place.database == database || place.time < now)
-        });
+        let place = board
+            .schedulers
+            .iter()
+            .position(|place| place.pid == 0 && (place.database == database || place.time < now));
         let Some(place) = place else { return false };
         board.schedulers[place] = Scheduler { database, pid, time: now };
     }

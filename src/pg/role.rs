@@ -63,9 +63,19 @@ pub fn exists(role: pg_sys::Oid) -> bool {
 
 /// Whether a role may log in; one that does not exist may not.
 pub fn can_log_in(role: pg_sys::Oid) -> bool {
-    let sql = "select r.rolcanlogin from pg_catalog.pg_roles r where r.oid = $1";
-    let can = Spi::connect(|_| super::statement::read_one::<bool>(sql, &[role.into()]));
-    can.ok().flatten().unwrap_or_default()
+    says("select r.rolcanlogin from pg_catalog.pg_roles r where r.oid = $1", role)
+}
+
+/// Whether a role may connect to this database.
+pub fn can_connect(role: pg_sys::Oid) -> bool {
+    let sql = "select pg_catalog.has_database_privilege($1, d.oid, 'connect')
+        from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
+    says(sql, role)
+}
+
+fn says(sql: &str, role: pg_sys::Oid) -> bool {
+    let said = Spi::connect(|_| super::statement::read_one::<bool>(sql, &[role.into()]));
+    said.ok().flatten().unwrap_or_default()
 }
 
 /// Runs `body` as `role`. The caller's role and settings are back when it returns; where it

@@ -79,10 +79,7 @@ pub fn main(database: pg_sys::Oid) {
 /// How a round went.
 enum Round {
     /// Until the next one; the jobs that are settled, once this is committed.
-    Next {
-        ended: Vec<Ticket>,
-        pause: Duration,
-    },
+    Next { ended: Vec<Ticket>, pause: Duration },
     /// Somebody wants the database without us.
     Leave,
 }
@@ -149,12 +146,17 @@ impl Scheduler {
 
         let due = self.queue.take_due(now);
         if !due.is_empty() {
-            let concerned: Vec<Uuid> =
-                due.iter().copied().chain(self.queue.pending()).chain(running.iter().copied()).collect();
+            let concerned: Vec<Uuid> = due
+                .iter()
+                .copied()
+                .chain(self.queue.pending())
+                .chain(running.iter().copied())
+                .collect();
             let mut items = due::items(service, role::current(), Some(&concerned))?;
             // One that was refreshed by hand meanwhile may not be due any more.
             items.retain(|item| {
-                let stays = running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
+                let stays =
+                    running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
                 if !stays {
                     self.queue.set(item.id, item.next(now));
                 }
@@ -163,9 +165,10 @@ impl Scheduler {
             items.sort_by_key(|item| item.next(now));
             let planned = run::arrange(service, items, &mut self.reads)?;
             let pending = planned.into_iter().filter(|planned| !running.contains(&planned.id));
-            self.queue.put(pending.map(|planned| {
-                (planned.id, planned.after.iter().copied().collect(), planned)
-            }));
+            self.queue.put(
+                pending
+                    .map(|planned| (planned.id, planned.after.iter().copied().collect(), planned)),
+            );
         }
 
         let is_full = !self.start(&mut running)?;
@@ -295,5 +298,9 @@ fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
 }
 
 fn say_interrupted(name: &str) {
-    say(PgLogLevel::LOG, format!("segmenter: the refresh of segment \"{name}\" was interrupted"), None);
+    say(
+        PgLogLevel::LOG,
+        format!("segmenter: the refresh of segment \"{name}\" was interrupted"),
+        None,
+    );
 }
