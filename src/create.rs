@@ -56,7 +56,8 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
                 JsonB(json!({"query": {"sql": request.query}})).into(),
                 request.refresh_cron.into(),
             ];
-            let row = client.update(&sql, Some(1), &args)?.first();
+            // To its end: a statement that is left after its first row fires no statement triggers.
+            let row = client.update(&sql, None, &args)?.first();
             let (id, oid) = row.get_two::<Uuid, pg_sys::Oid>()?;
             let (Some(id), Some(oid)) = (id, oid) else {
                 return Err(Error::UnknownSegment(request.name.into()));
