@@ -36,7 +36,7 @@ left join lateral (
     select l.processed, l.status, l.error, l.message
     from segmenter_log l
     where l.segment_id = s.id and l.action = 'refresh'
-      and not l.params @> '{"attempted": false}' -- busy, or a stranger's call
+      and (l.params @> '{"attempted": false}') is not true -- busy, or a stranger's call
     order by l.id desc
     limit 1
 ) last on true

@@ -11,7 +11,7 @@ use crate::error::{Report, Result};
 use crate::guards::Figures;
 use crate::guc;
 use crate::pg::clock::{self, Instant};
-use crate::pg::statement;
+use crate::pg::{process, snapshot, statement};
 use crate::service::Service;
 
 /// How something ended.
@@ -120,6 +120,10 @@ const PRUNED_AT_ONCE: i64 = 10_000;
 /// Deletes entries that are older than `segmenter.log_retention`, but for a segment's last one of
 /// each status. Says whether there may be more of them.
 pub fn prune(service: &Service) -> Result<bool> {
+    // With a snapshot that is kept, entries that others have deleted meanwhile would be an error.
+    if process::is_in_recovery() || snapshot::is_kept() {
+        return Ok(false);
+    }
     let Some(retention) = guc::log_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
     let old = service.sql(include_str!("../sql/query/log_old.sql"), &[]);

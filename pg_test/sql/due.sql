@@ -34,6 +34,9 @@ select segment, due from due.show('2026-01-01 23:59:59.999999+00') where segment
 -- over, to run, or to be busy is none.
 select due.attempt('due daily', '2026-03-01 23:59:55+00', 'ok');
 select * from due.show('2026-03-02 00:00+00') where segment = 'due daily';
+-- An entry that says little counts as well.
+insert into segmenter_log (processed, action, status, segment_id) select '2026-03-02 00:00:03+00', 'refresh', 'ok', id from segmenter_segments where name = 'due daily';
+select * from due.show('2026-03-02 12:00+00') where segment = 'due daily';
 select due.attempt('due daily', '2026-03-02 00:00:05+00', 'refused');
 select due.attempt('due daily', '2026-03-03 00:00:00+00', 'skipped');
 select due.attempt('due daily', '2026-03-03 00:00:00+00', 'running');

@@ -5,7 +5,7 @@ from @segments@ s
 cross join lateral (
     select l.status, l.error, l.message
     from @log@ l
-    where l.segment_id = s.id and l.action = 'refresh' and not l.params @> '{"attempted": false}'
+    where l.segment_id = s.id and l.action = 'refresh' and (l.params @> '{"attempted": false}') is not true
       and l.status <> 'running'
     order by l.id desc
     limit 1

@@ -26,7 +26,7 @@ cross join lateral (
         from @log@ l
         where l.segment_id = s.id and l.action = 'refresh'
           and l.status in ('ok', 'refused', 'failed', 'interrupted')
-          and not l.params @> '{"attempted": false}'
+          and (l.params @> '{"attempted": false}') is not true
         order by l.id desc
         limit 13 -- so often a delay of a second doubles to an hour
     ) a
@@ -34,7 +34,7 @@ cross join lateral (
 left join lateral (
     select case when l.status = 'waiting' then l.processed end as waiting_since
     from @log@ l
-    where l.segment_id = s.id and l.action = 'refresh' and not l.params @> '{"attempted": false}'
+    where l.segment_id = s.id and l.action = 'refresh' and (l.params @> '{"attempted": false}') is not true
     order by l.id desc
     limit 1
 ) latest on true

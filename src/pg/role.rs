@@ -63,13 +63,16 @@ pub fn exists(role: pg_sys::Oid) -> bool {
 
 /// Whether a role may log in; one that does not exist may not.
 pub fn can_log_in(role: pg_sys::Oid) -> bool {
-    says("select r.rolcanlogin from pg_catalog.pg_roles r where r.oid = $1", role)
+    says(
+        "select r.rolcanlogin from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) $1",
+        role,
+    )
 }
 
 /// Whether a role may connect to this database.
 pub fn can_connect(role: pg_sys::Oid) -> bool {
     let sql = "select pg_catalog.has_database_privilege($1, d.oid, 'connect')
-        from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()";
+        from pg_catalog.pg_database d where d.datname operator(pg_catalog.=) pg_catalog.current_database()";
     says(sql, role)
 }
 

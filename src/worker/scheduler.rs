@@ -34,6 +34,7 @@ pub fn main(database: pg_sys::Oid) {
     }
     process::connect(Some(database), None);
     process::set(c"lock_timeout", c"1s");
+    process::set(c"search_path", c"pg_catalog, pg_temp");
     process::watch_relations();
     let Ok((database, name)) = process::transaction(|| Ok(process::current_database())) else {
         return;
@@ -49,7 +50,9 @@ pub fn main(database: pg_sys::Oid) {
         said: Said::default(),
     };
     while guc::databases().contains(&name) {
-        let pause = match process::transaction(|| scheduler.round()) {
+        // Before the snapshot is taken: what a worker has done by then is in it.
+        let jobs = board::jobs(database);
+        let pause = match process::transaction(|| scheduler.round(&jobs)) {
             Ok(Round::Next { ended, pause }) => {
                 ended.into_iter().for_each(board::remove);
                 scheduler.said.trouble = None;
@@ -112,14 +115,13 @@ impl Scheduler {
         process::suppose_changed();
     }
 
-    fn round(&mut self) -> Result<Round> {
+    fn round(&mut self, jobs: &[(Ticket, Job)]) -> Result<Round> {
         if process::is_database_wanted() {
             return Ok(Round::Leave);
         }
         let now = clock::now();
-        let jobs = board::jobs(self.database);
         if process::changed() || self.service.is_none() {
-            self.look(&jobs, now)?;
+            self.look(jobs, now)?;
         }
         let Some(service) = &self.service else {
             let ended = jobs.iter().filter(|(_, job)| has_ended(job, now));
@@ -128,9 +130,9 @@ impl Scheduler {
 
         let mut ended = Vec::new();
         let mut running = HashSet::new();
-        for (ticket, job) in &jobs {
+        for (ticket, job) in jobs {
             if has_ended(job, now) {
-                settle(service, job, &jobs)?;
+                settle(service, job, jobs)?;
                 self.reads.remove(&job.segment());
                 let items = due::items(service, role::current(), Some(&[job.segment()]))?;
                 let is_held = matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
