@@ -22,14 +22,18 @@ const MOST_WORKERS: i32 = 64;
 pub fn init() {
     setting::define_timezone(
         c"segmenter.timezone",
-        c"Time zone of members' actual_begin, actual_end and processed.",
-        c"A segment's SQL runs in it too, and schedules without a zone of their own follow it.",
+        [
+            c"Time zone of members' actual_begin, actual_end and processed.",
+            c"A segment's SQL runs in it too, and schedules without a zone of their own follow it.",
+        ],
         &TIMEZONE,
     );
     setting::define_names(
         c"segmenter.databases",
-        c"Databases whose segments the background workers refresh.",
-        c"A list of names by commas, in double quotes where they hold blanks or commas.",
+        [
+            c"Databases whose segments the background workers refresh.",
+            c"A list of names by commas, in double quotes where they hold blanks or commas.",
+        ],
         &DATABASES,
     );
     GucRegistry::define_int_guc(

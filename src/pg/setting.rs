@@ -9,45 +9,43 @@ use crate::schedule::parse_zone;
 
 /// Defines a setting that holds the name of a time zone. A name that PostgreSQL or the schedules
 /// do not know is refused. Only superusers set it, because it decides what every refresh writes.
-pub fn define_timezone(
-    name: &'static CStr,
-    short: &'static CStr,
-    long: &'static CStr,
-    setting: &'static GucSetting<Option<CString>>,
-) {
-    // SAFETY: the hook keeps to what a check hook may do.
-    unsafe {
-        GucRegistry::define_string_guc_with_hooks(
-            name,
-            short,
-            long,
-            setting,
-            GucContext::Suset,
-            GucFlags::empty(),
-            Some(is_timezone),
-            None,
-            None,
-        );
-    }
+pub fn define_timezone(name: &'static CStr, texts: Texts, setting: &'static Setting) {
+    define(name, texts, setting, GucContext::Suset, is_timezone);
 }
 
 /// Defines a setting of the server that holds a list of names. A text that is no list is refused.
-pub fn define_names(
+pub fn define_names(name: &'static CStr, texts: Texts, setting: &'static Setting) {
+    define(name, texts, setting, GucContext::Sighup, is_names);
+}
+
+/// Where a setting's text is kept.
+pub type Setting = GucSetting<Option<CString>>;
+/// Its short description, and what there is to add.
+pub type Texts = [&'static CStr; 2];
+type Check = unsafe extern "C-unwind" fn(
+    *mut *mut c_char,
+    *mut *mut c_void,
+    pg_sys::GucSource::Type,
+) -> bool;
+
+fn define(
     name: &'static CStr,
-    short: &'static CStr,
-    long: &'static CStr,
-    setting: &'static GucSetting<Option<CString>>,
+    [short, long]: Texts,
+    setting: &'static Setting,
+    context: GucContext,
+    check: Check,
 ) {
-    // SAFETY: the hook keeps to what a check hook may do.
+    let flags = GucFlags::empty();
+    // SAFETY: the hooks below keep to what a check hook may do.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             name,
             short,
             long,
             setting,
-            GucContext::Sighup,
-            GucFlags::empty(),
-            Some(is_names),
+            context,
+            flags,
+            Some(check),
             None,
             None,
         );
