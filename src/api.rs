@@ -252,7 +252,7 @@ fn segmenter_say_what_is_missing() {
     if let Some(hint) = doctor::missing_settings(&database) {
         let message =
             format!("no background worker refreshes segments of database \"{database}\" yet");
-        error::notice(message, hint);
+        error::say(PgLogLevel::NOTICE, message, Some(&hint));
     }
 }
 

@@ -343,9 +343,12 @@ pub fn raise(error: Error) -> ! {
     unreachable!("an ERROR does not return")
 }
 
-/// Sends a NOTICE.
-pub fn notice(message: String, hint: String) {
-    ErrorReport::new(PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION, message, "segmenter")
-        .set_hint(hint)
-        .report(PgLogLevel::NOTICE);
+/// Says something that is no error, to the client or the server's log as its level has it.
+pub fn say(level: PgLogLevel, message: String, hint: Option<&str>) {
+    let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    let mut report = ErrorReport::new(code, message, "segmenter");
+    if let Some(hint) = hint {
+        report = report.set_hint(hint);
+    }
+    report.report(level);
 }

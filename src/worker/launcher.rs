@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::{SCHEDULER, complain, say};
+use super::{LAUNCHER, SCHEDULER, complain};
+use crate::error::say;
 use crate::guc;
 use crate::pg::{board, process};
 
@@ -26,7 +27,7 @@ struct Database {
 pub fn main() {
     process::start();
     process::connect(None, None);
-    process::announce("segmenter launcher", None);
+    process::announce(LAUNCHER, None);
     let mut databases: HashMap<String, Database> = HashMap::new();
     let mut is_full = false;
     loop {

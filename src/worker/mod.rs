@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use crate::error::Report;
+use crate::error::{Report, say};
 use crate::pg::{board, process};
 
 mod launcher;
@@ -41,19 +41,6 @@ pub extern "C-unwind" fn segmenter_scheduler(argument: pg_sys::Datum) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
     refresher::main(board::Ticket::from_datum(argument));
-}
-
-/// Writes to the server's log.
-fn say(level: PgLogLevel, message: String, hint: Option<&str>) {
-    let mut report = pgrx::pg_sys::panic::ErrorReport::new(
-        PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-        message,
-        "segmenter",
-    );
-    if let Some(hint) = hint {
-        report = report.set_hint(hint);
-    }
-    report.report(level);
 }
 
 /// Writes to the server's log what went wrong with a piece of our own work.

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use super::complain;
-use crate::config::Key;
 use crate::error::{Error, Report};
 use crate::guc;
 use crate::pg::board::{self, End, Ticket};
 use crate::pg::{clock, process};
-use crate::refresh::{self, Request, Start};
-use crate::run;
+use crate::refresh::{self, Start};
+use crate::run::{self, Planned};
 use crate::service::Service;
 
 pub fn main(ticket: Ticket) {
@@ -28,21 +27,12 @@ pub fn main(ticket: Ticket) {
 
 fn refresh(job: &board::Job) -> Result<End, Report> {
     let service = process::transaction(Service::current)?;
-    let id = Key::Id(job.segment());
     let name = process::transaction(|| run::name_of(&service, job.segment()))?;
     let Some(name) = name else { return Ok(End::Done) };
     process::announce(&format!("segmenter: {name}"), Some(&format!("refresh of \"{name}\"")));
 
-    let request = Request {
-        segment: id,
-        name: &name,
-        query: None,
-        dry_run: false,
-        force: false,
-        skip_busy: true,
-        cycle: None,
-        run_id: job.run(),
-    };
+    let planned = Planned::alone(job.segment(), name);
+    let request = planned.request(job.run());
     match process::transaction(|| refresh::start(&service, &request))? {
         Start::Now => {}
         Start::Waiting => return Ok(End::Waiting),

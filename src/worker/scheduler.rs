@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
-use super::{SCHEDULER, WORKER, complain, say};
+use super::{SCHEDULER, WORKER, complain};
 use crate::due;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, say};
 use crate::pg::board::{self, End, Job, Stage, Ticket};
 use crate::pg::{clock, process, role};
 use crate::run::{self, Planned, Reads};
