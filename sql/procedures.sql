@@ -7,7 +7,7 @@ declare
     step record;
 begin
     for step in select * from @extschema@.segmenter_run_plan() loop
-        perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run);
+        perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
         commit;
     end loop;
     perform @extschema@.segmenter_prune();

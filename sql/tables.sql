@@ -73,7 +73,7 @@ comment on column segmenter_consumers.id is 'the consumer';
 comment on column segmenter_consumers.name is 'the name, unique among actual consumers';
 comment on column segmenter_consumers.description is 'what the consumer is, for people';
 comment on column segmenter_consumers.role is 'the role that may claim and acknowledge; null: only the extension''s owner and superusers';
-comment on column segmenter_consumers.params is 'how it is served: updater, max_attempts';
+comment on column segmenter_consumers.params is 'how it is served: updater ("pull", {"function": …}, {"http": …}), max_attempts';
 comment on column segmenter_consumers.actual_begin is 'since when the consumer exists';
 comment on column segmenter_consumers.actual_end is 'when it was retired; infinity: it is actual';
 
@@ -132,12 +132,13 @@ create table segmenter_log (
     constraint segmenter_log_status_check check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index segmenter_log_segment_idx on segmenter_log (segment_id, id);
+create index segmenter_log_subscription_idx on segmenter_log (subscription_id, action, id) where subscription_id is not null;
 create index segmenter_log_processed_idx on segmenter_log (processed);
 comment on table segmenter_log is 'what happened, append-only';
 comment on column segmenter_log.id is 'the entry, in the order of writing';
 comment on column segmenter_log.processed is 'when it began';
 comment on column segmenter_log.run_id is 'the run it belongs to';
-comment on column segmenter_log.action is 'what was done, such as refresh';
+comment on column segmenter_log.action is 'what was done: refresh, hand over, deliver, erase';
 comment on column segmenter_log.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
 comment on column segmenter_log.segment_id is 'the segment, null where it was not found';
 comment on column segmenter_log.segment_name is 'the segment''s name at that time';
@@ -145,10 +146,10 @@ comment on column segmenter_log.subscription_id is 'the subscription';
 comment on column segmenter_log.target is 'the subscription''s target system';
 comment on column segmenter_log.num_received is 'rows that the refresher gave, or that the consumer received';
 comment on column segmenter_log.num_invalid is 'rows among them without a key, or that the consumer refused';
-comment on column segmenter_log.added is 'members added (where refused: that would have been)';
-comment on column segmenter_log.removed is 'members removed (where refused: that would have been)';
+comment on column segmenter_log.added is 'members added (where refused: that would have been), or handed over to be added';
+comment on column segmenter_log.removed is 'members removed (where refused: that would have been), or handed over to be removed';
 comment on column segmenter_log.changed is 'members changed (where refused: that would have been)';
-comment on column segmenter_log.coverage is 'actual members afterwards (where refused: that there would have been)';
+comment on column segmenter_log.coverage is 'actual members afterwards (where refused: that there would have been), or that the consumer counts';
 comment on column segmenter_log.elapsed is 'how long it took';
 comment on column segmenter_log.message is 'what a person should know of it';
 comment on column segmenter_log.error is 'sqlstate, message, detail, hint, context';
@@ -170,6 +171,8 @@ create table segmenter_outbox (
     constraint segmenter_outbox_operation_check check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
 );
 create index segmenter_outbox_subscription_idx on segmenter_outbox (subscription_id, id);
+-- Compressing hashes takes longer than writing them.
+alter table segmenter_outbox alter payload set storage external;
 comment on table segmenter_outbox is 'the messages for consumers, insert-only: one row is one message';
 comment on column segmenter_outbox.id is 'the message; within a subscription the order of handing over';
 comment on column segmenter_outbox.created_at is 'when it was written';
@@ -192,17 +195,19 @@ create table segmenter_deliveries (
     attempts          int         not null default 0,
     next_attempt_at   timestamptz,
     last_error        text,
-    delivered_at      timestamptz
+    delivered_at      timestamptz,
+    leased_through    bigint
 );
 comment on table segmenter_deliveries is 'how far each subscription is delivered: one row a subscription';
 comment on column segmenter_deliveries.subscription_id is 'the subscription';
 comment on column segmenter_deliveries.delivered_through is 'the last delivered message, segmenter_outbox.id';
-comment on column segmenter_deliveries.lease is 'who holds the next messages; null: nobody';
-comment on column segmenter_deliveries.leased_until is 'until when they are held';
-comment on column segmenter_deliveries.attempts is 'failed attempts at the next message';
+comment on column segmenter_deliveries.lease is 'the last claim of messages';
+comment on column segmenter_deliveries.leased_until is 'until when it holds them; null: nobody does';
+comment on column segmenter_deliveries.attempts is 'how often the next message was claimed';
 comment on column segmenter_deliveries.next_attempt_at is 'not to be tried before';
 comment on column segmenter_deliveries.last_error is 'why the last attempt failed';
 comment on column segmenter_deliveries.delivered_at is 'when a message was last delivered';
+comment on column segmenter_deliveries.leased_through is 'the last message that was claimed, segmenter_outbox.id';
 
 -- What pg_dump takes along: the rows of every service relation but the mart,
 -- which holds none, and the counters behind the two identity columns.

@@ -24,13 +24,17 @@ select
     ) as update_name,
     u.params as update_params,
     u.cron as update_cron,
-    u.status as update_status,
-    case when u.id is not null then (
-        select count(*)
-        from segmenter_outbox o
-        where o.subscription_id = u.id and o.id > coalesce(d.delivered_through, 0)
-    ) end as pending_messages,
-    d.delivered_at as last_delivery
+    -- The column is left alone while a refresh or a consumer has the row in hand.
+    case
+        when u.status = 'failed' then u.status
+        when pending.messages > 0 then 'queued'
+        when u.status = 'queued' then 'uploaded'
+        else u.status
+    end as update_status,
+    pending.messages as pending_messages,
+    d.delivered_at as last_delivery,
+    receipt.params -> 'receipt' as last_receipt,
+    coalesce(d.last_error, handed.error ->> 'message') as delivery_error
 from segmenter_segments s
 left join lateral (
     select l.processed, l.status, l.error, l.message
@@ -51,6 +55,25 @@ left join segmenter_due() due on due.segment = s.name
 left join segmenter_subscriptions u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join segmenter_consumers c on c.id = u.consumer_id
 left join segmenter_deliveries d on d.subscription_id = u.id
+left join lateral (
+    select count(*) as messages
+    from segmenter_outbox o
+    where o.subscription_id = u.id and o.id > coalesce(d.delivered_through, 0)
+) pending on u.id is not null
+left join lateral (
+    select l.params
+    from segmenter_log l
+    where l.subscription_id = u.id and l.action = 'deliver' and l.status = 'ok' and l.params ? 'receipt'
+    order by l.id desc
+    limit 1
+) receipt on true
+left join lateral (
+    select l.error
+    from segmenter_log l
+    where l.subscription_id = u.id and l.action = 'hand over'
+    order by l.id desc
+    limit 1
+) handed on true
 where s.actual_end = 'infinity'
 order by s.name, c.name, u.target;
 comment on view segmenter_status is 'a row for each actual segment and actual subscription (one for a segment without): how the last refresh went, what is next, what is still to be handed over';
@@ -78,3 +101,5 @@ comment on column segmenter_status.update_cron is 'when it may be handed over';
 comment on column segmenter_status.update_status is 'the audience: not uploaded, queued, uploaded, failed';
 comment on column segmenter_status.pending_messages is 'messages not delivered yet';
 comment on column segmenter_status.last_delivery is 'when a message was last delivered';
+comment on column segmenter_status.last_receipt is 'what the consumer last said of what it received';
+comment on column segmenter_status.delivery_error is 'why messages could not be handed over, or delivered, the last time';

@@ -10,13 +10,10 @@ use crate::service::Service;
 /// Takes a segment's lock until the (sub)transaction ends. Where it is taken, the error
 /// [`Error::Busy`] says by which process.
 pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
-    let key = service.sql(include_str!("../sql/query/lock_key.sql"), &[]);
     let holder = service.sql(include_str!("../sql/query/lock_holder.sql"), &[]);
+    let key = key(service, segment)?;
     service.run_as_owner(|| {
         Spi::connect(|client| {
-            let key: Option<i64> =
-                client.select(&key, Some(1), &[segment.into()])?.first().get_one()?;
-            let key = lock::Key::from(key.unwrap_or_default());
             if let Some(held) = lock::try_lock(key) {
                 return Ok(held);
             }
@@ -30,4 +27,18 @@ pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
             Err(Error::Busy { segment: name.to_owned(), pid })
         })
     })
+}
+
+/// Takes a segment's lock, once whoever has it is done; none: this backend is in the middle of it.
+pub fn wait(service: &Service, segment: Uuid) -> Result<Held> {
+    let key = key(service, segment)?;
+    lock::lock(key).ok_or_else(|| Error::Busy { segment: segment.to_string(), pid: None })
+}
+
+fn key(service: &Service, segment: Uuid) -> Result<lock::Key> {
+    let sql = service.sql(include_str!("../sql/query/lock_key.sql"), &[]);
+    let key: Option<i64> = service.run_as_owner(|| {
+        Spi::connect(|client| client.select(&sql, Some(1), &[segment.into()])?.first().get_one())
+    })?;
+    Ok(lock::Key::from(key.unwrap_or_default()))
 }

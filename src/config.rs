@@ -1,10 +1,5 @@
 //! Config rows become validated types here, once, and nobody doubts them afterwards.
 
-// Every key is validated when a row is written, those of steps that are not there yet too.
-#![allow(dead_code)]
-
-use std::collections::BTreeMap;
-
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -17,6 +12,13 @@ use crate::guards::Guards;
 use crate::schedule;
 use crate::service::Service;
 use crate::table::Holder;
+
+mod consumer;
+
+pub use consumer::{
+    ConsumerParams, Fields, FunctionUpdater, HttpUpdater, Mode, SubscriptionParams, Updater,
+    consumer_params, subscription_params,
+};
 
 /// The column `refresh_params`: how a segment is recomputed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -90,71 +92,6 @@ pub struct ReadySource {
     pub name: String,
     /// A query for one boolean.
     pub ready: String,
-}
-
-/// The column `params` of a consumer: how it is served.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ConsumerParams {
-    pub updater: Updater,
-    pub max_attempts: Option<u32>,
-}
-
-/// The way a consumer is served.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "lowercase", deny_unknown_fields)]
-pub enum Updater {
-    #[default]
-    Pull,
-    #[serde(deserialize_with = "object")]
-    Function(FunctionUpdater),
-    #[serde(deserialize_with = "object")]
-    Http(HttpUpdater),
-}
-
-/// A SQL function that takes each message.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FunctionUpdater {
-    pub name: String,
-}
-
-/// A URL that each message is sent to.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HttpUpdater {
-    pub url: String,
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    pub timeout: Option<String>,
-    pub secret: Option<String>,
-}
-
-/// The column `params` of a subscription: how it is handed over.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SubscriptionParams {
-    pub mode: Mode,
-    pub batch_size: Option<std::num::NonZeroU32>,
-    pub fields: Option<Fields>,
-}
-
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// What changed.
-    #[default]
-    Delta,
-    /// All members each time.
-    Replace,
-}
-
-/// Which columns of the segment table go into a member, and under which names.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Fields {
-    Columns(Vec<String>),
-    Renamed(BTreeMap<String, String>),
 }
 
 /// What a segment is, read and validated.
@@ -242,8 +179,6 @@ impl std::fmt::Display for Subject<'_> {
 const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": …}}, {\"procedure\": {\"sql\": \"call …()\"}}, {\"incremental\": {\"changed\": …, \"sql\": …}}, or {} for a segment that is loaded by hand.";
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
 const SOURCES: &str = "Give a list of {\"table\": …, \"loaded_at\": …, \"warn_after\": …, \"error_after\": …, \"filter\": …, \"min_rows\": …} or {\"name\": …, \"ready\": \"select …\"}.";
-const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": …}}} or {\"updater\": {\"http\": {\"url\": …, \"headers\": …, \"timeout\": …, \"secret\": …}}}, and max_attempts where wanted.";
-const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members) and fields (a list of columns, or an object from column to name).";
 
 /// Validates `refresh_params`; an empty object is no refresher.
 pub fn refresher(json: Value, subject: Subject<'_>) -> Result<Option<Refresher>> {
@@ -279,16 +214,6 @@ pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<Source>> {
         Ok(Source::Table(source))
     };
     entries.into_iter().map(source).collect()
-}
-
-/// Validates a consumer's `params`.
-pub fn consumer_params(json: Value, subject: Subject<'_>) -> Result<ConsumerParams> {
-    typed("params", json, subject, CONSUMER)
-}
-
-/// Validates a subscription's `params`.
-pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<SubscriptionParams> {
-    typed("params", json, subject, SUBSCRIPTION)
 }
 
 /// Validates a cron expression in the column named.
@@ -403,19 +328,5 @@ mod tests {
         sources(json!([{"table": "a"}]), S).expect_err("nothing to check");
         sources(json!([["a", null, null, null, null, 1]]), S).expect_err("a list");
         sources(json!({}), S).expect_err("not a list");
-    }
-
-    #[test]
-    fn consumers_and_subscriptions_name_what_is_wrong() {
-        consumer_params(json!({}), S).expect("defaults");
-        consumer_params(json!([]), S).expect_err("a list");
-        consumer_params(json!({"updater": {"function": ["f"]}}), S).expect_err("a list inside");
-        consumer_params(json!({"updater": "pull", "max_attempts": 3}), S).expect("pull");
-        consumer_params(json!({"updater": {"http": {"url": "https://x"}}}), S).expect("http");
-        assert!(message(consumer_params(json!({"updater": "push"}), S)).contains("push"));
-        subscription_params(json!({"mode": "replace", "fields": {"id": "user"}}), S)
-            .expect("valid");
-        assert!(message(subscription_params(json!({"batchsize": 1}), S)).contains("batchsize"));
-        subscription_params(json!({"batch_size": 0}), S).expect_err("zero");
     }
 }

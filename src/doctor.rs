@@ -238,7 +238,7 @@ fn board_jobs() -> Vec<pgrx::datum::Uuid> {
         return Vec::new();
     }
     let jobs = board::jobs(process::current_database().0);
-    jobs.iter().map(|(_, job)| job.segment()).collect()
+    jobs.iter().filter_map(|(_, job)| job.segment()).collect()
 }
 
 fn owners(found: &mut Findings, items: &[Item]) {

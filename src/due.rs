@@ -81,12 +81,18 @@ impl Due {
 }
 
 fn retry_at(last: Attempt, delay: TimeDelta) -> Option<DateTime<Utc>> {
-    if last.failures == 0 || delay <= TimeDelta::zero() {
+    last.ended.checked_add_signed(backoff(last.failures, delay)?)
+}
+
+/// How long after so many failures the next attempt comes: the delay, doubled with each further
+/// failure up to an hour; none: without a delay, or a failure.
+pub fn backoff(failures: u32, delay: TimeDelta) -> Option<TimeDelta> {
+    if failures == 0 || delay <= TimeDelta::zero() {
         return None;
     }
-    let doubled = 1_i32.checked_shl(last.failures - 1).and_then(|times| delay.checked_mul(times));
+    let doubled = 1_i32.checked_shl(failures - 1).and_then(|times| delay.checked_mul(times));
     let delay = doubled.filter(|delay| *delay > TimeDelta::zero());
-    last.ended.checked_add_signed(delay.map_or(LONGEST_RETRY_DELAY, |d| d.min(LONGEST_RETRY_DELAY)))
+    Some(delay.map_or(LONGEST_RETRY_DELAY, |delay| delay.min(LONGEST_RETRY_DELAY)))
 }
 
 /// An actual segment, and when it is to be refreshed. What else is wrong with it, its refresh

@@ -1,5 +1,6 @@
 //! Everything that can go wrong, and the one place where it becomes a PostgreSQL error.
 
+use pgrx::datum::Uuid;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
@@ -111,6 +112,41 @@ pub enum Error {
     #[error("\"{0}\" is too long for the name of a table")]
     NameTooLong(String),
 
+    #[error("table {table} has no column \"{column}\" to hand over")]
+    MissingField { column: String, table: String },
+
+    #[error("consumer \"{0}\" does not exist")]
+    UnknownConsumer(String),
+
+    #[error("permission denied for consumer \"{0}\"")]
+    NotConsumer(String),
+
+    #[error("subscription {0} does not exist")]
+    UnknownSubscription(Uuid),
+
+    #[error("the subscription for \"{target}\" could not be handed over")]
+    NotHandedOver { target: String },
+
+    #[error("subscription {0} has ended")]
+    EndedSubscription(Uuid),
+
+    #[error("the consumer keeps the audience for \"{target}\", and will not be told to delete it")]
+    AudienceLeft { target: String },
+
+    #[error("{lease} is no lease on message {message}")]
+    NoLease { lease: Uuid, message: i64 },
+
+    /// What a consumer's answer, or a claim's argument, must not be.
+    #[error("invalid {name}: {problem}")]
+    Argument { name: &'static str, problem: String, hint: &'static str },
+
+    /// A consumer's function that cannot be called.
+    #[error("the function of consumer \"{consumer}\" cannot be called: {problem}")]
+    Function { consumer: String, problem: String, hint: String },
+
+    #[error("{url} is not under segmenter.http_allow")]
+    NotAllowed { url: String },
+
     #[error(transparent)]
     Spi(#[from] pgrx::spi::Error),
 
@@ -184,13 +220,17 @@ impl Error {
     fn code(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as Code;
         match self {
-            Error::NoExtension | Error::UnknownSegment(_) | Error::OwnerDropped(_) => {
-                Code::ERRCODE_UNDEFINED_OBJECT
-            }
+            Error::NoExtension
+            | Error::UnknownSegment(_)
+            | Error::UnknownConsumer(_)
+            | Error::UnknownSubscription(_)
+            | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
             | Error::NotTableOwner(_)
             | Error::NotTableUser { .. }
             | Error::NotMember { .. }
+            | Error::NotConsumer(_)
+            | Error::NotAllowed { .. }
             | Error::OwnerCannotConnect { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
@@ -204,11 +244,17 @@ impl Error {
             | Error::NotInMart(_)
             | Error::TableAltered(_)
             | Error::NotLoaded(_)
+            | Error::EndedSubscription(_)
+            | Error::NotHandedOver { .. }
+            | Error::AudienceLeft { .. }
+            | Error::NoLease { .. }
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::NotAvailable(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Error::Config { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::Config { .. } | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
+            Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
             Error::Query { code, .. } => *code,
             Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
             Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
@@ -296,6 +342,33 @@ impl Error {
             Error::Refused(_) => {
                 "Look at the segment's sources; if the change is right, pass force => true or change the segment's guards.".into()
             }
+            Error::MissingField { .. } => {
+                "Correct fields in the subscription's params, or add the column to the table.".into()
+            }
+            Error::UnknownConsumer(_) => {
+                "Names are matched exactly, and the consumer must not be retired.".into()
+            }
+            Error::NotConsumer(_) => {
+                "Only members of the consumer's role may do it; without a role, the extension's owner.".into()
+            }
+            Error::UnknownSubscription(_) => {
+                "segmenter_subscriptions lists the subscriptions you may see.".into()
+            }
+            Error::NotHandedOver { .. } => "The warning before this says why.".into(),
+            Error::EndedSubscription(_) => {
+                "Set its actual_end to infinity to take it up again.".into()
+            }
+            Error::AudienceLeft { .. } => {
+                "To have it deleted there, end the subscription instead: update segmenter_subscriptions set actual_end = now(). The next run hands that over.".into()
+            }
+            Error::NoLease { .. } => {
+                "It ran out and the message was claimed again, or it was never given: leave the message to whoever holds it now.".into()
+            }
+            Error::Argument { hint, .. } if !hint.is_empty() => (*hint).into(),
+            Error::Function { hint, .. } => hint.clone(),
+            Error::NotAllowed { .. } => {
+                "A superuser lists the beginnings of URLs that may be called in segmenter.http_allow.".into()
+            }
             Error::Cycle { .. } => "Have one of them read something else.".into(),
             Error::NameTooLong(_) => "Pass a table_name of at most 63 bytes.".into(),
             Error::NoSchema(_) => "Set search_path, or pass table_name with a schema.".into(),
@@ -341,6 +414,19 @@ fn unpack_sqlstate(packed: i32) -> String {
 pub fn raise(error: Error) -> ! {
     ErrorReport::from(error).report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
+}
+
+/// Says an error as a WARNING, after what has become of it: the caller's statement goes on.
+pub fn warn(what: &str, report: &Report) {
+    let code = PgSqlErrorCode::from(report.sqlstate);
+    let mut warning = ErrorReport::new(code, format!("{what}: {}", report.message), "segmenter");
+    if let Some(detail) = &report.detail {
+        warning = warning.set_detail(detail.clone());
+    }
+    if let Some(hint) = &report.hint {
+        warning = warning.set_hint(hint.clone());
+    }
+    warning.report(PgLogLevel::WARNING);
 }
 
 /// Says something that is no error, to the client or the server's log as its level has it.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::http::address::Address;
 use crate::pg::setting;
 
 static TIMEZONE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"UTC"));
@@ -14,6 +15,9 @@ static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
 static REFRESH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(60);
 static LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60);
+static OUTBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// The highest number of workers that one scheduler may have.
 const MOST_WORKERS: i32 = 64;
@@ -58,8 +62,8 @@ pub fn init() {
     );
     GucRegistry::define_int_guc(
         c"segmenter.retry_delay",
-        c"Time after which a failed refresh is tried again; 0: not before its schedule comes.",
-        c"It doubles with each failure up to one hour, and never goes past the schedule.",
+        c"Time after which a failed refresh or delivery is tried again; 0: as if it had not failed.",
+        c"It doubles with each failure up to one hour; a refresh's never goes past its schedule.",
         &RETRY_DELAY,
         0,
         60 * 60,
@@ -75,6 +79,34 @@ pub fn init() {
         i32::MAX,
         GucContext::Suset,
         GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.outbox_retention",
+        c"Time for which messages are kept after their delivery; -1: for ever.",
+        c"What was not delivered is kept in any case.",
+        &OUTBOX_RETENTION,
+        -1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.max_deliveries",
+        c"Consumers that the background workers serve at once in one database.",
+        c"Each takes one of max_worker_processes while there is something to deliver.",
+        &MAX_DELIVERIES,
+        0,
+        MOST_WORKERS,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    setting::define_addresses(
+        c"segmenter.http_allow",
+        [
+            c"Beginnings of the URLs that messages may be sent to.",
+            c"A list by commas; empty: none. A path counts up to a slash.",
+        ],
+        &HTTP_ALLOW,
     );
     setting::reserve_prefix(c"segmenter");
 }
@@ -108,6 +140,24 @@ pub fn refresh_timeout() -> Option<Duration> {
 /// How long after a failure the next attempt comes; zero: when the schedule says.
 pub fn retry_delay() -> TimeDelta {
     TimeDelta::seconds(RETRY_DELAY.get().into())
+}
+
+/// How many consumers are served at once.
+pub fn max_deliveries() -> usize {
+    MAX_DELIVERIES.get().max(0) as usize
+}
+
+/// Under which addresses consumers may be.
+pub fn http_allow() -> Vec<Address> {
+    let listed = HTTP_ALLOW.get();
+    let names = listed.as_deref().and_then(setting::split_names).unwrap_or_default();
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// How long messages are kept after their delivery.
+pub fn outbox_retention() -> Option<TimeDelta> {
+    let minutes = OUTBOX_RETENTION.get();
+    (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
 }
 
 /// How long entries of the log are kept.

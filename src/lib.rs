@@ -1,8 +1,9 @@
 //! Segmenter: marketing segments that are computed, kept and handed over inside PostgreSQL.
 //!
-//! One way through: `config → schedule → readiness → delta → guards → apply → log`. `refresh` names
-//! those steps for one segment, `run` goes through all that are due, `api` and `trigger` are what
-//! SQL sees. A module uses only what stands before it.
+//! One way through: `config → schedule → readiness → delta → guards → apply → audience → outbox →
+//! log`. `refresh` names those steps for one segment, `run` goes through all that are due, `delivery`
+//! gives out what the outbox holds, `api` and `trigger` are what SQL sees. A module uses only what
+//! stands before it.
 
 #![cfg_attr(not(any(test, feature = "pg_test")), deny(clippy::unwrap_used, clippy::expect_used))]
 
@@ -13,17 +14,23 @@ use pgrx::prelude::*;
 
 mod api;
 mod apply;
+mod audience;
 mod claim;
 mod config;
 mod create;
+mod delivery;
 mod delta;
 mod doctor;
 mod due;
+mod erase;
 mod error;
 mod guards;
 mod guc;
+mod handover;
+mod http;
 mod log;
 mod order;
+mod outbox;
 mod pg;
 mod queue;
 mod readiness;
@@ -31,6 +38,7 @@ mod refresh;
 mod run;
 mod schedule;
 mod service;
+mod subscribe;
 mod table;
 mod trigger;
 mod worker;

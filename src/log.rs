@@ -38,13 +38,62 @@ impl Status {
     }
 }
 
+/// What an entry is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Refresh,
+    /// Messages were written to the outbox, or could not be.
+    HandOver,
+    /// A consumer was given messages.
+    Deliver,
+    Erase,
+}
+
+impl Action {
+    fn as_str(self) -> &'static str {
+        match self {
+            Action::Refresh => "refresh",
+            Action::HandOver => "hand over",
+            Action::Deliver => "deliver",
+            Action::Erase => "erase",
+        }
+    }
+}
+
+/// The numbers of an entry, as far as there are any.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    pub received: Option<i64>,
+    pub invalid: Option<i64>,
+    pub added: Option<i64>,
+    pub removed: Option<i64>,
+    pub changed: Option<i64>,
+    pub coverage: Option<i64>,
+}
+
+impl From<Figures> for Counts {
+    fn from(figures: Figures) -> Self {
+        let count = |figure: u64| Some(figure as i64);
+        Self {
+            received: count(figures.received),
+            invalid: count(figures.invalid),
+            added: count(figures.added),
+            removed: count(figures.removed),
+            changed: count(figures.changed),
+            coverage: count(figures.coverage()),
+        }
+    }
+}
+
 /// An entry of the log.
 pub struct Entry<'a> {
     pub run_id: Option<Uuid>,
-    pub action: &'a str,
+    pub action: Action,
     pub status: Status,
     pub segment: (Option<Uuid>, &'a str),
-    pub figures: Option<Figures>,
+    /// The subscription, and its target.
+    pub subscription: Option<(Uuid, &'a str)>,
+    pub counts: Counts,
     pub began: Instant,
     pub elapsed: Option<Duration>,
     pub message: Option<&'a str>,
@@ -55,19 +104,20 @@ pub struct Entry<'a> {
 /// Writes an entry in the current transaction.
 pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
     let sql = service.sql(include_str!("../sql/query/log.sql"), &[]);
-    let figure = |of: fn(&Figures) -> u64| entry.figures.as_ref().map(|figures| of(figures) as i64);
     let args = [
         entry.run_id.into(),
-        entry.action.into(),
+        entry.action.as_str().into(),
         entry.status.as_str().into(),
         entry.segment.0.into(),
         entry.segment.1.into(),
-        figure(|f| f.received).into(),
-        figure(|f| f.invalid).into(),
-        figure(|f| f.added).into(),
-        figure(|f| f.removed).into(),
-        figure(|f| f.changed).into(),
-        figure(Figures::coverage).into(),
+        entry.subscription.map(|(id, _)| id).into(),
+        entry.subscription.map(|(_, target)| target).into(),
+        entry.counts.received.into(),
+        entry.counts.invalid.into(),
+        entry.counts.added.into(),
+        entry.counts.removed.into(),
+        entry.counts.changed.into(),
+        entry.counts.coverage.into(),
         entry.elapsed.map(interval).into(),
         entry.message.into(),
         entry.error.map(|report| JsonB(report.to_json())).into(),
@@ -127,7 +177,14 @@ pub fn prune(service: &Service) -> Result<bool> {
     let Some(retention) = guc::log_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
     let old = service.sql(include_str!("../sql/query/log_old.sql"), &[]);
-    let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
+    // When a message was delivered says when it may be deleted.
+    let delivered = guc::outbox_retention().and_then(|kept| clock::now().checked_sub_signed(kept));
+    let delivered = delivered.map_or(before, |delivered| delivered.min(before));
+    let args = [
+        clock::timestamp(before).into(),
+        PRUNED_AT_ONCE.into(),
+        clock::timestamp(delivered).into(),
+    ];
     service.run_as_owner(|| {
         // Without a transaction id where there is nothing to do.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use crate::claim::claim;
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::delta::{self, Delta, Side};
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Report, Result, warn};
 use crate::guards::Figures;
-use crate::log::{self, Entry, Status};
+use crate::log::{self, Action, Counts, Entry, Status};
+use crate::outbox::{HandedOver, Source};
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::lock;
 use crate::pg::portal;
@@ -22,7 +23,7 @@ use crate::pg::statement::{self, Kind};
 use crate::pg::{catalog, clock};
 use crate::service::Service;
 use crate::table::Table;
-use crate::{apply, readiness};
+use crate::{apply, outbox, readiness};
 
 /// What is asked for.
 pub struct Request<'a> {
@@ -59,6 +60,7 @@ const TRIES: u32 = 3;
 struct Done {
     figures: Figures,
     at: Timestamp,
+    handed: HandedOver,
     /// What there is to say of sources that are late.
     late: Vec<String>,
 }
@@ -119,10 +121,11 @@ pub fn start(service: &Service, request: &Request<'_>) -> Result<Start> {
             service,
             Entry {
                 run_id: Some(request.run_id),
-                action: "refresh",
+                action: Action::Refresh,
                 status: Status::Running,
                 segment: (Some(segment.id), &segment.name),
-                figures: None,
+                subscription: None,
+                counts: Counts::default(),
                 began: clock::now(),
                 elapsed: None,
                 message: None,
@@ -156,7 +159,7 @@ fn finish(
     let name = segment.map_or(request.name, |segment| segment.name.as_str());
     let ended = Ended::of(result, request, segment);
     if let Some(report) = &ended.error {
-        warn(name, report);
+        warn(&format!("segment \"{name}\" was not refreshed"), report);
     }
     // Waiting is a state: its beginning is logged, not every look at it.
     let goes_on = match segment {
@@ -168,10 +171,11 @@ fn finish(
             service,
             Entry {
                 run_id: Some(request.run_id),
-                action: "refresh",
+                action: Action::Refresh,
                 status: ended.status,
                 segment: (segment.map(|segment| segment.id), name),
-                figures: ended.figures,
+                subscription: None,
+                counts: ended.figures.map(Counts::from).unwrap_or_default(),
                 began,
                 elapsed: Some(elapsed),
                 message: ended.message.as_deref(),
@@ -188,7 +192,7 @@ fn finish(
         segment: name.to_owned(),
         status: ended.status,
         figures: ended.figures,
-        messages: (ended.status == Status::Ok).then_some(0),
+        messages: ended.messages,
         elapsed,
         detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
     })
@@ -222,28 +226,58 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
         }
     };
     let late = must_be_loaded(service, segment, request)?;
-    let figures = Spi::connect_mut(|client| {
-        service.run_as_user(segment.owner, || match refresher {
+    let (figures, handed) = Spi::connect_mut(|client| {
+        let (delta, side) = service.run_as_user(segment.owner, || match refresher {
             Refresher::Query(Sql { sql }) => {
                 let (delta, side) = delta::of_query(service, &table, segment.id, &sql)?;
                 guard(segment, request, &delta)?;
                 if !request.dry_run {
                     apply::apply(client, &side, delta.figures, at)?;
                 }
-                Ok(delta.figures)
+                Ok((delta, side))
             }
             Refresher::Procedure(Sql { sql }) => {
-                let (delta, _side) = run_procedure(client, service, &table, segment, &sql)?;
+                let (delta, side) = run_procedure(client, service, &table, segment, &sql)?;
                 guard(segment, request, &delta)?;
-                Ok(delta.figures)
+                Ok((delta, side))
             }
             Refresher::Incremental(_) => Err(Error::NotAvailable("the refresher \"incremental\"")),
-        })
+        })?;
+        let source = Source {
+            service,
+            table: Ok(&table),
+            delta: Some((&side, delta.figures)),
+            run_id: request.run_id,
+        };
+        let handed = hand_over(client, &source, segment, request)?;
+        Ok::<_, Error>((delta.figures, handed))
     })?;
-    Ok(Done { figures, at, late })
+    Ok(Done { figures, at, handed, late })
 }
 
-fn find<'a>(
+/// What follows from it for those who subscribe to the segment.
+fn hand_over(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    segment: &Segment,
+    request: &Request<'_>,
+) -> Result<HandedOver> {
+    let _snapshot = Active::fresh();
+    let subscriptions =
+        outbox::subscriptions(source.service, role::current(), Some(segment.id), None)?;
+    let owed = subscriptions.into_iter().filter_map(|subscription| {
+        let handover = subscription.owed(true)?;
+        Some((subscription, handover))
+    });
+    let owed: Vec<_> = owed.collect();
+    if request.dry_run {
+        return outbox::count(source, &owed);
+    }
+    outbox::hand_over(client, source, owed)
+}
+
+/// Finds the segment, and keeps it for messages about it.
+pub fn find<'a>(
     service: &Service,
     request: &Request<'_>,
     found: &'a mut Option<Segment>,
@@ -254,7 +288,8 @@ fn find<'a>(
     }
 }
 
-fn may_refresh(segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
+/// Whether a role may have a segment refreshed, and handed over.
+pub fn may_refresh(segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
     if role::is_member(caller, segment.owner) {
         return Ok(());
     }
@@ -292,7 +327,7 @@ fn settle<'a>(
 
 /// A transaction that keeps its snapshot cannot see a refresh, or a change of the segment, that came
 /// between it and the lock.
-fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()> {
+pub fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()> {
     if !snapshot::is_kept() {
         return Ok(());
     }
@@ -359,6 +394,7 @@ fn guard(segment: &Segment, request: &Request<'_>, delta: &Delta) -> Result<()> 
 struct Ended {
     status: Status,
     figures: Option<Figures>,
+    messages: Option<i64>,
     at: Option<Timestamp>,
     message: Option<String>,
     error: Option<Report>,
@@ -372,6 +408,7 @@ impl Ended {
         let plain = |status, message: String| Self {
             status,
             figures: None,
+            messages: None,
             at: None,
             message: Some(message),
             error: None,
@@ -381,6 +418,7 @@ impl Ended {
             Ok(done) => Self {
                 status: Status::Ok,
                 figures: Some(done.figures),
+                messages: Some(done.handed.messages as i64),
                 at: Some(done.at),
                 message: remark(&done, request),
                 error: None,
@@ -399,6 +437,7 @@ impl Ended {
                 Self {
                     status,
                     figures,
+                    messages: None,
                     at: None,
                     message: Some(report.message.clone()),
                     error: Some(report),
@@ -450,6 +489,7 @@ fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
         1 => remarks.push("1 row without an id was left out".to_owned()),
         many => remarks.push(format!("{many} rows without an id were left out")),
     }
+    remarks.extend(done.handed.remark());
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
@@ -472,20 +512,4 @@ fn params(request: &Request<'_>, segment: Option<&Segment>, ended: Option<&Ended
         }
     }
     params
-}
-
-/// The same error as in the log, as a WARNING: the caller's statement goes on.
-fn warn(name: &str, report: &Report) {
-    let mut warning = pgrx::pg_sys::panic::ErrorReport::new(
-        PgSqlErrorCode::from(report.sqlstate),
-        format!("segment \"{name}\" was not refreshed: {}", report.message),
-        "segmenter",
-    );
-    if let Some(detail) = &report.detail {
-        warning = warning.set_detail(detail.clone());
-    }
-    if let Some(hint) = &report.hint {
-        warning = warning.set_hint(hint.clone());
-    }
-    warning.report(PgLogLevel::WARNING);
 }

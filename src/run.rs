@@ -10,13 +10,15 @@ use crate::delta;
 use crate::due::{self, Due, Item};
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::log;
+use crate::log::Status;
 use crate::order::{self, Placed, order};
+use crate::outbox;
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::{clock, process, role};
 use crate::readiness;
 use crate::refresh::{self, Outcome, Request};
 use crate::service::Service;
+use crate::{handover, log};
 
 /// A segment that is due, in its place.
 pub struct Planned {
@@ -27,12 +29,21 @@ pub struct Planned {
     pub cycle: Option<Vec<String>>,
     /// The segments that it has to come after, since it reads their tables.
     pub after: Vec<Uuid>,
+    /// It is not due: only its subscribers are owed something.
+    pub hand_over_only: bool,
 }
 
 impl Planned {
     /// One that has nothing to do with others.
     pub fn alone(id: Uuid, name: String) -> Self {
-        Self { id, name, owner: pg_sys::InvalidOid, cycle: None, after: Vec::new() }
+        Self {
+            id,
+            name,
+            owner: pg_sys::InvalidOid,
+            cycle: None,
+            after: Vec::new(),
+            hand_over_only: false,
+        }
     }
 
     /// Its refresh as a part of a run.
@@ -70,7 +81,8 @@ impl Planned {
 /// The relations that segments read, as far as they were asked for.
 pub type Reads = HashMap<Uuid, Vec<pg_sys::Oid>>;
 
-/// The segments that the caller may refresh and that are due, in order.
+/// The segments that the caller may refresh and that are due, in order; then those that are not due,
+/// but whose subscribers are owed something.
 pub fn plan(service: &Service) -> Result<Vec<Planned>> {
     if process::is_in_recovery() {
         notice!("the server is in recovery: segments are refreshed on the primary");
@@ -79,7 +91,13 @@ pub fn plan(service: &Service) -> Result<Vec<Planned>> {
     let now = clock::now();
     let mut items = due::items(service, role::current(), None)?;
     items.retain(|item| item.is_due(now));
-    arrange(service, items, &mut Reads::new())
+    let mut planned = arrange(service, items, &mut Reads::new())?;
+    for (id, name) in outbox::owed(service, role::current())? {
+        if !planned.iter().any(|planned| planned.id == id) {
+            planned.push(Planned { hand_over_only: true, ..Planned::alone(id, name) });
+        }
+    }
+    Ok(planned)
 }
 
 /// Puts segments in order, each after those whose tables it reads.
@@ -114,20 +132,41 @@ pub fn arrange(service: &Service, items: Vec<Item>, known: &mut Reads) -> Result
             owner: *owner,
             cycle: (!cycle.is_empty()).then_some(names),
             after: after.map(|other| items[other].id).collect(),
+            hand_over_only: false,
         }
     });
     Ok(planned.collect())
 }
 
-/// Refreshes one segment of a run.
-pub fn step(service: &Service, planned: &Planned, run_id: Uuid) -> Result<Outcome> {
-    refresh::refresh(service, &planned.request(run_id))
+/// Refreshes one segment of a run, or only hands it over. None: there was nothing to hand over.
+pub fn step(service: &Service, planned: &Planned, run_id: Uuid) -> Result<Option<Outcome>> {
+    let request = planned.request(run_id);
+    if planned.hand_over_only {
+        return handover::hand_over(service, &request);
+    }
+    let mut outcome = refresh::refresh(service, &request)?;
+    // What new subscribers are owed does not wait for a refresh that comes through.
+    if !matches!(outcome.status, Status::Ok | Status::Skipped) {
+        let handed = handover::hand_over(service, &request)?;
+        outcome.messages = handed.and_then(|handed| handed.messages);
+    }
+    Ok(Some(outcome))
 }
 
-/// The name of an actual segment.
+/// The name of a segment, retired ones too: they may be still to be handed over.
 pub fn name_of(service: &Service, segment: Uuid) -> Result<Option<String>> {
     let found = config::Segment::find(service, Key::Id(segment))?;
-    Ok(found.filter(|segment| segment.actual).map(|segment| segment.name))
+    Ok(found.map(|segment| segment.name))
+}
+
+/// A segment that is handed over without being due.
+pub fn hand_over_only(service: &Service, segment: Uuid) -> Result<Option<Planned>> {
+    let found = config::Segment::find(service, Key::Id(segment))?;
+    Ok(found.map(|segment| Planned {
+        owner: segment.owner,
+        hand_over_only: true,
+        ..Planned::alone(segment.id, segment.name)
+    }))
 }
 
 /// The id of a new run.
@@ -141,9 +180,16 @@ pub fn new_id() -> Result<Uuid> {
 /// Refreshes everything that is due, in one transaction.
 pub fn run(service: &Service, run_id: Uuid) -> Result<Vec<Outcome>> {
     let plan = plan(service)?;
-    let outcomes = plan.iter().map(|planned| step(service, planned, run_id)).collect();
-    log::prune(service)?;
+    let outcomes: Result<Vec<_>> =
+        plan.iter().filter_map(|planned| step(service, planned, run_id).transpose()).collect();
+    prune(service)?;
     outcomes
+}
+
+/// Deletes a portion of what is kept for long enough. Says whether there may be more of it.
+pub fn prune(service: &Service) -> Result<bool> {
+    let more_messages = outbox::prune(service)?;
+    Ok(log::prune(service)? || more_messages)
 }
 
 /// When a schedule comes next after a time, by the wall clock of a zone.

@@ -67,6 +67,11 @@ impl Service {
         self.oid("segments")
     }
 
+    /// The relation of the messages.
+    pub fn outbox(&self) -> Result<pg_sys::Oid> {
+        self.oid("outbox")
+    }
+
     fn oid(&self, word: &str) -> Result<pg_sys::Oid> {
         let sql = "select $1::pg_catalog.regclass::pg_catalog.oid";
         let args = [self.relation(word).into()];

@@ -142,12 +142,16 @@ impl Table {
     /// For a refresh: the table must be in the mart, be this segment's where it is one's own, and
     /// the segment's owner must be allowed to write there.
     pub fn must_be_usable(&self, holder: Holder<'_>) -> Result<()> {
-        let segment = &holder.id;
+        self.must_be_in_mart(holder)?;
+        self.must_be_writable(holder.owner)
+    }
+
+    /// The table must be in the mart, and be this segment's where it is one's own.
+    pub fn must_be_in_mart(&self, holder: Holder<'_>) -> Result<()> {
         if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
             return Err(Error::NotInMart(self.name.clone()));
         }
-        self.must_be_writable(holder.owner)?;
-        self.must_not_be_anothers(segment)
+        self.must_not_be_anothers(&holder.id)
     }
 
     fn must_be_writable(&self, role: pg_sys::Oid) -> Result<()> {

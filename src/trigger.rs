@@ -8,12 +8,17 @@ use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
 use crate::claim::claim;
-use crate::config::{self, Source, Subject};
+use crate::config::{self, ConsumerParams, Fields, Key, Segment, Source, Subject, Updater};
+use crate::delivery::serve::is_allowed;
 use crate::error::{self, Error, raise};
+use crate::outbox;
 use crate::pg::role::{self, RegRole};
 use crate::pg::{catalog, lock, statement};
 use crate::service::Service;
 use crate::table::{self, Holder, Table};
+
+/// A notification takes no more.
+const LONGEST_CONSUMER: usize = 7999;
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
@@ -31,10 +36,11 @@ fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<N
     Ok(None)
 }
 
-/// After segments are written: lets the scheduler know.
+/// After segments, consumers or subscriptions are written: lets the scheduler know.
 #[pg_trigger]
-fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    catalog::invalidate(trigger.relid()?);
+fn segmenter_notice_segments<'a>(_trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    let segments = Service::current().and_then(|service| service.segments());
+    catalog::invalidate(segments.unwrap_or_else(|error| raise(error)));
     Ok(None)
 }
 
@@ -44,11 +50,15 @@ fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<New
     Ok(Some(check_consumer(trigger).unwrap_or_else(|error| raise(error))))
 }
 
-/// Before a subscription is written: validates it.
+/// Before a subscription is written: validates it; before it is deleted: says what it leaves behind.
 #[pg_trigger]
 fn segmenter_check_subscription<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<NewRow<'a>>, Error> {
+    if matches!(trigger.op()?, PgTriggerOperation::Delete) {
+        say_what_is_left(trigger).unwrap_or_else(|error| raise(error));
+        return Ok(trigger.old().map(PgHeapTuple::into_owned));
+    }
     Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
 }
 
@@ -148,7 +158,16 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let row = new_row(trigger)?;
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
-    config::consumer_params(json(&row, "params")?, subject)?;
+    let params = config::consumer_params(json(&row, "params")?, subject)?;
+    if name.len() > LONGEST_CONSUMER {
+        return Err(Error::Config {
+            column: "name",
+            subject: "the consumer".into(),
+            problem: format!("it has {} bytes, more than {LONGEST_CONSUMER}", name.len()),
+            hint: Some("Consumers are woken by their names.".into()),
+        });
+    }
+    check_http(&params, subject)?;
     if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
         let old = trigger.old();
         let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
@@ -157,14 +176,83 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     Ok(row)
 }
 
+/// A timeout that is no interval is raised by PostgreSQL, which names it. Where messages may be sent
+/// is decided when they are: here one is only told.
+fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
+    let Updater::Http(http) = &params.updater else { return Ok(()) };
+    if let Some(timeout) = &http.timeout {
+        let sql = "select $1::pg_catalog.interval operator(pg_catalog.>) '0'::pg_catalog.interval";
+        let is_time = Spi::connect(|client| {
+            client.select(sql, Some(1), &[timeout.as_str().into()])?.first().get_one::<bool>()
+        })?;
+        if is_time != Some(true) {
+            return Err(Error::Config {
+                column: "params",
+                subject: subject.to_string(),
+                problem: format!("\"timeout\": {timeout} is not longer than nothing"),
+                hint: None,
+            });
+        }
+    }
+    if !is_allowed(&http.url) {
+        let report = Error::NotAllowed { url: http.url.to_string() }.report();
+        error::warn(&format!("{subject} will get no messages"), &report);
+    }
+    Ok(())
+}
+
 fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let row = new_row(trigger)?;
     let target = text(&row, "target")?.unwrap_or_default();
     let subject = Subject::Subscription(&target);
-    config::subscription_params(json(&row, "params")?, subject)?;
+    let params = config::subscription_params(json(&row, "params")?, subject)?;
     config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
     config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
+    let segment = row.get_by_name::<Uuid>("segment_id")?;
+    if let Some(old) = trigger.old() {
+        let stays = segment == old.get_by_name("segment_id")?
+            && row.get_by_name::<Uuid>("id")? == old.get_by_name("id")?
+            && row.get_by_name::<Uuid>("consumer_id")? == old.get_by_name("consumer_id")?;
+        if !stays {
+            return Err(Error::Config {
+                column: "segment_id, consumer_id or id",
+                subject: subject.to_string(),
+                problem: "it cannot be changed, since the audience goes by it".into(),
+                hint: Some("End this subscription and make another.".into()),
+            });
+        }
+    }
+    if let Some(segment) = segment {
+        check_fields(segment, &params.fields, subject)?;
+    }
     Ok(row)
+}
+
+/// The columns that are handed over must be there; of a table that cannot be looked at now, the
+/// next refresh will tell.
+fn check_fields(segment: Uuid, fields: &Fields, subject: Subject<'_>) -> error::Result<()> {
+    let service = Service::current()?;
+    let Ok(Some(segment)) = Segment::find(&service, Key::Id(segment)) else { return Ok(()) };
+    let Ok(table) = Table::check(&service, segment.table, segment.holder()) else { return Ok(()) };
+    outbox::check_fields(&table, fields).map_err(|error| Error::Config {
+        column: "params",
+        subject: subject.to_string(),
+        problem: format!("\"fields\": {error}"),
+        hint: Some("Name columns of the segment's table.".into()),
+    })
+}
+
+/// Before a subscription is deleted: the consumer will not hear of it.
+fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let Some(old) = trigger.old() else { return Ok(()) };
+    let service = Service::current()?;
+    let id = old.get_by_name::<Uuid>("id")?;
+    let known = outbox::subscriptions(&service, service.owner, None, id)?;
+    if known.iter().any(outbox::Subscription::has_audience) {
+        let target = old.get_by_name("target")?.unwrap_or_default();
+        error::warn("a subscription is deleted", &Error::AudienceLeft { target }.report());
+    }
+    Ok(())
 }
 
 /// With the id of a segment that was deleted its log and messages would come along.

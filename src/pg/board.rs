@@ -55,13 +55,27 @@ pub enum End {
     Died,
 }
 
-/// The refresh of one segment by one worker.
+/// What a worker is for.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum Task {
+    /// A segment is refreshed.
+    #[default]
+    Refresh,
+    /// A segment is handed over to those who are owed something.
+    HandOver,
+    /// A consumer is served.
+    Deliver,
+}
+
+/// The task of one worker.
 #[derive(Clone, Copy, Default)]
 pub struct Job {
     pub stage: Stage,
+    pub task: Task,
     pub database: u32,
+    /// As whom the worker connects; 0: as the bootstrap superuser.
     pub role: u32,
-    segment: [u8; 16],
+    subject: [u8; 16],
     run: [u8; 16],
     /// The worker, once it runs.
     pub pid: i32,
@@ -71,8 +85,14 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn segment(&self) -> Uuid {
-        Uuid::from_bytes(self.segment)
+    /// The segment, or the consumer.
+    pub fn subject(&self) -> Uuid {
+        Uuid::from_bytes(self.subject)
+    }
+
+    /// The segment, where it is about one.
+    pub fn segment(&self) -> Option<Uuid> {
+        (self.task != Task::Deliver).then(|| self.subject())
     }
 
     pub fn run(&self) -> Uuid {
@@ -204,7 +224,13 @@ pub fn is_taken(database: pg_sys::Oid) -> bool {
 }
 
 /// Puts a job on the board; none: it is full.
-pub fn add(database: pg_sys::Oid, role: pg_sys::Oid, segment: Uuid, run: Uuid) -> Option<Ticket> {
+pub fn add(
+    database: pg_sys::Oid,
+    task: Task,
+    role: pg_sys::Oid,
+    subject: Uuid,
+    run: Uuid,
+) -> Option<Ticket> {
     let asked = clock::micros();
     let mut board = BOARD.exclusive();
     let place = board.jobs.iter().position(|job| job.stage == Stage::Free)?;
@@ -212,9 +238,10 @@ pub fn add(database: pg_sys::Oid, role: pg_sys::Oid, segment: Uuid, run: Uuid) -
     let generation = board.generation;
     board.jobs[place] = Job {
         stage: Stage::Asked,
+        task,
         database: database.to_u32(),
         role: role.to_u32(),
-        segment: *segment.as_bytes(),
+        subject: *subject.as_bytes(),
         run: *run.as_bytes(),
         pid: 0,
         asked,

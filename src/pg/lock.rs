@@ -39,6 +39,16 @@ impl Drop for Held {
 /// Takes the lock until the (sub)transaction ends; none: somebody else holds it, or this backend
 /// is using it.
 pub fn try_lock(key: Key) -> Option<Held> {
+    take(key, true)
+}
+
+/// Takes the lock until the (sub)transaction ends, once nobody else holds it; none: this backend is
+/// using it.
+pub fn lock(key: Key) -> Option<Held> {
+    take(key, false)
+}
+
+fn take(key: Key, at_once: bool) -> Option<Held> {
     if HELD.with_borrow(|held| held.contains(&key)) {
         return None;
     }
@@ -52,7 +62,7 @@ pub fn try_lock(key: Key) -> Option<Held> {
             locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
             locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
         };
-        pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, true)
+        pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, at_once)
             != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
     };
     taken.then(|| {

@@ -2,9 +2,11 @@
 //! Everything exported from here is safe to call.
 
 pub mod attempt;
+pub mod background;
 pub mod board;
 pub mod catalog;
 pub mod clock;
+pub mod json;
 pub mod lock;
 pub mod portal;
 pub mod process;

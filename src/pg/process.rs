@@ -285,35 +285,44 @@ pub fn is_database_wanted() -> bool {
     }
 }
 
-static WATCHED: AtomicU32 = AtomicU32::new(0);
-static CHANGED: AtomicBool = AtomicBool::new(true);
+/// The relations that are watched.
+#[derive(Clone, Copy)]
+pub enum Watched {
+    Segments,
+    Outbox,
+}
 
-/// Watches over relations, so that [`changed`] tells when the one watched was altered, dropped or
-/// invalidated. Once a process.
+static WATCHED: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+static CHANGED: [AtomicBool; 2] = [AtomicBool::new(true), AtomicBool::new(true)];
+
+/// Watches over relations, so that [`changed`] tells when one was altered, dropped or invalidated.
+/// Once a process.
 pub fn watch_relations() {
     // SAFETY: the callback stays in the library.
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null()) };
 }
 
 /// Says which relation is watched.
-pub fn watch(relation: pg_sys::Oid) {
-    WATCHED.store(relation.to_u32(), Ordering::Relaxed);
+pub fn watch(watched: Watched, relation: pg_sys::Oid) {
+    WATCHED[watched as usize].store(relation.to_u32(), Ordering::Relaxed);
 }
 
 /// Whether the relation has changed since this was last asked. What others have done is known from
 /// the beginning of a transaction on.
-pub fn changed() -> bool {
-    CHANGED.swap(false, Ordering::Relaxed)
+pub fn changed(watched: Watched) -> bool {
+    CHANGED[watched as usize].swap(false, Ordering::Relaxed)
 }
 
-/// Has [`changed`] say so.
+/// Has [`changed`] say so of each.
 pub fn suppose_changed() {
-    CHANGED.store(true, Ordering::Relaxed);
+    CHANGED.iter().for_each(|changed| changed.store(true, Ordering::Relaxed));
 }
 
 unsafe extern "C-unwind" fn note_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     let relation = relation.to_u32();
-    if relation == 0 || relation == WATCHED.load(Ordering::Relaxed) {
-        CHANGED.store(true, Ordering::Relaxed);
+    for (watched, changed) in WATCHED.iter().zip(&CHANGED) {
+        if relation == 0 || relation == watched.load(Ordering::Relaxed) {
+            changed.store(true, Ordering::Relaxed);
+        }
     }
 }

@@ -46,6 +46,12 @@ impl Relation {
         Self { store, name }
     }
 
+    /// How many rows it keeps.
+    pub fn rows(&self) -> u64 {
+        // SAFETY: the store is live.
+        unsafe { pg_sys::tuplestore_tuple_count(self.store) as u64 }
+    }
+
     /// Runs a query as the active snapshot sees the database and keeps all its rows.
     pub fn keep(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
@@ -92,8 +98,10 @@ impl Relation {
     }
 
     fn register(&self, query: &Prepared) {
-        // SAFETY: everything registered lives in SPI's memory, or for ever.
+        // SAFETY: everything registered lives in SPI's memory, or for ever. One that an error has
+        // left behind is gone with its subtransaction, all but its name.
         unsafe {
+            pg_sys::SPI_unregister_relation(self.name.as_ptr());
             let relation = pgrx::PgMemoryContexts::CurrentMemoryContext
                 .palloc0_struct::<pg_sys::EphemeralNamedRelationData>();
             (*relation).md.name = self.name.as_ptr().cast_mut();

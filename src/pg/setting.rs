@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
+use crate::http::address::Address;
 use crate::schedule::parse_zone;
 
 /// Defines a setting that holds the name of a time zone. A name that PostgreSQL or the schedules
@@ -16,6 +17,12 @@ pub fn define_timezone(name: &'static CStr, texts: Texts, setting: &'static Sett
 /// Defines a setting of the server that holds a list of names. A text that is no list is refused.
 pub fn define_names(name: &'static CStr, texts: Texts, setting: &'static Setting) {
     define(name, texts, setting, GucContext::Sighup, is_names);
+}
+
+/// Defines a setting that holds a list of addresses. One that is none is refused. Only superusers
+/// set it, because it decides where the server may connect to.
+pub fn define_addresses(name: &'static CStr, texts: Texts, setting: &'static Setting) {
+    define(name, texts, setting, GucContext::Suset, is_addresses);
 }
 
 /// Where a setting's text is kept.
@@ -97,4 +104,19 @@ unsafe extern "C-unwind" fn is_names(
 ) -> bool {
     // SAFETY: as above.
     unsafe { (*value).as_ref().is_none_or(|_| split_names(CStr::from_ptr(*value)).is_some()) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_addresses(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        (*value).as_ref().is_none_or(|_| {
+            let names = split_names(CStr::from_ptr(*value));
+            names.is_some_and(|names| names.iter().all(|name| name.parse::<Address>().is_ok()))
+        })
+    }
 }

@@ -1,14 +1,18 @@
 //! The background workers: a launcher starts a scheduler for each database that is to have one, a
-//! scheduler starts a refresher for each refresh. No rules here: when a segment is due says `due`,
-//! what comes after what says `run`.
+//! scheduler starts a worker for each refresh, and for each consumer that is to be served. No rules
+//! here: when a segment is due says `due`, what comes after what says `run`, how a consumer is served
+//! says `delivery`.
 
 use std::time::Duration;
 
 use pgrx::prelude::*;
 
+use crate::delivery::serve::serve;
 use crate::error::{Report, say};
+use crate::pg::board::{End, Task, Ticket};
 use crate::pg::{board, process};
 
+mod deliveries;
 mod launcher;
 mod refresher;
 mod scheduler;
@@ -40,7 +44,27 @@ pub extern "C-unwind" fn segmenter_scheduler(argument: pg_sys::Datum) {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
-    refresher::main(board::Ticket::from_datum(argument));
+    work(board::Ticket::from_datum(argument));
+}
+
+/// Does what the scheduler has put on the board, as whom it says.
+fn work(ticket: Ticket) {
+    process::start();
+    let Some(job) = board::begin(ticket) else { return };
+    let role = (job.role != 0).then(|| job.role.into());
+    process::connect(Some(job.database.into()), role);
+    let worked = match job.task {
+        Task::Refresh | Task::HandOver => refresher::work(&job),
+        Task::Deliver => serve(job.subject()).map(|()| End::Done),
+    };
+    match worked {
+        Ok(end) => {
+            process::flush_statistics();
+            board::end(ticket, end);
+        }
+        // The scheduler sees what the log lacks.
+        Err(report) => complain("a worker could not go on", &report),
+    }
 }
 
 /// Writes to the server's log what went wrong with a piece of our own work.

@@ -1,59 +1,67 @@
-//! A worker: one refresh of one segment, connected as the segment's owner.
+//! A worker: one refresh of one segment, or only its handing over, connected as the segment's owner.
 
 use std::time::Instant;
 
-use super::complain;
+use crate::config::{Key, Segment};
 use crate::error::{Error, Report};
 use crate::guc;
-use crate::pg::board::{self, End, Ticket};
+use crate::handover;
+use crate::log::Status;
+use crate::pg::board::{End, Job, Task};
 use crate::pg::{clock, process};
-use crate::refresh::{self, Start};
-use crate::run::{self, Planned};
+use crate::refresh::{self, Request, Start};
+use crate::run::Planned;
 use crate::service::Service;
 
-pub fn main(ticket: Ticket) {
-    process::start();
-    let Some(job) = board::begin(ticket) else { return };
-    process::connect(Some(job.database.into()), Some(job.role.into()));
-    match refresh(&job) {
-        Ok(end) => {
-            process::flush_statistics();
-            board::end(ticket, end);
-        }
-        // The scheduler sees what the log lacks.
-        Err(report) => complain("a worker could not go on", &report),
+pub fn work(job: &Job) -> Result<End, Report> {
+    let service = process::transaction(Service::current)?;
+    let segment = process::transaction(|| Segment::find(&service, Key::Id(job.subject())))?;
+    let Some(Segment { name, actual, .. }) = segment else { return Ok(End::Done) };
+    let what = match job.task {
+        Task::HandOver => "handing over",
+        _ => "refresh",
+    };
+    process::announce(&format!("segmenter: {name}"), Some(&format!("{what} of \"{name}\"")));
+
+    let planned = Planned::alone(job.subject(), name);
+    let request = planned.request(job.run());
+    let (end, is_handed_over) = match job.task {
+        Task::Refresh if actual => refresh(&service, &request)?,
+        _ => (End::Done, false),
+    };
+    // What new subscribers are owed does not wait for a refresh that comes through.
+    if !is_handed_over {
+        process::transaction(|| handover::hand_over(&service, &request))?;
     }
+    Ok(end)
 }
 
-fn refresh(job: &board::Job) -> Result<End, Report> {
-    let service = process::transaction(Service::current)?;
-    let name = process::transaction(|| run::name_of(&service, job.segment()))?;
-    let Some(name) = name else { return Ok(End::Done) };
-    process::announce(&format!("segmenter: {name}"), Some(&format!("refresh of \"{name}\"")));
-
-    let planned = Planned::alone(job.segment(), name);
-    let request = planned.request(job.run());
-    match process::transaction(|| refresh::start(&service, &request))? {
+/// Refreshes, and says whether that has handed over as well.
+fn refresh(service: &Service, request: &Request<'_>) -> Result<(End, bool), Report> {
+    match process::transaction(|| refresh::start(service, request))? {
         Start::Now => {}
-        Start::Waiting => return Ok(End::Waiting),
-        Start::Busy => return Ok(End::Busy),
-        Start::Gone => return Ok(End::Done),
+        Start::Waiting => return Ok((End::Waiting, false)),
+        Start::Busy => return Ok((End::Busy, true)),
+        Start::Gone => return Ok((End::Done, true)),
     }
     let (began, timer) = (clock::now(), Instant::now());
     let limit = guc::refresh_timeout();
     let refreshed = {
         let _limit = process::Limit::begin(limit);
-        process::transaction(|| refresh::refresh(&service, &request))
+        process::transaction(|| refresh::refresh(service, request))
     };
-    if let Err(report) = refreshed {
-        let elapsed = timer.elapsed();
-        let error = match limit {
-            Some(limit) if elapsed >= limit && report.is_cancelled() => {
-                Error::TimedOut(limit.as_millis())
-            }
-            _ => Error::Postgres(Box::new(report)),
-        };
-        process::transaction(|| refresh::fail(&service, &request, error, (began, elapsed)))?;
+    match refreshed {
+        Ok(outcome) => Ok((End::Done, matches!(outcome.status, Status::Ok | Status::Skipped))),
+        Err(report) => {
+            let elapsed = timer.elapsed();
+            let error = match limit {
+                Some(limit) if elapsed >= limit && report.is_cancelled() => {
+                    Error::TimedOut(limit.as_millis())
+                }
+                _ => Error::Postgres(Box::new(report)),
+            };
+            process::transaction(|| refresh::fail(service, request, error, (began, elapsed)))?;
+            Ok((End::Done, false))
+        }
     }
-    Ok(End::Done)
 }

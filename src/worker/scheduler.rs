@@ -1,20 +1,22 @@
 //! A scheduler: starts a worker for each refresh that is due in its database, and sees to it that
 //! each has an end in the log.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
+use super::deliveries::Deliveries;
 use super::{SCHEDULER, WORKER, complain};
 use crate::due;
 use crate::error::{Error, Result, say};
-use crate::pg::board::{self, End, Job, Stage, Ticket};
-use crate::pg::{clock, process, role};
+use crate::pg::board::{self, End, Job, Stage, Task, Ticket};
+use crate::pg::process::{self, Watched};
+use crate::pg::{clock, role};
 use crate::run::{self, Planned, Reads};
 use crate::service::Service;
-use crate::{guc, log, refresh};
+use crate::{guc, log, outbox, refresh};
 
 /// How often it looks round at least.
 const ROUND: Duration = Duration::from_secs(1);
@@ -46,6 +48,8 @@ pub fn main(database: pg_sys::Oid) {
         service: None,
         queue: crate::queue::Queue::new(),
         reads: HashMap::new(),
+        owed: BTreeMap::new(),
+        deliveries: Deliveries::default(),
         pruned: None,
         said: Said::default(),
     };
@@ -102,6 +106,9 @@ struct Scheduler {
     queue: crate::queue::Queue<Uuid, Planned>,
     /// What the segments that are due, or running, read.
     reads: Reads,
+    /// Segments, with their names, whose subscribers are owed something without a refresh.
+    owed: BTreeMap<Uuid, String>,
+    deliveries: Deliveries,
     pruned: Option<Instant>,
     said: Said,
 }
@@ -110,9 +117,15 @@ impl Scheduler {
     /// Starts from nothing at the next round.
     fn forget(&mut self) {
         self.service = None;
+        self.clear();
+        process::suppose_changed();
+    }
+
+    fn clear(&mut self) {
         self.queue.clear();
         self.reads.clear();
-        process::suppose_changed();
+        self.owed.clear();
+        self.deliveries.forget();
     }
 
     fn round(&mut self, jobs: &[(Ticket, Job)]) -> Result<Round> {
@@ -120,7 +133,8 @@ impl Scheduler {
             return Ok(Round::Leave);
         }
         let now = clock::now();
-        if process::changed() || self.service.is_none() {
+        let mut look = process::changed(Watched::Segments) || self.service.is_none();
+        if look {
             self.look(jobs, now)?;
         }
         let Some(service) = &self.service else {
@@ -130,19 +144,35 @@ impl Scheduler {
 
         let mut ended = Vec::new();
         let mut running = HashSet::new();
+        let mut served = Vec::new();
         for (ticket, job) in jobs {
-            if has_ended(job, now) {
-                settle(service, job, jobs)?;
-                self.reads.remove(&job.segment());
-                let items = due::items(service, role::current(), Some(&[job.segment()]))?;
-                let is_held = matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
-                for item in items {
-                    let next = if is_held { Some(item.look_again(now)) } else { item.next(now) };
-                    self.queue.set(item.id, next.filter(|_| item.due.is_some()));
+            if !has_ended(job, now) {
+                match job.segment() {
+                    Some(segment) => drop(running.insert(segment)),
+                    None => served.push(job.subject()),
                 }
-                ended.push(*ticket);
-            } else {
-                running.insert(job.segment());
+                continue;
+            }
+            ended.push(*ticket);
+            match job.task {
+                Task::Refresh => {
+                    settle(service, job, jobs)?;
+                    let segment = job.subject();
+                    self.reads.remove(&segment);
+                    self.owed.remove(&segment);
+                    let items = due::items(service, role::current(), Some(&[segment]))?;
+                    let is_held = matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
+                    for item in items {
+                        let next =
+                            if is_held { Some(item.look_again(now)) } else { item.next(now) };
+                        self.queue.set(item.id, next.filter(|_| item.due.is_some()));
+                    }
+                }
+                Task::HandOver => drop(self.owed.remove(&job.subject())),
+                Task::Deliver => {
+                    self.deliveries.settle(job, now);
+                    look = true;
+                }
             }
         }
 
@@ -173,7 +203,10 @@ impl Scheduler {
             );
         }
 
-        let is_full = !self.start(&mut running)?;
+        let mut is_full = !self.start(&mut running)?;
+        if let Some(service) = &self.service {
+            is_full |= !self.deliveries.start(service, self.database, &served, look)?;
+        }
         if is_full && !self.said.full {
             say(
                 PgLogLevel::WARNING,
@@ -184,7 +217,8 @@ impl Scheduler {
         self.said.full = is_full;
         self.prune()?;
 
-        let until = self.queue.next().map(|at| (at - clock::now()).to_std().unwrap_or_default());
+        let next = self.queue.next().into_iter().chain(self.deliveries.next(&served)).min();
+        let until = next.map(|at| (at - clock::now()).to_std().unwrap_or_default());
         Ok(Round::Next { ended, pause: until.unwrap_or(ROUND).min(ROUND) })
     }
 
@@ -193,8 +227,7 @@ impl Scheduler {
         let is_first = self.service.is_none();
         self.service = Service::find()?;
         let Some(service) = &self.service else {
-            self.queue.clear();
-            self.reads.clear();
+            self.clear();
             if !self.said.absent {
                 say(
                     PgLogLevel::LOG,
@@ -206,14 +239,16 @@ impl Scheduler {
             return Ok(());
         };
         self.said.absent = false;
-        process::watch(service.segments()?);
+        process::watch(Watched::Segments, service.segments()?);
+        process::watch(Watched::Outbox, service.outbox()?);
         if is_first {
             let alive: Vec<Uuid> = jobs.iter().map(|(_, job)| job.run()).collect();
             for name in log::interrupt(service, &alive, None)? {
                 say_interrupted(&name);
             }
         }
-        let running: HashSet<Uuid> = jobs.iter().map(|(_, job)| job.segment()).collect();
+        let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
+        self.owed = outbox::owed(service, role::current())?;
         self.queue.clear();
         self.reads.clear();
         for item in due::items(service, role::current(), None)? {
@@ -229,22 +264,33 @@ impl Scheduler {
         let Some(service) = &self.service else { return Ok(true) };
         while running.len() < guc::max_workers() {
             let Some((id, planned)) = self.queue.take_ready(running) else { break };
-            let run_id = run::new_id()?;
             if let Some(error) = planned.obstacle() {
-                let request = planned.request(run_id);
+                let request = planned.request(run::new_id()?);
                 refresh::fail(service, &request, error, (clock::now(), Duration::ZERO))?;
                 let items = due::items(service, role::current(), Some(&[id]))?;
                 items.iter().for_each(|item| self.queue.set(id, item.next(clock::now())));
                 continue;
             }
-            let ticket = board::add(self.database, planned.owner, id, run_id);
-            let started = ticket.is_some_and(|ticket| {
-                let name = format!("segmenter worker for {}", planned.name);
-                process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())
-            });
-            if !started {
-                ticket.into_iter().for_each(board::remove);
+            if !self.spawn(Task::Refresh, planned.owner, id, &planned.name)? {
                 self.queue.set(id, Some(clock::now()));
+                return Ok(false);
+            }
+            running.insert(id);
+        }
+        // One that is due, or running, is handed over there.
+        let owed = self
+            .owed
+            .iter()
+            .filter(|(id, _)| !running.contains(id) && !self.queue.is_pending(**id));
+        let owed: Vec<(Uuid, String)> = owed.map(|(id, name)| (*id, name.clone())).collect();
+        for (id, name) in owed {
+            if running.len() >= guc::max_workers() {
+                break;
+            }
+            // No code of the segment's owner runs there: where he cannot connect, we can.
+            let Some(planned) = run::hand_over_only(service, id)? else { continue };
+            let role = planned.obstacle().map_or(planned.owner, |_| service.owner);
+            if !self.spawn(Task::HandOver, role, id, &name)? {
                 return Ok(false);
             }
             running.insert(id);
@@ -252,10 +298,23 @@ impl Scheduler {
         Ok(true)
     }
 
+    /// Starts a worker; false: there is no room for it.
+    fn spawn(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> Result<bool> {
+        let ticket = board::add(self.database, task, role, segment, run::new_id()?);
+        let started = ticket.is_some_and(|ticket| {
+            let name = format!("segmenter worker for {name}");
+            process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())
+        });
+        if !started {
+            ticket.into_iter().for_each(board::remove);
+        }
+        Ok(started)
+    }
+
     fn prune(&mut self) -> Result<()> {
         let Some(service) = &self.service else { return Ok(()) };
         if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
-            let more = log::prune(service)?;
+            let more = run::prune(service)?;
             self.pruned = (!more).then(Instant::now);
         }
         Ok(())
@@ -275,10 +334,11 @@ fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
     if !matches!(job.stage, Stage::Ended(End::Died) | Stage::Asked) {
         return Ok(());
     }
-    match log::status_of(service, job.segment(), job.run())?.as_deref() {
+    let segment = job.subject();
+    match log::status_of(service, segment, job.run())?.as_deref() {
         None => {
-            let Some(name) = run::name_of(service, job.segment())? else { return Ok(()) };
-            let planned = Planned::alone(job.segment(), name.clone());
+            let Some(name) = run::name_of(service, segment)? else { return Ok(()) };
+            let planned = Planned::alone(segment, name.clone());
             let request = planned.request(job.run());
             refresh::fail(
                 service,
@@ -290,7 +350,7 @@ fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
         Some("running") => {
             let others = jobs.iter().filter(|(_, other)| other.run() != job.run());
             let alive: Vec<Uuid> = others.map(|(_, other)| other.run()).collect();
-            for name in log::interrupt(service, &alive, Some(job.segment()))? {
+            for name in log::interrupt(service, &alive, Some(segment))? {
                 say_interrupted(&name);
             }
         }

@@ -1,0 +1,25 @@
+-- The delivery that the message $1 belongs to, locked.
+select
+    d.subscription_id,
+    d.lease,
+    d.delivered_through,
+    d.leased_through,
+    d.attempts,
+    u.target,
+    c.name as consumer,
+    c.role::oid as role,
+    c.params,
+    s.id as segment_id,
+    s.name as segment,
+    o.run_id,
+    o.operation,
+    o.part,
+    o.parts,
+    o.members
+from @outbox@ o
+join @deliveries@ d on d.subscription_id = o.subscription_id
+join @subscriptions@ u on u.id = d.subscription_id
+join @consumers@ c on c.id = u.consumer_id
+join @segments@ s on s.id = u.segment_id
+where o.id = $1
+for update of d

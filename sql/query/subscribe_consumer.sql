@@ -1,0 +1,1 @@
+insert into @consumers@ (name, role) values ($1, $2) returning id

@@ -1,0 +1,13 @@
+-- One subscription, $1, and who has a say in it.
+select
+    u.target,
+    u.segment_id,
+    s.name as segment,
+    s.owner::oid as owner,
+    c.name as consumer,
+    c.role::oid as role,
+    c.params
+from @subscriptions@ u
+join @segments@ s on s.id = u.segment_id
+join @consumers@ c on c.id = u.consumer_id
+where u.id = $1

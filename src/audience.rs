@@ -1,0 +1,198 @@
+//! Which messages follow from a refresh, a subscription and its past; pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Fields, Mode};
+
+/// What a message tells the consumer to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    /// There is an audience from now on, without members.
+    Create,
+    Add,
+    Remove,
+    /// These are all the members there are.
+    Replace,
+    /// There is no audience any more.
+    Delete,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "create",
+            Operation::Add => "add",
+            Operation::Remove => "remove",
+            Operation::Replace => "replace",
+            Operation::Delete => "delete",
+        }
+    }
+
+    /// Whether it is about members.
+    pub fn has_members(self) -> bool {
+        !matches!(self, Operation::Create | Operation::Delete)
+    }
+}
+
+/// What was handed over before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// The consumer was told of an audience, and not to delete it.
+    pub is_there: bool,
+    /// With which fields its members were handed over, as far as it is known.
+    pub fields: Option<Fields>,
+    /// The last time it could not be handed over, with these fields.
+    pub failed: Option<Fields>,
+}
+
+/// What has to be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Handover {
+    /// A new audience, and every member.
+    Begin,
+    /// Every member, in place of what is there.
+    Everything,
+    /// The same, in an audience that the consumer may not have been told of.
+    Renewal,
+    /// What the refresh changed.
+    Changes,
+    /// The end of the audience.
+    End,
+}
+
+impl Handover {
+    /// Decides. `is_actual`: the subscription, its segment and its consumer are; `refreshed`: it is
+    /// about a refresh, which `mode` has a say in.
+    ///
+    /// What could not be handed over is tried again at the next refresh, or once its fields are
+    /// others: then everything is handed over, since changes were missed.
+    pub fn of(
+        past: &Past,
+        is_actual: bool,
+        fields: &Fields,
+        mode: Mode,
+        refreshed: bool,
+    ) -> Option<Self> {
+        if !is_actual {
+            return past.is_there.then_some(Handover::End);
+        }
+        if past.failed.as_ref().is_some_and(|tried| tried == fields) && !refreshed {
+            return None;
+        }
+        if !past.is_there {
+            return Some(Handover::Begin);
+        }
+        if past.failed.is_some() || past.fields.as_ref() != Some(fields) {
+            return Some(Handover::Everything);
+        }
+        refreshed.then_some(match mode {
+            Mode::Delta => Handover::Changes,
+            Mode::Replace => Handover::Everything,
+        })
+    }
+
+    /// The operations it takes, in their order.
+    pub fn operations(self, mode: Mode) -> &'static [Operation] {
+        match (self, mode) {
+            (Handover::Begin, Mode::Delta) => &[Operation::Create, Operation::Add],
+            (Handover::Begin, Mode::Replace) | (Handover::Renewal, _) => {
+                &[Operation::Create, Operation::Replace]
+            }
+            (Handover::Everything, _) => &[Operation::Replace],
+            (Handover::Changes, _) => &[Operation::Remove, Operation::Add],
+            (Handover::End, _) => &[Operation::Delete],
+        }
+    }
+}
+
+/// How many messages an operation on so many members takes.
+pub fn messages(operation: Operation, members: u64, batch_size: u32) -> u64 {
+    let parts = members.div_ceil(batch_size.max(1).into());
+    match operation {
+        Operation::Create | Operation::Delete => 1,
+        Operation::Replace => parts.max(1),
+        Operation::Add | Operation::Remove => parts,
+    }
+}
+
+/// The audience's name, from the template in the subscription; as `segmenter_status` shows it.
+pub fn name(template: &str, segment: &str, consumer: &str, target: &str) -> String {
+    let name = template.replace("{{name}}", segment);
+    name.replace("{{consumer}}", consumer).replace("{{target}}", target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(json: serde_json::Value) -> Fields {
+        serde_json::from_value(json).expect("fields")
+    }
+
+    fn served(fields: &Fields) -> Past {
+        Past { is_there: true, fields: Some(fields.clone()), failed: None }
+    }
+
+    #[test]
+    fn an_audience_begins_follows_and_ends() {
+        let fields = Fields::default();
+        let of = |past: &Past, is_actual, mode, refreshed| {
+            Handover::of(past, is_actual, &fields, mode, refreshed)
+        };
+        let never = Past::default();
+        for refreshed in [false, true] {
+            assert_eq!(of(&never, true, Mode::Delta, refreshed), Some(Handover::Begin));
+            assert_eq!(of(&never, false, Mode::Delta, refreshed), None);
+            assert_eq!(of(&served(&fields), false, Mode::Delta, refreshed), Some(Handover::End));
+        }
+        assert_eq!(of(&served(&fields), true, Mode::Delta, false), None);
+        assert_eq!(of(&served(&fields), true, Mode::Delta, true), Some(Handover::Changes));
+        assert_eq!(of(&served(&fields), true, Mode::Replace, false), None);
+        assert_eq!(of(&served(&fields), true, Mode::Replace, true), Some(Handover::Everything));
+    }
+
+    #[test]
+    fn other_fields_or_an_unknown_past_take_everything() {
+        let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
+        let of = |past: &Past| Handover::of(past, true, &new, Mode::Delta, false);
+        assert_eq!(of(&served(&old)), Some(Handover::Everything));
+        assert_eq!(of(&served(&new)), None);
+        let unknown = Past { is_there: true, ..Past::default() };
+        assert_eq!(of(&unknown), Some(Handover::Everything));
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_when_something_has_changed() {
+        let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
+        let broken = |is_there| Past { is_there, fields: None, failed: Some(old.clone()) };
+        let of = |past: &Past, fields, refreshed| {
+            Handover::of(past, true, fields, Mode::Delta, refreshed)
+        };
+        assert_eq!(of(&broken(true), &old, false), None);
+        assert_eq!(of(&broken(true), &old, true), Some(Handover::Everything));
+        assert_eq!(of(&broken(true), &new, false), Some(Handover::Everything));
+        assert_eq!(of(&broken(false), &old, false), None);
+        assert_eq!(of(&broken(false), &new, false), Some(Handover::Begin));
+        // An end needs no fields.
+        let end = Handover::of(&broken(true), false, &old, Mode::Delta, false);
+        assert_eq!(end, Some(Handover::End));
+    }
+
+    #[test]
+    fn messages_are_counted_as_they_are_cut() {
+        assert_eq!(messages(Operation::Create, 0, 10), 1);
+        assert_eq!(messages(Operation::Add, 0, 10), 0);
+        assert_eq!(messages(Operation::Add, 10, 10), 1);
+        assert_eq!(messages(Operation::Remove, 11, 10), 2);
+        assert_eq!(messages(Operation::Replace, 0, 10), 1);
+        assert_eq!(messages(Operation::Replace, 21, 10), 3);
+    }
+
+    #[test]
+    fn names_are_filled_in() {
+        let name = |template| name(template, "vip", "crm", "ads");
+        assert_eq!(name("{{name}}"), "vip");
+        assert_eq!(name("{{consumer}}: {{name}} {{other}} {{{target}}"), "crm: vip {{other}} {ads");
+    }
+}

@@ -1,0 +1,128 @@
+//! What a consumer answers to a message; pure.
+
+use serde_json::{Map, Value};
+
+/// An answer is kept in the log, so that it must not be large.
+const LARGEST: usize = 64 * 1024;
+const LONGEST_ID: usize = 1000;
+
+/// A consumer's answer, read and validated.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Receipt {
+    /// The audience's id on the consumer's side.
+    pub external_id: Option<String>,
+    /// How many members it has there.
+    pub coverage: Option<i64>,
+    /// How many members of the message were received, and how many of them were invalid.
+    pub num_received: Option<i64>,
+    pub num_invalid: Option<i64>,
+    pub message: Option<String>,
+    /// All of it, as it came.
+    pub whole: Map<String, Value>,
+}
+
+impl Receipt {
+    /// Reads an answer; what is wrong with it is named.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > LARGEST {
+            return Err(format!("it has {} bytes, more than {LARGEST}", text.len()));
+        }
+        let whole = match serde_json::from_str(text) {
+            Ok(Value::Object(whole)) => whole,
+            Ok(_) => return Err("it is not an object".into()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let external_id = match whole.get("external_id") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(id)) if !id.is_empty() && id.len() <= LONGEST_ID => Some(id.clone()),
+            Some(Value::String(_)) => {
+                return Err(format!("\"external_id\" must have 1 to {LONGEST_ID} bytes"));
+            }
+            Some(Value::Number(id)) => Some(id.to_string()),
+            Some(_) => return Err("\"external_id\" is not a text".into()),
+        };
+        let count = |key: &str| match whole.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_i64().filter(|count| *count >= 0) {
+                Some(count) => Ok(Some(count)),
+                None => Err(format!("\"{key}\" is not a number of members")),
+            },
+        };
+        let message = match whole.get("message") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(message)) => Some(message.clone()),
+            Some(_) => return Err("\"message\" is not a text".into()),
+        };
+        Ok(Self {
+            coverage: count("coverage")?,
+            num_received: count("num_received")?,
+            num_invalid: count("num_invalid")?,
+            external_id,
+            message,
+            whole,
+        })
+    }
+
+    /// The same of an answer that need not be a receipt: one that is none is only remarked on.
+    pub fn of_answer(body: Option<&str>) -> Self {
+        let Some(body) = body.filter(|body| !body.trim().is_empty()) else {
+            return Self::default();
+        };
+        Self::parse(body).unwrap_or_else(|problem| Self {
+            message: Some(format!("the answer is no receipt: {problem}")),
+            ..Self::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_is_read() {
+        let receipt = Receipt::parse(
+            r#"{"external_id": "a1", "coverage": 5, "num_received": 3, "num_invalid": 0, "message": "m", "x": [1]}"#,
+        )
+        .expect("valid");
+        assert_eq!(receipt.external_id.as_deref(), Some("a1"));
+        assert_eq!(
+            (receipt.coverage, receipt.num_received, receipt.num_invalid),
+            (Some(5), Some(3), Some(0))
+        );
+        assert!(receipt.whole.contains_key("x"));
+        assert_eq!(Receipt::parse("{}").expect("empty"), Receipt::default());
+        let id = Receipt::parse(r#"{"external_id": 17}"#).expect("a number").external_id;
+        assert_eq!(id.as_deref(), Some("17"));
+    }
+
+    #[test]
+    fn what_is_none_is_refused() {
+        for (text, named) in [
+            ("[]", "object"),
+            ("", "EOF"),
+            (r#"{"external_id": ""}"#, "external_id"),
+            (r#"{"external_id": {}}"#, "external_id"),
+            (r#"{"coverage": -1}"#, "coverage"),
+            (r#"{"coverage": "5"}"#, "coverage"),
+            (r#"{"num_received": 1.5}"#, "num_received"),
+            (r#"{"num_invalid": 1e300}"#, "num_invalid"),
+            (r#"{"message": 5}"#, "message"),
+        ] {
+            assert!(Receipt::parse(text).expect_err(text).contains(named), "{text}");
+        }
+        let deep = format!("{{\"x\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
+        Receipt::parse(&deep).expect_err("too deep");
+        let large = format!("{{\"x\": \"{}\"}}", "x".repeat(1 << 20));
+        assert!(Receipt::parse(&large).expect_err("too large").contains("65536"));
+    }
+
+    #[test]
+    fn an_answer_that_is_no_receipt_is_remarked_on() {
+        assert_eq!(Receipt::of_answer(None), Receipt::default());
+        assert_eq!(Receipt::of_answer(Some(" \n")), Receipt::default());
+        let remark = Receipt::of_answer(Some("OK")).message.unwrap_or_default();
+        assert!(remark.starts_with("the answer is no receipt"), "{remark}");
+        assert_eq!(Receipt::of_answer(Some(r#"{"coverage": 1}"#)).coverage, Some(1));
+    }
+}

@@ -1,0 +1,289 @@
+//! Serving a consumer that does not claim its messages itself: its function is called, or its URL,
+//! for one message after another, in a process of its own.
+
+use std::time::Duration;
+
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::receipt::Receipt;
+use super::{Consumer, Key, Message, ack, claim_of, nack};
+use crate::config::{FunctionUpdater, HttpUpdater, Updater};
+use crate::error::{Error, Report, Result};
+use crate::guc;
+use crate::http::address::Address;
+use crate::http::{Answer, Request, Sender};
+use crate::log::interval;
+use crate::pg::clock::{self, Instant};
+use crate::pg::json::JsonbText;
+use crate::pg::statement::read_one;
+use crate::pg::{background, process, role};
+use crate::service::Service;
+
+/// How long a function may take for one message.
+const FUNCTION_LIMIT: Duration = Duration::from_secs(300);
+/// How long an answer is waited for, unless the consumer says otherwise, and at most.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
+/// What a lease has beyond that.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Delivers to a consumer until nothing is left to deliver now.
+pub fn serve(consumer: Uuid) -> std::result::Result<(), Report> {
+    let service = process::transaction(Service::current)?;
+    let sender = Sender::new();
+    loop {
+        // Anew each time: it may have been changed, or somebody may want the database.
+        let next = process::transaction(|| {
+            if process::is_database_wanted() {
+                return Ok(None);
+            }
+            let Some(consumer) = Consumer::find(&service, Key::Id(consumer))? else {
+                return Ok(None);
+            };
+            let Some(way) = Way::of(&service, &consumer)? else { return Ok(None) };
+            let claimed = claim_of(&service, &consumer, 1, interval(way.limit() + MARGIN))?;
+            Ok(claimed.into_iter().next().map(|message| (consumer, way, message)))
+        })?;
+        let Some((consumer, way, message)) = next else { return Ok(()) };
+        process::announce(
+            &format!("segmenter: {}", consumer.name),
+            Some(&format!("delivery of message {} to \"{}\"", message.id, consumer.name)),
+        );
+        match way {
+            Way::Function(function) => call(&service, &consumer, &function, &message)?,
+            Way::Http { updater, timeout } => {
+                send(&service, &sender, &updater, timeout, &message)?;
+            }
+        }
+    }
+}
+
+/// How a consumer is served.
+enum Way {
+    Function(FunctionUpdater),
+    Http { updater: HttpUpdater, timeout: Duration },
+}
+
+impl Way {
+    /// None: it claims its messages itself.
+    fn of(service: &Service, consumer: &Consumer) -> Result<Option<Self>> {
+        Ok(match &consumer.params.updater {
+            Updater::Pull => None,
+            Updater::Function(function) => Some(Way::Function(function.clone())),
+            Updater::Http(updater) => Some(Way::Http {
+                timeout: timeout(service, updater.timeout.as_deref())?,
+                updater: updater.clone(),
+            }),
+        })
+    }
+
+    /// How long one message may take.
+    fn limit(&self) -> Duration {
+        match self {
+            Way::Function(_) => FUNCTION_LIMIT,
+            Way::Http { timeout, .. } => *timeout,
+        }
+    }
+}
+
+/// A consumer's timeout, which is an interval in PostgreSQL's notation.
+fn timeout(service: &Service, text: Option<&str>) -> Result<Duration> {
+    let Some(text) = text else { return Ok(HTTP_TIMEOUT) };
+    let sql = "select (extract(epoch from $1::interval) * 1000)::int8";
+    let limit = service.run_as_owner(|| Spi::connect(|_| read_one::<i64>(sql, &[text.into()])))?;
+    let limit = Duration::from_millis(limit.unwrap_or_default().max(1) as u64);
+    Ok(limit.min(LONGEST_HTTP_TIMEOUT))
+}
+
+/// Calls the consumer's function. What it does is committed together with the acknowledgement.
+fn call(
+    service: &Service,
+    consumer: &Consumer,
+    function: &FunctionUpdater,
+    message: &Message,
+) -> std::result::Result<(), Report> {
+    let called = {
+        let _limit = process::Limit::begin(Some(FUNCTION_LIMIT));
+        process::transaction(|| {
+            let receipt = result_of(service, consumer, function, message)?;
+            ack(service, message.lease, message.id, &receipt)
+        })
+    };
+    match called {
+        Ok(()) => Ok(()),
+        Err(report) => complain(service, message, &report.to_line(), None),
+    }
+}
+
+/// What a function is, as the catalogue knows it.
+fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
+    let unfit = |problem: String, hint: &str| Error::Function {
+        consumer: consumer.name.clone(),
+        problem,
+        hint: hint.to_owned(),
+    };
+    let found = Spi::connect(|client| {
+        let sql = include_str!("../../sql/query/function.sql");
+        let row = client.select(sql, Some(1), &[name.into()])?.first();
+        if row.is_empty() {
+            return Ok(None);
+        }
+        let fits = row.get_by_name::<bool, _>("fits")?.unwrap_or_default();
+        let call: Option<String> = row.get_by_name("call")?;
+        let result: Option<pg_sys::Oid> = row.get_by_name("result")?;
+        Ok::<_, Error>(Some((call, result, fits)))
+    })?;
+    match found {
+        Some((Some(call), Some(result), true)) => Ok((call, result)),
+        None => Err(unfit(
+            format!("{name} does not exist"),
+            "Name it with its schema and argument: crm.push(jsonb).",
+        )),
+        Some(_) => Err(unfit(
+            format!("{name} is not a function of one jsonb that gives one jsonb, json or void"),
+            "Declare it so: create function crm.push(message jsonb) returns jsonb …",
+        )),
+    }
+}
+
+fn result_of(
+    service: &Service,
+    consumer: &Consumer,
+    function: &FunctionUpdater,
+    message: &Message,
+) -> Result<Receipt> {
+    let refuse = |problem: String, hint: String| {
+        Err(Error::Function { consumer: consumer.name.clone(), problem, hint })
+    };
+    // The connection is the role's, so that its code is never in a process with more rights.
+    let Some(role) = consumer.role.filter(|role| role::exists(*role)) else {
+        return refuse(
+            "the consumer has no role to call it with".into(),
+            "Give it one: update segmenter_consumers set role = … for it.".into(),
+        );
+    };
+    if role != role::current() {
+        let name = role::name(role);
+        return refuse(
+            format!("role \"{name}\" is not permitted to log in and connect to this database"),
+            format!(
+                "alter role {} login (it needs no password), or grant connect on this database to it.",
+                pgrx::spi::quote_identifier(name)
+            ),
+        );
+    }
+    service.run_as_user(role, || {
+        let (name, result) = resolve(consumer, &function.name)?;
+        let told = "$1 || pg_catalog.jsonb_build_object('message_id', $2, 'attempt', $3)";
+        let args = [message.payload.clone().into(), message.id.into(), message.attempt.into()];
+        let receipt: Option<JsonbText> = Spi::connect_mut(|client| {
+            if result == pg_sys::VOIDOID {
+                client.update(&format!("select {name}({told})"), None, &args)?;
+                return Ok::<_, Error>(None);
+            }
+            let sql = format!("select {name}({told})::pg_catalog.jsonb");
+            Ok(client.update(&sql, None, &args)?.first().get_one()?)
+        })?;
+        let receipt = receipt.map_or_else(|| "{}".into(), |receipt| receipt.0);
+        Receipt::parse(&receipt).map_err(|problem| Error::Argument {
+            name: "receipt",
+            problem,
+            hint: super::RECEIPT,
+        })
+    })
+}
+
+/// Sends a message to the consumer's URL. No transaction is open while the answer is waited for.
+fn send(
+    service: &Service,
+    sender: &Sender,
+    updater: &HttpUpdater,
+    timeout: Duration,
+    message: &Message,
+) -> std::result::Result<(), Report> {
+    if !is_allowed(&updater.url) {
+        let report = Error::NotAllowed { url: updater.url.to_string() }.report();
+        return complain(service, message, &report.to_line(), None);
+    }
+    let request = Request {
+        address: updater.url.clone(),
+        headers: updater.headers.clone(),
+        timeout,
+        secret: updater.secret.clone(),
+        message_id: message.id,
+        body: message.payload.0.clone(),
+    };
+    let sender = sender.clone();
+    match background::run(move || sender.send(&request)) {
+        Some(Answer::Accepted { body }) => {
+            let receipt = Receipt::of_answer(body.as_deref());
+            process::transaction(|| ack(service, message.lease, message.id, &receipt))
+                .or_else(unless_taken)
+        }
+        Some(Answer::Refused { problem, retry_after }) => {
+            complain(service, message, &problem, retry_after.map(interval))
+        }
+        None => complain(service, message, "the message could not be sent", None),
+    }
+}
+
+/// Whether messages may be sent to an address.
+pub fn is_allowed(address: &Address) -> bool {
+    guc::http_allow().iter().any(|prefix| address.is_under(prefix))
+}
+
+fn complain(
+    service: &Service,
+    message: &Message,
+    problem: &str,
+    retry_after: Option<Interval>,
+) -> std::result::Result<(), Report> {
+    process::transaction(|| nack(service, message.lease, message.id, problem, retry_after))
+        .or_else(unless_taken)
+}
+
+/// That the lease ran out, and somebody else has the message now, is no trouble.
+fn unless_taken(report: Report) -> std::result::Result<(), Report> {
+    let is_taken =
+        report.sqlstate == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE as i32;
+    if is_taken { Ok(()) } else { Err(report) }
+}
+
+/// When a consumer that the workers serve has something to deliver.
+pub struct Waiting {
+    pub consumer: Uuid,
+    pub name: String,
+    /// The role to connect as; none: the extension's owner.
+    pub role: Option<pg_sys::Oid>,
+    pub at: Instant,
+}
+
+/// The consumers that the workers serve and that something waits for, the oldest first.
+pub fn waiting(service: &Service) -> Result<Vec<Waiting>> {
+    let sql = service.sql(include_str!("../../sql/query/delivery_waiting.sql"), &[]);
+    service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+            let rows = client.select(&sql, None, &[])?;
+            rows.map(|row| {
+                let role: Option<pg_sys::Oid> = row.get_by_name("role")?;
+                let calls_function = row.get_by_name::<bool, _>("calls_function")?;
+                let at: Option<TimestampWithTimeZone> = row.get_by_name("at")?;
+                Ok(Waiting {
+                    consumer: row.get_by_name("id")?.ok_or_else(missing)?,
+                    name: row.get_by_name("name")?.unwrap_or_default(),
+                    // One that cannot connect is told so in its log.
+                    role: role.filter(|role| {
+                        calls_function == Some(true)
+                            && role::exists(*role)
+                            && role::can_log_in(*role)
+                            && role::can_connect(*role)
+                    }),
+                    at: at.map(clock::instant).ok_or_else(missing)?,
+                })
+            })
+            .collect()
+        })
+    })
+}

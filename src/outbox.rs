@@ -1,0 +1,617 @@
+//! Handing over: the messages that follow from a refresh, written in its transaction. The payloads
+//! are built by PostgreSQL, from the delta or from the segment's table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
+
+use chrono_tz::Tz;
+use pgrx::JsonB;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::{SpiClient, SpiHeapTupleData, quote_literal};
+use serde_json::{Value, json};
+
+use crate::audience::{self, Handover, Operation, Past};
+use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
+use crate::delta::Side;
+use crate::error::{Error, Report, Result, warn};
+use crate::guards::Figures;
+use crate::guc;
+use crate::log::{self, Action, Counts, Entry, Status};
+use crate::pg::attempt::{Keep, attempt};
+use crate::pg::clock::{self, Instant};
+use crate::pg::relation::Relation;
+use crate::pg::{catalog, process, snapshot, statement};
+use crate::schedule::Schedule;
+use crate::service::Service;
+use crate::table::Table;
+
+const PARTS: &CStr = c"segmenter_parts";
+
+/// A subscription as messages are written for it.
+pub struct Subscription {
+    pub id: Uuid,
+    pub segment: Uuid,
+    pub segment_name: String,
+    pub target: String,
+    consumer_id: Uuid,
+    consumer: String,
+    /// Whether the background workers serve it.
+    is_pushed: bool,
+    audience: String,
+    external_id: Option<String>,
+    params: SubscriptionParams,
+    schedule: Option<(Schedule, Tz)>,
+    past: Past,
+    is_actual: bool,
+}
+
+impl Subscription {
+    /// What has to be handed over: after a refresh, or without one.
+    pub fn owed(&self, refreshed: bool) -> Option<Handover> {
+        let SubscriptionParams { mode, fields, .. } = &self.params;
+        Handover::of(&self.past, self.is_actual, fields, *mode, refreshed)
+    }
+
+    /// What makes the audience right whatever the consumer has: unless the subscription has ended.
+    /// `begins`: it was not told yet that there is one.
+    pub fn renewed(&self, begins: bool) -> Option<Handover> {
+        self.is_actual.then_some(match self.past.is_there && !begins {
+            true => Handover::Everything,
+            false => Handover::Renewal,
+        })
+    }
+
+    /// Whether the consumer has been told of an audience, and not to delete it.
+    pub fn has_audience(&self) -> bool {
+        self.past.is_there
+    }
+
+    /// With which fields the members that the consumer has were handed over.
+    pub fn served_fields(&self) -> &Fields {
+        self.past.fields.as_ref().unwrap_or(&self.params.fields)
+    }
+
+    /// From when on messages may be handed out; none: never.
+    fn available_at(&self, now: Instant) -> Option<Instant> {
+        match &self.schedule {
+            Some((schedule, zone)) => schedule.next_after(now, *zone),
+            None => Some(now),
+        }
+    }
+
+    fn read(row: &SpiHeapTupleData<'_>, service: &Service) -> Result<Self> {
+        let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+        let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
+        let json = |column: &str| -> Result<Option<Value>> {
+            Ok(row.get_by_name::<JsonB, _>(column)?.map(|json| json.0))
+        };
+        let fields = |column: &str| -> Result<Option<Fields>> {
+            Ok(json(column)?.and_then(|json| serde_json::from_value(json).ok()))
+        };
+        let is =
+            |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)?.unwrap_or_default());
+        let id = |column: &str| row.get_by_name::<Uuid, _>(column)?.ok_or_else(missing);
+
+        let target = text("target")?.unwrap_or_default();
+        let consumer = text("consumer")?.unwrap_or_default();
+        let segment_name = text("segment")?.unwrap_or_default();
+        let subject = Subject::Subscription(&target);
+        let schedule = config::cron("cron", text("cron")?.as_deref(), subject)?;
+        let zone = text("timezone")?;
+        let zone = zone.as_deref().unwrap_or(&service.timezone);
+        let zone = config::timezone("timezone", Some(zone), subject)?;
+        let served_by = json("consumer_params")?.unwrap_or_default();
+        let served_by = config::consumer_params(served_by, Subject::Consumer(&consumer))?;
+        let last: Option<Vec<Operation>> =
+            json("last_operations")?.and_then(|json| serde_json::from_value(json).ok());
+        let is_deleted = last.as_deref() == Some(&[Operation::Delete]);
+        Ok(Self {
+            id: id("id")?,
+            segment: id("segment_id")?,
+            consumer_id: id("consumer_id")?,
+            is_pushed: !matches!(served_by.updater, Updater::Pull),
+            audience: audience::name(
+                &text("name")?.unwrap_or_default(),
+                &segment_name,
+                &consumer,
+                &target,
+            ),
+            external_id: text("external_id")?,
+            params: config::subscription_params(json("params")?.unwrap_or_default(), subject)?,
+            schedule: schedule.zip(zone),
+            past: Past {
+                is_there: is("was_served")? && !is_deleted,
+                fields: fields("last_fields")?,
+                failed: fields("failed_fields")?,
+            },
+            is_actual: is("is_actual")?,
+            segment_name,
+            target,
+            consumer,
+        })
+    }
+}
+
+/// The subscriptions to segments of roles that `reader` is a member of: all, those to one segment,
+/// or one. One whose config cannot be read any more is left out, with a WARNING.
+pub fn subscriptions(
+    service: &Service,
+    reader: pg_sys::Oid,
+    segment: Option<Uuid>,
+    only: Option<Uuid>,
+) -> Result<Vec<Subscription>> {
+    let sql = service.sql(include_str!("../sql/query/subscriptions.sql"), &[]);
+    let args = [reader.into(), segment.into(), only.into()];
+    let read = service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let rows = client.select(&sql, None, &args)?;
+            Ok::<_, Error>(rows.map(|row| Subscription::read(&row, service)).collect::<Vec<_>>())
+        })
+    })?;
+    let mut subscriptions = Vec::with_capacity(read.len());
+    for subscription in read {
+        match subscription {
+            Ok(subscription) => subscriptions.push(subscription),
+            Err(error @ Error::Config { .. }) => {
+                warn("a subscription is passed over", &error.report())
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(subscriptions)
+}
+
+/// The segments, with their names, whose subscribers are owed something though nothing is refreshed.
+pub fn owed(service: &Service, reader: pg_sys::Oid) -> Result<BTreeMap<Uuid, String>> {
+    let subscriptions = subscriptions(service, reader, None, None)?;
+    let owed = subscriptions.into_iter().filter(|subscription| subscription.owed(false).is_some());
+    Ok(owed.map(|subscription| (subscription.segment, subscription.segment_name)).collect())
+}
+
+/// What is handed over from.
+pub struct Source<'a> {
+    pub service: &'a Service,
+    /// The segment's table, or why it cannot be read.
+    pub table: std::result::Result<&'a Table, Report>,
+    /// The delta in the SPI connection, where there was a refresh.
+    pub delta: Option<(&'a Side<'a>, Figures)>,
+    pub run_id: Uuid,
+}
+
+/// What was handed over.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    pub messages: u64,
+    /// How many subscriptions it failed for; the log says why.
+    pub failed: usize,
+}
+
+impl HandedOver {
+    /// What is worth saying of it.
+    pub fn remark(&self) -> Option<String> {
+        match self.failed {
+            0 => None,
+            1 => Some("it could not be handed over to 1 subscription".into()),
+            many => Some(format!("it could not be handed over to {many} subscriptions")),
+        }
+    }
+}
+
+/// Where the members of messages come from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Members {
+    None,
+    All,
+    Changed,
+}
+
+/// Subscriptions that get the same members, cut in the same way: they are built once for all.
+type Group = (Members, Fields, u32);
+
+/// Counts the messages that [`hand_over`] would write after the delta was applied.
+pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<HandedOver> {
+    let mut counted = HandedOver::default();
+    let all = source.delta.as_ref().map_or(0, |(_, figures)| figures.coverage());
+    for (subscription, handover) in owed {
+        let SubscriptionParams { mode, batch_size, fields } = &subscription.params;
+        let count = || -> Result<u64> {
+            let mut messages = 0;
+            for &operation in handover.operations(*mode) {
+                let members = match (handover, operation) {
+                    (Handover::Changes, _) => {
+                        let sql = members_sql(source, Members::Changed, operation, fields)?;
+                        let sql = source.service.sql(
+                            include_str!("../sql/query/parts_count.sql"),
+                            &[("members", &sql)],
+                        );
+                        let args = segment_arg(subscription);
+                        statement::read_one::<i64>(&sql, &args)?.unwrap_or_default() as u64
+                    }
+                    _ => all,
+                };
+                messages += audience::messages(operation, members, *batch_size);
+            }
+            Ok(messages)
+        };
+        match count() {
+            Ok(messages) => counted.messages += messages,
+            Err(_) => counted.failed += 1,
+        }
+    }
+    Ok(counted)
+}
+
+/// Writes the messages that are owed, in the SPI connection that knows the delta. What goes wrong
+/// with one subscription concerns no other: it is logged, and made up for later. The caller holds
+/// the segment's lock, and the active snapshot sees what was applied.
+pub fn hand_over(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    owed: Vec<(Subscription, Handover)>,
+) -> Result<HandedOver> {
+    let now = clock::now();
+    let mut groups: BTreeMap<Group, Vec<(Subscription, Handover)>> = BTreeMap::new();
+    for (subscription, handover) in owed {
+        let members = match handover {
+            Handover::End => Members::None,
+            Handover::Begin | Handover::Everything | Handover::Renewal => Members::All,
+            Handover::Changes => Members::Changed,
+        };
+        let SubscriptionParams { batch_size, fields, .. } = &subscription.params;
+        let group = (members, fields.clone(), *batch_size);
+        groups.entry(group).or_default().push((subscription, handover));
+    }
+
+    let mut handed = HandedOver::default();
+    let mut served = Vec::new();
+    for (group, subscriptions) in groups {
+        let written =
+            attempt(Keep::Changes, || write_group(client, source, now, &group, &subscriptions));
+        match written {
+            Ok(written) => {
+                for ((subscription, handover), written) in subscriptions.into_iter().zip(written) {
+                    if written.messages > 0 {
+                        handed.messages += written.messages;
+                        log_handed_over(source, &subscription, handover, now, &written)?;
+                        served.push(subscription);
+                    }
+                }
+            }
+            Err(error) => {
+                handed.failed += subscriptions.len();
+                let report = error.report();
+                for (subscription, _) in &subscriptions {
+                    log_failed(source, subscription, now, &report)?;
+                }
+            }
+        }
+    }
+    settle(client, source.service, &served)?;
+    Ok(handed)
+}
+
+/// Writes one message that has a subscription's consumer remove members, whatever it has of them.
+pub fn hand_over_removal(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    subscription: &Subscription,
+    members: Vec<Value>,
+) -> Result<u64> {
+    let mut written = Written::default();
+    let now = clock::now();
+    let parts = Parts::given(members)?;
+    write(client, source, now, subscription, Operation::Remove, Some(&parts), &mut written)?;
+    settle(client, source.service, std::slice::from_ref(subscription))?;
+    Ok(written.messages)
+}
+
+/// What was written for one subscription.
+#[derive(Default)]
+struct Written {
+    messages: u64,
+    counts: Counts,
+}
+
+fn write_group(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    now: Instant,
+    (members, fields, batch_size): &Group,
+    subscriptions: &[(Subscription, Handover)],
+) -> Result<Vec<Written>> {
+    let mut written: Vec<Written> = subscriptions.iter().map(|_| Written::default()).collect();
+    // An operation or two each: the last ones are about the same members, and so are those before.
+    for place in [1, 0] {
+        let mut parts = None;
+        for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
+            let operations = handover.operations(subscription.params.mode);
+            let Some(&operation) = operations.iter().rev().nth(place) else { continue };
+            if operation.has_members() && parts.is_none() {
+                let sql = members_sql(source, *members, operation, fields)?;
+                parts = Some(Parts::build(client, source, subscription, &sql, *batch_size)?);
+            }
+            write(client, source, now, subscription, operation, parts.as_ref(), written)?;
+        }
+    }
+    Ok(written)
+}
+
+/// The members of an operation, by parts, as the relation `segmenter_parts`.
+struct Parts {
+    relation: Relation,
+    members: u64,
+}
+
+impl Parts {
+    /// Builds them with the rights of the table's owner: it is his types that say how values show.
+    fn build(
+        client: &SpiClient<'_>,
+        source: &Source<'_>,
+        subscription: &Subscription,
+        members: &str,
+        batch_size: u32,
+    ) -> Result<Self> {
+        let sql =
+            source.service.sql(include_str!("../sql/query/parts.sql"), &[("members", members)]);
+        let [segment] = segment_arg(subscription);
+        let relation = Relation::new(PARTS);
+        source.service.run_as_user(table(source)?.owner, || {
+            relation.keep(&sql, &[segment, i64::from(batch_size).into()])
+        })?;
+        let sql = "select pg_catalog.sum(p.members) from segmenter_parts as p";
+        let members: Option<i64> = client.select(sql, Some(1), &[])?.first().get_one()?;
+        Ok(Self { relation, members: members.unwrap_or_default() as u64 })
+    }
+
+    /// One part with the members given.
+    fn given(members: Vec<Value>) -> Result<Self> {
+        let count = members.len();
+        let relation = Relation::new(PARTS);
+        let sql = "select 1 as part, $1 as members, $2 as payload";
+        relation.keep(sql, &[(count as i32).into(), JsonB(Value::Array(members)).into()])?;
+        Ok(Self { relation, members: count as u64 })
+    }
+}
+
+/// Writes the messages of one operation: one for each part, or one without members.
+fn write(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    now: Instant,
+    subscription: &Subscription,
+    operation: Operation,
+    parts: Option<&Parts>,
+    written: &mut Written,
+) -> Result<()> {
+    let parts = parts.filter(|parts| operation.has_members() && parts.members > 0);
+    let members = parts.map_or(0, |parts| parts.members);
+    let count = match parts {
+        Some(parts) => parts.relation.rows(),
+        None => audience::messages(operation, 0, subscription.params.batch_size),
+    };
+    let relation = match parts {
+        Some(_) => "segmenter_parts",
+        None => "(select 1 as part, 0 as members, '[]'::pg_catalog.jsonb as payload)",
+    };
+    if count > 0 {
+        let sql =
+            source.service.sql(include_str!("../sql/query/outbox.sql"), &[("parts", relation)]);
+        let available = subscription.available_at(now).map(clock::timestamp);
+        let args = [
+            clock::timestamp(now).into(),
+            available.unwrap_or(TimestampWithTimeZone::positive_infinity()).into(),
+            subscription.consumer_id.into(),
+            subscription.id.into(),
+            subscription.segment.into(),
+            source.run_id.into(),
+            operation.as_str().into(),
+            (count as i32).into(),
+            subscription.segment_name.as_str().into(),
+            subscription.audience.as_str().into(),
+            subscription.target.as_str().into(),
+            subscription.external_id.as_deref().into(),
+        ];
+        source.service.run_as_owner(|| client.update(&sql, None, &args).map(drop))?;
+    }
+    written.messages += count;
+    match operation {
+        Operation::Add => written.counts.added = Some(members as i64),
+        Operation::Remove => written.counts.removed = Some(members as i64),
+        Operation::Replace => written.counts.coverage = Some(members as i64),
+        Operation::Create | Operation::Delete => {}
+    }
+    Ok(())
+}
+
+/// A member as the segment's table `t` holds it: names and values in turn.
+pub fn member_as_stored(table: &Table, fields: &Fields) -> Result<String> {
+    let pairs = fields.iter().map(|(column, name)| {
+        let column = match column {
+            "id" => "id".to_owned(),
+            _ => table.columns[position(table, column)?].quoted(),
+        };
+        Ok(format!("{}, t.{column}", quote_literal(name)))
+    });
+    Ok(pairs.collect::<Result<Vec<_>>>()?.join(", "))
+}
+
+fn position(table: &Table, column: &str) -> Result<usize> {
+    let position = table.columns.iter().position(|known| known.name == column);
+    position.ok_or_else(|| Error::MissingField { column: column.into(), table: table.name.clone() })
+}
+
+/// Whether a table has the columns that are to be handed over.
+pub fn check_fields(table: &Table, fields: &Fields) -> Result<()> {
+    member_as_stored(table, fields).map(drop)
+}
+
+/// The members that an operation is about, as objects with the names of `fields`.
+fn members_sql(
+    source: &Source<'_>,
+    members: Members,
+    operation: Operation,
+    fields: &Fields,
+) -> Result<String> {
+    let (service, table) = (source.service, table(source)?);
+    if members == Members::All {
+        let now = member_as_stored(table, fields)?;
+        let parts = [("table", table.name.as_str()), ("now", now.as_str())];
+        return Ok(service.sql(include_str!("../sql/query/members_all.sql"), &parts));
+    }
+    let received: BTreeSet<usize> = match &source.delta {
+        Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
+        None => BTreeSet::new(),
+    };
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    let mut is_stored = false;
+    for (column, name) in fields.iter() {
+        let key = quote_literal(name);
+        if column == "id" {
+            old.push(format!("{key}, d.id"));
+            new.push(format!("{key}, d.id"));
+            continue;
+        }
+        let at = position(table, column)?;
+        let number = at + 1;
+        old.push(format!("{key}, d.o{number}"));
+        if received.contains(&number) {
+            new.push(format!("{key}, d.n{number}"));
+        } else {
+            new.push(format!("{key}, t.{}", table.columns[at].quoted()));
+            is_stored = true;
+        }
+    }
+    let delta = match is_stored {
+        true => service.sql(
+            include_str!("../sql/query/delta_stored.sql"),
+            &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
+        ),
+        false => "segmenter_delta as d".into(),
+    };
+    let text = match operation {
+        Operation::Remove => include_str!("../sql/query/members_removed.sql"),
+        _ => include_str!("../sql/query/members_added.sql"),
+    };
+    Ok(service.sql(text, &[("delta", &delta), ("old", &old.join(", ")), ("new", &new.join(", "))]))
+}
+
+fn table<'a>(source: &Source<'a>) -> Result<&'a Table> {
+    source.table.clone().map_err(|report| Error::Postgres(Box::new(report)))
+}
+
+fn segment_arg(subscription: &Subscription) -> [DatumWithOid<'static>; 1] {
+    [subscription.segment.into()]
+}
+
+/// Makes cursors for those that have none, says that messages wait, and wakes who waits for them.
+fn settle(client: &mut SpiClient<'_>, service: &Service, served: &[Subscription]) -> Result<()> {
+    if served.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = served.iter().map(|subscription| subscription.id).collect();
+    let names: BTreeSet<&str> = served.iter().map(|served| served.consumer.as_str()).collect();
+    let is_pushed = served.iter().any(|subscription| subscription.is_pushed);
+    service.run_as_owner(|| {
+        let cursors = service.sql(include_str!("../sql/query/outbox_served.sql"), &[]);
+        client.update(&cursors, None, &[ids.clone().into()])?;
+        let queued = service.sql(include_str!("../sql/query/outbox_queued.sql"), &[]);
+        client.update(&queued, None, &[ids.into()])?;
+        notify(client, names.into_iter().collect())
+    })?;
+    if is_pushed { wake_workers(service) } else { Ok(()) }
+}
+
+/// So many bytes of messages are deleted at once: a run that finds more leaves the rest to the next.
+const PRUNED_AT_ONCE: i64 = 64 << 20;
+
+/// Deletes messages that were delivered longer than `segmenter.outbox_retention` ago. Says whether
+/// there may be more of them.
+pub fn prune(service: &Service) -> Result<bool> {
+    if process::is_in_recovery() || snapshot::is_kept() {
+        return Ok(false);
+    }
+    let Some(retention) = guc::outbox_retention() else { return Ok(false) };
+    let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
+    let old = service.sql(include_str!("../sql/query/outbox_old.sql"), &[]);
+    let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
+    service.run_as_owner(|| {
+        // Without a transaction id where there is nothing to do.
+        let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
+        let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
+        let prune = service.sql(include_str!("../sql/query/outbox_prune.sql"), &[]);
+        Spi::run_with_args(&prune, &[old.into()])?;
+        Ok(true)
+    })
+}
+
+/// Wakes consumers by their names. Runs with the extension owner's rights.
+pub fn notify(client: &mut SpiClient<'_>, consumers: Vec<&str>) -> Result<()> {
+    client.update(include_str!("../sql/query/outbox_notify.sql"), None, &[consumers.into()])?;
+    Ok(())
+}
+
+/// Has the scheduler look for messages that the background workers deliver.
+pub fn wake_workers(service: &Service) -> Result<()> {
+    catalog::invalidate(service.outbox()?);
+    Ok(())
+}
+
+fn log_handed_over(
+    source: &Source<'_>,
+    subscription: &Subscription,
+    handover: Handover,
+    now: Instant,
+    written: &Written,
+) -> Result<()> {
+    let params = json!({
+        "operations": handover.operations(subscription.params.mode),
+        "fields": subscription.params.fields,
+        "messages": written.messages,
+    });
+    let (status, counts) = (Status::Ok, written.counts);
+    log::write(source.service, entry(source, subscription, now, status, counts, None, params))
+}
+
+fn log_failed(
+    source: &Source<'_>,
+    subscription: &Subscription,
+    now: Instant,
+    report: &Report,
+) -> Result<()> {
+    let Subscription { consumer, target, segment_name, .. } = subscription;
+    warn(
+        &format!(
+            "segment \"{segment_name}\" was not handed over to \"{consumer}\" for \"{target}\""
+        ),
+        report,
+    );
+    let params = json!({ "fields": subscription.params.fields });
+    let (status, counts) = (Status::Failed, Counts::default());
+    let entry = entry(source, subscription, now, status, counts, Some(report), params);
+    log::write(source.service, entry)
+}
+
+fn entry<'a>(
+    source: &Source<'_>,
+    subscription: &'a Subscription,
+    began: Instant,
+    status: Status,
+    counts: Counts,
+    error: Option<&'a Report>,
+    params: Value,
+) -> Entry<'a> {
+    Entry {
+        run_id: Some(source.run_id),
+        action: Action::HandOver,
+        status,
+        segment: (Some(subscription.segment), &subscription.segment_name),
+        subscription: Some((subscription.id, &subscription.target)),
+        counts,
+        began,
+        elapsed: (clock::now() - began).to_std().ok(),
+        message: error.map(|report| report.message.as_str()),
+        error,
+        params,
+    }
+}

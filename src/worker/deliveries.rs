@@ -1,0 +1,89 @@
+//! The part of a scheduler that has consumers served: one worker for each, while it has messages.
+
+use std::collections::HashMap;
+
+use chrono::TimeDelta;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use super::WORKER;
+use crate::delivery::serve::{self, Waiting};
+use crate::error::Result;
+use crate::guc;
+use crate::pg::board::{self, End, Job, Stage, Task};
+use crate::pg::clock::{self, Instant};
+use crate::pg::process::{self, Watched};
+use crate::run;
+use crate::service::Service;
+
+/// For so long a consumer is left alone whose worker has died.
+const REST: TimeDelta = TimeDelta::seconds(5);
+
+#[derive(Default)]
+pub struct Deliveries {
+    waiting: Vec<Waiting>,
+    resting: HashMap<Uuid, Instant>,
+}
+
+impl Deliveries {
+    /// Looks at all consumers anew next time.
+    pub fn forget(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// Takes note of a worker that has ended.
+    pub fn settle(&mut self, job: &Job, now: Instant) {
+        if !matches!(job.stage, Stage::Ended(End::Done)) {
+            self.resting.insert(job.subject(), now + REST);
+        }
+    }
+
+    /// Starts workers for consumers that something waits for. `look`: it may not be known what.
+    /// False: there is no room for another worker.
+    pub fn start(
+        &mut self,
+        service: &Service,
+        database: pg_sys::Oid,
+        running: &[Uuid],
+        look: bool,
+    ) -> Result<bool> {
+        let now = clock::now();
+        if process::changed(Watched::Outbox) || look {
+            self.waiting = serve::waiting(service)?;
+            self.resting.retain(|_, until| *until > now);
+        }
+        let mut count = running.len();
+        for at in 0..self.waiting.len() {
+            let Waiting { consumer, name, role, .. } = &self.waiting[at];
+            if self.time(&self.waiting[at]) > now || running.contains(consumer) {
+                continue;
+            }
+            if count >= guc::max_deliveries() {
+                break;
+            }
+            let role = role.unwrap_or(pg_sys::InvalidOid);
+            let ticket = board::add(database, Task::Deliver, role, *consumer, run::new_id()?);
+            let started = ticket.is_some_and(|ticket| {
+                let name = format!("segmenter delivery to {name}");
+                process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())
+            });
+            if !started {
+                ticket.into_iter().for_each(board::remove);
+                return Ok(false);
+            }
+            count += 1;
+        }
+        Ok(true)
+    }
+
+    /// When something is to be delivered next, by consumers that are not served already.
+    pub fn next(&self, running: &[Uuid]) -> Option<Instant> {
+        let idle = self.waiting.iter().filter(|waiting| !running.contains(&waiting.consumer));
+        idle.map(|waiting| self.time(waiting)).min()
+    }
+
+    fn time(&self, waiting: &Waiting) -> Instant {
+        let rests = self.resting.get(&waiting.consumer).copied();
+        rests.map_or(waiting.at, |until| until.max(waiting.at))
+    }
+}
