@@ -17,6 +17,7 @@ BUILD=$SEGMENTER_BUILD
 PREFIX=$BUILD/pg$PG
 PGBIN=$PREFIX/lib/postgresql/$PG/bin
 PGCONFIG=$PGBIN/pg_config
+PYTHON=$BUILD/python/bin/python
 export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
 export PATH=$BUILD/tools/bin:$HOME/.cargo/bin:$PATH
 # What the caller's shell says of servers and debugging does not concern ours.

@@ -13,10 +13,11 @@ use crate::config::{Fields, Segment};
 use crate::error::{Error, Result};
 use crate::handover::latest;
 use crate::log::{self, Action, Counts, Entry, Status};
-use crate::outbox::{self, Source, Subscription};
+use crate::outbox::{self, Source};
 use crate::pg::snapshot::Active;
 use crate::pg::{clock, lock, role, statement};
 use crate::service::Service;
+use crate::subscription::{self, Subscription};
 use crate::table::Table;
 
 /// What was erased from one segment.
@@ -60,7 +61,7 @@ fn erase_from(service: &Service, segment: &Segment, id: &str, run_id: Uuid) -> R
     };
     let mut erased = Erased { segment: segment.name.clone(), rows: 0, messages: 0 };
     let _snapshot = Active::fresh();
-    let subscriptions = outbox::subscriptions(service, service.owner, Some(segment.id), None)?;
+    let subscriptions = subscription::find(service, service.owner, Some(segment.id), None)?;
     Spi::connect_mut(|client| {
         for subscription in &subscriptions {
             let members = take_out(client, service, table.as_ref(), subscription, id)?;

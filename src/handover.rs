@@ -12,20 +12,21 @@ use crate::config::{Key, Segment};
 use crate::delivery::{self, Subscribed};
 use crate::error::{Error, Report, Result, warn};
 use crate::log::{self, Action, Counts, Entry, Status};
-use crate::outbox::{self, HandedOver, Source, Subscription};
+use crate::outbox::{self, HandedOver, Source};
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::lock;
 use crate::pg::snapshot::Active;
 use crate::pg::{clock, role};
 use crate::refresh::{self, Outcome, Request};
 use crate::service::Service;
+use crate::subscription::{self, Subscription};
 use crate::table::Table;
 
 /// Hands over what subscribers to a segment are owed though it is not refreshed. None: nothing.
 pub fn hand_over(service: &Service, request: &Request<'_>) -> Result<Option<Outcome>> {
     let (began, timer) = (clock::now(), Instant::now());
     let Key::Id(segment) = request.segment else { return Ok(None) };
-    let subscriptions = outbox::subscriptions(service, role::current(), Some(segment), None)?;
+    let subscriptions = subscription::find(service, role::current(), Some(segment), None)?;
     if subscriptions.iter().all(|subscription| subscription.owed(false).is_none()) {
         return Ok(None);
     }
@@ -112,7 +113,7 @@ fn from_table(
     owed: impl Fn(&Subscription) -> Option<Handover>,
     only: Option<Uuid>,
 ) -> Result<HandedOver> {
-    let subscriptions = outbox::subscriptions(service, service.owner, Some(segment.id), only)?;
+    let subscriptions = subscription::find(service, service.owner, Some(segment.id), only)?;
     let owed: Vec<_> = subscriptions
         .into_iter()
         .filter_map(|subscription| owed(&subscription).map(|handover| (subscription, handover)))

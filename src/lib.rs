@@ -39,6 +39,7 @@ mod run;
 mod schedule;
 mod service;
 mod subscribe;
+mod subscription;
 mod table;
 mod trigger;
 mod worker;

@@ -23,7 +23,7 @@ use crate::pg::statement::{self, Kind};
 use crate::pg::{catalog, clock};
 use crate::service::Service;
 use crate::table::Table;
-use crate::{apply, outbox, readiness};
+use crate::{apply, outbox, readiness, subscription};
 
 /// What is asked for.
 pub struct Request<'a> {
@@ -264,7 +264,7 @@ fn hand_over(
 ) -> Result<HandedOver> {
     let _snapshot = Active::fresh();
     let subscriptions =
-        outbox::subscriptions(source.service, role::current(), Some(segment.id), None)?;
+        subscription::find(source.service, role::current(), Some(segment.id), None)?;
     let owed = subscriptions.into_iter().filter_map(|subscription| {
         let handover = subscription.owed(true)?;
         Some((subscription, handover))

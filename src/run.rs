@@ -18,6 +18,7 @@ use crate::pg::{clock, process, role};
 use crate::readiness;
 use crate::refresh::{self, Outcome, Request};
 use crate::service::Service;
+use crate::subscription;
 use crate::{handover, log};
 
 /// A segment that is due, in its place.
@@ -92,7 +93,7 @@ pub fn plan(service: &Service) -> Result<Vec<Planned>> {
     let mut items = due::items(service, role::current(), None)?;
     items.retain(|item| item.is_due(now));
     let mut planned = arrange(service, items, &mut Reads::new())?;
-    for (id, name) in outbox::owed(service, role::current())? {
+    for (id, name) in subscription::owed(service, role::current())? {
         if !planned.iter().any(|planned| planned.id == id) {
             planned.push(Planned { hand_over_only: true, ..Planned::alone(id, name) });
         }

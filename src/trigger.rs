@@ -15,6 +15,7 @@ use crate::outbox;
 use crate::pg::role::{self, RegRole};
 use crate::pg::{catalog, lock, statement};
 use crate::service::Service;
+use crate::subscription::{self, Subscription};
 use crate::table::{self, Holder, Table};
 
 /// A notification takes no more.
@@ -247,8 +248,8 @@ fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let Some(old) = trigger.old() else { return Ok(()) };
     let service = Service::current()?;
     let id = old.get_by_name::<Uuid>("id")?;
-    let known = outbox::subscriptions(&service, service.owner, None, id)?;
-    if known.iter().any(outbox::Subscription::has_audience) {
+    let known = subscription::find(&service, service.owner, None, id)?;
+    if known.iter().any(Subscription::has_audience) {
         let target = old.get_by_name("target")?.unwrap_or_default();
         error::warn("a subscription is deleted", &Error::AudienceLeft { target }.report());
     }

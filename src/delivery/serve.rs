@@ -6,8 +6,9 @@ use std::time::Duration;
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
+use super::claim::{Message, claim_of};
 use super::receipt::Receipt;
-use super::{Consumer, Key, Message, ack, claim_of, nack};
+use super::{Consumer, Key, ack, nack};
 use crate::config::{FunctionUpdater, HttpUpdater, Updater};
 use crate::error::{Error, Report, Result};
 use crate::guc;
@@ -41,49 +42,29 @@ pub fn serve(consumer: Uuid) -> std::result::Result<(), Report> {
             let Some(consumer) = Consumer::find(&service, Key::Id(consumer))? else {
                 return Ok(None);
             };
-            let Some(way) = Way::of(&service, &consumer)? else { return Ok(None) };
-            let claimed = claim_of(&service, &consumer, 1, interval(way.limit() + MARGIN))?;
-            Ok(claimed.into_iter().next().map(|message| (consumer, way, message)))
+            let Some(limit) = limit(&service, &consumer)? else { return Ok(None) };
+            let claimed = claim_of(&service, &consumer, 1, interval(limit + MARGIN))?;
+            Ok(claimed.into_iter().next().map(|message| (consumer, limit, message)))
         })?;
-        let Some((consumer, way, message)) = next else { return Ok(()) };
+        let Some((consumer, limit, message)) = next else { return Ok(()) };
         process::announce(
             &format!("segmenter: {}", consumer.name),
             Some(&format!("delivery of message {} to \"{}\"", message.id, consumer.name)),
         );
-        match way {
-            Way::Function(function) => call(&service, &consumer, &function, &message)?,
-            Way::Http { updater, timeout } => {
-                send(&service, &sender, &updater, timeout, &message)?;
-            }
+        match &consumer.params.updater {
+            Updater::Pull => return Ok(()),
+            Updater::Function(function) => call(&service, &consumer, function, &message)?,
+            Updater::Http(updater) => send(&service, &sender, updater, limit, &message)?,
         }
     }
 }
 
-/// How a consumer is served.
-enum Way {
-    Function(FunctionUpdater),
-    Http { updater: HttpUpdater, timeout: Duration },
-}
-
-impl Way {
-    /// None: it claims its messages itself.
-    fn of(service: &Service, consumer: &Consumer) -> Result<Option<Self>> {
-        Ok(match &consumer.params.updater {
-            Updater::Pull => None,
-            Updater::Function(function) => Some(Way::Function(function.clone())),
-            Updater::Http(updater) => Some(Way::Http {
-                timeout: timeout(service, updater.timeout.as_deref())?,
-                updater: updater.clone(),
-            }),
-        })
-    }
-
-    /// How long one message may take.
-    fn limit(&self) -> Duration {
-        match self {
-            Way::Function(_) => FUNCTION_LIMIT,
-            Way::Http { timeout, .. } => *timeout,
-        }
+/// How long one message may take; none: the consumer claims its messages itself.
+fn limit(service: &Service, consumer: &Consumer) -> Result<Option<Duration>> {
+    match &consumer.params.updater {
+        Updater::Pull => Ok(None),
+        Updater::Function(_) => Ok(Some(FUNCTION_LIMIT)),
+        Updater::Http(updater) => timeout(service, updater.timeout.as_deref()).map(Some),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::pg::process::{self, Watched};
 use crate::pg::{clock, role};
 use crate::run::{self, Planned, Reads};
 use crate::service::Service;
-use crate::{guc, log, outbox, refresh};
+use crate::{guc, log, refresh, subscription};
 
 /// How often it looks round at least.
 const ROUND: Duration = Duration::from_secs(1);
@@ -248,7 +248,7 @@ impl Scheduler {
             }
         }
         let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
-        self.owed = outbox::owed(service, role::current())?;
+        self.owed = subscription::owed(service, role::current())?;
         self.queue.clear();
         self.reads.clear();
         for item in due::items(service, role::current(), None)? {

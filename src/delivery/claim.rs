@@ -1,0 +1,156 @@
+//! Claiming: the next messages, in their order, for whoever acts for a consumer.
+
+use pgrx::datum::{Interval, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::Value;
+
+use super::resume::Subscribed;
+use super::{Consumer, Key, acts_for};
+use crate::error::{Error, Result};
+use crate::log::{self, Status};
+use crate::pg::json::JsonbText;
+use crate::pg::role;
+use crate::service::Service;
+
+/// A message that was claimed.
+pub struct Message {
+    pub id: i64,
+    pub lease: Uuid,
+    pub subscription: Uuid,
+    pub audience: String,
+    pub external_id: Option<String>,
+    pub target: String,
+    pub operation: String,
+    pub part: i32,
+    pub parts: i32,
+    pub members: i32,
+    pub attempt: i32,
+    pub payload: JsonbText,
+}
+
+/// Claims the next messages, in their order, of one subscription that nobody holds.
+pub fn claim(
+    service: &Service,
+    consumer: &str,
+    max_messages: i32,
+    lease: Interval,
+) -> Result<Vec<Message>> {
+    let problem =
+        |name, problem: &str| Err(Error::Argument { name, problem: problem.to_owned(), hint: "" });
+    if max_messages < 1 {
+        return problem("max_messages", "it must be at least 1");
+    }
+    if lease.as_micros() <= 0 {
+        return problem("lease", "it must be longer than nothing");
+    }
+    let found = Consumer::find(service, Key::Name(consumer))?;
+    let consumer = found.ok_or_else(|| Error::UnknownConsumer(consumer.into()))?;
+    if !acts_for(service, role::current(), consumer.role) {
+        return Err(Error::NotConsumer(consumer.name));
+    }
+    claim_of(service, &consumer, max_messages, lease)
+}
+
+pub fn claim_of(
+    service: &Service,
+    consumer: &Consumer,
+    max_messages: i32,
+    lease: Interval,
+) -> Result<Vec<Message>> {
+    let candidates = service.sql(include_str!("../../sql/query/claim_candidates.sql"), &[]);
+    service.run_as_owner(|| {
+        // Without a transaction id where there is nothing to do.
+        let waiting: Option<Vec<Uuid>> = Spi::connect(|client| {
+            client.select(&candidates, Some(1), &[consumer.id.into()])?.first().get_one()
+        })?;
+        for subscription in waiting.unwrap_or_default() {
+            let claimed = Spi::connect_mut(|client| {
+                claim_from(client, service, consumer, subscription, max_messages, lease)
+            })?;
+            if !claimed.is_empty() {
+                return Ok(claimed);
+            }
+        }
+        Ok(Vec::new())
+    })
+}
+
+/// Claims messages of one subscription; none where somebody else was faster. Every statement sees
+/// what is committed by then, so that what is decided holds once the cursor is locked.
+fn claim_from(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    consumer: &Consumer,
+    subscription: Uuid,
+    max_messages: i32,
+    lease: Interval,
+) -> Result<Vec<Message>> {
+    let lock = service.sql(include_str!("../../sql/query/claim_lock.sql"), &[]);
+    let row = client.update(&lock, Some(1), &[subscription.into()])?.first();
+    if row.is_empty() {
+        return Ok(Vec::new());
+    }
+    let attempts: i32 = row.get_one()?.unwrap_or_default();
+    if attempts.unsigned_abs() >= consumer.params.max_attempts {
+        // Whoever held it has said nothing, time and again.
+        let error = format!("the lease ran out {attempts} times");
+        return give_up(client, service, subscription, &error).map(|()| Vec::new());
+    }
+
+    let sql = service.sql(include_str!("../../sql/query/claim_messages.sql"), &[]);
+    let args = [subscription.into(), i64::from(max_messages).into()];
+    let id = new_lease(client)?;
+    let mut messages = Vec::new();
+    for row in client.update(&sql, None, &args)? {
+        if row.get_by_name::<bool, _>("is_available")? != Some(true) {
+            break;
+        }
+        let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
+        let number =
+            |column: &str| Ok::<_, Error>(row.get_by_name::<i32, _>(column)?.unwrap_or_default());
+        messages.push(Message {
+            id: row.get_by_name("id")?.unwrap_or_default(),
+            lease: id,
+            subscription,
+            audience: text("audience")?.unwrap_or_default(),
+            external_id: text("external_id")?,
+            target: text("target")?.unwrap_or_default(),
+            operation: text("operation")?.unwrap_or_default(),
+            part: number("part")?,
+            parts: number("parts")?,
+            members: number("members")?,
+            attempt: attempts + 1,
+            payload: row
+                .get_by_name::<JsonbText, _>("payload")?
+                .unwrap_or_else(|| JsonbText("{}".into())),
+        });
+    }
+    if let Some(last) = messages.last() {
+        let take = service.sql(include_str!("../../sql/query/claim_take.sql"), &[]);
+        let args = [subscription.into(), id.into(), lease.into(), last.id.into()];
+        client.update(&take, None, &args)?;
+    }
+    Ok(messages)
+}
+
+fn new_lease(client: &SpiClient<'_>) -> Result<Uuid> {
+    let id = client.select("select pg_catalog.gen_random_uuid()", Some(1), &[])?.first().get_one();
+    id?.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+}
+
+/// Leaves a subscription, whose cursor is locked, to a person.
+fn give_up(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    subscription: Uuid,
+    error: &str,
+) -> Result<()> {
+    let nack = service.sql(include_str!("../../sql/query/nack.sql"), &[]);
+    let now = log::interval(std::time::Duration::ZERO);
+    client.update(&nack, None, &[subscription.into(), error.into(), now.into()])?;
+    let failed = service.sql(include_str!("../../sql/query/delivery_failed.sql"), &[]);
+    client.update(&failed, None, &[subscription.into()])?;
+    let subscribed = Subscribed::find(service, subscription)?;
+    subscribed.log(service, Status::Failed, error, Value::Null)
+}
