@@ -4,8 +4,9 @@ use chrono::TimeDelta;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
+use crate::delivery::serve::is_allowed;
 use crate::due::{self, Due, Item};
-use crate::error::{Report, Result};
+use crate::error::{Error, Report, Result};
 use crate::guc;
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::{board, clock, process, role, statement};
@@ -68,6 +69,8 @@ pub fn examine(service: &Service) -> Result<Vec<Finding>> {
     zones(&mut findings, service, &zone.unwrap_or_default())?;
     sources(&mut findings, service)?;
     vacuum(&mut findings, service)?;
+    consumers(&mut findings, service, is_served)?;
+    deliveries(&mut findings, service)?;
     findings.sum_up();
     Ok(findings.0)
 }
@@ -176,7 +179,7 @@ fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Optio
             }
         }
     }
-    let wanted = 2 + guc::databases().len() + guc::max_workers();
+    let wanted = 2 + guc::databases().len() + guc::max_workers() + guc::max_deliveries();
     match room.and_then(|room| room.parse::<usize>().ok()) {
         Some(room) if room < wanted => found.warn(
             "max_worker_processes",
@@ -342,6 +345,64 @@ fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
         );
     }
     found.close("vacuum", "no segment table lacks it");
+    Ok(())
+}
+
+fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result<()> {
+    let sql = include_str!("../sql/query/doctor_consumers.sql");
+    let args = [role::current().into(), service.owner.into()];
+    for row in ask_one(service, sql, &args)?.chunks(4) {
+        let [Some(name), function, role, url] = row else { continue };
+        if !is_served {
+            found.problem(
+                "consumers",
+                format!("nobody delivers to consumer \"{name}\": that takes the background workers"),
+                "See the checks \"library\" and \"database\", or have it claim its messages: {\"updater\": \"pull\"}.",
+            );
+        }
+        if let Some(url) = url.as_ref().and_then(|url| url.parse().ok())
+            && !is_allowed(&url)
+        {
+            let Report { message, hint, .. } = Error::NotAllowed { url: url.to_string() }.report();
+            let detail = format!("consumer \"{name}\": {message}");
+            found.add("consumers", Level::Problem, detail, hint);
+        }
+        if function.is_some() && role.is_none() {
+            found.problem(
+                "consumers",
+                format!("consumer \"{name}\" has no role to call its function with"),
+                "Give it one: update segmenter_consumers set role = … for it.",
+            );
+        }
+    }
+    found.close("consumers", "every consumer can be served");
+    Ok(())
+}
+
+fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = include_str!("../sql/query/doctor_deliveries.sql");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(5) {
+        let [consumer, target, segment, what, detail] = row else { continue };
+        let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
+        match what.as_str() {
+            "failed" => found.problem(
+                "deliveries",
+                format!("delivery to {subscription} has failed: {detail}"),
+                "Mend what it complains of, then segmenter_retry(), segmenter_skip() or segmenter_resync() the subscription.",
+            ),
+            "broken" => found.problem(
+                "deliveries",
+                format!("nothing could be handed over to {subscription}: {detail}"),
+                "Correct the subscription's params; everything is handed over then.",
+            ),
+            _ => found.warn(
+                "deliveries",
+                format!("a message to {subscription} has been waiting since {detail}"),
+                "See whether the consumer claims its messages, and what delivery_error in segmenter_status says.",
+            ),
+        }
+    }
+    found.close("deliveries", "no messages lie about");
     Ok(())
 }
 

@@ -193,7 +193,7 @@ fn scrub(
     segment: &Segment,
     tells: &BTreeSet<String>,
 ) -> Result<()> {
-    let pattern = pattern(tells);
+    let Some(pattern) = pattern(tells) else { return Ok(()) };
     service.run_as_owner(|| {
         for text in [
             include_str!("../sql/query/erase_log.sql"),
@@ -206,9 +206,9 @@ fn scrub(
     })
 }
 
-/// A regular expression that finds any of these as a word of its own.
-fn pattern(tells: &BTreeSet<String>) -> String {
-    let escaped = tells.iter().filter(|text| !text.is_empty()).map(|text| {
+/// A regular expression that finds any of these as a word of its own; none: there is nothing to find.
+fn pattern(tells: &BTreeSet<String>) -> Option<String> {
+    let escape = |text: &String| {
         text.chars().fold(String::new(), |mut escaped, c| {
             if c.is_ascii_punctuation() {
                 escaped.push('\\');
@@ -216,8 +216,10 @@ fn pattern(tells: &BTreeSet<String>) -> String {
             escaped.push(c);
             escaped
         })
-    });
-    format!("(^|[^[:alnum:]_])({})($|[^[:alnum:]_])", escaped.collect::<Vec<_>>().join("|"))
+    };
+    let escaped: Vec<String> = tells.iter().filter(|text| !text.is_empty()).map(escape).collect();
+    let any = escaped.join("|");
+    (!any.is_empty()).then(|| format!("(^|[^[:alnum:]_])({any})($|[^[:alnum:]_])"))
 }
 
 fn log_erased(
@@ -255,6 +257,8 @@ mod tests {
     #[test]
     fn a_pattern_takes_nothing_for_a_sign() {
         let tells = BTreeSet::from(["a.b|c\\".to_owned(), String::new(), "42".to_owned()]);
-        assert_eq!(pattern(&tells), r"(^|[^[:alnum:]_])(42|a\.b\|c\\)($|[^[:alnum:]_])");
+        let found = pattern(&tells).expect("a pattern");
+        assert_eq!(found, r"(^|[^[:alnum:]_])(42|a\.b\|c\\)($|[^[:alnum:]_])");
+        assert_eq!(pattern(&BTreeSet::from([String::new()])), None);
     }
 }

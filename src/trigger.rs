@@ -234,6 +234,9 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
 fn check_fields(segment: Uuid, fields: &Fields, subject: Subject<'_>) -> error::Result<()> {
     let service = Service::current()?;
     let Ok(Some(segment)) = Segment::find(&service, Key::Id(segment)) else { return Ok(()) };
+    if !role::is_member(role::current(), segment.owner) {
+        return Ok(());
+    }
     let Ok(table) = Table::check(&service, segment.table, segment.holder()) else { return Ok(()) };
     outbox::check_fields(&table, fields).map_err(|error| Error::Config {
         column: "params",

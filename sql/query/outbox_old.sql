@@ -13,8 +13,8 @@ from (
             where l.subscription_id = d.subscription_id and l.action = 'deliver'
               and l.status in ('ok', 'skipped') and l.processed < $1
         ) old on true
-        where d.subscription_id is null or o.id <= least(d.delivered_through, old.through)
-           or (o.id <= d.delivered_through and d.delivered_at < $1)
+        where d.subscription_id is null
+           or (o.id <= d.delivered_through and (o.id <= old.through or d.delivered_at < $1))
         order by o.id
         limit 10000
     ) o

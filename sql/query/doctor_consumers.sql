@@ -1,0 +1,11 @@
+-- The actual consumers, of roles that $1 is a member of, that the background workers serve: their
+-- function and role, or their URL.
+select array_agg(array[
+    c.name,
+    c.params #>> '{updater,function,name}',
+    c.role::text,
+    c.params #>> '{updater,http,url}'
+] order by c.name)
+from @consumers@ c
+where (pg_has_role($1, c.role, 'member') or pg_has_role($1, $2, 'member'))
+  and c.actual_end = 'infinity' and jsonb_typeof(c.params -> 'updater') = 'object'
