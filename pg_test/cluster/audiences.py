@@ -123,6 +123,8 @@ create procedure crm.shared_called(segment uuid, mask int) language sql as $$
         actual_end = 'infinity', processed = crm.local();
 $$;
 create procedure crm.history_called(segment uuid, mask int) language sql as $$
+    -- Whoever is there twice is an error, as in the others.
+    select 1 / case when count(*) > count(distinct p.id) then 0 else 1 end from crm.people p where p.bits & mask <> 0 and p.id is not null;
     update crm.history_called t set actual_end = crm.local()
     where t.actual_end = 'infinity' and not exists (
         select from crm.people p where p.bits & mask <> 0 and p.id = t.id
