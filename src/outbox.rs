@@ -84,7 +84,9 @@ pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<H
                             &[("members", &sql)],
                         );
                         let args = segment_arg(subscription);
-                        statement::read_one::<i64>(&sql, &args)?.unwrap_or_default() as u64
+                        let owner = table(source)?.owner;
+                        let count = || statement::read_one::<i64>(&sql, &args);
+                        source.service.run_as_user(owner, count)?.unwrap_or_default() as u64
                     }
                     _ => all,
                 };

@@ -48,7 +48,9 @@ select count(*) from segmenter_refresh('two') where status = 'ok';
 select name, table_name, refresh_auto, refresh_cron, last_status, last_error, next_refresh > now() as is_next, coverage, added, removed, changed
 from segmenter_status;
 select name, update_consumer, update_target, update_name, update_params, update_cron, update_status, pending_messages, last_delivery from segmenter_status;
+set client_min_messages = error;
 delete from segmenter_subscriptions;
+reset client_min_messages;
 delete from segmenter_consumers;
 delete from segmenter_segments;
 delete from segmenter_log;

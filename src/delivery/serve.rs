@@ -34,6 +34,7 @@ pub fn serve(consumer: Uuid) -> std::result::Result<(), Report> {
     let service = process::transaction(Service::current)?;
     let sender = Sender::new();
     loop {
+        process::reload_config();
         // Anew each time: it may have been changed, or somebody may want the database.
         let next = process::transaction(|| {
             if process::is_database_wanted() {

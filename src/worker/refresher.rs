@@ -30,10 +30,12 @@ pub fn work(job: &Job) -> Result<End, Report> {
         _ => (End::Done, false),
     };
     // What new subscribers are owed does not wait for a refresh that comes through.
-    if !is_handed_over {
-        process::transaction(|| handover::hand_over(&service, &request))?;
+    if is_handed_over {
+        return Ok(end);
     }
-    Ok(end)
+    let handed = process::transaction(|| handover::hand_over(&service, &request))?;
+    let is_busy = handed.is_some_and(|handed| handed.status == Status::Skipped);
+    Ok(if is_busy && job.task == Task::HandOver { End::Busy } else { end })
 }
 
 /// Refreshes, and says whether that has handed over as well.

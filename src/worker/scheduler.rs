@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
@@ -106,8 +107,9 @@ struct Scheduler {
     queue: crate::queue::Queue<Uuid, Planned>,
     /// What the segments that are due, or running, read.
     reads: Reads,
-    /// Segments, with their names, whose subscribers are owed something without a refresh.
-    owed: BTreeMap<Uuid, String>,
+    /// Segments whose subscribers are owed something without a refresh, with their names and from when
+    /// on to try.
+    owed: BTreeMap<Uuid, (String, clock::Instant)>,
     deliveries: Deliveries,
     pruned: Option<Instant>,
     said: Said,
@@ -159,7 +161,7 @@ impl Scheduler {
                     settle(service, job, jobs)?;
                     let segment = job.subject();
                     self.reads.remove(&segment);
-                    self.owed.remove(&segment);
+                    settle_owed(&mut self.owed, job, now);
                     let items = due::items(service, role::current(), Some(&[segment]))?;
                     let is_held = matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
                     for item in items {
@@ -168,7 +170,7 @@ impl Scheduler {
                         self.queue.set(item.id, next.filter(|_| item.due.is_some()));
                     }
                 }
-                Task::HandOver => drop(self.owed.remove(&job.subject())),
+                Task::HandOver => settle_owed(&mut self.owed, job, now),
                 Task::Deliver => {
                     self.deliveries.settle(job, now);
                     look = true;
@@ -248,7 +250,8 @@ impl Scheduler {
             }
         }
         let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
-        self.owed = subscription::owed(service, role::current())?;
+        let owed = subscription::owed(service, role::current())?;
+        self.owed = owed.into_iter().map(|(id, name)| (id, (name, now))).collect();
         self.queue.clear();
         self.reads.clear();
         for item in due::items(service, role::current(), None)? {
@@ -278,11 +281,11 @@ impl Scheduler {
             running.insert(id);
         }
         // One that is due, or running, is handed over there.
-        let owed = self
-            .owed
-            .iter()
-            .filter(|(id, _)| !running.contains(id) && !self.queue.is_pending(**id));
-        let owed: Vec<(Uuid, String)> = owed.map(|(id, name)| (*id, name.clone())).collect();
+        let now = clock::now();
+        let owed = self.owed.iter().filter(|(id, (_, at))| {
+            *at <= now && !running.contains(id) && !self.queue.is_pending(**id)
+        });
+        let owed: Vec<(Uuid, String)> = owed.map(|(id, (name, _))| (*id, name.clone())).collect();
         for (id, name) in owed {
             if running.len() >= guc::max_workers() {
                 break;
@@ -326,6 +329,19 @@ fn has_ended(job: &Job, now: clock::Instant) -> bool {
         Stage::Ended(_) => true,
         Stage::Asked => (now - job.asked()).num_seconds() >= STARTING,
         _ => false,
+    }
+}
+
+/// What is owed was handed over by a worker that came to its end; else it is tried again.
+fn settle_owed(
+    owed: &mut BTreeMap<Uuid, (String, clock::Instant)>,
+    job: &Job,
+    now: clock::Instant,
+) {
+    if matches!(job.stage, Stage::Ended(End::Done | End::Waiting)) {
+        owed.remove(&job.subject());
+    } else if let Some((_, at)) = owed.get_mut(&job.subject()) {
+        *at = now + TimeDelta::seconds(REST.as_secs() as i64);
     }
 }
 
