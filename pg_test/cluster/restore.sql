@@ -107,7 +107,7 @@ reset client_min_messages;
 
 insert into segmenter_consumers (name, description, role, params) values
 ('crm', 'the CRM', 'reader', '{"max_attempts": 3}'),
-(E'Ads "1"\t\\.', null, '"Odd ""Role''"', '{"updater": {"http": {"url": "https://example.org/?a=\"b\"", "headers": {"x": "y"}, "secret": "env:S"}}}'),
+(E'Ads "1"\t\\.', null, '"Odd ""Role''"', '{"updater": {"http": {"url": "https://example.org/?a=%22b%22&c=(d)", "headers": {"x": "y"}, "secret": "env:S"}}}'),
 ('f', null, null, '{"updater": {"function": {"name": "crm.push(jsonb)"}}}');
 insert into segmenter_consumers (name, actual_end) values ('gone', now());
 insert into segmenter_subscriptions (consumer_id, segment_id, target, name, params, cron, timezone, status, external_id)
