@@ -13,7 +13,8 @@ use crate::config::{Fields, Segment};
 use crate::error::{Error, Result};
 use crate::handover::latest;
 use crate::log::{self, Action, Counts, Entry, Status};
-use crate::outbox::{self, Source};
+use crate::outbox;
+use crate::payload::{self, Source};
 use crate::pg::snapshot::Active;
 use crate::pg::{clock, lock, role, statement};
 use crate::service::Service;
@@ -150,7 +151,7 @@ fn versions(
 ) -> Result<Vec<(Value, bool)>> {
     let Some(table) = table else { return Ok(Vec::new()) };
     // Of fields that the table does not have any more nothing can be told.
-    let Ok(now) = outbox::member_as_stored(table, fields) else { return Ok(Vec::new()) };
+    let Ok(now) = payload::member_as_stored(table, fields) else { return Ok(Vec::new()) };
     let parts = [
         ("table", table.name.as_str()),
         ("collation", table.id_collation.as_str()),

@@ -31,6 +31,7 @@ mod http;
 mod log;
 mod order;
 mod outbox;
+mod payload;
 mod pg;
 mod queue;
 mod readiness;

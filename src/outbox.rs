@@ -2,40 +2,23 @@
 //! are built by PostgreSQL, from the delta or from the segment's table.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CStr;
 
-use pgrx::JsonB;
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone, Uuid};
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
-use pgrx::spi::{SpiClient, quote_literal};
+use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
 use crate::audience::{self, Handover, Operation};
 use crate::config::{Fields, SubscriptionParams};
-use crate::delta::Side;
-use crate::error::{Error, Report, Result, warn};
-use crate::guards::Figures;
+use crate::error::{Report, Result, warn};
 use crate::guc;
 use crate::log::{self, Action, Counts, Entry, Status};
+use crate::payload::{Members, Parts, Source, check_fields, members_sql, segment_arg, table};
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::clock::{self, Instant};
-use crate::pg::relation::Relation;
 use crate::pg::{catalog, process, snapshot, statement};
 use crate::service::Service;
 use crate::subscription::Subscription;
-use crate::table::Table;
-
-const PARTS: &CStr = c"segmenter_parts";
-
-/// What is handed over from.
-pub struct Source<'a> {
-    pub service: &'a Service,
-    /// The segment's table, or why it cannot be read.
-    pub table: std::result::Result<&'a Table, Report>,
-    /// The delta in the SPI connection, where there was a refresh.
-    pub delta: Option<(&'a Side<'a>, Figures)>,
-    pub run_id: Uuid,
-}
 
 /// What was handed over.
 #[derive(Debug, Default)]
@@ -54,14 +37,6 @@ impl HandedOver {
             many => Some(format!("it could not be handed over to {many} subscriptions")),
         }
     }
-}
-
-/// Where the members of messages come from.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Members {
-    None,
-    All,
-    Changed,
 }
 
 /// Subscriptions that get the same members, cut in the same way: they are built once for all.
@@ -88,7 +63,8 @@ pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<H
                         let count = || statement::read_one::<i64>(&sql, &args);
                         source.service.run_as_user(owner, count)?.unwrap_or_default() as u64
                     }
-                    _ => all,
+                    (Handover::End, _) => 0,
+                    _ => check_fields(table(source)?, fields).map(|()| all)?,
                 };
                 messages += audience::messages(operation, members, *batch_size);
             }
@@ -197,43 +173,6 @@ fn write_group(
     Ok(written)
 }
 
-/// The members of an operation, by parts, as the relation `segmenter_parts`.
-struct Parts {
-    relation: Relation,
-    members: u64,
-}
-
-impl Parts {
-    /// Builds them with the rights of the table's owner: it is his types that say how values show.
-    fn build(
-        client: &SpiClient<'_>,
-        source: &Source<'_>,
-        subscription: &Subscription,
-        members: &str,
-        batch_size: u32,
-    ) -> Result<Self> {
-        let sql =
-            source.service.sql(include_str!("../sql/query/parts.sql"), &[("members", members)]);
-        let [segment] = segment_arg(subscription);
-        let relation = Relation::new(PARTS);
-        source.service.run_as_user(table(source)?.owner, || {
-            relation.keep(&sql, &[segment, i64::from(batch_size).into()])
-        })?;
-        let sql = "select pg_catalog.sum(p.members) from segmenter_parts as p";
-        let members: Option<i64> = client.select(sql, Some(1), &[])?.first().get_one()?;
-        Ok(Self { relation, members: members.unwrap_or_default() as u64 })
-    }
-
-    /// One part with the members given.
-    fn given(members: Vec<Value>) -> Result<Self> {
-        let count = members.len();
-        let relation = Relation::new(PARTS);
-        let sql = "select 1 as part, $1 as members, $2 as payload";
-        relation.keep(sql, &[(count as i32).into(), JsonB(Value::Array(members)).into()])?;
-        Ok(Self { relation, members: count as u64 })
-    }
-}
-
 /// Writes the messages of one operation: one for each part, or one without members.
 fn write(
     client: &mut SpiClient<'_>,
@@ -247,7 +186,7 @@ fn write(
     let parts = parts.filter(|parts| operation.has_members() && parts.members > 0);
     let members = parts.map_or(0, |parts| parts.members);
     let count = match parts {
-        Some(parts) => parts.relation.rows(),
+        Some(parts) => parts.count(),
         None => audience::messages(operation, 0, subscription.params.batch_size),
     };
     let relation = match parts {
@@ -282,86 +221,6 @@ fn write(
         Operation::Create | Operation::Delete => {}
     }
     Ok(())
-}
-
-/// A member as the segment's table `t` holds it: names and values in turn.
-pub fn member_as_stored(table: &Table, fields: &Fields) -> Result<String> {
-    let pairs = fields.iter().map(|(column, name)| {
-        let column = match column {
-            "id" => "id".to_owned(),
-            _ => table.columns[position(table, column)?].quoted(),
-        };
-        Ok(format!("{}, t.{column}", quote_literal(name)))
-    });
-    Ok(pairs.collect::<Result<Vec<_>>>()?.join(", "))
-}
-
-fn position(table: &Table, column: &str) -> Result<usize> {
-    let position = table.columns.iter().position(|known| known.name == column);
-    position.ok_or_else(|| Error::MissingField { column: column.into(), table: table.name.clone() })
-}
-
-/// Whether a table has the columns that are to be handed over.
-pub fn check_fields(table: &Table, fields: &Fields) -> Result<()> {
-    member_as_stored(table, fields).map(drop)
-}
-
-/// The members that an operation is about, as objects with the names of `fields`.
-fn members_sql(
-    source: &Source<'_>,
-    members: Members,
-    operation: Operation,
-    fields: &Fields,
-) -> Result<String> {
-    let (service, table) = (source.service, table(source)?);
-    if members == Members::All {
-        let now = member_as_stored(table, fields)?;
-        let parts = [("table", table.name.as_str()), ("now", now.as_str())];
-        return Ok(service.sql(include_str!("../sql/query/members_all.sql"), &parts));
-    }
-    let received: BTreeSet<usize> = match &source.delta {
-        Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
-        None => BTreeSet::new(),
-    };
-    let (mut old, mut new) = (Vec::new(), Vec::new());
-    let mut is_stored = false;
-    for (column, name) in fields.iter() {
-        let key = quote_literal(name);
-        if column == "id" {
-            old.push(format!("{key}, d.id"));
-            new.push(format!("{key}, d.id"));
-            continue;
-        }
-        let at = position(table, column)?;
-        let number = at + 1;
-        old.push(format!("{key}, d.o{number}"));
-        if received.contains(&number) {
-            new.push(format!("{key}, d.n{number}"));
-        } else {
-            new.push(format!("{key}, t.{}", table.columns[at].quoted()));
-            is_stored = true;
-        }
-    }
-    let delta = match is_stored {
-        true => service.sql(
-            include_str!("../sql/query/delta_stored.sql"),
-            &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
-        ),
-        false => "segmenter_delta as d".into(),
-    };
-    let text = match operation {
-        Operation::Remove => include_str!("../sql/query/members_removed.sql"),
-        _ => include_str!("../sql/query/members_added.sql"),
-    };
-    Ok(service.sql(text, &[("delta", &delta), ("old", &old.join(", ")), ("new", &new.join(", "))]))
-}
-
-fn table<'a>(source: &Source<'a>) -> Result<&'a Table> {
-    source.table.clone().map_err(|report| Error::Postgres(Box::new(report)))
-}
-
-fn segment_arg(subscription: &Subscription) -> [DatumWithOid<'static>; 1] {
-    [subscription.segment.into()]
 }
 
 /// Makes cursors for those that have none, says that messages wait, and wakes who waits for them.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use serde_json::{Value, json};
 
 use crate::claim::claim;
 use crate::config::{Key, Refresher, Segment, Sql};
@@ -13,7 +12,8 @@ use crate::delta::{self, Delta, Side};
 use crate::error::{Error, Report, Result, warn};
 use crate::guards::Figures;
 use crate::log::{self, Action, Counts, Entry, Status};
-use crate::outbox::{HandedOver, Source};
+use crate::outbox::HandedOver;
+use crate::payload::Source;
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::lock;
 use crate::pg::portal;
@@ -24,6 +24,10 @@ use crate::pg::{catalog, clock};
 use crate::service::Service;
 use crate::table::Table;
 use crate::{apply, outbox, readiness, subscription};
+
+mod ended;
+
+use ended::{Ended, params};
 
 /// What is asked for.
 pub struct Request<'a> {
@@ -388,128 +392,4 @@ fn guard(segment: &Segment, request: &Request<'_>, delta: &Delta) -> Result<()> 
         return Ok(());
     }
     segment.guards.check(delta.figures).map_err(|refusal| Error::Refused(Box::new(refusal)))
-}
-
-/// How a refresh ended, as it is told.
-struct Ended {
-    status: Status,
-    figures: Option<Figures>,
-    messages: Option<i64>,
-    at: Option<Timestamp>,
-    message: Option<String>,
-    error: Option<Report>,
-    /// False where the segment was busy or the caller may not refresh it: nothing was tried, and
-    /// its schedule is not concerned.
-    attempted: bool,
-}
-
-impl Ended {
-    fn of(result: Result<Done>, request: &Request<'_>, segment: Option<&Segment>) -> Self {
-        let plain = |status, message: String| Self {
-            status,
-            figures: None,
-            messages: None,
-            at: None,
-            message: Some(message),
-            error: None,
-            attempted: true,
-        };
-        match result {
-            Ok(done) => Self {
-                status: Status::Ok,
-                figures: Some(done.figures),
-                messages: Some(done.handed.messages as i64),
-                at: Some(done.at),
-                message: remark(&done, request),
-                error: None,
-                attempted: true,
-            },
-            Err(error @ Error::Busy { .. }) if request.skip_busy => {
-                plain(Status::Skipped, error.to_string())
-            }
-            Err(error @ Error::NotLoaded(_)) => plain(Status::Waiting, error.to_string()),
-            Err(error) => {
-                let report = advise(error.report(), segment);
-                let (status, figures) = match &error {
-                    Error::Refused(refusal) => (Status::Refused, Some(refusal.figures)),
-                    _ => (Status::Failed, None),
-                };
-                Self {
-                    status,
-                    figures,
-                    messages: None,
-                    at: None,
-                    message: Some(report.message.clone()),
-                    error: Some(report),
-                    attempted: !matches!(error, Error::Busy { .. } | Error::NotPermitted { .. }),
-                }
-            }
-        }
-    }
-}
-
-/// Adds to an error of a segment's SQL what PostgreSQL cannot know of the circumstances.
-fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
-    use PgSqlErrorCode as Code;
-    let code = PgSqlErrorCode::from(report.sqlstate);
-    let hint = match code {
-        Code::ERRCODE_UNDEFINED_TABLE => {
-            "A segment's SQL runs with search_path = pg_catalog and the extension's schema: name the schemas of all else."
-        }
-        Code::ERRCODE_READ_ONLY_SQL_TRANSACTION => {
-            "A query may only read, and so may the functions it calls: what has to write is a procedure, {\"procedure\": {\"sql\": \"call …()\"}}."
-        }
-        Code::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
-            "A procedure runs within the refresh's transaction: leave COMMIT and ROLLBACK out."
-        }
-        _ => "",
-    };
-    if report.hint.is_none() && !hint.is_empty() {
-        report.hint = Some(hint.into());
-    }
-    if let (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, None, Some(segment)) =
-        (code, &report.detail, segment)
-    {
-        report.detail = Some(format!(
-            "The segment's SQL runs with the rights of role \"{}\".",
-            role::name(segment.owner)
-        ));
-    }
-    report
-}
-
-/// What is worth saying of a refresh that came through.
-fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
-    let mut remarks = done.late.clone();
-    if request.dry_run {
-        remarks.push("dry run: nothing was changed".to_owned());
-    }
-    match done.figures.invalid {
-        0 => {}
-        1 => remarks.push("1 row without an id was left out".to_owned()),
-        many => remarks.push(format!("{many} rows without an id were left out")),
-    }
-    remarks.extend(done.handed.remark());
-    (!remarks.is_empty()).then(|| remarks.join("; "))
-}
-
-fn params(request: &Request<'_>, segment: Option<&Segment>, ended: Option<&Ended>) -> Value {
-    let refresher = match (request.query, segment) {
-        (Some(sql), _) => json!({"query": {"sql": sql}}),
-        (None, Some(Segment { refresher: Some(refresher), .. })) => json!(refresher),
-        (None, _) => json!({}),
-    };
-    let mut params = json!({
-        "refresh_params": refresher,
-        "one_off": request.query.is_some(),
-        "force": request.force,
-        "role": role::name(role::current()),
-    });
-    if let Some(ended) = ended {
-        params["at"] = json!(ended.at);
-        if !ended.attempted {
-            params["attempted"] = Value::Bool(false);
-        }
-    }
-    params
 }

@@ -11,7 +11,7 @@ use crate::claim::claim;
 use crate::config::{self, ConsumerParams, Fields, Key, Segment, Source, Subject, Updater};
 use crate::delivery::serve::is_allowed;
 use crate::error::{self, Error, raise};
-use crate::outbox;
+use crate::payload;
 use crate::pg::role::{self, RegRole};
 use crate::pg::{catalog, lock, statement};
 use crate::service::Service;
@@ -238,7 +238,7 @@ fn check_fields(segment: Uuid, fields: &Fields, subject: Subject<'_>) -> error::
         return Ok(());
     }
     let Ok(table) = Table::check(&service, segment.table, segment.holder()) else { return Ok(()) };
-    outbox::check_fields(&table, fields).map_err(|error| Error::Config {
+    payload::check_fields(&table, fields).map_err(|error| Error::Config {
         column: "params",
         subject: subject.to_string(),
         problem: format!("\"fields\": {error}"),

@@ -279,7 +279,8 @@ class Subscription:
         self.audience: Counter[frozenset[tuple[str, Any]]] | None = None
         self.gathered: list[Row] | None = None
         self.part: tuple[str, Any, int, int] | None = None
-        self.astray = False  # it need not be right until everything was handed over
+        # It need not be right until everything is handed over after that message.
+        self.astray, self.astray_since = False, 0
 
     @property
     def mode(self) -> str:
@@ -336,13 +337,15 @@ class Subscription:
             self.audience, self.gathered = Counter(), None
         elif operation == "delete":
             must(self.audience is not None or self.astray, "what is not there is deleted", about)
-            self.audience, self.gathered, self.astray = None, None, False
+            self.audience, self.gathered = None, None
+            self.found(message)
         elif operation == "replace":
             must(self.audience is not None or self.astray, "what is not there is replaced", about)
             self.gathered = (self.gathered or []) if part > 1 else []
             self.gathered += message.members
             if part == parts:
-                self.audience, self.gathered, self.astray = Counter(map(canonical, self.gathered)), None, False
+                self.audience, self.gathered = Counter(map(canonical, self.gathered)), None
+                self.found(message)
         else:
             must(self.audience is not None or self.astray, "there is no audience to change", about)
             must(self.gathered is None or self.astray, "it comes amid a replace", about)
@@ -359,6 +362,12 @@ class Subscription:
                     must(not doubles or self.astray, "somebody who is there is added", about, doubles)
                 self.audience = have + members
         self.last = message.id
+
+    def lost(self, since: int) -> None:
+        self.astray, self.astray_since = True, max(since, self.astray_since)
+
+    def found(self, message: Message) -> None:
+        self.astray = self.astray and message.id - message.part < self.astray_since
 
     def __str__(self) -> str:
         return f"{self.consumer.name}/{self.segment.name}/{self.target}"
@@ -840,7 +849,7 @@ class World:
                     self.resync(subscription)
                 elif subscription.there:
                     # Removals before its end would have the new value.
-                    subscription.astray = True
+                    subscription.lost(self.seen)
         return True
 
     def take_column_away(self) -> bool:
@@ -1121,7 +1130,7 @@ class World:
         self.go_on(subscription)
         if subscription.queue:
             subscription.through = subscription.queue.pop(0).id
-            subscription.astray = True
+            subscription.lost(subscription.through)
 
     def resync(self, subscription: Subscription) -> None:
         connection = self.call_for(subscription)
@@ -1357,7 +1366,7 @@ class World:
                 message.erases = id
                 subscription.queue.append(message)
             if members is None and "erase-without-id" in self.avoid:
-                subscription.astray = True
+                subscription.lost(self.seen)
         must_equal({row["segment"]: (row["rows"] > 0, row["messages"]) for row in result},
                    {of.name: (rows_of[of.name], told[of.name]) for of in self.segments if rows_of[of.name] or told[of.name]},
                    f"{what}: what is told")

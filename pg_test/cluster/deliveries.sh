@@ -80,6 +80,10 @@ status() { # consumer: its subscription, messages that wait, attempts at the fir
         join segmenter_subscriptions u on u.consumer_id = c.id left join segmenter_deliveries d on d.subscription_id = u.id
         where c.name = '$1'"
 }
+# Everything is delivered, or will not be.
+is_settled() { # consumer
+    [[ $(status "$1") =~ ^(uploaded 0 0|failed) ]]
+}
 problem() { # consumer: why it could not be delivered the last time
     ask shop "select delivery_error from segmenter_status where update_consumer = '$1'"
 }
@@ -93,8 +97,8 @@ worker_of() { # consumer
     ask postgres "select pid from pg_stat_activity where application_name = 'segmenter: $1'"
 }
 # What it is to have: the members of its segment, and the messages that there are for it.
-members_of() { # consumer
-    ask shop "select row_to_json(m)::text from (select hash_email, hash_phone, id from segment_of('$1')) m order by 1"
+members_of() { # consumer, how a member is written
+    ask shop "select ${2:-row_to_json}(m)::text from (select hash_email, hash_phone, id from segment_of('$1')) m order by 1"
 }
 messages_of() { # consumer
     ask shop "select string_agg(o.id::text, ' ' order by o.id) from segmenter_outbox o join segmenter_consumers c on c.id = o.consumer_id where c.name = '$1'"
