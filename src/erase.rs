@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
+use crate::audience::Handover;
 use crate::claim;
 use crate::config::{Fields, Segment};
 use crate::error::{Error, Result};
@@ -36,70 +37,100 @@ pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     let args = [role::current().into()];
     let segments: Option<Vec<Uuid>> =
         service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))?;
+    let segments = segments.unwrap_or_default();
     let mut erased = Vec::new();
-    for segment in segments.unwrap_or_default() {
+    let mut hashes = BTreeSet::new();
+    for segment in &segments {
         // A refresh that is going on comes first: it may be about to hand the person over.
-        let _held = claim::wait(service, segment)?;
-        let (_snapshot, segment) = match latest(service, segment) {
+        let _held = claim::wait(service, *segment)?;
+        let (_snapshot, segment) = match latest(service, *segment) {
             Ok(latest) => latest,
             Err(Error::UnknownSegment(_)) => continue,
             Err(error) => return Err(error),
         };
-        let of_segment = erase_from(service, &segment, id, run_id)?;
+        let of_segment = erase_from(service, &segment, id, run_id, &mut hashes)?;
         if of_segment.rows > 0 || of_segment.messages > 0 {
             log_erased(service, &segment, None, &of_segment, run_id)?;
             erased.push(of_segment);
         }
     }
+    // What one segment knows of the person another one's log may tell.
+    if let Some(pattern) = pattern(id, &hashes) {
+        segments.iter().try_for_each(|segment| scrub(service, *segment, &pattern))?;
+    }
     Ok(erased)
 }
 
-fn erase_from(service: &Service, segment: &Segment, id: &str, run_id: Uuid) -> Result<Erased> {
+/// What a subscription's consumer has to be told.
+enum Notice {
+    /// To remove these, whatever it has of them.
+    Remove(Vec<Value>),
+    /// Everybody else, since others look like the person.
+    Everything,
+}
+
+fn erase_from(
+    service: &Service,
+    segment: &Segment,
+    id: &str,
+    run_id: Uuid,
+    hashes: &mut BTreeSet<String>,
+) -> Result<Erased> {
     let table = match lock::lock_table(segment.table) {
         true => Some(Table::check(service, segment.table, segment.holder())?),
         // What it held is gone with it.
         false => None,
     };
     let mut erased = Erased { segment: segment.name.clone(), rows: 0, messages: 0 };
-    let _snapshot = Active::fresh();
+    let snapshot = Active::fresh();
     let subscriptions = subscription::find(service, service.owner, Some(segment.id), None)?;
+    let mut notices = Vec::new();
     Spi::connect_mut(|client| {
-        for subscription in &subscriptions {
-            let members = take_out(client, service, table.as_ref(), subscription, id)?;
-            if members.is_empty() {
-                continue;
+        for subscription in subscriptions {
+            if let Some(notice) = take_out(client, service, table.as_ref(), &subscription, id)? {
+                notices.push((subscription, notice));
             }
-            erased.messages += outbox::hand_over_removal(
-                client,
-                &Source { service, table: Err(no_table(segment)), delta: None, run_id },
-                subscription,
-                members,
-            )?;
-            let told = Erased { segment: segment.name.clone(), rows: 0, messages: 1 };
-            log_erased(service, segment, Some(subscription), &told, run_id)?;
         }
-        let mut tells = BTreeSet::from([id.to_owned()]);
+        let orphans = service.sql(include_str!("../sql/query/erase_orphans.sql"), &[]);
+        service.run_as_owner(|| client.update(&orphans, None, &[segment.id.into()]).map(drop))?;
         if let Some(table) = &table {
-            erased.rows = delete_rows(client, service, table, segment, id, &mut tells)?;
+            erased.rows = delete_rows(client, service, table, segment, id, hashes)?;
         }
-        scrub(client, service, segment, &tells)
+        Ok::<_, Error>(())
     })?;
-    Ok(erased)
+    drop(snapshot);
+
+    let _snapshot = Active::fresh();
+    let gone = Error::TableDropped(segment.name.clone()).report();
+    let source = Source { service, table: table.as_ref().ok_or(gone), delta: None, run_id };
+    Spi::connect_mut(|client| {
+        for (subscription, notice) in notices {
+            match notice {
+                Notice::Remove(members) => {
+                    erased.messages +=
+                        outbox::hand_over_removal(client, &source, &subscription, members)?;
+                    let told = Erased { segment: segment.name.clone(), rows: 0, messages: 1 };
+                    log_erased(service, segment, Some(&subscription), &told, run_id)?;
+                }
+                Notice::Everything => {
+                    let owed = vec![(subscription, Handover::Everything)];
+                    erased.messages += outbox::hand_over(client, &source, owed)?.messages;
+                }
+            }
+        }
+        Ok(erased)
+    })
 }
 
-fn no_table(segment: &Segment) -> crate::error::Report {
-    Error::TableDropped(segment.name.clone()).report()
-}
-
-/// Takes the person out of a subscription's messages. Gives what the consumer may have of him, as
-/// members to remove.
+/// Takes the person out of a subscription's messages. Gives what its consumer has to be told; none:
+/// it has nothing of him.
 fn take_out(
     client: &mut SpiClient<'_>,
     service: &Service,
     table: Option<&Table>,
     subscription: &Subscription,
     id: &str,
-) -> Result<Vec<Value>> {
+) -> Result<Option<Notice>> {
     let sql = service.sql(include_str!("../sql/query/erase_fields.sql"), &[]);
     let logged: Option<JsonB> = service.run_as_owner(|| {
         let row = client.select(&sql, Some(1), &[subscription.id.into()])?.first();
@@ -110,13 +141,18 @@ fn take_out(
     let current = subscription.served_fields();
     used.insert(current.clone());
 
-    let mut members = Vec::new();
-    let mut probes = Vec::new();
+    let (mut members, mut probes) = (Vec::new(), Vec::new());
+    let mut is_shared = false;
     for fields in &used {
         let versions = versions(client, service, table, subscription.segment, fields, id)?;
-        match fields.id_name() {
-            Some(name) => probes.push(json!({ name: id })),
-            None => probes.extend(versions.iter().map(|(member, _)| member.clone())),
+        match (fields.id_name(), table) {
+            (Some(name), _) => probes.push(json!({ name: id })),
+            (None, Some(table)) => {
+                let like: Vec<Value> = versions.iter().map(|(member, _)| member.clone()).collect();
+                is_shared |= are_shared(client, service, table, subscription, fields, id, &like)?;
+                probes.extend(like);
+            }
+            (None, None) => {}
         }
         if fields == current {
             let actual = versions.into_iter().filter(|(_, is_actual)| *is_actual);
@@ -127,9 +163,6 @@ fn take_out(
     let args = [subscription.id.into(), JsonB(Value::Array(probes)).into()];
     let taken: Option<JsonB> =
         service.run_as_owner(|| client.update(&sql, Some(1), &args)?.first().get_one())?;
-    if !subscription.has_audience() {
-        return Ok(Vec::new());
-    }
     if let Some(JsonB(Value::Array(taken))) = taken {
         for member in taken {
             if !members.contains(&member) {
@@ -137,7 +170,42 @@ fn take_out(
             }
         }
     }
-    Ok(members)
+    Ok(match (members.is_empty() || !subscription.has_audience(), is_shared) {
+        (true, _) => None,
+        (false, true) => Some(Notice::Everything),
+        (false, false) => Some(Notice::Remove(members)),
+    })
+}
+
+/// Whether others look like the person in what is handed over without a key.
+fn are_shared(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    table: &Table,
+    subscription: &Subscription,
+    fields: &Fields,
+    id: &str,
+    members: &[Value],
+) -> Result<bool> {
+    let Some(now) = as_stored(table, fields)? else { return Ok(false) };
+    let sql = sql_on(service, table, include_str!("../sql/query/erase_shared.sql"), &now);
+    let members = JsonB(Value::Array(members.to_vec()));
+    let args = [subscription.segment.into(), id.into(), members.into()];
+    let shared: Option<bool> = service
+        .run_as_user(table.owner, || client.select(&sql, Some(1), &args)?.first().get_one())?;
+    Ok(shared.unwrap_or_default())
+}
+
+/// A member as the table holds it, as far as it has the columns; none: it has not one of them.
+fn as_stored(table: &Table, fields: &Fields) -> Result<Option<String>> {
+    let has = |column: &str| table.columns.iter().any(|known| known.name == column);
+    fields.among(has).map(|fields| payload::member_as_stored(table, &fields)).transpose()
+}
+
+fn sql_on(service: &Service, table: &Table, text: &str, now: &str) -> String {
+    let parts =
+        [("table", table.name.as_str()), ("collation", table.id_collation.as_str()), ("now", now)];
+    service.sql(text, &parts)
 }
 
 /// What the segment's table holds, or held, of the person, as members, and whether it is so now.
@@ -150,14 +218,8 @@ fn versions(
     id: &str,
 ) -> Result<Vec<(Value, bool)>> {
     let Some(table) = table else { return Ok(Vec::new()) };
-    // Of fields that the table does not have any more nothing can be told.
-    let Ok(now) = payload::member_as_stored(table, fields) else { return Ok(Vec::new()) };
-    let parts = [
-        ("table", table.name.as_str()),
-        ("collation", table.id_collation.as_str()),
-        ("now", now.as_str()),
-    ];
-    let sql = service.sql(include_str!("../sql/query/erase_versions.sql"), &parts);
+    let Some(now) = as_stored(table, fields)? else { return Ok(Vec::new()) };
+    let sql = sql_on(service, table, include_str!("../sql/query/erase_versions.sql"), &now);
     let found: Option<JsonB> = service.run_as_user(table.owner, || {
         client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()
     })?;
@@ -171,44 +233,44 @@ fn delete_rows(
     table: &Table,
     segment: &Segment,
     id: &str,
-    tells: &mut BTreeSet<String>,
+    hashes: &mut BTreeSet<String>,
 ) -> Result<u64> {
-    let parts = [("table", table.name.as_str()), ("collation", table.id_collation.as_str())];
-    let sql = service.sql(include_str!("../sql/query/erase_rows.sql"), &parts);
+    let sql = sql_on(service, table, include_str!("../sql/query/erase_rows.sql"), "");
     service.run_as_user(table.owner, || {
         let rows = client.update(&sql, None, &[segment.id.into(), id.into()])?;
         let count = rows.len() as u64;
         for row in rows {
             for column in ["hash_email", "hash_phone"] {
-                tells.extend(row.get_by_name::<String, _>(column)?);
+                hashes.extend(row.get_by_name::<String, _>(column)?);
             }
         }
         Ok(count)
     })
 }
 
-/// Takes what errors, consumers and hand-made lists say of the person out of the log.
-fn scrub(
-    client: &mut SpiClient<'_>,
-    service: &Service,
-    segment: &Segment,
-    tells: &BTreeSet<String>,
-) -> Result<()> {
-    let Some(pattern) = pattern(tells) else { return Ok(()) };
+/// Takes what errors, consumers and hand-made lists say of the person out of a segment's log.
+fn scrub(service: &Service, segment: Uuid, pattern: &str) -> Result<()> {
+    let args = [segment.into(), pattern.into()];
     service.run_as_owner(|| {
         for text in [
             include_str!("../sql/query/erase_log.sql"),
             include_str!("../sql/query/erase_errors.sql"),
         ] {
-            let args = [segment.id.into(), pattern.as_str().into()];
-            client.update(&service.sql(text, &[]), None, &args)?;
+            Spi::run_with_args(&service.sql(text, &[]), &args)?;
         }
         Ok(())
     })
 }
 
-/// A regular expression that finds any of these as a word of its own; none: there is nothing to find.
-fn pattern(tells: &BTreeSet<String>) -> Option<String> {
+/// A regular expression that finds the id, or a hash, as a word of its own, also as SQL and JSON
+/// write it; none: there is nothing to find.
+fn pattern(id: &str, hashes: &BTreeSet<String>) -> Option<String> {
+    let mut tells = hashes.clone();
+    for text in [id.to_owned(), id.replace('\'', "''")] {
+        let quoted = json!(text).to_string();
+        tells.insert(quoted[1..quoted.len() - 1].to_owned());
+        tells.insert(text);
+    }
     let escape = |text: &String| {
         text.chars().fold(String::new(), |mut escaped, c| {
             if c.is_ascii_punctuation() {
@@ -257,9 +319,16 @@ mod tests {
 
     #[test]
     fn a_pattern_takes_nothing_for_a_sign() {
-        let tells = BTreeSet::from(["a.b|c\\".to_owned(), String::new(), "42".to_owned()]);
-        let found = pattern(&tells).expect("a pattern");
-        assert_eq!(found, r"(^|[^[:alnum:]_])(42|a\.b\|c\\)($|[^[:alnum:]_])");
-        assert_eq!(pattern(&BTreeSet::from([String::new()])), None);
+        let found = pattern("a.b|c", &BTreeSet::from(["42".to_owned(), String::new()]));
+        assert_eq!(found.as_deref(), Some(r"(^|[^[:alnum:]_])(42|a\.b\|c)($|[^[:alnum:]_])"));
+        assert_eq!(pattern("", &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_pattern_finds_what_sql_and_json_write() {
+        let found = pattern("o'b\"c", &BTreeSet::new()).expect("a pattern");
+        for text in [r#"o\'b\"c"#, r#"o\'\'b\"c"#, r#"o\'b\\\"c"#, r#"o\'\'b\\\"c"#] {
+            assert!(found.contains(text), "{text} in {found}");
+        }
     }
 }

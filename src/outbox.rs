@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::audience::{self, Handover, Operation};
 use crate::config::{Fields, SubscriptionParams};
+use crate::delta::Side;
 use crate::error::{Report, Result, warn};
 use crate::guc;
 use crate::log::{self, Action, Counts, Entry, Status};
@@ -41,6 +42,16 @@ impl HandedOver {
 
 /// Subscriptions that get the same members, cut in the same way: they are built once for all.
 type Group = (Members, Fields, u32);
+
+/// Whether changes are handed over with columns that the refresher does not give.
+pub fn reads_stored(side: &Side<'_>, owed: &[(Subscription, Handover)]) -> bool {
+    owed.iter().any(|(subscription, handover)| {
+        *handover == Handover::Changes
+            && subscription.params.fields.iter().any(|(name, _)| {
+                name != "id" && side.received_columns().all(|(_, column)| column.name != name)
+            })
+    })
+}
 
 /// Counts the messages that [`hand_over`] would write after the delta was applied.
 pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<HandedOver> {

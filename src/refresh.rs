@@ -6,6 +6,7 @@ use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use crate::audience::Handover;
 use crate::claim::claim;
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::delta::{self, Delta, Side};
@@ -22,8 +23,9 @@ use crate::pg::snapshot::{self, Active};
 use crate::pg::statement::{self, Kind};
 use crate::pg::{catalog, clock};
 use crate::service::Service;
+use crate::subscription::{self, Subscription};
 use crate::table::Table;
-use crate::{apply, outbox, readiness, subscription};
+use crate::{apply, outbox, readiness};
 
 mod ended;
 
@@ -230,12 +232,14 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
         }
     };
     let late = must_be_loaded(service, segment, request)?;
+    let owed = owed(service, segment)?;
     let (figures, handed) = Spi::connect_mut(|client| {
         let (delta, side) = service.run_as_user(segment.owner, || match refresher {
             Refresher::Query(Sql { sql }) => {
                 let (delta, side) = delta::of_query(service, &table, segment.id, &sql)?;
                 guard(segment, request, &delta)?;
-                if !request.dry_run {
+                // What a table makes of a change is known once it is made; a dry run is undone.
+                if !request.dry_run || outbox::reads_stored(&side, &owed) {
                     apply::apply(client, &side, delta.figures, at)?;
                 }
                 Ok((delta, side))
@@ -253,31 +257,25 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
             delta: Some((&side, delta.figures)),
             run_id: request.run_id,
         };
-        let handed = hand_over(client, &source, segment, request)?;
+        // What was applied is to be seen.
+        let _snapshot = Active::fresh();
+        let handed = match request.dry_run {
+            true => outbox::count(&source, &owed)?,
+            false => outbox::hand_over(client, &source, owed)?,
+        };
         Ok::<_, Error>((delta.figures, handed))
     })?;
     Ok(Done { figures, at, handed, late })
 }
 
-/// What follows from it for those who subscribe to the segment.
-fn hand_over(
-    client: &mut SpiClient<'_>,
-    source: &Source<'_>,
-    segment: &Segment,
-    request: &Request<'_>,
-) -> Result<HandedOver> {
-    let _snapshot = Active::fresh();
-    let subscriptions =
-        subscription::find(source.service, role::current(), Some(segment.id), None)?;
-    let owed = subscriptions.into_iter().filter_map(|subscription| {
+/// What a refresh owes to those who subscribe to the segment.
+fn owed(service: &Service, segment: &Segment) -> Result<Vec<(Subscription, Handover)>> {
+    let found = subscription::find(service, role::current(), Some(segment.id), None)?;
+    let owed = found.into_iter().filter_map(|subscription| {
         let handover = subscription.owed(true)?;
         Some((subscription, handover))
     });
-    let owed: Vec<_> = owed.collect();
-    if request.dry_run {
-        return outbox::count(source, &owed);
-    }
-    outbox::hand_over(client, source, owed)
+    Ok(owed.collect())
 }
 
 /// Finds the segment, and keeps it for messages about it.

@@ -131,6 +131,17 @@ select segment, status, messages from segmenter_run();
 select * from audience.news();
 select update_consumer, update_status, delivery_error from segmenter_status where update_consumer ~ '^[ad] ';
 
+-- What the table makes of a change itself, a dry run counts too, and changes nothing.
+alter table audience.vip add code text generated always as (left(hash_email, 2)) stored;
+update segmenter_subscriptions set params = '{"fields": ["id", "code"]}' where id = :'d';
+select messages from segmenter_run();
+update audience.people set email = 'e3 new' where id = 3;
+update audience.people set email = 'other' where id = 5;
+select messages from segmenter_refresh('vip', dry_run => true);
+select count(*) from audience.vip where hash_email in ('e3 new', 'other');
+select messages from segmenter_refresh('vip');
+select * from audience.news() where consumer = 'd stored';
+
 -- Messages that may be handed out at set times only.
 update segmenter_subscriptions set cron = '0 9 * * *', timezone = 'Asia/Tokyo' where id = :'a';
 update audience.people set email = 'e6 new' where id = 6;
@@ -167,7 +178,7 @@ $$;
 select segmenter_subscribe('j "''; {{name}}', 'a "hostile" ''name'';', 'a "t''', '{"fields": {"co''l\"umn": "v''\"\\", "id": "{{name}}"}}') as j \gset
 update segmenter_subscriptions set name = '{{consumer}} {{name}} {{target}}' where id = :'j';
 select status, added, messages from segmenter_refresh('a "hostile" ''name'';');
-select payload -> 'audience' ->> 'name' as name, payload -> 'members' -> 0 as member from segmenter_outbox where subscription_id = :'j' and operation = 'add';
+select payload -> 'audience' ->> 'name' as name, (select min(m::text) from jsonb_array_elements(payload -> 'members') m) as member from segmenter_outbox where subscription_id = :'j' and operation = 'add';
 select update_name from segmenter_status where update_consumer ~ '^j';
 update audience."we;ird"".Name" set "co'l""umn" = 8 where id = '6';
 select status, changed, removed, messages from segmenter_refresh('a "hostile" ''name'';');

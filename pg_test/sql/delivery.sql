@@ -111,6 +111,25 @@ select count(segmenter_ack(lease, message_id)) from segmenter_claim('crm', 10, '
 select target, update_status, external_id from segmenter_subscriptions u join segmenter_status on update_target = target where target = 'mail';
 select status, external_id from segmenter_subscriptions where target = 'sms';
 
+-- Deleted and made anew, both acknowledged at once: the old id is forgotten.
+update segmenter_subscriptions set actual_end = 'infinity' where target = 'sms';
+select messages from segmenter_run();
+select count(segmenter_ack(lease, message_id, '{"external_id": "old"}')) from segmenter_claim('crm', 1, '1 ms') where target = 'sms';
+select external_id from segmenter_subscriptions where target = 'sms';
+update segmenter_subscriptions set actual_end = now() where target = 'sms';
+select messages from segmenter_run();
+update segmenter_subscriptions set actual_end = 'infinity' where target = 'sms';
+select messages from segmenter_run();
+select string_agg(operation, ' ' order by message_id) as operations, max(message_id) as last, min(lease::text) as lease from segmenter_claim('crm', 100, '1 ms') where target = 'sms' \gset n_
+select :'n_operations' as operations, segmenter_ack(:'n_lease', :n_last);
+select status, external_id from segmenter_subscriptions where target = 'sms';
+-- A consumer that was retired fetches what is left for it, until there is another of its name.
+update segmenter_consumers set actual_end = now() where name = 'other';
+select messages from segmenter_run();
+select operation from segmenter_claim('other', 100, '1 ms') order by message_id desc limit 1;
+insert into segmenter_consumers (name) values ('other');
+select count(*) from segmenter_claim('other', 100, '1 ms');
+
 -- Arguments.
 select * from segmenter_claim('nobody');
 select * from segmenter_claim(null);

@@ -59,6 +59,22 @@ set client_min_messages = error;
 select segment, status, added, removed from unnest('{history,latest}'::text[]) n, lateral segmenter_refresh(n);
 reset client_min_messages;
 
+-- Where two look the same, one stays: everybody else is handed over anew.
+insert into erase.people values ('person-8', md5('shared'), 'a'), ('person-9', md5('shared'), 'b');
+select messages from segmenter_refresh('latest');
+delete from erase.people where id = 'person-8';
+select * from segmenter_erase('person-8') order by segment;
+select c.name, o.operation, (select count(*) from jsonb_array_elements(o.payload -> 'members') m where m ->> 'em' = md5('shared')) as shared
+from segmenter_outbox o join segmenter_consumers c on c.id = o.consumer_id join segmenter_deliveries d using (subscription_id)
+where o.id > d.delivered_through and c.name in ('has hashes', 'was told to remove') order by c.name, o.id;
+select erase.deliver('has hashes') > 0 as a, erase.deliver('was told to remove') > 0 as b;
+-- An id as SQL and JSON write it.
+set client_min_messages = error;
+select status from segmenter_refresh('latest', 'select ''o''''b"c'' as id union all select ''o''''b"c''');
+reset client_min_messages;
+select count(*) from segmenter_erase('o''b"c');
+select count(*) from segmenter_log where (message || error::text || params::text) ~ 'b.*"c';
+
 -- Whom nobody knows, and nothing at all.
 select * from segmenter_erase('nobody');
 select * from segmenter_erase('');

@@ -16,6 +16,6 @@ cross join lateral (
     order by o.id
     limit 1
 ) head
-where c.actual_end = 'infinity' and jsonb_typeof(c.params -> 'updater') = 'object'
+where jsonb_typeof(c.params -> 'updater') = 'object'
 group by c.id
 order by at, c.name

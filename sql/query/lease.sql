@@ -15,7 +15,13 @@ select
     o.operation,
     o.part,
     o.parts,
-    o.members
+    o.members,
+    -- The audience is deleted by this message, or by one before it that is acknowledged with it.
+    exists (
+        select from @outbox@ p
+        where p.subscription_id = d.subscription_id and p.operation = 'delete'
+          and p.id > d.delivered_through and p.id <= o.id
+    ) as deletes
 from @outbox@ o
 join @deliveries@ d on d.subscription_id = o.subscription_id
 join @subscriptions@ u on u.id = d.subscription_id

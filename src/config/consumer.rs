@@ -93,6 +93,13 @@ impl Fields {
         self.0.iter().map(|(column, name)| (column.as_str(), name.as_str()))
     }
 
+    /// The fields whose columns there are; none: not one.
+    pub fn among(&self, has: impl Fn(&str) -> bool) -> Option<Self> {
+        let fields = self.0.iter().filter(|(column, _)| *column == "id" || has(column));
+        let fields: BTreeMap<_, _> = fields.map(|(c, n)| (c.clone(), n.clone())).collect();
+        (!fields.is_empty()).then_some(Self(fields))
+    }
+
     /// The name of the key in a member, where it goes into one.
     pub fn id_name(&self) -> Option<&str> {
         self.0.get("id").map(String::as_str)

@@ -7,7 +7,7 @@ use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
 use super::receipt::Receipt;
-use super::{acts_for, set_status};
+use super::{Told, acts_for, set_status};
 use crate::config::{self, Subject};
 use crate::due::backoff;
 use crate::error::{Error, Result};
@@ -30,6 +30,8 @@ struct Held {
     max_attempts: u32,
     /// It was acknowledged before.
     is_delivered: bool,
+    /// With it the audience's deletion is delivered.
+    deletes: bool,
     what: Value,
 }
 
@@ -74,6 +76,7 @@ impl Held {
             run_id: row.get_by_name("run_id")?,
             max_attempts: params.max_attempts,
             is_delivered: message <= number("delivered_through")?,
+            deletes: row.get_by_name::<bool, _>("deletes")?.unwrap_or_default(),
             what: json!({
                 "message_id": message,
                 "consumer": consumer,
@@ -119,6 +122,27 @@ impl Held {
 
 /// Delivers a subscription through a message, which the lease is on. Saying so again is harmless.
 pub fn ack(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
+    let acked = ack_held(service, lease, message, receipt);
+    match acked {
+        // That somebody was erased is not kept once it is delivered.
+        Err(Error::NoLease { .. }) if was_delivered(service, lease, message)? => Ok(()),
+        acked => acked,
+    }
+}
+
+fn was_delivered(service: &Service, lease: Uuid, message: i64) -> Result<bool> {
+    let sql = service.sql(include_str!("../../sql/query/lease_delivered.sql"), &[]);
+    let consumer = service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let row = client.select(&sql, Some(1), &[lease.into(), message.into()])?.first();
+            let role = if row.is_empty() { None } else { Some(row.get_one::<pg_sys::Oid>()?) };
+            Ok::<_, Error>(role)
+        })
+    })?;
+    Ok(consumer.is_some_and(|role| acts_for(service, role::current(), role)))
+}
+
+fn ack_held(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
     with_held(service, lease, message, |client, held| {
         if held.is_delivered {
             return Ok(());
@@ -131,8 +155,13 @@ pub fn ack(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> R
             client.update(&service.sql(text, &[]), None, &args)?;
         }
         let is_over = held.operation == "delete";
-        let external_id = receipt.external_id.as_deref();
-        set_status(client, service, held.subscription, external_id, is_over)?;
+        // An id that comes with the deletion is of what was deleted.
+        let told = Told {
+            external_id: receipt.external_id.as_deref().filter(|_| !is_over),
+            is_deleted: held.deletes,
+            is_over,
+        };
+        set_status(client, service, held.subscription, told)?;
         let counts = Counts {
             received: receipt.num_received,
             invalid: receipt.num_invalid,

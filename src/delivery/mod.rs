@@ -75,14 +75,25 @@ fn acts_for(service: &Service, caller: pg_sys::Oid, consumer: Option<pg_sys::Oid
         || consumer.is_some_and(|role| role::is_member(caller, role))
 }
 
+/// What an acknowledgement says of an audience.
+#[derive(Clone, Copy, Default)]
+struct Told<'a> {
+    /// The id that the consumer has given it.
+    external_id: Option<&'a str>,
+    /// It was deleted, and whether nothing came after that.
+    is_deleted: bool,
+    is_over: bool,
+}
+
 fn set_status(
     client: &mut SpiClient<'_>,
     service: &Service,
     subscription: Uuid,
-    external_id: Option<&str>,
-    is_over: bool,
+    told: Told<'_>,
 ) -> Result<()> {
     let sql = service.sql(include_str!("../../sql/query/delivery_status.sql"), &[]);
-    client.update(&sql, None, &[subscription.into(), external_id.into(), is_over.into()])?;
+    let Told { external_id, is_deleted, is_over } = told;
+    let args = [subscription.into(), external_id.into(), is_deleted.into(), is_over.into()];
+    client.update(&sql, None, &args)?;
     Ok(())
 }

@@ -64,11 +64,14 @@ impl Receipt {
     }
 
     /// The same of an answer that need not be a receipt: one that is none is only remarked on.
-    pub fn of_answer(body: Option<&str>) -> Self {
-        let Some(body) = body.filter(|body| !body.trim().is_empty()) else {
-            return Self::default();
+    pub fn of_answer(body: Result<Option<String>, &str>) -> Self {
+        let parsed = match body.as_ref().map(Option::as_deref) {
+            Ok(None) => return Self::default(),
+            Ok(Some(body)) if body.trim().is_empty() => return Self::default(),
+            Ok(Some(body)) => Self::parse(body),
+            Err(problem) => Err((*problem).to_owned()),
         };
-        Self::parse(body).unwrap_or_else(|problem| Self {
+        parsed.unwrap_or_else(|problem| Self {
             message: Some(format!("the answer is no receipt: {problem}")),
             ..Self::default()
         })
@@ -119,10 +122,13 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_receipt_is_remarked_on() {
-        assert_eq!(Receipt::of_answer(None), Receipt::default());
-        assert_eq!(Receipt::of_answer(Some(" \n")), Receipt::default());
-        let remark = Receipt::of_answer(Some("OK")).message.unwrap_or_default();
-        assert!(remark.starts_with("the answer is no receipt"), "{remark}");
-        assert_eq!(Receipt::of_answer(Some(r#"{"coverage": 1}"#)).coverage, Some(1));
+        let of = |body: &str| Receipt::of_answer(Ok(Some(body.to_owned())));
+        assert_eq!(Receipt::of_answer(Ok(None)), Receipt::default());
+        assert_eq!(of(" \n"), Receipt::default());
+        for remark in [of("OK").message, Receipt::of_answer(Err("it broke off")).message] {
+            let remark = remark.unwrap_or_default();
+            assert!(remark.starts_with("the answer is no receipt"), "{remark}");
+        }
+        assert_eq!(of(r#"{"coverage": 1}"#).coverage, Some(1));
     }
 }

@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use super::{acts_for, set_status};
+use super::{Told, acts_for, set_status};
 use crate::error::{Error, Result};
 use crate::log::{self, Action, Counts, Entry, Status};
 use crate::outbox;
@@ -157,7 +157,7 @@ fn resume(
                 }
                 let sql = service.sql(include_str!("../../sql/query/retry_status.sql"), &[]);
                 client.update(&sql, None, &[subscription.into()])?;
-                set_status(client, service, subscription, None, false)?;
+                set_status(client, service, subscription, Told::default())?;
                 outbox::notify(client, vec![&subscribed.consumer])?;
                 Ok(pending)
             })

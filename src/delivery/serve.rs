@@ -15,6 +15,7 @@ use crate::guc;
 use crate::http::address::Address;
 use crate::http::{Answer, Request, Sender};
 use crate::log::interval;
+use crate::pg::attempt::{Keep, attempt};
 use crate::pg::clock::{self, Instant};
 use crate::pg::json::JsonbText;
 use crate::pg::statement::read_one;
@@ -105,23 +106,28 @@ fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
         problem,
         hint: hint.to_owned(),
     };
-    let found = Spi::connect(|client| {
-        let sql = include_str!("../../sql/query/function.sql");
-        let row = client.select(sql, Some(1), &[name.into()])?.first();
-        if row.is_empty() {
-            return Ok(None);
-        }
-        let fits = row.get_by_name::<bool, _>("fits")?.unwrap_or_default();
-        let call: Option<String> = row.get_by_name("call")?;
-        let result: Option<pg_sys::Oid> = row.get_by_name("result")?;
-        Ok::<_, Error>(Some((call, result, fits)))
+    const NAME: &str = "Name it with its schema and argument: crm.push(jsonb).";
+    let found = attempt(Keep::Nothing, || {
+        Spi::connect(|client| {
+            let sql = include_str!("../../sql/query/function.sql");
+            let row = client.select(sql, Some(1), &[name.into()])?.first();
+            if row.is_empty() {
+                return Ok(None);
+            }
+            let fits = row.get_by_name::<bool, _>("fits")?.unwrap_or_default();
+            let call: Option<String> = row.get_by_name("call")?;
+            let result: Option<pg_sys::Oid> = row.get_by_name("result")?;
+            Ok(Some((call, result, fits)))
+        })
+    });
+    // A text that is no name of a function is raised.
+    let found = found.map_err(|error| match error.report().sqlstate {
+        code if code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as i32 => error,
+        _ => unfit(format!("\"{name}\": {error}"), NAME),
     })?;
     match found {
         Some((Some(call), Some(result), true)) => Ok((call, result)),
-        None => Err(unfit(
-            format!("{name} does not exist"),
-            "Name it with its schema and argument: crm.push(jsonb).",
-        )),
+        None => Err(unfit(format!("{name} does not exist"), NAME)),
         Some(_) => Err(unfit(
             format!("{name} is not a function of one jsonb that gives one jsonb, json or void"),
             "Declare it so: create function crm.push(message jsonb) returns jsonb …",
@@ -197,9 +203,13 @@ fn send(
         body: message.payload.0.clone(),
     };
     let sender = sender.clone();
-    match background::run(move || sender.send(&request)) {
+    let sent = match process::caught(|| background::run(move || sender.send(&request))) {
+        Ok(sent) => sent,
+        Err(report) => return complain(service, message, &report.to_line(), None),
+    };
+    match sent {
         Some(Answer::Accepted { body }) => {
-            let receipt = Receipt::of_answer(body.as_deref());
+            let receipt = Receipt::of_answer(body);
             process::transaction(|| ack(service, message.lease, message.id, &receipt))
                 .or_else(unless_taken)
         }
@@ -230,6 +240,19 @@ fn unless_taken(report: Report) -> std::result::Result<(), Report> {
     let is_taken =
         report.sqlstate == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE as i32;
     if is_taken { Ok(()) } else { Err(report) }
+}
+
+/// Gives back what workers had in hand that are gone: of one consumer, or of all but those of `alive`.
+pub fn release(service: &Service, consumer: Option<Uuid>, alive: &[Uuid]) -> Result<()> {
+    let held = service.sql(include_str!("../../sql/query/lease_held.sql"), &[]);
+    let args = [consumer.into(), alive.to_vec().into()];
+    service.run_as_owner(|| {
+        // Without a transaction id where there is nothing to do.
+        let held: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&held, &args))?;
+        let Some(held) = held.filter(|held| !held.is_empty()) else { return Ok(()) };
+        let sql = service.sql(include_str!("../../sql/query/lease_release.sql"), &[]);
+        Ok(Spi::run_with_args(&sql, &[held.into()])?)
+    })
 }
 
 /// When a consumer that the workers serve has something to deliver.

@@ -68,8 +68,8 @@ pub struct Request {
 pub enum Answer {
     /// The receiver has it: status 2xx.
     Accepted {
-        /// The answer's body, if it is text, not empty, and was read whole.
-        body: Option<String>,
+        /// The answer's body, if it is not empty, or why it could not be read.
+        body: Result<Option<String>, &'static str>,
     },
     /// Any other status, or no answer at all.
     Refused {
@@ -187,11 +187,21 @@ fn answer(response: Response<Body>, now: DateTime<Utc>) -> Answer {
     Answer::Refused { problem, retry_after }
 }
 
-/// The body of an answer. The message is with the receiver whatever becomes of it, so a body that
-/// breaks off, is too long or no text that PostgreSQL could hold is left out.
-fn receipt(body: Body) -> Option<String> {
-    let bytes = body.into_with_config().limit(RECEIPT_LIMIT).read_to_vec().ok()?;
-    String::from_utf8(bytes).ok().filter(|text| !text.is_empty() && !text.contains('\0'))
+/// The body of an answer. The message is with the receiver whatever becomes of it, also when it
+/// breaks off, is too long or no text that PostgreSQL could hold.
+fn receipt(body: Body) -> Result<Option<String>, &'static str> {
+    let bytes =
+        body.into_with_config().limit(RECEIPT_LIMIT).read_to_vec().map_err(
+            |error| match error {
+                Error::BodyExceedsLimit(_) => "it is longer than 64 KiB",
+                _ => "it broke off",
+            },
+        )?;
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains('\0') => Err("it holds a null character"),
+        Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Err(_) => Err("it is not UTF-8"),
+    }
 }
 
 /// How a body begins, in one line.

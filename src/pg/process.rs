@@ -193,6 +193,20 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
     result
 }
 
+/// Runs work outside of any transaction; an error raised in it comes back.
+pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
+    let trace = ErrorTrace::begin();
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+        .catch_others(|caught| Err(report_of(&caught)))
+        .execute();
+    drop(trace);
+    if result.is_err() {
+        // SAFETY: without a transaction it only clears what an error leaves behind.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+    }
+    result
+}
+
 /// Has autovacuum and others see what this process has written.
 pub fn flush_statistics() {
     // SAFETY: no transaction is open.

@@ -23,6 +23,8 @@ const REST: TimeDelta = TimeDelta::seconds(5);
 pub struct Deliveries {
     waiting: Vec<Waiting>,
     resting: HashMap<Uuid, Instant>,
+    /// As many are served as may be: who waits, waits for one of them to end.
+    is_busy: bool,
 }
 
 impl Deliveries {
@@ -31,11 +33,13 @@ impl Deliveries {
         self.waiting.clear();
     }
 
-    /// Takes note of a worker that has ended.
-    pub fn settle(&mut self, job: &Job, now: Instant) {
-        if !matches!(job.stage, Stage::Ended(End::Done)) {
-            self.resting.insert(job.subject(), now + REST);
+    /// Takes note of a worker that has ended. What one that died had in hand is to be had again.
+    pub fn settle(&mut self, service: &Service, job: &Job, now: Instant) -> Result<()> {
+        if matches!(job.stage, Stage::Ended(End::Done)) {
+            return Ok(());
         }
+        self.resting.insert(job.subject(), now + REST);
+        serve::release(service, Some(job.subject()), &[])
     }
 
     /// Starts workers for consumers that something waits for. `look`: it may not be known what.
@@ -52,13 +56,15 @@ impl Deliveries {
             self.waiting = serve::waiting(service)?;
             self.resting.retain(|_, until| *until > now);
         }
-        let mut count = running.len();
+        let mut served = running.to_vec();
+        self.is_busy = false;
         for at in 0..self.waiting.len() {
             let Waiting { consumer, name, role, .. } = &self.waiting[at];
-            if self.time(&self.waiting[at]) > now || running.contains(consumer) {
+            if self.time(&self.waiting[at]) > now || served.contains(consumer) {
                 continue;
             }
-            if count >= guc::max_deliveries() {
+            if served.len() >= guc::max_deliveries() {
+                self.is_busy = true;
                 break;
             }
             let role = role.unwrap_or(pg_sys::InvalidOid);
@@ -71,13 +77,16 @@ impl Deliveries {
                 ticket.into_iter().for_each(board::remove);
                 return Ok(false);
             }
-            count += 1;
+            served.push(*consumer);
         }
         Ok(true)
     }
 
     /// When something is to be delivered next, by consumers that are not served already.
     pub fn next(&self, running: &[Uuid]) -> Option<Instant> {
+        if self.is_busy {
+            return None;
+        }
         let idle = self.waiting.iter().filter(|waiting| !running.contains(&waiting.consumer));
         idle.map(|waiting| self.time(waiting)).min()
     }

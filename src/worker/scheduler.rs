@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 
 use super::deliveries::Deliveries;
 use super::{SCHEDULER, WORKER, complain};
+use crate::delivery::serve;
 use crate::due;
 use crate::error::{Error, Result, say};
 use crate::pg::board::{self, End, Job, Stage, Task, Ticket};
@@ -172,7 +173,7 @@ impl Scheduler {
                 }
                 Task::HandOver => settle_owed(&mut self.owed, job, now),
                 Task::Deliver => {
-                    self.deliveries.settle(job, now);
+                    self.deliveries.settle(service, job, now)?;
                     look = true;
                 }
             }
@@ -219,7 +220,9 @@ impl Scheduler {
         self.said.full = is_full;
         self.prune()?;
 
+        // Without room for a worker, what is due has to wait as well.
         let next = self.queue.next().into_iter().chain(self.deliveries.next(&served)).min();
+        let next = next.filter(|_| !is_full);
         let until = next.map(|at| (at - clock::now()).to_std().unwrap_or_default());
         Ok(Round::Next { ended, pause: until.unwrap_or(ROUND).min(ROUND) })
     }
@@ -248,6 +251,12 @@ impl Scheduler {
             for name in log::interrupt(service, &alive, None)? {
                 say_interrupted(&name);
             }
+            let served: Vec<Uuid> = jobs
+                .iter()
+                .filter(|(_, job)| job.task == Task::Deliver)
+                .map(|(_, job)| job.subject())
+                .collect();
+            serve::release(service, None, &served)?;
         }
         let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
         let owed = subscription::owed(service, role::current())?;
