@@ -114,7 +114,7 @@ impl Segment {
     }
 }
 
-/// Which segment is meant.
+/// Which segment, or consumer, is meant.
 #[derive(Clone, Copy)]
 pub enum Key<'a> {
     Name(&'a str),

@@ -146,11 +146,19 @@ pub fn members_sql(
         ),
         false => "segmenter_delta as d".into(),
     };
-    let text = match operation {
-        Operation::Remove => include_str!("../sql/query/members_removed.sql"),
-        _ => include_str!("../sql/query/members_added.sql"),
+    let (old, new) = (old.join(", "), new.join(", "));
+    let (letter, member) = match operation {
+        Operation::Remove => ("'r'::pg_catalog.\"char\"", &old),
+        _ => ("'a'::pg_catalog.\"char\"", &new),
     };
-    Ok(service.sql(text, &[("delta", &delta), ("old", &old.join(", ")), ("new", &new.join(", "))]))
+    let parts = [
+        ("delta", delta.as_str()),
+        ("operation", letter),
+        ("member", member),
+        ("old", &old),
+        ("new", &new),
+    ];
+    Ok(service.sql(include_str!("../sql/query/members_changed.sql"), &parts))
 }
 
 pub fn table<'a>(source: &Source<'a>) -> Result<&'a Table> {

@@ -6,7 +6,8 @@ use pgrx::spi::SpiClient;
 use serde_json::Value;
 
 use super::resume::Subscribed;
-use super::{Consumer, Key, acts_for};
+use super::{Consumer, acts_for};
+use crate::config::Key;
 use crate::error::{Error, Result};
 use crate::log::{self, Status};
 use crate::pg::json::JsonbText;

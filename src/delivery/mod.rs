@@ -5,7 +5,7 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::config::{self, ConsumerParams, Subject};
+use crate::config::{self, ConsumerParams, Key, Subject};
 use crate::error::Result;
 use crate::pg::role;
 use crate::service::Service;
@@ -29,13 +29,6 @@ pub struct Consumer {
     pub name: String,
     pub role: Option<pg_sys::Oid>,
     pub params: ConsumerParams,
-}
-
-/// Which consumer is meant.
-#[derive(Clone, Copy)]
-pub enum Key<'a> {
-    Name(&'a str),
-    Id(Uuid),
 }
 
 impl Consumer {

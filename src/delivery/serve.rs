@@ -8,8 +8,8 @@ use pgrx::prelude::*;
 
 use super::claim::{Message, claim_of};
 use super::receipt::Receipt;
-use super::{Consumer, Key, ack, nack};
-use crate::config::{FunctionUpdater, HttpUpdater, Updater};
+use super::{Consumer, ack, nack};
+use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
 use crate::error::{Error, Report, Result};
 use crate::guc;
 use crate::http::address::Address;
@@ -163,15 +163,15 @@ fn result_of(
     }
     service.run_as_user(role, || {
         let (name, result) = resolve(consumer, &function.name)?;
-        let told = "$1 || pg_catalog.jsonb_build_object('message_id', $2, 'attempt', $3)";
+        let cast = if result == pg_sys::VOIDOID { "" } else { "::pg_catalog.jsonb" };
+        let sql = service.sql(
+            include_str!("../../sql/query/function_call.sql"),
+            &[("function", &name), ("cast", cast)],
+        );
         let args = [message.payload.clone().into(), message.id.into(), message.attempt.into()];
         let receipt: Option<JsonbText> = Spi::connect_mut(|client| {
-            if result == pg_sys::VOIDOID {
-                client.update(&format!("select {name}({told})"), None, &args)?;
-                return Ok::<_, Error>(None);
-            }
-            let sql = format!("select {name}({told})::pg_catalog.jsonb");
-            Ok(client.update(&sql, None, &args)?.first().get_one()?)
+            let row = client.update(&sql, None, &args)?.first();
+            if cast.is_empty() { Ok::<_, Error>(None) } else { Ok(row.get_one()?) }
         })?;
         let receipt = receipt.map_or_else(|| "{}".into(), |receipt| receipt.0);
         Receipt::parse(&receipt).map_err(|problem| Error::Argument {
