@@ -56,7 +56,7 @@ pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     }
     // What one segment knows of the person another one's log may tell.
     if let Some(pattern) = pattern(id, &hashes) {
-        segments.iter().try_for_each(|segment| scrub(service, *segment, &pattern))?;
+        segments.iter().try_for_each(|segment| scrub(service, *segment, &pattern, id))?;
     }
     Ok(erased)
 }
@@ -65,7 +65,7 @@ pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
 enum Notice {
     /// To remove these, whatever it has of them.
     Remove(Vec<Value>),
-    /// Everybody else, since others look like the person.
+    /// Everybody else, since others look like the person, or what it has of him cannot be told.
     Everything,
 }
 
@@ -142,19 +142,24 @@ fn take_out(
     used.insert(current.clone());
 
     let (mut members, mut probes) = (Vec::new(), Vec::new());
-    let mut is_shared = false;
+    let mut is_unsure = false;
     for fields in &used {
         let versions = versions(client, service, table, subscription.segment, fields, id)?;
         match (fields.id_name(), table) {
             (Some(name), _) => probes.push(json!({ name: id })),
             (None, Some(table)) => {
                 let like: Vec<Value> = versions.iter().map(|(member, _)| member.clone()).collect();
-                is_shared |= are_shared(client, service, table, subscription, fields, id, &like)?;
+                is_unsure |= are_shared(client, service, table, subscription, fields, id, &like)?;
                 probes.extend(like);
             }
             (None, None) => {}
         }
-        if fields == current {
+        // Of a table that lacks what is handed over nobody can tell what the consumer has.
+        let is_whole = table.is_none_or(|table| payload::check_fields(table, fields).is_ok());
+        if fields == current && !is_whole {
+            is_unsure = true;
+            members.extend(actual_key(client, service, table, subscription.segment, id)?);
+        } else if fields == current {
             let actual = versions.into_iter().filter(|(_, is_actual)| *is_actual);
             members.extend(actual.map(|(member, _)| member));
         }
@@ -165,16 +170,29 @@ fn take_out(
         service.run_as_owner(|| client.update(&sql, Some(1), &args)?.first().get_one())?;
     if let Some(JsonB(Value::Array(taken))) = taken {
         for member in taken {
-            if !members.contains(&member) {
+            // What has other fields was replaced by what came after it, or will be.
+            if current.fit(&member) && !members.contains(&member) {
                 members.push(member);
             }
         }
     }
-    Ok(match (members.is_empty() || !subscription.has_audience(), is_shared) {
+    Ok(match (members.is_empty() || !subscription.has_audience(), is_unsure) {
         (true, _) => None,
         (false, true) => Some(Notice::Everything),
         (false, false) => Some(Notice::Remove(members)),
     })
+}
+
+/// The person's key as a member, where the person is one now.
+fn actual_key(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    table: Option<&Table>,
+    segment: Uuid,
+    id: &str,
+) -> Result<Option<Value>> {
+    let versions = versions(client, service, table, segment, &Fields::key(), id)?;
+    Ok(versions.into_iter().find(|(_, is_actual)| *is_actual).map(|(member, _)| member))
 }
 
 /// Whether others look like the person in what is handed over without a key.
@@ -249,16 +267,13 @@ fn delete_rows(
 }
 
 /// Takes what errors, consumers and hand-made lists say of the person out of a segment's log.
-fn scrub(service: &Service, segment: Uuid, pattern: &str) -> Result<()> {
-    let args = [segment.into(), pattern.into()];
+fn scrub(service: &Service, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
+    let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
+    let log = service.sql(include_str!("../sql/query/erase_log.sql"), &[]);
+    let errors = service.sql(include_str!("../sql/query/erase_errors.sql"), &[]);
     service.run_as_owner(|| {
-        for text in [
-            include_str!("../sql/query/erase_log.sql"),
-            include_str!("../sql/query/erase_errors.sql"),
-        ] {
-            Spi::run_with_args(&service.sql(text, &[]), &args)?;
-        }
-        Ok(())
+        Spi::run_with_args(&log, &[segment.into(), pattern.into(), letters.into()])?;
+        Ok(Spi::run_with_args(&errors, &[segment.into(), pattern.into()])?)
     })
 }
 

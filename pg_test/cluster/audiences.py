@@ -11,8 +11,6 @@ SEGMENTER_AVOID names faults to pass over by commas, so that others are found:
     erase-missing    the same where the table lacks one of the fields
     erase-alike      without ids others who looked like somebody are taken out of messages, too
     erase-null       without ids nobody is removed who has nothing but nulls among the fields
-    erase-old        without ids values of before stay in messages
-    erase-elsewhere  so do hashes that only another segment's table knows
     erase-escapes    ids with a backslash stay in the log in lists that were loaded by hand, where SQL writes two
 """
 from __future__ import annotations
@@ -407,7 +405,8 @@ class World:
                           Consumer("strict", "strict", 3), Consumer("fourth", "fourth", 6)]
         self.subscriptions: list[Subscription] = []
         self.seen = 0  # the last message of the outbox that was looked at
-        self.erased: list[str] = []  # what must be found nowhere once all is delivered
+        self.fields: dict[int, dict[str, str]] = {}  # with which fields each message was written
+        self.erased: set[str] = set()  # what must be found nowhere once all is delivered
         self.trail: list[str] = []
         self.done: Counter[str] = Counter()
         self.took: Counter[str] = Counter()
@@ -616,6 +615,7 @@ class World:
             must_equal(at, len(rows), "the number of messages", about)
             for row in rows:
                 self.check_row(row, subscription)
+                self.fields[row["id"]] = subscription.fields
                 subscription.queue.append(Message(row, subscription.fields))
         return sum(map(len, found.values()))
 
@@ -1325,7 +1325,7 @@ class World:
         tokens = {id[:6], *(hashes - others - self.hashes_of_people())}
         tokens = {token for token in tokens if token[1] != "9"}
 
-        own = {of.id: tokens & {id[:6], *of.known.get(id, ())} for of in self.segments}
+        held = {of.id: row for of in self.segments if (row := of.rows.get(id) or of.closed.get(id))}
         expected: dict[Subscription, list[Row] | None] = {}
         for subscription in self.subscriptions:
             expected[subscription] = self.erase_from(subscription, id)
@@ -1360,6 +1360,7 @@ class World:
             for row in rows:
                 fields = subscription.served or subscription.fields
                 kept, subscription.fields = subscription.fields, fields
+                self.fields[row["id"]] = fields
                 message = Message(row, fields)
                 message.is_partial = not anew and bool(subscription.segment.missing & fields.keys())
                 self.check_row(row, subscription, not message.is_partial and "erase-mixed" not in self.avoid)
@@ -1374,18 +1375,10 @@ class World:
                    {of.name: (rows_of[of.name], told[of.name]) for of in self.segments if rows_of[of.name] or told[of.name]},
                    f"{what}: what is told")
         self.read_again()
-        left = [row for row in self.traces(tokens)
-                if not (row["place"] == "outbox" and self.is_erasure(row["id"], runs))]
-        if "erase-escapes" in self.avoid and "\\" in id:
-            left = [row for row in left if row["place"] != "log"]
-        if "erase-old" in self.avoid:
-            plain = {message.id for of in self.subscriptions if not of.without_id for message in of.queue}
-            left = [row for row in left if row["place"] != "outbox" or row["id"] in plain]
-        if "erase-elsewhere" in self.avoid:
-            left = [row for row in left if any(token in row["t"] for token in own[row["segment"]])]
+        left = [row for row in self.traces(tokens) if self.is_wrong(row, id, held, runs)]
         must(not left, f"{what}: there is still something of {sorted(tokens)}", left)
         if is_gone and not ("erase-escapes" in self.avoid and "\\" in id):
-            self.erased += tokens if "erase-elsewhere" not in self.avoid else [id[:6]]
+            self.erased |= tokens
         return True
 
     def ask_whether_broken(self, subscription: Subscription) -> None:
@@ -1397,8 +1390,19 @@ class World:
     def hashes_of_people(self) -> set[str]:
         return {value for person in self.people.values() for value in (person.values["email"], person.values["phone"]) if value}
 
-    def is_erasure(self, message: int, runs: set[Any]) -> bool:
-        return any(of.id == message and of.run in runs for subscription in self.subscriptions for of in subscription.queue)
+    def is_wrong(self, trace: Row, id: str, held: dict[Any, Row], runs: set[Any]) -> bool:
+        """Whether there must not be a trace of somebody who was erased."""
+        if trace["place"] != "outbox":
+            return not ("erase-escapes" in self.avoid and "\\" in id and trace["place"] == "log")
+        payload = json.loads(trace["t"], parse_float=Decimal)
+        if payload["run_id"] in map(str, runs):
+            return False
+        # Without ids only what the table still holds can be recognised.
+        fields = self.fields[trace["id"]]
+        row = held.get(trace["segment"])
+        if "id" in fields or row is None:
+            return "id" in fields
+        return {name: row[column] if column != "id" else id for column, name in fields.items()} in payload["members"]
 
     def erase_from(self, subscription: Subscription, id: str) -> list[Row] | None:
         """Takes somebody out of the messages that wait. Gives the members that have to be removed; none:
@@ -1608,9 +1612,9 @@ class World:
             self.look_for_erased()
 
     def look_for_erased(self) -> None:
-        left = self.traces(self.erased)
+        left = [row for row in self.traces(self.erased) if row["place"] != "outbox" or "id" in self.fields[row["id"]]]
         must(not left, "who was erased is still there", left)
-        self.erased = []
+        self.erased = set()
 
     ACTIONS: list[tuple[str, float]] = [
         ("change_source", 30), ("change_note", 3), ("refresh_one", 14), ("run", 4), ("run_each", 2.5), ("dry_run", 5),

@@ -1,5 +1,5 @@
 -- All that the table holds, or held, of $2 in the segment $1, as it is handed over with these fields,
--- and whether it is so now; what is all null tells nobody apart.
+-- and whether it is so now.
 select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(v.member, v.is_actual))
 from (
     select
@@ -10,4 +10,3 @@ from (
       and t.id operator(pg_catalog.=) $2::pg_catalog."varchar" collate @collation@
     group by 1
 ) as v
-where pg_catalog.jsonb_strip_nulls(v.member) operator(pg_catalog.<>) '{}'::pg_catalog.jsonb

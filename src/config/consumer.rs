@@ -93,11 +93,24 @@ impl Fields {
         self.0.iter().map(|(column, name)| (column.as_str(), name.as_str()))
     }
 
+    /// The key alone.
+    pub fn key() -> Self {
+        Self([("id".to_owned(), "id".to_owned())].into())
+    }
+
     /// The fields whose columns there are; none: not one.
     pub fn among(&self, has: impl Fn(&str) -> bool) -> Option<Self> {
         let fields = self.0.iter().filter(|(column, _)| *column == "id" || has(column));
         let fields: BTreeMap<_, _> = fields.map(|(c, n)| (c.clone(), n.clone())).collect();
         (!fields.is_empty()).then_some(Self(fields))
+    }
+
+    /// Whether a member has just these names.
+    pub fn fit(&self, member: &Value) -> bool {
+        let has = |member: &serde_json::Map<String, Value>| {
+            member.len() == self.0.len() && self.0.values().all(|name| member.contains_key(name))
+        };
+        member.as_object().is_some_and(has)
     }
 
     /// The name of the key in a member, where it goes into one.
