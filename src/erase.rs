@@ -169,6 +169,8 @@ fn take_out(
     let taken: Option<JsonB> =
         service.run_as_owner(|| client.update(&sql, Some(1), &args)?.first().get_one())?;
     if let Some(JsonB(Value::Array(taken))) = taken {
+        // Whose they were, without a key nobody can tell.
+        is_unsure |= current.id_name().is_none();
         for member in taken {
             // What has other fields was replaced by what came after it, or will be.
             if current.fit(&member) && !members.contains(&member) {

@@ -41,7 +41,7 @@ select * from erase.traces(md5('mail2')) where times > 0 order by 1;
 
 delete from erase.people where id = 'person-2';
 select * from segmenter_erase('person-2') order by segment;
--- Only in what is still to be said: remove him.
+-- Only in what is still to be said: remove him. (Without ids everybody else is handed over anew.)
 select * from erase.traces('person-2') where times > 0 order by 1;
 select c.name, o.operation, o.members, o.payload -> 'members' as members
 from segmenter_outbox o join segmenter_consumers c on c.id = o.consumer_id join segmenter_deliveries d using (subscription_id)
