@@ -544,8 +544,7 @@ class World:
         if not pretend:
             subscription.there = handover != "end"
             subscription.served, subscription.broken = subscription.fields, None
-            if "id" not in subscription.fields and handover != "end":
-                subscription.without_id = True
+            subscription.without_id = subscription.without_id or "id" not in subscription.fields
 
     @staticmethod
     def parts(operation: str, members: int, batch: int) -> int:
@@ -1348,6 +1347,7 @@ class World:
                 got = Counter(canonical(member) for row in rows for member in row["payload"]["members"])
                 must_equal(got, subscription.all_members(), f"{what}: everybody", about)
                 subscription.served, subscription.broken = subscription.fields, None
+                subscription.without_id = subscription.without_id or "id" not in subscription.fields
             for row in rows:
                 fields = subscription.served or subscription.fields
                 kept, subscription.fields = subscription.fields, fields
