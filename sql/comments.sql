@@ -1,4 +1,4 @@
-comment on function segmenter_refresh(text, text, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query in place of its own, dry_run: only say what would change, force: let it pass the guards';
+comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query in place of its own, dry_run: only say what would change, force: let it pass the guards, full: look at all ids';
 comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction, one that reads another''s table after it';
 comment on function segmenter_run_plan() is 'what a run would refresh now, in its order, and what it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and gives its status; used by segmenter_run_each()';
@@ -7,7 +7,10 @@ comment on function segmenter_create_segment(text, text, text, text, boolean) is
 comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
 comment on function segmenter_due(timestamptz) is 'when each segment is due, whether it is at that time, and why';
 comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
-comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention and messages delivered longer than segmenter.outbox_retention ago; runs do it by themselves';
+comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that all have read; runs do it by themselves';
+comment on function segmenter_watch(regclass, name) is 'has changes of a table captured, by triggers of statements, for segments that watch it';
+comment on function segmenter_unwatch(regclass, name) is 'ends the capture of a table''s changes';
+comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
 comment on function segmenter_subscribe(text, text, text, jsonb) is 'subscribes a consumer, which is made where it is new, to a segment for a target system, and gives the subscription''s id';
 comment on function segmenter_claim(text, int, interval) is 'the next messages for a consumer, in order, of one subscription that nobody holds; they are the caller''s for the time of the lease';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and those before it, with what the consumer says of it';

@@ -2,7 +2,7 @@
 -- policies below to those that belong to roles the user is a member of.
 
 revoke all on segmenter, segmenter_segments, segmenter_consumers, segmenter_subscriptions,
-    segmenter_log, segmenter_outbox, segmenter_deliveries, segmenter_status from public;
+    segmenter_log, segmenter_outbox, segmenter_changes, segmenter_deliveries, segmenter_status from public;
 grant select on segmenter, segmenter_status, segmenter_log, segmenter_outbox, segmenter_deliveries to public;
 grant select, insert, update, delete on segmenter_segments, segmenter_consumers, segmenter_subscriptions to public;
 
@@ -11,13 +11,15 @@ grant select, insert, update, delete on segmenter_segments, segmenter_consumers,
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_notice_segments, segmenter_check_segment,
+    segmenter_resync, segmenter_erase, segmenter_watch, segmenter_unwatch, segmenter_capture, segmenter_notice_segments, segmenter_check_segment,
     segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor,
     segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry,
-    segmenter_skip, segmenter_resync, segmenter_erase to public;
+    segmenter_skip, segmenter_resync, segmenter_erase, segmenter_watch, segmenter_unwatch to public;
+-- Whoever owns a table puts it up there; it records what is written in that table only.
+grant execute on function segmenter_capture to public;
 grant execute on procedure segmenter_run_each to public;
 
 alter table segmenter_segments enable row level security;

@@ -48,7 +48,7 @@ comment on column segmenter_segments.table_name is 'the segment table that holds
 comment on column segmenter_segments.owner is 'the role whose rights the segment''s SQL runs with';
 comment on column segmenter_segments.context is 'the related task';
 comment on column segmenter_segments.refresh_auto is 'true: refreshed by segmenter_run(); false: by hand only';
-comment on column segmenter_segments.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": …, "sql": …}}, or {} for a segment that is loaded by hand';
+comment on column segmenter_segments.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
 comment on column segmenter_segments.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
 comment on column segmenter_segments.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
 comment on column segmenter_segments.sources is 'what has to be loaded before a refresh';
@@ -186,6 +186,22 @@ comment on column segmenter_outbox.part is 'which part of the operation, from 1'
 comment on column segmenter_outbox.parts is 'of how many parts';
 comment on column segmenter_outbox.members is 'how many members are in the payload';
 comment on column segmenter_outbox.payload is 'the message';
+
+-- Written by triggers, which know its four columns by their place.
+create table segmenter_changes (
+    source    oid   not null,
+    id_column name  not null,
+    xid       xid8  not null,
+    ids       text[]
+);
+create index segmenter_changes_idx on segmenter_changes (source, xid);
+-- Compressing ids takes longer than writing them.
+alter table segmenter_changes alter ids set storage external;
+comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row a statement';
+comment on column segmenter_changes.source is 'the table, pg_class.oid';
+comment on column segmenter_changes.id_column is 'the column that held the ids';
+comment on column segmenter_changes.xid is 'the transaction that wrote them';
+comment on column segmenter_changes.ids is 'the ids; null: all of them, since the table was truncated, or has no such column any more';
 
 create table segmenter_deliveries (
     subscription_id   uuid        primary key references segmenter_subscriptions (id) on delete cascade,

@@ -1,5 +1,7 @@
 //! The functions that SQL sees. Thin: no rules here.
 
+use std::ffi::CStr;
+
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
@@ -9,7 +11,7 @@ use crate::pg::process;
 use crate::refresh::{self, Outcome};
 use crate::run::{self, Planned};
 use crate::service::Service;
-use crate::{create, doctor, log};
+use crate::{capture, create, doctor, log};
 
 mod consumers;
 
@@ -19,6 +21,7 @@ mod consumers;
 /// - `query`: a one-off query in place of the segment's refresher, such as a manual list.
 /// - `dry_run`: compute the exact figures, change nothing, log nothing.
 /// - `force`: let the change pass whatever the segment's guards say.
+/// - `full`: have an incremental refresher look at all ids, not only at those that have changed.
 ///
 /// Gives one row: how many members were added, removed and changed, how many there are now
 /// (`coverage`), how many messages were handed over, how long it took. What goes wrong is a row
@@ -35,6 +38,7 @@ fn segmenter_refresh(
     query: default!(Option<&str>, "NULL"),
     dry_run: default!(Option<bool>, "false"),
     force: default!(Option<bool>, "false"),
+    full: default!(Option<bool>, "false"),
 ) -> TableIterator<
     'static,
     (
@@ -56,6 +60,7 @@ fn segmenter_refresh(
             query,
             dry_run: given("dry_run", dry_run)?,
             force: given("force", force)?,
+            full: given("full", full)?,
             skip_busy: false,
             cycle: None,
             run_id: run::new_id()?,
@@ -260,6 +265,50 @@ fn segmenter_doctor() -> TableIterator<
             (check.to_owned(), level.as_str().to_owned(), detail, hint)
         },
     ))
+}
+
+/// Has changes of a table captured, for segments that watch it: triggers record which ids each
+/// statement has written, in the writer's transaction.
+///
+/// - `source`: the table; its partitions and children are included.
+/// - `id_column`: the column that holds the ids of members.
+///
+/// The caller must own the table. What is captured already stays as it is: call it again for partitions
+/// that were added. `segmenter_unwatch` ends it.
+///
+/// ```sql
+/// select segmenter_watch('crm.orders', 'customer_id');
+/// ```
+#[pg_extern(sql = "
+create function segmenter_watch(source regclass, id_column name default 'id') returns void
+language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_watch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
+    let watch = || {
+        let column = given("id_column", id_column)?.to_string_lossy();
+        capture::watch(&Service::current()?, given("source", source)?, &column)
+    };
+    watch().unwrap_or_else(|error| raise(error));
+}
+
+/// Ends the capture of a table's changes.
+///
+/// - `source`: the table; its partitions and children are included.
+/// - `id_column`: the column, by default every one.
+///
+/// ```sql
+/// select segmenter_unwatch('crm.orders');
+/// ```
+#[pg_extern(sql = "
+create function segmenter_unwatch(source regclass, id_column name default null) returns void
+language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_unwatch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
+    let unwatch = || {
+        let column = id_column.map(|column| column.to_string_lossy().into_owned());
+        capture::unwatch(&Service::current()?, given("source", source)?, column.as_deref())
+    };
+    unwatch().unwrap_or_else(|error| raise(error));
 }
 
 /// Says which settings are missing for the background workers to serve this database. Called once,

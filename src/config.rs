@@ -30,9 +30,9 @@ pub enum Refresher {
     /// A CALL that changes the segment table itself.
     #[serde(deserialize_with = "object")]
     Procedure(Sql),
-    /// A query for the ids that may have changed, and one for the members among them.
+    /// A way to know the ids that may have changed, and a query for the members among them.
     #[serde(deserialize_with = "object")]
-    Incremental(IncrementalSql),
+    Incremental(Incremental),
 }
 
 /// What a refresher runs.
@@ -42,12 +42,71 @@ pub struct Sql {
     pub sql: String,
 }
 
-/// What an incremental refresher runs.
+/// What an incremental refresher runs: `changed` or `watch` says which ids may have changed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct IncrementalSql {
-    pub changed: String,
+pub struct Incremental {
+    /// A query for them; `$1` is the time since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
+    /// The tables whose changes are captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Vec<Watched>>,
+    /// One SELECT that gives the members among the ids of the relation `changed`.
     pub sql: String,
+    /// When all ids are looked at, whatever has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_cron: Option<String>,
+}
+
+impl Incremental {
+    /// What serde cannot say.
+    fn validate(&self) -> std::result::Result<(), String> {
+        match (&self.changed, &self.watch) {
+            (None, None) => return Err("it has neither \"changed\" nor \"watch\"".into()),
+            (Some(_), Some(_)) => return Err("it has both \"changed\" and \"watch\"".into()),
+            (_, Some(watch)) if watch.is_empty() => return Err("\"watch\" names no table".into()),
+            _ => {}
+        }
+        let full = self.full_cron.as_deref().map(str::parse::<schedule::Schedule>);
+        match full {
+            Some(Err(error)) => Err(format!("\"full_cron\": {error}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// When all ids are looked at.
+    pub fn full_schedule(&self) -> Option<schedule::Schedule> {
+        self.full_cron.as_deref()?.parse().ok()
+    }
+}
+
+/// A table whose changes are captured, and the column of it that holds ids.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "WatchedJson")]
+pub struct Watched {
+    pub table: String,
+    pub id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "a table is a name or {\"table\": …, \"id\": …}"
+)]
+enum WatchedJson {
+    Name(String),
+    Table { table: String, id: String },
+}
+
+impl From<WatchedJson> for Watched {
+    fn from(json: WatchedJson) -> Self {
+        match json {
+            WatchedJson::Name(table) => Self { table, id: "id".into() },
+            WatchedJson::Table { table, id } => Self { table, id },
+        }
+    }
 }
 
 /// One entry of the column `sources`: what has to be loaded before a refresh.
@@ -104,6 +163,8 @@ pub struct Segment {
     pub refresher: Option<Refresher>,
     pub guards: Guards,
     pub sources: Vec<Source>,
+    /// Whose clocks its schedules go by; none: `segmenter.timezone`.
+    pub timezone: Option<String>,
     pub actual: bool,
 }
 
@@ -147,6 +208,7 @@ impl Segment {
                     sources: sources(json("sources")?, subject)?,
                     table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
                     owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    timezone: row.get_by_name("refresh_timezone")?,
                     actual: row.get_by_name("actual")?.unwrap_or_default(),
                     id,
                     name,
@@ -176,7 +238,7 @@ impl std::fmt::Display for Subject<'_> {
     }
 }
 
-const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": …}}, {\"procedure\": {\"sql\": \"call …()\"}}, {\"incremental\": {\"changed\": …, \"sql\": …}}, or {} for a segment that is loaded by hand.";
+const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": …}}, {\"procedure\": {\"sql\": \"call …()\"}}, {\"incremental\": {\"changed\": … or \"watch\": […], \"sql\": …, \"full_cron\": …}}, or {} for a segment that is loaded by hand.";
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
 const SOURCES: &str = "Give a list of {\"table\": …, \"loaded_at\": …, \"warn_after\": …, \"error_after\": …, \"filter\": …, \"min_rows\": …} or {\"name\": …, \"ready\": \"select …\"}.";
 
@@ -190,7 +252,14 @@ pub fn refresher(json: Value, subject: Subject<'_>) -> Result<Option<Refresher>>
             return Err(invalid("refresh_params", subject, problem, REFRESHERS));
         }
     }
-    typed("refresh_params", json, subject, REFRESHERS).map(Some)
+    let refresher: Refresher = typed("refresh_params", json, subject, REFRESHERS)?;
+    if let Refresher::Incremental(incremental) = &refresher {
+        let problem = |problem| format!("\"incremental\": {problem}");
+        incremental
+            .validate()
+            .map_err(|error| invalid("refresh_params", subject, problem(error), REFRESHERS))?;
+    }
+    Ok(Some(refresher))
 }
 
 /// Validates `guards`.
@@ -302,6 +371,20 @@ mod tests {
             refresher(json!({"incremental": {"changed": "a", "sql": "b"}}), S),
             Ok(Some(Refresher::Incremental(_)))
         ));
+        let both = json!({"incremental": {"changed": "a", "watch": ["t"], "sql": "b"}});
+        assert!(message(refresher(both, S)).contains("both \"changed\" and \"watch\""));
+        let watch = json!({"incremental": {"watch": ["a.b", {"table": "c", "id": "d"}], "sql": "b", "full_cron": "@daily"}});
+        match refresher(watch, S) {
+            Ok(Some(Refresher::Incremental(Incremental { watch: Some(watch), .. }))) => {
+                let named = |table: &str, id: &str| Watched { table: table.into(), id: id.into() };
+                assert_eq!(watch, [named("a.b", "id"), named("c", "d")]);
+            }
+            other => panic!("{other:?}"),
+        }
+        let wrong = json!({"incremental": {"watch": [{"table": "c", "ide": "d"}], "sql": "b"}});
+        assert!(message(refresher(wrong, S)).contains("a table is a name or"));
+        let never = json!({"incremental": {"changed": "a", "sql": "b", "full_cron": "soon"}});
+        assert!(message(refresher(never, S)).contains("\"full_cron\""));
         assert!(message(refresher(json!({"qery": {"sql": ""}}), S)).contains("\"qery\""));
         assert!(message(refresher(json!({"query": {"sql": "", "x": 1}}), S)).contains("\"x\""));
         assert!(message(refresher(json!({"query": {}}), S)).contains("\"sql\""));

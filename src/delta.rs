@@ -14,6 +14,10 @@ use crate::pg::{catalog, role};
 use crate::service::Service;
 use crate::table::{Column, SERVICE_COLUMNS, Table};
 
+mod changed;
+
+pub use changed::of_changed;
+
 const DELTA: &CStr = c"segmenter_delta";
 const BEFORE: &CStr = c"segmenter_before";
 
@@ -92,28 +96,35 @@ impl<'a> Side<'a> {
     }
 
     fn delta_sql(&self, received: &str, members: &str) -> String {
+        let sql = include_str!("../sql/query/delta.sql");
+        self.delta_of(sql, &[("received", received), ("members", members)])
+    }
+
+    /// A text of ours that compares what is received (q) with members (m).
+    fn delta_of(&self, text: &str, sides: &[(&str, &str)]) -> String {
         let differs: Vec<_> =
             self.received_columns().map(|(number, column)| differs(number, column)).collect();
         let differs = if differs.is_empty() { "false".into() } else { differs.join(" or ") };
         let new: String =
             self.received_columns().map(|(number, _)| format!(", q.n{number}")).collect();
         let old: String = self.columns().map(|(number, _)| format!(", m.o{number}")).collect();
-        self.sql(
-            include_str!("../sql/query/delta.sql"),
-            &[
-                ("differs", &differs),
-                ("values", &(new + &old)),
-                ("received", received),
-                ("members", members),
-            ],
-        )
+        let values = new + &old;
+        let mut parts = vec![("differs", differs.as_str()), ("values", values.as_str())];
+        parts.extend_from_slice(sides);
+        self.sql(text, &parts)
     }
 
     /// How many members there are.
     fn count_members(&self) -> Result<u64> {
-        let sql = self.sql(include_str!("../sql/query/members_count.sql"), &[]);
-        Ok(statement::read_one::<i64>(&sql, &self.args())?.unwrap_or_default() as u64)
+        count_members(self.service, self.table, self.segment)
     }
+}
+
+/// How many members a segment has. Runs within an SPI connection.
+pub fn count_members(service: &Service, table: &Table, segment: Uuid) -> Result<u64> {
+    let parts = [("table", table.name.as_str())];
+    let sql = service.sql(include_str!("../sql/query/members_count.sql"), &parts);
+    Ok(statement::read_one::<i64>(&sql, &[segment.into()])?.unwrap_or_default() as u64)
 }
 
 /// Computes the delta between a query and a segment's members, as the active snapshot sees both.
@@ -132,7 +143,7 @@ pub fn of_query<'a>(
 
         let received = side.received_sql(query);
         let sql = side.delta_sql(&received, &side.members_sql());
-        let figures = figures(&relation.keep_tallied(&sql, &side.args(), UNCHANGED)?);
+        let figures = figures(&relation.keep_tallied(&sql, &side.args(), &[UNCHANGED])?);
         check_duplicates(&side, figures, &received)?;
         Ok((figures, side))
     })?;
@@ -165,7 +176,7 @@ impl<'a> Before<'a> {
         let received = self.side.received_sql(&now);
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
-        let tally = relation.keep_tallied(&sql, &self.side.args(), UNCHANGED)?;
+        let tally = relation.keep_tallied(&sql, &self.side.args(), &[UNCHANGED])?;
         if tally.of(INVALID) > 0 {
             return Err(Error::MembersWithoutId {
                 table: self.side.table.name.clone(),
@@ -312,11 +323,15 @@ fn check_duplicates(side: &Side<'_>, figures: Figures, received: &str) -> Result
         Ok(figures.added > 1 && statement::read_one(sql, &[])?.unwrap_or_default())
     };
     if matched_twice || added_twice()? {
-        let sql = side.sql(include_str!("../sql/query/duplicates.sql"), &[("received", received)]);
-        let examples = statement::read_one::<Vec<String>>(&sql, &[])?.unwrap_or_default();
-        return Err(Error::DuplicateIds { examples });
+        return Err(Error::DuplicateIds { examples: duplicates(side, received)? });
     }
     Ok(())
+}
+
+/// Examples of ids that are received more than once.
+fn duplicates(side: &Side<'_>, received: &str) -> Result<Vec<String>> {
+    let sql = side.sql(include_str!("../sql/query/duplicates.sql"), &[("received", received)]);
+    Ok(statement::read_one(&sql, &[])?.unwrap_or_default())
 }
 
 fn figures(tally: &Tally) -> Figures {

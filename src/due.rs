@@ -66,6 +66,17 @@ impl Due {
         }
     }
 
+    /// The same where another schedule makes it due as well, at the time given.
+    fn or_at(self, other: Option<DateTime<Utc>>) -> Self {
+        match (self, other) {
+            (Due::Never, Some(other)) => Due::Scheduled(other),
+            (Due::Scheduled(at) | Due::Retry(at, _), Some(other)) if other < at => {
+                Due::Scheduled(other)
+            }
+            (due, _) => due,
+        }
+    }
+
     /// The time from which on it is due; none: at every run, or never.
     pub fn at(self) -> Option<DateTime<Utc>> {
         match self {
@@ -174,21 +185,29 @@ impl Item {
         let zone = timezone.as_deref().unwrap_or(&service.timezone);
         let schedule = config::cron("refresh_cron", refresh_cron.as_deref(), subject);
         let zone = config::timezone("refresh_timezone", Some(zone), subject);
-        let (schedule, problem) = match (schedule, zone) {
-            (Ok(schedule), Ok(zone)) => (schedule.zip(zone), None),
-            (Err(error), _) | (_, Err(error)) => (None, Some(error.to_string())),
+        let (schedule, zone, problem) = match (schedule, zone) {
+            (Ok(schedule), Ok(zone)) => (schedule.zip(zone), zone, None),
+            (Err(error), _) | (_, Err(error)) => (None, None, Some(error.to_string())),
         };
+        let refresh_params = json("refresh_params")?;
+        let full = refresh_params.pointer("/incremental/full_cron").and_then(Value::as_str);
+        let full = full.and_then(|full| full.parse::<Schedule>().ok());
         let actual_begin = time("actual_begin")?.ok_or_else(missing)?;
         let automatic = row.get_by_name::<bool, _>("refresh_auto")?.unwrap_or_default();
         let due = automatic.then(|| {
             let schedule = schedule.as_ref().map(|(schedule, zone)| (schedule, *zone));
-            Due::of(schedule, last, actual_begin, guc::retry_delay())
+            let due = Due::of(schedule, last, actual_begin, guc::retry_delay());
+            // A full pass makes it due as well.
+            let full = full.as_ref().zip(zone);
+            due.or_at(full.and_then(|(full, zone)| {
+                full.next_after(last.map_or(actual_begin, |last| last.began), zone)
+            }))
         });
         Ok(Self {
             id: row.get_by_name("id")?.ok_or_else(missing)?,
             table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-            refresh_params: json("refresh_params")?,
+            refresh_params,
             sources: json("sources")?,
             last_refresh: last.map(|last| last.began),
             waiting_since: time("waiting_since")?,

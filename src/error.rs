@@ -29,9 +29,6 @@ pub enum Error {
     #[error("segment \"{0}\" has no refresher")]
     NoRefresher(String),
 
-    #[error("{0} is not available in this version")]
-    NotAvailable(&'static str),
-
     #[error("argument \"{0}\" must not be null")]
     NullArgument(&'static str),
 
@@ -42,6 +39,13 @@ pub enum Error {
     /// A segment's SQL that cannot serve as one.
     #[error("{problem}")]
     Query { code: PgSqlErrorCode, problem: String, detail: Option<String>, hint: Option<String> },
+
+    #[error("changes of column \"{column}\" of table {table} are not captured")]
+    NotWatched { table: String, column: String },
+
+    /// A table whose changes cannot be captured.
+    #[error("{problem}")]
+    Watch { problem: String, hint: Option<String> },
 
     #[error("the query changed the database")]
     NotReadOnly,
@@ -242,6 +246,7 @@ impl Error {
             }
             Error::NoRefresher(_)
             | Error::NotInMart(_)
+            | Error::NotWatched { .. }
             | Error::TableAltered(_)
             | Error::NotLoaded(_)
             | Error::EndedSubscription(_)
@@ -250,7 +255,7 @@ impl Error {
             | Error::NoLease { .. }
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
-            Error::NotAvailable(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::Watch { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config { .. } | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
@@ -298,7 +303,10 @@ impl Error {
                 "Set refresh_params in segmenter_segments, or pass a query to segmenter_refresh()."
                     .into()
             }
-            Error::Config { hint, .. } | Error::Query { hint, .. } | Error::Table { hint, .. } => {
+            Error::Config { hint, .. }
+            | Error::Query { hint, .. }
+            | Error::Table { hint, .. }
+            | Error::Watch { hint, .. } => {
                 return hint.clone();
             }
             Error::DuplicateIds { .. } => {
@@ -321,6 +329,9 @@ impl Error {
             Error::WorkerDied(_) => "The server's log says why.".into(),
             Error::TimedOut(_) => {
                 "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
+            }
+            Error::NotWatched { .. } => {
+                "Have the table's owner call segmenter_watch() with the table and the column.".into()
             }
             Error::NotInMart(_) => {
                 "Register the table: update segmenter_segments set table_name = table_name for this segment.".into()

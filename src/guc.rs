@@ -16,6 +16,7 @@ static REFRESH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(60);
 static LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60);
 static OUTBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -91,6 +92,16 @@ pub fn init() {
         GucFlags::UNIT_MIN,
     );
     GucRegistry::define_int_guc(
+        c"segmenter.capture_retention",
+        c"Time for which captured changes wait for segments that do not read them; -1: for ever.",
+        c"The next refresh of such a segment looks at all ids.",
+        &CAPTURE_RETENTION,
+        -1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
         c"segmenter.max_deliveries",
         c"Consumers that the background workers serve at once in one database.",
         c"Each takes one of max_worker_processes while there is something to deliver.",
@@ -157,6 +168,12 @@ pub fn http_allow() -> Vec<Address> {
 /// How long messages are kept after their delivery.
 pub fn outbox_retention() -> Option<TimeDelta> {
     let minutes = OUTBOX_RETENTION.get();
+    (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
+}
+
+/// How long captured changes wait for who does not read them.
+pub fn capture_retention() -> Option<TimeDelta> {
+    let minutes = CAPTURE_RETENTION.get();
     (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
 }
 

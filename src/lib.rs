@@ -15,6 +15,7 @@ use pgrx::prelude::*;
 mod api;
 mod apply;
 mod audience;
+mod capture;
 mod claim;
 mod config;
 mod create;
@@ -28,6 +29,7 @@ mod guards;
 mod guc;
 mod handover;
 mod http;
+mod incremental;
 mod log;
 mod order;
 mod outbox;
@@ -43,6 +45,7 @@ mod subscribe;
 mod subscription;
 mod table;
 mod trigger;
+mod watermark;
 mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]

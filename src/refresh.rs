@@ -12,6 +12,7 @@ use crate::config::{Key, Refresher, Segment, Sql};
 use crate::delta::{self, Delta, Side};
 use crate::error::{Error, Report, Result, warn};
 use crate::guards::Figures;
+use crate::incremental::{self, Beginning, Progress};
 use crate::log::{self, Action, Counts, Entry, Status};
 use crate::outbox::HandedOver;
 use crate::payload::Source;
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// Let the delta pass whatever the guards say.
     pub force: bool,
+    /// Have an incremental refresher look at all ids.
+    pub full: bool,
     /// Pass over a segment that is busy, rather than fail.
     pub skip_busy: bool,
     /// The segments it forms a cycle with, itself among them.
@@ -69,6 +72,8 @@ struct Done {
     handed: HandedOver,
     /// What there is to say of sources that are late.
     late: Vec<String>,
+    /// How far an incremental refresh got.
+    progress: Option<Progress>,
 }
 
 /// Refreshes a segment. Whatever goes wrong with it becomes a WARNING, an entry of the log and an
@@ -214,6 +219,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
     let _lock = claim(service, segment.id, &segment.name)?;
+    let beginning = Beginning::of(service, segment)?;
     let (_snapshot, segment) = settle(service, request, found)?;
     may_refresh(segment, role::current())?;
     must_not_be_superseded(service, segment)?;
@@ -233,23 +239,38 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     };
     let late = must_be_loaded(service, segment, request)?;
     let owed = owed(service, segment)?;
-    let (figures, handed) = Spi::connect_mut(|client| {
-        let (delta, side) = service.run_as_user(segment.owner, || match refresher {
-            Refresher::Query(Sql { sql }) => {
-                let (delta, side) = delta::of_query(service, &table, segment.id, &sql)?;
-                guard(segment, request, &delta)?;
-                // What a table makes of a change is known once it is made; a dry run is undone.
-                if !request.dry_run || outbox::reads_stored(&side, &owed) {
-                    apply::apply(client, &side, delta.figures, at)?;
+    let (figures, handed, progress) = Spi::connect_mut(|client| {
+        let plan = match &refresher {
+            Refresher::Incremental(incremental) => {
+                let full = request.full;
+                Some(incremental::plan(service, segment, &table, incremental, &beginning, full)?)
+            }
+            _ => None,
+        };
+        let mut progress = None;
+        let (delta, side) = service.run_as_user(segment.owner, || {
+            let (delta, side) = match (&refresher, plan) {
+                (Refresher::Procedure(Sql { sql }), _) => {
+                    let (delta, side) = run_procedure(client, service, &table, segment, sql)?;
+                    guard(segment, request, &delta)?;
+                    return Ok((delta, side));
                 }
-                Ok((delta, side))
+                (Refresher::Query(Sql { sql }), _) => {
+                    delta::of_query(service, &table, segment.id, sql)?
+                }
+                (Refresher::Incremental(_), plan) => {
+                    let plan = plan.ok_or_else(|| Error::NoRefresher(segment.name.clone()))?;
+                    let (delta, side, made) = plan.delta(service, &table, segment.id)?;
+                    progress = Some(made);
+                    (delta, side)
+                }
+            };
+            guard(segment, request, &delta)?;
+            // What a table makes of a change is known once it is made; a dry run is undone.
+            if !request.dry_run || outbox::reads_stored(&side, &owed) {
+                apply::apply(client, &side, delta.figures, at)?;
             }
-            Refresher::Procedure(Sql { sql }) => {
-                let (delta, side) = run_procedure(client, service, &table, segment, &sql)?;
-                guard(segment, request, &delta)?;
-                Ok((delta, side))
-            }
-            Refresher::Incremental(_) => Err(Error::NotAvailable("the refresher \"incremental\"")),
+            Ok::<_, Error>((delta, side))
         })?;
         let source = Source {
             service,
@@ -263,9 +284,9 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
             true => outbox::count(&source, &owed)?,
             false => outbox::hand_over(client, &source, owed)?,
         };
-        Ok::<_, Error>((delta.figures, handed))
+        Ok::<_, Error>((delta.figures, handed, progress))
     })?;
-    Ok(Done { figures, at, handed, late })
+    Ok(Done { figures, at, handed, late, progress })
 }
 
 /// What a refresh owes to those who subscribe to the segment.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
+use crate::capture;
 use crate::config::{self, Key, Refresher, Sql, Subject};
 use crate::delta;
 use crate::due::{self, Due, Item};
@@ -55,6 +56,7 @@ impl Planned {
             query: None,
             dry_run: false,
             force: false,
+            full: false,
             skip_busy: true,
             cycle: self.cycle.as_deref(),
             run_id,
@@ -189,8 +191,8 @@ pub fn run(service: &Service, run_id: Uuid) -> Result<Vec<Outcome>> {
 
 /// Deletes a portion of what is kept for long enough. Says whether there may be more of it.
 pub fn prune(service: &Service) -> Result<bool> {
-    let more_messages = outbox::prune(service)?;
-    Ok(log::prune(service)? || more_messages)
+    let more = [outbox::prune(service)?, capture::prune(service)?, log::prune(service)?];
+    Ok(more.contains(&true))
 }
 
 /// When a schedule comes next after a time, by the wall clock of a zone.

@@ -7,7 +7,7 @@ use pgrx::spi::quote_identifier;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::role::{self, Rights, Settings};
-use crate::pg::statement;
+use crate::pg::{catalog, statement};
 
 /// A set of service relations.
 pub struct Service {
@@ -22,7 +22,7 @@ pub struct Service {
 }
 
 /// Places in our SQL where a relation's name goes, written `@word@`, and what is put there.
-const RELATIONS: [(&str, &str); 8] = [
+const RELATIONS: [(&str, &str); 9] = [
     ("mart", "segmenter"),
     ("segments", "segmenter_segments"),
     ("consumers", "segmenter_consumers"),
@@ -30,8 +30,14 @@ const RELATIONS: [(&str, &str); 8] = [
     ("log", "segmenter_log"),
     ("outbox", "segmenter_outbox"),
     ("deliveries", "segmenter_deliveries"),
+    ("changes", "segmenter_changes"),
     ("status", "segmenter_status"),
 ];
+
+/// The relation of captured changes of the set that a function belongs to.
+pub fn changes_of(function: pg_sys::Oid) -> pg_sys::Oid {
+    catalog::relation_beside(function, c"segmenter_changes")
+}
 
 impl Service {
     /// The set that belongs to the extension.
@@ -70,6 +76,11 @@ impl Service {
     /// The relation of the messages.
     pub fn outbox(&self) -> Result<pg_sys::Oid> {
         self.oid("outbox")
+    }
+
+    /// The name of the relation of captured changes.
+    pub fn changes(&self) -> String {
+        self.relation("changes").unwrap_or_default()
     }
 
     fn oid(&self, word: &str) -> Result<pg_sys::Oid> {

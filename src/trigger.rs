@@ -1,5 +1,7 @@
 //! The triggers on the config tables: rows are checked when they are written.
 
+use std::ffi::CString;
+
 use pgrx::JsonB;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::heap_tuple::PgHeapTuple;
@@ -13,8 +15,9 @@ use crate::delivery::serve::is_allowed;
 use crate::error::{self, Error, raise};
 use crate::payload;
 use crate::pg::role::{self, RegRole};
+use crate::pg::transition::{self, trigger_function};
 use crate::pg::{catalog, lock, statement};
-use crate::service::Service;
+use crate::service::{Service, changes_of};
 use crate::subscription::{self, Subscription};
 use crate::table::{self, Holder, Table};
 
@@ -61,6 +64,29 @@ fn segmenter_check_subscription<'a>(
         return Ok(trigger.old().map(PgHeapTuple::into_owned));
     }
     Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
+}
+
+/// After a watched table is written: captures the ids that were.
+#[pg_trigger]
+fn segmenter_capture<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    capture(trigger).unwrap_or_else(|error| raise(error));
+    Ok(None)
+}
+
+fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let data = trigger.trigger_data();
+    let column = trigger.extra_args()?.into_iter().next();
+    let column = column.and_then(|column| CString::new(column).ok()).unwrap_or_default();
+    match trigger.level() {
+        PgTriggerLevel::Statement => {
+            transition::record(data, &column, changes_of(trigger_function(data)));
+            Ok(())
+        }
+        PgTriggerLevel::Row => Err(Error::Watch {
+            problem: "segmenter_capture() is for triggers of statements".into(),
+            hint: Some("Call segmenter_watch(), which makes them.".into()),
+        }),
+    }
 }
 
 fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {

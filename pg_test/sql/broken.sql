@@ -40,12 +40,6 @@ update segmenter_segments set refresh_params = default where name = 'manual';
 select segment, status, detail from segmenter_refresh('manual');
 select segment, status, added, detail from segmenter_refresh('manual', 'select id from broken.people');
 
--- What later versions bring is refused for now, in plain words.
-update segmenter_segments set refresh_params = '{"incremental": {"changed": "select 1 as id", "sql": "select id from changed"}}'
-where name = 'manual';
-select segment, status, detail from segmenter_refresh('manual');
-update segmenter_segments set refresh_params = default where name = 'manual';
-
 -- The index that tells members apart: dropped, another one in its place, not valid for all.
 call broken.make('no_index');
 drop index broken.no_index_id_key;

@@ -7,6 +7,7 @@ select
     s.refresh_params,
     s.guards,
     s.sources,
+    s.refresh_timezone,
     s.actual_end = 'infinity' as actual
 from @segments@ s
 where (s.name = $1 and s.actual_end = 'infinity') or s.id = $2

@@ -73,6 +73,22 @@ pub fn fit(expression: &str, typ: pg_sys::Oid, modifier: i32) -> String {
     }
 }
 
+/// The name of a collation; none: there is none.
+pub fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>> {
+    if collation == pg_sys::InvalidOid {
+        return Ok(None);
+    }
+    // The name goes by what is in the search_path, as the statement does that it is for.
+    let sql = "select $1::pg_catalog.regcollation::pg_catalog.text";
+    Spi::connect(|_| super::statement::read_one(sql, &[collation.into()]))
+}
+
+/// A relation in the schema of a function.
+pub fn relation_beside(function: pg_sys::Oid, name: &std::ffi::CStr) -> pg_sys::Oid {
+    // SAFETY: asks the catalogues; what is missing gives an invalid OID.
+    unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_func_namespace(function)) }
+}
+
 /// SAFETY: `text` is null or a C string.
 unsafe fn owned(text: *mut std::ffi::c_char) -> String {
     if text.is_null() {

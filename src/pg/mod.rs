@@ -1,6 +1,7 @@
 //! All that needs `unsafe`: the places where PostgreSQL's C interface is called directly.
 //! Everything exported from here is safe to call.
 
+pub mod activity;
 pub mod attempt;
 pub mod background;
 pub mod board;
@@ -15,3 +16,4 @@ pub mod role;
 pub mod setting;
 pub mod snapshot;
 pub mod statement;
+pub mod transition;

@@ -61,8 +61,13 @@ impl Relation {
     }
 
     /// The same for a query whose first column is a `"char"`: rows are counted by it, and those
-    /// where it is `skipped` are counted only.
-    pub fn keep_tallied(&self, sql: &str, args: &[DatumWithOid<'_>], skipped: u8) -> Result<Tally> {
+    /// where it is one of `skipped` are counted only.
+    pub fn keep_tallied(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+        skipped: &[u8],
+    ) -> Result<Tally> {
         let query = Prepared::new(sql, args)?;
         let mut tallying = Tallying {
             receiver: pg_sys::DestReceiver {
@@ -73,7 +78,7 @@ impl Relation {
                 mydest: pg_sys::CommandDest::DestTuplestore,
             },
             inner: self.receiver(),
-            skipped,
+            is_skipped: std::array::from_fn(|letter| skipped.contains(&(letter as u8))),
             tally: Tally([0; 256]),
         };
         query.execute(args, (&raw mut tallying).cast())?;
@@ -133,7 +138,7 @@ impl Drop for Relation {
 struct Tallying {
     receiver: pg_sys::DestReceiver,
     inner: *mut pg_sys::DestReceiver,
-    skipped: u8,
+    is_skipped: [bool; 256],
     tally: Tally,
 }
 
@@ -151,9 +156,9 @@ unsafe extern "C-unwind" fn tally_slot(
         if (*slot).tts_nvalid < 1 {
             pg_sys::slot_getsomeattrs_int(slot, 1);
         }
-        let operation = (*(*slot).tts_values).value() as u8;
-        (*this).tally.0[operation as usize] += 1;
-        if operation == (*this).skipped {
+        let operation = (*(*slot).tts_values).value() as u8 as usize;
+        (*this).tally.0[operation] += 1;
+        if (*this).is_skipped[operation] {
             return true;
         }
         match (*(*this).inner).receiveSlot {

@@ -35,6 +35,17 @@ impl Drop for Active {
     }
 }
 
+/// The oldest transaction, as `xid8` counts them, that some open snapshot may not see.
+pub fn horizon() -> u64 {
+    // SAFETY: reads shared memory; without a relation all databases count.
+    let (oldest, next) = unsafe {
+        let oldest = pg_sys::GetOldestNonRemovableTransactionId(std::ptr::null_mut());
+        (oldest, pg_sys::ReadNextFullTransactionId().value)
+    };
+    let age = (next as u32).wrapping_sub(oldest.into_inner());
+    next.saturating_sub(age.into())
+}
+
 /// Whether the transaction keeps one snapshot from its first statement on.
 pub fn is_kept() -> bool {
     // SAFETY: reads a global of the backend.

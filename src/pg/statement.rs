@@ -52,6 +52,7 @@ pub struct ResultColumn {
     pub name: String,
     pub type_oid: pg_sys::Oid,
     pub modifier: i32,
+    pub collation: pg_sys::Oid,
 }
 
 /// A prepared statement of the current SPI connection, with which it ends.
@@ -108,6 +109,7 @@ impl Prepared {
                 name: column.name().to_owned(),
                 type_oid: column.type_oid().value(),
                 modifier: column.type_mod(),
+                collation: column.attcollation,
             })
             .collect()
     }

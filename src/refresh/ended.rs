@@ -19,6 +19,8 @@ pub struct Ended {
     pub at: Option<Timestamp>,
     pub message: Option<String>,
     pub error: Option<Report>,
+    /// How far an incremental refresh got.
+    pub progress: Option<Value>,
     /// False where the segment was busy or the caller may not refresh it: nothing was tried, and
     /// its schedule is not concerned.
     pub attempted: bool,
@@ -33,6 +35,7 @@ impl Ended {
             at: None,
             message: Some(message),
             error: None,
+            progress: None,
             attempted: true,
         };
         match result {
@@ -43,6 +46,7 @@ impl Ended {
                 at: Some(done.at),
                 message: remark(&done, request),
                 error: None,
+                progress: done.progress.map(|progress| progress.params),
                 attempted: true,
             },
             Err(error @ Error::Busy { .. }) if request.skip_busy => {
@@ -62,6 +66,7 @@ impl Ended {
                     at: None,
                     message: Some(report.message.clone()),
                     error: Some(report),
+                    progress: None,
                     attempted: !matches!(error, Error::Busy { .. } | Error::NotPermitted { .. }),
                 }
             }
@@ -110,6 +115,7 @@ fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
         1 => remarks.push("1 row without an id was left out".to_owned()),
         many => remarks.push(format!("{many} rows without an id were left out")),
     }
+    remarks.extend(done.progress.as_ref().and_then(|progress| progress.remark.clone()));
     remarks.extend(done.handed.remark());
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
@@ -128,6 +134,9 @@ pub fn params(request: &Request<'_>, segment: Option<&Segment>, ended: Option<&E
     });
     if let Some(ended) = ended {
         params["at"] = json!(ended.at);
+        if let Some(progress) = &ended.progress {
+            params["incremental"] = progress.clone();
+        }
         if !ended.attempted {
             params["attempted"] = Value::Bool(false);
         }

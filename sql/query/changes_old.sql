@@ -1,0 +1,26 @@
+-- Up to $3 captured changes that no segment has still to read. $1 is the oldest transaction whose changes
+-- some open snapshot may not see: that of a segment that reads them for the first time is among these.
+-- A segment that has not read since $2 does without them.
+with readers as (
+    select
+        array(select e::oid from jsonb_array_elements_text(p.captured -> 'sources') e) as sources,
+        pg_snapshot_xmin((p.captured ->> 'snapshot')::pg_snapshot) as through
+    from @segments@ s
+    cross join lateral (
+        select l.params #> '{incremental,captured}' as captured
+        from @log@ l
+        where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+        order by l.id desc
+        limit 1
+    ) p
+    where s.actual_end = 'infinity' and s.refresh_params #> '{incremental,watch}' is not null
+      and (p.captured ->> 'at')::timestamptz > $2 and p.captured ->> 'cluster' = $4
+)
+select array_agg(o.ctid::text)
+from (
+    select c.ctid
+    from @changes@ c
+    where c.xid < $1::text::xid8
+      and not exists (select from readers r where c.source = any (r.sources) and c.xid >= r.through)
+    limit $3
+) o

@@ -1,0 +1,1 @@
+delete from @changes@ c where c.ctid = any ($1::text[]::tid[])

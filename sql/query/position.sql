@@ -1,0 +1,11 @@
+-- How the last refresh of the segment $1 that succeeded went, and whether members were erased since.
+select
+    l.params,
+    l.coverage,
+    exists (
+        select from @log@ e where e.segment_id = l.segment_id and e.action = 'erase' and e.id > l.id
+    ) as erased
+from @log@ l
+where l.segment_id = $1 and l.action = 'refresh' and l.status = 'ok'
+order by l.id desc
+limit 1

@@ -1,0 +1,1 @@
+select exists (select from pg_prepared_xacts p where p.database = current_database())

@@ -1,0 +1,25 @@
+-- The table $1 with its partitions and children: whether changes of their column $2 can be captured.
+with recursive tree as (
+    select $1 as relation
+    union
+    select i.inhrelid
+    from tree as t
+    join pg_catalog.pg_inherits as i on i.inhparent operator(pg_catalog.=) t.relation
+)
+select
+    t.relation::pg_catalog.regclass::pg_catalog.text as name,
+    c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
+        and c.oid operator(pg_catalog.>=) 16384::pg_catalog.oid as is_table,
+    c.relpersistence operator(pg_catalog.=) 'p'::pg_catalog."char" as is_permanent,
+    exists (
+        select from pg_catalog.pg_subscription_rel as r where r.srrelid operator(pg_catalog.=) c.oid
+    ) as is_replicated,
+    exists (
+        select
+        from pg_catalog.pg_attribute as a
+        where a.attrelid operator(pg_catalog.=) c.oid and a.attname operator(pg_catalog.=) $2
+          and a.attnum operator(pg_catalog.>) 0 and not a.attisdropped
+    ) as has_column
+from tree as t
+join pg_catalog.pg_class as c on c.oid operator(pg_catalog.=) t.relation
+order by t.relation operator(pg_catalog.<>) $1, t.relation

@@ -1,0 +1,276 @@
+//! Captured changes: which ids of a watched table were written, recorded by triggers in the writer's
+//! transaction, and read by every segment that watches the table.
+//!
+//! A segment keeps the snapshot of its last refresh; what that did not see is still to be read, however
+//! late the writer committed. Where the captures are not what they were, all ids are looked at.
+
+use chrono::{DateTime, Utc};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Watched;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::pg::clock;
+use crate::pg::relation::Relation;
+use crate::pg::{activity, catalog, process, snapshot, statement};
+use crate::service::Service;
+
+mod watch;
+
+pub use watch::{unwatch, watch};
+
+const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
+
+/// How far captured changes were read, as the log keeps it; and what there is to read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Captured {
+    /// The snapshot that read them, `pg_snapshot`.
+    snapshot: String,
+    /// The transaction that took it, where it had an id.
+    own: Option<String>,
+    at: DateTime<Utc>,
+    /// The cluster whose transactions these are.
+    cluster: String,
+    /// What tells one state of the triggers from another.
+    triggers: String,
+    /// The watched tables, their partitions and children.
+    sources: Vec<u32>,
+    #[serde(skip)]
+    tables: Vec<Table>,
+    /// Those that lack triggers.
+    #[serde(skip)]
+    missing: Vec<String>,
+}
+
+/// A watched table.
+#[derive(Debug, Clone)]
+struct Table {
+    /// Qualified and quoted, as the names below.
+    name: String,
+    id_column: String,
+    id_type: String,
+    /// As the triggers name it.
+    column: String,
+    /// Itself, its partitions and children.
+    sources: Vec<pg_sys::Oid>,
+}
+
+impl Captured {
+    /// What there is to do, where something is missing.
+    pub fn incomplete(&self) -> Option<String> {
+        let first = self.missing.first()?;
+        Some(format!(
+            "changes of {first} are not captured: have its owner call segmenter_watch(), or all ids are looked at each time"
+        ))
+    }
+
+    /// Tables with the columns whose changes are captured, once for each.
+    fn sources(&self) -> (Vec<i32>, Vec<pg_sys::Oid>, Vec<String>) {
+        let mut all = (Vec::new(), Vec::new(), Vec::new());
+        for (number, table) in (0..).zip(&self.tables) {
+            for source in &table.sources {
+                all.0.push(number);
+                all.1.push(*source);
+                all.2.push(table.column.clone());
+            }
+        }
+        all
+    }
+}
+
+/// Looks at what a segment watches, and takes the snapshot that is active.
+pub fn look(service: &Service, owner: pg_sys::Oid, watched: &[Watched]) -> Result<Captured> {
+    let tables = watched.iter().map(|watched| {
+        let asked = service.run_as_user(owner, || ask(watched))?;
+        states(service, watched, asked)
+    });
+    let tables = tables.collect::<Result<Vec<(Table, String, Vec<String>)>>>()?;
+    let text = |sql: &str| Spi::connect(|_| statement::read_one::<String>(sql, &[]));
+    let states: Vec<_> = tables.iter().map(|(_, state, _)| state.as_str()).collect();
+    Ok(Captured {
+        snapshot: text("select pg_catalog.pg_current_snapshot()::pg_catalog.text")?
+            .unwrap_or_default(),
+        own: text("select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")?,
+        at: clock::now(),
+        cluster: activity::cluster().to_string(),
+        triggers: states.join(" "),
+        sources: tables
+            .iter()
+            .flat_map(|(table, ..)| &table.sources)
+            .map(|oid| oid.to_u32())
+            .collect(),
+        missing: tables.iter().flat_map(|(.., missing)| missing.clone()).collect(),
+        tables: tables.into_iter().map(|(table, ..)| table).collect(),
+    })
+}
+
+/// A watched table as the segment's owner sees it, who must be able to read all of it.
+fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
+    let sql = include_str!("../sql/query/watched.sql");
+    let args = [watched.table.as_str().into(), watched.id.as_str().into()];
+    Spi::connect(|client| {
+        let row = client.select(sql, Some(1), &args)?.first();
+        let name: String = row.get_by_name("name")?.unwrap_or_default();
+        let refuse = |code, problem: String, hint: &str| {
+            Err(Error::Query { code, problem, detail: None, hint: Some(hint.to_owned()) })
+        };
+        let Some(id_column) = row.get_by_name::<String, _>("id_column")? else {
+            return refuse(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                format!("watched table {name} has no column \"{}\"", watched.id),
+                "Name the column that holds ids: {\"table\": …, \"id\": …}.",
+            );
+        };
+        if !row.get_by_name::<bool, _>("is_readable")?.unwrap_or_default() {
+            return refuse(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("permission denied for watched table {name}"),
+                "Grant the segment's owner SELECT on the column of ids.",
+            );
+        }
+        if row.get_by_name::<bool, _>("is_filtered")?.unwrap_or_default() {
+            return refuse(
+                PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+                format!("row-level security hides rows of watched table {name}"),
+                "Captured changes are those of all rows. Use \"changed\" with a query of what the owner may see.",
+            );
+        }
+        let oid = row.get_by_name("oid")?.unwrap_or(pg_sys::InvalidOid);
+        let id_type = catalog::type_name(row.get_by_name("type")?.unwrap_or(pg_sys::InvalidOid));
+        let collation = row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid);
+        let id_type = match catalog::collation_name(collation)? {
+            Some(collation) => format!("{id_type} collate {collation}"),
+            None => id_type,
+        };
+        let column = watched.id.clone();
+        Ok((oid, Table { name, id_column, id_type, column, sources: Vec::new() }))
+    })
+}
+
+/// The captures of a watched table: its partitions, the state of the triggers, who lacks some.
+fn states(
+    service: &Service,
+    watched: &Watched,
+    (oid, table): (pg_sys::Oid, Table),
+) -> Result<(Table, String, Vec<String>)> {
+    let sql = service.sql(include_str!("../sql/query/captures.sql"), &[]);
+    let changes = service.changes();
+    service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let args = [oid.into(), watched.id.as_str().into(), changes.into()];
+            let row = client.select(&sql, Some(1), &args)?.first();
+            if !row.get_by_name::<bool, _>("is_watched")?.unwrap_or_default() {
+                return Err(Error::NotWatched {
+                    table: table.name.clone(),
+                    column: watched.id.clone(),
+                });
+            }
+            let sources = row.get_by_name("sources")?.unwrap_or_default();
+            let state = row.get_by_name("state")?.unwrap_or_default();
+            let missing = row.get_by_name("missing")?.unwrap_or_default();
+            Ok((Table { sources, ..table }, state, missing))
+        })
+    })
+}
+
+/// Why what has changed between two looks cannot be told.
+pub fn obstacle(
+    service: &Service,
+    before: &Captured,
+    now: &Captured,
+) -> Result<Option<&'static str>> {
+    if !now.missing.is_empty() {
+        return Ok(Some("not all changes are captured"));
+    }
+    if (&before.cluster, &before.triggers) != (&now.cluster, &now.triggers) {
+        return Ok(Some("the captures are not the same any more"));
+    }
+    if retained_since().is_some_and(|since| before.at <= since) {
+        return Ok(Some("captured changes are not kept so long"));
+    }
+    let sql = service.sql(include_str!("../sql/query/captured_all.sql"), &[]);
+    let (_, sources, columns) = now.sources();
+    let args = [
+        sources.into(),
+        columns.into(),
+        before.snapshot.as_str().into(),
+        before.own.as_deref().into(),
+    ];
+    let all =
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one::<bool>(&sql, &args)))?;
+    Ok(all
+        .unwrap_or_default()
+        .then_some("a watched table was truncated, or its ids could not be read"))
+}
+
+/// Since when captured changes are kept for segments that have not read them.
+fn retained_since() -> Option<DateTime<Utc>> {
+    clock::now().checked_sub_signed(guc::capture_retention()?)
+}
+
+/// Keeps the ids that were captured between two looks, in the types of their columns. Runs with the
+/// rights of the segment's owner, within an SPI connection.
+pub fn keep_changed(
+    service: &Service,
+    before: &Captured,
+    now: &Captured,
+    relation: &Relation,
+) -> Result<()> {
+    let captured = Relation::new(CAPTURED);
+    let sql = service.sql(include_str!("../sql/query/captured.sql"), &[]);
+    let (numbers, sources, columns) = now.sources();
+    let args: [DatumWithOid<'_>; 5] = [
+        numbers.into(),
+        sources.into(),
+        columns.into(),
+        before.snapshot.as_str().into(),
+        before.own.as_deref().into(),
+    ];
+    service.run_as_owner(|| captured.keep(&sql, &args))?;
+    // Casts are the owner's business: a domain may call anything.
+    let ids = (0..).zip(&now.tables).map(|(number, table): (i32, _)| {
+        format!(
+            "select s.id::{} as id from segmenter_captured as s where s.number operator(pg_catalog.=) {number}",
+            table.id_type
+        )
+    });
+    relation.keep(&ids.collect::<Vec<_>>().join("\nunion\n"), &[])
+}
+
+/// A query for all ids of watched tables.
+pub fn all_sql(now: &Captured) -> String {
+    let ids = now
+        .tables
+        .iter()
+        .map(|table| format!("select t.{} as id from {} as t", table.id_column, table.name));
+    ids.collect::<Vec<_>>().join("\nunion all\n")
+}
+
+/// So many captured changes are deleted at once.
+const PRUNED_AT_ONCE: i64 = 10_000;
+
+/// Deletes captured changes that all segments have read. Says whether there may be more of them.
+pub fn prune(service: &Service) -> Result<bool> {
+    // With a snapshot that is kept, what others have deleted meanwhile would be an error.
+    if process::is_in_recovery() || snapshot::is_kept() {
+        return Ok(false);
+    }
+    let old = service.sql(include_str!("../sql/query/changes_old.sql"), &[]);
+    let since = retained_since().unwrap_or(DateTime::<Utc>::MIN_UTC);
+    let args = [
+        snapshot::horizon().to_string().into(),
+        clock::timestamp(since).into(),
+        PRUNED_AT_ONCE.into(),
+        activity::cluster().to_string().into(),
+    ];
+    service.run_as_owner(|| {
+        let old = Spi::connect(|_| statement::read_one::<Vec<String>>(&old, &args))?;
+        let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
+        let more = old.len() as i64 == PRUNED_AT_ONCE;
+        let sql = service.sql(include_str!("../sql/query/changes_prune.sql"), &[]);
+        Spi::run_with_args(&sql, &[old.into()])?;
+        Ok(more)
+    })
+}

@@ -1,0 +1,74 @@
+//! The delta of those ids only that may have changed.
+
+use pgrx::datum::Uuid;
+
+use super::{
+    ADDED, CHANGED, DELTA, Delta, INVALID, REMOVED, Side, UNCHANGED, check_query, duplicates,
+    old_value, single,
+};
+use crate::error::{Error, Result};
+use crate::guards::Figures;
+use crate::pg::relation::Relation;
+use crate::pg::role;
+use crate::pg::statement::{Kind, Prepared};
+use crate::service::Service;
+use crate::table::Table;
+
+/// Of an id that the relation `changed` does not have.
+const OUTSIDE: u8 = b'o';
+/// Neither a member before nor one now.
+const NEITHER: u8 = b'-';
+
+/// Computes the delta between a query and a segment's members, as [`super::of_query`] does, for the
+/// ids in the relation `changed` of the SPI connection: so many, each once. `before` is the number of
+/// members. Whoever has not changed is not looked at, even where the query gives him.
+pub fn of_changed<'a>(
+    service: &'a Service,
+    table: &'a Table,
+    segment: Uuid,
+    sql: &str,
+    changed: u64,
+    before: u64,
+) -> Result<(Delta, Side<'a>)> {
+    let relation = Relation::new(DELTA);
+    let (figures, side) = role::read_only(|| {
+        let query = single(sql, Kind::Select)?;
+        let received = check_query(&Prepared::new(query, &[])?, table)?;
+        let side = Side { service, table, segment, received };
+
+        let received = side.received_sql(query);
+        let member = side.member_sql();
+        let sql = include_str!("../../sql/query/delta_changed.sql");
+        let sql = side.delta_of(sql, &[("received", &received), ("member", &member)]);
+        let skipped = [UNCHANGED, OUTSIDE, NEITHER];
+        let tally = relation.keep_tallied(&sql, &side.args(), &skipped)?;
+
+        let of = |letters: &[u8]| letters.iter().map(|letter| tally.of(*letter)).sum::<u64>();
+        if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {
+            return Err(Error::DuplicateIds { examples: duplicates(&side, &received)? });
+        }
+        let figures = Figures {
+            received: of(&[ADDED, CHANGED, UNCHANGED, INVALID, OUTSIDE]),
+            invalid: of(&[INVALID]),
+            added: of(&[ADDED]),
+            removed: of(&[REMOVED]),
+            changed: of(&[CHANGED]),
+            before,
+        };
+        Ok((figures, side))
+    })?;
+    Ok((Delta { figures, _relation: relation }, side))
+}
+
+impl Side<'_> {
+    /// The member with the id `c.id`, if there is one.
+    fn member_sql(&self) -> String {
+        let values: String = self
+            .columns()
+            .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
+            .collect();
+        let parts =
+            [("old_values", values.as_str()), ("collation", self.table.id_collation.as_str())];
+        self.sql(include_str!("../../sql/query/member.sql"), &parts)
+    }
+}
