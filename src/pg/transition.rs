@@ -4,6 +4,18 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+unsafe extern "C-unwind" {
+    // Called for every row: pgrx's guard around its own bindings would cost more than the work. What
+    // calls them has nothing to drop.
+    fn tuplestore_gettupleslot(
+        store: *mut pg_sys::Tuplestorestate,
+        forward: bool,
+        copy: bool,
+        slot: *mut pg_sys::TupleTableSlot,
+    ) -> bool;
+    fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, number: i32);
+}
+
 /// So many ids go into one row.
 const IDS_AT_ONCE: usize = 10_000;
 
@@ -49,7 +61,6 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
                 for id in [before.filter(|_| !is_same), after].into_iter().flatten() {
                     writer.add(id, &text);
                 }
-                pgrx::check_for_interrupts!();
             }
             writer.write(false);
             old.close();
@@ -62,7 +73,6 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
 /// A transition table, or none.
 struct Reader {
     store: *mut pg_sys::Tuplestorestate,
-    pointer: i32,
     slot: *mut pg_sys::TupleTableSlot,
     number: i32,
 }
@@ -74,14 +84,13 @@ impl Reader {
         desc: pg_sys::TupleDesc,
         number: i16,
     ) -> Self {
-        let mut reader =
-            Self { store, pointer: 0, slot: std::ptr::null_mut(), number: number.into() };
+        let mut reader = Self { store, slot: std::ptr::null_mut(), number: number.into() };
         if !store.is_null() {
             // SAFETY: others read the store by pointers of their own.
             unsafe {
-                reader.pointer =
+                let pointer =
                     pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
-                pg_sys::tuplestore_select_read_pointer(store, reader.pointer);
+                pg_sys::tuplestore_select_read_pointer(store, pointer);
                 pg_sys::tuplestore_rescan(store);
                 reader.slot =
                     pg_sys::MakeSingleTupleTableSlot(desc, &raw const pg_sys::TTSOpsMinimalTuple);
@@ -99,14 +108,13 @@ impl Reader {
         }
         // SAFETY: as opened.
         unsafe {
-            pg_sys::tuplestore_select_read_pointer(self.store, self.pointer);
-            if !pg_sys::tuplestore_gettupleslot(self.store, true, false, self.slot) {
+            if !tuplestore_gettupleslot(self.store, true, false, self.slot) {
                 self.store = std::ptr::null_mut();
                 return None;
             }
             let slot = self.slot;
             if i32::from((*slot).tts_nvalid) < self.number {
-                pg_sys::slot_getsomeattrs_int(slot, self.number);
+                slot_getsomeattrs_int(slot, self.number);
             }
             let at = self.number as usize - 1;
             let is_null = *(*slot).tts_isnull.add(at);
@@ -151,6 +159,9 @@ unsafe fn is_same_image(
 
 /// How values of a type become text.
 enum TextOf {
+    Int2,
+    Int4,
+    Int8,
     /// They are.
     Itself,
     Output(pg_sys::FmgrInfo),
@@ -158,8 +169,12 @@ enum TextOf {
 
 impl TextOf {
     unsafe fn of(typ: pg_sys::Oid) -> Self {
-        if [pg_sys::TEXTOID, pg_sys::VARCHAROID].contains(&typ) {
-            return Self::Itself;
+        match typ {
+            pg_sys::INT2OID => return Self::Int2,
+            pg_sys::INT4OID => return Self::Int4,
+            pg_sys::INT8OID => return Self::Int8,
+            pg_sys::TEXTOID | pg_sys::VARCHAROID => return Self::Itself,
+            _ => {}
         }
         let mut info = pg_sys::FmgrInfo::default();
         let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
@@ -172,13 +187,72 @@ impl TextOf {
     }
 }
 
-/// Collects ids, and writes them as rows.
+/// A `text[]` without nulls, as PostgreSQL keeps one: its header, and elements at multiples of four. It
+/// is written in place, since that takes less time than all the rest.
+struct Ids {
+    bytes: *mut u8,
+    used: usize,
+    capacity: usize,
+    count: i32,
+}
+
+impl Ids {
+    /// Length, dimensions, where the data begin if there are nulls, type, elements, first number.
+    const HEADER: usize = 6 * size_of::<i32>();
+    /// So many bytes go into one row, or those of one id that is longer.
+    const ENOUGH: usize = 1 << 20;
+
+    unsafe fn new() -> Self {
+        let capacity = 1 << 16;
+        // SAFETY: belongs to the memory context that is current.
+        let bytes = unsafe { pg_sys::palloc(capacity) }.cast();
+        Self { bytes, used: Self::HEADER, capacity, count: 0 }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count as usize == IDS_AT_ONCE || self.used >= Self::ENOUGH
+    }
+
+    unsafe fn push(&mut self, id: &[u8]) {
+        let size = pg_sys::VARHDRSZ + id.len();
+        let end = self.used + size.next_multiple_of(4);
+        // SAFETY: the room up to the end is made sure of first.
+        unsafe {
+            if end > self.capacity {
+                self.capacity = end.max(self.capacity * 2);
+                self.bytes = pg_sys::repalloc(self.bytes.cast(), self.capacity).cast();
+            }
+            let element = self.bytes.add(self.used);
+            pgrx::set_varsize_4b(element.cast(), size as i32);
+            let text = element.add(pg_sys::VARHDRSZ);
+            std::ptr::copy_nonoverlapping(id.as_ptr(), text, id.len());
+            std::ptr::write_bytes(text.add(id.len()), 0, end - self.used - size);
+        }
+        self.used = end;
+        self.count += 1;
+    }
+
+    /// The array, which is good until the next id comes.
+    unsafe fn finish(&mut self) -> pg_sys::Datum {
+        let header = [0, 1, 0, u32::from(pg_sys::TEXTOID) as i32, self.count, 1];
+        // SAFETY: the header's room is there.
+        unsafe {
+            std::ptr::copy_nonoverlapping(header.as_ptr(), self.bytes.cast(), header.len());
+            pgrx::set_varsize_4b(self.bytes.cast(), self.used as i32);
+        }
+        (self.used, self.count) = (Self::HEADER, 0);
+        pg_sys::Datum::from(self.bytes)
+    }
+}
+
+/// Collects ids, and writes them as rows. Nothing in it has to be dropped, so that an error may jump
+/// over it.
 struct Writer {
     changes: pg_sys::Relation,
     source: pg_sys::Oid,
     column: pg_sys::NameData,
-    ids: Vec<pg_sys::Datum>,
-    /// What belongs to the row that is being collected.
+    ids: Ids,
+    /// What is made on the way to one row.
     memory: pg_sys::MemoryContext,
 }
 
@@ -192,7 +266,7 @@ impl Writer {
                 changes: pg_sys::table_open(changes, pg_sys::RowExclusiveLock as i32),
                 source,
                 column: name,
-                ids: Vec::new(),
+                ids: Ids::new(),
                 memory: pg_sys::AllocSetContextCreateInternal(
                     pg_sys::CurrentMemoryContext,
                     c"captured ids".as_ptr(),
@@ -205,22 +279,28 @@ impl Writer {
     }
 
     unsafe fn add(&mut self, id: pg_sys::Datum, text: &TextOf) {
-        // SAFETY: the value is copied into the row's memory.
+        let mut digits = itoa::Buffer::new();
+        // SAFETY: the value is of the type that the text is made of.
         unsafe {
-            let outer = pg_sys::MemoryContextSwitchTo(self.memory);
-            let id = match text {
+            match text {
+                TextOf::Int2 => self.ids.push(digits.format(id.value() as i16).as_bytes()),
+                TextOf::Int4 => self.ids.push(digits.format(id.value() as i32).as_bytes()),
+                TextOf::Int8 => self.ids.push(digits.format(id.value() as i64).as_bytes()),
                 TextOf::Itself => {
-                    pg_sys::Datum::from(pg_sys::pg_detoast_datum_copy(id.cast_mut_ptr()))
+                    let outer = pg_sys::MemoryContextSwitchTo(self.memory);
+                    let value = pg_sys::pg_detoast_datum_packed(id.cast_mut_ptr());
+                    pg_sys::MemoryContextSwitchTo(outer);
+                    self.ids.push(pgrx::varlena_to_byte_slice(value));
                 }
                 TextOf::Output(info) => {
+                    let outer = pg_sys::MemoryContextSwitchTo(self.memory);
                     let mut info = *info;
                     let shown = pg_sys::OutputFunctionCall(&mut info, id);
-                    pg_sys::Datum::from(pg_sys::cstring_to_text(shown))
+                    pg_sys::MemoryContextSwitchTo(outer);
+                    self.ids.push(CStr::from_ptr(shown).to_bytes());
                 }
-            };
-            pg_sys::MemoryContextSwitchTo(outer);
-            self.ids.push(id);
-            if self.ids.len() == IDS_AT_ONCE {
+            }
+            if self.ids.is_full() {
                 self.write(false);
             }
         }
@@ -228,28 +308,18 @@ impl Writer {
 
     /// Writes what was collected, or that it is `all`.
     unsafe fn write(&mut self, all: bool) {
-        if self.ids.is_empty() && !all {
+        if self.ids.count == 0 && !all {
             return;
         }
+        pgrx::check_for_interrupts!();
         // SAFETY: four values for the four columns.
         unsafe {
             let outer = pg_sys::MemoryContextSwitchTo(self.memory);
-            let ids = match all {
-                true => pg_sys::Datum::null(),
-                false => pg_sys::Datum::from(pg_sys::construct_array(
-                    self.ids.as_mut_ptr(),
-                    self.ids.len() as i32,
-                    pg_sys::TEXTOID,
-                    -1,
-                    false,
-                    b'i' as std::ffi::c_char,
-                )),
-            };
             let mut values = [
                 self.source.into(),
                 pg_sys::Datum::from(&raw const self.column),
                 pg_sys::Datum::from(pg_sys::GetTopFullTransactionId().value),
-                ids,
+                if all { pg_sys::Datum::null() } else { self.ids.finish() },
             ];
             let mut nulls = [false, false, false, all];
             let row = pg_sys::heap_form_tuple(
@@ -261,7 +331,6 @@ impl Writer {
             pg_sys::MemoryContextSwitchTo(outer);
             pg_sys::MemoryContextReset(self.memory);
         }
-        self.ids.clear();
     }
 
     unsafe fn close(self) {
