@@ -58,12 +58,9 @@ struct Table {
 }
 
 impl Captured {
-    /// What there is to do, where something is missing.
-    pub fn incomplete(&self) -> Option<String> {
-        let first = self.missing.first()?;
-        Some(format!(
-            "changes of {first} are not captured: have its owner call segmenter_watch(), or all ids are looked at each time"
-        ))
+    /// A table whose changes are not captured, if there is one.
+    pub fn incomplete(&self) -> Option<&str> {
+        self.missing.first().map(String::as_str)
     }
 
     /// Tables with the columns whose changes are captured, once for each.
@@ -241,8 +238,17 @@ pub fn keep_changed(
 
 /// A query for all ids of watched tables.
 pub fn all_sql(now: &Captured) -> String {
-    let ids = now
-        .tables
+    ids_sql(&now.tables)
+}
+
+/// The same before there is anything to go by. Runs with the owner's rights.
+pub fn ids_of(watched: &[Watched]) -> Result<String> {
+    let tables = watched.iter().map(|watched| Ok(ask(watched)?.1));
+    Ok(ids_sql(&tables.collect::<Result<Vec<_>>>()?))
+}
+
+fn ids_sql(tables: &[Table]) -> String {
+    let ids = tables
         .iter()
         .map(|table| format!("select t.{} as id from {} as t", table.id_column, table.name));
     ids.collect::<Vec<_>>().join("\nunion all\n")

@@ -69,6 +69,7 @@ pub fn examine(service: &Service) -> Result<Vec<Finding>> {
     zones(&mut findings, service, &zone.unwrap_or_default())?;
     sources(&mut findings, service)?;
     vacuum(&mut findings, service)?;
+    incremental(&mut findings, service)?;
     consumers(&mut findings, service, is_served)?;
     deliveries(&mut findings, service)?;
     findings.sum_up();
@@ -345,6 +346,37 @@ fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
         );
     }
     found.close("vacuum", "no segment table lacks it");
+    Ok(())
+}
+
+fn incremental(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = include_str!("../sql/query/doctor_incremental.sql");
+    for row in ask_one(service, sql, &[role::current().into()])?.chunks(5) {
+        let [Some(name), missed, kept, incomplete, full_at] = row else { continue };
+        if let Some(missed) = missed {
+            let at = full_at.as_deref().unwrap_or_default();
+            found.problem(
+                "incremental",
+                format!("the full pass over segment \"{name}\" at {at} found {missed} changes that those before had missed"),
+                "Its refresher has to be told of every id that changes, of rows that are deleted, too: see the reference on \"changed\".",
+            );
+        }
+        if let Some(kept) = kept {
+            found.warn(
+                "incremental",
+                format!("the watermark of segment \"{name}\" stays where it is: {kept}"),
+                "Each refresh looks at more and more ids until it moves again.",
+            );
+        }
+        if let Some(table) = incomplete {
+            found.problem(
+                "incremental",
+                format!("segment \"{name}\" watches {table}, whose changes are not captured: each refresh looks at all ids"),
+                "Have the table's owner call segmenter_watch() again.",
+            );
+        }
+    }
+    found.close("incremental", "incremental refreshes know all that changes");
     Ok(())
 }
 

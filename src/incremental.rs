@@ -32,6 +32,9 @@ struct Position {
     table: u32,
     /// When all ids were looked at the last time.
     full_at: DateTime<Utc>,
+    /// How many changes the passes before that had missed, where that could be told.
+    #[serde(default)]
+    missed: Option<i64>,
     /// Changes since then may not have been seen.
     #[serde(default)]
     watermark: Option<DateTime<Utc>>,
@@ -115,6 +118,7 @@ pub fn plan(
         cluster: activity::cluster(),
         table: table.oid.to_u32(),
         full_at: now,
+        missed: None,
         watermark: None,
         captured,
     };
@@ -167,9 +171,25 @@ pub fn plan(
         None => {}
     }
     if let (None, Some(since)) = (plan.full, &plan.since) {
-        plan.next.full_at = since.full_at;
+        (plan.next.full_at, plan.next.missed) = (since.full_at, since.missed);
     }
     Ok(plan)
+}
+
+/// Which relations an incremental refresher reads. Runs with the owner's rights, within an SPI
+/// connection.
+pub fn relations(refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
+    let text = match (&refresher.changed, &refresher.watch) {
+        (Some(changed), _) => delta::single(changed, Kind::Select)?.to_owned(),
+        (None, watched) => capture::ids_of(watched.as_deref().unwrap_or_default())?,
+    };
+    let args = [TimestampWithTimeZone::negative_infinity().into()];
+    let mut relations = Prepared::new(&text, &args)?.relations();
+    // The member query is read with a relation that has the right column, and nothing in it.
+    let changed = Relation::new(CHANGED);
+    changed.keep(&format!("select s.id from (\n{text}\n) as s where false"), &args)?;
+    relations.extend(delta::relations_of(&refresher.sql)?);
+    Ok(relations)
 }
 
 impl Plan {
@@ -265,7 +285,7 @@ impl Plan {
         if let Some(reason) = self.full {
             params["reason"] = reason.as_str().into();
         }
-        if let Some(missed) = missed {
+        if self.full.is_some() {
             params["missed"] = missed.into();
         }
         let mut remarks = Vec::new();
@@ -284,8 +304,12 @@ impl Plan {
             params["kept"] = kept.into();
             remarks.push(format!("{becomes}: {kept}"));
         }
-        let incomplete = self.next.captured.as_ref().and_then(Captured::incomplete);
-        remarks.extend(incomplete);
+        if let Some(table) = self.next.captured.as_ref().and_then(Captured::incomplete) {
+            params["incomplete"] = table.into();
+            remarks.push(format!(
+                "changes of {table} are not captured: have its owner call segmenter_watch(), or all ids are looked at each time"
+            ));
+        }
         Progress { params, remark: (!remarks.is_empty()).then(|| remarks.join("; ")) }
     }
 }

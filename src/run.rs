@@ -11,6 +11,7 @@ use crate::delta;
 use crate::due::{self, Due, Item};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::incremental;
 use crate::log::Status;
 use crate::order::{self, Placed, order};
 use crate::outbox;
@@ -252,6 +253,9 @@ fn reads(service: &Service, item: &Item) -> Vec<pg_sys::Oid> {
     };
     let mut reads = match refresher {
         Ok(Some(Refresher::Query(Sql { sql }))) => as_owner(&|| delta::relations_of(&sql)),
+        Ok(Some(Refresher::Incremental(incremental))) => {
+            as_owner(&|| incremental::relations(&incremental))
+        }
         _ => Vec::new(),
     };
     if !sources.is_empty() {

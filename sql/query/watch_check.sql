@@ -1,4 +1,5 @@
--- The table $1 with its partitions and children: whether changes of their column $2 can be captured.
+-- The table $1 with its partitions and children: whether changes of their column $2 can be captured. $3 is
+-- the mart.
 with recursive tree as (
     select $1 as relation
     union
@@ -10,6 +11,11 @@ select
     t.relation::pg_catalog.regclass::pg_catalog.text as name,
     c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
         and c.oid operator(pg_catalog.>=) 16384::pg_catalog.oid as is_table,
+    exists (
+        select
+        from pg_catalog.pg_inherits as i
+        where i.inhrelid operator(pg_catalog.=) c.oid and i.inhparent operator(pg_catalog.=) $3
+    ) or c.oid operator(pg_catalog.=) $3 as is_segment,
     c.relpersistence operator(pg_catalog.=) 'p'::pg_catalog."char" as is_permanent,
     exists (
         select from pg_catalog.pg_subscription_rel as r where r.srrelid operator(pg_catalog.=) c.oid

@@ -12,9 +12,10 @@ pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()>
     let refuse = |problem: String, hint: &str| {
         Err(Error::Watch { problem, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) })
     };
+    let mart = service.mart()?;
     Spi::connect_mut(|client| {
         let sql = include_str!("../../sql/query/watch_check.sql");
-        for row in client.select(sql, None, &[source.into(), column.into()])? {
+        for row in client.select(sql, None, &[source.into(), column.into(), mart.into()])? {
             let name: String = row.get_by_name("name")?.unwrap_or_default();
             let flag = |flag| -> Result<bool> { Ok(row.get_by_name(flag)?.unwrap_or_default()) };
             if !flag("is_table")? {
@@ -23,6 +24,12 @@ pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()>
                         "changes of {name} cannot be captured: it is no table of this database"
                     ),
                     "Watch the tables that it reads, or give the segment a query of \"changed\" ids.",
+                );
+            }
+            if flag("is_segment")? {
+                return refuse(
+                    format!("changes of {name} cannot be captured: it is a segment's table"),
+                    "Have \"changed\" ask for what was processed: select id from … where processed > $1.",
                 );
             }
             if !flag("is_permanent")? {
