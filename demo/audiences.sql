@@ -35,7 +35,7 @@ $$;
 \c demo marketing
 
 \echo
-\echo '12. Two consumers subscribe: a mail tool that fetches its messages itself, and an ad cabinet whose'
+\echo '13. Two consumers subscribe: a mail tool that fetches its messages itself, and an ad cabinet whose'
 \echo 'URL the background workers call'
 \set ECHO queries
 select segmenter_subscribe('mail tool', 'win_back', 'newsletter', '{"fields": ["id", "hash_email"]}') is not null as subscribed;
@@ -60,7 +60,7 @@ update shop.today set date = date + 1;
 select shop.trade('thursday', 190) \g /dev/null
 update shop.customers set consent = false where shop.dice('leaves' || id) < 0.02;
 \c demo marketing
-\echo '13. Thursday: 190 orders, and some do not want to hear of us any more. Only what changed goes out'
+\echo '14. Thursday: 190 orders, and some do not want to hear of us any more. Only what changed goes out'
 \set ECHO queries
 select segment, added, removed, changed, messages from segmenter_run() where messages > 0;
 
@@ -71,7 +71,7 @@ call shop.until_delivered();
 \set ads `cat "$DEMO_DIRECTORY"/audience.json`
 create temporary table mail_tool as select jsonb_array_elements(:'mail'::jsonb -> 'members') as member;
 create temporary table ad_cabinet as select jsonb_array_elements(:'ads') as member;
-\echo '14. Is the audience over there the segment here? What either side has beyond the other'
+\echo '15. Is the audience over there the segment here? What either side has beyond the other'
 \set ECHO queries
 with here as (
     select jsonb_build_object('id', id, 'hash_email', hash_email) as member
@@ -107,7 +107,7 @@ select not exists (
 \endif
 
 \echo
-\echo '15. The end of a subscription has the audience deleted over there'
+\echo '16. The end of a subscription has the audience deleted over there'
 \set ECHO queries
 update segmenter_subscriptions set actual_end = now() where target = 'ads';
 

@@ -162,3 +162,39 @@ select status, added, removed, changed, coverage, detail
 from segmenter_refresh('win_back', dry_run => true, query => $$
     select id, hash_email, hash_phone, spent
     from marketing.win_back where actual_end = 'infinity' and spent > 1500 $$);
+
+\set ECHO none
+\echo '12. Large segments look only at what changed. The owner of the shop has changes captured,'
+select min(c.id) as newcomer from shop.customers c
+where consent and not exists (select from recent_buyers r where r.id = c.id and r.actual_end = 'infinity') \gset
+select min(id) as leaver from recent_buyers where actual_end = 'infinity' \gset
+\c - postgres
+\o /dev/null
+\set ECHO queries
+select segmenter_watch('shop.customers'), segmenter_watch('shop.orders', 'customer_id');
+\set ECHO none
+\o
+\echo 'and a segment watches them. Its first refresh looks at everyone, the next one at two customers:'
+\c - marketing
+\set ECHO queries
+update segmenter_segments set refresh_params = jsonb_build_object('incremental', jsonb_build_object(
+    'watch', '["shop.customers", {"table": "shop.orders", "id": "customer_id"}]'::jsonb,
+    'sql', $$
+        select id, encode(sha256(lower(trim(email))::bytea), 'hex') as hash_email,
+            encode(sha256(regexp_replace(phone, '\D', '', 'g')::bytea), 'hex') as hash_phone
+        from shop.customers join changed using (id)
+        where consent
+          and id in (select customer_id from shop.orders, shop.today where ordered > date - 30) $$))
+where name = 'recent_buyers';
+select status, added, removed, changed, coverage from segmenter_refresh('recent_buyers');
+\set ECHO none
+\c - postgres
+\set ECHO queries
+insert into shop.orders select max(id) + 1, :'newcomer', max(ordered), 42 from shop.orders;
+update shop.customers set consent = false where id = :'leaver';
+\set ECHO none
+\c - marketing
+\set ECHO queries
+select status, added, removed, changed, coverage from segmenter_refresh('recent_buyers');
+select params #>> '{incremental,pass}' as pass, params #> '{incremental,ids}' as ids, added, removed, elapsed
+from segmenter_log where segment_name = 'recent_buyers' and status = 'ok' order by id desc limit 2;
