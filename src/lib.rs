@@ -42,6 +42,7 @@ mod service;
 mod subscribe;
 mod subscription;
 mod table;
+mod timetable;
 mod trigger;
 mod worker;
 
