@@ -44,12 +44,16 @@ comment on policy segmenter_consumer on segmenter_subscriptions is 'subscription
 alter table segmenter enable row level security;
 -- Only what stands in a segment's own table is its member: in their tables others may write anything.
 create policy segmenter_member on segmenter for select
-    using ((segment_id, tableoid::regclass) in (select s.id, s.table_name from segmenter_segments s));
+    using (exists (
+        select from segmenter_segments s
+        where s.id = segmenter.segment_id and s.table_name = segmenter.tableoid
+    ));
 comment on policy segmenter_member on segmenter is 'members of segments that the user may see';
 
 alter table segmenter_log enable row level security;
+-- One row is looked up in the segments, many are met with all of them: with EXISTS PostgreSQL chooses.
 create policy segmenter_member on segmenter_log for select
-    using (segment_id in (select s.id from segmenter_segments s));
+    using (exists (select from segmenter_segments s where s.id = segmenter_log.segment_id));
 comment on policy segmenter_member on segmenter_log is 'what happened to segments that the user may see';
 
 alter table segmenter_outbox enable row level security;

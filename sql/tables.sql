@@ -39,7 +39,7 @@ create table segmenter_segments (
     constraint segmenter_segments_actual_check check (actual_begin <= actual_end)
 );
 create unique index segmenter_segments_name_key on segmenter_segments (name) where actual_end = 'infinity';
-create index segmenter_segments_table_idx on segmenter_segments (table_name);
+create index segmenter_segments_table_idx on segmenter_segments (table_name, name);
 comment on table segmenter_segments is 'what a segment is, who owns it, and how and when it is refreshed; a row is actual while actual_end is infinity';
 comment on column segmenter_segments.id is 'the segment';
 comment on column segmenter_segments.name is 'the name, unique among actual segments';
@@ -132,7 +132,12 @@ create table segmenter_log (
     constraint segmenter_log_status_check check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index segmenter_log_segment_idx on segmenter_log (segment_id, id);
+-- A segment's last attempts, past whatever else there is of it: many deliveries, say.
+create index segmenter_log_refresh_idx on segmenter_log (segment_id, id)
+    where action = 'refresh' and (params @> '{"attempted": false}') is not true;
 create index segmenter_log_subscription_idx on segmenter_log (subscription_id, action, id) where subscription_id is not null;
+create index segmenter_log_receipt_idx on segmenter_log (subscription_id, id)
+    where action = 'deliver' and status = 'ok' and params ? 'receipt';
 create index segmenter_log_processed_idx on segmenter_log (processed);
 comment on table segmenter_log is 'what happened, append-only';
 comment on column segmenter_log.id is 'the entry, in the order of writing';
@@ -170,7 +175,8 @@ create table segmenter_outbox (
     payload         jsonb       not null,
     constraint segmenter_outbox_operation_check check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
 );
-create index segmenter_outbox_subscription_idx on segmenter_outbox (subscription_id, id);
+-- With the segment, which says who may count them.
+create index segmenter_outbox_subscription_idx on segmenter_outbox (subscription_id, id) include (segment_id);
 -- Compressing hashes takes longer than writing them.
 alter table segmenter_outbox alter payload set storage external;
 comment on table segmenter_outbox is 'the messages for consumers, insert-only: one row is one message';

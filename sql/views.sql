@@ -48,6 +48,7 @@ left join lateral (
     select l.coverage, l.added, l.removed, l.changed
     from segmenter_log l
     where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+      and (l.params @> '{"attempted": false}') is not true
     order by l.id desc
     limit 1
 ) good on true
@@ -58,7 +59,9 @@ left join segmenter_deliveries d on d.subscription_id = u.id
 left join lateral (
     select count(*) as messages
     from segmenter_outbox o
-    where o.subscription_id = u.id and o.id > coalesce(d.delivered_through, 0)
+    where o.subscription_id = u.id
+      -- Not coalesce, which an index may not be searched by before the policy has passed a row.
+      and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
 ) pending on u.id is not null
 left join lateral (
     select l.params

@@ -1,18 +1,15 @@
 //! When a segment is to be refreshed: its schedule, and what became of the last attempts at it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
-use pgrx::JsonB;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
-use serde_json::Value;
 
 use crate::config::{self, Subject};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::clock::{self, Instant};
-use crate::schedule::Schedule;
 use crate::service::Service;
+use crate::timetable::Timetables;
 
 /// No retry is put off for longer than this.
 const LONGEST_RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
@@ -43,18 +40,17 @@ pub enum Due {
 }
 
 impl Due {
-    /// Decides. A `schedule` goes by the clocks of its zone, and counts from the beginning of the
-    /// last attempt, or from `actual_begin`; however often it came since then, one refresh catches
-    /// up. After failures the next attempt comes when `retry_delay` has passed, doubled with each
-    /// failure up to an hour, unless the schedule comes earlier; a delay of zero is no retry.
-    pub fn of(
-        schedule: Option<(&Schedule, Tz)>,
+    /// Decides. A schedule counts from the beginning of the last attempt, or from `actual_begin`:
+    /// `scheduled` is when it comes after that (never: none inside), or none where there is no
+    /// schedule. However often it came since then, one refresh catches up. After failures the next
+    /// attempt comes when `retry_delay` has passed, doubled with each failure up to an hour, unless the
+    /// schedule comes earlier; a delay of zero is no retry.
+    pub fn by(
+        scheduled: Option<Option<DateTime<Utc>>>,
         last: Option<Attempt>,
-        actual_begin: DateTime<Utc>,
         retry_delay: TimeDelta,
     ) -> Self {
-        let Some((schedule, zone)) = schedule else { return Due::EveryRun };
-        let scheduled = schedule.next_after(last.map_or(actual_begin, |last| last.began), zone);
+        let Some(scheduled) = scheduled else { return Due::EveryRun };
         let retry = last.and_then(|last| Some((retry_at(last, retry_delay)?, last.failures)));
         match (scheduled, retry) {
             (Some(scheduled), Some((retry, failures))) if retry < scheduled => {
@@ -113,8 +109,6 @@ pub struct Item {
     pub name: String,
     pub table: pg_sys::Oid,
     pub owner: pg_sys::Oid,
-    pub refresh_params: Value,
-    pub sources: Value,
     pub refresh_cron: Option<String>,
     pub last_refresh: Option<Instant>,
     /// None: by hand only.
@@ -162,11 +156,12 @@ impl Item {
         reason
     }
 
-    fn read(row: &pgrx::spi::SpiHeapTupleData<'_>, service: &Service) -> Result<Self> {
+    fn read(
+        row: &pgrx::spi::SpiHeapTupleData<'_>,
+        service: &Service,
+        timetables: &mut Timetables,
+    ) -> Result<Self> {
         let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
-        let json = |column| -> Result<Value> {
-            Ok(row.get_by_name::<JsonB, _>(column)?.map_or(Value::Null, |json| json.0))
-        };
         let time = |column| -> Result<Option<Instant>> {
             Ok(row.get_by_name::<TimestampWithTimeZone, _>(column)?.map(clock::instant))
         };
@@ -183,32 +178,33 @@ impl Item {
 
         let subject = Subject::Segment(&name);
         let zone = timezone.as_deref().unwrap_or(&service.timezone);
-        let schedule = config::cron("refresh_cron", refresh_cron.as_deref(), subject);
-        let zone = config::timezone("refresh_timezone", Some(zone), subject);
-        let (schedule, zone, problem) = match (schedule, zone) {
-            (Ok(schedule), Ok(zone)) => (schedule.zip(zone), zone, None),
+        let actual_begin = time("actual_begin")?.ok_or_else(missing)?;
+        let after = last.map_or(actual_begin, |last| last.began);
+        let parse_zone = || config::timezone("refresh_timezone", Some(zone), subject);
+        let mut next = |column, cron: Option<&str>| match cron {
+            Some(cron) => {
+                let timetable = timetables.get(cron, zone, || {
+                    let schedule = config::cron(column, Some(cron), subject)?;
+                    Ok::<_, Error>(schedule.zip(parse_zone()?))
+                });
+                timetable.map(|known| known.map(|known| known.next_after(after)))
+            }
+            None => parse_zone().map(|_| None),
+        };
+        let full_cron: Option<String> = row.get_by_name("full_cron")?;
+        let scheduled = next("refresh_cron", refresh_cron.as_deref());
+        let full = next("refresh_params", full_cron.as_deref());
+        let (scheduled, full, problem) = match (scheduled, full) {
+            (Ok(scheduled), Ok(full)) => (scheduled, full.flatten(), None),
             (Err(error), _) | (_, Err(error)) => (None, None, Some(error.to_string())),
         };
-        let refresh_params = json("refresh_params")?;
-        let full = refresh_params.pointer("/incremental/full_cron").and_then(Value::as_str);
-        let full = full.and_then(|full| full.parse::<Schedule>().ok());
-        let actual_begin = time("actual_begin")?.ok_or_else(missing)?;
         let automatic = row.get_by_name::<bool, _>("refresh_auto")?.unwrap_or_default();
-        let due = automatic.then(|| {
-            let schedule = schedule.as_ref().map(|(schedule, zone)| (schedule, *zone));
-            let due = Due::of(schedule, last, actual_begin, guc::retry_delay());
-            // A full pass makes it due as well.
-            let full = full.as_ref().zip(zone);
-            due.or_at(full.and_then(|(full, zone)| {
-                full.next_after(last.map_or(actual_begin, |last| last.began), zone)
-            }))
-        });
+        // A full pass makes it due as well.
+        let due = automatic.then(|| Due::by(scheduled, last, guc::retry_delay()).or_at(full));
         Ok(Self {
             id: row.get_by_name("id")?.ok_or_else(missing)?,
             table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-            refresh_params,
-            sources: json("sources")?,
             last_refresh: last.map(|last| last.began),
             waiting_since: time("waiting_since")?,
             name,
@@ -226,7 +222,8 @@ pub fn items(service: &Service, reader: pg_sys::Oid, only: Option<&[Uuid]>) -> R
     service.run_as_owner(|| {
         Spi::connect(|client| {
             let rows = client.select(&sql, None, &[reader.into(), only.into()])?;
-            rows.map(|row| Item::read(&row, service)).collect()
+            let mut timetables = Timetables::default();
+            rows.map(|row| Item::read(&row, service, &mut timetables)).collect()
         })
     })
 }
@@ -240,6 +237,22 @@ fn failures(statuses: &[String]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schedule::Schedule;
+    use chrono_tz::Tz;
+
+    impl Due {
+        /// By a schedule that goes by the clocks of its zone.
+        fn of(
+            schedule: Option<(&Schedule, Tz)>,
+            last: Option<Attempt>,
+            actual_begin: DateTime<Utc>,
+            retry_delay: TimeDelta,
+        ) -> Self {
+            let after = last.map_or(actual_begin, |last| last.began);
+            let scheduled = schedule.map(|(schedule, zone)| schedule.next_after(after, zone));
+            Due::by(scheduled, last, retry_delay)
+        }
+    }
 
     fn at(time: &str) -> DateTime<Utc> {
         time.parse().unwrap()

@@ -44,6 +44,7 @@ mod service;
 mod subscribe;
 mod subscription;
 mod table;
+mod timetable;
 mod trigger;
 mod watermark;
 mod worker;

@@ -243,23 +243,23 @@ fn reads(service: &Service, item: &Item) -> Vec<pg_sys::Oid> {
     if !role::exists(item.owner) {
         return Vec::new();
     }
-    let subject = Subject::Segment(&item.name);
-    let refresher = config::refresher(item.refresh_params.clone(), subject);
-    let sources = config::sources(item.sources.clone(), subject).unwrap_or_default();
+    let Ok(Some(segment)) = config::Segment::find(service, Key::Id(item.id)) else {
+        return Vec::new();
+    };
     let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
         let asked =
             attempt(Keep::Nothing, || service.run_as_user(item.owner, || Spi::connect(|_| ask())));
         asked.unwrap_or_default()
     };
-    let mut reads = match refresher {
-        Ok(Some(Refresher::Query(Sql { sql }))) => as_owner(&|| delta::relations_of(&sql)),
-        Ok(Some(Refresher::Incremental(incremental))) => {
+    let mut reads = match segment.refresher {
+        Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::relations_of(&sql)),
+        Some(Refresher::Incremental(incremental)) => {
             as_owner(&|| incremental::relations(&incremental))
         }
         _ => Vec::new(),
     };
-    if !sources.is_empty() {
-        reads.extend(as_owner(&|| readiness::relations(&sources)));
+    if !segment.sources.is_empty() {
+        reads.extend(as_owner(&|| readiness::relations(&segment.sources)));
     }
     reads
 }

@@ -162,6 +162,11 @@ impl Schedule {
         Ok(Self(Rule::Clock { fixed, calendars }))
     }
 
+    /// Whether it comes when the wall clock shows certain times, whatever time one asks about.
+    pub fn is_calendar(&self) -> bool {
+        matches!(self.0, Rule::Clock { .. })
+    }
+
     /// The first run later than `after`, by the clocks of `zone`; `None` if there is none.
     ///
     /// A job at set times of day (neither minute nor hour begins with `*`) whose time is skipped
@@ -408,9 +413,10 @@ impl ZoneError {
 /// assert_eq!(parse_zone("europe/berlin")?, chrono_tz::Europe::Berlin);
 /// ```
 pub fn parse_zone(name: &str) -> Result<Tz, ZoneError> {
-    TZ_VARIANTS
-        .into_iter()
-        .find(|zone| zone.name().eq_ignore_ascii_case(name))
+    // By its exact name it is found at once.
+    let found = name.parse().ok();
+    found
+        .or_else(|| TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(name)))
         .ok_or_else(|| ZoneError(name.to_owned()))
 }
 

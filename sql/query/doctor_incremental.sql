@@ -10,6 +10,7 @@ cross join lateral (
         l.params #>> '{incremental,full_at}' as full_at
     from @log@ l
     where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+      and (l.params @> '{"attempted": false}') is not true
     order by l.id desc
     limit 1
 ) i

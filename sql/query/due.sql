@@ -1,43 +1,56 @@
 -- Every actual segment of a role that $1 is a member of (among those of $2, where that is given),
--- with the last attempts at it, the newest first. To wait for sources, or to be passed over, is none.
+-- with the last attempt at it and, where that has failed, how those before it ended, the newest first.
+-- To wait for sources, or to be passed over, is no attempt. Of most segments one entry tells all.
 select
     s.id,
     s.name,
     s.table_name::oid as table_oid,
     s.owner::oid as owner,
     s.refresh_auto,
-    s.refresh_params,
-    s.sources,
     s.refresh_cron,
     s.refresh_timezone,
+    s.refresh_params #>> '{incremental,full_cron}' as full_cron,
     s.actual_begin,
-    attempts.began,
-    attempts.ended,
-    attempts.statuses,
-    latest.waiting_since
+    last.processed as began,
+    last.processed + coalesce(last.elapsed, '0') as ended,
+    case when last.status in ('failed', 'interrupted') then (
+        select array_agg(a.status order by a.id desc)
+        from (
+            select l.id, l.status
+            from @log@ l
+            where l.segment_id = s.id and l.action = 'refresh' and l.id <= last.id
+              and l.status in ('ok', 'refused', 'failed', 'interrupted')
+              and (l.params @> '{"attempted": false}') is not true
+            order by l.id desc
+            limit 13 -- so often a delay of a second doubles to an hour
+        ) a
+    ) end as statuses,
+    case when latest.status = 'waiting' then latest.processed end as waiting_since
 from @segments@ s
-cross join lateral (
-    select
-        (array_agg(a.processed order by a.id desc))[1] as began,
-        (array_agg(a.processed + coalesce(a.elapsed, '0') order by a.id desc))[1] as ended,
-        array_agg(a.status order by a.id desc) as statuses
-    from (
-        select l.id, l.processed, l.elapsed, l.status
-        from @log@ l
-        where l.segment_id = s.id and l.action = 'refresh'
-          and l.status in ('ok', 'refused', 'failed', 'interrupted')
-          and (l.params @> '{"attempted": false}') is not true
-        order by l.id desc
-        limit 13 -- so often a delay of a second doubles to an hour
-    ) a
-) attempts
 left join lateral (
-    select case when l.status = 'waiting' then l.processed end as waiting_since
+    select l.id, l.processed, l.elapsed, l.status
     from @log@ l
     where l.segment_id = s.id and l.action = 'refresh' and (l.params @> '{"attempted": false}') is not true
     order by l.id desc
     limit 1
 ) latest on true
+left join lateral (
+    (
+        select latest.id, latest.processed, latest.elapsed, latest.status
+        where latest.status in ('ok', 'refused', 'failed', 'interrupted')
+    )
+    union all
+    (
+        select l.id, l.processed, l.elapsed, l.status
+        from @log@ l
+        where latest.status not in ('ok', 'refused', 'failed', 'interrupted')
+          and l.segment_id = s.id and l.action = 'refresh'
+          and l.status in ('ok', 'refused', 'failed', 'interrupted')
+          and (l.params @> '{"attempted": false}') is not true
+        order by l.id desc
+        limit 1
+    )
+) last on true
 where s.actual_end = 'infinity' and pg_has_role($1, s.owner, 'member')
   and ($2::uuid[] is null or s.id = any ($2))
 order by s.name

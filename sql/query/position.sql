@@ -7,5 +7,6 @@ select
     ) as erased
 from @log@ l
 where l.segment_id = $1 and l.action = 'refresh' and l.status = 'ok'
+  and (l.params @> '{"attempted": false}') is not true
 order by l.id desc
 limit 1

@@ -1,0 +1,112 @@
+//! When schedules come that many segments share: each is parsed once, and searched once between two
+//! of its times. Pure.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+
+use crate::schedule::Schedule;
+
+/// A schedule by the clocks of a zone, and what is known of when it comes.
+pub struct Timetable {
+    schedule: Schedule,
+    zone: Tz,
+    /// From a time that was asked for on, when it comes next; none: never.
+    known: BTreeMap<DateTime<Utc>, Option<DateTime<Utc>>>,
+}
+
+impl Timetable {
+    fn new(schedule: Schedule, zone: Tz) -> Self {
+        Self { schedule, zone, known: BTreeMap::new() }
+    }
+
+    /// The first time later than `after`, as [`Schedule::next_after`] gives it.
+    pub fn next_after(&mut self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        if !self.schedule.is_calendar() {
+            return self.schedule.next_after(after, self.zone);
+        }
+        // It does not come between a time that was asked for and the answer.
+        match self.known.range(..=after).next_back() {
+            Some((_, next)) if next.is_none_or(|next| after < next) => *next,
+            _ => {
+                let next = self.schedule.next_after(after, self.zone);
+                self.known.insert(after, next);
+                next
+            }
+        }
+    }
+}
+
+/// Timetables by the texts of schedule and zone.
+#[derive(Default)]
+pub struct Timetables(HashMap<(String, String), Option<Timetable>>);
+
+impl Timetables {
+    /// The timetable of these texts, which `parse` understands where they are new; none: it finds
+    /// nothing in them.
+    pub fn get<E>(
+        &mut self,
+        schedule: &str,
+        zone: &str,
+        parse: impl FnOnce() -> Result<Option<(Schedule, Tz)>, E>,
+    ) -> Result<Option<&mut Timetable>, E> {
+        let known = match self.0.entry((schedule.to_owned(), zone.to_owned())) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(parse()?.map(|(schedule, zone)| Timetable::new(schedule, zone)))
+            }
+        };
+        Ok(known.as_mut())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::TimeDelta;
+
+    #[test]
+    fn what_is_remembered_is_what_would_be_found() {
+        let begin: DateTime<Utc> = "2026-03-20T00:00:00Z".parse().unwrap();
+        let schedules = [
+            "@daily",
+            "30 2 * * *",
+            "*/15 * * * *",
+            "5 * * * *",
+            "30 6 * * mon-fri",
+            "0 4 $ * *",
+            "30 seconds",
+            "0 0 30 2 *",
+        ];
+        for text in schedules {
+            let schedule: Schedule = text.parse().unwrap();
+            for zone in [Tz::UTC, Tz::Europe__Berlin, Tz::America__New_York, Tz::Asia__Kolkata] {
+                let mut timetable = Timetable::new(schedule.clone(), zone);
+                // Through both changes of the clocks, back and forth.
+                for step in 0..4000_i64 {
+                    let after = begin + TimeDelta::seconds(step * 7919 * 601 % (230 * 86_400));
+                    let found = schedule.next_after(after, zone);
+                    assert_eq!(
+                        timetable.next_after(after),
+                        found,
+                        "{text} in {zone} after {after}"
+                    );
+                    let again = found.unwrap_or(after);
+                    assert_eq!(timetable.next_after(again), schedule.next_after(again, zone));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_cannot_be_parsed_is_not_kept() {
+        let mut known = Timetables::default();
+        let daily = || Ok::<_, &str>(Some(("@daily".parse().unwrap(), Tz::UTC)));
+        assert!(known.get("@daily", "UTC", || Err("refused")).is_err());
+        assert!(known.get("@daily", "UTC", daily).is_ok());
+        assert!(known.get("@daily", "UTC", || Err("not asked any more")).is_ok());
+        assert!(known.get("@daily", "Asia/Kolkata", || Err("refused")).is_err());
+    }
+}
