@@ -156,23 +156,28 @@ fn states(
     (oid, table): (pg_sys::Oid, Table),
 ) -> Result<(Table, String, Vec<String>)> {
     let sql = service.sql(include_str!("../sql/query/captures.sql"), &[]);
-    let changes = service.changes();
-    service.run_as_owner(|| {
-        Spi::connect(|client| {
-            let args = [oid.into(), watched.id.as_str().into(), changes.into()];
-            let row = client.select(&sql, Some(1), &args)?.first();
-            if !row.get_by_name::<bool, _>("is_watched")?.unwrap_or_default() {
-                return Err(Error::NotWatched {
-                    table: table.name.clone(),
-                    column: watched.id.clone(),
-                });
-            }
-            let sources = row.get_by_name("sources")?.unwrap_or_default();
-            let state = row.get_by_name("state")?.unwrap_or_default();
-            let missing = row.get_by_name("missing")?.unwrap_or_default();
-            Ok((Table { sources, ..table }, state, missing))
-        })
-    })
+    let args = [oid.into(), watched.id.as_str().into(), service.changes().into()];
+    // As of the snapshot that is kept: what was altered after it is for the next refresh to find.
+    let json = service
+        .run_as_owner(|| Spi::connect(|_| statement::read_one::<pgrx::JsonB>(&sql, &args)))?;
+    let json = json.map_or(serde_json::Value::Null, |json| json.0);
+    let not_watched =
+        || Error::NotWatched { table: table.name.clone(), column: watched.id.clone() };
+    let state = State::deserialize(json).map_err(|_| not_watched())?;
+    if !state.is_watched {
+        return Err(not_watched());
+    }
+    let sources = state.sources.into_iter().map(pg_sys::Oid::from).collect();
+    Ok((Table { sources, ..table }, state.state, state.missing))
+}
+
+/// What captures.sql gives.
+#[derive(Deserialize)]
+struct State {
+    sources: Vec<u32>,
+    state: String,
+    is_watched: bool,
+    missing: Vec<String>,
 }
 
 /// Why what has changed between two looks cannot be told.
@@ -198,11 +203,11 @@ pub fn obstacle(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    let all =
-        service.run_as_owner(|| Spi::connect(|_| statement::read_one::<bool>(&sql, &args)))?;
-    Ok(all
-        .unwrap_or_default()
-        .then_some("a watched table was truncated, or its ids could not be read"))
+    let all = service.run_as_owner(|| Spi::connect(|_| statement::read_one::<i32>(&sql, &args)))?;
+    Ok(all.map(|all| match all {
+        1 => "a watched table was truncated, or its ids could not be read",
+        _ => "captured changes were pruned before they were read",
+    }))
 }
 
 /// Since when captured changes are kept for segments that have not read them.
