@@ -5,7 +5,7 @@
 //! late the writer committed. Where the captures are not what they were, all ids are looked at.
 
 use chrono::{DateTime, Utc};
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ mod watch;
 
 pub use watch::{unwatch, watch};
 
-const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
+pub const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
 
 /// How far captured changes were read, as the log keeps it; and what there is to read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -189,8 +189,8 @@ pub fn obstacle(
     if !now.missing.is_empty() {
         return Ok(Some("not all changes are captured"));
     }
-    if (&before.cluster, &before.triggers) != (&now.cluster, &now.triggers) {
-        return Ok(Some("the captures are not the same any more"));
+    if before.cluster != now.cluster {
+        return Ok(Some("captured changes are of another database cluster"));
     }
     if retained_since().is_some_and(|since| before.at <= since) {
         return Ok(Some("captured changes are not kept so long"));
@@ -204,10 +204,12 @@ pub fn obstacle(
         before.own.as_deref().into(),
     ];
     let all = service.run_as_owner(|| Spi::connect(|_| statement::read_one::<i32>(&sql, &args)))?;
-    Ok(all.map(|all| match all {
-        1 => "a watched table was truncated, or its ids could not be read",
-        _ => "captured changes were pruned before they were read",
-    }))
+    Ok(match all {
+        Some(1) => Some("a watched table was truncated, or its ids could not be read"),
+        Some(_) => Some("captured changes were pruned before they were read"),
+        None => (before.triggers != now.triggers)
+            .then_some("the watched tables or their captures are not the same any more"),
+    })
 }
 
 /// Since when captured changes are kept for segments that have not read them.
@@ -215,15 +217,13 @@ fn retained_since() -> Option<DateTime<Utc>> {
     clock::now().checked_sub_signed(guc::capture_retention()?)
 }
 
-/// Keeps the ids that were captured between two looks, in the types of their columns. Runs with the
-/// rights of the segment's owner, within an SPI connection.
-pub fn keep_changed(
+/// Keeps what was captured between two looks for [`changed_sql`]. Runs within an SPI connection.
+pub fn keep_captured(
     service: &Service,
     before: &Captured,
     now: &Captured,
-    relation: &Relation,
+    captured: &Relation,
 ) -> Result<()> {
-    let captured = Relation::new(CAPTURED);
     let sql = service.sql(include_str!("../sql/query/captured.sql"), &[]);
     let (numbers, sources, columns) = now.sources();
     let args: [DatumWithOid<'_>; 5] = [
@@ -233,15 +233,19 @@ pub fn keep_changed(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    service.run_as_owner(|| captured.keep(&sql, &args))?;
-    // Casts are the owner's business: a domain may call anything.
+    service.run_as_owner(|| captured.keep(&sql, &args))
+}
+
+/// A query for the ids in the relation [`CAPTURED`], in the types of their columns, with the rights of the
+/// segment's owner: a domain may call anything.
+pub fn changed_sql(now: &Captured) -> String {
     let ids = (0..).zip(&now.tables).map(|(number, table): (i32, _)| {
         format!(
             "select s.id::{} as id from segmenter_captured as s where s.number operator(pg_catalog.=) {number}",
             table.id_type
         )
     });
-    relation.keep(&ids.collect::<Vec<_>>().join("\nunion\n"), &[])
+    ids.collect::<Vec<_>>().join("\nunion all\n")
 }
 
 /// A query for all ids of watched tables.
@@ -263,10 +267,10 @@ pub fn prune(service: &Service) -> Result<bool> {
         return Ok(false);
     }
     let old = service.sql(include_str!("../sql/query/changes_old.sql"), &[]);
-    let since = retained_since().unwrap_or(DateTime::<Utc>::MIN_UTC);
+    let since = retained_since().map(clock::timestamp);
     let args = [
         snapshot::horizon().to_string().into(),
-        clock::timestamp(since).into(),
+        since.unwrap_or(TimestampWithTimeZone::negative_infinity()).into(),
         PRUNED_AT_ONCE.into(),
         activity::cluster().to_string().into(),
     ];

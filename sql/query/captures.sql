@@ -11,8 +11,14 @@ with recursive tree as (
         -- INSERT, DELETE, UPDATE and TRUNCATE, as pg_trigger.tgtype has them, whatever
         -- session_replication_role says.
         coalesce(bit_or(g.tgtype) filter (where g.tgenabled = 'A'), 0) & (4 + 8 + 16 + 32) as events,
-        string_agg(format('%s %s', g.oid, g.xmin), ',' order by g.oid) as state
+        string_agg(format('%s %s', g.oid, g.xmin), ',' order by g.oid) as state,
+        -- ALTER TABLE rewrites a table, or gives a column's name to another, and no trigger fires.
+        max(format('%s %s', k.relfilenode, a.attnum)) as form,
+        -- A crash empties it, replication fills it, and no trigger fires.
+        bool_or(k.relpersistence <> 'p' or exists (select from pg_subscription_rel r where r.srrelid = k.oid)) as is_missed
     from tree t
+    join pg_class k on k.oid = t.relation
+    left join pg_attribute a on a.attrelid = t.relation and a.attname = $2 and not a.attisdropped
     left join (
         pg_trigger g
         join pg_proc p on p.oid = g.tgfoid and p.proname = 'segmenter_capture'
@@ -22,13 +28,10 @@ with recursive tree as (
 )
 select jsonb_build_object(
     'sources', jsonb_agg(c.relation::int8 order by c.relation),
-    'state', md5(string_agg(format('%s %s', c.relation, c.state), ';' order by c.relation)),
+    'state', md5(string_agg(format('%s %s %s', c.relation, c.form, c.state), ';' order by c.relation)),
     'is_watched', bool_or(c.relation = $1 and c.is_watched),
     'missing', coalesce(jsonb_agg(c.relation::regclass::text order by c.relation) filter (
-        where c.events <> 4 + 8 + 16 + 32
-           -- A crash empties it, replication fills it, and no trigger fires.
-           or exists (select from pg_class k where k.oid = c.relation and k.relpersistence <> 'p')
-           or exists (select from pg_subscription_rel r where r.srrelid = c.relation)
+        where c.events <> 4 + 8 + 16 + 32 or c.is_missed
     ), '[]')
 )
 from captures c
