@@ -207,7 +207,7 @@ comment on table segmenter_changes is 'ids written in watched tables, until ever
 comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';
 comment on column segmenter_changes.xid is 'the transaction that wrote them';
-comment on column segmenter_changes.ids is 'the ids; null: all of them, since the table was truncated, or has no such column any more';
+comment on column segmenter_changes.ids is 'the ids; null: all of them, since the table was truncated, or has no such column any more; none: changes up to this one were pruned';
 
 create table segmenter_deliveries (
     subscription_id   uuid        primary key references segmenter_subscriptions (id) on delete cascade,

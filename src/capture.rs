@@ -5,7 +5,7 @@
 //! late the writer committed. Where the captures are not what they were, all ids are looked at.
 
 use chrono::{DateTime, Utc};
-use pgrx::datum::DatumWithOid;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ mod watch;
 
 pub use watch::{unwatch, watch};
 
-const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
+pub const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
 
 /// How far captured changes were read, as the log keeps it; and what there is to read.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -153,23 +153,28 @@ fn states(
     (oid, table): (pg_sys::Oid, Table),
 ) -> Result<(Table, String, Vec<String>)> {
     let sql = service.sql(include_str!("../sql/query/captures.sql"), &[]);
-    let changes = service.changes();
-    service.run_as_owner(|| {
-        Spi::connect(|client| {
-            let args = [oid.into(), watched.id.as_str().into(), changes.into()];
-            let row = client.select(&sql, Some(1), &args)?.first();
-            if !row.get_by_name::<bool, _>("is_watched")?.unwrap_or_default() {
-                return Err(Error::NotWatched {
-                    table: table.name.clone(),
-                    column: watched.id.clone(),
-                });
-            }
-            let sources = row.get_by_name("sources")?.unwrap_or_default();
-            let state = row.get_by_name("state")?.unwrap_or_default();
-            let missing = row.get_by_name("missing")?.unwrap_or_default();
-            Ok((Table { sources, ..table }, state, missing))
-        })
-    })
+    let args = [oid.into(), watched.id.as_str().into(), service.changes().into()];
+    // As of the snapshot that is kept: what was altered after it is for the next refresh to find.
+    let json = service
+        .run_as_owner(|| Spi::connect(|_| statement::read_one::<pgrx::JsonB>(&sql, &args)))?;
+    let json = json.map_or(serde_json::Value::Null, |json| json.0);
+    let not_watched =
+        || Error::NotWatched { table: table.name.clone(), column: watched.id.clone() };
+    let state = State::deserialize(json).map_err(|_| not_watched())?;
+    if !state.is_watched {
+        return Err(not_watched());
+    }
+    let sources = state.sources.into_iter().map(pg_sys::Oid::from).collect();
+    Ok((Table { sources, ..table }, state.state, state.missing))
+}
+
+/// What captures.sql gives.
+#[derive(Deserialize)]
+struct State {
+    sources: Vec<u32>,
+    state: String,
+    is_watched: bool,
+    missing: Vec<String>,
 }
 
 /// Why what has changed between two looks cannot be told.
@@ -181,8 +186,8 @@ pub fn obstacle(
     if !now.missing.is_empty() {
         return Ok(Some("not all changes are captured"));
     }
-    if (&before.cluster, &before.triggers) != (&now.cluster, &now.triggers) {
-        return Ok(Some("the captures are not the same any more"));
+    if before.cluster != now.cluster {
+        return Ok(Some("captured changes are of another database cluster"));
     }
     if retained_since().is_some_and(|since| before.at <= since) {
         return Ok(Some("captured changes are not kept so long"));
@@ -195,11 +200,13 @@ pub fn obstacle(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    let all =
-        service.run_as_owner(|| Spi::connect(|_| statement::read_one::<bool>(&sql, &args)))?;
-    Ok(all
-        .unwrap_or_default()
-        .then_some("a watched table was truncated, or its ids could not be read"))
+    let all = service.run_as_owner(|| Spi::connect(|_| statement::read_one::<i32>(&sql, &args)))?;
+    Ok(match all {
+        Some(1) => Some("a watched table was truncated, or its ids could not be read"),
+        Some(_) => Some("captured changes were pruned before they were read"),
+        None => (before.triggers != now.triggers)
+            .then_some("the watched tables or their captures are not the same any more"),
+    })
 }
 
 /// Since when captured changes are kept for segments that have not read them.
@@ -207,15 +214,13 @@ fn retained_since() -> Option<DateTime<Utc>> {
     clock::now().checked_sub_signed(guc::capture_retention()?)
 }
 
-/// Keeps the ids that were captured between two looks, in the types of their columns. Runs with the
-/// rights of the segment's owner, within an SPI connection.
-pub fn keep_changed(
+/// Keeps what was captured between two looks for [`changed_sql`]. Runs within an SPI connection.
+pub fn keep_captured(
     service: &Service,
     before: &Captured,
     now: &Captured,
-    relation: &Relation,
+    captured: &Relation,
 ) -> Result<()> {
-    let captured = Relation::new(CAPTURED);
     let sql = service.sql(include_str!("../sql/query/captured.sql"), &[]);
     let (numbers, sources, columns) = now.sources();
     let args: [DatumWithOid<'_>; 5] = [
@@ -225,15 +230,19 @@ pub fn keep_changed(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    service.run_as_owner(|| captured.keep(&sql, &args))?;
-    // Casts are the owner's business: a domain may call anything.
+    service.run_as_owner(|| captured.keep(&sql, &args))
+}
+
+/// A query for the ids in the relation [`CAPTURED`], in the types of their columns, with the rights of the
+/// segment's owner: a domain may call anything.
+pub fn changed_sql(now: &Captured) -> String {
     let ids = (0..).zip(&now.tables).map(|(number, table): (i32, _)| {
         format!(
             "select s.id::{} as id from segmenter_captured as s where s.number operator(pg_catalog.=) {number}",
             table.id_type
         )
     });
-    relation.keep(&ids.collect::<Vec<_>>().join("\nunion\n"), &[])
+    ids.collect::<Vec<_>>().join("\nunion all\n")
 }
 
 /// A query for all ids of watched tables.
@@ -264,10 +273,10 @@ pub fn prune(service: &Service) -> Result<bool> {
         return Ok(false);
     }
     let old = service.sql(include_str!("../sql/query/changes_old.sql"), &[]);
-    let since = retained_since().unwrap_or(DateTime::<Utc>::MIN_UTC);
+    let since = retained_since().map(clock::timestamp);
     let args = [
         snapshot::horizon().to_string().into(),
-        clock::timestamp(since).into(),
+        since.unwrap_or(TimestampWithTimeZone::negative_infinity()).into(),
         PRUNED_AT_ONCE.into(),
         activity::cluster().to_string().into(),
     ];

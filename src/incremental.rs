@@ -4,12 +4,12 @@
 //! does. Where there is nothing to go on from, or a full pass is due, all ids are looked at.
 
 use chrono::{DateTime, Utc};
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone, Uuid};
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::capture::{self, Captured};
+use crate::capture::{self, CAPTURED, Captured};
 use crate::config::{self, Incremental, Refresher, Segment, Subject};
 use crate::delta::{self, Delta, Side};
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ use crate::table::Table;
 use crate::watermark;
 
 const CHANGED: &std::ffi::CStr = c"changed";
+const IDS: &std::ffi::CStr = c"segmenter_ids";
 const RECENT: &std::ffi::CStr = c"segmenter_recent";
 
 /// How far a refresh got, as its entry of the log has it.
@@ -202,16 +203,30 @@ impl Plan {
     ) -> Result<(Delta, Side<'a>, Progress)> {
         let sql = &self.refresher.sql;
         let changed = Relation::new(CHANGED);
-        let recent = Relation::new(RECENT);
+        let (ids, recent) = (Relation::new(IDS), Relation::new(RECENT));
         let mut missed = None;
+        let mut looked_at = &changed;
         let (delta, side) = match self.full {
             None => {
-                role::read_only(|| self.keep_changed(service, &changed))?;
+                let changed_query = role::read_only(|| {
+                    let captured = Relation::new(CAPTURED);
+                    let query = self.since_query(service, &captured)?;
+                    if query.is_plain {
+                        query.keep(service, &changed)?;
+                    } else {
+                        // The query for members is to see once what is equal, and reads otherwise.
+                        query.keep(service, &ids)?;
+                        changed.keep("select s.id from segmenter_ids as s group by s.id", &[])?;
+                    }
+                    Ok(query)
+                })?;
+                let name = if changed_query.is_plain { "changed" } else { "segmenter_ids" };
+                looked_at = if changed_query.is_plain { &changed } else { &ids };
                 let before = match self.before {
                     Some(before) => before,
                     None => delta::count_members(service, table, segment)?,
                 };
-                delta::of_changed(service, table, segment, sql, changed.rows(), before)?
+                delta::of_changed(service, table, segment, sql, (name, looked_at.rows()), before)?
             }
             Some(_) => {
                 role::read_only(|| self.keep_all(service, &changed, table, segment))?;
@@ -219,7 +234,8 @@ impl Plan {
                 // What the passes before should have found is what has not changed since.
                 if matches!(self.full, Some(Full::Asked | Full::Scheduled)) {
                     missed = role::read_only(|| {
-                        self.keep_changed(service, &recent)?;
+                        let captured = Relation::new(CAPTURED);
+                        self.since_query(service, &captured)?.keep(service, &recent)?;
                         let sql = include_str!("../sql/query/missed.sql");
                         statement::read_one::<i64>(sql, &[])
                     })?;
@@ -227,21 +243,23 @@ impl Plan {
                 found
             }
         };
-        Ok((delta, side, self.progress(changed.rows(), missed)))
+        Ok((delta, side, self.progress(looked_at.rows(), missed)))
     }
 
-    /// Keeps the ids that have changed since the last refresh.
-    fn keep_changed(&self, service: &Service, relation: &Relation) -> Result<()> {
+    /// The query for the ids that have changed since the last refresh; where these are captured, it
+    /// reads `captured`.
+    fn since_query(&self, service: &Service, captured: &Relation) -> Result<Changed> {
         let since = self.since.as_ref();
         let before = since.and_then(|since| since.captured.as_ref());
         if let (Some(before), Some(now)) = (before, &self.next.captured) {
-            return capture::keep_changed(service, before, now, relation);
+            capture::keep_captured(service, before, now, captured)?;
+            return Changed::of(
+                capture::changed_sql(now),
+                TimestampWithTimeZone::negative_infinity(),
+            );
         }
         let since = since.and_then(|since| since.watermark).map(clock::timestamp);
-        let args = [since.unwrap_or(TimestampWithTimeZone::negative_infinity()).into()];
-        let query = self.changed_query(&args)?.text;
-        let sql = service.sql(include_str!("../sql/query/changed.sql"), &[("query", &query)]);
-        relation.keep(&sql, &args)
+        self.changed_query(since.unwrap_or(TimestampWithTimeZone::negative_infinity()))
     }
 
     /// Keeps all ids that there are.
@@ -252,15 +270,12 @@ impl Plan {
         table: &Table,
         segment: Uuid,
     ) -> Result<()> {
-        let args = [TimestampWithTimeZone::negative_infinity().into(), segment.into()];
-        let Changed { text, id_type } = match &self.next.captured {
-            Some(captured) => {
-                let text = capture::all_sql(captured);
-                let id_type = id_type(&Prepared::new(&text, &args)?)?;
-                Changed { text, id_type }
-            }
-            None => self.changed_query(&args)?,
+        let since = TimestampWithTimeZone::negative_infinity();
+        let Changed { text, id_type, .. } = match &self.next.captured {
+            Some(captured) => Changed::of(capture::all_sql(captured), since)?,
+            None => self.changed_query(since)?,
         };
+        let args = [since.into(), segment.into()];
         let parts =
             [("query", text.as_str()), ("type", id_type.as_str()), ("table", table.name.as_str())];
         let sql = service.sql(include_str!("../sql/query/changed_all.sql"), &parts);
@@ -268,14 +283,9 @@ impl Plan {
     }
 
     /// The query for changed ids, once it is known to be one.
-    fn changed_query(&self, args: &[DatumWithOid<'_>]) -> Result<Changed> {
+    fn changed_query(&self, since: TimestampWithTimeZone) -> Result<Changed> {
         let text = self.refresher.changed.as_deref().unwrap_or_default();
-        let text = delta::single(text, Kind::Select)?;
-        let query = Prepared::new(text, args)?;
-        if !query.is_plain_select() {
-            return Err(wrong_changed("the query of changed ids does more than read"));
-        }
-        Ok(Changed { text: text.to_owned(), id_type: id_type(&query)? })
+        Changed::of(delta::single(text, Kind::Select)?.to_owned(), since)
     }
 
     fn progress(&self, ids: u64, missed: Option<i64>) -> Progress {
@@ -314,10 +324,45 @@ impl Plan {
     }
 }
 
-/// A query for changed ids, and their type with its collation.
+/// A query for changed ids, whose `$1` is since when.
 struct Changed {
     text: String,
+    since: TimestampWithTimeZone,
+    /// Their type with its collation.
     id_type: String,
+    /// Whether ids of that type are equal where their texts are.
+    is_plain: bool,
+}
+
+impl Changed {
+    fn of(text: String, since: TimestampWithTimeZone) -> Result<Self> {
+        let query = Prepared::new(&text, &[since.into()])?;
+        if !query.is_plain_select() {
+            return Err(wrong_changed("the query of changed ids does more than read"));
+        }
+        let columns = query.columns();
+        let id = columns.iter().find(|column| column.name == "id");
+        let id =
+            id.ok_or_else(|| wrong_changed("the query of changed ids gives no column \"id\""))?;
+        let name = catalog::type_name(id.type_oid);
+        let id_type = match catalog::collation_name(id.collation)? {
+            Some(collation) => format!("{name} collate {collation}"),
+            None => name,
+        };
+        let is_plain = catalog::is_plain_key(id.type_oid, id.collation);
+        Ok(Self { text, since, id_type, is_plain })
+    }
+
+    /// Runs it, and keeps every id once.
+    fn keep(&self, service: &Service, relation: &Relation) -> Result<()> {
+        let key = match self.is_plain {
+            true => "s.id",
+            false => "s.id, (s.id)::pg_catalog.text collate pg_catalog.\"C\"",
+        };
+        let parts = [("query", self.text.as_str()), ("key", key)];
+        let sql = service.sql(include_str!("../sql/query/changed.sql"), &parts);
+        relation.keep(&sql, &[self.since.into()])
+    }
 }
 
 fn wrong_changed(problem: &str) -> Error {
@@ -330,18 +375,6 @@ fn wrong_changed(problem: &str) -> Error {
                 .into(),
         ),
     }
-}
-
-/// The type of a query's column `id`, as a cast takes it.
-fn id_type(query: &Prepared) -> Result<String> {
-    let columns = query.columns();
-    let id = columns.iter().find(|column| column.name == "id");
-    let id = id.ok_or_else(|| wrong_changed("the query of changed ids gives no column \"id\""))?;
-    let name = catalog::type_name(id.type_oid);
-    Ok(match catalog::collation_name(id.collation)? {
-        Some(collation) => format!("{name} collate {collation}"),
-        None => name,
-    })
 }
 
 /// What the log has of the last refresh that succeeded.

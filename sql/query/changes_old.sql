@@ -23,5 +23,18 @@ from (
     from @changes@ c
     where c.xid < $1::text::xid8
       and not exists (select from readers r where c.source = any (r.sources) and c.xid >= r.through)
+      -- What stands for pruned ones stays, until there is a later one. Long ones need not be fetched.
+      and case
+        when pg_column_size(c.ids) < 64 and c.ids = '{}' then
+            not exists (select from pg_class k where k.oid = c.source)
+            or exists (
+                select
+                from @changes@ n
+                where n.source = c.source and n.id_column = c.id_column
+                  and (n.xid, n.ctid) > (c.xid, c.ctid) and n.xid < $1::text::xid8
+                  and not exists (select from readers r where n.source = any (r.sources) and n.xid >= r.through)
+            )
+        else true
+      end
     limit $3
 ) o

@@ -1,4 +1,4 @@
--- The delta of the ids in the relation changed (c): what is received (q) against the members (m), as
+-- The delta of the ids in a relation (c): what is received (q) against the members (m), as
 -- in delta.sql. Besides, o is what is received outside of them, and - who is no member, before or now.
 select
     case
@@ -13,7 +13,7 @@ select
     coalesce(c.id, q.id) as id@values@
 from (
     select (s.id)::pg_catalog.text collate pg_catalog."C" as id
-    from changed as s
+    from @ids@ as s
 ) as c
 full join (
 @received@

@@ -14,20 +14,20 @@ use crate::pg::statement::{Kind, Prepared};
 use crate::service::Service;
 use crate::table::Table;
 
-/// Of an id that the relation `changed` does not have.
+/// Of an id that has not changed.
 const OUTSIDE: u8 = b'o';
 /// Neither a member before nor one now.
 const NEITHER: u8 = b'-';
 
 /// Computes the delta between a query and a segment's members, as [`super::of_query`] does, for the
-/// ids in the relation `changed` of the SPI connection: so many, each once. `before` is the number of
+/// ids in a relation of the SPI connection, which has so many, each once. `before` is the number of
 /// members. Whoever has not changed is not looked at, even where the query gives him.
 pub fn of_changed<'a>(
     service: &'a Service,
     table: &'a Table,
     segment: Uuid,
     sql: &str,
-    changed: u64,
+    (ids, changed): (&str, u64),
     before: u64,
 ) -> Result<(Delta, Side<'a>)> {
     let relation = Relation::new(DELTA);
@@ -39,7 +39,7 @@ pub fn of_changed<'a>(
         let received = side.received_sql(query);
         let member = side.member_sql();
         let sql = include_str!("../../sql/query/delta_changed.sql");
-        let sql = side.delta_of(sql, &[("received", &received), ("member", &member)]);
+        let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
         let tally = relation.keep_tallied(&sql, &side.args(), &skipped)?;
 

@@ -73,6 +73,18 @@ pub fn fit(expression: &str, typ: pg_sys::Oid, modifier: i32) -> String {
     }
 }
 
+/// Whether values of a type are equal just where their texts are the same.
+pub fn is_plain_key(typ: pg_sys::Oid, collation: pg_sys::Oid) -> bool {
+    match base_type(typ, -1).0 {
+        pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::UUIDOID => true,
+        // SAFETY: asks the catalogues.
+        pg_sys::TEXTOID | pg_sys::VARCHAROID => unsafe {
+            collation != pg_sys::InvalidOid && pg_sys::get_collation_isdeterministic(collation)
+        },
+        _ => false,
+    }
+}
+
 /// The name of a collation; none: there is none.
 pub fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>> {
     if collation == pg_sys::InvalidOid {

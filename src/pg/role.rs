@@ -94,13 +94,24 @@ pub fn run_as<T>(
     set(c"search_path", &settings.search_path);
     set(c"TimeZone", &settings.timezone);
     // The text form of keys must not depend on the session either.
+    set_text_form();
+    // Compiling a delta takes longer than its expressions are worth.
+    set(c"jit", "off");
+    body()
+}
+
+/// Runs `body` so that values turn into the same texts in every session.
+pub fn with_text_form<T>(body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    set_text_form();
+    body()
+}
+
+fn set_text_form() {
     set(c"DateStyle", "ISO, MDY");
     set(c"IntervalStyle", "postgres");
     set(c"extra_float_digits", "1");
     set(c"bytea_output", "hex");
-    // Compiling a delta takes longer than its expressions are worth.
-    set(c"jit", "off");
-    body()
 }
 
 /// Runs `body` so that any change it tries to make is an error, and undone: PostgreSQL refuses most

@@ -4,6 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+use super::role;
+
 unsafe extern "C-unwind" {
     // Called for every row: pgrx's guard around its own bindings would cost more than the work. What
     // calls them has nothing to drop.
@@ -47,20 +49,29 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
             let text = TextOf::of(typ);
             let mut old = Reader::open(trigger.tg_oldtable, desc, number);
             let mut new = Reader::open(trigger.tg_newtable, desc, number);
-            loop {
-                let (before, after) = (old.next(), new.next());
-                if before.is_none() && after.is_none() {
-                    break;
+            let mut add_all = || {
+                loop {
+                    let (before, after) = (old.next(), new.next());
+                    if before.is_none() && after.is_none() {
+                        break;
+                    }
+                    let (before, after) = (before.flatten(), after.flatten());
+                    // Old and new rows come in the same order, and ids seldom change.
+                    let is_same = match (before, after) {
+                        (Some(before), Some(after)) => {
+                            is_same_image(before, after, length, by_value)
+                        }
+                        _ => false,
+                    };
+                    for id in [before.filter(|_| !is_same), after].into_iter().flatten() {
+                        writer.add(id, &text);
+                    }
                 }
-                let (before, after) = (before.flatten(), after.flatten());
-                // Old and new rows come in the same order, and ids seldom change.
-                let is_same = match (before, after) {
-                    (Some(before), Some(after)) => is_same_image(before, after, length, by_value),
-                    _ => false,
-                };
-                for id in [before.filter(|_| !is_same), after].into_iter().flatten() {
-                    writer.add(id, &text);
-                }
+            };
+            if is_plain(typ) {
+                add_all()
+            } else {
+                role::with_text_form(add_all)
             }
             writer.write(false);
             old.close();
@@ -155,6 +166,12 @@ unsafe fn is_same_image(
         }
     };
     bytes(one) == bytes(other)
+}
+
+/// Whether a type's text is the same in every session, whatever its settings are.
+fn is_plain(typ: pg_sys::Oid) -> bool {
+    use pg_sys::{INT2OID, INT4OID, INT8OID, TEXTOID, UUIDOID, VARCHAROID};
+    [INT2OID, INT4OID, INT8OID, TEXTOID, UUIDOID, VARCHAROID].contains(&typ)
 }
 
 /// How values of a type become text.
