@@ -1,25 +1,14 @@
 //! A query's result as a relation that the next statements read by name: rows in a tuplestore,
 //! which spills to disk, registered with SPI as an ephemeral named relation.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_void};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
+use super::receiver::{Receive, Receiver, raw, values};
 use super::statement::Prepared;
 use crate::error::Result;
-
-unsafe extern "C-unwind" {
-    // Not among pgrx's bindings.
-    fn SetTuplestoreDestReceiverParams(
-        receiver: *mut pg_sys::DestReceiver,
-        store: *mut pg_sys::Tuplestorestate,
-        context: pg_sys::MemoryContext,
-        detoast: bool,
-        target: pg_sys::TupleDesc,
-        map_failure: *const std::ffi::c_char,
-    );
-}
 
 /// Rows counted by their first column, a non-null `"char"`.
 pub struct Tally([u64; 256]);
@@ -52,10 +41,23 @@ impl Relation {
         unsafe { pg_sys::tuplestore_tuple_count(self.store) as u64 }
     }
 
-    /// Runs a query as the active snapshot sees the database and keeps all its rows.
+    /// Where its rows are.
+    pub(super) fn store(&self) -> *mut pg_sys::Tuplestorestate {
+        self.store
+    }
+
+    /// Forgets all rows.
+    pub fn clear(&self) {
+        // SAFETY: the store is live.
+        unsafe { pg_sys::tuplestore_clear(self.store) };
+    }
+
+    /// Runs a query as the active snapshot sees the database and keeps all its rows, behind those
+    /// that are there.
     pub fn keep(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
-        query.execute(args, self.receiver())?;
+        let mut keeping = Receiver::new(Keeping { store: self.store });
+        query.execute(args, keeping.as_mut_ptr())?;
         self.register(&query);
         Ok(())
     }
@@ -64,40 +66,14 @@ impl Relation {
     /// where it is `skipped` are counted only.
     pub fn keep_tallied(&self, sql: &str, args: &[DatumWithOid<'_>], skipped: u8) -> Result<Tally> {
         let query = Prepared::new(sql, args)?;
-        let mut tallying = Tallying {
-            receiver: pg_sys::DestReceiver {
-                receiveSlot: Some(tally_slot),
-                rStartup: Some(tally_startup),
-                rShutdown: Some(tally_shutdown),
-                rDestroy: Some(tally_destroy),
-                mydest: pg_sys::CommandDest::DestTuplestore,
-            },
-            inner: self.receiver(),
-            skipped,
-            tally: Tally([0; 256]),
-        };
-        query.execute(args, (&raw mut tallying).cast())?;
+        let mut tallying =
+            Receiver::new(Tallying { store: self.store, skipped, tally: Tally([0; 256]) });
+        query.execute(args, tallying.as_mut_ptr())?;
         self.register(&query);
-        Ok(tallying.tally)
+        Ok(tallying.inner.tally)
     }
 
-    fn receiver(&self) -> *mut pg_sys::DestReceiver {
-        // SAFETY: the receiver writes to our store and lives in SPI's memory, as the store does.
-        unsafe {
-            let receiver = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestTuplestore);
-            SetTuplestoreDestReceiverParams(
-                receiver,
-                self.store,
-                pg_sys::CurrentMemoryContext,
-                false,
-                std::ptr::null_mut(),
-                std::ptr::null(),
-            );
-            receiver
-        }
-    }
-
-    fn register(&self, query: &Prepared) {
+    pub(super) fn register(&self, query: &Prepared) {
         // SAFETY: everything registered lives in SPI's memory, or for ever. One that an error has
         // left behind is gone with its subtransaction, all but its name.
         unsafe {
@@ -128,63 +104,35 @@ impl Drop for Relation {
     }
 }
 
-/// A receiver in front of another one. The first field is what PostgreSQL sees.
-#[repr(C)]
+struct Keeping {
+    store: *mut pg_sys::Tuplestorestate,
+}
+
+impl Receive for Keeping {
+    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: both are live.
+        unsafe { raw::tuplestore_puttupleslot(self.store, slot) };
+        true
+    }
+}
+
 struct Tallying {
-    receiver: pg_sys::DestReceiver,
-    inner: *mut pg_sys::DestReceiver,
+    store: *mut pg_sys::Tuplestorestate,
     skipped: u8,
     tally: Tally,
 }
 
-// The four callbacks have nothing to drop, so that an error may jump over them. They call the
-// inner receiver directly: pgrx's guard would cost more than the work.
-
-unsafe extern "C-unwind" fn tally_slot(
-    slot: *mut pg_sys::TupleTableSlot,
-    receiver: *mut pg_sys::DestReceiver,
-) -> bool {
-    // SAFETY: PostgreSQL hands back the receiver it was given, with a live slot whose first
-    // column is a by-value "char" that is never null.
-    unsafe {
-        let this = receiver.cast::<Tallying>();
-        if (*slot).tts_nvalid < 1 {
-            pg_sys::slot_getsomeattrs_int(slot, 1);
+impl Receive for Tallying {
+    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: both are live; the first column is a by-value "char" that is never null.
+        unsafe {
+            let (values, _) = values(slot);
+            let operation = values[0].value() as u8;
+            self.tally.0[operation as usize] += 1;
+            if operation != self.skipped {
+                raw::tuplestore_puttupleslot(self.store, slot);
+            }
         }
-        let operation = (*(*slot).tts_values).value() as u8;
-        (*this).tally.0[operation as usize] += 1;
-        if operation == (*this).skipped {
-            return true;
-        }
-        match (*(*this).inner).receiveSlot {
-            Some(receive) => receive(slot, (*this).inner),
-            None => true,
-        }
+        true
     }
 }
-
-unsafe extern "C-unwind" fn tally_startup(
-    receiver: *mut pg_sys::DestReceiver,
-    operation: c_int,
-    desc: pg_sys::TupleDesc,
-) {
-    // SAFETY: as in `tally_slot`.
-    unsafe {
-        let inner = (*receiver.cast::<Tallying>()).inner;
-        if let Some(startup) = (*inner).rStartup {
-            startup(inner, operation, desc);
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn tally_shutdown(receiver: *mut pg_sys::DestReceiver) {
-    // SAFETY: as in `tally_slot`.
-    unsafe {
-        let inner = (*receiver.cast::<Tallying>()).inner;
-        if let Some(shutdown) = (*inner).rShutdown {
-            shutdown(inner);
-        }
-    }
-}
-
-unsafe extern "C-unwind" fn tally_destroy(_: *mut pg_sys::DestReceiver) {}
