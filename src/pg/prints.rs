@@ -14,7 +14,7 @@ use foldhash::quality::RandomState;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-use super::receiver::{Receive, Receiver, raw, values};
+use super::receiver::{Receive, Receiver, raw, values, with_bytes};
 use super::relation::Relation;
 use super::statement::Prepared;
 use crate::error::Result;
@@ -451,25 +451,19 @@ impl Hashing {
                 row.write_u64(value.value() as u64);
                 continue;
             }
-            // SAFETY: as promised; what had to be copied is freed at once.
-            unsafe {
-                let given = value.cast_mut_ptr::<pg_sys::varlena>();
-                let (bytes, copy) = match length {
-                    -1 if pgrx::varatt_is_1b_e(given) || pgrx::varatt_is_4b_c(given) => {
-                        let copy = raw::pg_detoast_datum_packed(given);
-                        (pgrx::varlena_to_byte_slice(copy), copy)
-                    }
-                    -1 => (pgrx::varlena_to_byte_slice(given), given),
-                    -2 => (std::ffi::CStr::from_ptr(given.cast()).to_bytes(), given),
-                    _ => (std::slice::from_raw_parts(given.cast::<u8>(), length as usize), given),
-                };
+            let mut write = |bytes: &[u8]| {
                 if at == 0 {
                     key.write(bytes);
                 }
                 row.write_u64(bytes.len() as u64);
                 row.write(bytes);
-                if copy != given {
-                    raw::pfree(copy.cast());
+            };
+            // SAFETY: as promised.
+            unsafe {
+                match length {
+                    -1 => with_bytes(*value, write),
+                    -2 => write(std::ffi::CStr::from_ptr(value.cast_mut_ptr()).to_bytes()),
+                    _ => write(std::slice::from_raw_parts(value.cast_mut_ptr(), length as usize)),
                 }
             }
         }

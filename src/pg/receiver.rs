@@ -73,6 +73,25 @@ pub(super) unsafe fn values<'a>(
     }
 }
 
+/// Looks at the bytes of a value of variable length.
+///
+/// # Safety
+///
+/// As for [`Receive::receive`]; the value has such a type, and is not null.
+pub(super) unsafe fn with_bytes<T>(value: pg_sys::Datum, look: impl FnOnce(&[u8]) -> T) -> T {
+    let given = value.cast_mut_ptr::<pg_sys::varlena>();
+    // SAFETY: as promised; what had to be fetched or unpacked is a copy, freed at once.
+    unsafe {
+        if !pgrx::varatt_is_1b_e(given) && !pgrx::varatt_is_4b_c(given) {
+            return look(pgrx::varlena_to_byte_slice(given));
+        }
+        let copy = raw::pg_detoast_datum_packed(given);
+        let result = look(pgrx::varlena_to_byte_slice(copy));
+        raw::pfree(copy.cast());
+        result
+    }
+}
+
 /// Functions that are called for every row: pgrx's guard around them would cost more than they do,
 /// and a receiver needs none.
 pub(super) mod raw {

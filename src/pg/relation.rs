@@ -6,7 +6,8 @@ use std::ffi::{CStr, c_void};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-use super::receiver::{Receive, Receiver, raw, values};
+use super::jsonb::{Array, Value};
+use super::receiver::{Receive, Receiver, raw, values, with_bytes};
 use super::statement::Prepared;
 use crate::error::Result;
 
@@ -73,6 +74,51 @@ impl Relation {
         Ok(tallying.inner.tally)
     }
 
+    /// Runs a query and keeps its rows as arrays of `size` objects at most, with their number from 1
+    /// and how many objects are in each; texts and values of the type `jsonb` are the values of the
+    /// `keys`. Gives the number of objects.
+    pub fn keep_objects(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+        keys: &[&str],
+        size: usize,
+    ) -> Result<u64> {
+        let query = Prepared::new(sql, args)?;
+        let arrays = Prepared::new(
+            "select 1 as part, 1 as members, '[]'::pg_catalog.jsonb as payload",
+            &[],
+        )?;
+        let mut collecting = Receiver::new(Collecting {
+            store: self.store,
+            desc: arrays.result_desc(),
+            size,
+            is_json: query
+                .columns()
+                .iter()
+                .map(|column| column.type_oid == pg_sys::JSONBOID)
+                .collect(),
+            array: Array::of(keys),
+            datum: Vec::new(),
+            arrays: 0,
+            objects: 0,
+            is_full: false,
+        });
+        query.execute(args, collecting.as_mut_ptr())?;
+        let collecting = &mut collecting.inner;
+        // SAFETY: what is put away is its own.
+        unsafe { collecting.put() };
+        if collecting.is_full {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("{size} members are larger than a jsonb array may be")
+            );
+        }
+        self.register(&arrays);
+        Ok(collecting.objects)
+    }
+
     pub(super) fn register(&self, query: &Prepared) {
         // SAFETY: everything registered lives in SPI's memory, or for ever. One that an error has
         // left behind is gone with its subtransaction, all but its name.
@@ -134,5 +180,73 @@ impl Receive for Tallying {
             }
         }
         true
+    }
+}
+
+struct Collecting {
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    size: usize,
+    /// For each column, whether it is a `jsonb` or a text.
+    is_json: Vec<bool>,
+    array: Array,
+    /// The array as a datum.
+    datum: Vec<u8>,
+    arrays: i32,
+    objects: u64,
+    is_full: bool,
+}
+
+impl Receive for Collecting {
+    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        self.array.begin();
+        // SAFETY: the values have the types of the columns.
+        unsafe {
+            let (values, nulls) = values(slot);
+            for ((value, is_null), is_json) in values.iter().zip(nulls).zip(&self.is_json) {
+                match (*is_null, *is_json) {
+                    (true, _) => self.array.add(Value::Null),
+                    (_, true) => with_bytes(*value, |json| self.array.add(Value::Json(json))),
+                    _ => with_bytes(*value, |text| self.array.add(Value::Text(text))),
+                }
+            }
+            self.is_full = !self.array.end();
+            self.objects += 1;
+            if self.array.len() >= self.size {
+                self.put();
+            }
+        }
+        !self.is_full
+    }
+}
+
+impl Collecting {
+    /// Puts the array away, if there is something in it.
+    ///
+    /// SAFETY: as for `Receive::receive`.
+    unsafe fn put(&mut self) {
+        if self.array.len() == 0 || self.is_full {
+            return;
+        }
+        self.datum.clear();
+        let size = pg_sys::VARHDRSZ + self.array.size();
+        if self.datum.try_reserve(size).is_err() {
+            self.is_full = true;
+            return;
+        }
+        self.datum.resize(pg_sys::VARHDRSZ, 0);
+        self.array.write(&mut self.datum);
+        self.arrays += 1;
+        let values = [
+            self.arrays.into(),
+            (self.array.len() as i32).into(),
+            pg_sys::Datum::from(self.datum.as_mut_ptr()),
+        ];
+        // SAFETY: the datum has room for its length; the store copies the row.
+        unsafe {
+            pgrx::set_varsize_4b(self.datum.as_mut_ptr().cast(), size as i32);
+            raw::tuplestore_putvalues(self.store, self.desc, values.as_ptr(), [false; 3].as_ptr());
+        }
+        self.array.clear();
     }
 }
