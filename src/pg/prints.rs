@@ -161,8 +161,6 @@ impl Prints {
         pgrx::check_for_interrupts!();
 
         self.prints.retain(|print| !print.is_met);
-        // In the order of the table, in which they are looked up.
-        self.prints.sort_unstable_by_key(|print| (print.block, print.offset));
         let mut nulls = vec![true; query.columns().len()];
         let mut values = vec![pg_sys::Datum::null(); nulls.len()];
         for print in &self.prints {
