@@ -1,5 +1,6 @@
-//! What a refresh changes, computed by PostgreSQL in one pass over what is received and the
-//! members, and kept as the relation `segmenter_delta`.
+//! What a refresh changes, computed in one pass over what is received and the members, and kept as
+//! the relation `segmenter_delta`: by fingerprints of the members, where these fit in memory, by a
+//! full join otherwise, which spills to disk.
 
 use std::ffi::CStr;
 
@@ -8,6 +9,7 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::guards::Figures;
+use crate::pg::prints::Prints;
 use crate::pg::relation::{Relation, Tally};
 use crate::pg::statement::{self, Kind, Prepared};
 use crate::pg::{catalog, role};
@@ -19,6 +21,7 @@ mod changed;
 pub use changed::of_changed;
 
 const DELTA: &CStr = c"segmenter_delta";
+const MET: &CStr = c"segmenter_met";
 const BEFORE: &CStr = c"segmenter_before";
 
 const ADDED: u8 = b'a';
@@ -26,6 +29,8 @@ const REMOVED: u8 = b'r';
 const CHANGED: u8 = b'c';
 const INVALID: u8 = b'i';
 const UNCHANGED: u8 = b'=';
+/// One that was taken for another.
+const MISTAKEN: u8 = b'x';
 
 /// The delta of one refresh. The relation behind it lives as long as this does.
 pub struct Delta {
@@ -114,6 +119,36 @@ impl<'a> Side<'a> {
         self.sql(text, &parts)
     }
 
+    /// The members with what fingerprints are taken of.
+    fn prints_sql(&self) -> String {
+        let values: String = self
+            .received_columns()
+            .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
+            .collect();
+        let values = values + ", t.ctid as place";
+        self.sql(include_str!("../sql/query/members.sql"), &[("old_values", &values)])
+    }
+
+    fn delta_received_sql(&self, received: &str) -> String {
+        let new = self.received_columns().map(|(number, _)| format!(", q.n{number}"));
+        let old = self.columns().map(|(number, column)| {
+            format!(", null::{} as o{number}", catalog::type_name(column.type_oid))
+        });
+        let values: String = new.chain(old).collect();
+        self.sql(
+            include_str!("../sql/query/delta_received.sql"),
+            &[("values", &values), ("received", received)],
+        )
+    }
+
+    fn delta_met_sql(&self) -> String {
+        let new = self.received_columns().map(|(number, _)| format!(", d.n{number}"));
+        let old =
+            self.columns().map(|(number, column)| format!(", {} as o{number}", old_value(column)));
+        let values: String = new.chain(old).collect();
+        self.sql(include_str!("../sql/query/delta_met.sql"), &[("values", &values)])
+    }
+
     /// How many members there are.
     fn count_members(&self) -> Result<u64> {
         count_members(self.service, self.table, self.segment)
@@ -142,9 +177,13 @@ pub fn of_query<'a>(
         let side = Side { service, table, segment, received };
 
         let received = side.received_sql(query);
+        if let Some(figures) = by_prints(&side, &relation, &received)? {
+            return Ok((figures, side));
+        }
         let sql = side.delta_sql(&received, &side.members_sql());
         let figures = figures(&relation.keep_tallied(&sql, &side.args(), &[UNCHANGED])?);
-        check_duplicates(&side, figures, &received)?;
+        // Every member is matched once unless a key was received twice.
+        check_duplicates(&side, figures.before != side.count_members()?, figures, &received)?;
         Ok((figures, side))
     })?;
     Ok((Delta { figures, _relation: relation }, side))
@@ -314,16 +353,63 @@ fn twice(name: &str) -> Result<Vec<bool>> {
     })
 }
 
-/// Every member is matched once unless a key was received twice, so the figures tell; keys that
-/// are new are looked at in the delta.
-fn check_duplicates(side: &Side<'_>, figures: Figures, received: &str) -> Result<()> {
-    let matched_twice = figures.before != side.count_members()?;
+/// Computes the delta by fingerprints. None, and no row in the relation, where that cannot be done.
+fn by_prints(side: &Side<'_>, relation: &Relation, received: &str) -> Result<Option<Figures>> {
+    if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
+        return Ok(None);
+    }
+    let Some(prints) = Prints::take(&side.prints_sql(), &side.args())? else { return Ok(None) };
+    let before = prints.count();
+    let met = Relation::new(MET);
+    let compared = prints.compare(
+        &side.delta_received_sql(received),
+        &[],
+        relation,
+        &met,
+        (CHANGED, REMOVED),
+    )?;
+    let figures = Figures {
+        received: compared.unchanged + compared.added + compared.changed + compared.invalid,
+        invalid: compared.invalid,
+        added: compared.added,
+        removed: before - compared.unchanged - compared.changed,
+        changed: compared.changed,
+        before,
+    };
+    let mut is_mistaken = false;
+    if compared.met_twice || compared.added_twice != Some(false) {
+        check_duplicates(side, compared.met_twice, figures, received)?;
+        // No key was, but two that have the same hash.
+        is_mistaken = compared.met_twice;
+    }
+    if !is_mistaken && met.rows() > 0 {
+        let tally = relation.keep_tallied(&side.delta_met_sql(), &[], &[])?;
+        is_mistaken = tally.of(MISTAKEN) > 0;
+    }
+    if is_mistaken {
+        relation.clear();
+        return Ok(None);
+    }
+    Ok(Some(figures))
+}
+
+/// A key that was received twice is an error that gives examples. Keys that are new are looked at
+/// in the delta.
+fn check_duplicates(
+    side: &Side<'_>,
+    matched_twice: bool,
+    figures: Figures,
+    received: &str,
+) -> Result<()> {
     let added_twice = || -> Result<bool> {
         let sql = include_str!("../sql/query/duplicate_added.sql");
         Ok(figures.added > 1 && statement::read_one(sql, &[])?.unwrap_or_default())
     };
     if matched_twice || added_twice()? {
-        return Err(Error::DuplicateIds { examples: duplicates(side, received)? });
+        let examples = duplicates(side, received)?;
+        if !examples.is_empty() {
+            return Err(Error::DuplicateIds { examples });
+        }
     }
     Ok(())
 }
@@ -361,6 +447,11 @@ fn old_value(column: &Column) -> String {
     }
 }
 
+/// Whether a column is of arrays whose elements are fitted to a modifier when they are stored.
+fn is_fitted_array(column: &Column) -> bool {
+    column.modifier >= 0 && catalog::is_array(column.type_oid)
+}
+
 /// Whether the stored bytes differ. For character types comparing text is the same, only faster;
 /// types without an equality operator of their own can be compared as images too.
 fn differs(number: usize, column: &Column) -> String {
@@ -372,7 +463,7 @@ fn differs(number: usize, column: &Column) -> String {
         ),
         // Stored as they come, so that an element that is too long is an error; compared as they
         // would be stored.
-        array if column.modifier >= 0 && catalog::is_array(array) => format!(
+        array if is_fitted_array(column) => format!(
             "row({new}::{})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record",
             catalog::full_type_name(array, column.modifier)
         ),

@@ -176,7 +176,7 @@ fn write_group(
             let Some(&operation) = operations.iter().rev().nth(place) else { continue };
             if operation.has_members() && parts.is_none() {
                 let sql = members_sql(source, *members, operation, fields)?;
-                parts = Some(Parts::build(client, source, subscription, &sql, *batch_size)?);
+                parts = Some(Parts::build(source, subscription, &sql, fields, *batch_size)?);
             }
             write(client, source, now, subscription, operation, parts.as_ref(), written)?;
         }

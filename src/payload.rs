@@ -6,7 +6,8 @@ use std::ffi::CStr;
 
 use pgrx::JsonB;
 use pgrx::datum::{DatumWithOid, Uuid};
-use pgrx::spi::{SpiClient, quote_literal};
+use pgrx::pg_sys;
+use pgrx::spi::quote_literal;
 use serde_json::Value;
 
 use crate::audience::Operation;
@@ -17,7 +18,7 @@ use crate::guards::Figures;
 use crate::pg::relation::Relation;
 use crate::service::Service;
 use crate::subscription::Subscription;
-use crate::table::Table;
+use crate::table::{Column, Table};
 
 const PARTS: &CStr = c"segmenter_parts";
 
@@ -48,22 +49,18 @@ pub struct Parts {
 impl Parts {
     /// Builds them with the rights of the table's owner: it is his types that say how values show.
     pub fn build(
-        client: &SpiClient<'_>,
         source: &Source<'_>,
         subscription: &Subscription,
         members: &str,
+        fields: &Fields,
         batch_size: u32,
     ) -> Result<Self> {
-        let sql =
-            source.service.sql(include_str!("../sql/query/parts.sql"), &[("members", members)]);
-        let [segment] = segment_arg(subscription);
         let relation = Relation::new(PARTS);
-        source.service.run_as_user(table(source)?.owner, || {
-            relation.keep(&sql, &[segment, i64::from(batch_size).into()])
+        let args = segment_arg(subscription);
+        let members = source.service.run_as_user(table(source)?.owner, || {
+            relation.keep_objects(members, &args, &names(fields), batch_size as usize)
         })?;
-        let sql = "select pg_catalog.sum(p.members) from segmenter_parts as p";
-        let members: Option<i64> = client.select(sql, Some(1), &[])?.first().get_one()?;
-        Ok(Self { relation, members: members.unwrap_or_default() as u64 })
+        Ok(Self { relation, members })
     }
 
     /// How many parts there are.
@@ -83,14 +80,18 @@ impl Parts {
 
 /// A member as the segment's table `t` holds it: names and values in turn.
 pub fn member_as_stored(table: &Table, fields: &Fields) -> Result<String> {
-    let pairs = fields.iter().map(|(column, name)| {
-        let column = match column {
-            "id" => "id".to_owned(),
-            _ => table.columns[position(table, column)?].quoted(),
-        };
-        Ok(format!("{}, t.{column}", quote_literal(name)))
+    Ok(Given::pairs(&stored(table, fields)?))
+}
+
+fn stored(table: &Table, fields: &Fields) -> Result<Vec<Given>> {
+    let given = fields.iter().map(|(column, name)| match column {
+        "id" => Ok(Given::new(name, "t.id".into(), None)),
+        _ => {
+            let column = &table.columns[position(table, column)?];
+            Ok(Given::new(name, format!("t.{}", column.quoted()), Some(column)))
+        }
     });
-    Ok(pairs.collect::<Result<Vec<_>>>()?.join(", "))
+    given.collect()
 }
 
 fn position(table: &Table, column: &str) -> Result<usize> {
@@ -103,7 +104,48 @@ pub fn check_fields(table: &Table, fields: &Fields) -> Result<()> {
     member_as_stored(table, fields).map(drop)
 }
 
-/// The members that an operation is about, as objects with the names of `fields`.
+/// The names that fields are handed over with, in the order of keys in a `jsonb`.
+fn names(fields: &Fields) -> Vec<&str> {
+    let mut names: Vec<&str> = fields.iter().map(|(_, name)| name).collect();
+    names.sort_by_key(|name| (name.len(), *name));
+    names
+}
+
+/// What a field is handed over from: a text as it is, everything else as a `jsonb`.
+struct Given {
+    name: String,
+    value: String,
+    is_text: bool,
+}
+
+impl Given {
+    fn new(name: &str, value: String, column: Option<&Column>) -> Self {
+        let is_text = column.is_none_or(|column| {
+            column.is_plain && [pg_sys::TEXTOID, pg_sys::VARCHAROID].contains(&column.type_oid)
+        });
+        Self { name: name.to_owned(), value, is_text }
+    }
+
+    /// The values of fields, in the order of [`names`].
+    fn values(fields: &mut [Self]) -> String {
+        fields.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        let values = fields.iter().map(|Self { value, is_text, .. }| match is_text {
+            true => value.clone(),
+            false => format!("pg_catalog.to_jsonb({value})"),
+        });
+        values.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Names and values in turn.
+    fn pairs(fields: &[Self]) -> String {
+        let pairs = fields
+            .iter()
+            .map(|Self { name, value, .. }| format!("{}, {value}", quote_literal(name)));
+        pairs.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The members that an operation is about: the values of `fields`, in the order of [`names`].
 pub fn members_sql(
     source: &Source<'_>,
     members: Members,
@@ -112,7 +154,7 @@ pub fn members_sql(
 ) -> Result<String> {
     let (service, table) = (source.service, table(source)?);
     if members == Members::All {
-        let now = member_as_stored(table, fields)?;
+        let now = Given::values(&mut stored(table, fields)?);
         let parts = [("table", table.name.as_str()), ("now", now.as_str())];
         return Ok(service.sql(include_str!("../sql/query/members_all.sql"), &parts));
     }
@@ -123,21 +165,21 @@ pub fn members_sql(
     let (mut old, mut new) = (Vec::new(), Vec::new());
     let mut is_stored = false;
     for (column, name) in fields.iter() {
-        let key = quote_literal(name);
         if column == "id" {
-            old.push(format!("{key}, d.id"));
-            new.push(format!("{key}, d.id"));
+            old.push(Given::new(name, "d.id".into(), None));
+            new.push(Given::new(name, "d.id".into(), None));
             continue;
         }
-        let at = position(table, column)?;
-        let number = at + 1;
-        old.push(format!("{key}, d.o{number}"));
-        if received.contains(&number) {
-            new.push(format!("{key}, d.n{number}"));
+        let number = position(table, column)? + 1;
+        let column = &table.columns[number - 1];
+        old.push(Given::new(name, format!("d.o{number}"), Some(column)));
+        let value = if received.contains(&number) {
+            format!("d.n{number}")
         } else {
-            new.push(format!("{key}, t.{}", table.columns[at].quoted()));
             is_stored = true;
-        }
+            format!("t.{}", column.quoted())
+        };
+        new.push(Given::new(name, value, Some(column)));
     }
     let delta = match is_stored {
         true => service.sql(
@@ -146,15 +188,15 @@ pub fn members_sql(
         ),
         false => "segmenter_delta as d".into(),
     };
-    let (old, new) = (old.join(", "), new.join(", "));
     let (letter, member) = match operation {
-        Operation::Remove => ("'r'::pg_catalog.\"char\"", &old),
-        _ => ("'a'::pg_catalog.\"char\"", &new),
+        Operation::Remove => ("'r'::pg_catalog.\"char\"", Given::values(&mut old)),
+        _ => ("'a'::pg_catalog.\"char\"", Given::values(&mut new)),
     };
+    let (old, new) = (Given::pairs(&old), Given::pairs(&new));
     let parts = [
         ("delta", delta.as_str()),
         ("operation", letter),
-        ("member", member),
+        ("member", &member),
         ("old", &old),
         ("new", &new),
     ];

@@ -1,6 +1,6 @@
 -- Who has left the segment $1, or come into it, as the operation says, and who has changed in what is
 -- handed over: as members with their old values, or their new ones.
-select pg_catalog.jsonb_build_object(@member@) as member
+select @member@
 from @delta@
 where d.operation operator(pg_catalog.=) @operation@
    or (

@@ -1,25 +1,15 @@
 //! A query's result as a relation that the next statements read by name: rows in a tuplestore,
 //! which spills to disk, registered with SPI as an ephemeral named relation.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_void};
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
+use super::jsonb::{Array, Value};
+use super::receiver::{Receive, Receiver, raw, values, with_bytes};
 use super::statement::Prepared;
 use crate::error::Result;
-
-unsafe extern "C-unwind" {
-    // Not among pgrx's bindings.
-    fn SetTuplestoreDestReceiverParams(
-        receiver: *mut pg_sys::DestReceiver,
-        store: *mut pg_sys::Tuplestorestate,
-        context: pg_sys::MemoryContext,
-        detoast: bool,
-        target: pg_sys::TupleDesc,
-        map_failure: *const std::ffi::c_char,
-    );
-}
 
 /// Rows counted by their first column, a non-null `"char"`.
 pub struct Tally([u64; 256]);
@@ -52,10 +42,23 @@ impl Relation {
         unsafe { pg_sys::tuplestore_tuple_count(self.store) as u64 }
     }
 
-    /// Runs a query as the active snapshot sees the database and keeps all its rows.
+    /// Where its rows are.
+    pub(super) fn store(&self) -> *mut pg_sys::Tuplestorestate {
+        self.store
+    }
+
+    /// Forgets all rows.
+    pub fn clear(&self) {
+        // SAFETY: the store is live.
+        unsafe { pg_sys::tuplestore_clear(self.store) };
+    }
+
+    /// Runs a query as the active snapshot sees the database and keeps all its rows, behind those
+    /// that are there.
     pub fn keep(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
-        query.execute(args, self.receiver())?;
+        let mut keeping = Receiver::new(Keeping { store: self.store });
+        query.execute(args, keeping.as_mut_ptr())?;
         self.register(&query);
         Ok(())
     }
@@ -69,40 +72,60 @@ impl Relation {
         skipped: &[u8],
     ) -> Result<Tally> {
         let query = Prepared::new(sql, args)?;
-        let mut tallying = Tallying {
-            receiver: pg_sys::DestReceiver {
-                receiveSlot: Some(tally_slot),
-                rStartup: Some(tally_startup),
-                rShutdown: Some(tally_shutdown),
-                rDestroy: Some(tally_destroy),
-                mydest: pg_sys::CommandDest::DestTuplestore,
-            },
-            inner: self.receiver(),
-            is_skipped: std::array::from_fn(|letter| skipped.contains(&(letter as u8))),
-            tally: Tally([0; 256]),
-        };
-        query.execute(args, (&raw mut tallying).cast())?;
+        let is_skipped = std::array::from_fn(|letter| skipped.contains(&(letter as u8)));
+        let mut tallying =
+            Receiver::new(Tallying { store: self.store, is_skipped, tally: Tally([0; 256]) });
+        query.execute(args, tallying.as_mut_ptr())?;
         self.register(&query);
-        Ok(tallying.tally)
+        Ok(tallying.inner.tally)
     }
 
-    fn receiver(&self) -> *mut pg_sys::DestReceiver {
-        // SAFETY: the receiver writes to our store and lives in SPI's memory, as the store does.
-        unsafe {
-            let receiver = pg_sys::CreateDestReceiver(pg_sys::CommandDest::DestTuplestore);
-            SetTuplestoreDestReceiverParams(
-                receiver,
-                self.store,
-                pg_sys::CurrentMemoryContext,
-                false,
-                std::ptr::null_mut(),
-                std::ptr::null(),
+    /// Runs a query and keeps its rows as arrays of `size` objects at most, with their number from 1
+    /// and how many objects are in each; texts and values of the type `jsonb` are the values of the
+    /// `keys`. Gives the number of objects.
+    pub fn keep_objects(
+        &self,
+        sql: &str,
+        args: &[DatumWithOid<'_>],
+        keys: &[&str],
+        size: usize,
+    ) -> Result<u64> {
+        let query = Prepared::new(sql, args)?;
+        let arrays = Prepared::new(
+            "select 1 as part, 1 as members, '[]'::pg_catalog.jsonb as payload",
+            &[],
+        )?;
+        let mut collecting = Receiver::new(Collecting {
+            store: self.store,
+            desc: arrays.result_desc(),
+            size,
+            is_json: query
+                .columns()
+                .iter()
+                .map(|column| column.type_oid == pg_sys::JSONBOID)
+                .collect(),
+            array: Array::of(keys),
+            datum: Vec::new(),
+            arrays: 0,
+            objects: 0,
+            is_full: false,
+        });
+        query.execute(args, collecting.as_mut_ptr())?;
+        let collecting = &mut collecting.inner;
+        // SAFETY: what is put away is its own.
+        unsafe { collecting.put() };
+        if collecting.is_full {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("{size} members are larger than a jsonb array may be")
             );
-            receiver
         }
+        self.register(&arrays);
+        Ok(collecting.objects)
     }
 
-    fn register(&self, query: &Prepared) {
+    pub(super) fn register(&self, query: &Prepared) {
         // SAFETY: everything registered lives in SPI's memory, or for ever. One that an error has
         // left behind is gone with its subtransaction, all but its name.
         unsafe {
@@ -133,63 +156,103 @@ impl Drop for Relation {
     }
 }
 
-/// A receiver in front of another one. The first field is what PostgreSQL sees.
-#[repr(C)]
+struct Keeping {
+    store: *mut pg_sys::Tuplestorestate,
+}
+
+impl Receive for Keeping {
+    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: both are live.
+        unsafe { raw::tuplestore_puttupleslot(self.store, slot) };
+        true
+    }
+}
+
 struct Tallying {
-    receiver: pg_sys::DestReceiver,
-    inner: *mut pg_sys::DestReceiver,
+    store: *mut pg_sys::Tuplestorestate,
     is_skipped: [bool; 256],
     tally: Tally,
 }
 
-// The four callbacks have nothing to drop, so that an error may jump over them. They call the
-// inner receiver directly: pgrx's guard would cost more than the work.
-
-unsafe extern "C-unwind" fn tally_slot(
-    slot: *mut pg_sys::TupleTableSlot,
-    receiver: *mut pg_sys::DestReceiver,
-) -> bool {
-    // SAFETY: PostgreSQL hands back the receiver it was given, with a live slot whose first
-    // column is a by-value "char" that is never null.
-    unsafe {
-        let this = receiver.cast::<Tallying>();
-        if (*slot).tts_nvalid < 1 {
-            pg_sys::slot_getsomeattrs_int(slot, 1);
+impl Receive for Tallying {
+    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        // SAFETY: both are live; the first column is a by-value "char" that is never null.
+        unsafe {
+            let (values, _) = values(slot);
+            let operation = values[0].value() as u8 as usize;
+            self.tally.0[operation] += 1;
+            if !self.is_skipped[operation] {
+                raw::tuplestore_puttupleslot(self.store, slot);
+            }
         }
-        let operation = (*(*slot).tts_values).value() as u8 as usize;
-        (*this).tally.0[operation] += 1;
-        if (*this).is_skipped[operation] {
-            return true;
-        }
-        match (*(*this).inner).receiveSlot {
-            Some(receive) => receive(slot, (*this).inner),
-            None => true,
-        }
+        true
     }
 }
 
-unsafe extern "C-unwind" fn tally_startup(
-    receiver: *mut pg_sys::DestReceiver,
-    operation: c_int,
+struct Collecting {
+    store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
-) {
-    // SAFETY: as in `tally_slot`.
-    unsafe {
-        let inner = (*receiver.cast::<Tallying>()).inner;
-        if let Some(startup) = (*inner).rStartup {
-            startup(inner, operation, desc);
+    size: usize,
+    /// For each column, whether it is a `jsonb` or a text.
+    is_json: Vec<bool>,
+    array: Array,
+    /// The array as a datum.
+    datum: Vec<u8>,
+    arrays: i32,
+    objects: u64,
+    is_full: bool,
+}
+
+impl Receive for Collecting {
+    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+        self.array.begin();
+        // SAFETY: the values have the types of the columns.
+        unsafe {
+            let (values, nulls) = values(slot);
+            for ((value, is_null), is_json) in values.iter().zip(nulls).zip(&self.is_json) {
+                match (*is_null, *is_json) {
+                    (true, _) => self.array.add(Value::Null),
+                    (_, true) => with_bytes(*value, |json| self.array.add(Value::Json(json))),
+                    _ => with_bytes(*value, |text| self.array.add(Value::Text(text))),
+                }
+            }
+            self.is_full = !self.array.end();
+            self.objects += 1;
+            if self.array.len() >= self.size {
+                self.put();
+            }
         }
+        !self.is_full
     }
 }
 
-unsafe extern "C-unwind" fn tally_shutdown(receiver: *mut pg_sys::DestReceiver) {
-    // SAFETY: as in `tally_slot`.
-    unsafe {
-        let inner = (*receiver.cast::<Tallying>()).inner;
-        if let Some(shutdown) = (*inner).rShutdown {
-            shutdown(inner);
+impl Collecting {
+    /// Puts the array away, if there is something in it.
+    ///
+    /// SAFETY: as for `Receive::receive`.
+    unsafe fn put(&mut self) {
+        if self.array.len() == 0 || self.is_full {
+            return;
         }
+        self.datum.clear();
+        let size = pg_sys::VARHDRSZ + self.array.size();
+        if self.datum.try_reserve(size).is_err() {
+            self.is_full = true;
+            return;
+        }
+        self.datum.resize(pg_sys::VARHDRSZ, 0);
+        self.array.write(&mut self.datum);
+        self.arrays += 1;
+        let values = [
+            self.arrays.into(),
+            (self.array.len() as i32).into(),
+            pg_sys::Datum::from(self.datum.as_mut_ptr()),
+        ];
+        // SAFETY: the datum has room for its length; the store copies the row.
+        unsafe {
+            pgrx::set_varsize_4b(self.datum.as_mut_ptr().cast(), size as i32);
+            raw::tuplestore_putvalues(self.store, self.desc, values.as_ptr(), [false; 3].as_ptr());
+        }
+        self.array.clear();
     }
 }
-
-unsafe extern "C-unwind" fn tally_destroy(_: *mut pg_sys::DestReceiver) {}

@@ -4,19 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
+use super::receiver::raw;
 use super::role;
-
-unsafe extern "C-unwind" {
-    // Called for every row: pgrx's guard around its own bindings would cost more than the work. What
-    // calls them has nothing to drop.
-    fn tuplestore_gettupleslot(
-        store: *mut pg_sys::Tuplestorestate,
-        forward: bool,
-        copy: bool,
-        slot: *mut pg_sys::TupleTableSlot,
-    ) -> bool;
-    fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, number: i32);
-}
 
 /// So many ids go into one row.
 const IDS_AT_ONCE: usize = 10_000;
@@ -119,13 +108,13 @@ impl Reader {
         }
         // SAFETY: as opened.
         unsafe {
-            if !tuplestore_gettupleslot(self.store, true, false, self.slot) {
+            if !raw::tuplestore_gettupleslot(self.store, true, false, self.slot) {
                 self.store = std::ptr::null_mut();
                 return None;
             }
             let slot = self.slot;
             if i32::from((*slot).tts_nvalid) < self.number {
-                slot_getsomeattrs_int(slot, self.number);
+                raw::slot_getsomeattrs_int(slot, self.number);
             }
             let at = self.number as usize - 1;
             let is_null = *(*slot).tts_isnull.add(at);
