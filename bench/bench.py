@@ -149,6 +149,7 @@ class Bench:
                 "Full refresh, 1 % of customers changed",
                 "times the bare query",
                 [(title, middle(of) / middle(floor), "segmenter" in title) for title, of in samples.items()],
+                low=1,
             )
         )
 

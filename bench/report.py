@@ -33,6 +33,7 @@ class Panel:
     title: str
     unit: str
     bars: list
+    low: float = math.inf  # where bars begin, unless they need to begin lower
 
 
 def seconds(value):
@@ -74,7 +75,7 @@ def chart(title, panels):
 
 def draw(panel, parts, y):
     values = [value for _, value, _ in panel.bars]
-    low = 10.0 ** math.floor(math.log10(min(values)) - 0.01)
+    low = min(panel.low, 10.0 ** math.floor(math.log10(min(values)) - 0.01))
     high = 10.0 ** math.ceil(math.log10(max(values)) + 0.01)
     span = math.log10(high / low)
 
