@@ -46,8 +46,7 @@ pub fn apply(
 fn steps(side: &Side<'_>, figures: Figures) -> Result<Vec<Step>> {
     let Side { service, table, segment, .. } = side;
     let sql = |text: &str, parts: &[(&str, &str)]| {
-        let mut all =
-            vec![("table", table.name.as_str()), ("collation", table.id_collation.as_str())];
+        let mut all = vec![("table", table.name.as_str())];
         all.extend_from_slice(parts);
         service.sql(text, &all)
     };

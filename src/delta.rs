@@ -125,7 +125,6 @@ impl<'a> Side<'a> {
             .received_columns()
             .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
             .collect();
-        let values = values + ", t.ctid as place";
         self.sql(include_str!("../sql/query/members.sql"), &[("old_values", &values)])
     }
 

@@ -1,6 +1,7 @@
 -- The delta: what is received (q) against the members (m). The first column says what a row is:
 -- (a)dded, (r)emoved, (c)hanged, (i)nvalid for want of a key, or = for unchanged.
--- n1, n2, … are the new values of the segment table's columns, o1, o2, … the old ones.
+-- n1, n2, … are the new values of the segment table's columns, o1, o2, … the old ones; place is where the
+-- old row is.
 select
     case
         when q.id is null and m.id is null then 'i'::pg_catalog."char"
@@ -9,7 +10,8 @@ select
         when @differs@ then 'c'
         else '='
     end as operation,
-    coalesce(q.id, m.id) as id@values@
+    coalesce(q.id, m.id) as id@values@,
+    m.place
 from (
 @received@
 ) as q

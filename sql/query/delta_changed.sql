@@ -10,7 +10,8 @@ select
         when @differs@ then 'c'
         else '='
     end as operation,
-    coalesce(c.id, q.id) as id@values@
+    coalesce(c.id, q.id) as id@values@,
+    m.place
 from (
     select (s.id)::pg_catalog.text collate pg_catalog."C" as id
     from @ids@ as s
