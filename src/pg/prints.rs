@@ -14,7 +14,7 @@ use foldhash::quality::RandomState;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-use super::receiver::{Receive, Receiver, raw, values, with_bytes};
+use super::receiver::{Receive, Receiver, after, raw, values, with_bytes};
 use super::relation::Relation;
 use super::statement::Prepared;
 use crate::error::Result;
@@ -152,7 +152,7 @@ impl Prints {
         });
         query.execute(args, comparing.as_mut_ptr())?;
         // SAFETY: the rows of a batch are its own.
-        unsafe { comparing.inner.settle() };
+        unsafe { after(|| comparing.inner.settle()) };
         let Deciding { mut new_keys, mut compared, .. } = comparing.inner.deciding;
         if new_keys.len() as u64 == compared.added {
             new_keys.sort_unstable();
@@ -163,9 +163,13 @@ impl Prints {
         self.prints.retain(|print| !print.is_met);
         let mut nulls = vec![true; query.columns().len()];
         let mut values = vec![pg_sys::Datum::null(); nulls.len()];
-        for print in &self.prints {
-            // SAFETY: there is a value for every column of the descriptor.
-            unsafe { print.put(met.store(), desc, removed, &mut values, &mut nulls) };
+        // SAFETY: there is a value for every column of the descriptor.
+        unsafe {
+            after(|| {
+                for print in &self.prints {
+                    print.put(met.store(), desc, removed, &mut values, &mut nulls);
+                }
+            });
         }
         added.register(&query);
         met.register(&query);

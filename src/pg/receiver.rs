@@ -52,6 +52,16 @@ unsafe extern "C-unwind" fn startup(_: *mut pg_sys::DestReceiver, _: c_int, _: p
 
 unsafe extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}
 
+/// Does what a receiver does, when the executor has ended: PostgreSQL's errors unwind from here.
+///
+/// # Safety
+///
+/// As for [`Receive::receive`].
+pub(super) unsafe fn after<T>(body: impl FnOnce() -> T) -> T {
+    // SAFETY: nothing in `body` has to be dropped.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(body) }
+}
+
 /// The values of a row, the slot's own.
 ///
 /// # Safety

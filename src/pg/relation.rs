@@ -7,7 +7,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use super::jsonb::{Array, Value};
-use super::receiver::{Receive, Receiver, raw, values, with_bytes};
+use super::receiver::{Receive, Receiver, after, raw, values, with_bytes};
 use super::statement::Prepared;
 use crate::error::Result;
 
@@ -113,7 +113,7 @@ impl Relation {
         query.execute(args, collecting.as_mut_ptr())?;
         let collecting = &mut collecting.inner;
         // SAFETY: what is put away is its own.
-        unsafe { collecting.put() };
+        unsafe { after(|| collecting.put()) };
         if collecting.is_full {
             ereport!(
                 ERROR,
