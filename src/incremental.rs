@@ -31,6 +31,9 @@ struct Position {
     /// The database cluster and the segment's table, since a copy elsewhere is another one.
     cluster: u64,
     table: u32,
+    /// Whose rights the queries ran with: another one may see other rows.
+    #[serde(default)]
+    owner: u32,
     /// When all ids were looked at the last time.
     full_at: DateTime<Utc>,
     /// How many changes the passes before that had missed, where that could be told.
@@ -118,6 +121,7 @@ pub fn plan(
     let next = Position {
         cluster: activity::cluster(),
         table: table.oid.to_u32(),
+        owner: segment.owner.to_u32(),
         full_at: now,
         missed: None,
         watermark: None,
@@ -409,7 +413,8 @@ impl Last {
     fn position(&self, segment: &Segment, next: &Position) -> Option<Position> {
         let same = self.params.get("refresh_params") == Some(&json!(segment.refresher));
         let position = Position::deserialize(self.params.get("incremental")?).ok()?;
-        let here = (position.cluster, position.table) == (next.cluster, next.table);
+        let here = (position.cluster, position.table, position.owner)
+            == (next.cluster, next.table, next.owner);
         (same && here).then_some(position)
     }
 }

@@ -324,6 +324,18 @@ select * from incr.refresh('incr mixed');
 select * from incr.refresh('incr mixed', 'select id from incr.people');
 select * from incr.refresh('incr mixed');
 
+-- Another owner may see other rows.
+create role incr_owner;
+grant usage on schema incr to incr_owner;
+grant select on incr.people to incr_owner;
+alter table incr.people enable row level security;
+create policy few on incr.people using (id < 4);
+alter table incr.history owner to incr_owner;
+update segmenter_segments set owner = 'incr_owner' where name = 'incr history';
+select * from incr.refresh('incr history');
+select * from incr.refresh('incr history');
+alter table incr.people disable row level security;
+
 -- Hostile names, and relations of the names that we use.
 create schema "incr;""x";
 create table "incr;""x"."we;ird"".Name" ("i;d""" int primary key, "@changes@" text);
@@ -359,3 +371,4 @@ from segmenter_log where segment_name in ('incr', $$we;ird"".Incr$$) order by id
 delete from segmenter_segments where name like 'incr%' or name in ('texts', 'numbers', 'uuids', 'bigs', 'chars', 'codes', 'days', 'floats', $$we;ird"".Incr$$);
 set client_min_messages = warning;
 drop schema incr, "incr;""x" cascade;
+drop role incr_owner;
