@@ -342,12 +342,19 @@ impl Changed {
     fn of(text: String, since: TimestampWithTimeZone) -> Result<Self> {
         let query = Prepared::new(&text, &[since.into()])?;
         if !query.is_plain_select() {
-            return Err(wrong_changed("the query of changed ids does more than read"));
+            return Err(wrong_changed(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "the query of changed ids does more than read",
+            ));
         }
         let columns = query.columns();
         let id = columns.iter().find(|column| column.name == "id");
-        let id =
-            id.ok_or_else(|| wrong_changed("the query of changed ids gives no column \"id\""))?;
+        let id = id.ok_or_else(|| {
+            wrong_changed(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                "the query of changed ids gives no column \"id\"",
+            )
+        })?;
         let name = catalog::type_name(id.type_oid);
         let id_type = match catalog::collation_name(id.collation)? {
             Some(collation) => format!("{name} collate {collation}"),
@@ -369,9 +376,9 @@ impl Changed {
     }
 }
 
-fn wrong_changed(problem: &str) -> Error {
+fn wrong_changed(code: PgSqlErrorCode, problem: &str) -> Error {
     Error::Query {
-        code: PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+        code,
         problem: problem.into(),
         detail: None,
         hint: Some(

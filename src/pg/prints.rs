@@ -2,7 +2,7 @@
 //! place of a join that moves and compares whole rows. Reading both sides then costs more than
 //! comparing them.
 //!
-//! A fingerprint has two hashes, of the key and of the whole row, under secrets that are new each
+//! A fingerprint has two hashes, of the key and of the whole row, under seeds that are new each
 //! time. Rows whose hashes are both the same are taken to be the same; of two that differ nobody
 //! will ever see that. Everything else is looked at as it is: whoever left, came or changed goes
 //! into a relation with the place of the old row, and hashes of different keys that happen to
