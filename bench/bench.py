@@ -42,10 +42,6 @@ SETTINGS = {
 }
 
 
-class NotAvailable(Exception):
-    """This build of Segmenter cannot do what a case needs."""
-
-
 class Bench:
     def __init__(self, socket):
         self.socket = socket
@@ -54,7 +50,7 @@ class Bench:
         postgres.do("create database bench")
         self.server = Server(socket, "bench")
         self.server.do("create extension segmenter; create extension pg_walinspect; create schema shop")
-        self.tables, self.panels, self.missing, self.wrong = [], [], [], []
+        self.tables, self.panels, self.wrong = [], [], []
         self.number, self.expected = 0, {}
         say(f"loading {CUSTOMERS:,} customers")
         shop.load(self.server, "shop.customers", CUSTOMERS)
@@ -80,39 +76,24 @@ class Bench:
         """Measures a refresh, which must come through."""
         sample = self.server.measure(f"select status, detail from segmenter_refresh('{name}')")
         if sample.rows[0][0] != "ok":
-            raise NotAvailable(f"segment {name}: {sample.rows[0]}")
+            raise RuntimeError(f"segment {name}: {sample.rows[0]}")
         return sample
-
-    def without(self, case, error):
-        reason = str(error).strip().splitlines()[0]
-        self.missing.append((case, reason))
-        say(f"not available: {case}: {reason}")
 
     def incremental(self, name, way, customers="shop.customers"):
         """Makes an incremental segment and loads it."""
-        try:
-            where = {"changed": f"select id from {customers} where updated_at > $1"}
-            if way == "watch":
-                if not self.can_watch():
-                    raise NotAvailable("there is no function segmenter_watch")
-                self.server.do(f"select segmenter_watch('{customers}', 'id')")
-                where = {"watch": [customers]}
-            sql = (
-                f"select c.id, c.hash_email, c.hash_phone from {customers} c"
-                " join changed using (id) where c.spent >= 500"
-            )
-            params = json.dumps({"incremental": {**where, "sql": sql}})
-            shop.segment(self.server, name, shop.query(customers), params=params)
-            self.refresh(name)
-            self.server.do(f"vacuum analyze shop.{name}")
-            self.same(name, shop.members(name), customers)
-            return True
-        except (NotAvailable, psycopg.Error) as error:
-            self.without(f"incremental refresh by {way}", error)
-            return False
-
-    def can_watch(self):
-        return self.server.value("select exists (select from pg_proc where proname = 'segmenter_watch')")
+        where = {"changed": f"select id from {customers} where updated_at > $1"}
+        if way == "watch":
+            self.server.do(f"select segmenter_watch('{customers}', 'id')")
+            where = {"watch": [customers]}
+        sql = (
+            f"select c.id, c.hash_email, c.hash_phone from {customers} c"
+            " join changed using (id) where c.spent >= 500"
+        )
+        params = json.dumps({"incremental": {**where, "sql": sql}})
+        shop.segment(self.server, name, shop.query(customers), params=params)
+        self.refresh(name)
+        self.server.do(f"vacuum analyze shop.{name}")
+        self.same(name, shop.members(name), customers)
 
     # The cases.
 
@@ -158,10 +139,11 @@ class Bench:
         server = self.server
         shop.segment(server, "full", shop.query())
         self.refresh("full")
-        ways = [way for way in ("changed", "watch") if self.incremental(f"by_{way}", way)]
+        server.do("vacuum analyze shop.full")
+        ways = ["changed", "watch"]
+        for way in ways:
+            self.incremental(f"by_{way}", way)
         names = ["full", *(f"by_{way}" for way in ways)]
-        for name in names:
-            server.do(f"vacuum analyze shop.{name}")
         table = Table(
             f"Incremental against full refresh: {CUSTOMERS:,} customers",
             ["customers changed", "bare query", "full", "incremental, changed", "incremental, watch",
@@ -179,11 +161,11 @@ class Bench:
                     self.same(name, shop.members(name))
                     server.do(f"vacuum shop.{name}")
             times = {name: middle(of) for name, of in samples.items()}
-            changed, watch = times.get("by_changed"), times.get("by_watch")
+            changed, watch = times["by_changed"], times["by_watch"]
             table.rows.append(
                 [f"{100 / step:g} % ({CUSTOMERS // step:,})", seconds(middle(floor)), seconds(times["full"]),
                  seconds(changed), seconds(watch), over(times["full"], changed), over(times["full"], watch),
-                 wal(samples["full"]), wal(samples.get("by_changed"))]
+                 wal(samples["full"]), wal(samples["by_changed"])]
             )
             bars.append((f"{100 / step:g} %: full", times["full"], False))
             bars += [(f"{100 / step:g} %: incremental, {way}", times[f"by_{way}"], True) for way in ways]
@@ -199,17 +181,14 @@ class Bench:
             f"The same {changes:,} changed customers among more and more",
             ["customers", "bare query", "full", "incremental, changed", "full / changed"],
         )
-        has = True
         for place, size in enumerate(sizes):
             customers = "shop.customers" if size == CUSTOMERS else f"shop.customers_{place}"
             if size != CUSTOMERS:
                 shop.load(server, customers, size)
-            names = [f"size_{place}_full"]
+            names = [f"size_{place}_full", f"size_{place}_changed"]
             shop.segment(server, names[0], shop.query(customers))
             self.refresh(names[0])
-            has = has and self.incremental(f"size_{place}_changed", "changed", customers)
-            if has:
-                names.append(f"size_{place}_changed")
+            self.incremental(names[1], "changed", customers)
             for name in names:
                 server.do(f"vacuum analyze shop.{name}")
             samples, floor = {name: [] for name in names}, []
@@ -221,20 +200,17 @@ class Bench:
                     self.same(name, shop.members(name), customers)
                     server.do(f"vacuum shop.{name}")
             full = middle(samples[names[0]])
-            changed = middle(samples[names[1]]) if has else None
+            changed = middle(samples[names[1]])
             table.rows.append([f"{size:,}", seconds(middle(floor)), seconds(full), seconds(changed), over(full, changed)])
         self.tables.append(table)
 
     def capture(self):
         """What the capture of changes costs those who write."""
-        if not self.can_watch():
-            return self.without("capture of changes", "there is no function segmenter_watch")
         server = self.server
         size = CUSTOMERS // 4
         shop.load(server, "shop.written", size)
         # Somebody has to want to know.
-        if not self.incremental("of_written", "watch", "shop.written"):
-            return
+        self.incremental("of_written", "watch", "shop.written")
         was_on = True
         statements = {
             "UPDATE of 10 %": "update shop.written set spent = 1000 - spent where id % 10 = 0",
@@ -356,9 +332,6 @@ class Bench:
         ]
         for table in self.tables:
             lines.append(table.markdown())
-        if self.missing:
-            lines += ["### Not available in this build", ""]
-            lines += [f"- {case}: {reason}" for case, reason in self.missing] + [""]
         if self.wrong:
             lines += ["### Wrong results", ""] + [f"- {wrong}" for wrong in self.wrong] + [""]
         (output / "results.md").write_text("\n".join(lines))
@@ -381,11 +354,11 @@ def middle(samples):
 
 
 def wal(samples):
-    return megabytes(median([sample.wal for sample in samples])) if samples else "–"
+    return megabytes(median([sample.wal for sample in samples]))
 
 
 def over(value, base):
-    return ratio(value / base) if value is not None and base else "–"
+    return ratio(value / base) if base else "–"
 
 
 def row(title, samples, floor, slowest):
