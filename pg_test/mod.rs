@@ -211,7 +211,7 @@ mod tests {
         let sum: i64 = Spi::connect(|client| {
             let sql = "select (case when g % 3 = 0 then 'x' else 'y' end)::\"char\", g from generate_series(1, $1) g";
             let relation = relation::Relation::new(c"kept");
-            let tally = relation.keep_tallied(sql, &[9.into()], b'y').expect("kept");
+            let tally = relation.keep_tallied(sql, &[9.into()], b"y").expect("kept");
             assert_eq!((tally.of(b'x'), tally.of(b'y'), tally.of(b'z')), (3, 6, 0));
             let row = client.select("select sum(g) from kept", Some(1), &[]).expect("read").first();
             row.get_one().expect("a number").expect("not null")

@@ -11,7 +11,7 @@ grant select, insert, update, delete on segmenter_segments, segmenter_consumers,
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_watch, segmenter_unwatch, segmenter_capture, segmenter_notice_segments, segmenter_check_segment,
+    segmenter_resync, segmenter_erase, segmenter_message, segmenter_watch, segmenter_unwatch, segmenter_capture, segmenter_notice_segments, segmenter_check_segment,
     segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,

@@ -47,6 +47,9 @@ pub enum Error {
     #[error("{problem}")]
     Watch { problem: String, hint: Option<String> },
 
+    #[error("a message cannot be put together, or would be larger than a jsonb may be")]
+    MessageTooLarge,
+
     #[error("the query changed the database")]
     NotReadOnly,
 
@@ -256,6 +259,7 @@ impl Error {
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::NotReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Watch { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::MessageTooLarge => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config { .. } | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
@@ -330,6 +334,7 @@ impl Error {
             Error::TimedOut(_) => {
                 "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
             }
+            Error::MessageTooLarge => "Lower the subscription's batch_size.".into(),
             Error::NotWatched { .. } => {
                 "Have the table's owner call segmenter_watch() with the table and the column.".into()
             }

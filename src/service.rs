@@ -21,7 +21,8 @@ pub struct Service {
     pub timezone: String,
 }
 
-/// Places in our SQL where a relation's name goes, written `@word@`, and what is put there.
+/// Places in our SQL where a relation's name goes, written `@word@`, and what is put there; `@schema@`
+/// is for functions.
 const RELATIONS: [(&str, &str); 9] = [
     ("mart", "segmenter"),
     ("segments", "segmenter_segments"),
@@ -140,6 +141,9 @@ impl Service {
     }
 
     fn relation(&self, word: &str) -> Option<String> {
+        if word == "schema" {
+            return Some(self.schema.clone());
+        }
         let (_, name) = RELATIONS.iter().find(|(known, _)| *known == word)?;
         Some(format!("{}.{}", self.schema, quote_identifier(name)))
     }

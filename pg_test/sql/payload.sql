@@ -85,3 +85,35 @@ delete from segmenter_log;
 delete from segmenter_outbox;
 set client_min_messages = warning;
 drop schema payload cascade;
+
+-- A message with its members is the object that PostgreSQL would make: as a text, in its size, by each key,
+-- and in an index.
+with heads (head) as (
+    values
+        ('{}'::jsonb),
+        ('{"a": 1, "version": 1.50, "operation": "add", "part": 12345678901234567890, "parts": null}'),
+        ('{"segment": {"id": "x", "name": "we;ird\"\".Näme"}, "audience": {}, "zzzzzzzz": [], "m": true, "membert": false, "memberr": [1, [2], {"k": "v"}]}'),
+        ((select jsonb_object_agg(repeat('k', g % 40) || g, case when g % 3 = 0 then to_jsonb(g) when g % 3 = 1 then to_jsonb('v' || g) else jsonb_build_array(g, g::text) end) from generate_series(1, 100) g)),
+        ((select jsonb_object_agg('members' || g, g * 1.5) from generate_series(1, 33) g))
+), arrays (members) as (
+    values
+        ('[]'::jsonb),
+        ('[{"id": "1", "n": 2.5}, {"id": "2", "n": null}]'),
+        ((select jsonb_agg(jsonb_build_object('id', g::text, 'hash', md5(g::text))) from generate_series(1, 5000) g))
+), made as (
+    select segmenter_message(head, members) as made, head || jsonb_build_object('members', members) as expected, members
+    from heads, arrays
+)
+select
+    count(*) as messages,
+    bool_and(made = expected) as equal,
+    bool_and(made::text = expected::text) as same_text,
+    bool_and(pg_column_size(made) = pg_column_size(expected)) as same_size,
+    bool_and(jsonb_send(made) = jsonb_send(expected)) as same_binary,
+    bool_and(made -> 'members' = members) as has_members,
+    bool_and((select bool_and(made -> k = expected -> k) from jsonb_object_keys(expected) k)) as has_all,
+    bool_and(jsonb_hash(made) = jsonb_hash(expected)) as same_hash
+from made;
+select segmenter_message('[]', '[]');
+select segmenter_message('{}', '1');
+select segmenter_message('{"members": 1}', '[]');

@@ -5,16 +5,18 @@ insert into @outbox@ (
 )
 select
     $1, $2, $3, $4, $5, $6, $7, p.part, $8, p.members,
-    pg_catalog.jsonb_build_object(
-        'version', 1,
-        'operation', $7,
-        'run_id', $6,
-        'part', p.part,
-        'parts', $8,
-        'segment', pg_catalog.jsonb_build_object('id', $5, 'name', $9),
-        'audience', pg_catalog.jsonb_build_object(
-            'subscription_id', $4, 'name', $10, 'target', $11, 'external_id', $12
+    @schema@.segmenter_message(
+        pg_catalog.jsonb_build_object(
+            'version', 1,
+            'operation', $7,
+            'run_id', $6,
+            'part', p.part,
+            'parts', $8,
+            'segment', pg_catalog.jsonb_build_object('id', $5, 'name', $9),
+            'audience', pg_catalog.jsonb_build_object(
+                'subscription_id', $4, 'name', $10, 'target', $11, 'external_id', $12
+            )
         ),
-        'members', p.payload
+        p.payload
     )
 from @parts@ as p

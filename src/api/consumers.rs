@@ -8,8 +8,22 @@ use super::given;
 use crate::delivery::receipt::Receipt;
 use crate::error::{Error, raise};
 use crate::pg::json::JsonbText;
+use crate::pg::jsonb;
 use crate::service::Service;
 use crate::{delivery, erase, handover, run, subscribe};
+
+/// A message with its members, which are taken as they are, in place of the object that
+/// `jsonb_build_object` would make of them one by one. Used where messages are written.
+///
+/// - `head`: everything but the members.
+/// - `members`: an array.
+#[pg_extern(sql = "
+create function segmenter_message(head jsonb, members jsonb) returns jsonb
+language c immutable strict parallel safe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_message(head: &[u8], members: &[u8]) -> Vec<u8> {
+    jsonb::with_key(head, "members", members).unwrap_or_else(|| raise(Error::MessageTooLarge))
+}
 
 /// Subscribes a consumer to a segment.
 ///

@@ -163,3 +163,57 @@ fn entry(kind: u32, index: usize, length: usize, end: usize) -> u32 {
         _ => kind | length as u32,
     }
 }
+
+/// An object with one more key, an array or an object, which is taken as it is. None: these are none, the
+/// object has the key, or the result would be larger than one may be.
+pub fn with_key(object: &[u8], key: &str, container: &[u8]) -> Option<Vec<u8>> {
+    let word = |at: usize| {
+        let bytes = object.get(at * WORD..(at + 1) * WORD)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let count = (word(0)? & LENGTH) as usize;
+    let first = container.get(..WORD).and_then(|bytes| bytes.try_into().ok());
+    if word(0)? & IS_OBJECT == 0 || u32::from_ne_bytes(first?) & IS_SCALAR != 0 {
+        return None;
+    }
+    // Where each key, and then each value, ends.
+    let base = (1 + 2 * count) * WORD;
+    let mut elements = Vec::with_capacity(2 * count);
+    let mut begin = 0;
+    for index in 0..2 * count {
+        let entry = word(1 + index)?;
+        let length = (entry & LENGTH) as usize;
+        let end = if entry & ENDS == 0 { begin + length } else { length };
+        // What begins at a word has what that leaves free before it as its own.
+        let kind = entry & TYPE;
+        let is_at_word = kind == NUMERIC || kind == CONTAINER;
+        let from = if is_at_word { begin.next_multiple_of(WORD) } else { begin };
+        elements.push((kind, object.get(base + from..base + end)?));
+        begin = end;
+    }
+    let (keys, values) = elements.split_at(count);
+    let mut pairs: Vec<_> = keys.iter().map(|(_, key)| *key).zip(values.iter().copied()).collect();
+    let place =
+        pairs.partition_point(|(other, _)| (other.len(), *other) < (key.len(), key.as_bytes()));
+    if pairs.get(place).is_some_and(|(other, _)| *other == key.as_bytes()) {
+        return None;
+    }
+    pairs.insert(place, (key.as_bytes(), (CONTAINER, container)));
+
+    let base = (1 + 2 * pairs.len()) * WORD;
+    let mut made = Vec::new();
+    made.try_reserve(base + object.len() + container.len() + key.len() + 2 * WORD).ok()?;
+    made.extend_from_slice(&(IS_OBJECT | pairs.len() as u32).to_ne_bytes());
+    made.resize(base, 0);
+    let keys = pairs.iter().map(|(key, _)| (STRING, *key));
+    for (index, (kind, bytes)) in keys.chain(pairs.iter().map(|(_, value)| *value)).enumerate() {
+        let from = made.len();
+        if !append(&mut made, bytes, kind == NUMERIC || kind == CONTAINER) {
+            return None;
+        }
+        let entry = entry(kind, index, made.len() - from, made.len() - base);
+        let at = (1 + index) * WORD;
+        made.get_mut(at..at + WORD)?.copy_from_slice(&entry.to_ne_bytes());
+    }
+    Some(made)
+}

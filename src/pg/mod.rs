@@ -8,7 +8,7 @@ pub mod board;
 pub mod catalog;
 pub mod clock;
 pub mod json;
-mod jsonb;
+pub mod jsonb;
 pub mod lock;
 pub mod portal;
 pub mod prints;
