@@ -21,6 +21,9 @@ mod watch;
 
 pub use watch::{unwatch, watch};
 
+/// A table with its partitions and children, in our SQL.
+const TREE: (&str, &str) = ("tree", include_str!("../sql/query/tree.sql").trim_ascii_end());
+
 pub const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
 
 /// How far captured changes were read, as the log keeps it; and what there is to read.
@@ -31,8 +34,6 @@ pub struct Captured {
     /// The transaction that took it, where it had an id.
     own: Option<String>,
     at: DateTime<Utc>,
-    /// The cluster whose transactions these are.
-    cluster: String,
     /// What tells one state of the triggers from another.
     triggers: String,
     /// The watched tables, their partitions and children.
@@ -91,7 +92,6 @@ pub fn look(service: &Service, owner: pg_sys::Oid, watched: &[Watched]) -> Resul
             .unwrap_or_default(),
         own: text("select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")?,
         at: clock::now(),
-        cluster: activity::cluster().to_string(),
         triggers: states.join(" "),
         sources: tables
             .iter()
@@ -135,12 +135,10 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
             );
         }
         let oid = row.get_by_name("oid")?.unwrap_or(pg_sys::InvalidOid);
-        let id_type = catalog::type_name(row.get_by_name("type")?.unwrap_or(pg_sys::InvalidOid));
-        let collation = row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid);
-        let id_type = match catalog::collation_name(collation)? {
-            Some(collation) => format!("{id_type} collate {collation}"),
-            None => id_type,
-        };
+        let id_type = catalog::type_with_collation(
+            row.get_by_name("type")?.unwrap_or(pg_sys::InvalidOid),
+            row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
+        )?;
         let column = watched.id.clone();
         Ok((oid, Table { name, id_column, id_type, column, sources: Vec::new() }))
     })
@@ -152,7 +150,7 @@ fn states(
     watched: &Watched,
     (oid, table): (pg_sys::Oid, Table),
 ) -> Result<(Table, String, Vec<String>)> {
-    let sql = service.sql(include_str!("../sql/query/captures.sql"), &[]);
+    let sql = service.sql(include_str!("../sql/query/captures.sql"), &[TREE]);
     let args = [oid.into(), watched.id.as_str().into(), service.changes().into()];
     // As of the snapshot that is kept: what was altered after it is for the next refresh to find.
     let json = service
@@ -185,9 +183,6 @@ pub fn obstacle(
 ) -> Result<Option<&'static str>> {
     if !now.missing.is_empty() {
         return Ok(Some("not all changes are captured"));
-    }
-    if before.cluster != now.cluster {
-        return Ok(Some("captured changes are of another database cluster"));
     }
     if retained_since().is_some_and(|since| before.at <= since) {
         return Ok(Some("captured changes are not kept so long"));
@@ -235,32 +230,32 @@ pub fn keep_captured(
 
 /// A query for the ids in the relation [`CAPTURED`], in the types of their columns, with the rights of the
 /// segment's owner: a domain may call anything.
-pub fn changed_sql(now: &Captured) -> String {
+pub fn changed_sql(service: &Service, now: &Captured) -> String {
     let ids = (0..).zip(&now.tables).map(|(number, table): (i32, _)| {
-        format!(
-            "select s.id::{} as id from segmenter_captured as s where s.number operator(pg_catalog.=) {number}",
-            table.id_type
-        )
+        let parts = [("number", number.to_string()), ("type", table.id_type.clone())];
+        let parts = parts.each_ref().map(|(word, part)| (*word, part.as_str()));
+        service.sql(include_str!("../sql/query/captured_ids.sql"), &parts)
     });
-    ids.collect::<Vec<_>>().join("\nunion all\n")
+    ids.collect::<Vec<_>>().join("union all\n")
 }
 
 /// A query for all ids of watched tables.
-pub fn all_sql(now: &Captured) -> String {
-    ids_sql(&now.tables)
+pub fn all_sql(service: &Service, now: &Captured) -> String {
+    ids_sql(service, &now.tables)
 }
 
 /// The same before there is anything to go by. Runs with the owner's rights.
-pub fn ids_of(watched: &[Watched]) -> Result<String> {
+pub fn ids_of(service: &Service, watched: &[Watched]) -> Result<String> {
     let tables = watched.iter().map(|watched| Ok(ask(watched)?.1));
-    Ok(ids_sql(&tables.collect::<Result<Vec<_>>>()?))
+    Ok(ids_sql(service, &tables.collect::<Result<Vec<_>>>()?))
 }
 
-fn ids_sql(tables: &[Table]) -> String {
-    let ids = tables
-        .iter()
-        .map(|table| format!("select t.{} as id from {} as t", table.id_column, table.name));
-    ids.collect::<Vec<_>>().join("\nunion all\n")
+fn ids_sql(service: &Service, tables: &[Table]) -> String {
+    let ids = tables.iter().map(|table| {
+        let parts = [("column", table.id_column.as_str()), ("table", table.name.as_str())];
+        service.sql(include_str!("../sql/query/watched_ids.sql"), &parts)
+    });
+    ids.collect::<Vec<_>>().join("union all\n")
 }
 
 /// So many captured changes are deleted at once.

@@ -51,14 +51,19 @@ struct Position {
 pub struct Beginning(Option<std::result::Result<Instant, &'static str>>);
 
 impl Beginning {
-    /// To be called before the snapshot is taken.
+    /// Of a refresh by what the segment says. To be called before the snapshot is taken.
     pub fn of(service: &Service, segment: &Segment) -> Result<Self> {
         match &segment.refresher {
             Some(Refresher::Incremental(Incremental { changed: Some(_), .. })) => {
                 Ok(Self(Some(watermark::take(service)?)))
             }
-            _ => Ok(Self(None)),
+            _ => Ok(Self::none()),
         }
+    }
+
+    /// Of one that needs none of it.
+    pub fn none() -> Self {
+        Self(None)
     }
 }
 
@@ -183,16 +188,17 @@ pub fn plan(
 
 /// Which relations an incremental refresher reads. Runs with the owner's rights, within an SPI
 /// connection.
-pub fn relations(refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
+pub fn relations(service: &Service, refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
     let text = match (&refresher.changed, &refresher.watch) {
         (Some(changed), _) => delta::single(changed, Kind::Select)?.to_owned(),
-        (None, watched) => capture::ids_of(watched.as_deref().unwrap_or_default())?,
+        (None, watched) => capture::ids_of(service, watched.as_deref().unwrap_or_default())?,
     };
     let args = [TimestampWithTimeZone::negative_infinity().into()];
     let mut relations = Prepared::new(&text, &args)?.relations();
     // The member query is read with a relation that has the right column, and nothing in it.
     let changed = Relation::new(CHANGED);
-    changed.keep(&format!("select s.id from (\n{text}\n) as s where false"), &args)?;
+    let none = include_str!("../sql/query/changed_none.sql");
+    changed.keep(&service.sql(none, &[("query", &text)]), &args)?;
     relations.extend(delta::relations_of(&refresher.sql)?);
     Ok(relations)
 }
@@ -258,7 +264,7 @@ impl Plan {
         if let (Some(before), Some(now)) = (before, &self.next.captured) {
             capture::keep_captured(service, before, now, captured)?;
             return Changed::of(
-                capture::changed_sql(now),
+                capture::changed_sql(service, now),
                 TimestampWithTimeZone::negative_infinity(),
             );
         }
@@ -276,7 +282,7 @@ impl Plan {
     ) -> Result<()> {
         let since = TimestampWithTimeZone::negative_infinity();
         let Changed { text, id_type, .. } = match &self.next.captured {
-            Some(captured) => Changed::of(capture::all_sql(captured), since)?,
+            Some(captured) => Changed::of(capture::all_sql(service, captured), since)?,
             None => self.changed_query(since)?,
         };
         let args = [since.into(), segment.into()];
@@ -355,11 +361,7 @@ impl Changed {
                 "the query of changed ids gives no column \"id\"",
             )
         })?;
-        let name = catalog::type_name(id.type_oid);
-        let id_type = match catalog::collation_name(id.collation)? {
-            Some(collation) => format!("{name} collate {collation}"),
-            None => name,
-        };
+        let id_type = catalog::type_with_collation(id.type_oid, id.collation)?;
         let is_plain = catalog::is_plain_key(id.type_oid, id.collation);
         Ok(Self { text, since, id_type, is_plain })
     }

@@ -1,5 +1,5 @@
 //! Handing over: the messages that follow from a refresh, written in its transaction. The payloads
-//! are built by PostgreSQL, from the delta or from the segment's table.
+//! hold members from the delta or from the segment's table.
 
 use std::collections::{BTreeMap, BTreeSet};
 

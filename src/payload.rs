@@ -1,5 +1,5 @@
-//! The members of messages, built by PostgreSQL: from the delta or from the segment's table, as objects
-//! with the names that the subscription asks for, cut into parts.
+//! The members of messages: values that PostgreSQL gives, from the delta or from the segment's table, put
+//! together as objects with the names that the subscription asks for, and cut into parts.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;

@@ -219,7 +219,10 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
     let _lock = claim(service, segment.id, &segment.name)?;
-    let beginning = Beginning::of(service, segment)?;
+    let beginning = match request.query {
+        None => Beginning::of(service, segment)?,
+        Some(_) => Beginning::none(),
+    };
     let (_snapshot, segment) = settle(service, request, found)?;
     may_refresh(segment, role::current())?;
     must_not_be_superseded(service, segment)?;

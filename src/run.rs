@@ -254,7 +254,7 @@ fn reads(service: &Service, item: &Item) -> Vec<pg_sys::Oid> {
     let mut reads = match segment.refresher {
         Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::relations_of(&sql)),
         Some(Refresher::Incremental(incremental)) => {
-            as_owner(&|| incremental::relations(&incremental))
+            as_owner(&|| incremental::relations(service, &incremental))
         }
         _ => Vec::new(),
     };

@@ -1,10 +1,6 @@
 -- The table $1 with its partitions and children, and the triggers that capture changes of the column
 -- $2, as JSON: sources, what tells one state of the triggers from another, whose changes may be missed.
-with recursive tree as (
-    select $1 as relation
-    union
-    select i.inhrelid from tree t join pg_inherits i on i.inhparent = t.relation
-), captures as (
+with recursive @tree@, captures as (
     select
         t.relation,
         coalesce(bool_or(g.tgenabled in ('O', 'A')), false) as is_watched,

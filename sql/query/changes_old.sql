@@ -3,11 +3,11 @@
 -- A segment that has not read since $2 does without them.
 with readers as (
     select
-        array(select e::oid from jsonb_array_elements_text(p.captured -> 'sources') e) as sources,
-        pg_snapshot_xmin((p.captured ->> 'snapshot')::pg_snapshot) as through
+        array(select e::oid from jsonb_array_elements_text(p.position #> '{captured,sources}') e) as sources,
+        pg_snapshot_xmin((p.position #>> '{captured,snapshot}')::pg_snapshot) as through
     from @segments@ s
     cross join lateral (
-        select l.params #> '{incremental,captured}' as captured
+        select l.params -> 'incremental' as position
         from @log@ l
         where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
           and (l.params @> '{"attempted": false}') is not true
@@ -15,7 +15,7 @@ with readers as (
         limit 1
     ) p
     where s.actual_end = 'infinity' and s.refresh_params #> '{incremental,watch}' is not null
-      and (p.captured ->> 'at')::timestamptz > $2 and p.captured ->> 'cluster' = $4
+      and (p.position #>> '{captured,at}')::timestamptz > $2 and p.position ->> 'cluster' = $4
 )
 select array_agg(o.ctid::text)
 from (

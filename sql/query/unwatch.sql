@@ -1,12 +1,6 @@
 -- The statements that take away the captures of the column $2, or of every column, of the table $1, its
 -- partitions and children.
-with recursive tree as (
-    select $1 as relation
-    union
-    select i.inhrelid
-    from tree as t
-    join pg_catalog.pg_inherits as i on i.inhparent operator(pg_catalog.=) t.relation
-)
+with recursive @tree@
 select pg_catalog.format('drop trigger %I on %I.%I', g.tgname, s.nspname, c.relname)
 from tree as t
 join pg_catalog.pg_class as c on c.oid operator(pg_catalog.=) t.relation

@@ -1,12 +1,6 @@
 -- The statements that put up what is missing of the captures of the column $2 of the table $1, its
 -- partitions and children. They fire whatever session_replication_role says.
-with recursive tree as (
-    select $1 as relation
-    union
-    select i.inhrelid
-    from tree as t
-    join pg_catalog.pg_inherits as i on i.inhparent operator(pg_catalog.=) t.relation
-), events (event, bit, referencing) as (
+with recursive @tree@, events (event, bit, referencing) as (
     values
         ('insert', 4, 'referencing new table as segmenter_new'),
         ('delete', 8, 'referencing old table as segmenter_old'),

@@ -1,12 +1,6 @@
 -- The table $1 with its partitions and children: whether changes of their column $2 can be captured. $3 is
 -- the mart.
-with recursive tree as (
-    select $1 as relation
-    union
-    select i.inhrelid
-    from tree as t
-    join pg_catalog.pg_inherits as i on i.inhparent operator(pg_catalog.=) t.relation
-)
+with recursive @tree@
 select
     t.relation::pg_catalog.regclass::pg_catalog.text as name,
     c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])

@@ -3,6 +3,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use super::TREE;
 use crate::error::{Error, Result};
 use crate::service::Service;
 
@@ -14,8 +15,8 @@ pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()>
     };
     let mart = service.mart()?;
     Spi::connect_mut(|client| {
-        let sql = include_str!("../../sql/query/watch_check.sql");
-        for row in client.select(sql, None, &[source.into(), column.into(), mart.into()])? {
+        let sql = service.sql(include_str!("../../sql/query/watch_check.sql"), &[TREE]);
+        for row in client.select(&sql, None, &[source.into(), column.into(), mart.into()])? {
             let name: String = row.get_by_name("name")?.unwrap_or_default();
             let flag = |flag| -> Result<bool> { Ok(row.get_by_name(flag)?.unwrap_or_default()) };
             if !flag("is_table")? {
@@ -75,8 +76,9 @@ fn run_each(
     column: Option<&str>,
 ) -> Result<()> {
     let args = [source.into(), column.into(), service.changes().into()];
+    let sql = service.sql(sql, &[TREE]);
     let statements: Vec<String> = client
-        .select(sql, None, &args)?
+        .select(&sql, None, &args)?
         .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
         .collect::<Result<_>>()?;
     for statement in statements {

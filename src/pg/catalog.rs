@@ -85,8 +85,20 @@ pub fn is_plain_key(typ: pg_sys::Oid, collation: pg_sys::Oid) -> bool {
     }
 }
 
+/// A type with its collation, as a cast takes them.
+pub fn type_with_collation(
+    typ: pg_sys::Oid,
+    collation: pg_sys::Oid,
+) -> crate::error::Result<String> {
+    let name = type_name(typ);
+    Ok(match collation_name(collation)? {
+        Some(collation) => format!("{name} collate {collation}"),
+        None => name,
+    })
+}
+
 /// The name of a collation; none: there is none.
-pub fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>> {
+fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>> {
     if collation == pg_sys::InvalidOid {
         return Ok(None);
     }

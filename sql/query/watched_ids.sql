@@ -1,0 +1,1 @@
+select t.@column@ as id from @table@ as t
