@@ -9,7 +9,6 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::guards::Figures;
-use crate::pg::prints::Prints;
 use crate::pg::relation::{Relation, Tally};
 use crate::pg::statement::{self, Kind, Prepared};
 use crate::pg::{catalog, role};
@@ -17,11 +16,12 @@ use crate::service::Service;
 use crate::table::{Column, SERVICE_COLUMNS, Table};
 
 mod changed;
+mod prints;
 
 pub use changed::of_changed;
+use prints::by_prints;
 
 const DELTA: &CStr = c"segmenter_delta";
-const MET: &CStr = c"segmenter_met";
 const BEFORE: &CStr = c"segmenter_before";
 
 const ADDED: u8 = b'a';
@@ -29,8 +29,6 @@ const REMOVED: u8 = b'r';
 const CHANGED: u8 = b'c';
 const INVALID: u8 = b'i';
 const UNCHANGED: u8 = b'=';
-/// One that was taken for another.
-const MISTAKEN: u8 = b'x';
 
 /// The delta of one refresh. The relation behind it lives as long as this does.
 pub struct Delta {
@@ -117,35 +115,6 @@ impl<'a> Side<'a> {
         let mut parts = vec![("differs", differs.as_str()), ("values", values.as_str())];
         parts.extend_from_slice(sides);
         self.sql(text, &parts)
-    }
-
-    /// The members with what fingerprints are taken of.
-    fn prints_sql(&self) -> String {
-        let values: String = self
-            .received_columns()
-            .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
-            .collect();
-        self.sql(include_str!("../sql/query/members.sql"), &[("old_values", &values)])
-    }
-
-    fn delta_received_sql(&self, received: &str) -> String {
-        let new = self.received_columns().map(|(number, _)| format!(", q.n{number}"));
-        let old = self.columns().map(|(number, column)| {
-            format!(", null::{} as o{number}", catalog::type_name(column.type_oid))
-        });
-        let values: String = new.chain(old).collect();
-        self.sql(
-            include_str!("../sql/query/delta_received.sql"),
-            &[("values", &values), ("received", received)],
-        )
-    }
-
-    fn delta_met_sql(&self) -> String {
-        let new = self.received_columns().map(|(number, _)| format!(", d.n{number}"));
-        let old =
-            self.columns().map(|(number, column)| format!(", {} as o{number}", old_value(column)));
-        let values: String = new.chain(old).collect();
-        self.sql(include_str!("../sql/query/delta_met.sql"), &[("values", &values)])
     }
 
     /// How many members there are.
@@ -350,46 +319,6 @@ fn twice(name: &str) -> Result<Vec<bool>> {
         detail: None,
         hint: Some("Give each column a name of its own.".into()),
     })
-}
-
-/// Computes the delta by fingerprints. None, and no row in the relation, where that cannot be done.
-fn by_prints(side: &Side<'_>, relation: &Relation, received: &str) -> Result<Option<Figures>> {
-    if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
-        return Ok(None);
-    }
-    let Some(prints) = Prints::take(&side.prints_sql(), &side.args())? else { return Ok(None) };
-    let before = prints.count();
-    let met = Relation::new(MET);
-    let compared = prints.compare(
-        &side.delta_received_sql(received),
-        &[],
-        relation,
-        &met,
-        (CHANGED, REMOVED),
-    )?;
-    let figures = Figures {
-        received: compared.unchanged + compared.added + compared.changed + compared.invalid,
-        invalid: compared.invalid,
-        added: compared.added,
-        removed: before - compared.unchanged - compared.changed,
-        changed: compared.changed,
-        before,
-    };
-    let mut is_mistaken = false;
-    if compared.met_twice || compared.added_twice != Some(false) {
-        check_duplicates(side, compared.met_twice, figures, received)?;
-        // No key was, but two that have the same hash.
-        is_mistaken = compared.met_twice;
-    }
-    if !is_mistaken && met.rows() > 0 {
-        let tally = relation.keep_tallied(&side.delta_met_sql(), &[], &[])?;
-        is_mistaken = tally.of(MISTAKEN) > 0;
-    }
-    if is_mistaken {
-        relation.clear();
-        return Ok(None);
-    }
-    Ok(Some(figures))
 }
 
 /// A key that was received twice is an error that gives examples. Keys that are new are looked at

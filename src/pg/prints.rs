@@ -8,16 +8,19 @@
 //! into a relation with the place of the old row, and hashes of different keys that happen to
 //! collide come out there.
 
-use std::hash::{BuildHasher, Hasher};
-
-use foldhash::quality::RandomState;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-use super::receiver::{Receive, Receiver, after, raw, values, with_bytes};
+use super::receiver::{Receive, Receiver, after, raw, values};
 use super::relation::Relation;
 use super::statement::Prepared;
 use crate::error::Result;
+
+mod batch;
+mod hashing;
+
+use batch::Batch;
+use hashing::{Hashing, lengths};
 
 /// The fingerprint of a member, and where its row is.
 struct Print {
@@ -341,145 +344,4 @@ impl Deciding<'_> {
             }
         }
     }
-}
-
-/// Rows that wait to be decided about together, copied.
-#[derive(Default)]
-struct Batch {
-    columns: Vec<(i16, bool)>,
-    rows: Vec<(u64, u64)>,
-    values: Vec<pg_sys::Datum>,
-    nulls: Vec<bool>,
-    /// What values point to, in words so that it is aligned. Never longer than it was made.
-    words: Vec<u64>,
-}
-
-/// How many rows, and words, a batch takes: no more than the cache next to the processor.
-const BATCH_ROWS: usize = 64;
-const BATCH_WORDS: usize = 2048;
-
-impl Batch {
-    fn new(columns: Vec<(i16, bool)>) -> Self {
-        Self {
-            rows: Vec::with_capacity(BATCH_ROWS),
-            values: Vec::with_capacity(BATCH_ROWS * columns.len()),
-            nulls: Vec::with_capacity(BATCH_ROWS * columns.len()),
-            words: Vec::with_capacity(BATCH_WORDS),
-            columns,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.rows.clear();
-        self.values.clear();
-        self.nulls.clear();
-        self.words.clear();
-    }
-
-    /// Copies a row. False: there is no room for it, or it points to more than itself.
-    ///
-    /// SAFETY: the values have the types of the columns.
-    unsafe fn take(
-        &mut self,
-        hashes: (u64, u64),
-        values: &[pg_sys::Datum],
-        nulls: &[bool],
-    ) -> bool {
-        if self.rows.len() == BATCH_ROWS {
-            return false;
-        }
-        let (row, words) = (self.values.len(), self.words.len());
-        for ((&(length, by_value), value), is_null) in self.columns.iter().zip(values).zip(nulls) {
-            if *is_null || by_value {
-                self.values.push(*value);
-                continue;
-            }
-            // SAFETY: as promised; there is room for the copy where its words are appended.
-            unsafe {
-                let from = value.cast_mut_ptr::<u8>();
-                let bytes = match length {
-                    -1 if pgrx::varatt_is_1b_e(from.cast()) => usize::MAX,
-                    -1 => pgrx::varsize_any(from.cast()),
-                    -2 => std::ffi::CStr::from_ptr(from.cast()).to_bytes_with_nul().len(),
-                    _ => length as usize,
-                };
-                let at = self.words.len();
-                let end = at.saturating_add(bytes.div_ceil(size_of::<u64>()));
-                if end > BATCH_WORDS {
-                    self.values.truncate(row);
-                    self.words.truncate(words);
-                    return false;
-                }
-                let to = self.words.as_mut_ptr().add(at);
-                std::ptr::copy_nonoverlapping(from, to.cast(), bytes);
-                self.words.set_len(end);
-                self.values.push(to.into());
-            }
-        }
-        self.nulls.extend_from_slice(nulls);
-        self.rows.push(hashes);
-        true
-    }
-}
-
-/// How to hash rows: the key in the first column, values in those that follow.
-struct Hashing {
-    key: RandomState,
-    row: RandomState,
-    /// Of each column, its length as `pg_type` has it, and whether it is passed by value.
-    columns: Vec<(i16, bool)>,
-}
-
-impl Hashing {
-    fn new(types: impl Iterator<Item = pg_sys::Oid>) -> Self {
-        let (key, row) = (RandomState::default(), RandomState::default());
-        Self { key, row, columns: lengths(types) }
-    }
-
-    /// The hashes of the key and of the row.
-    ///
-    /// SAFETY: the values have the types of the columns; as for `Receive::receive`.
-    unsafe fn hash(&self, values: &[pg_sys::Datum], nulls: &[bool]) -> (u64, u64) {
-        let (mut key, mut row) = (self.key.build_hasher(), self.row.build_hasher());
-        for (at, ((&(length, by_value), value), is_null)) in
-            self.columns.iter().zip(values).zip(nulls).enumerate()
-        {
-            if *is_null {
-                row.write_u64(u64::MAX);
-                continue;
-            }
-            if by_value {
-                row.write_u64(1);
-                row.write_u64(value.value() as u64);
-                continue;
-            }
-            let mut write = |bytes: &[u8]| {
-                if at == 0 {
-                    key.write(bytes);
-                }
-                row.write_u64(bytes.len() as u64);
-                row.write(bytes);
-            };
-            // SAFETY: as promised.
-            unsafe {
-                match length {
-                    -1 => with_bytes(*value, write),
-                    -2 => write(std::ffi::CStr::from_ptr(value.cast_mut_ptr()).to_bytes()),
-                    _ => write(std::slice::from_raw_parts(value.cast_mut_ptr(), length as usize)),
-                }
-            }
-        }
-        (key.finish(), row.finish())
-    }
-}
-
-/// Of each type, its length as `pg_type` has it, and whether it is passed by value.
-fn lengths(types: impl Iterator<Item = pg_sys::Oid>) -> Vec<(i16, bool)> {
-    let length = |column| {
-        let (mut length, mut by_value) = (0, false);
-        // SAFETY: asks the catalogues.
-        unsafe { pg_sys::get_typlenbyval(column, &mut length, &mut by_value) };
-        (length, by_value)
-    };
-    types.map(length).collect()
 }
