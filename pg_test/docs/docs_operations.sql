@@ -1,0 +1,2 @@
+create extension segmenter;
+create extension pg_cron;
