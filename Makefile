@@ -4,15 +4,18 @@
 #                with BENCH_SCALE=0.05, see bench/run)
 # make install   builds and installs the extension into the PostgreSQL of PG_CONFIG
 # make installcheck   runs the SQL tests against the PostgreSQL that PGHOST, PGPORT, PGUSER name
+# make deb       builds a Debian package into dist/, for the PostgreSQL that PG names
+# make dist      packs the sources for PGXN into dist/
 # make stop      stops the demo's cluster        make clean   removes all that was built
 #
-# PG=15 chooses the version for demo and test.
+# PG=15 chooses the version for demo, test and deb.
 
 PG ?= 15
 PG_CONFIG ?= pg_config
+VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 export PG
 
-.PHONY: demo test bench install installcheck stop clean
+.PHONY: demo test bench all install installcheck deb dist stop clean
 
 demo:
 	@bin/demo
@@ -23,15 +26,30 @@ test:
 bench:
 	@bench/run
 
+# What is built for a PG_CONFIG is built for its version. PGXN's client makes both, one after the other.
+all install: PG = $(shell $(PG_CONFIG) --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
+
+all:
+	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo build --release --no-default-features --features pg$(PG)
+
 install:
 	cargo pgrx install --release --no-default-features --features pg$(PG) --pg-config $(PG_CONFIG)
 
 installcheck:
 	@pg_test/installcheck
 
+deb:
+	@bin/deb
+
+dist:
+	@mkdir -p dist
+	@git archive --format zip --prefix segmenter-$(VERSION)/ --output dist/segmenter-$(VERSION).zip HEAD
+	@echo dist/segmenter-$(VERSION).zip
+
 stop:
 	@bin/cluster stop demo
 
 clean:
 	@bin/clean
+	rm -rf dist
 	cargo clean
