@@ -14,36 +14,15 @@ use crate::run::Planned;
 use crate::service::Service;
 use crate::table::{Holder, Table};
 
+mod findings;
+
+use findings::Findings;
+pub use findings::{Finding, Level};
+
 /// A scheduler that has not gone round for so long is stuck.
 const STUCK: TimeDelta = TimeDelta::seconds(60);
 /// A segment that has been due for so long should have been refreshed.
 const OVERDUE: TimeDelta = TimeDelta::minutes(2);
-
-/// How bad it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Ok,
-    Warning,
-    Problem,
-}
-
-impl Level {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::Ok => "ok",
-            Level::Warning => "warning",
-            Level::Problem => "problem",
-        }
-    }
-}
-
-/// A row of the result.
-pub struct Finding {
-    pub check: &'static str,
-    pub level: Level,
-    pub detail: String,
-    pub hint: Option<String>,
-}
 
 /// Looks at everything that the caller may see.
 pub fn examine(service: &Service) -> Result<Vec<Finding>> {
@@ -57,7 +36,7 @@ pub fn examine(service: &Service) -> Result<Vec<Finding>> {
     };
     let is_served = board::is_there() && guc::databases().contains(&database);
 
-    let mut findings = Findings(Vec::new());
+    let mut findings = Findings::default();
     server_side(&mut findings, &database, !jobs.is_empty(), room);
     cron_jobs(&mut findings, &jobs, is_served);
     schedules(&mut findings, &items, is_served);
@@ -95,48 +74,6 @@ pub fn missing_settings(database: &str) -> Option<String> {
     Some(format!(
         "Set shared_preload_libraries = 'segmenter' (beside what is there; needs a restart) and segmenter.databases = '{list}', or have pg_cron call segmenter_run()."
     ))
-}
-
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(&mut self, check: &'static str, level: Level, detail: String, hint: Option<String>) {
-        self.0.push(Finding { check, level, detail, hint });
-    }
-
-    fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
-        self.add(check, Level::Ok, detail.into(), None);
-    }
-
-    fn warn(&mut self, check: &'static str, detail: String, hint: impl Into<String>) {
-        self.add(check, Level::Warning, detail, Some(hint.into()));
-    }
-
-    fn problem(&mut self, check: &'static str, detail: String, hint: impl Into<String>) {
-        self.add(check, Level::Problem, detail, Some(hint.into()));
-    }
-
-    /// Says that a check found nothing, if so.
-    fn close(&mut self, check: &'static str, fine: &str) {
-        if !self.0.iter().any(|finding| finding.check == check) {
-            self.ok(check, fine);
-        }
-    }
-
-    fn sum_up(&mut self) {
-        let count = |level| self.0.iter().filter(|finding| finding.level == level).count();
-        let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
-        let worst = self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
-        let detail = match worst {
-            Level::Ok => "all is well".to_owned(),
-            _ => format!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")),
-        };
-        self.add("summary", worst, detail, None);
-    }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Option<String>) {

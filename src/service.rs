@@ -46,13 +46,17 @@ impl Service {
         Self::find()?.ok_or(Error::NoExtension)
     }
 
-    /// The same, unless the extension is not there.
+    /// The same, unless the extension is not there. One of another version is an error.
     pub fn find() -> Result<Option<Self>> {
         Spi::connect(|client| {
             let sql = include_str!("../sql/query/extension.sql");
             let row = client.select(sql, Some(1), &[])?.first();
             if row.is_empty() {
                 return Ok(None);
+            }
+            let version: String = row.get_by_name("version")?.unwrap_or_default();
+            if version != env!("CARGO_PKG_VERSION") {
+                return Err(Error::OtherVersion(version));
             }
             let schema = row.get_by_name::<String, _>("schema")?;
             Ok(Some(Self {

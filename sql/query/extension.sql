@@ -1,7 +1,8 @@
--- Where the extension lives and who owns it. Runs in the caller's search_path.
+-- Where the extension lives, who owns it, and its version. Runs in the caller's search_path.
 select
     n.nspname::pg_catalog.text as schema,
     e.extowner as owner,
+    e.extversion as version,
     -- Who could plant an operator or a function there: no superusers, who need not.
     array(
         select distinct case

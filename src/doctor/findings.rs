@@ -1,0 +1,77 @@
+//! What the doctor has found.
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+impl Level {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Problem => "problem",
+        }
+    }
+}
+
+/// A row of the result.
+pub struct Finding {
+    pub check: &'static str,
+    pub level: Level,
+    pub detail: String,
+    pub hint: Option<String>,
+}
+
+/// The rows, in the order of the checks.
+#[derive(Default)]
+pub(super) struct Findings(pub(super) Vec<Finding>);
+
+impl Findings {
+    pub(super) fn add(
+        &mut self,
+        check: &'static str,
+        level: Level,
+        detail: String,
+        hint: Option<String>,
+    ) {
+        self.0.push(Finding { check, level, detail, hint });
+    }
+
+    pub(super) fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.add(check, Level::Ok, detail.into(), None);
+    }
+
+    pub(super) fn warn(&mut self, check: &'static str, detail: String, hint: impl Into<String>) {
+        self.add(check, Level::Warning, detail, Some(hint.into()));
+    }
+
+    pub(super) fn problem(&mut self, check: &'static str, detail: String, hint: impl Into<String>) {
+        self.add(check, Level::Problem, detail, Some(hint.into()));
+    }
+
+    /// Says that a check found nothing, if so.
+    pub(super) fn close(&mut self, check: &'static str, fine: &str) {
+        if !self.0.iter().any(|finding| finding.check == check) {
+            self.ok(check, fine);
+        }
+    }
+
+    pub(super) fn sum_up(&mut self) {
+        let count = |level| self.0.iter().filter(|finding| finding.level == level).count();
+        let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+        let worst = self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+        let detail = match worst {
+            Level::Ok => "all is well".to_owned(),
+            _ => format!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")),
+        };
+        self.add("summary", worst, detail, None);
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,95 @@
+//! How an error is told: to the client, in the log, in the `detail` of a result.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use serde_json::{Value, json};
+
+use super::Error;
+
+/// An error as PostgreSQL words it: what goes to the client and into the log.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The SQLSTATE in PostgreSQL's packed form, so that codes users made up survive too.
+    pub sqlstate: i32,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
+    pub context: Option<String>,
+}
+
+impl Report {
+    /// The five characters of the SQLSTATE.
+    pub fn sqlstate(&self) -> String {
+        unpack_sqlstate(self.sqlstate)
+    }
+
+    /// Whether it says that somebody, or a limit of time, cancelled the query.
+    pub fn is_cancelled(&self) -> bool {
+        self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED as i32
+    }
+
+    /// The `error` column of the log.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "sqlstate": self.sqlstate(),
+            "message": self.message,
+            "detail": self.detail,
+            "hint": self.hint,
+            "context": self.context,
+        })
+    }
+
+    /// The same in one line, for the `detail` column of a result.
+    pub fn to_line(&self) -> String {
+        format!("{} [{}]", self.message, self.sqlstate())
+    }
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let report = error.report();
+        let code = PgSqlErrorCode::from(report.sqlstate);
+        let mut raised = ErrorReport::new(code, report.message, "segmenter");
+        if let Some(detail) = report.detail {
+            raised = raised.set_detail(detail);
+        }
+        if let Some(hint) = report.hint {
+            raised = raised.set_hint(hint);
+        }
+        raised
+    }
+}
+
+/// Six bits a character, the first one lowest, counted from `0`.
+fn unpack_sqlstate(packed: i32) -> String {
+    (0..5).map(|i| char::from(b'0' + ((packed >> (6 * i)) & 0x3f) as u8)).collect()
+}
+
+/// Raises the error.
+pub fn raise(error: Error) -> ! {
+    ErrorReport::from(error).report(PgLogLevel::ERROR);
+    unreachable!("an ERROR does not return")
+}
+
+/// Says an error as a WARNING, after what has become of it: the caller's statement goes on.
+pub fn warn(what: &str, report: &Report) {
+    let code = PgSqlErrorCode::from(report.sqlstate);
+    let mut warning = ErrorReport::new(code, format!("{what}: {}", report.message), "segmenter");
+    if let Some(detail) = &report.detail {
+        warning = warning.set_detail(detail.clone());
+    }
+    if let Some(hint) = &report.hint {
+        warning = warning.set_hint(hint.clone());
+    }
+    warning.report(PgLogLevel::WARNING);
+}
+
+/// Says something that is no error, to the client or the server's log as its level has it.
+pub fn say(level: PgLogLevel, message: String, hint: Option<&str>) {
+    let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
+    let mut report = ErrorReport::new(code, message, "segmenter");
+    if let Some(hint) = hint {
+        report = report.set_hint(hint);
+    }
+    report.report(level);
+}
