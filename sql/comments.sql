@@ -5,7 +5,7 @@ comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 're
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and gives the segment''s id; automatic with a cron expression';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
-comment on function segmenter_due(timestamptz) is 'when each segment is due, whether it is at that time, and why';
+comment on function segmenter_due(timestamptz, regclass) is 'when each segment is due, whether it is at that time, and why';
 comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that all have read; runs do it by themselves';
 comment on function segmenter_message(jsonb, jsonb) is 'a message with its members, which are taken as they are; used where messages are written';
@@ -25,3 +25,7 @@ comment on function segmenter_check_segment() is 'trigger: validates a segment''
 comment on function segmenter_register_segment() is 'trigger: brings a segment''s table into the mart, or takes it out';
 comment on function segmenter_check_consumer() is 'trigger: validates a consumer''s row';
 comment on function segmenter_check_subscription() is 'trigger: validates a subscription''s row';
+comment on function segmenter_init(text, text) is 'makes a set of service relations under other names, as tables of the caller';
+comment on function segmenter_sets() is 'the sets of service relations: their names, owners and numbers of segments';
+comment on function segmenter_drop_set(text, boolean) is 'drops a set of service relations, unless it has segments or messages to deliver; force: even then';
+comment on function segmenter_definition() is 'what a set of service relations is made of; used by segmenter_init()';

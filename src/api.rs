@@ -10,10 +10,11 @@ use crate::error::{self, Error, Result, raise};
 use crate::pg::process;
 use crate::refresh::{self, Outcome};
 use crate::run::{self, Planned};
-use crate::service::Service;
+use crate::service::{Extension, Service};
 use crate::{capture, create, doctor, log};
 
 mod consumers;
+mod sets;
 
 /// Refreshes one segment by hand.
 ///
@@ -207,6 +208,7 @@ fn segmenter_cron_next(
 /// When each actual segment is due, of those that the caller may see.
 ///
 /// - `at`: the time to answer for.
+/// - `cfg_table`: the set of service relations, by its mart; null: the one that the session works on.
 ///
 /// Gives a row for each: its schedule, when the last attempt began, when the next one comes (null:
 /// at every run, by hand only, or never), whether it is due at that time, and why. After failures
@@ -216,10 +218,17 @@ fn segmenter_cron_next(
 /// ```sql
 /// select * from segmenter_due(now() + interval '1 hour') where due;
 /// ```
-#[pg_extern(stable)]
+#[pg_extern(sql = "
+create function segmenter_due(at timestamptz default now(), cfg_table regclass default null)
+returns table (
+    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due bool, reason text
+)
+stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
 #[allow(clippy::type_complexity)]
 fn segmenter_due(
-    at: default!(Option<TimestampWithTimeZone>, "now()"),
+    at: Option<TimestampWithTimeZone>,
+    cfg_table: Option<pg_sys::Oid>,
 ) -> TableIterator<
     'static,
     (
@@ -231,7 +240,11 @@ fn segmenter_due(
         name!(reason, String),
     ),
 > {
-    let rows = given("at", at).and_then(|at| run::due(&Service::current()?, at));
+    let service = || match cfg_table {
+        Some(mart) => Service::of_mart(Extension::current()?, mart),
+        None => Service::current(),
+    };
+    let rows = given("at", at).and_then(|at| run::due(&service()?, at));
     let rows = rows.unwrap_or_else(|error| raise(error));
     TableIterator::new(rows.into_iter().map(|row| {
         (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)

@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::Watched;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::pg::attempt::{Keep, attempt};
 use crate::pg::clock;
 use crate::pg::relation::Relation;
 use crate::pg::{activity, catalog, process, snapshot, statement};
-use crate::service::Service;
+use crate::service::{Extension, Service};
 
 mod watch;
 
@@ -154,7 +155,8 @@ fn states(
     let args = [oid.into(), watched.id.as_str().into(), service.changes().into()];
     // As of the snapshot that is kept: what was altered after it is for the next refresh to find.
     let json = service
-        .run_as_owner(|| Spi::connect(|_| statement::read_one::<pgrx::JsonB>(&sql, &args)))?;
+        .extension
+        .run(|| Spi::connect(|_| statement::read_one::<pgrx::JsonB>(&sql, &args)))?;
     let json = json.map_or(serde_json::Value::Null, |json| json.0);
     let not_watched =
         || Error::NotWatched { table: table.name.clone(), column: watched.id.clone() };
@@ -195,7 +197,8 @@ pub fn obstacle(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    let all = service.run_as_owner(|| Spi::connect(|_| statement::read_one::<i32>(&sql, &args)))?;
+    let all =
+        service.extension.run(|| Spi::connect(|_| statement::read_one::<i32>(&sql, &args)))?;
     Ok(match all {
         Some(1) => Some("a watched table was truncated, or its ids could not be read"),
         Some(_) => Some("captured changes were pruned before they were read"),
@@ -225,7 +228,7 @@ pub fn keep_captured(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    service.run_as_owner(|| captured.keep(&sql, &args))
+    service.extension.run(|| captured.keep(&sql, &args))
 }
 
 /// A query for the ids in the relation [`CAPTURED`], in the types of their columns, with the rights of the
@@ -261,26 +264,47 @@ fn ids_sql(service: &Service, tables: &[Table]) -> String {
 /// So many captured changes are deleted at once.
 const PRUNED_AT_ONCE: i64 = 10_000;
 
-/// Deletes captured changes that all segments have read. Says whether there may be more of them.
-pub fn prune(service: &Service) -> Result<bool> {
+/// Deletes captured changes that all segments, of every set, have read. Says whether there may be more of
+/// them.
+pub fn prune(extension: &Extension) -> Result<bool> {
     // With a snapshot that is kept, what others have deleted meanwhile would be an error.
     if process::is_in_recovery() || snapshot::is_kept() {
         return Ok(false);
     }
-    let old = service.sql(include_str!("../sql/query/changes_old.sql"), &[]);
     let since = retained_since().map(clock::timestamp);
-    let args = [
-        snapshot::horizon().to_string().into(),
-        since.unwrap_or(TimestampWithTimeZone::negative_infinity()).into(),
-        PRUNED_AT_ONCE.into(),
-        activity::cluster().to_string().into(),
-    ];
-    service.run_as_owner(|| {
-        let old = Spi::connect(|_| statement::read_one::<Vec<String>>(&old, &args))?;
-        let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
-        let more = old.len() as i64 == PRUNED_AT_ONCE;
-        let sql = service.sql(include_str!("../sql/query/changes_prune.sql"), &[]);
-        Spi::run_with_args(&sql, &[old.into()])?;
-        Ok(more)
-    })
+    let since = since.unwrap_or(TimestampWithTimeZone::negative_infinity());
+    let mut read = Vec::new();
+    for mart in extension.sets()? {
+        // A set that cannot be asked does without them: its segments will look at all ids.
+        let asked =
+            attempt(Keep::Nothing, || readers(&Service::of_mart(extension.clone(), mart)?, since));
+        read.extend(asked.unwrap_or_default());
+    }
+    let read = serde_json::to_value(read).unwrap_or_default();
+    let args =
+        [snapshot::horizon().to_string().into(), pgrx::JsonB(read).into(), PRUNED_AT_ONCE.into()];
+    let old: Option<Vec<String>> =
+        extension.read(include_str!("../sql/query/changes_old.sql"), &args)?;
+    let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
+    let more = old.len() as i64 == PRUNED_AT_ONCE;
+    let sql = extension.sql(include_str!("../sql/query/changes_prune.sql"), &[]);
+    extension.run(|| Spi::run_with_args(&sql, &[old.into()]))?;
+    Ok(more)
+}
+
+/// How far a segment has read the captured changes of its sources.
+#[derive(Serialize, Deserialize)]
+struct Reader {
+    sources: Vec<u32>,
+    through: u64,
+}
+
+/// The segments of a set that are still to read captured changes.
+fn readers(service: &Service, since: TimestampWithTimeZone) -> Result<Vec<Reader>> {
+    let sql = service.sql(include_str!("../sql/query/changes_readers.sql"), &[]);
+    let args = [since.into(), activity::cluster().to_string().into()];
+    let json: Option<pgrx::JsonB> =
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))?;
+    let malformed = |_| Error::Spi(pgrx::spi::Error::InvalidPosition);
+    json.map_or(Ok(Vec::new()), |json| serde_json::from_value(json.0).map_err(malformed))
 }

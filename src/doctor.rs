@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use crate::delivery::serve::is_allowed;
 use crate::due::{self, Due, Item};
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Report, Result, shown};
 use crate::guc;
 use crate::pg::attempt::{Keep, attempt};
 use crate::pg::{board, clock, process, role, statement};
@@ -28,10 +28,14 @@ const OVERDUE: TimeDelta = TimeDelta::minutes(2);
 pub fn examine(service: &Service) -> Result<Vec<Finding>> {
     let items = due::items(service, role::current(), None)?;
     let (_, database) = process::current_database();
-    let server = ask_one(service, include_str!("../sql/query/doctor_server.sql"), &[])?;
+    // Of the server, which is not the set's.
+    let ask_server = |sql: &str| -> Result<Vec<Option<String>>> {
+        Ok(service.extension.read(sql, &[])?.unwrap_or_default())
+    };
+    let server = ask_server(include_str!("../sql/query/doctor_server.sql"))?;
     let [zone, cron, room] = [0, 1, 2].map(|at| server.get(at).cloned().flatten());
     let jobs = match cron {
-        Some(_) => ask_one(service, include_str!("../sql/query/doctor_cron.sql"), &[])?,
+        Some(_) => ask_server(include_str!("../sql/query/doctor_cron.sql"))?,
         None => Vec::new(),
     };
     let is_served = board::is_there() && guc::databases().contains(&database);
@@ -41,7 +45,7 @@ pub fn examine(service: &Service) -> Result<Vec<Finding>> {
     cron_jobs(&mut findings, &jobs, is_served);
     schedules(&mut findings, &items, is_served);
     if is_served {
-        owners(&mut findings, &items);
+        owners(&mut findings, service, &items);
     }
     tables(&mut findings, service, &items);
     state(&mut findings, service)?;
@@ -182,11 +186,11 @@ fn board_jobs() -> Vec<pgrx::datum::Uuid> {
     jobs.iter().filter_map(|(_, job)| job.segment()).collect()
 }
 
-fn owners(found: &mut Findings, items: &[Item]) {
+fn owners(found: &mut Findings, service: &Service, items: &[Item]) {
     for item in items.iter().filter(|item| item.due.is_some()) {
         let mut planned = Planned::alone(item.id, item.name.clone());
         planned.owner = item.owner;
-        if let Some(obstacle) = planned.obstacle() {
+        if let Some(obstacle) = planned.obstacle(service) {
             let Report { message, hint, .. } = obstacle.report();
             found.add("owners", Level::Problem, message, hint);
         }
@@ -217,7 +221,7 @@ fn state(found: &mut Findings, service: &Service) -> Result<()> {
         found.warn(
             "refreshes",
             detail,
-            "See segmenter_log for the error, its detail and its hint.",
+            format!("See {} for the error, its detail and its hint.", shown("log")),
         );
     }
     found.close("refreshes", "the last refresh of every segment went well");
@@ -340,7 +344,7 @@ fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result
             found.problem(
                 "consumers",
                 format!("consumer \"{name}\" has no role to call its function with"),
-                "Give it one: update segmenter_consumers set role = … for it.",
+                format!("Give it one: update {} set role = … for it.", shown("consumers")),
             );
         }
     }
@@ -367,7 +371,10 @@ fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
             _ => found.warn(
                 "deliveries",
                 format!("a message to {subscription} has been waiting since {detail}"),
-                "See whether the consumer claims its messages, and what delivery_error in segmenter_status says.",
+                format!(
+                    "See whether the consumer claims its messages, and what delivery_error in {} says.",
+                    shown("status")
+                ),
             ),
         }
     }

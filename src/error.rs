@@ -7,8 +7,10 @@ use thiserror::Error;
 use crate::guards::Refusal;
 
 mod report;
+mod set;
 
 pub use report::{Report, raise, say, warn};
+pub use set::{SetError, shown, speak_of};
 
 /// What stops a piece of work.
 #[derive(Debug, Error)]
@@ -22,6 +24,10 @@ pub enum Error {
         library = env!("CARGO_PKG_VERSION")
     )]
     OtherVersion(String),
+
+    /// What is wrong with a set of service relations.
+    #[error(transparent)]
+    Set(#[from] SetError),
 
     #[error("segment \"{0}\" does not exist")]
     UnknownSegment(String),
@@ -236,6 +242,7 @@ impl Error {
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
             Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
             Error::Query { code, .. } => *code,
+            Error::Set(error) => error.code(),
             Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
             Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
             Error::Table { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
@@ -255,6 +262,7 @@ impl Error {
                 Some(format!("The segment belongs to role \"{owner}\"."))
             }
             Error::Query { detail, .. } => detail.clone(),
+            Error::Set(error) => error.detail(),
             Error::TableChanged { detail, .. } => Some(detail.clone()),
             Error::Refused(refusal) => Some(refusal.figures()),
             _ => None,
@@ -263,11 +271,12 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Error::Set(error) => return error.hint(),
             Error::OtherVersion(_) => {
                 "After a new package: restart the server where the library is preloaded, then ALTER EXTENSION segmenter UPDATE.".into()
             }
             Error::UnknownSegment(_) => {
-                "Names are matched exactly; segmenter_status lists the segments you may see.".into()
+                format!("Names are matched exactly; {} lists the segments you may see.", shown("status"))
             }
             Error::NotPermitted { owner, .. } => {
                 format!("Only members of role \"{owner}\" may refresh it.")
@@ -278,8 +287,7 @@ impl Error {
                 "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
             }
             Error::NoRefresher(_) => {
-                "Set refresh_params in segmenter_segments, or pass a query to segmenter_refresh()."
-                    .into()
+                format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", shown("segments"))
             }
             Error::Config { hint, .. }
             | Error::Query { hint, .. }
@@ -294,7 +302,7 @@ impl Error {
                 "Point table_name of the segment at an existing table, or retire the segment by setting actual_end.".into()
             }
             Error::OwnerDropped(_) => {
-                "Give the segment an owner: update segmenter_segments set owner = … for it.".into()
+                format!("Give the segment an owner: update {} set owner = … for it.", shown("segments"))
             }
             Error::OwnerCannotLogIn { owner, .. } => format!(
                 "The background workers connect as the owner: alter role {} login (it needs no password).",
@@ -313,7 +321,7 @@ impl Error {
                 "Have the table's owner call segmenter_watch() with the table and the column.".into()
             }
             Error::NotInMart(_) => {
-                "Register the table: update segmenter_segments set table_name = table_name for this segment.".into()
+                format!("Register the table: update {} set table_name = table_name for this segment.", shown("segments"))
             }
             Error::NotTableOwner(_) => {
                 "A segment table is registered by a role that could alter it.".into()
@@ -339,17 +347,17 @@ impl Error {
                 "Names are matched exactly, and the consumer must not be retired.".into()
             }
             Error::NotConsumer(_) => {
-                "Only members of the consumer's role may do it; without a role, the extension's owner.".into()
+                "Only members of the consumer's role may do it; without a role, the owner of the consumers' table.".into()
             }
             Error::UnknownSubscription(_) => {
-                "segmenter_subscriptions lists the subscriptions you may see.".into()
+                format!("{} lists the subscriptions you may see.", shown("subscriptions"))
             }
             Error::NotHandedOver { .. } => "The warning before this says why.".into(),
             Error::EndedSubscription(_) => {
                 "Set its actual_end to infinity to take it up again.".into()
             }
             Error::AudienceLeft { .. } => {
-                "To have it deleted there, end the subscription instead: update segmenter_subscriptions set actual_end = now(). The next run hands that over.".into()
+                format!("To have it deleted there, end the subscription instead: update {} set actual_end = now(). The next run hands that over.", shown("subscriptions"))
             }
             Error::NoLease { .. } => {
                 "It ran out and the message was claimed again, or it was never given: leave the message to whoever holds it now.".into()

@@ -6,9 +6,11 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::error::Result;
 use crate::http::address::Address;
 use crate::pg::setting;
 
+static CFG_TABLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static TIMEZONE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"UTC"));
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
@@ -23,8 +25,17 @@ static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 /// The highest number of workers that one scheduler may have.
 const MOST_WORKERS: i32 = 64;
 
-/// Defines the settings.
-pub fn init() {
+/// Defines the settings. `is_set`: whether there is a set of service relations of that name.
+pub fn init(is_set: fn(&str) -> Result<()>) {
+    setting::define_set(
+        c"segmenter.cfg_table",
+        [
+            c"Set of service relations that the functions work on, by the name of its mart.",
+            c"One that segmenter_init() has made; empty: the extension's own.",
+        ],
+        &CFG_TABLE,
+        is_set,
+    );
     setting::define_timezone(
         c"segmenter.timezone",
         [
@@ -120,6 +131,12 @@ pub fn init() {
         &HTTP_ALLOW,
     );
     setting::reserve_prefix(c"segmenter");
+}
+
+/// The set that the functions work on; none: the extension's own.
+pub fn cfg_table() -> Option<String> {
+    let name = CFG_TABLE.get()?.to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
 }
 
 /// The zone of members' local times.

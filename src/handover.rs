@@ -34,7 +34,7 @@ pub fn hand_over(service: &Service, request: &Request<'_>) -> Result<Option<Outc
     let mut found = None;
     let handed = attempt(Keep::Changes, || {
         let segment = refresh::find(service, request, &mut found)?;
-        refresh::may_refresh(segment, role::current())?;
+        refresh::may_refresh(service, segment, role::current())?;
         let _held = claim(service, segment.id, &segment.name)?;
         let (_snapshot, segment) = latest(service, segment.id)?;
         from_table(service, &segment, request.run_id, |subscription| subscription.owed(false), None)

@@ -41,6 +41,7 @@ mod refresh;
 mod run;
 mod schedule;
 mod service;
+mod sets;
 mod subscribe;
 mod subscription;
 mod table;
@@ -56,33 +57,17 @@ pub mod pg_test;
 pgrx::pg_module_magic!();
 
 extension_sql_file!("../sql/tables.sql", name = "tables", bootstrap);
-extension_sql_file!(
-    "../sql/triggers.sql",
-    name = "triggers",
-    requires = [
-        "tables",
-        trigger::segmenter_check_segment,
-        trigger::segmenter_register_segment,
-        trigger::segmenter_notice_segments,
-        trigger::segmenter_check_consumer,
-        trigger::segmenter_check_subscription,
-    ]
-);
+extension_sql_file!("../sql/set.sql", name = "set", requires = ["tables"]);
 extension_sql_file!(
     "../sql/procedures.sql",
     name = "procedures",
     requires = [api::segmenter_run_plan, api::segmenter_run_step, api::segmenter_prune]
 );
-extension_sql_file!("../sql/views.sql", name = "views", requires = ["tables", api::segmenter_due]);
-extension_sql_file!(
-    "../sql/comments.sql",
-    name = "comments",
-    requires = ["triggers", "procedures", "views"]
-);
+extension_sql_file!("../sql/comments.sql", name = "comments", requires = ["set", "procedures"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    guc::init();
+    guc::init(service::is_set);
     worker::init();
 }

@@ -283,7 +283,7 @@ pub fn notify(client: &mut SpiClient<'_>, consumers: Vec<&str>) -> Result<()> {
 
 /// Has the scheduler look for messages that the background workers deliver.
 pub fn wake_workers(service: &Service) -> Result<()> {
-    catalog::invalidate(service.outbox()?);
+    catalog::invalidate(service.outbox());
     Ok(())
 }
 

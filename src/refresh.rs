@@ -116,7 +116,7 @@ pub fn start(service: &Service, request: &Request<'_>) -> Result<Start> {
     let ready = attempt(Keep::Nothing, || {
         let segment = find(service, request, &mut found)?;
         let _portals = portal::CloseNew::begin()?;
-        may_refresh(segment, role::current())?;
+        may_refresh(service, segment, role::current())?;
         let _lock = claim(service, segment.id, &segment.name)?;
         if log::is_waiting(service, segment.id)? {
             must_be_loaded(service, segment, request)?;
@@ -197,7 +197,7 @@ fn finish(
     }
     // The scheduler has to know that it is to be tried again sooner.
     if ended.status == Status::Failed && !request.skip_busy && segment.is_some() {
-        catalog::invalidate(service.segments()?);
+        catalog::invalidate(service.segments());
     }
     Ok(Outcome {
         segment: name.to_owned(),
@@ -214,7 +214,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     let segment = find(service, request, found)?;
     // Users' SQL runs from here on, in sources too.
     let _portals = portal::CloseNew::begin()?;
-    may_refresh(segment, role::current())?;
+    may_refresh(service, segment, role::current())?;
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
@@ -224,7 +224,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
         Some(_) => Beginning::none(),
     };
     let (_snapshot, segment) = settle(service, request, found)?;
-    may_refresh(segment, role::current())?;
+    may_refresh(service, segment, role::current())?;
     must_not_be_superseded(service, segment)?;
     if !role::exists(segment.owner) {
         return Err(Error::OwnerDropped(segment.name.clone()));
@@ -315,9 +315,14 @@ pub fn find<'a>(
 }
 
 /// Whether a role may have a segment refreshed, and handed over.
-pub fn may_refresh(segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
+pub fn may_refresh(service: &Service, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
     if role::is_member(caller, segment.owner) {
-        return Ok(());
+        // The row may be another's who has no say for its owner.
+        return if role::exists(segment.owner) {
+            service.must_speak_for(segment.owner)
+        } else {
+            Ok(())
+        };
     }
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
 }

@@ -65,13 +65,16 @@ impl Planned {
     }
 
     /// Why no worker can refresh it.
-    pub fn obstacle(&self) -> Option<Error> {
+    pub fn obstacle(&self, service: &Service) -> Option<Error> {
         let segment = self.name.clone();
         if let Some(cycle) = &self.cycle {
             return Some(Error::Cycle { segment, cycle: cycle.clone() });
         }
         if !role::exists(self.owner) {
             return Some(Error::OwnerDropped(segment));
+        }
+        if let Err(error) = service.must_speak_for(self.owner) {
+            return Some(error);
         }
         let owner = role::name(self.owner);
         match (role::can_log_in(self.owner), role::can_connect(self.owner)) {
@@ -109,7 +112,7 @@ pub fn arrange(service: &Service, items: Vec<Item>, known: &mut Reads) -> Result
     if items.is_empty() {
         return Ok(Vec::new());
     }
-    let mart = service.mart()?;
+    let mart = service.mart();
     for item in &items {
         known.entry(item.id).or_insert_with(|| reads(service, item));
     }
@@ -192,7 +195,8 @@ pub fn run(service: &Service, run_id: Uuid) -> Result<Vec<Outcome>> {
 
 /// Deletes a portion of what is kept for long enough. Says whether there may be more of it.
 pub fn prune(service: &Service) -> Result<bool> {
-    let more = [outbox::prune(service)?, capture::prune(service)?, log::prune(service)?];
+    let changes = capture::prune(&service.extension)?;
+    let more = [outbox::prune(service)?, changes, log::prune(service)?];
     Ok(more.contains(&true))
 }
 

@@ -18,7 +18,7 @@ pub fn subscribe(
     target: &str,
     params: Value,
 ) -> Result<Uuid> {
-    service.run_as_user(role::current(), || {
+    service.run_as_caller(|| {
         Spi::connect_mut(|client| {
             let sql = service.sql(include_str!("../sql/query/subscribe_find.sql"), &[]);
             let args = [segment.into(), consumer.into()];

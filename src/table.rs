@@ -4,12 +4,12 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SetError};
 use crate::pg::{attempt, catalog, role};
 use crate::service::Service;
 
 /// The constraint that says whose the rows of a segment's own table are.
-const OWN_CHECK: &str = "segmenter_own_segment";
+pub const OWN_CHECK: &str = "segmenter_own_segment";
 
 /// The mart's columns, with their types and whether they must be NOT NULL. All but the contacts
 /// are service columns, which a segment's query does not give: the key is in a class of its own.
@@ -103,8 +103,11 @@ impl Table {
                 };
 
                 let refuse = |problem: &str| Err(unfit(&name, problem, None));
-                if is("is_mart")? || is("is_extension_member")? {
+                if is("is_service")? || is("is_extension_member")? {
                     return refuse("it belongs to PostgreSQL or to an extension");
+                }
+                if is("in_other_mart")? {
+                    return refuse("it belongs to another set of service relations");
                 }
                 if !is("is_ordinary")? {
                     return refuse("it is not an ordinary table");
@@ -186,6 +189,16 @@ impl Table {
         }
         if !role::owns_table(caller, self.oid) {
             self.must_be_writable(holder.owner)?;
+        }
+        // The mart's owner brings it in.
+        if (claim || !self.in_mart) && !service.is_own && !role::owns_table(service.owner, self.oid)
+        {
+            return Err(SetError::NotTableOwner {
+                set: service.name().to_owned(),
+                owner: role::name(service.owner),
+                table: self.name.clone(),
+            }
+            .into());
         }
         if claim {
             self.claim(service, segment)?;

@@ -42,9 +42,9 @@ fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<N
 
 /// After segments, consumers or subscriptions are written: lets the scheduler know.
 #[pg_trigger]
-fn segmenter_notice_segments<'a>(_trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    let segments = Service::current().and_then(|service| service.segments());
-    catalog::invalidate(segments.unwrap_or_else(|error| raise(error)));
+fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    let service = service_of(trigger).unwrap_or_else(|error| raise(error));
+    catalog::invalidate(service.segments());
     Ok(None)
 }
 
@@ -89,7 +89,13 @@ fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
     }
 }
 
+/// The set whose trigger it is.
+fn service_of(trigger: &PgTrigger<'_>) -> error::Result<Service> {
+    Service::of(trigger.relation()?.oid())
+}
+
 fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let service = service_of(trigger)?;
     let mut row = new_row(trigger)?;
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Segment(&name);
@@ -103,10 +109,13 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let caller = role::current();
     let old = trigger.old();
     match row.get_by_name::<pg_sys::Oid>("owner")? {
-        None => row.set_by_name("owner", RegRole(caller))?,
+        None => {
+            service.must_speak_for(caller)?;
+            row.set_by_name("owner", RegRole(caller))?;
+        }
         Some(owner) => {
             let before = old.as_ref().map(|old| old.get_by_name("owner")).transpose()?.flatten();
-            must_be_member(caller, before, owner, subject)?;
+            must_be_member(&service, caller, before, owner, subject)?;
             if before != Some(owner) && !role::exists(owner) && !catalog::references_are_deferred()
             {
                 return Err(Error::Config {
@@ -119,7 +128,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
         }
     }
     if old.is_none() {
-        must_be_new(&row, caller, &name)?;
+        must_be_new(&service, &row, caller, &name)?;
     }
     if let Some(old) = old {
         let (before, after) = (old.get_by_name::<Uuid>("id")?, row.get_by_name::<Uuid>("id")?);
@@ -136,7 +145,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 }
 
 fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
-    let service = Service::current()?;
+    let service = service_of(trigger)?;
     // A restored row's table is in the mart already, and has no index yet.
     let is_insert = matches!(trigger.op()?, PgTriggerOperation::Insert);
     if is_insert
@@ -182,6 +191,7 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
 }
 
 fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let service = service_of(trigger)?;
     let row = new_row(trigger)?;
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
@@ -198,7 +208,7 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
         let old = trigger.old();
         let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
-        must_be_member(role::current(), before, role, subject)?;
+        must_be_member(&service, role::current(), before, role, subject)?;
     }
     Ok(row)
 }
@@ -229,6 +239,7 @@ fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()
 }
 
 fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let service = service_of(trigger)?;
     let row = new_row(trigger)?;
     let target = text(&row, "target")?.unwrap_or_default();
     let subject = Subject::Subscription(&target);
@@ -250,20 +261,24 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
         }
     }
     if let Some(segment) = segment {
-        check_fields(segment, &params.fields, subject)?;
+        check_fields(&service, segment, &params.fields, subject)?;
     }
     Ok(row)
 }
 
 /// The columns that are handed over must be there; of a table that cannot be looked at now, the
 /// next refresh will tell.
-fn check_fields(segment: Uuid, fields: &Fields, subject: Subject<'_>) -> error::Result<()> {
-    let service = Service::current()?;
-    let Ok(Some(segment)) = Segment::find(&service, Key::Id(segment)) else { return Ok(()) };
+fn check_fields(
+    service: &Service,
+    segment: Uuid,
+    fields: &Fields,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let Ok(Some(segment)) = Segment::find(service, Key::Id(segment)) else { return Ok(()) };
     if !role::is_member(role::current(), segment.owner) {
         return Ok(());
     }
-    let Ok(table) = Table::check(&service, segment.table, segment.holder()) else { return Ok(()) };
+    let Ok(table) = Table::check(service, segment.table, segment.holder()) else { return Ok(()) };
     payload::check_fields(&table, fields).map_err(|error| Error::Config {
         column: "params",
         subject: subject.to_string(),
@@ -275,7 +290,7 @@ fn check_fields(segment: Uuid, fields: &Fields, subject: Subject<'_>) -> error::
 /// Before a subscription is deleted: the consumer will not hear of it.
 fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let Some(old) = trigger.old() else { return Ok(()) };
-    let service = Service::current()?;
+    let service = service_of(trigger)?;
     let id = old.get_by_name::<Uuid>("id")?;
     let known = subscription::find(&service, service.owner, None, id)?;
     if known.iter().any(Subscription::has_audience) {
@@ -286,8 +301,12 @@ fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
 }
 
 /// With the id of a segment that was deleted its log and messages would come along.
-fn must_be_new(row: &NewRow<'_>, caller: pg_sys::Oid, name: &str) -> error::Result<()> {
-    let service = Service::current()?;
+fn must_be_new(
+    service: &Service,
+    row: &NewRow<'_>,
+    caller: pg_sys::Oid,
+    name: &str,
+) -> error::Result<()> {
     let Some(id) = row.get_by_name::<Uuid>("id")? else { return Ok(()) };
     if role::is_member(caller, service.owner) {
         return Ok(());
@@ -359,13 +378,17 @@ fn check_sources(sources: &[Source]) -> error::Result<()> {
 }
 
 fn must_be_member(
+    service: &Service,
     caller: pg_sys::Oid,
     before: Option<pg_sys::Oid>,
     wanted: pg_sys::Oid,
     subject: Subject<'_>,
 ) -> error::Result<()> {
-    if before == Some(wanted) || role::is_member(caller, wanted) {
+    if before == Some(wanted) {
         return Ok(());
+    }
+    if role::is_member(caller, wanted) {
+        return if role::exists(wanted) { service.must_speak_for(wanted) } else { Ok(()) };
     }
     Err(Error::NotMember { role: role::name(wanted), subject: subject.to_string() })
 }

@@ -30,12 +30,12 @@ pub fn take(service: &Service) -> Result<std::result::Result<Instant, &'static s
         return Ok(Err("the transaction keeps a snapshot from its first statement on"));
     }
     let now = clock::now();
-    let Some(oldest) = service.run_as_owner(|| oldest(service, now))? else {
+    let Some(oldest) = service.extension.run(|| oldest(service, now))? else {
         return Ok(Err("it cannot be told since when a session has been in its transaction"));
     };
     // When a prepared transaction began is not recorded. It was a session's when that was looked at,
     // or stands here, or is seen.
-    let prepared = service.run_as_owner(|| {
+    let prepared = service.extension.run(|| {
         let sql = include_str!("../sql/query/prepared.sql");
         Spi::connect(|_| statement::read_one::<bool>(sql, &[]))
     })?;

@@ -1,21 +1,11 @@
 -- Up to $3 captured changes that no segment has still to read. $1 is the oldest transaction whose changes
--- some open snapshot may not see: that of a segment that reads them for the first time is among these.
--- A segment that has not read since $2 does without them.
+-- some open snapshot may not see: that of a segment that reads them for the first time is among these. $2 are
+-- the segments that read, and through which transaction they have.
 with readers as (
     select
-        array(select e::oid from jsonb_array_elements_text(p.position #> '{captured,sources}') e) as sources,
-        pg_snapshot_xmin((p.position #>> '{captured,snapshot}')::pg_snapshot) as through
-    from @segments@ s
-    cross join lateral (
-        select l.params -> 'incremental' as position
-        from @log@ l
-        where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
-          and (l.params @> '{"attempted": false}') is not true
-        order by l.id desc
-        limit 1
-    ) p
-    where s.actual_end = 'infinity' and s.refresh_params #> '{incremental,watch}' is not null
-      and (p.position #>> '{captured,at}')::timestamptz > $2 and p.position ->> 'cluster' = $4
+        array(select e::oid from jsonb_array_elements_text(r -> 'sources') e) as sources,
+        (r ->> 'through')::xid8 as through
+    from jsonb_array_elements($2) r
 )
 select array_agg(o.ctid::text)
 from (

@@ -4,14 +4,22 @@ select
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
     c.relkind = 'r' and not c.relispartition and c.reloftype = 0 as is_ordinary,
     c.relpersistence <> 't' as is_kept,
-    c.oid = '@mart@'::regclass as is_mart,
+    exists (
+        select from @registry@ r
+        where c.oid in (r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries)
+    ) as is_service,
+    exists (
+        select from pg_inherits i
+        join @registry@ r on r.mart = i.inhparent
+        where i.inhrelid = c.oid and i.inhparent <> '@text:mart@'::regclass
+    ) as in_other_mart,
     c.relnamespace = 'pg_catalog'::regnamespace or exists (
         select from pg_depend d
         where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
     ) as is_extension_member,
     exists (
         select from pg_inherits i
-        where i.inhrelid = c.oid and i.inhparent = '@mart@'::regclass
+        where i.inhrelid = c.oid and i.inhparent = '@text:mart@'::regclass
     ) as in_mart,
     (
         select pg_get_expr(k.conbin, k.conrelid)

@@ -13,6 +13,6 @@ select 'alter table ' || r.name || ' drop constraint ' || quote_ident($3)
 from released r
 join pg_constraint k on k.conrelid = r.oid and k.contype = 'c' and k.conname = $3
 union all
-select 'alter table ' || r.name || ' no inherit ' || '@mart@'::regclass
+select 'alter table ' || r.name || ' no inherit ' || '@text:mart@'::regclass
 from released r
-join pg_inherits i on i.inhrelid = r.oid and i.inhparent = '@mart@'::regclass
+join pg_inherits i on i.inhrelid = r.oid and i.inhparent = '@text:mart@'::regclass

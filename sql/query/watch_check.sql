@@ -1,5 +1,4 @@
--- The table $1 with its partitions and children: whether changes of their column $2 can be captured. $3 is
--- the mart.
+-- The table $1 with its partitions and children: whether changes of their column $2 can be captured.
 with recursive @tree@
 select
     t.relation::pg_catalog.regclass::pg_catalog.text as name,
@@ -8,8 +7,11 @@ select
     exists (
         select
         from pg_catalog.pg_inherits as i
-        where i.inhrelid operator(pg_catalog.=) c.oid and i.inhparent operator(pg_catalog.=) $3
-    ) or c.oid operator(pg_catalog.=) $3 as is_segment,
+        join @registry@ as m on m.mart operator(pg_catalog.=) i.inhparent
+        where i.inhrelid operator(pg_catalog.=) c.oid
+    ) or exists (
+        select from @registry@ as m where m.mart operator(pg_catalog.=) c.oid
+    ) as is_segment,
     c.relpersistence operator(pg_catalog.=) 'p'::pg_catalog."char" as is_permanent,
     exists (
         select from pg_catalog.pg_subscription_rel as r where r.srrelid operator(pg_catalog.=) c.oid

@@ -13,10 +13,9 @@ pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()>
     let refuse = |problem: String, hint: &str| {
         Err(Error::Watch { problem, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) })
     };
-    let mart = service.mart()?;
     Spi::connect_mut(|client| {
         let sql = service.sql(include_str!("../../sql/query/watch_check.sql"), &[TREE]);
-        for row in client.select(&sql, None, &[source.into(), column.into(), mart.into()])? {
+        for row in client.select(&sql, None, &[source.into(), column.into()])? {
             let name: String = row.get_by_name("name")?.unwrap_or_default();
             let flag = |flag| -> Result<bool> { Ok(row.get_by_name(flag)?.unwrap_or_default()) };
             if !flag("is_table")? {

@@ -10,7 +10,7 @@ use super::claim::{Message, claim_of};
 use super::receipt::Receipt;
 use super::{Consumer, ack, nack};
 use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Report, Result, shown};
 use crate::guc;
 use crate::http::address::Address;
 use crate::http::{Answer, Request, Sender};
@@ -20,7 +20,7 @@ use crate::pg::clock::{self, Instant};
 use crate::pg::json::JsonbText;
 use crate::pg::statement::read_one;
 use crate::pg::{background, process, role};
-use crate::service::Service;
+use crate::service::{Extension, Service};
 
 /// How long a function may take for one message.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(300);
@@ -31,8 +31,8 @@ const LONGEST_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// Delivers to a consumer until nothing is left to deliver now.
-pub fn serve(consumer: Uuid) -> std::result::Result<(), Report> {
-    let service = process::transaction(Service::current)?;
+pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report> {
+    let service = process::transaction(|| Service::of_mart(Extension::current()?, set))?;
     let sender = Sender::new();
     loop {
         process::reload_config();
@@ -148,9 +148,10 @@ fn result_of(
     let Some(role) = consumer.role.filter(|role| role::exists(*role)) else {
         return refuse(
             "the consumer has no role to call it with".into(),
-            "Give it one: update segmenter_consumers set role = … for it.".into(),
+            format!("Give it one: update {} set role = … for it.", shown("consumers")),
         );
     };
+    service.must_speak_for(role)?;
     if role != role::current() {
         let name = role::name(role);
         return refuse(
@@ -282,6 +283,7 @@ pub fn waiting(service: &Service) -> Result<Vec<Waiting>> {
                     role: role.filter(|role| {
                         calls_function == Some(true)
                             && role::exists(*role)
+                            && service.must_speak_for(*role).is_ok()
                             && role::can_log_in(*role)
                             && role::can_connect(*role)
                     }),

@@ -73,6 +73,8 @@ pub struct Job {
     pub stage: Stage,
     pub task: Task,
     pub database: u32,
+    /// The set of service relations, by its mart.
+    pub set: u32,
     /// As whom the worker connects; 0: as the bootstrap superuser.
     pub role: u32,
     subject: [u8; 16],
@@ -225,7 +227,7 @@ pub fn is_taken(database: pg_sys::Oid) -> bool {
 
 /// Puts a job on the board; none: it is full.
 pub fn add(
-    database: pg_sys::Oid,
+    (database, set): (pg_sys::Oid, pg_sys::Oid),
     task: Task,
     role: pg_sys::Oid,
     subject: Uuid,
@@ -240,6 +242,7 @@ pub fn add(
         stage: Stage::Asked,
         task,
         database: database.to_u32(),
+        set: set.to_u32(),
         role: role.to_u32(),
         subject: *subject.as_bytes(),
         run: *run.as_bytes(),

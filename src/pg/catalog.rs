@@ -107,6 +107,26 @@ fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>
     Spi::connect(|_| super::statement::read_one(sql, &[collation.into()]))
 }
 
+/// The relation of a name, as the search_path has it; none: there is no such relation. A text that is no
+/// name is raised.
+pub fn relation_named(name: &str) -> crate::error::Result<Option<pg_sys::Oid>> {
+    let sql = "select pg_catalog.to_regclass($1)::pg_catalog.oid";
+    Spi::connect(|_| super::statement::read_one(sql, &[name.into()]))
+}
+
+/// The name of a relation as people read it, or its number where it is gone.
+pub fn shown_name(relation: pg_sys::Oid) -> String {
+    let sql = "select $1::pg_catalog.regclass::pg_catalog.text";
+    let name = Spi::connect(|_| super::statement::read_one(sql, &[relation.into()]));
+    name.ok().flatten().unwrap_or_else(|| relation.to_u32().to_string())
+}
+
+/// Whether the script of an extension runs.
+pub fn is_creating_extension() -> bool {
+    // SAFETY: reads a global of the backend.
+    unsafe { pg_sys::creating_extension }
+}
+
 /// A relation in the schema of a function.
 pub fn relation_beside(function: pg_sys::Oid, name: &std::ffi::CStr) -> pg_sys::Oid {
     // SAFETY: asks the catalogues; what is missing gives an invalid OID.

@@ -1,9 +1,9 @@
 //! Being a background worker: signals, waiting, connecting, transactions of its own.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -299,15 +299,10 @@ pub fn is_database_wanted() -> bool {
     }
 }
 
-/// The relations that are watched.
-#[derive(Clone, Copy)]
-pub enum Watched {
-    Segments,
-    Outbox,
+thread_local! {
+    /// The relations that are watched, and whether they have changed.
+    static WATCHED: RefCell<HashMap<u32, bool>> = RefCell::new(HashMap::new());
 }
-
-static WATCHED: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
-static CHANGED: [AtomicBool; 2] = [AtomicBool::new(true), AtomicBool::new(true)];
 
 /// Watches over relations, so that [`changed`] tells when one was altered, dropped or invalidated.
 /// Once a process.
@@ -316,27 +311,36 @@ pub fn watch_relations() {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null()) };
 }
 
-/// Says which relation is watched.
-pub fn watch(watched: Watched, relation: pg_sys::Oid) {
-    WATCHED[watched as usize].store(relation.to_u32(), Ordering::Relaxed);
+/// Watches a relation as well, which counts as changed at first.
+pub fn watch(relation: pg_sys::Oid) {
+    WATCHED.with_borrow_mut(|watched| {
+        watched.entry(relation.to_u32()).or_insert(true);
+    });
 }
 
-/// Whether the relation has changed since this was last asked. What others have done is known from
-/// the beginning of a transaction on.
-pub fn changed(watched: Watched) -> bool {
-    CHANGED[watched as usize].swap(false, Ordering::Relaxed)
+/// Watches it no more.
+pub fn unwatch(relation: pg_sys::Oid) {
+    WATCHED.with_borrow_mut(|watched| {
+        watched.remove(&relation.to_u32());
+    });
+}
+
+/// Whether a watched relation has changed since this was last asked. What others have done is known
+/// from the beginning of a transaction on.
+pub fn changed(relation: pg_sys::Oid) -> bool {
+    WATCHED
+        .with_borrow_mut(|watched| watched.get_mut(&relation.to_u32()).is_none_or(std::mem::take))
 }
 
 /// Has [`changed`] say so of each.
 pub fn suppose_changed() {
-    CHANGED.iter().for_each(|changed| changed.store(true, Ordering::Relaxed));
+    WATCHED.with_borrow_mut(|watched| watched.values_mut().for_each(|changed| *changed = true));
 }
 
 unsafe extern "C-unwind" fn note_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    let relation = relation.to_u32();
-    for (watched, changed) in WATCHED.iter().zip(&CHANGED) {
-        if relation == 0 || relation == watched.load(Ordering::Relaxed) {
-            changed.store(true, Ordering::Relaxed);
+    WATCHED.with_borrow_mut(|watched| {
+        for (known, changed) in watched {
+            *changed |= relation == pg_sys::InvalidOid || relation.to_u32() == *known;
         }
-    }
+    });
 }

@@ -1,10 +1,14 @@
 //! Settings whose values are checked.
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
+use super::snapshot::Active;
+use crate::error::{self, Result, raise};
 use crate::http::address::Address;
 use crate::schedule::parse_zone;
 
@@ -24,6 +28,24 @@ pub fn define_names(name: &'static CStr, texts: Texts, setting: &'static Setting
 pub fn define_addresses(name: &'static CStr, texts: Texts, setting: &'static Setting) {
     define(name, texts, setting, GucContext::Suset, is_addresses);
 }
+
+/// Defines a setting that holds the name of a set, or nothing. A name that `is_set` does not know is
+/// refused where it is set in a session; elsewhere that is left to when it is used.
+pub fn define_set(
+    name: &'static CStr,
+    texts: Texts,
+    setting: &'static Setting,
+    is_set: fn(&str) -> Result<()>,
+) {
+    IS_SET.set(is_set).ok();
+    IS_DEFINING.store(true, Ordering::Relaxed);
+    define(name, texts, setting, GucContext::Userset, is_known_set);
+    IS_DEFINING.store(false, Ordering::Relaxed);
+}
+
+static IS_SET: OnceLock<fn(&str) -> Result<()>> = OnceLock::new();
+/// What was set before the library was loaded is not to be dropped with a warning.
+static IS_DEFINING: AtomicBool = AtomicBool::new(false);
 
 /// Where a setting's text is kept.
 pub type Setting = GucSetting<Option<CString>>;
@@ -119,4 +141,34 @@ unsafe extern "C-unwind" fn is_addresses(
             names.is_some_and(|names| names.iter().all(|name| name.parse::<Address>().is_ok()))
         })
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_known_set(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    let name = unsafe { (*value).as_ref().map(|_| CStr::from_ptr(*value)) };
+    let name = name.map(CStr::to_string_lossy).unwrap_or_default();
+    let is_test = source == pg_sys::GucSource::PGC_S_TEST;
+    // SAFETY: reads the state of the transaction, and a global that a parallel worker sets.
+    let can_look = unsafe { pg_sys::IsTransactionState() && pg_sys::ParallelWorkerNumber < 0 };
+    if name.is_empty()
+        || !can_look
+        || IS_DEFINING.load(Ordering::Relaxed)
+        || !(is_test || source >= pg_sys::GucSource::PGC_S_INTERACTIVE)
+    {
+        return true;
+    }
+    let Some(is_set) = IS_SET.get() else { return true };
+    let _snapshot = Active::catalog();
+    match is_set(&name) {
+        Ok(()) => {}
+        // ALTER DATABASE, ALTER ROLE: it may be one where and when it counts.
+        Err(error) if is_test => error::say(PgLogLevel::NOTICE, error.to_string(), None),
+        Err(error) => raise(error),
+    }
+    true
 }

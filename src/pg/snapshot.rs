@@ -23,6 +23,15 @@ impl Active {
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
         Self(())
     }
+
+    /// What the catalogues are looked at with: the transaction has not begun to look at anything.
+    pub fn catalog() -> Self {
+        // SAFETY: as above.
+        unsafe {
+            pg_sys::PushActiveSnapshot(pg_sys::GetCatalogSnapshot(pg_sys::InvalidOid));
+        }
+        Self(())
+    }
 }
 
 impl Drop for Active {

@@ -9,10 +9,9 @@ use pgrx::prelude::*;
 use super::WORKER;
 use crate::delivery::serve::{self, Waiting};
 use crate::error::Result;
-use crate::guc;
 use crate::pg::board::{self, End, Job, Stage, Task};
 use crate::pg::clock::{self, Instant};
-use crate::pg::process::{self, Watched};
+use crate::pg::process;
 use crate::run;
 use crate::service::Service;
 
@@ -42,17 +41,18 @@ impl Deliveries {
         serve::release(service, Some(job.subject()), &[])
     }
 
-    /// Starts workers for consumers that something waits for. `look`: it may not be known what.
-    /// False: there is no room for another worker.
+    /// Starts workers for consumers that something waits for, up to `limit` of them at once. `look`: it may
+    /// not be known what waits. False: there is no room for another worker.
     pub fn start(
         &mut self,
         service: &Service,
         database: pg_sys::Oid,
         running: &[Uuid],
+        limit: usize,
         look: bool,
     ) -> Result<bool> {
         let now = clock::now();
-        if process::changed(Watched::Outbox) || look {
+        if process::changed(service.outbox()) || look {
             self.waiting = serve::waiting(service)?;
             self.resting.retain(|_, until| *until > now);
         }
@@ -63,12 +63,18 @@ impl Deliveries {
             if self.time(&self.waiting[at]) > now || served.contains(consumer) {
                 continue;
             }
-            if served.len() >= guc::max_deliveries() {
+            if served.len() >= limit {
                 self.is_busy = true;
                 break;
             }
             let role = role.unwrap_or(pg_sys::InvalidOid);
-            let ticket = board::add(database, Task::Deliver, role, *consumer, run::new_id()?);
+            let ticket = board::add(
+                (database, service.mart()),
+                Task::Deliver,
+                role,
+                *consumer,
+                run::new_id()?,
+            );
             let started = ticket.is_some_and(|ticket| {
                 let name = format!("segmenter delivery to {name}");
                 process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())

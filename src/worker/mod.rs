@@ -16,6 +16,7 @@ mod deliveries;
 mod launcher;
 mod refresher;
 mod scheduler;
+mod set;
 
 const LAUNCHER: &str = "segmenter launcher";
 const SCHEDULER: &str = "segmenter scheduler";
@@ -55,7 +56,7 @@ fn work(ticket: Ticket) {
     process::connect(Some(job.database.into()), role);
     let worked = match job.task {
         Task::Refresh | Task::HandOver => refresher::work(&job),
-        Task::Deliver => serve(job.subject()).map(|()| End::Done),
+        Task::Deliver => serve(job.set.into(), job.subject()).map(|()| End::Done),
     };
     match worked {
         Ok(end) => {

@@ -11,10 +11,11 @@ use crate::pg::board::{End, Job, Task};
 use crate::pg::{clock, process};
 use crate::refresh::{self, Request, Start};
 use crate::run::Planned;
-use crate::service::Service;
+use crate::service::{Extension, Service};
 
 pub fn work(job: &Job) -> Result<End, Report> {
-    let service = process::transaction(Service::current)?;
+    let set = job.set.into();
+    let service = process::transaction(|| Service::of_mart(Extension::current()?, set))?;
     let segment = process::transaction(|| Segment::find(&service, Key::Id(job.subject())))?;
     let Some(Segment { name, actual, .. }) = segment else { return Ok(End::Done) };
     let what = match job.task {

@@ -1,35 +1,23 @@
-//! A scheduler: starts a worker for each refresh that is due in its database, and sees to it that
-//! each has an end in the log.
+//! A scheduler: serves every set of service relations of its database.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
-use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
-use super::deliveries::Deliveries;
-use super::{SCHEDULER, WORKER, complain};
-use crate::delivery::serve;
-use crate::due;
-use crate::error::{Error, Result, say};
-use crate::pg::board::{self, End, Job, Stage, Task, Ticket};
-use crate::pg::process::{self, Watched};
-use crate::pg::{clock, role};
-use crate::run::{self, Planned, Reads};
-use crate::service::Service;
-use crate::{guc, log, refresh, subscription};
+use super::set::{Limits, REST, Round, Set, has_ended};
+use super::{SCHEDULER, complain};
+use crate::error::{Report, Result, say};
+use crate::guc;
+use crate::pg::board::{self, Job, Ticket};
+use crate::pg::{clock, process};
+use crate::service::Extension;
 
 /// How often it looks round at least.
 const ROUND: Duration = Duration::from_secs(1);
-/// How long it rests after something of its own went wrong.
-const REST: Duration = Duration::from_secs(5);
-/// How often it deletes old entries of the log.
-const PRUNING: Duration = Duration::from_secs(3600);
-/// A worker that has not begun after this long will not.
-const STARTING: i64 = 60;
 /// For so many seconds it leaves a database alone that somebody wants for himself.
 const ASIDE: i64 = 10;
+/// A set that is somebody's may not keep the others waiting for longer.
+const LONGEST_ROUND: Duration = Duration::from_secs(10);
 
 pub fn main(database: pg_sys::Oid) {
     process::start();
@@ -45,35 +33,25 @@ pub fn main(database: pg_sys::Oid) {
     };
     process::announce(SCHEDULER, None);
 
-    let mut scheduler = Scheduler {
-        database,
-        service: None,
-        queue: crate::queue::Queue::new(),
-        reads: HashMap::new(),
-        owed: BTreeMap::new(),
-        deliveries: Deliveries::default(),
-        pruned: None,
-        said: Said::default(),
-    };
-    while guc::databases().contains(&name) {
-        // Before the snapshot is taken: what a worker has done by then is in it.
-        let jobs = board::jobs(database);
-        let pause = match process::transaction(|| scheduler.round(&jobs)) {
-            Ok(Round::Next { ended, pause }) => {
-                ended.into_iter().for_each(board::remove);
-                scheduler.said.trouble = None;
-                pause
-            }
-            Ok(Round::Leave) => {
+    let mut scheduler = Scheduler { database, name, sets: None, turn: 0, said: Said::default() };
+    while guc::databases().contains(&scheduler.name) {
+        let pause = match process::transaction(|| scheduler.look()) {
+            Ok(Look::Leave) => {
                 board::make_way(ASIDE);
                 return;
             }
+            Ok(Look::Sets) => {
+                scheduler.said.trouble = None;
+                scheduler.round()
+            }
+            Ok(Look::Absent) => {
+                let ended = board::jobs(database).into_iter().filter(|(_, job)| is_over(job));
+                ended.for_each(|(ticket, _)| board::remove(ticket));
+                ROUND
+            }
             Err(report) => {
                 scheduler.forget();
-                if scheduler.said.trouble.as_ref() != Some(&report.message) {
-                    complain(&format!("scheduler of database \"{name}\""), &report);
-                    scheduler.said.trouble = Some(report.message);
-                }
+                complain_once(&mut scheduler.said.trouble, &scheduler.name, None, report);
                 REST
             }
         };
@@ -85,12 +63,14 @@ pub fn main(database: pg_sys::Oid) {
     }
 }
 
-/// How a round went.
-enum Round {
-    /// Until the next one; the jobs that are settled, once this is committed.
-    Next { ended: Vec<Ticket>, pause: Duration },
-    /// Somebody wants the database without us.
+/// What a look at the database says.
+enum Look {
+    /// Somebody wants it without us.
     Leave,
+    /// The extension is not there.
+    Absent,
+    /// There are sets to serve.
+    Sets,
 }
 
 /// What was said in the server's log, not to be said again while it lasts.
@@ -101,138 +81,45 @@ struct Said {
     full: bool,
 }
 
+/// A set, and how it went with it.
+struct Served {
+    set: Set,
+    is_own: bool,
+    /// It is left alone until then, since something went wrong.
+    rests: Option<Instant>,
+    trouble: Option<String>,
+}
+
 struct Scheduler {
     database: pg_sys::Oid,
-    /// None: the extension is not there, or may have changed.
-    service: Option<Service>,
-    queue: crate::queue::Queue<Uuid, Planned>,
-    /// What the segments that are due, or running, read.
-    reads: Reads,
-    /// Segments whose subscribers are owed something without a refresh, with their names and from when
-    /// on to try.
-    owed: BTreeMap<Uuid, (String, clock::Instant)>,
-    deliveries: Deliveries,
-    pruned: Option<Instant>,
+    name: String,
+    /// With the relation that lists them; none: the extension is not there, or may have changed.
+    sets: Option<(pg_sys::Oid, Vec<Served>)>,
+    /// Which of them comes first this time.
+    turn: usize,
     said: Said,
 }
 
 impl Scheduler {
     /// Starts from nothing at the next round.
     fn forget(&mut self) {
-        self.service = None;
-        self.clear();
-        process::suppose_changed();
+        for mut served in self.sets.take().into_iter().flat_map(|(_, sets)| sets) {
+            served.set.forget();
+        }
     }
 
-    fn clear(&mut self) {
-        self.queue.clear();
-        self.reads.clear();
-        self.owed.clear();
-        self.deliveries.forget();
-    }
-
-    fn round(&mut self, jobs: &[(Ticket, Job)]) -> Result<Round> {
+    /// Sees which sets there are.
+    fn look(&mut self) -> Result<Look> {
         if process::is_database_wanted() {
-            return Ok(Round::Leave);
+            return Ok(Look::Leave);
         }
-        let now = clock::now();
-        let mut look = process::changed(Watched::Segments) || self.service.is_none();
-        if look {
-            self.look(jobs, now)?;
+        if let Some((registry, _)) = &self.sets
+            && !process::changed(*registry)
+        {
+            return Ok(Look::Sets);
         }
-        let Some(service) = &self.service else {
-            let ended = jobs.iter().filter(|(_, job)| has_ended(job, now));
-            return Ok(Round::Next { ended: ended.map(|(t, _)| *t).collect(), pause: ROUND });
-        };
-
-        let mut ended = Vec::new();
-        let mut running = HashSet::new();
-        let mut served = Vec::new();
-        for (ticket, job) in jobs {
-            if !has_ended(job, now) {
-                match job.segment() {
-                    Some(segment) => drop(running.insert(segment)),
-                    None => served.push(job.subject()),
-                }
-                continue;
-            }
-            ended.push(*ticket);
-            match job.task {
-                Task::Refresh => {
-                    settle(service, job, jobs)?;
-                    let segment = job.subject();
-                    self.reads.remove(&segment);
-                    settle_owed(&mut self.owed, job, now);
-                    let items = due::items(service, role::current(), Some(&[segment]))?;
-                    let is_held = matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
-                    for item in items {
-                        let next =
-                            if is_held { Some(item.look_again(now)) } else { item.next(now) };
-                        self.queue.set(item.id, next.filter(|_| item.due.is_some()));
-                    }
-                }
-                Task::HandOver => settle_owed(&mut self.owed, job, now),
-                Task::Deliver => {
-                    self.deliveries.settle(service, job, now)?;
-                    look = true;
-                }
-            }
-        }
-
-        let due = self.queue.take_due(now);
-        if !due.is_empty() {
-            let concerned: Vec<Uuid> = due
-                .iter()
-                .copied()
-                .chain(self.queue.pending())
-                .chain(running.iter().copied())
-                .collect();
-            let mut items = due::items(service, role::current(), Some(&concerned))?;
-            // One that was refreshed by hand meanwhile may not be due any more.
-            items.retain(|item| {
-                let stays =
-                    running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
-                if !stays {
-                    self.queue.set(item.id, item.next(now));
-                }
-                stays
-            });
-            items.sort_by_key(|item| item.next(now));
-            let planned = run::arrange(service, items, &mut self.reads)?;
-            let pending = planned.into_iter().filter(|planned| !running.contains(&planned.id));
-            self.queue.put(
-                pending
-                    .map(|planned| (planned.id, planned.after.iter().copied().collect(), planned)),
-            );
-        }
-
-        let mut is_full = !self.start(&mut running)?;
-        if let Some(service) = &self.service {
-            is_full |= !self.deliveries.start(service, self.database, &served, look)?;
-        }
-        if is_full && !self.said.full {
-            say(
-                PgLogLevel::WARNING,
-                "segmenter: refreshes wait, since there is no room for another worker".into(),
-                Some("Raise max_worker_processes."),
-            );
-        }
-        self.said.full = is_full;
-        self.prune()?;
-
-        // Without room for a worker, what is due has to wait as well.
-        let next = self.queue.next().into_iter().chain(self.deliveries.next(&served)).min();
-        let next = next.filter(|_| !is_full);
-        let until = next.map(|at| (at - clock::now()).to_std().unwrap_or_default());
-        Ok(Round::Next { ended, pause: until.unwrap_or(ROUND).min(ROUND) })
-    }
-
-    /// Looks at all segments anew: at the beginning, and when they have changed.
-    fn look(&mut self, jobs: &[(Ticket, Job)], now: clock::Instant) -> Result<()> {
-        let is_first = self.service.is_none();
-        self.service = Service::find()?;
-        let Some(service) = &self.service else {
-            self.clear();
+        let Some(extension) = Extension::find()? else {
+            self.forget();
             if !self.said.absent {
                 say(
                     PgLogLevel::LOG,
@@ -241,153 +128,118 @@ impl Scheduler {
                 );
             }
             self.said.absent = true;
-            return Ok(());
+            return Ok(Look::Absent);
         };
         self.said.absent = false;
-        process::watch(Watched::Segments, service.segments()?);
-        process::watch(Watched::Outbox, service.outbox()?);
-        if is_first {
-            let alive: Vec<Uuid> = jobs.iter().map(|(_, job)| job.run()).collect();
-            for name in log::interrupt(service, &alive, None)? {
-                say_interrupted(&name);
-            }
-            let served: Vec<Uuid> = jobs
-                .iter()
-                .filter(|(_, job)| job.task == Task::Deliver)
-                .map(|(_, job)| job.subject())
-                .collect();
-            serve::release(service, None, &served)?;
+        let registry = extension.registry()?;
+        process::watch(registry);
+        process::changed(registry);
+        let mut known = self.sets.take().map(|(_, sets)| sets).unwrap_or_default();
+        let mut sets = Vec::new();
+        for (place, mart) in extension.sets()?.into_iter().enumerate() {
+            let at = known.iter().position(|served| served.set.mart == mart);
+            sets.push(at.map(|at| known.swap_remove(at)).unwrap_or_else(|| Served {
+                set: Set::new(self.database, mart),
+                is_own: place == 0,
+                rests: None,
+                trouble: None,
+            }));
         }
-        let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
-        let owed = subscription::owed(service, role::current())?;
-        self.owed = owed.into_iter().map(|(id, name)| (id, (name, now))).collect();
-        self.queue.clear();
-        self.reads.clear();
-        for item in due::items(service, role::current(), None)? {
-            if !running.contains(&item.id) {
-                self.queue.set(item.id, item.next(now));
-            }
-        }
-        Ok(())
+        known.iter_mut().for_each(|served| served.set.forget());
+        self.sets = Some((registry, sets));
+        Ok(Look::Sets)
     }
 
-    /// Starts workers as long as there may be more of them; false: there is no room.
-    fn start(&mut self, running: &mut HashSet<Uuid>) -> Result<bool> {
-        let Some(service) = &self.service else { return Ok(true) };
-        while running.len() < guc::max_workers() {
-            let Some((id, planned)) = self.queue.take_ready(running) else { break };
-            if let Some(error) = planned.obstacle() {
-                let request = planned.request(run::new_id()?);
-                refresh::fail(service, &request, error, (clock::now(), Duration::ZERO))?;
-                let items = due::items(service, role::current(), Some(&[id]))?;
-                items.iter().for_each(|item| self.queue.set(id, item.next(clock::now())));
+    /// Serves each set in a transaction of its own; gives how long there is nothing to do.
+    fn round(&mut self) -> Duration {
+        let Some((_, sets)) = &mut self.sets else { return ROUND };
+        let mut next: Option<clock::Instant> = None;
+        let mut is_full = false;
+        let first = self.turn % sets.len().max(1);
+        self.turn = self.turn.wrapping_add(1);
+        sets.rotate_left(first);
+        for served in sets.iter_mut() {
+            if served.rests.is_some_and(|until| until > Instant::now()) {
                 continue;
             }
-            if !self.spawn(Task::Refresh, planned.owner, id, &planned.name)? {
-                self.queue.set(id, Some(clock::now()));
-                return Ok(false);
+            // Before the snapshot is taken: what a worker has done by then is in it.
+            let (own, others) = self::jobs(self.database, served.set.mart);
+            let limits = limits(&others);
+            let round = {
+                let _limit = process::Limit::begin((!served.is_own).then_some(LONGEST_ROUND));
+                process::transaction(|| served.set.round(&own, limits))
+            };
+            match round {
+                Ok(Round { ended, next: own_next, is_full: own_full }) => {
+                    ended.into_iter().for_each(board::remove);
+                    (served.rests, served.trouble) = (None, None);
+                    next = next.into_iter().chain(own_next).min();
+                    is_full |= own_full;
+                }
+                Err(report) => {
+                    served.set.forget();
+                    served.rests = Some(Instant::now() + REST);
+                    let set = served.set.name.as_deref();
+                    complain_once(&mut served.trouble, &self.name, set, report);
+                }
             }
-            running.insert(id);
         }
-        // One that is due, or running, is handed over there.
-        let now = clock::now();
-        let owed = self.owed.iter().filter(|(id, (_, at))| {
-            *at <= now && !running.contains(id) && !self.queue.is_pending(**id)
-        });
-        let owed: Vec<(Uuid, String)> = owed.map(|(id, (name, _))| (*id, name.clone())).collect();
-        for (id, name) in owed {
-            if running.len() >= guc::max_workers() {
-                break;
-            }
-            // No code of the segment's owner runs there: where he cannot connect, we can.
-            let Some(planned) = run::hand_over_only(service, id)? else { continue };
-            let role = planned.obstacle().map_or(planned.owner, |_| service.owner);
-            if !self.spawn(Task::HandOver, role, id, &name)? {
-                return Ok(false);
-            }
-            running.insert(id);
+        sets.rotate_right(first);
+        self.remove_strays();
+        if is_full && !self.said.full {
+            say(
+                PgLogLevel::WARNING,
+                "segmenter: refreshes wait, since there is no room for another worker".into(),
+                Some("Raise max_worker_processes."),
+            );
         }
-        Ok(true)
+        self.said.full = is_full;
+        let until = next.map(|at| (at - clock::now()).to_std().unwrap_or_default());
+        until.unwrap_or(ROUND).min(ROUND)
     }
 
-    /// Starts a worker; false: there is no room for it.
-    fn spawn(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> Result<bool> {
-        let ticket = board::add(self.database, task, role, segment, run::new_id()?);
-        let started = ticket.is_some_and(|ticket| {
-            let name = format!("segmenter worker for {name}");
-            process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())
-        });
-        if !started {
-            ticket.into_iter().for_each(board::remove);
+    /// Takes jobs off the board that are over and whose set is gone.
+    fn remove_strays(&self) {
+        let Some((_, sets)) = &self.sets else { return };
+        for (ticket, job) in board::jobs(self.database) {
+            let is_known = sets.iter().any(|served| served.set.mart.to_u32() == job.set);
+            if !is_known && is_over(&job) {
+                board::remove(ticket);
+            }
         }
-        Ok(started)
-    }
-
-    fn prune(&mut self) -> Result<()> {
-        let Some(service) = &self.service else { return Ok(()) };
-        if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
-            let more = run::prune(service)?;
-            self.pruned = (!more).then(Instant::now);
-        }
-        Ok(())
     }
 }
 
-fn has_ended(job: &Job, now: clock::Instant) -> bool {
-    match job.stage {
-        Stage::Ended(_) => true,
-        Stage::Asked => (now - job.asked()).num_seconds() >= STARTING,
-        _ => false,
+fn is_over(job: &Job) -> bool {
+    has_ended(job, clock::now())
+}
+
+/// The jobs of a set, and those of the others.
+fn jobs(database: pg_sys::Oid, mart: pg_sys::Oid) -> (Vec<(Ticket, Job)>, Vec<(Ticket, Job)>) {
+    board::jobs(database).into_iter().partition(|(_, job)| job.set == mart.to_u32())
+}
+
+/// What the other sets leave of the workers that a database may have.
+fn limits(others: &[(Ticket, Job)]) -> Limits {
+    let busy = |is_refresh: bool| {
+        let others = others.iter().filter(|(_, job)| !is_over(job));
+        others.filter(|(_, job)| job.segment().is_some() == is_refresh).count()
+    };
+    Limits {
+        refreshes: guc::max_workers().saturating_sub(busy(true)),
+        deliveries: guc::max_deliveries().saturating_sub(busy(false)),
     }
 }
 
-/// What is owed was handed over by a worker that came to its end; else it is tried again.
-fn settle_owed(
-    owed: &mut BTreeMap<Uuid, (String, clock::Instant)>,
-    job: &Job,
-    now: clock::Instant,
-) {
-    if matches!(job.stage, Stage::Ended(End::Done | End::Waiting)) {
-        owed.remove(&job.subject());
-    } else if let Some((_, at)) = owed.get_mut(&job.subject()) {
-        *at = now + TimeDelta::seconds(REST.as_secs() as i64);
+/// Says what went wrong, unless it is what was said before.
+fn complain_once(said: &mut Option<String>, name: &str, set: Option<&str>, report: Report) {
+    if said.as_ref() == Some(&report.message) {
+        return;
     }
-}
-
-/// Gives an end in the log to a worker that ended without a word.
-fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
-    if !matches!(job.stage, Stage::Ended(End::Died) | Stage::Asked) {
-        return Ok(());
-    }
-    let segment = job.subject();
-    match log::status_of(service, segment, job.run())?.as_deref() {
-        None => {
-            let Some(name) = run::name_of(service, segment)? else { return Ok(()) };
-            let planned = Planned::alone(segment, name.clone());
-            let request = planned.request(job.run());
-            refresh::fail(
-                service,
-                &request,
-                Error::WorkerDied(name),
-                (clock::now(), Duration::ZERO),
-            )?;
-        }
-        Some("running") => {
-            let others = jobs.iter().filter(|(_, other)| other.run() != job.run());
-            let alive: Vec<Uuid> = others.map(|(_, other)| other.run()).collect();
-            for name in log::interrupt(service, &alive, Some(segment))? {
-                say_interrupted(&name);
-            }
-        }
-        Some(_) => {}
-    }
-    Ok(())
-}
-
-fn say_interrupted(name: &str) {
-    say(
-        PgLogLevel::LOG,
-        format!("segmenter: the refresh of segment \"{name}\" was interrupted"),
-        None,
-    );
+    let what = match set {
+        Some(set) => format!("scheduler of database \"{name}\", set {set}"),
+        None => format!("scheduler of database \"{name}\""),
+    };
+    complain(&what, &report);
+    *said = Some(report.message);
 }

@@ -1,0 +1,3 @@
+-- Takes sets off the list whose mart is gone.
+delete from @registry@ r
+where not exists (select from pg_class c where c.oid = r.mart)

@@ -1,0 +1,2 @@
+drop view @status@;
+drop table @deliveries@, @subscriptions@, @consumers@, @outbox@, @log@, @segments@, @mart@

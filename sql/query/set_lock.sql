@@ -1,0 +1,1 @@
+lock table @segments@, @outbox@ in share row exclusive mode

@@ -1,0 +1,111 @@
+//! What is wrong with a set of service relations, and how messages call those that they are about.
+
+use std::cell::RefCell;
+
+use pgrx::prelude::*;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum SetError {
+    #[error("\"{0}\" is not a set of service relations")]
+    Unknown(String),
+
+    #[error("a relation of the set {set} is missing: {relation}")]
+    Broken { set: String, relation: String },
+
+    #[error("cannot make a set of service relations named {name}: {problem}")]
+    Name { code: PgSqlErrorCode, name: String, problem: String, hint: &'static str },
+
+    #[error("the set {0} is the extension's own")]
+    Own(String),
+
+    #[error("cannot drop the set {set}: {}", quantity(*.segments, *.messages))]
+    InUse { set: String, segments: i64, messages: i64 },
+
+    #[error("must be owner of the set {0}")]
+    NotOwner(String),
+
+    #[error("role \"{owner}\", the owner of the set {set}, is not a member of role \"{role}\"")]
+    NotSpokenFor { set: String, owner: String, role: String },
+
+    #[error("role \"{owner}\", the owner of the set {set}, is not an owner of table {table}")]
+    NotTableOwner { set: String, owner: String, table: String },
+}
+
+impl SetError {
+    pub fn code(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode as Code;
+        match self {
+            Self::Unknown(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Self::Broken { .. } => Code::ERRCODE_UNDEFINED_TABLE,
+            Self::Name { code, .. } => *code,
+            Self::Own(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::InUse { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Self::NotOwner(_) | Self::NotSpokenFor { .. } | Self::NotTableOwner { .. } => {
+                Code::ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
+        }
+    }
+
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::NotSpokenFor { .. } => {
+                Some("Whoever owns a set can write anything there: its rows count for roles only that he may become.".into())
+            }
+            _ => None,
+        }
+    }
+
+    pub fn hint(&self) -> Option<String> {
+        let quoted = pgrx::spi::quote_identifier::<&str>;
+        Some(match self {
+            Self::Unknown(_) => {
+                "segmenter_sets() lists the sets; segmenter_init() makes one. RESET segmenter.cfg_table goes back to the extension's own.".into()
+            }
+            Self::Broken { .. } => "Restore it from a backup, or drop what is left of the set by hand.".into(),
+            Self::Name { hint, .. } => (*hint).into(),
+            Self::Own(_) => "DROP EXTENSION drops it.".into(),
+            Self::InUse { .. } => {
+                "Retire the segments and let the consumers take the last messages, or pass force => true.".into()
+            }
+            Self::NotOwner(_) => return None,
+            Self::NotSpokenFor { owner, role, .. } => {
+                format!("grant {} to {}, or have a superuser own the set.", quoted(role), quoted(owner))
+            }
+            Self::NotTableOwner { table, owner, .. } => {
+                format!("alter table {table} owner to {}, or have a superuser own the set.", quoted(owner))
+            }
+        })
+    }
+}
+
+fn quantity(segments: i64, messages: i64) -> String {
+    match (segments, messages) {
+        (0, messages) => format!("{messages} messages are not delivered"),
+        (segments, 0) => format!("it has {segments} actual segments"),
+        _ => format!("it has {segments} actual segments, {messages} messages are not delivered"),
+    }
+}
+
+thread_local! {
+    /// The relations of the set that was last worked on; none: the extension's own.
+    static SPOKEN_OF: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Has messages name the relations of a set: in the order of the service relations.
+pub fn speak_of(names: Option<&[String]>) {
+    SPOKEN_OF.with_borrow_mut(|spoken| *spoken = names.map(<[String]>::to_vec));
+}
+
+/// What messages call a relation.
+pub fn shown(word: &str) -> String {
+    let place = match word {
+        "segments" => 1,
+        "consumers" => 2,
+        "subscriptions" => 3,
+        "log" => 4,
+        _ => 7,
+    };
+    let name = SPOKEN_OF.with_borrow(|spoken| spoken.as_ref()?.get(place).cloned());
+    name.unwrap_or_else(|| format!("segmenter_{word}"))
+}
