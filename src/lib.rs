@@ -63,7 +63,6 @@ extension_sql_file!(
     name = "procedures",
     requires = [api::segmenter_run_plan, api::segmenter_run_step, api::segmenter_prune]
 );
-extension_sql_file!("../sql/comments.sql", name = "comments", requires = ["set", "procedures"]);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]

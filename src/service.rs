@@ -180,7 +180,7 @@ impl Service {
         let extension = Extension::current()?;
         let mart = extension
             .read(include_str!("../sql/query/registry_of.sql"), &[relation.into()])?
-            .ok_or_else(|| SetError::Unknown(catalog::shown_name(relation)))?;
+            .ok_or_else(|| SetError::Foreign(catalog::shown_name(relation)))?;
         Self::of_mart(extension, mart)
     }
 
@@ -206,7 +206,7 @@ impl Service {
             return Err(SetError::Broken { set, relation: format!("…{ending}") }.into());
         }
         let names: Vec<String> = names.into_iter().flatten().collect();
-        error::speak_of(if is_own { None } else { Some(&names) });
+        error::speak_of(&oids);
         let timezone = guc::timezone();
         Ok(Some(Self { extension, owner, is_own, oids, names, timezone }))
     }

@@ -100,8 +100,9 @@ create table sgm.people (id text);
 insert into sgm.people values ('real');
 update segmenter_segments set refresh_params = '{"query": {"sql": "select id from sgm.people"}}' where name = 'sgm_query';
 \c - sgm_admin
-select 'create temporary table ' || relname || ' as table ' || oid::regclass
-from pg_class where relname like 'segmenter%' and relkind = 'r' order by relname \gexec
+select format('create temporary table %1$I as table public.%1$I', name)
+from unnest(array['segmenter_changes', 'segmenter_registry', 'segmenter_consumers', 'segmenter_deliveries',
+    'segmenter_log', 'segmenter_outbox', 'segmenter_segments', 'segmenter_subscriptions', 'segmenter']) name \gexec
 create temporary table pg_class (oid oid, relname text, relkind "char");
 create temporary table pg_extension (extname text, extnamespace oid, extowner oid);
 create temporary table pg_namespace (oid oid, nspname text);

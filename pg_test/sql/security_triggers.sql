@@ -1,5 +1,5 @@
--- The trigger functions work with the rights of the extension's owner. They are of use on our own
--- tables only: on a table of somebody else's they would be told whatever he likes.
+-- The trigger functions work with the rights of the extension's owner. They are of use on relations
+-- of sets only: on a table of somebody else's they would be told whatever he likes.
 \set super :USER
 \c -reuse-previous=on "options='-c intervalstyle=postgres'"
 create role sgm_admin superuser login;
@@ -31,6 +31,9 @@ create trigger forged before insert or update on sgm.forged_consumer for each ro
 create function sgm.quietly(command text) returns void language plpgsql as
     $$ begin execute command; exception when others then null; end $$;
 set client_min_messages = error;
+-- which is no relation of a set
+insert into sgm.forged values (gen_random_uuid(), 'forged', 'sgm_victim.unregistered', 'sgm_victim');
+insert into sgm.forged_consumer values ('forged', 'sgm_victim', '{}');
 -- another's table brought into the mart
 select sgm.quietly($$insert into sgm.forged values (gen_random_uuid(), 'forged', 'sgm_victim.unregistered', 'sgm_victim')$$);
 -- another's table taken out of it: its segment is known from the table's constraint

@@ -6,7 +6,7 @@ select
     c.relpersistence <> 't' as is_kept,
     exists (
         select from @registry@ r
-        where c.oid in (r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries)
+        where c.oid in (r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries, r.status)
     ) as is_service,
     exists (
         select from pg_inherits i

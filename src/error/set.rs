@@ -5,10 +5,15 @@ use std::cell::RefCell;
 use pgrx::prelude::*;
 use thiserror::Error;
 
+use crate::pg::catalog;
+
 #[derive(Debug, Error)]
 pub enum SetError {
     #[error("\"{0}\" is not a set of service relations")]
     Unknown(String),
+
+    #[error("relation {0} belongs to no set of service relations")]
+    Foreign(String),
 
     #[error("a relation of the set {set} is missing: {relation}")]
     Broken { set: String, relation: String },
@@ -36,7 +41,7 @@ impl SetError {
     pub fn code(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as Code;
         match self {
-            Self::Unknown(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Self::Unknown(_) | Self::Foreign(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::Broken { .. } => Code::ERRCODE_UNDEFINED_TABLE,
             Self::Name { code, .. } => *code,
             Self::Own(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
@@ -62,6 +67,7 @@ impl SetError {
             Self::Unknown(_) => {
                 "segmenter_sets() lists the sets; segmenter_init() makes one. RESET segmenter.cfg_table goes back to the extension's own.".into()
             }
+            Self::Foreign(_) => "segmenter_init() makes sets, with their triggers.".into(),
             Self::Broken { .. } => "Restore it from a backup, or drop what is left of the set by hand.".into(),
             Self::Name { hint, .. } => (*hint).into(),
             Self::Own(_) => "DROP EXTENSION drops it.".into(),
@@ -88,16 +94,16 @@ fn quantity(segments: i64, messages: i64) -> String {
 }
 
 thread_local! {
-    /// The relations of the set that was last worked on; none: the extension's own.
-    static SPOKEN_OF: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+    /// The relations of the set that was last worked on.
+    static SPOKEN_OF: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Has messages name the relations of a set: in the order of the service relations.
-pub fn speak_of(names: Option<&[String]>) {
-    SPOKEN_OF.with_borrow_mut(|spoken| *spoken = names.map(<[String]>::to_vec));
+/// Has messages name the relations of a set, which come in the order of the service relations.
+pub fn speak_of(relations: &[pg_sys::Oid]) {
+    SPOKEN_OF.with_borrow_mut(|spoken| *spoken = relations.to_vec());
 }
 
-/// What messages call a relation.
+/// What messages call a relation: as a statement of the caller's may name it.
 pub fn shown(word: &str) -> String {
     let place = match word {
         "segments" => 1,
@@ -106,6 +112,6 @@ pub fn shown(word: &str) -> String {
         "log" => 4,
         _ => 7,
     };
-    let name = SPOKEN_OF.with_borrow(|spoken| spoken.as_ref()?.get(place).cloned());
-    name.unwrap_or_else(|| format!("segmenter_{word}"))
+    let relation = SPOKEN_OF.with_borrow(|spoken| spoken.get(place).copied());
+    relation.and_then(catalog::visible_name).unwrap_or_else(|| format!("segmenter_{word}"))
 }

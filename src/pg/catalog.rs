@@ -116,9 +116,28 @@ pub fn relation_named(name: &str) -> crate::error::Result<Option<pg_sys::Oid>> {
 
 /// The name of a relation as people read it, or its number where it is gone.
 pub fn shown_name(relation: pg_sys::Oid) -> String {
-    let sql = "select $1::pg_catalog.regclass::pg_catalog.text";
-    let name = Spi::connect(|_| super::statement::read_one(sql, &[relation.into()]));
-    name.ok().flatten().unwrap_or_else(|| relation.to_u32().to_string())
+    visible_name(relation).unwrap_or_else(|| relation.to_u32().to_string())
+}
+
+/// The name of a relation, with its schema where that is needed to find it; none: it is gone, or nothing
+/// can be looked up now.
+pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: asks the catalogues within a transaction; names are copied.
+    unsafe {
+        if !pg_sys::IsTransactionState() {
+            return None;
+        }
+        let name = pg_sys::get_rel_name(relation);
+        if name.is_null() {
+            return None;
+        }
+        let name = owned(name);
+        if pg_sys::RelationIsVisible(relation) {
+            return Some(pgrx::spi::quote_identifier(name));
+        }
+        let schema = owned(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)));
+        Some(pgrx::spi::quote_qualified_identifier(schema, name))
+    }
 }
 
 /// Whether the script of an extension runs.
