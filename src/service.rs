@@ -158,7 +158,7 @@ impl Service {
 
     /// The set that belongs to the extension.
     pub fn own(extension: Extension) -> Result<Self> {
-        let gone = || SetError::Broken { set: "segmenter".into(), relation: "segmenter".into() };
+        let gone = || SetError::Broken { set: "segmenter".into(), relation: "mart" };
         Ok(Self::registered(extension, None)?.ok_or_else(gone)?)
     }
 
@@ -202,8 +202,8 @@ impl Service {
         let Some((oids, names, owner, is_own)) = found else { return Ok(None) };
         if let Some(place) = names.iter().position(Option::is_none) {
             let set = names.first().cloned().flatten().unwrap_or_default();
-            let (_, ending) = RELATIONS[place.min(RELATIONS.len() - 1)];
-            return Err(SetError::Broken { set, relation: format!("…{ending}") }.into());
+            let (relation, _) = RELATIONS[place.min(RELATIONS.len() - 1)];
+            return Err(SetError::Broken { set, relation }.into());
         }
         let names: Vec<String> = names.into_iter().flatten().collect();
         error::speak_of(&oids);

@@ -234,5 +234,6 @@ fn in_use(service: &Service, reader: pg_sys::Oid) -> Result<(i64, i64)> {
 
 /// Takes sets off the list whose mart was dropped by hand.
 pub fn forget_dropped(extension: &Extension) -> Result<()> {
-    extension.write::<i64>(include_str!("../sql/query/registry_prune.sql"), &[]).map(drop)
+    let sql = extension.sql(include_str!("../sql/query/registry_prune.sql"), &[]);
+    Ok(extension.run(|| Spi::run(&sql))?)
 }

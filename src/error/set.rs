@@ -15,8 +15,8 @@ pub enum SetError {
     #[error("relation {0} belongs to no set of service relations")]
     Foreign(String),
 
-    #[error("a relation of the set {set} is missing: {relation}")]
-    Broken { set: String, relation: String },
+    #[error("the set {set} lacks its {relation}")]
+    Broken { set: String, relation: &'static str },
 
     #[error("cannot make a set of service relations named {name}: {problem}")]
     Name { code: PgSqlErrorCode, name: String, problem: String, hint: &'static str },
@@ -86,10 +86,13 @@ impl SetError {
 }
 
 fn quantity(segments: i64, messages: i64) -> String {
+    let counted = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let has = |what| format!("it has {what}");
     match (segments, messages) {
-        (0, messages) => format!("{messages} messages are not delivered"),
-        (segments, 0) => format!("it has {segments} actual segments"),
-        _ => format!("it has {segments} actual segments, {messages} messages are not delivered"),
+        (0, messages) => has(counted(messages, "undelivered message")),
+        (segments, 0) => has(counted(segments, "actual segment")),
+        _ => has([counted(segments, "actual segment"), counted(messages, "undelivered message")]
+            .join(" and ")),
     }
 }
 
