@@ -8,7 +8,8 @@ comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 're
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and gives the segment''s id; automatic with a cron expression';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
-comment on function segmenter_due(timestamptz, regclass) is 'when each segment is due, whether it is at that time, and why';
+comment on function segmenter_due(timestamptz) is 'when each segment is due, whether it is at that time, and why';
+comment on function segmenter_due_in(regclass, timestamptz) is 'the same of one set of service relations; used by its status view';
 comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that all have read; runs do it by themselves';
 comment on function segmenter_message(jsonb, jsonb) is 'a message with its members, which are taken as they are; used where messages are written';
@@ -56,7 +57,7 @@ grant select on segmenter_registry to public;
 -- What these functions do is checked anew in each of them, against whoever calls: in whose set they may be
 -- triggers, too.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor, segmenter_prune,
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_message, segmenter_watch, segmenter_unwatch, segmenter_capture,
     segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
@@ -64,7 +65,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, seg
     from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor, segmenter_prune,
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_drop_set to public;

@@ -306,7 +306,7 @@ left join lateral (
     order by l.id desc
     limit 1
 ) good on true
-left join @schema@.segmenter_due(cfg_table => '@text:mart@') due on due.segment = s.name
+left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join @consumers@ c on c.id = u.consumer_id
 left join @deliveries@ d on d.subscription_id = u.id

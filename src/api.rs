@@ -208,7 +208,6 @@ fn segmenter_cron_next(
 /// When each actual segment is due, of those that the caller may see.
 ///
 /// - `at`: the time to answer for.
-/// - `cfg_table`: the set of service relations, by its mart; null: the one that the session works on.
 ///
 /// Gives a row for each: its schedule, when the last attempt began, when the next one comes (null:
 /// at every run, by hand only, or never), whether it is due at that time, and why. After failures
@@ -219,17 +218,39 @@ fn segmenter_cron_next(
 /// select * from segmenter_due(now() + interval '1 hour') where due;
 /// ```
 #[pg_extern(sql = "
-create function segmenter_due(at timestamptz default now(), cfg_table regclass default null)
+create function segmenter_due(at timestamptz default now())
 returns table (
-    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due bool, reason text
+    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text
 )
 stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-#[allow(clippy::type_complexity)]
-fn segmenter_due(
-    at: Option<TimestampWithTimeZone>,
-    cfg_table: Option<pg_sys::Oid>,
-) -> TableIterator<
+fn segmenter_due(at: Option<TimestampWithTimeZone>) -> DueRows {
+    let rows = given("at", at).and_then(|at| run::due(&Service::current()?, at));
+    due_rows(rows)
+}
+
+/// The same of one set of service relations, whatever set the session works on: for its status view.
+///
+/// - `cfg_table`: the set's mart.
+///
+/// ```sql
+/// select segment, next_refresh from segmenter_due_in('segmenter');
+/// ```
+#[pg_extern(sql = "
+create function segmenter_due_in(cfg_table regclass, at timestamptz default now())
+returns table (
+    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text
+)
+stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_due_in(cfg_table: Option<pg_sys::Oid>, at: Option<TimestampWithTimeZone>) -> DueRows {
+    let rows = given("cfg_table", cfg_table).and_then(|mart| {
+        run::due(&Service::of_mart(Extension::current()?, mart)?, given("at", at)?)
+    });
+    due_rows(rows)
+}
+
+type DueRows = TableIterator<
     'static,
     (
         name!(segment, String),
@@ -239,12 +260,9 @@ fn segmenter_due(
         name!(due, bool),
         name!(reason, String),
     ),
-> {
-    let service = || match cfg_table {
-        Some(mart) => Service::of_mart(Extension::current()?, mart),
-        None => Service::current(),
-    };
-    let rows = given("at", at).and_then(|at| run::due(&service()?, at));
+>;
+
+fn due_rows(rows: Result<Vec<run::DueRow>>) -> DueRows {
     let rows = rows.unwrap_or_else(|error| raise(error));
     TableIterator::new(rows.into_iter().map(|row| {
         (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)

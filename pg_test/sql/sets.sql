@@ -106,8 +106,8 @@ select count(*) from sets.seg_log;
 select count(*) from segmenter_log where segment_name in ('vip', 'nobody');
 reset segmenter.cfg_table;
 select status, detail from segmenter_refresh('vip');
-select segment from segmenter_due(cfg_table => '"My Schema"."we;ird"".Name''s"');
-select segment from segmenter_due(cfg_table => 'sets.people');
+select segment from segmenter_due_in('"My Schema"."we;ird"".Name''s"');
+select segment from segmenter_due_in('sets.people');
 
 -- A segment's name, and a consumer's, may be taken in each set; a table belongs to one.
 set segmenter.cfg_table = 'sets.seg';

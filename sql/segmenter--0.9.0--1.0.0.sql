@@ -1,0 +1,557 @@
+-- From 0.9.0 to 1.0.0: sets of service relations under other names.
+\echo Use "ALTER EXTENSION segmenter UPDATE" to load this file. \quit
+
+create table segmenter_registry (
+    mart          regclass primary key,
+    segments      regclass not null,
+    consumers     regclass not null,
+    subscriptions regclass not null,
+    log           regclass not null,
+    outbox        regclass not null,
+    deliveries    regclass not null,
+    status        regclass not null
+);
+comment on table segmenter_registry is 'the sets of service relations: one row a set, the extension''s own among them';
+comment on column segmenter_registry.mart is 'the mart, by whose name the set is called';
+comment on column segmenter_registry.segments is 'what the segments are';
+comment on column segmenter_registry.consumers is 'who receives segments';
+comment on column segmenter_registry.subscriptions is 'who follows which segment';
+comment on column segmenter_registry.log is 'what happened';
+comment on column segmenter_registry.outbox is 'the messages for consumers';
+comment on column segmenter_registry.deliveries is 'how far each subscription is delivered';
+comment on column segmenter_registry.status is 'the view that a DBA looks at';
+
+insert into segmenter_registry values (
+    'segmenter', 'segmenter_segments', 'segmenter_consumers', 'segmenter_subscriptions',
+    'segmenter_log', 'segmenter_outbox', 'segmenter_deliveries', 'segmenter_status'
+);
+select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
+    select from pg_catalog.pg_depend d
+    where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+)$$);
+
+create function segmenter_definition() returns text
+language sql immutable strict parallel safe
+as $definition$ select $set$
+create table @mart@ (
+    segment_id   uuid      not null,
+    id           varchar,
+    hash_email   varchar,
+    hash_phone   varchar,
+    actual_begin timestamp not null default now(),
+    actual_end   timestamp not null default 'infinity',
+    processed    timestamp not null default now(),
+    -- Only the segment tables, its inheritance children, hold rows.
+    constraint @:holds_no_row@ check (false) no inherit
+);
+comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; holds no row itself';
+comment on column @mart@.segment_id is 'the segment, @text:segments@.id';
+comment on column @mart@.id is 'the member''s key, unique among a segment''s actual members';
+comment on column @mart@.hash_email is 'hashed e-mail address';
+comment on column @mart@.hash_phone is 'hashed phone number';
+comment on column @mart@.actual_begin is 'since when the row holds, local time in the zone segmenter.timezone';
+comment on column @mart@.actual_end is 'until when the row held, exclusive; infinity: still a member';
+comment on column @mart@.processed is 'when the row last changed';
+
+create table @segments@ (
+    id               uuid        primary key default gen_random_uuid(),
+    name             text        not null,
+    description      text,
+    table_name       regclass    not null,
+    owner            regrole     not null default quote_ident(current_user)::regrole,
+    context          text,
+    refresh_auto     boolean     not null default false,
+    refresh_params   jsonb       not null default '{}',
+    refresh_cron     text,
+    refresh_timezone text,
+    sources          jsonb       not null default '[]',
+    guards           jsonb       not null default '{}',
+    actual_begin     timestamptz not null default now(),
+    actual_end       timestamptz not null default 'infinity',
+    constraint @:segments_name_check@ check (name <> ''),
+    constraint @:segments_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:segments_name_key@ on @segments@ (name) where actual_end = 'infinity';
+create index @:segments_table_idx@ on @segments@ (table_name, name);
+comment on table @segments@ is 'what a segment is, who owns it, and how and when it is refreshed; a row is actual while actual_end is infinity';
+comment on column @segments@.id is 'the segment';
+comment on column @segments@.name is 'the name, unique among actual segments';
+comment on column @segments@.description is 'what the segment means, for people';
+comment on column @segments@.table_name is 'the segment table that holds the members';
+comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
+comment on column @segments@.context is 'the related task';
+comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run(); false: by hand only';
+comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
+comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
+comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
+comment on column @segments@.sources is 'what has to be loaded before a refresh';
+comment on column @segments@.guards is 'limits that a refresh has to keep to: min_members, max_members, max_added, max_removed, max_change, allow_empty';
+comment on column @segments@.actual_begin is 'since when the segment exists';
+comment on column @segments@.actual_end is 'when it was retired; infinity: it is actual';
+
+create table @consumers@ (
+    id           uuid        primary key default gen_random_uuid(),
+    name         text        not null,
+    description  text,
+    role         regrole,
+    params       jsonb       not null default '{}',
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:consumers_name_check@ check (name <> ''),
+    constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:consumers_name_key@ on @consumers@ (name) where actual_end = 'infinity';
+comment on table @consumers@ is 'the external systems and people that receive segments';
+comment on column @consumers@.id is 'the consumer';
+comment on column @consumers@.name is 'the name, unique among actual consumers';
+comment on column @consumers@.description is 'what the consumer is, for people';
+comment on column @consumers@.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
+comment on column @consumers@.params is 'how it is served: updater ("pull", {"function": …}, {"http": …}), max_attempts';
+comment on column @consumers@.actual_begin is 'since when the consumer exists';
+comment on column @consumers@.actual_end is 'when it was retired; infinity: it is actual';
+
+create table @subscriptions@ (
+    id           uuid        primary key default gen_random_uuid(),
+    consumer_id  uuid        not null references @consumers@ (id),
+    segment_id   uuid        not null references @segments@ (id),
+    target       text        not null,
+    name         text        not null default '{{name}}',
+    params       jsonb       not null default '{}',
+    cron         text,
+    timezone     text,
+    status       text        not null default 'not uploaded',
+    external_id  text,
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:subscriptions_status_check@ check (status in ('not uploaded', 'queued', 'uploaded', 'failed')),
+    constraint @:subscriptions_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:subscriptions_key@ on @subscriptions@ (consumer_id, segment_id, target) where actual_end = 'infinity';
+create index @:subscriptions_segment_idx@ on @subscriptions@ (segment_id);
+comment on table @subscriptions@ is 'one consumer following one segment, for one target system';
+comment on column @subscriptions@.id is 'the subscription';
+comment on column @subscriptions@.consumer_id is 'who receives';
+comment on column @subscriptions@.segment_id is 'what is received';
+comment on column @subscriptions@.target is 'the target system';
+comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
+comment on column @subscriptions@.params is 'how it is handed over: mode, batch_size, fields';
+comment on column @subscriptions@.cron is 'when messages may be handed over, as a cron expression; null: at once';
+comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
+comment on column @subscriptions@.status is 'the audience: not uploaded, queued, uploaded, failed';
+comment on column @subscriptions@.external_id is 'the audience''s id on the consumer''s side';
+comment on column @subscriptions@.actual_begin is 'since when the subscription exists';
+comment on column @subscriptions@.actual_end is 'when it was ended; infinity: it is actual';
+
+create table @log@ (
+    id              bigint      generated always as identity primary key,
+    processed       timestamptz not null default clock_timestamp(),
+    run_id          uuid,
+    action          text        not null,
+    status          text        not null,
+    segment_id      uuid,
+    segment_name    text,
+    subscription_id uuid,
+    target          text,
+    num_received    bigint,
+    num_invalid     bigint,
+    added           bigint,
+    removed         bigint,
+    changed         bigint,
+    coverage        bigint,
+    elapsed         interval,
+    message         text,
+    error           jsonb,
+    params          jsonb,
+    constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
+);
+create index @:log_segment_idx@ on @log@ (segment_id, id);
+-- A segment's last attempts, past whatever else there is of it: many deliveries, say.
+create index @:log_refresh_idx@ on @log@ (segment_id, id)
+    where action = 'refresh' and (params @> '{"attempted": false}') is not true;
+create index @:log_subscription_idx@ on @log@ (subscription_id, action, id) where subscription_id is not null;
+create index @:log_receipt_idx@ on @log@ (subscription_id, id)
+    where action = 'deliver' and status = 'ok' and params ? 'receipt';
+create index @:log_processed_idx@ on @log@ (processed);
+comment on table @log@ is 'what happened, append-only';
+comment on column @log@.id is 'the entry, in the order of writing';
+comment on column @log@.processed is 'when it began';
+comment on column @log@.run_id is 'the run it belongs to';
+comment on column @log@.action is 'what was done: refresh, hand over, deliver, erase';
+comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
+comment on column @log@.segment_id is 'the segment, null where it was not found';
+comment on column @log@.segment_name is 'the segment''s name at that time';
+comment on column @log@.subscription_id is 'the subscription';
+comment on column @log@.target is 'the subscription''s target system';
+comment on column @log@.num_received is 'rows that the refresher gave, or that the consumer received';
+comment on column @log@.num_invalid is 'rows among them without a key, or that the consumer refused';
+comment on column @log@.added is 'members added (where refused: that would have been), or handed over to be added';
+comment on column @log@.removed is 'members removed (where refused: that would have been), or handed over to be removed';
+comment on column @log@.changed is 'members changed (where refused: that would have been)';
+comment on column @log@.coverage is 'actual members afterwards (where refused: that there would have been), or that the consumer counts';
+comment on column @log@.elapsed is 'how long it took';
+comment on column @log@.message is 'what a person should know of it';
+comment on column @log@.error is 'sqlstate, message, detail, hint, context';
+comment on column @log@.params is 'what it was done with';
+
+create table @outbox@ (
+    id              bigint      generated always as identity primary key,
+    created_at      timestamptz not null default clock_timestamp(),
+    available_at    timestamptz not null default clock_timestamp(),
+    consumer_id     uuid        not null,
+    subscription_id uuid        not null,
+    segment_id      uuid        not null,
+    run_id          uuid,
+    operation       text        not null,
+    part            int         not null default 1,
+    parts           int         not null default 1,
+    members         int         not null default 0,
+    payload         jsonb       not null,
+    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
+);
+-- With the segment, which says who may count them.
+create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
+-- Compressing hashes takes longer than writing them.
+alter table @outbox@ alter payload set storage external;
+comment on table @outbox@ is 'the messages for consumers, insert-only: one row is one message';
+comment on column @outbox@.id is 'the message; within a subscription the order of handing over';
+comment on column @outbox@.created_at is 'when it was written';
+comment on column @outbox@.available_at is 'from when it may be handed over';
+comment on column @outbox@.consumer_id is 'for whom';
+comment on column @outbox@.subscription_id is 'for which subscription';
+comment on column @outbox@.segment_id is 'of which segment';
+comment on column @outbox@.run_id is 'the run that wrote it';
+comment on column @outbox@.operation is 'create, add, remove, replace or delete';
+comment on column @outbox@.part is 'which part of the operation, from 1';
+comment on column @outbox@.parts is 'of how many parts';
+comment on column @outbox@.members is 'how many members are in the payload';
+comment on column @outbox@.payload is 'the message';
+
+create table @deliveries@ (
+    subscription_id   uuid        primary key references @subscriptions@ (id) on delete cascade,
+    delivered_through bigint      not null default 0,
+    lease             uuid,
+    leased_until      timestamptz,
+    attempts          int         not null default 0,
+    next_attempt_at   timestamptz,
+    last_error        text,
+    delivered_at      timestamptz,
+    leased_through    bigint
+);
+comment on table @deliveries@ is 'how far each subscription is delivered: one row a subscription';
+comment on column @deliveries@.subscription_id is 'the subscription';
+comment on column @deliveries@.delivered_through is 'the last delivered message, @text:outbox@.id';
+comment on column @deliveries@.lease is 'the last claim of messages';
+comment on column @deliveries@.leased_until is 'until when it holds them; null: nobody does';
+comment on column @deliveries@.attempts is 'how often the next message was claimed';
+comment on column @deliveries@.next_attempt_at is 'not to be tried before';
+comment on column @deliveries@.last_error is 'why the last attempt failed';
+comment on column @deliveries@.delivered_at is 'when a message was last delivered';
+comment on column @deliveries@.leased_through is 'the last message that was claimed, @text:outbox@.id';
+
+-- Config rows are checked when they are written, and a segment's table is
+-- registered with the mart once its row stands.
+
+create trigger segmenter_check before insert or update on @segments@
+    for each row execute function @schema@.segmenter_check_segment();
+-- Only where the table is concerned: whatever else is wrong with it, the rest can be changed.
+create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
+    for each row execute function @schema@.segmenter_register_segment();
+create trigger segmenter_notice after insert or update or delete or truncate on @segments@
+    for each statement execute function @schema@.segmenter_notice_segments();
+create trigger segmenter_check before insert or update on @consumers@
+    for each row execute function @schema@.segmenter_check_consumer();
+-- What delivering changes is no config: it must go on whatever is wrong with that.
+create trigger segmenter_check before insert or delete
+    or update of id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
+    on @subscriptions@
+    for each row execute function @schema@.segmenter_check_subscription();
+create trigger segmenter_notice after insert or update or delete or truncate on @consumers@
+    for each statement execute function @schema@.segmenter_notice_segments();
+create trigger segmenter_notice after insert or delete or truncate
+    or update of consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
+    on @subscriptions@
+    for each statement execute function @schema@.segmenter_notice_segments();
+comment on trigger segmenter_check on @segments@ is 'validates the row and stamps the owner';
+comment on trigger segmenter_register on @segments@ is 'brings the segment table into the mart, or takes it out when the row is deleted';
+comment on trigger segmenter_notice on @segments@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_check on @consumers@ is 'validates the row';
+comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and says so where an audience would be forgotten';
+comment on trigger segmenter_notice on @consumers@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_notice on @subscriptions@ is 'lets the scheduler know of the change';
+
+-- What a DBA looks at. It shows what its reader may see: the policies on the tables below it hold.
+create view @status@ with (security_invoker = true) as
+select
+    s.id,
+    s.name,
+    s.description,
+    s.table_name,
+    s.context,
+    s.refresh_auto,
+    s.refresh_params,
+    s.refresh_cron,
+    last.processed as last_refresh,
+    last.status as last_status,
+    case when last.status <> 'ok' then coalesce(last.error ->> 'message', last.message) end as last_error,
+    due.next_refresh,
+    good.coverage,
+    good.added,
+    good.removed,
+    good.changed,
+    c.name as update_consumer,
+    u.target as update_target,
+    replace(replace(replace(u.name,
+        '{{name}}', s.name), '{{consumer}}', coalesce(c.name, '')), '{{target}}', u.target
+    ) as update_name,
+    u.params as update_params,
+    u.cron as update_cron,
+    -- The column is left alone while a refresh or a consumer has the row in hand.
+    case
+        when u.status = 'failed' then u.status
+        when pending.messages > 0 then 'queued'
+        when u.status = 'queued' then 'uploaded'
+        else u.status
+    end as update_status,
+    pending.messages as pending_messages,
+    d.delivered_at as last_delivery,
+    receipt.params -> 'receipt' as last_receipt,
+    coalesce(d.last_error, handed.error ->> 'message') as delivery_error
+from @segments@ s
+left join lateral (
+    select l.processed, l.status, l.error, l.message
+    from @log@ l
+    where l.segment_id = s.id and l.action = 'refresh'
+      and (l.params @> '{"attempted": false}') is not true -- busy, or a stranger's call
+    order by l.id desc
+    limit 1
+) last on true
+left join lateral (
+    select l.coverage, l.added, l.removed, l.changed
+    from @log@ l
+    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+      and (l.params @> '{"attempted": false}') is not true
+    order by l.id desc
+    limit 1
+) good on true
+left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
+left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
+left join @consumers@ c on c.id = u.consumer_id
+left join @deliveries@ d on d.subscription_id = u.id
+left join lateral (
+    select count(*) as messages
+    from @outbox@ o
+    where o.subscription_id = u.id
+      -- Not coalesce, which an index may not be searched by before the policy has passed a row.
+      and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
+) pending on u.id is not null
+left join lateral (
+    select l.params
+    from @log@ l
+    where l.subscription_id = u.id and l.action = 'deliver' and l.status = 'ok' and l.params ? 'receipt'
+    order by l.id desc
+    limit 1
+) receipt on true
+left join lateral (
+    select l.error
+    from @log@ l
+    where l.subscription_id = u.id and l.action = 'hand over'
+    order by l.id desc
+    limit 1
+) handed on true
+where s.actual_end = 'infinity'
+order by s.name, c.name, u.target;
+comment on view @status@ is 'a row for each actual segment and actual subscription (one for a segment without): how the last refresh went, what is next, what is still to be handed over';
+comment on column @status@.id is 'the segment';
+comment on column @status@.name is 'the segment''s name';
+comment on column @status@.description is 'what the segment means';
+comment on column @status@.table_name is 'the segment table';
+comment on column @status@.context is 'the related task';
+comment on column @status@.refresh_auto is 'whether segmenter_run() refreshes it';
+comment on column @status@.refresh_params is 'the refresher';
+comment on column @status@.refresh_cron is 'when it is refreshed';
+comment on column @status@.last_refresh is 'when it was last tried';
+comment on column @status@.last_status is 'how that ended';
+comment on column @status@.last_error is 'why it failed or was refused, or what it waits for';
+comment on column @status@.next_refresh is 'when it is due next, for an automatic segment with a schedule';
+comment on column @status@.coverage is 'members after the last refresh that succeeded';
+comment on column @status@.added is 'members it added';
+comment on column @status@.removed is 'members it removed';
+comment on column @status@.changed is 'members it changed';
+comment on column @status@.update_consumer is 'the consumer';
+comment on column @status@.update_target is 'the target system';
+comment on column @status@.update_name is 'the audience''s name over there';
+comment on column @status@.update_params is 'how it is handed over';
+comment on column @status@.update_cron is 'when it may be handed over';
+comment on column @status@.update_status is 'the audience: not uploaded, queued, uploaded, failed';
+comment on column @status@.pending_messages is 'messages not delivered yet';
+comment on column @status@.last_delivery is 'when a message was last delivered';
+comment on column @status@.last_receipt is 'what the consumer last said of what it received';
+comment on column @status@.delivery_error is 'why messages could not be handed over, or delivered, the last time';
+
+-- Nobody may do anything, and then what is safe: rows are filtered by the
+-- policies below to those that belong to roles the user is a member of.
+
+revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
+    @log@, @outbox@, @deliveries@, @status@ from public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@ to public;
+grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
+
+alter table @segments@ enable row level security;
+create policy segmenter_member on @segments@
+    using (pg_has_role(owner, 'member'));
+comment on policy segmenter_member on @segments@ is 'segments of roles the user is a member of';
+
+alter table @consumers@ enable row level security;
+create policy segmenter_member on @consumers@
+    using (pg_has_role(role, 'member'));
+comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
+
+-- A subscription is changed by those who own the segment, and seen by the consumer too.
+alter table @subscriptions@ enable row level security;
+create policy segmenter_member on @subscriptions@
+    using (segment_id in (select s.id from @segments@ s));
+create policy segmenter_consumer on @subscriptions@ for select
+    using (consumer_id in (select c.id from @consumers@ c));
+comment on policy segmenter_member on @subscriptions@ is 'subscriptions to segments that the user may see';
+comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of consumers that the user may see';
+
+alter table @mart@ enable row level security;
+-- Only what stands in a segment's own table is its member: in their tables others may write anything.
+create policy segmenter_member on @mart@ for select
+    using (exists (
+        select from @segments@ s
+        where s.id = @mart@.segment_id and s.table_name = @mart@.tableoid
+    ));
+comment on policy segmenter_member on @mart@ is 'members of segments that the user may see';
+
+alter table @log@ enable row level security;
+-- One row is looked up in the segments, many are met with all of them: with EXISTS PostgreSQL chooses.
+create policy segmenter_member on @log@ for select
+    using (exists (select from @segments@ s where s.id = @log@.segment_id));
+comment on policy segmenter_member on @log@ is 'what happened to segments that the user may see';
+
+alter table @outbox@ enable row level security;
+create policy segmenter_member on @outbox@ for select
+    using (segment_id in (select s.id from @segments@ s));
+comment on policy segmenter_member on @outbox@ is 'messages of segments that the user may see';
+
+alter table @deliveries@ enable row level security;
+create policy segmenter_member on @deliveries@ for select
+    using (subscription_id in (select s.id from @subscriptions@ s));
+comment on policy segmenter_member on @deliveries@ is 'deliveries of subscriptions that the user may see';
+$set$ $definition$;
+
+create function segmenter_due_in(cfg_table regclass, at timestamptz default now())
+returns table (
+    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text
+)
+stable language c as 'MODULE_PATHNAME', 'segmenter_due_in_wrapper';
+
+create function segmenter_init(cfg_table text default 'segmenter', log_table text default null) returns regclass
+language c as 'MODULE_PATHNAME', 'segmenter_init_wrapper';
+
+create function segmenter_sets()
+returns table (cfg_table text, log_table text, owner text, segments bigint, is_current boolean)
+stable language c as 'MODULE_PATHNAME', 'segmenter_sets_wrapper';
+
+create function segmenter_drop_set(cfg_table text, force boolean default false) returns void
+language c as 'MODULE_PATHNAME', 'segmenter_drop_set_wrapper';
+
+comment on function segmenter_due_in(regclass, timestamptz) is 'the same of one set of service relations; used by its status view';
+comment on function segmenter_init(text, text) is 'makes a set of service relations under other names, as tables of the caller';
+comment on function segmenter_sets() is 'the sets of service relations: their names, owners and numbers of segments';
+comment on function segmenter_drop_set(text, boolean) is 'drops a set of service relations, unless it has segments or messages to deliver; force: even then';
+comment on function segmenter_definition() is 'what a set of service relations is made of; used by segmenter_init()';
+
+-- What a status shows is due in its own set.
+create or replace view segmenter_status with (security_invoker = true) as
+select
+    s.id,
+    s.name,
+    s.description,
+    s.table_name,
+    s.context,
+    s.refresh_auto,
+    s.refresh_params,
+    s.refresh_cron,
+    last.processed as last_refresh,
+    last.status as last_status,
+    case when last.status <> 'ok' then coalesce(last.error ->> 'message', last.message) end as last_error,
+    due.next_refresh,
+    good.coverage,
+    good.added,
+    good.removed,
+    good.changed,
+    c.name as update_consumer,
+    u.target as update_target,
+    replace(replace(replace(u.name,
+        '{{name}}', s.name), '{{consumer}}', coalesce(c.name, '')), '{{target}}', u.target
+    ) as update_name,
+    u.params as update_params,
+    u.cron as update_cron,
+    -- The column is left alone while a refresh or a consumer has the row in hand.
+    case
+        when u.status = 'failed' then u.status
+        when pending.messages > 0 then 'queued'
+        when u.status = 'queued' then 'uploaded'
+        else u.status
+    end as update_status,
+    pending.messages as pending_messages,
+    d.delivered_at as last_delivery,
+    receipt.params -> 'receipt' as last_receipt,
+    coalesce(d.last_error, handed.error ->> 'message') as delivery_error
+from segmenter_segments s
+left join lateral (
+    select l.processed, l.status, l.error, l.message
+    from segmenter_log l
+    where l.segment_id = s.id and l.action = 'refresh'
+      and (l.params @> '{"attempted": false}') is not true -- busy, or a stranger's call
+    order by l.id desc
+    limit 1
+) last on true
+left join lateral (
+    select l.coverage, l.added, l.removed, l.changed
+    from segmenter_log l
+    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+      and (l.params @> '{"attempted": false}') is not true
+    order by l.id desc
+    limit 1
+) good on true
+left join segmenter_due_in('segmenter') due on due.segment = s.name
+left join segmenter_subscriptions u on u.segment_id = s.id and u.actual_end = 'infinity'
+left join segmenter_consumers c on c.id = u.consumer_id
+left join segmenter_deliveries d on d.subscription_id = u.id
+left join lateral (
+    select count(*) as messages
+    from segmenter_outbox o
+    where o.subscription_id = u.id
+      -- Not coalesce, which an index may not be searched by before the policy has passed a row.
+      and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
+) pending on u.id is not null
+left join lateral (
+    select l.params
+    from segmenter_log l
+    where l.subscription_id = u.id and l.action = 'deliver' and l.status = 'ok' and l.params ? 'receipt'
+    order by l.id desc
+    limit 1
+) receipt on true
+left join lateral (
+    select l.error
+    from segmenter_log l
+    where l.subscription_id = u.id and l.action = 'hand over'
+    order by l.id desc
+    limit 1
+) handed on true
+where s.actual_end = 'infinity'
+order by s.name, c.name, u.target;
+
+comment on column segmenter_consumers.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
+
+revoke all on segmenter_registry from public;
+grant select on segmenter_registry to public;
+revoke all on function segmenter_due_in, segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition
+    from public;
+grant execute on function segmenter_due_in, segmenter_init, segmenter_sets, segmenter_drop_set to public;
+-- Statements of sets call it with their owners' rights, and their owners put these triggers up.
+grant execute on function segmenter_message, segmenter_notice_segments, segmenter_check_segment,
+    segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription to public;
