@@ -14,8 +14,10 @@ if [ -z "${SEGMENTER_BUILD:-}" ]; then
     SEGMENTER_BUILD=/var/tmp/segmenter-$(id -un)-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
 fi
 BUILD=$SEGMENTER_BUILD
+# One layout for every version, that of Debian's packages: see bin/postgres.
 PREFIX=$BUILD/pg$PG
-PGBIN=$PREFIX/lib/postgresql/$PG/bin
+PGHOME=$PREFIX/lib/postgresql/$PG
+PGBIN=$PGHOME/bin
 PGCONFIG=$PGBIN/pg_config
 PYTHON=$BUILD/python/bin/python
 export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
