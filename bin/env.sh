@@ -1,6 +1,8 @@
 # Sourced by the other scripts: where things are, and how to run PostgreSQL's programs.
-# Everything built or run stays under $BUILD: a private copy of PostgreSQL to install into, the
-# tools, the clusters. No file of the system's PostgreSQL is changed, and no cluster but ours.
+# Everything built or run stays under $SEGMENTER_BUILD: the tools there, and what belongs to one
+# version of PostgreSQL in $BUILD: a private copy to install into, the clusters. No file of the
+# system's PostgreSQL is changed, and no cluster but ours. (The versions that Debian's packages do not
+# have are kept outside of it, for every clone: see bin/postgres.)
 
 set -euo pipefail
 
@@ -13,15 +15,15 @@ PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
 if [ -z "${SEGMENTER_BUILD:-}" ]; then
     SEGMENTER_BUILD=/var/tmp/segmenter-$(id -un)-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
 fi
-BUILD=$SEGMENTER_BUILD
-# One layout for every version, that of Debian's packages: see bin/postgres.
-PREFIX=$BUILD/pg$PG
+BUILD=$SEGMENTER_BUILD/$PG
+# Laid out alike for every version.
+PREFIX=$BUILD/pg
 PGHOME=$PREFIX/lib/postgresql/$PG
 PGBIN=$PGHOME/bin
 PGCONFIG=$PGBIN/pg_config
-PYTHON=$BUILD/python/bin/python
-export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
-export PATH=$BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+PYTHON=$SEGMENTER_BUILD/python/bin/python
+export SEGMENTER_BUILD PGRX_HOME=$SEGMENTER_BUILD/pgrx
+export PATH=$SEGMENTER_BUILD/tools/bin:$HOME/.cargo/bin:$PATH
 # What the caller's shell says of servers and debugging does not concern ours.
 unset PGPORT PGHOSTADDR PGSERVICE PGOPTIONS RUST_BACKTRACE
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
@@ -44,3 +46,6 @@ pg_dir() {
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# How a test ends that cannot be run here; it says why before.
+SKIPPED=77

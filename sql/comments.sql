@@ -8,6 +8,7 @@ comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron
 comment on function segmenter_due(timestamptz) is 'when each segment is due, whether it is at that time, and why';
 comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that all have read; runs do it by themselves';
+comment on function segmenter_may_act_as(oid) is 'whether the caller may act as a role; used by the policies of the service relations';
 comment on function segmenter_message(jsonb, jsonb) is 'a message with its members, which are taken as they are; used where messages are written';
 comment on function segmenter_watch(regclass, name) is 'has changes of a table captured, by triggers of statements, for segments that watch it';
 comment on function segmenter_unwatch(regclass, name) is 'ends the capture of a table''s changes';

@@ -11,25 +11,27 @@ grant select, insert, update, delete on segmenter_segments, segmenter_consumers,
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_message, segmenter_watch, segmenter_unwatch, segmenter_capture, segmenter_notice_segments, segmenter_check_segment,
+    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch, segmenter_capture, segmenter_notice_segments, segmenter_check_segment,
     segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_doctor,
     segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry,
     segmenter_skip, segmenter_resync, segmenter_erase, segmenter_watch, segmenter_unwatch to public;
+-- The policies below ask it as whoever reads.
+grant execute on function segmenter_may_act_as to public;
 -- Whoever owns a table puts it up there; it records what is written in that table only.
 grant execute on function segmenter_capture to public;
 grant execute on procedure segmenter_run_each to public;
 
 alter table segmenter_segments enable row level security;
 create policy segmenter_member on segmenter_segments
-    using (pg_has_role(owner, 'member'));
+    using (segmenter_may_act_as(owner));
 comment on policy segmenter_member on segmenter_segments is 'segments of roles the user is a member of';
 
 alter table segmenter_consumers enable row level security;
 create policy segmenter_member on segmenter_consumers
-    using (pg_has_role(role, 'member'));
+    using (segmenter_may_act_as(role));
 comment on policy segmenter_member on segmenter_consumers is 'consumers of roles the user is a member of';
 
 -- A subscription is changed by those who own the segment, and seen by the consumer too.

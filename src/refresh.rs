@@ -316,7 +316,7 @@ pub fn find<'a>(
 
 /// Whether a role may have a segment refreshed, and handed over.
 pub fn may_refresh(segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
-    if role::is_member(caller, segment.owner) {
+    if role::may_act_as(caller, segment.owner) {
         return Ok(());
     }
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })

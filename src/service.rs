@@ -6,7 +6,7 @@ use pgrx::spi::quote_identifier;
 
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::pg::role::{self, Rights, Settings};
+use crate::pg::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::{catalog, statement};
 
 /// A set of service relations.
@@ -22,7 +22,7 @@ pub struct Service {
 }
 
 /// Places in our SQL where a relation's name goes, written `@word@`, and what is put there; `@schema@`
-/// is for functions.
+/// is for functions, `@membership@` what `pg_has_role` is asked.
 const RELATIONS: [(&str, &str); 9] = [
     ("mart", "segmenter"),
     ("segments", "segmenter_segments"),
@@ -145,8 +145,10 @@ impl Service {
     }
 
     fn relation(&self, word: &str) -> Option<String> {
-        if word == "schema" {
-            return Some(self.schema.clone());
+        match word {
+            "schema" => return Some(self.schema.clone()),
+            "membership" => return Some(MEMBERSHIP.into()),
+            _ => {}
         }
         let (_, name) = RELATIONS.iter().find(|(known, _)| *known == word)?;
         Some(format!("{}.{}", self.schema, quote_identifier(name)))

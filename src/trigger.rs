@@ -141,7 +141,7 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let is_insert = matches!(trigger.op()?, PgTriggerOperation::Insert);
     if is_insert
         && catalog::references_are_deferred()
-        && role::is_member(role::current(), service.owner)
+        && role::may_act_as(role::current(), service.owner)
     {
         return Ok(());
     }
@@ -260,7 +260,7 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
 fn check_fields(segment: Uuid, fields: &Fields, subject: Subject<'_>) -> error::Result<()> {
     let service = Service::current()?;
     let Ok(Some(segment)) = Segment::find(&service, Key::Id(segment)) else { return Ok(()) };
-    if !role::is_member(role::current(), segment.owner) {
+    if !role::may_act_as(role::current(), segment.owner) {
         return Ok(());
     }
     let Ok(table) = Table::check(&service, segment.table, segment.holder()) else { return Ok(()) };
@@ -289,7 +289,7 @@ fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
 fn must_be_new(row: &NewRow<'_>, caller: pg_sys::Oid, name: &str) -> error::Result<()> {
     let service = Service::current()?;
     let Some(id) = row.get_by_name::<Uuid>("id")? else { return Ok(()) };
-    if role::is_member(caller, service.owner) {
+    if role::may_act_as(caller, service.owner) {
         return Ok(());
     }
     let sql = service.sql(include_str!("../sql/query/id_taken.sql"), &[]);
@@ -364,7 +364,7 @@ fn must_be_member(
     wanted: pg_sys::Oid,
     subject: Subject<'_>,
 ) -> error::Result<()> {
-    if before == Some(wanted) || role::is_member(caller, wanted) {
+    if before == Some(wanted) || role::may_act_as(caller, wanted) {
         return Ok(());
     }
     Err(Error::NotMember { role: role::name(wanted), subject: subject.to_string() })

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use pgrx::prelude::*;
 
 use super::attempt::{Keep, attempt};
+pub use super::version::{MEMBERSHIP, may_act_as, owns_table};
 use crate::error::{Error, Result};
 
 /// Settings that decide what a query means. They are pinned, so that a refresh gives the same
@@ -192,23 +193,6 @@ fn set(name: &CStr, value: &str) {
             0,
             false,
         );
-    }
-}
-
-/// Whether `member` is a member of `role`, or a superuser.
-pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: asks the catalogues.
-    unsafe { pg_sys::is_member_of_role(member, role) }
-}
-
-/// Whether a role could alter a table.
-pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
-    // SAFETY: asks the catalogues.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        return pg_sys::pg_class_ownercheck(table, role);
-        #[cfg(not(feature = "pg15"))]
-        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role);
     }
 }
 
