@@ -24,6 +24,8 @@ PGCONFIG=$PGBIN/pg_config
 PYTHON=$SEGMENTER_BUILD/python/bin/python
 export SEGMENTER_BUILD PGRX_HOME=$SEGMENTER_BUILD/pgrx
 export PATH=$SEGMENTER_BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+# See build.rs.
+export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 # What the caller's shell says of servers and debugging does not concern ours.
 unset PGPORT PGHOSTADDR PGSERVICE PGOPTIONS RUST_BACKTRACE
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}

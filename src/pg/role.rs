@@ -119,8 +119,9 @@ fn set_text_form() {
 /// of them, and what slips through has taken a transaction id.
 pub fn read_only<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     attempt(Keep::Changes, || {
-        let _settings = SettingsLevel::enter();
-        set(c"transaction_read_only", "on");
+        // SAFETY: the end of the subtransaction that `attempt` has begun takes it back. (As a setting
+        // it could not be set for a while from 16 on.)
+        unsafe { pg_sys::XactReadOnly = true };
         let value = body()?;
         // SAFETY: reads the state of the subtransaction that `attempt` has begun.
         let id = unsafe { pg_sys::GetCurrentTransactionIdIfAny() };
