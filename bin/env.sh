@@ -16,8 +16,8 @@ if [ -z "${SEGMENTER_BUILD:-}" ]; then
     SEGMENTER_BUILD=/var/tmp/segmenter-$(id -un)-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
 fi
 BUILD=$SEGMENTER_BUILD/$PG
-# Laid out alike for every version.
-PREFIX=$BUILD/pg
+# Laid out alike for every version. (A test runs a cluster of another release.)
+PREFIX=${SEGMENTER_PREFIX:-$BUILD/pg}
 PGHOME=$PREFIX/lib/postgresql/$PG
 PGBIN=$PGHOME/bin
 PGCONFIG=$PGBIN/pg_config
