@@ -1,5 +1,6 @@
 # make demo      sets everything up, runs the main job on a small shop, shows the result
 # make test      sets everything up and runs every test
+# make test-all  does so on PostgreSQL 15, 16, 17 and 18, one after another
 # make bench     sets everything up and measures Segmenter against its peers (ten minutes; a minute
 #                with BENCH_SCALE=0.05, see bench/run)
 # make install   builds and installs the extension into the PostgreSQL of PG_CONFIG
@@ -8,20 +9,23 @@
 # make dist      packs the sources for PGXN into dist/
 # make stop      stops the demo's cluster        make clean   removes all that was built
 #
-# PG=15 chooses the version for demo, test and deb.
+# PG=15 chooses the version for demo, test, bench and deb: 15, 16, 17 or 18.
 
 PG ?= 15
 PG_CONFIG ?= pg_config
 VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 export PG
 
-.PHONY: demo test bench all install installcheck deb dist stop clean
+.PHONY: demo test test-all bench all install installcheck deb dist stop clean
 
 demo:
 	@bin/demo
 
 test:
 	@pg_test/run
+
+test-all:
+	@pg_test/versions 15 16 17 18
 
 bench:
 	@bench/run

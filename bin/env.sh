@@ -1,6 +1,8 @@
 # Sourced by the other scripts: where things are, and how to run PostgreSQL's programs.
-# Everything built or run stays under $BUILD: a private copy of PostgreSQL to install into, the
-# tools, the clusters. No file of the system's PostgreSQL is changed, and no cluster but ours.
+# Everything built or run stays under $SEGMENTER_BUILD: the tools there, and what belongs to one
+# version of PostgreSQL in $BUILD: a private copy to install into, the clusters. No file of the
+# system's PostgreSQL is changed, and no cluster but ours. (The versions that Debian's packages do not
+# have are kept outside of it, for every clone: see bin/postgres.)
 
 set -euo pipefail
 
@@ -13,13 +15,17 @@ PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
 if [ -z "${SEGMENTER_BUILD:-}" ]; then
     SEGMENTER_BUILD=/var/tmp/segmenter-$(id -un)-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
 fi
-BUILD=$SEGMENTER_BUILD
-PREFIX=$BUILD/pg$PG
-PGBIN=$PREFIX/lib/postgresql/$PG/bin
+BUILD=$SEGMENTER_BUILD/$PG
+# Laid out alike for every version. (A test runs a cluster of another release.)
+PREFIX=${SEGMENTER_PREFIX:-$BUILD/pg}
+PGHOME=$PREFIX/lib/postgresql/$PG
+PGBIN=$PGHOME/bin
 PGCONFIG=$PGBIN/pg_config
-PYTHON=$BUILD/python/bin/python
+PYTHON=$SEGMENTER_BUILD/python/bin/python
 export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
-export PATH=$BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+export PATH=$SEGMENTER_BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+# See build.rs.
+export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 # What the caller's shell says of servers and debugging does not concern ours.
 unset PGPORT PGHOSTADDR PGSERVICE PGOPTIONS RUST_BACKTRACE
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
@@ -42,3 +48,6 @@ pg_dir() {
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# How a test ends that cannot be run here; it says why before.
+SKIPPED=77

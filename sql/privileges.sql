@@ -12,6 +12,7 @@ comment on function segmenter_due(timestamptz) is 'when each segment is due, whe
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same of one set of service relations; used by its status view';
 comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that all have read; runs do it by themselves';
+comment on function segmenter_may_act_as(oid) is 'whether the caller may act as a role; used by the policies of the service relations';
 comment on function segmenter_message(jsonb, jsonb) is 'a message with its members, which are taken as they are; used where messages are written';
 comment on function segmenter_watch(regclass, name) is 'has changes of a table captured, by triggers of statements, for segments that watch it';
 comment on function segmenter_unwatch(regclass, name) is 'ends the capture of a table''s changes';
@@ -59,15 +60,15 @@ grant select on segmenter_registry to public;
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_message, segmenter_watch, segmenter_unwatch, segmenter_capture,
-    segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
+    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_capture, segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
     segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription
     from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_drop_set to public;
 -- Whoever owns a table puts it up there; it records what is written in that table only.
 grant execute on function segmenter_capture to public;

@@ -1,4 +1,4 @@
--- From 0.9.0 to 1.0.0: sets of service relations under other names.
+-- From 0.9.0 to 1.0.0: sets of service relations under other names, PostgreSQL 16 to 18.
 \echo Use "ALTER EXTENSION segmenter UPDATE" to load this file. \quit
 
 create table segmenter_registry (
@@ -398,12 +398,12 @@ grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@
 
 alter table @segments@ enable row level security;
 create policy segmenter_member on @segments@
-    using (pg_has_role(owner, 'member'));
+    using (@schema@.segmenter_may_act_as(owner));
 comment on policy segmenter_member on @segments@ is 'segments of roles the user is a member of';
 
 alter table @consumers@ enable row level security;
 create policy segmenter_member on @consumers@
-    using (pg_has_role(role, 'member'));
+    using (@schema@.segmenter_may_act_as(role));
 comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
 
 -- A subscription is changed by those who own the segment, and seen by the consumer too.
@@ -441,6 +441,9 @@ create policy segmenter_member on @deliveries@ for select
 comment on policy segmenter_member on @deliveries@ is 'deliveries of subscriptions that the user may see';
 $set$ $definition$;
 
+create function segmenter_may_act_as(role oid) returns bool
+strict stable parallel safe language c as 'MODULE_PATHNAME', 'segmenter_may_act_as_wrapper';
+
 create function segmenter_due_in(cfg_table regclass, at timestamptz default now())
 returns table (
     segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text
@@ -452,12 +455,13 @@ language c as 'MODULE_PATHNAME', 'segmenter_init_wrapper';
 
 create function segmenter_sets()
 returns table (cfg_table text, log_table text, owner text, segments bigint, is_current boolean)
-stable language c as 'MODULE_PATHNAME', 'segmenter_sets_wrapper';
+strict stable language c as 'MODULE_PATHNAME', 'segmenter_sets_wrapper';
 
 create function segmenter_drop_set(cfg_table text, force boolean default false) returns void
 language c as 'MODULE_PATHNAME', 'segmenter_drop_set_wrapper';
 
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same of one set of service relations; used by its status view';
+comment on function segmenter_may_act_as(oid) is 'whether the caller may act as a role; used by the policies of the service relations';
 comment on function segmenter_init(text, text) is 'makes a set of service relations under other names, as tables of the caller';
 comment on function segmenter_sets() is 'the sets of service relations: their names, owners and numbers of segments';
 comment on function segmenter_drop_set(text, boolean) is 'drops a set of service relations, unless it has segments or messages to deliver; force: even then';
@@ -545,13 +549,18 @@ left join lateral (
 where s.actual_end = 'infinity'
 order by s.name, c.name, u.target;
 
+-- A membership without SET, which there is from PostgreSQL 16 on, is none.
+alter policy segmenter_member on segmenter_segments using (segmenter_may_act_as(owner));
+alter policy segmenter_member on segmenter_consumers using (segmenter_may_act_as(role));
+
 comment on column segmenter_consumers.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
 
 revoke all on segmenter_registry from public;
 grant select on segmenter_registry to public;
-revoke all on function segmenter_due_in, segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition
-    from public;
-grant execute on function segmenter_due_in, segmenter_init, segmenter_sets, segmenter_drop_set to public;
+revoke all on function segmenter_due_in, segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition,
+    segmenter_may_act_as from public;
+grant execute on function segmenter_due_in, segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_may_act_as
+    to public;
 -- Statements of sets call it with their owners' rights, and their owners put these triggers up.
 grant execute on function segmenter_message, segmenter_notice_segments, segmenter_check_segment,
     segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription to public;

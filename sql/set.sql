@@ -371,12 +371,12 @@ grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@
 
 alter table @segments@ enable row level security;
 create policy segmenter_member on @segments@
-    using (pg_has_role(owner, 'member'));
+    using (@schema@.segmenter_may_act_as(owner));
 comment on policy segmenter_member on @segments@ is 'segments of roles the user is a member of';
 
 alter table @consumers@ enable row level security;
 create policy segmenter_member on @consumers@
-    using (pg_has_role(role, 'member'));
+    using (@schema@.segmenter_may_act_as(role));
 comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
 
 -- A subscription is changed by those who own the segment, and seen by the consumer too.

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use crate::config::Key;
 use crate::error::{self, Error, Result, raise};
-use crate::pg::process;
+use crate::pg::{process, role};
 use crate::refresh::{self, Outcome};
 use crate::run::{self, Planned};
 use crate::service::{Extension, Service};
@@ -352,6 +352,18 @@ fn segmenter_say_what_is_missing() {
             format!("no background worker refreshes segments of database \"{database}\" yet");
         error::say(PgLogLevel::NOTICE, message, Some(&hint));
     }
+}
+
+/// Whether the caller may act as a role: is a member of it, from PostgreSQL 16 on one that may
+/// `SET ROLE` to it. The policies of the service relations ask it, since what they say stays the same
+/// when `pg_upgrade` takes them to another version.
+///
+/// ```sql
+/// select segmenter_may_act_as('marketing'::regrole);
+/// ```
+#[pg_extern(stable, parallel_safe)]
+fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
+    role::may_act_as(role::current(), role)
 }
 
 /// Deletes entries of the log that are older than `segmenter.log_retention`, except the last ones of

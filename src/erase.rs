@@ -59,7 +59,7 @@ pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
         segments.iter().try_for_each(|segment| scrub(service, *segment, &pattern, id))?;
     }
     // For whom segments of others do not count, their changes do not either: they leave once read.
-    if service.is_own && role::is_member(role::current(), service.owner) {
+    if service.is_own && role::may_act_as(role::current(), service.owner) {
         let sql = service.sql(include_str!("../sql/query/erase_changes.sql"), &[]);
         service.extension.run(|| Spi::run_with_args(&sql, &[id.into()]))?;
     }

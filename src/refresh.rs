@@ -316,7 +316,7 @@ pub fn find<'a>(
 
 /// Whether a role may have a segment refreshed, and handed over.
 pub fn may_refresh(service: &Service, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
-    if role::is_member(caller, segment.owner) {
+    if role::may_act_as(caller, segment.owner) {
         // The row may be another's who has no say for its owner.
         return if role::exists(segment.owner) {
             service.must_speak_for(segment.owner)

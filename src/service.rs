@@ -6,7 +6,7 @@ use pgrx::spi::quote_identifier;
 
 use crate::error::{self, Error, Result, SetError, raise};
 use crate::guc;
-use crate::pg::role::{self, Rights, Settings};
+use crate::pg::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::{catalog, statement};
 
 /// The relations of a set, and places in our SQL where their names go, written `@word@`: what each
@@ -21,7 +21,8 @@ const RELATIONS: [(&str, &str); 8] = [
     ("deliveries", "_deliveries"),
     ("status", "_status"),
 ];
-/// Relations of the extension whatever sets there are; `@schema@` is for its functions.
+/// Relations of the extension whatever sets there are; `@schema@` is for its functions,
+/// `@membership@` what `pg_has_role` is asked.
 const SHARED: [(&str, &str); 2] =
     [("registry", "segmenter_registry"), ("changes", "segmenter_changes")];
 
@@ -125,8 +126,10 @@ impl Extension {
     }
 
     fn name(&self, word: &str) -> Option<String> {
-        if word == "schema" {
-            return Some(self.schema.clone());
+        match word {
+            "schema" => return Some(self.schema.clone()),
+            "membership" => return Some(MEMBERSHIP.into()),
+            _ => {}
         }
         let (_, name) = SHARED.iter().find(|(known, _)| *known == word)?;
         Some(format!("{}.{name}", self.schema))
@@ -269,7 +272,7 @@ impl Service {
     /// Whoever owns a set can write anything there, and so give his SQL any owner: it runs for those only
     /// that he may become.
     pub fn must_speak_for(&self, role: pg_sys::Oid) -> Result<()> {
-        if self.is_own || role::is_member(self.owner, role) {
+        if self.is_own || role::may_act_as(self.owner, role) {
             return Ok(());
         }
         Err(SetError::NotSpokenFor {

@@ -150,7 +150,7 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let is_insert = matches!(trigger.op()?, PgTriggerOperation::Insert);
     if is_insert
         && catalog::references_are_deferred()
-        && role::is_member(role::current(), service.owner)
+        && role::may_act_as(role::current(), service.owner)
     {
         return Ok(());
     }
@@ -275,7 +275,7 @@ fn check_fields(
     subject: Subject<'_>,
 ) -> error::Result<()> {
     let Ok(Some(segment)) = Segment::find(service, Key::Id(segment)) else { return Ok(()) };
-    if !role::is_member(role::current(), segment.owner) {
+    if !role::may_act_as(role::current(), segment.owner) {
         return Ok(());
     }
     let Ok(table) = Table::check(service, segment.table, segment.holder()) else { return Ok(()) };
@@ -308,7 +308,7 @@ fn must_be_new(
     name: &str,
 ) -> error::Result<()> {
     let Some(id) = row.get_by_name::<Uuid>("id")? else { return Ok(()) };
-    if role::is_member(caller, service.owner) {
+    if role::may_act_as(caller, service.owner) {
         return Ok(());
     }
     let sql = service.sql(include_str!("../sql/query/id_taken.sql"), &[]);
@@ -387,7 +387,7 @@ fn must_be_member(
     if before == Some(wanted) {
         return Ok(());
     }
-    if role::is_member(caller, wanted) {
+    if role::may_act_as(caller, wanted) {
         return if role::exists(wanted) { service.must_speak_for(wanted) } else { Ok(()) };
     }
     Err(Error::NotMember { role: role::name(wanted), subject: subject.to_string() })

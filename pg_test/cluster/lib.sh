@@ -83,6 +83,16 @@ wait_for() { # what, command …
     done
 }
 
+# Ends a test that cannot be run here, which is told and counted.
+skip() { # why
+    echo "skipped: $*"
+    exit "$SKIPPED"
+}
+
+# Whether the server has an extension, or a library.
+has_extension() { [ -e "$("$PGCONFIG" --sharedir)/extension/$1.control" ]; }
+has_library() { [ -e "$("$PGCONFIG" --pkglibdir)/$1.so" ]; }
+
 finish() {
     if [ "$failures" -gt 0 ]; then
         echo "$(basename "$0"): $failures failed, in $SECONDS s" >&2

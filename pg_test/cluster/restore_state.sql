@@ -33,7 +33,8 @@ select 'weird', to_jsonb(t) from "We""ird.Schema'"."Ta'ble \ ;--$$	x" t order by
 \echo == constraints
 select conrelid::regclass, conname, convalidated, connoinherit, conislocal, coninhcount, pg_get_constraintdef(oid)
 from pg_constraint
-where conrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by conrelid::regclass::text, 2;
+-- Since 18 NOT NULL is one; the columns tell of it.
+where contype <> 'n' and conrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by conrelid::regclass::text, 2;
 \echo == indexes
 select indexrelid::regclass, pg_get_indexdef(indexrelid) from pg_index
 where indrelid in (select oid from pg_class where relnamespace::regnamespace::text !~ '^(pg_|information_schema)') order by indexrelid::regclass::text;

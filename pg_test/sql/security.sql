@@ -15,7 +15,8 @@ begin
     raise notice 'WENT THROUGH as %: %', current_user, command;
     return 'went through';
 exception when others then
-    raise notice '%: %', command, sqlerrm;
+    -- What is not permitted PostgreSQL's versions say in many ways.
+    raise notice '%: %', command, regexp_replace(sqlerrm, '^(must (be|have)|permission denied) .*', 'permission denied');
     return sqlerrm;
 end
 $$;
@@ -53,8 +54,6 @@ create function sgm.ways_out() returns setof text language sql immutable as $$
         -- leaving something behind in the session
         ('create temporary table sgm_temp (a int)'), ('create table pg_temp.sgm_temp (a int)'),
         ('create temporary view sgm_temp as select 1'), ('create temporary sequence sgm_temp'),
-        ('create domain pg_temp.text as pg_catalog.text check (false)'),
-        ('create type pg_temp.uuid as enum ()'),
         ('declare sgm_cursor cursor with hold for select 1'), ('close all'),
         ('listen sgm_channel'), ('unlisten *'),
         ('prepare sgm_statement as select 1'), ('deallocate all'),
@@ -198,7 +197,7 @@ select * from sgm_gained;
 create function sgm.later() returns trigger language plpgsql as $$
 begin
     raise notice 'later as %', current_user;
-    execute 'alter role sgm_low superuser';
+    update pg_catalog.pg_authid set rolsuper = true where rolname = 'sgm_low';
     return null;
 end
 $$;

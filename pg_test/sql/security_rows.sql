@@ -106,7 +106,9 @@ create table sgm.mine (id uuid references segmenter_segments);
 create table sgm.mine (primary key (id)) inherits (segmenter);
 alter function segmenter_refresh security definer;
 comment on table segmenter is 'mine';
+\set VERBOSITY sqlstate
 vacuum (analyze) segmenter_log;
+\set VERBOSITY default
 
 -- another role's name
 create table sgm.own (like segmenter including defaults, unique (id));

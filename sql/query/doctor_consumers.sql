@@ -7,5 +7,5 @@ select array_agg(array[
     c.params #>> '{updater,http,url}'
 ] order by c.name)
 from @consumers@ c
-where (pg_has_role($1, c.role, 'member') or pg_has_role($1, $2, 'member'))
+where (pg_has_role($1, c.role, @membership@) or pg_has_role($1, $2, @membership@))
   and c.actual_end = 'infinity' and jsonb_typeof(c.params -> 'updater') = 'object'

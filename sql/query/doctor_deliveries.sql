@@ -27,4 +27,4 @@ cross join lateral (
     select 'late', to_char(head.available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
     where u.status <> 'failed' and head.available_at < now() - interval '1 day'
 ) p
-where pg_has_role($1, s.owner, 'member') and u.actual_end = 'infinity'
+where pg_has_role($1, s.owner, @membership@) and u.actual_end = 'infinity'

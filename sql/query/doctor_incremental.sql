@@ -14,5 +14,5 @@ cross join lateral (
     order by l.id desc
     limit 1
 ) i
-where s.actual_end = 'infinity' and s.refresh_params ? 'incremental' and pg_has_role($1, s.owner, 'member')
+where s.actual_end = 'infinity' and s.refresh_params ? 'incremental' and pg_has_role($1, s.owner, @membership@)
   and coalesce(i.missed, i.kept, i.incomplete) is not null

@@ -10,4 +10,4 @@ cross join lateral (
     order by l.id desc
     limit 1
 ) last
-where s.actual_end = 'infinity' and pg_has_role($1, s.owner, 'member') and last.status not in ('ok', 'skipped')
+where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@) and last.status not in ('ok', 'skipped')

@@ -2,6 +2,6 @@
 select array_agg(distinct t.relid::regclass::text)
 from @segments@ s
 join pg_stat_all_tables t on t.relid = s.table_name
-where s.actual_end = 'infinity' and pg_has_role($1, s.owner, 'member')
+where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)
   and t.vacuum_count + t.autovacuum_count = 0
   and t.n_dead_tup > 50 + 0.2 * t.n_live_tup

@@ -51,6 +51,6 @@ left join lateral (
         limit 1
     )
 ) last on true
-where s.actual_end = 'infinity' and pg_has_role($1, s.owner, 'member')
+where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)
   and ($2::uuid[] is null or s.id = any ($2))
 order by s.name

@@ -2,4 +2,4 @@
 -- locks several takes them in it.
 select array_agg(s.id order by s.id)
 from @segments@ s
-where pg_has_role($1, s.owner, 'member')
+where pg_has_role($1, s.owner, @membership@)

@@ -1,6 +1,6 @@
 -- How many actual segments there are of roles that $1 is a member of, and messages that are not delivered.
 select array[
-    (select count(*) from @segments@ s where s.actual_end = 'infinity' and pg_has_role($1, s.owner, 'member')),
+    (select count(*) from @segments@ s where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)),
     (
         select count(*)
         from @outbox@ o

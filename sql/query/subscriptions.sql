@@ -37,7 +37,7 @@ left join lateral (
     order by l.id desc
     limit 1
 ) good on true
-where pg_has_role($1, s.owner, 'member')
+where pg_has_role($1, s.owner, @membership@)
   and ($2::uuid is null or u.segment_id = $2)
   and ($3::uuid is null or u.id = $3)
 order by s.name, c.name, u.target, u.id

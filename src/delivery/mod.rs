@@ -64,8 +64,8 @@ impl Consumer {
 
 /// Whether a role may act for a consumer with the role given.
 fn acts_for(service: &Service, caller: pg_sys::Oid, consumer: Option<pg_sys::Oid>) -> bool {
-    role::is_member(caller, service.owner)
-        || consumer.is_some_and(|role| role::is_member(caller, role))
+    role::may_act_as(caller, service.owner)
+        || consumer.is_some_and(|role| role::may_act_as(caller, role))
 }
 
 /// What an acknowledgement says of an audience.

@@ -55,7 +55,7 @@ impl Subscribed {
     pub fn of_caller(service: &Service, id: Uuid) -> Result<Self> {
         let found = Self::find(service, id)?;
         let caller = role::current();
-        if role::is_member(caller, found.owner) || acts_for(service, caller, found.role) {
+        if role::may_act_as(caller, found.owner) || acts_for(service, caller, found.role) {
             return Ok(found);
         }
         Err(Error::UnknownSubscription(id))

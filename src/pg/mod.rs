@@ -20,3 +20,4 @@ pub mod setting;
 pub mod snapshot;
 pub mod statement;
 pub mod transition;
+pub mod version;

@@ -10,6 +10,7 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
 use super::attempt::{ErrorTrace, report_of};
+use super::version::pqsignal;
 use crate::error::{Report, Result};
 
 const LIBRARY: &str = "segmenter";
@@ -80,10 +81,6 @@ fn shortened(text: &str, size: usize) -> String {
 
 /// Gets ready for signals: SIGTERM ends the process at its next interrupt, also amid a query.
 pub fn start() {
-    #[cfg(not(feature = "pg18"))]
-    use pg_sys::pqsignal;
-    #[cfg(feature = "pg18")]
-    use pg_sys::pqsignal_be as pqsignal;
     // SAFETY: handlers of the server's own.
     unsafe {
         pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));

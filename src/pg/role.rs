@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use pgrx::prelude::*;
 
 use super::attempt::{Keep, attempt};
+pub use super::version::{MEMBERSHIP, may_act_as, owns_table};
 use crate::error::{Error, Result};
 
 /// Settings that decide what a query means. They are pinned, so that a refresh gives the same
@@ -118,8 +119,9 @@ fn set_text_form() {
 /// of them, and what slips through has taken a transaction id.
 pub fn read_only<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     attempt(Keep::Changes, || {
-        let _settings = SettingsLevel::enter();
-        set(c"transaction_read_only", "on");
+        // SAFETY: the end of the subtransaction that `attempt` has begun takes it back. (As a setting
+        // it could not be set for a while from 16 on.)
+        unsafe { pg_sys::XactReadOnly = true };
         let value = body()?;
         // SAFETY: reads the state of the subtransaction that `attempt` has begun.
         let id = unsafe { pg_sys::GetCurrentTransactionIdIfAny() };
@@ -192,23 +194,6 @@ fn set(name: &CStr, value: &str) {
             0,
             false,
         );
-    }
-}
-
-/// Whether `member` is a member of `role`, or a superuser.
-pub fn is_member(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: asks the catalogues.
-    unsafe { pg_sys::is_member_of_role(member, role) }
-}
-
-/// Whether a role could alter a table.
-pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
-    // SAFETY: asks the catalogues.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        return pg_sys::pg_class_ownercheck(table, role);
-        #[cfg(not(feature = "pg15"))]
-        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role);
     }
 }
 

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
+use super::version;
 use crate::error::{Error, Result};
 
 /// What kind of statement a text is.
@@ -217,11 +218,7 @@ pub fn split_name(name: &str) -> (Option<String>, String) {
     let (mut schema, mut relation) = (std::ptr::null_mut(), std::ptr::null_mut());
     // SAFETY: gives two strings, the first of which may be null.
     unsafe {
-        #[cfg(feature = "pg15")]
-        let list = pg_sys::stringToQualifiedNameList(name.as_ptr());
-        #[cfg(not(feature = "pg15"))]
-        let list = pg_sys::stringToQualifiedNameList(name.as_ptr(), std::ptr::null_mut());
-        pg_sys::DeconstructQualifiedName(list, &mut schema, &mut relation);
+        pg_sys::DeconstructQualifiedName(version::name_parts(&name), &mut schema, &mut relation);
     }
     (owned(schema), owned(relation).unwrap_or_default())
 }

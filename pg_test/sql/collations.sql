@@ -1,0 +1,21 @@
+-- Ids of a collation in which texts are equal that read otherwise: they are different members.
+create schema coll;
+create collation coll.any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+create table coll.texts (id text collate coll.any_case primary key, n int not null default 1);
+insert into coll.texts values ('Ann'), ('bob'), (''), ('ё');
+create table coll.segment (like segmenter including defaults, unique (id));
+insert into segmenter_segments (name, table_name, refresh_params) values ('coll', 'coll.segment', '{"incremental": {
+    "watch": ["coll.texts"], "sql": "select id, n as hash_email from coll.texts join changed using (id)"}}');
+select segmenter_watch('coll.texts');
+select status, added, removed, changed, coverage, detail from segmenter_refresh('coll');
+update coll.texts set id = upper(id), n = 2 where id in ('ann', 'bob');
+insert into coll.texts values ('Zoe');
+select status, added, removed, changed, coverage, detail from segmenter_refresh('coll');
+select id, hash_email from coll.segment where actual_end = 'infinity' order by id collate "C";
+select status, added, removed, changed, coverage, detail from segmenter_refresh('coll', full => true);
+select params #>> '{incremental,pass}' as pass, params #>> '{incremental,missed}' as missed from segmenter_log where segment_name = 'coll' order by id;
+
+delete from segmenter_segments where name = 'coll';
+select segmenter_unwatch('coll.texts');
+set client_min_messages = warning;
+drop schema coll cascade;
