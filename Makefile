@@ -1,5 +1,7 @@
 # make demo      sets everything up, runs the main job on a small shop, shows the result
 # make test      sets everything up and runs every test
+# make torture   sets everything up and runs the long random test: MINUTES (10) of sessions, kills and
+#                restores at random, for SEED (any); see pg_test/torture/run
 # make bench     sets everything up and measures Segmenter against its peers (ten minutes; a minute
 #                with BENCH_SCALE=0.05, see bench/run)
 # make install   builds and installs the extension into the PostgreSQL of PG_CONFIG
@@ -15,13 +17,17 @@ PG_CONFIG ?= pg_config
 VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 export PG
 
-.PHONY: demo test bench all install installcheck deb dist stop clean
+.PHONY: demo test torture bench all install installcheck deb dist stop clean
 
 demo:
 	@bin/demo
 
 test:
 	@pg_test/run
+
+torture:
+	@bin/install
+	@pg_test/torture/run "$(SEED)" "$(MINUTES)"
 
 bench:
 	@bench/run

@@ -1,0 +1,63 @@
+"""That the checks find what is wrong: when all was well in the end, things are spoilt one by one, and each must be found."""
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from chaos import answers
+from invariants import Pause, ServerLog, nothing_runs
+from world import Set, World, Wrong, must, value, wait_for
+
+# What is spoilt, and which check has to find it.
+SPOILT = {
+    "a member is another": ("update {home}.latest set hash_email = 'spoilt' where ctid = (select min(ctid) from {home}.latest where actual_end = 'infinity')", "is not what its query gives"),
+    "a member is missing": ("delete from {home}.history where ctid = (select min(ctid) from {home}.history where actual_end = 'infinity')", "is not what its query gives|at .* are others"),
+    "a membership is lost": ("delete from {home}.history where ctid = (select min(ctid) from {home}.history where actual_end <> 'infinity')", "are others by now"),
+    "a period overlaps": ("update {home}.history h set actual_begin = '2000-01-01' where actual_end = 'infinity' and id in (select id from {home}.history where actual_end <> 'infinity')", "periods of history|are others by now"),
+    "a run has no end": ("""insert into {log} (action, status, run_id, segment_id, segment_name)
+        select 'refresh', 'running', gen_random_uuid(), id, name from {segments} limit 1""", "runs that have no end"),
+    "a figure is wrong": ("update {log} set added = added + 1 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "do not add up"),
+    "a coverage is wrong": ("update {log} set coverage = coverage + 1, added = added + 1 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "not the number of members"),
+    "an odd failure": ("""insert into {log} (action, status, segment_name, error) values ('refresh', 'failed', 'latest', '{"sqlstate": "XX000", "message": "odd"}')""", "nobody meant"),
+    "a message waits": ("""insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
+        select consumer_id, id, segment_id, 'add', '{}' from {subscriptions} limit 1""", "messages without a delivery"),
+    "a message comes from nowhere": ("""with o as (insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
+            select u.consumer_id, u.id, u.segment_id, 'create', '{"members": []}' from {subscriptions} u join {deliveries} d on d.subscription_id = u.id limit 1 returning *)
+        update {deliveries} d set delivered_through = o.id from o where o.subscription_id = d.subscription_id""", "delivered to nobody|the log tells nothing"),
+}
+
+
+def prove(world: World, pause: Pause, log: ServerLog) -> None:
+    for what, (statement, pattern) in SPOILT.items():
+        with pause.db.transaction(force_rollback=True):
+            done = pause.db.execute(pause.of(statement))  # type: ignore[call-overload]
+            must(done.rowcount, f"nothing to spoil: {what}", statement)
+            found(what, pattern, lambda: pause.check(is_real=False))
+    lost_message(world, pause)
+    with world.connect(name="sabotage") as db:
+        db.execute("begin; select pg_advisory_lock(1)")
+        found("a lock stays", "something goes on", lambda: nothing_runs(world, 0.5))
+    with world.connect(name="sabotage") as db:
+        os.kill(db.info.backend_pid, signal.SIGKILL)
+    wait_for("the server", lambda: answers(world))
+    found("a process dies", "that nobody has killed", log.check)
+    print(f"ok whatever is spoilt is found: {len(SPOILT) + 3} ways", flush=True)
+
+
+def lost_message(world: World, pause: Pause) -> None:
+    """A consumer acknowledges what it has not applied."""
+    audience = next(audience for audience in pause.audiences.all.values() if audience.members)
+    id, member = audience.members.popitem()  # type: ignore[union-attr]
+    found("a message is lost", "is another", lambda: pause.check(is_real=False))
+    audience.members[id] = member  # type: ignore[index]
+
+
+def found(what: str, pattern: str, check: Callable[[], object]) -> None:
+    import re
+    try:
+        check()
+    except Wrong as wrong:
+        must(re.search(pattern, str(wrong)), f"{what}: it was found otherwise", wrong)
+    else:
+        raise Wrong(f"{what}: it was not found")
