@@ -391,13 +391,12 @@ class SubscriptionChanger(Actor):
             self.write("update {subscriptions} set params = %s, cron = %s where id = %s", Jsonb(self.params()),
                        self.dice.choice([None, None, "1 second"]), found["id"])
 
-    @action(0.7)
-    def broken(self) -> None:
-        """Fields that are not there: others must not suffer."""
-        if found := self.subscription("u.actual_end = 'infinity'"):
-            self.execute("update {subscriptions} set params = '{\"fields\": [\"id\", \"nowhere\"]}' where id = %s", found["id"])
-            self.sleep(1)
-            self.execute("update {subscriptions} set params = %s where id = %s", Jsonb(self.params()), found["id"])
+    @action(1, "22023")
+    def passing_field(self) -> None:
+        """A column that will be dropped some time: then it cannot be handed over, and others must not suffer."""
+        if found := self.some("""select u.id, a.attname::text as column from {subscriptions} u join {segments} g on g.id = u.segment_id and pg_has_role(g.owner, 'member')
+                join pg_attribute a on a.attrelid = g.table_name and a.attname like 'extra%%' order by 1, 2"""):
+            self.execute("update {subscriptions} set params = %s where id = %s", Jsonb({"fields": ["id", found["column"]]}), found["id"])
 
     @action(1)
     def nonsense(self) -> None:
@@ -415,7 +414,7 @@ class SubscriptionChanger(Actor):
         if found := self.subscription():
             self.write("delete from {subscriptions} where id = %s", found["id"])
 
-    @action(2, "55000", "42703", "42704", "42501")
+    @action(2, "55000", "42703", "42704", "42501", "42P16")
     def resync(self) -> None:
         if found := self.subscription("u.actual_end = 'infinity'"):
             # What waits is dropped, though somebody may have applied it by now.
@@ -593,7 +592,7 @@ class Refresher(Actor):
     def prune(self) -> None:
         self.execute("select segmenter_prune()")
 
-    @action(0.5)
+    @action(0.5, "42P16", "42501")
     def erase(self) -> None:
         """Somebody, by whom may erase everybody; from the sources first."""
         if self.user == "postgres" and (person := self.some("select id from shop.people where id > 50 order by id")):
@@ -669,7 +668,10 @@ class Claimer(Actor):
             self.execute(query, message["lease"], message["message_id"], *args)
             return True
         except psycopg.errors.ObjectNotInPrerequisiteState:
-            must(not self.audiences.refused(message, held_until, settled), "a lease that is good was refused", message["lease"], message["message_id"])
+            # Unless the subscription was deleted.
+            is_there = self.value("select count(*) from {subscriptions} where id = %s", message["subscription_id"])
+            must(not is_there or not self.audiences.refused(message, held_until, settled), "a lease that is good was refused",
+                 message["lease"], message["message_id"], message["subscription_id"])
             self.world.count("leases lost")
             return False
 

@@ -50,7 +50,8 @@ class Audience:
         # Who was erased is taken out of messages that wait.
         known = {id for id in given if id not in self.world.erased}
         if operation != "replace" and self.gathered is not None:
-            problems.append(f"{operation} amid a replace")
+            if is_strict:
+                problems.append(f"{operation} amid a replace")
             self.gathered = None
         if operation == "create":
             if self.members is not None and is_strict:

@@ -18,9 +18,13 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
 from psycopg.types.json import Jsonb, set_json_loads
 
 set_json_loads(lambda text: json.loads(text, parse_float=Decimal))
+# Python knows no infinity.
+for type_name in ("timestamp", "timestamptz"):
+    psycopg.adapters.register_loader(type_name, TextLoader)
 
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
