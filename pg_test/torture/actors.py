@@ -280,7 +280,7 @@ class ConfigChanger(Actor):
     def sources(self) -> None:
         if segment := self.own():
             sources = self.dice.choice([[], [{"table": "shop.people", "min_rows": 10}], [{"table": "shop.people", "min_rows": 10**7}],
-                                        [{"name": "never", "ready": "select false"}], [{"table": "shop.nowhere"}]])
+                                        [{"name": "never", "ready": "select false"}], [{"table": "shop.nowhere", "min_rows": 1}]])
             self.write("update {segments} set sources = %s where id = %s", Jsonb(sources), segment["id"])
 
     @action(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -36,12 +37,14 @@ class Audience:
         self.acked = 0
         # Messages were dropped on purpose: it need not be right until everything is handed over.
         self.is_astray = False
+        self.recent: deque[str] = deque(maxlen=20)
 
     def take(self, id: int, operation: str, part: int, parts: int, payload: Row) -> list[str]:
         """Applies a message. Gives what is wrong with it."""
         if id <= self.last:
             return []
         self.last = id
+        self.recent.append(f"{id} {operation} {part}/{parts} {len(payload['members'])}{' astray' if self.is_astray else ''}")
         problems: list[str] = []
         given = {key_of(member): member for member in payload["members"]}
         if len(given) != len(payload["members"]):
@@ -122,7 +125,8 @@ class Audiences:
             audience = self.of(message["subscription_id"])
             for problem in audience.take(*(message[name] for name in ("message_id", "operation", "part", "parts", "payload"))):
                 self.world.fail(f"message {message['message_id']} of subscription {message['subscription_id']}"
-                                f" ({message['payload']['segment']['name']}, {message['operation']}): {problem}")
+                                f" ({message['payload']['segment']['name']}, {message['operation']}): {problem}; it has got {list(audience.recent)}")
+                self.world.suspects.append(message["subscription_id"])
 
     def answering(self, message: Row, is_last: bool) -> float:
         """Before a claimer answers: until when the message is his; the last answer ends the lease."""

@@ -2,18 +2,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 
 from chaos import answers
 from invariants import Pause, ServerLog, nothing_runs
-from world import Set, World, Wrong, must, value, wait_for
+from world import SEGMENTS, World, Wrong, must, value, wait_for
 
 # What is spoilt, and which check has to find it.
 SPOILT = {
     "a member is another": ("update {home}.latest set hash_email = 'spoilt' where ctid = (select min(ctid) from {home}.latest where actual_end = 'infinity')", "is not what its query gives"),
     "a member is missing": ("delete from {home}.history where ctid = (select min(ctid) from {home}.history where actual_end = 'infinity')", "is not what its query gives|at .* are others"),
-    "a membership is lost": ("delete from {home}.history where ctid = (select min(ctid) from {home}.history where actual_end <> 'infinity')", "are others by now"),
     "a period overlaps": ("update {home}.history h set actual_begin = '2000-01-01' where actual_end = 'infinity' and id in (select id from {home}.history where actual_end <> 'infinity')", "periods of history|are others by now"),
     "a run has no end": ("""insert into {log} (action, status, run_id, segment_id, segment_name)
         select 'refresh', 'running', gen_random_uuid(), id, name from {segments} limit 1""", "runs that have no end"),
@@ -34,6 +34,7 @@ def prove(world: World, pause: Pause, log: ServerLog) -> None:
             done = pause.db.execute(pause.of(statement))  # type: ignore[call-overload]
             must(done.rowcount, f"nothing to spoil: {what}", statement)
             found(what, pattern, lambda: pause.check(is_real=False))
+    lost_membership(world, pause)
     lost_message(world, pause)
     with world.connect(name="sabotage") as db:
         db.execute("begin; select pg_advisory_lock(1)")
@@ -42,7 +43,20 @@ def prove(world: World, pause: Pause, log: ServerLog) -> None:
         os.kill(db.info.backend_pid, signal.SIGKILL)
     wait_for("the server", lambda: answers(world))
     found("a process dies", "that nobody has killed", log.check)
-    print(f"ok whatever is spoilt is found: {len(SPOILT) + 3} ways", flush=True)
+    print(f"ok whatever is spoilt is found: {len(SPOILT) + 4} ways", flush=True)
+
+
+def lost_membership(world: World, pause: Pause) -> None:
+    """One that had ended, of a moment when it was looked at."""
+    for segment in ("history", "watching", "kept 1", "kept 2"):
+        id = value(pause.db, pause.of("select id from {segments} where name = %s"), segment)
+        moments = [moment for moment, _ in world.snapshots[pause.of.cfg_table, id]]
+        with pause.db.transaction(force_rollback=True):
+            done = pause.db.execute(pause.of(f"""delete from {{home}}.{SEGMENTS[segment][1]} t where segment_id = %s and actual_end <> 'infinity' and id <> all (%s)
+                and exists (select from unnest(%s::timestamp[]) m where actual_begin <= m and m < actual_end)"""), [id, list(world.erased), moments])  # type: ignore[call-overload]
+            if done.rowcount:
+                return found("a membership is lost", "are others by now", lambda: pause.check(is_real=False))
+    raise Wrong("nothing to spoil: no membership that was looked at has ended")
 
 
 def lost_message(world: World, pause: Pause) -> None:
@@ -54,7 +68,6 @@ def lost_message(world: World, pause: Pause) -> None:
 
 
 def found(what: str, pattern: str, check: Callable[[], object]) -> None:
-    import re
     try:
         check()
     except Wrong as wrong:

@@ -18,7 +18,7 @@ from audiences import Audiences
 from chaos import Chaos, answers, restore
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
 from sabotage import prove
-from world import PULLING, World, Wrong, must, wait_for
+from world import PULLING, World, Wrong, must, rows, wait_for
 
 ROUND = 8.0  # seconds between two pauses, about
 
@@ -129,6 +129,20 @@ class Torture:
         wait_for_workers(world, True)
         world.pausing.clear()
 
+    def tell_of_suspects(self) -> None:
+        """What the database says of subscriptions that went wrong."""
+        for of in self.world.sets:
+            for id in self.world.suspects[:2]:
+                with self.world.connect(of=of) as db:
+                    for query in ("select u.*, s.name as segment, s.actual_end as segment_end from {subscriptions} u join {segments} s on s.id = u.segment_id where u.id = %s",
+                                  "select * from {deliveries} where subscription_id = %s",
+                                  "select id, created_at, operation, part, parts, members, run_id, payload #> '{members,0}' as first from {outbox} where subscription_id = %s order by id desc limit 30",
+                                  "select id, processed, run_id, action, status, added, removed, coverage, message, params from {log} where subscription_id = %s order by id desc limit 40",
+                                  "select id, processed, run_id, action, status, added, removed, changed, coverage, message, params from {log} where action <> 'deliver' and segment_id = (select segment_id from {subscriptions} where id = %s) and subscription_id is null order by id desc limit 20"):
+                        print(f"  of {id}:")
+                        for row in rows(db, of(query), id):
+                            print("    ", {name: str(value)[:300] for name, value in row.items() if value is not None})
+
     def tell(self) -> None:
         """What there was of everything; an action that never came about shows."""
         print("# " + ", ".join(f"{what} {count}" for what, count in sorted(self.world.counts.items())), flush=True)
@@ -157,6 +171,10 @@ def main() -> int:
             for did in actor.recent:
                 print(f"    {did}")
         torture.tell()
+        try:
+            torture.tell_of_suspects()
+        except psycopg.Error as error:
+            print(f"nothing more is to be had: {error}")
         return 1
     print(f"ok torture, {what}, in {time.monotonic() - began:.0f} s", flush=True)
     return 0

@@ -227,6 +227,8 @@ class World:
         self.lock = threading.RLock()
         self.failures: list[str] = []
         self.counts: Counter[str] = Counter()
+        # Subscriptions of which the log is shown in the end.
+        self.suspects: list[uuid.UUID] = []
         # Processes that somebody here has ended the hard way, and how often the server went down.
         self.killed: set[int] = set()
         self.is_hard = False
