@@ -291,12 +291,12 @@ class ConfigChanger(Actor):
                                        "refresh_params = '{\"query\": 1}'", "refresh_params = '{\"incremental\": {\"sql\": \"select 1\"}}'", "sources = '[{}]'",
                                        "id = gen_random_uuid()", "owner = 'postgres'"])
             try:
-                self.execute(f"update {{segments}} set {change} where id = %s", segment["id"])
+                done = self.execute(f"update {{segments}} set {change} where id = %s", segment["id"])
             except psycopg.Error as error:
                 if error.sqlstate not in ("22023", "42501"):
                     raise
             else:
-                raise Wrong(f"it was not refused: {change}")
+                must(not done.rowcount, "it was not refused", change)
 
     @action(1)
     def broken(self) -> None:
@@ -323,7 +323,7 @@ class ConfigChanger(Actor):
                 if self.dice.random() < 0.1:
                     raise psycopg.Rollback()
 
-    @action(1)
+    @action(1, "42501")
     def drop(self) -> None:
         if segment := self.some("select * from {segments} where name like 'made%%' and owner = quote_ident(current_user)::regrole order by id"):
             with self.db.transaction():
@@ -337,12 +337,12 @@ class ConfigChanger(Actor):
         if segment := self.own("name like 'made%%' and exists (select from {subscriptions} u where u.segment_id = {segments}.id)"):
             self.execute("delete from {segments} where id = %s", segment["id"])
 
-    @action(1.5)
+    @action(1.5, "42P16")
     def retire(self) -> None:
         if segment := self.own("name <> 'history'"):
             self.write("update {segments} set actual_end = now() where id = %s", segment["id"])
 
-    @action(3, "23505")
+    @action(3, "23505", "42P16")
     def revive(self) -> None:
         if segment := self.some("select * from {segments} where actual_end <> 'infinity' order by id"):
             self.write("update {segments} set actual_end = 'infinity' where id = %s", segment["id"])
@@ -403,11 +403,11 @@ class SubscriptionChanger(Actor):
         if found := self.subscription():
             params = self.dice.choice(["[]", '{"mode": "some"}', '{"batch_size": 0}', '{"fields": []}', '{"fields": ["id", "segment_id"]}', '{"filds": 1}'])
             try:
-                self.execute("update {subscriptions} set params = %s where id = %s", params, found["id"])
+                done = self.execute("update {subscriptions} set params = %s where id = %s", params, found["id"])
             except psycopg.errors.InvalidParameterValue:
                 pass
             else:
-                raise Wrong(f"it was not refused: {params}")
+                must(not done.rowcount, "it was not refused", params)
 
     @action(0.7)
     def delete(self) -> None:

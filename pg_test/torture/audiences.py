@@ -4,7 +4,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,8 +47,10 @@ class Audience:
         self.recent.append(f"{id} {operation} {part}/{parts} {len(payload['members'])}{' astray' if self.is_astray else ''}")
         problems: list[str] = []
         given = {key_of(member): member for member in payload["members"]}
-        if len(given) != len(payload["members"]):
-            problems.append("somebody is in a message twice")
+        twice = {id for id, times in Counter(map(key_of, payload["members"])).items() if times > 1}
+        # Who is erased is removed as whatever the consumer may have.
+        if twice - self.world.erased:
+            problems.append(f"somebody is in a message twice: {sorted(twice)[:5]}")
         is_strict = not self.is_astray and not is_edited(payload["segment"]["name"])
         # Who was erased is taken out of messages that wait.
         known = {id for id in given if id not in self.world.erased}
