@@ -126,9 +126,9 @@ class Audiences:
         with self.lock:
             audience = self.of(message["subscription_id"])
             for problem in audience.take(*(message[name] for name in ("message_id", "operation", "part", "parts", "payload"))):
+                self.world.suspects.append(message["subscription_id"])
                 self.world.fail(f"message {message['message_id']} of subscription {message['subscription_id']}"
                                 f" ({message['payload']['segment']['name']}, {message['operation']}): {problem}; it has got {list(audience.recent)}")
-                self.world.suspects.append(message["subscription_id"])
 
     def answering(self, message: Row, is_last: bool) -> float:
         """Before a claimer answers: until when the message is his; the last answer ends the lease."""

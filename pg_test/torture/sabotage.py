@@ -17,8 +17,8 @@ SPOILT = {
     "a period overlaps": ("update {home}.history h set actual_begin = '2000-01-01' where actual_end = 'infinity' and id in (select id from {home}.history where actual_end <> 'infinity')", "periods of history|are others by now"),
     "a run has no end": ("""insert into {log} (action, status, run_id, segment_id, segment_name)
         select 'refresh', 'running', gen_random_uuid(), id, name from {segments} limit 1""", "runs that have no end"),
-    "a figure is wrong": ("update {log} set added = added + 1 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "do not add up"),
-    "a coverage is wrong": ("update {log} set coverage = coverage + 1, added = added + 1 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "not the number of members"),
+    "a figure is wrong": ("update {log} set added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "do not add up"),
+    "a coverage is wrong": ("update {log} set coverage = coverage + 1000, added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "not the number of members"),
     "an odd failure": ("""insert into {log} (action, status, segment_name, error) values ('refresh', 'failed', 'latest', '{"sqlstate": "XX000", "message": "odd"}')""", "nobody meant"),
     "a message waits": ("""insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
         select consumer_id, id, segment_id, 'add', '{}' from {subscriptions} limit 1""", "messages without a delivery"),
@@ -61,7 +61,9 @@ def lost_membership(world: World, pause: Pause) -> None:
 
 def lost_message(world: World, pause: Pause) -> None:
     """A consumer acknowledges what it has not applied."""
-    audience = next(audience for audience in pause.audiences.all.values() if audience.members)
+    there = [row["id"] for row in pause.run("""select u.id from {subscriptions} u join {segments} s on s.id = u.segment_id
+        where u.actual_end = 'infinity' and s.actual_end = 'infinity' order by u.id""")]
+    audience = next(audience for id, audience in pause.audiences.all.items() if audience.members and id in there)
     id, member = audience.members.popitem()  # type: ignore[union-attr]
     found("a message is lost", "is another", lambda: pause.check(is_real=False))
     audience.members[id] = member  # type: ignore[index]
