@@ -367,7 +367,7 @@ class SubscriptionChanger(Actor):
             params["fields"] = self.dice.choice([["id"], ["id", "hash_email", "city", "spent"], {"id": "key", "hash_phone": "phone"}])
         return params
 
-    @action(4, "23505", "42704")
+    @action(4, "23505", "42704", "23503")
     def subscribe(self) -> None:
         if segment := self.segment():
             consumer, target = self.dice.choice(list(CONSUMERS)), self.dice.choice(["first", "second"])

@@ -51,7 +51,7 @@ class Audience:
         # Who is erased is removed as whatever the consumer may have.
         if twice - self.world.erased:
             problems.append(f"somebody is in a message twice: {sorted(twice)[:5]}")
-        is_strict = not self.is_astray and not is_edited(payload["segment"]["name"])
+        is_strict = not self.is_astray and not self.unsettled and not is_edited(payload["segment"]["name"])
         # Who was erased is taken out of messages that wait.
         known = {id for id in given if id not in self.world.erased}
         if operation != "replace" and self.gathered is not None:
