@@ -418,7 +418,8 @@ class SubscriptionChanger(Actor):
     def resync(self) -> None:
         if found := self.subscription("u.actual_end = 'infinity'"):
             # What waits is dropped, though somebody may have applied it by now.
-            with self.audiences.ending_leases(found["id"], astray=True), self.db.transaction():
+            newest = lambda: self.value("select max(id) from {outbox} where subscription_id = %s", found["id"])  # noqa: E731
+            with self.audiences.dropping(found["id"], newest), self.db.transaction():
                 if self.dice.random() < 0.3:
                     self.value("select segmenter_skip(%s)", found["id"])
                 self.value("select segmenter_resync(%s)", found["id"])

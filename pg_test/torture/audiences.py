@@ -1,11 +1,12 @@
 """The consumers' side: who holds which messages, and what the audiences are that come of them."""
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,8 +36,9 @@ class Audience:
         self.unsettled = 0
         # What the server has taken note of.
         self.acked = 0
-        # Messages were dropped on purpose: it need not be right until everything is handed over.
+        # Messages were dropped on purpose: it need not be right until everything is handed over, by that message.
         self.is_astray = False
+        self.astray_through = 0
         self.recent: deque[str] = deque(maxlen=20)
 
     def take(self, id: int, operation: str, part: int, parts: int, payload: Row) -> list[str]:
@@ -65,7 +67,8 @@ class Audience:
         elif operation == "delete":
             if self.members is None and is_strict:
                 problems.append("deleted though it is not there")
-            self.members, self.is_astray = None, False
+            self.members = None
+            self.is_astray &= id < self.astray_through
         elif self.members is None:
             if is_strict:
                 problems.append(f"{operation} though it is not there")
@@ -88,7 +91,8 @@ class Audience:
             self.gathered = (self.gathered or {}) | given
             self.part = part
             if part == parts:
-                self.members, self.gathered, self.is_astray = self.gathered, None, False
+                self.members, self.gathered = self.gathered, None
+                self.is_astray &= id < self.astray_through
         return problems
 
 
@@ -154,21 +158,29 @@ class Audiences:
             return {id: audience.acked for id, audience in self.all.items()}
 
     @contextmanager
-    def ending_leases(self, subscription: uuid.UUID, astray: bool = False) -> Iterator[None]:
-        """While a subscription's leases are ended; astray: messages are dropped, which somebody may have applied."""
+    def ending_leases(self, subscription: uuid.UUID) -> Iterator[None]:
+        """While a subscription's leases are ended by others."""
         with self.lock:
             audience = self.of(subscription)
             audience.unsettled += 1
-            audience.is_astray |= astray
         try:
             yield
         finally:
             with self.lock:
                 audience.unsettled -= 1
                 audience.lease = None
-                # What was handed out from before has come, perhaps with a whole replace.
-                audience.is_astray |= astray
                 self.settled += 1
+
+    @contextmanager
+    def dropping(self, subscription: uuid.UUID, newest: Callable[[], int | None]) -> Iterator[None]:
+        """While messages of it are dropped, which somebody may have applied, and everything is handed over, up to the newest."""
+        audience = self.of(subscription)
+        audience.is_astray, audience.astray_through = True, sys.maxsize
+        try:
+            with self.ending_leases(subscription):
+                yield
+        finally:
+            audience.is_astray, audience.astray_through = True, newest() or 0
 
     def push(self, received: list[Row]) -> None:
         """What a consumer's function has got."""

@@ -88,8 +88,10 @@ class Pause:
     def run(self, query: str, *args: object) -> list[Row]:
         return rows(self.db, self.of(query), *args)
 
-    def settle(self) -> None:
+    def settle(self, is_last: bool) -> None:
         self.mend()
+        if is_last:
+            self.fill()
         # Those that run by themselves would go on handing over.
         self.automatic = [row["id"] for row in self.run("select id from {segments} where refresh_auto")]
         patiently(lambda: self.db.execute(self.of("update {segments} set refresh_auto = false where refresh_auto")))
@@ -125,6 +127,14 @@ class Pause:
         patiently(lambda: db.execute(of("update {subscriptions} set params = '{}' where params::text like '%extra%'")))
         patiently(lambda: db.execute(of("update {consumers} set actual_end = 'infinity' where actual_end <> 'infinity'")))
 
+    def fill(self) -> None:
+        """For what is to be spoilt in the end."""
+        query = f"select p.id, md5(p.email) as hash_email, p.phone as hash_phone, p.city, p.spent from shop.people p where p.id > {self.world.restored}"
+        self.db.execute(self.of("update {segments} set actual_end = 'infinity', context = %s, refresh_params = %s where name in ('latest', 'history')"),
+                        [query, Jsonb({"query": {"sql": query}})])
+        for name in ("latest", "history"):
+            self.db.execute("select segmenter_subscribe('mail', %s, 'the end')", [name])
+
     def refresh(self) -> None:
         """All of them, those that read others last, whatever their guards say."""
         for segment in self.run("select id, name from {segments} where actual_end = 'infinity' order by name = 'reading', name"):
@@ -140,7 +150,8 @@ class Pause:
             if is_edited(segment["name"]):
                 # Who left by hand is told to nobody: that is what this is for.
                 for found in self.run("select id from {subscriptions} where segment_id = %s and actual_end = 'infinity'", segment["id"]):
-                    with self.audiences.ending_leases(found["id"], astray=True):
+                    newest = lambda: self.run("select max(id) as id from {outbox} where subscription_id = %s", found["id"])[0]["id"]  # noqa: E731
+                    with self.audiences.dropping(found["id"], newest):
                         patiently(lambda: self.db.execute("select segmenter_resync(%s)", [found["id"]]))
 
     def hand_over(self) -> None:

@@ -95,7 +95,7 @@ class Torture:
         pauses = [Pause(world, of, self.audiences[of]) for of in world.sets]
         wait_for_workers(world, True)
         for pause in pauses:
-            pause.settle()
+            pause.settle(is_last)
             wait_for_ends(world, pause.of)
         wait_for_workers(world, False)
         for pause in pauses:
@@ -137,7 +137,7 @@ class Torture:
                     for query in ("select u.*, s.name as segment, s.actual_end as segment_end from {subscriptions} u join {segments} s on s.id = u.segment_id where u.id = %s",
                                   "select * from {deliveries} where subscription_id = %s",
                                   "select id, created_at, operation, part, parts, members, run_id, payload #> '{members,0}' as first from {outbox} where subscription_id = %s order by id desc limit 30",
-                                  "select id, processed, run_id, action, status, added, removed, coverage, message, params from {log} where subscription_id = %s order by id desc limit 40",
+                                  "select id, processed, run_id, action, status, added, removed, coverage, message, params from {log} where subscription_id = %s and (action <> 'deliver' or status = 'skipped') order by id desc limit 40",
                                   "select id, processed, run_id, action, status, added, removed, changed, coverage, message, params from {log} where action <> 'deliver' and segment_id = (select segment_id from {subscriptions} where id = %s) and subscription_id is null order by id desc limit 20"):
                         print(f"  of {id}:")
                         for row in rows(db, of(query), id):
