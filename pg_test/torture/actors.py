@@ -545,7 +545,9 @@ class TableChanger(Actor):
 
     @action(0.7)
     def reindex(self) -> None:
-        self.execute(f"reindex table {self.dice.choice(['', 'concurrently '])}{self.dice.choice([self.table(), self.of('{log}'), self.of('{outbox}')])}")
+        """Not concurrently where rows meet a key: PostgreSQL may then not find the index that ON CONFLICT names."""
+        how = self.dice.choice([f"table {self.table()}", "table concurrently {log}", "table concurrently {outbox}", "table {subscriptions}"])
+        self.execute(f"reindex {how}")
 
 
 # --- Refreshes ------------------------------------------------------------------------
