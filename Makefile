@@ -1,6 +1,8 @@
 # make demo      sets everything up, runs the main job on a small shop, shows the result
 # make test      sets everything up and runs every test
 # make test-all  does so on PostgreSQL 15, 16, 17 and 18, one after another
+# make torture   sets everything up and runs the long random test: MINUTES (10) of sessions, kills and
+#                restores at random, for SEED (any); see pg_test/torture/run
 # make bench     sets everything up and measures Segmenter against its peers (ten minutes; a minute
 #                with BENCH_SCALE=0.05, see bench/run)
 # make install   builds and installs the extension into the PostgreSQL of PG_CONFIG
@@ -16,7 +18,7 @@ PG_CONFIG ?= pg_config
 VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 export PG
 
-.PHONY: demo test test-all bench all install installcheck deb dist stop clean
+.PHONY: demo test test-all torture bench all install installcheck deb dist stop clean
 
 demo:
 	@bin/demo
@@ -26,6 +28,10 @@ test:
 
 test-all:
 	@pg_test/versions 15 16 17 18
+
+torture:
+	@bin/install
+	@pg_test/torture/run "$(SEED)" "$(MINUTES)"
 
 bench:
 	@bench/run

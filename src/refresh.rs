@@ -172,10 +172,19 @@ fn finish(
     if let Some(report) = &ended.error {
         warn(&format!("segment \"{name}\" was not refreshed"), report);
     }
-    // Waiting is a state: its beginning is logged, not every look at it.
+    // Waiting is a state: its beginning is logged, not every look at it. But what is logged as running
+    // gets an end, though somebody else has found it waiting meanwhile.
     let goes_on = match segment {
-        Some(segment) if ended.status == Status::Waiting => log::is_waiting(service, segment.id)?,
+        Some(segment) if ended.status == Status::Waiting => {
+            log::is_waiting(service, segment.id)?
+                && log::status_of(service, segment.id, request.run_id)?.is_none()
+        }
         _ => false,
+    };
+    // One that is gone by now may have been logged as running.
+    let id = match request.segment {
+        Key::Id(id) => Some(id),
+        Key::Name(_) => segment.map(|segment| segment.id),
     };
     if !request.dry_run && !goes_on {
         log::write(
@@ -184,7 +193,7 @@ fn finish(
                 run_id: Some(request.run_id),
                 action: Action::Refresh,
                 status: ended.status,
-                segment: (segment.map(|segment| segment.id), name),
+                segment: (id, name),
                 subscription: None,
                 counts: ended.figures.map(Counts::from).unwrap_or_default(),
                 began,

@@ -55,7 +55,13 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
         );
         match &consumer.params.updater {
             Updater::Pull => return Ok(()),
-            Updater::Function(function) => call(&service, &consumer, function, &message)?,
+            Updater::Function(function) => {
+                call(&service, &consumer, function, &message)?;
+                // Whoever can connect as it by now does so anew: this connection stays what it is.
+                if consumer.role.is_some_and(|role| role != role::current()) {
+                    return Ok(());
+                }
+            }
             Updater::Http(updater) => send(&service, &sender, updater, limit, &message)?,
         }
     }

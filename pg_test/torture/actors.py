@@ -1,0 +1,771 @@
+"""Those who act, each in a thread of its own, with dice and a connection of its own.
+
+An action is a method marked with `action`: how often it is taken, and with which SQLSTATEs it may fail, besides
+those of crossing others' ways, and of a connection that was ended. Hard ones take the server down.
+"""
+from __future__ import annotations
+
+import random
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.types.json import Jsonb
+
+from audiences import Audiences
+from world import CITIES, CONSUMERS, CROSSED, ROLES, SEGMENTS, Connection, Row, Set, World, Wrong, make_query, must, one, refresher, rows, value
+
+# The connection's end, by somebody's command, a crash, a shutdown; or there is none yet.
+CUT_OFF = {"57P01", "57P02", "57P03", "08000", "08001", "08003", "08006", "25P03"}
+
+
+def action(weight: float, *states: str, is_hard: bool = False) -> Callable[[Any], Any]:
+    def mark(method: Any) -> Any:
+        method.weight, method.states, method.is_hard = weight, frozenset(states), is_hard
+        return method
+    return mark
+
+
+class Actor(threading.Thread):
+    user = "postgres"
+    rest = 0.3  # seconds between two actions, at most
+
+    def __init__(self, world: World, of: Set, name: str) -> None:
+        super().__init__(name=f"{name}, {of}", daemon=True)
+        self.world, self.of = world, of
+        self.dice = random.Random(f"{world.seed} {self.name}")
+        self.connection: Connection | None = None
+        self.last_answer = time.monotonic()
+        self.recent: deque[str] = deque(maxlen=12)
+        self.is_resting = threading.Event()
+        self.actions = [getattr(self, name) for name in sorted(dir(type(self))) if hasattr(getattr(type(self), name), "weight")]
+
+    # Its life
+
+    def run(self) -> None:
+        while not self.world.ended.is_set():
+            if self.world.pausing.is_set():
+                self.is_resting.set()
+                time.sleep(0.02)
+                continue
+            self.is_resting.clear()
+            if self.world.pausing.is_set():
+                continue
+            self.act()
+            time.sleep(self.dice.random() * self.rest)
+        self.is_resting.set()
+        self.disconnect()
+
+    def act(self) -> None:
+        possible = [method for method in self.actions if self.world.is_hard or not method.is_hard]
+        chosen = self.dice.choices(possible, [method.weight for method in possible])[0]
+        self.note(chosen.__name__)
+        began = time.monotonic()
+        try:
+            try:
+                chosen()
+                self.last_answer = time.monotonic()
+                self.world.count(f"{type(self).__name__}.{chosen.__name__}")
+            finally:
+                self.leave_transaction()
+        except Wrong as wrong:
+            self.world.fail(f"{self.name}, {chosen.__name__}: {wrong}")
+        except psycopg.Error as error:
+            self.judge(error, chosen)
+        except Exception:
+            self.world.fail(f"{self.name}, {chosen.__name__}: {traceback.format_exc()}")
+        self.recent[-1] += f" {time.monotonic() - began:.2f} s" if self.recent else ""
+
+    def judge(self, error: psycopg.Error, chosen: Any) -> None:
+        self.note(f"{error.sqlstate} {str(error).splitlines()[0] if str(error) else error!r}")
+        is_cut_off = error.sqlstate in CUT_OFF or (error.sqlstate is None and (self.connection is None or self.connection.closed))
+        if is_cut_off:
+            self.disconnect()
+            must_answer = time.monotonic() - self.last_answer < 90 or self.world.pausing.is_set()
+            if not must_answer:
+                self.world.fail(f"{self.name}: the server has not answered for 90 s: {error}")
+            self.world.count("connections lost")
+            time.sleep(0.1)
+        elif error.sqlstate in CROSSED or error.sqlstate in chosen.states:
+            self.world.count(f"{type(self).__name__}.{chosen.__name__} → {error.sqlstate}")
+        else:
+            self.world.fail(f"{self.name}, {chosen.__name__}: {error.sqlstate} {error}\n{''.join(traceback.format_exception(error))[-1500:]}")
+
+    def note(self, what: str) -> None:
+        self.recent.append(f"{time.strftime('%H:%M:%S')} {what}")
+
+    # Its connection
+
+    @property
+    def db(self) -> Connection:
+        db = self.connection
+        if db is None or db.closed or db.info.dbname != self.world.database:
+            self.disconnect()
+            try:
+                db = self.world.connect(self.user, self.name, self.of)
+            except psycopg.OperationalError as error:
+                # A role may have another name by now, or may not log in; the server may be down.
+                self.note(f"no connection: {error}")
+                raise psycopg.errors.ConnectionException(str(error)) from error
+            self.connection = db
+        return db
+
+    def disconnect(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+    def leave_transaction(self) -> None:
+        db = self.connection
+        if db is not None and not db.closed and db.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN):
+            db.rollback()
+
+    def execute(self, query: str, *args: object) -> Any:
+        query = self.of(query)
+        self.note(f"{query.strip()[:150]} {args if args else ''}"[:300])
+        return self.db.execute(query, args or None)  # type: ignore[call-overload]
+
+    def rows(self, query: str, *args: object) -> list[Row]:
+        return self.execute(query, *args).fetchall()  # type: ignore[no-any-return]
+
+    def value(self, query: str, *args: object) -> Any:
+        row = self.execute(query, *args).fetchone()
+        return next(iter(row.values())) if row else None
+
+    def some(self, query: str, *args: object) -> Row | None:
+        """One of the rows, by the dice."""
+        found = self.rows(query, *args)
+        return self.dice.choice(found) if found else None
+
+    def sleep(self, seconds: float) -> None:
+        """Waits, but holds up no pause."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self.world.pausing.is_set() and not self.world.ended.is_set():
+            time.sleep(0.02)
+
+    def segment(self, condition: str = "true") -> Row | None:
+        return self.some(f"select * from {{segments}} where actual_end = 'infinity' and ({condition}) order by id")
+
+    def write(self, statement: str, *args: object) -> None:
+        """A statement in autocommit, or in a transaction that does not come to its end."""
+        if self.dice.random() < 0.1:
+            self.execute("begin")
+            self.execute(statement, *args)
+            self.sleep(self.dice.random())
+            self.execute("rollback")
+        else:
+            self.execute(statement, *args)
+
+
+# --- The sources ----------------------------------------------------------------------
+
+class DataChanger(Actor):
+    user = "loader"
+    rest = 0.2
+
+    def change(self, most: int) -> None:
+        """A statement that concerns some people."""
+        dice, many = self.dice, self.dice.randint(1, most)
+        begin = dice.randint(1, 2000)
+        some = f"id between {begin} and {begin + many}"
+        kind = dice.choices(["insert", "email", "phone", "city", "spent", "leave", "delete", "order", "amount", "unorder"], [5, 3, 2, 4, 2, 3, 1, 4, 3, 2])[0]
+        if kind == "insert":
+            people = [(next(self.world.ids), dice.randrange(CITIES)) for _ in range(min(many, 40))]
+            self.execute("insert into shop.people (id, email, phone, city, spent) values " + ", ".join(
+                f"({id}, 'p{id}@example.org', '{id % 7}', {city}, {id}.5)" for id, city in people))
+        elif kind == "order":
+            self.execute("insert into shop.orders select g, g % 100 from generate_series(%s::int, %s::int) g".replace("% 100", "%% 100"), begin, begin + many)
+        elif kind == "amount":
+            self.execute(f"update shop.orders set amount = (amount + 13) % 100 where customer_{some}")
+        elif kind == "unorder":
+            self.execute(f"delete from shop.orders where customer_{some} and amount < {dice.randrange(50)}")
+        elif kind == "delete":
+            self.execute(f"delete from shop.people where id between {begin} and {begin + min(many, 20)}")
+        else:
+            change = {"email": f"email = '{dice.randrange(1000)}.' || id", "phone": f"phone = nullif('{dice.randrange(5)}', '0')",
+                      "city": f"city = (city + {dice.randint(1, 5)}) % {CITIES}", "spent": "spent = spent + 0.1", "leave": "is_left = not is_left"}[kind]
+            self.execute(f"update shop.people set {change}, updated_at = clock_timestamp() where {some}")
+
+    @action(12)
+    def small(self) -> None:
+        self.change(20)
+
+    @action(1)
+    def big(self) -> None:
+        self.change(700)
+
+    @action(2)
+    def rolled_back(self) -> None:
+        self.execute("begin")
+        self.change(300)
+        self.execute("savepoint s")
+        self.change(30)
+        self.execute("rollback to s" if self.dice.random() < 0.5 else "release s")
+        self.execute("rollback")
+
+    @action(2)
+    def long(self) -> None:
+        self.execute("begin")
+        for _ in range(self.dice.randint(2, 4)):
+            self.change(10)
+            self.sleep(self.dice.random())
+        self.execute("commit" if self.dice.random() < 0.7 else "rollback")
+
+    @action(1)
+    def prepared(self) -> None:
+        gid = f"{self.name} {self.dice.getrandbits(60)}"
+        self.execute("begin")
+        self.change(30)
+        self.execute(f"prepare transaction '{gid}'")
+        self.sleep(self.dice.random() * 2)
+        self.execute(f"{self.dice.choice(['commit', 'commit', 'rollback'])} prepared '{gid}'")
+
+    @action(0.1)
+    def truncate(self) -> None:
+        self.write("truncate shop.orders")
+
+
+# --- Config ---------------------------------------------------------------------------
+
+class ConfigChanger(Actor):
+    """As one of the owners, for segments of its own."""
+
+    def __init__(self, world: World, of: Set, user: str) -> None:
+        super().__init__(world, of, f"config of {user}")
+        self.user = user
+        self.made = 0
+
+    def own(self, condition: str = "true") -> Row | None:
+        return self.segment(f"owner = quote_ident(current_user)::regrole and ({condition})")
+
+    def way(self, name: str) -> str:
+        return SEGMENTS[name][3] if name in SEGMENTS else "query"
+
+    @action(5)
+    def query(self) -> None:
+        if segment := self.own("name <> 'reading'"):
+            query = make_query(self.dice, self.way(segment["name"]), self.of)
+            params = refresher(self.way(segment["name"]), query, segment["id"], self.of)
+            self.write("update {segments} set context = %s, refresh_params = %s where id = %s", query, Jsonb(params), segment["id"])
+
+    @action(2)
+    def way_of_refreshing(self) -> None:
+        """As a query, and back."""
+        if segment := self.own("name in ('watching', 'watching too', 'dated', 'kept 2', 'called')"):
+            way = self.dice.choice(["query", self.way(segment["name"])])
+            params = refresher(way, segment["context"], segment["id"], self.of)
+            self.write("update {segments} set refresh_params = %s where id = %s", Jsonb(params), segment["id"])
+
+    @action(3)
+    def schedule(self) -> None:
+        if segment := self.own():
+            cron, zone = self.dice.choice([None, "1 second", "2 seconds", "@yearly", "*/5 * * * *"]), self.dice.choice([None, "Europe/Berlin"])
+            self.write("update {segments} set refresh_auto = %s, refresh_cron = %s, refresh_timezone = %s where id = %s",
+                       self.dice.random() < 0.7, cron, zone, segment["id"])
+
+    @action(1)
+    def guards(self) -> None:
+        if segment := self.own():
+            guards = self.dice.choice([{}, {"allow_empty": True}, {"max_change": 0.05}, {"max_added": 3, "max_removed": 3}, {"min_members": 100000}])
+            self.write("update {segments} set guards = %s where id = %s", Jsonb(guards), segment["id"])
+
+    @action(1)
+    def sources(self) -> None:
+        if segment := self.own():
+            sources = self.dice.choice([[], [{"table": "shop.people", "min_rows": 10}], [{"table": "shop.people", "min_rows": 10**7}],
+                                        [{"name": "never", "ready": "select false"}], [{"table": "shop.nowhere", "min_rows": 1}]])
+            self.write("update {segments} set sources = %s where id = %s", Jsonb(sources), segment["id"])
+
+    @action(2)
+    def nonsense(self) -> None:
+        """What must be refused, and said."""
+        if segment := self.own():
+            change = self.dice.choice(["refresh_cron = '61 * * * *'", "refresh_cron = 'soon'", "refresh_timezone = 'Mars/Olympus'", "guards = '{\"max_removd\": 1}'",
+                                       "refresh_params = '{\"query\": 1}'", "refresh_params = '{\"incremental\": {\"sql\": \"select 1\"}}'", "sources = '[{}]'",
+                                       "id = gen_random_uuid()", "owner = 'postgres'"])
+            try:
+                done = self.execute(f"update {{segments}} set {change} where id = %s", segment["id"])
+            except psycopg.Error as error:
+                if error.sqlstate not in ("22023", "42501"):
+                    raise
+            else:
+                must(not done.rowcount, "it was not refused", change)
+
+    @action(1)
+    def broken(self) -> None:
+        """A query that fails when it is run."""
+        if segment := self.own("name <> 'reading'"):
+            self.world.broken.add(segment["name"])
+            query = self.dice.choice(["select id from shop.nowhere", "select 1 / 0 as id", "select 1 as id union all select 1", "select 1 as id, 2 as wrong"])
+            self.execute("update {segments} set refresh_params = %s where id = %s", Jsonb({"query": {"sql": query}}), segment["id"])
+            self.sleep(1)
+            params = refresher(self.way(segment["name"]), segment["context"], segment["id"], self.of)
+            self.execute("update {segments} set context = %s, refresh_params = %s where id = %s", segment["context"], Jsonb(params), segment["id"])
+
+    @action(1.5, "42501")
+    def create(self) -> None:
+        count = self.value("select count(*) from {segments} where name like 'made%%'")
+        if count < 8:
+            self.made += 1
+            name = f"made {self.user} {self.world.restored} {self.made} {self.dice.getrandbits(30)}"
+            query = make_query(self.dice, "query", self.of)
+            with self.db.transaction():
+                id = self.value("select segmenter_create_segment(%s, %s, %s, %s, %s)", name, query, self.dice.choice([None, "1 second"]),
+                                self.of(f'{{home}}."{name}"'), self.dice.random() < 0.5)
+                self.execute("update {segments} set context = %s, guards = '{\"allow_empty\": true}' where id = %s", query, id)
+                if self.dice.random() < 0.1:
+                    raise psycopg.Rollback()
+
+    @action(1, "42501")
+    def drop(self) -> None:
+        if segment := self.some("select * from {segments} where name like 'made%%' and owner = quote_ident(current_user)::regrole order by id"):
+            with self.db.transaction():
+                self.execute("delete from {subscriptions} where segment_id = %s", segment["id"])
+                self.execute("delete from {segments} where id = %s", segment["id"])
+                self.execute(f"drop table {self.of.home}.\"{segment['name']}\"")
+
+    @action(1, "23503")
+    def drop_followed(self) -> None:
+        """Followed segments stay."""
+        if segment := self.own("name like 'made%%' and exists (select from {subscriptions} u where u.segment_id = {segments}.id)"):
+            self.execute("delete from {segments} where id = %s", segment["id"])
+
+    @action(1.5, "42P16")
+    def retire(self) -> None:
+        if segment := self.own("name <> 'history'"):
+            self.write("update {segments} set actual_end = now() where id = %s", segment["id"])
+
+    @action(3, "23505", "42P16")
+    def revive(self) -> None:
+        if segment := self.some("select * from {segments} where actual_end <> 'infinity' order by id"):
+            self.write("update {segments} set actual_end = 'infinity' where id = %s", segment["id"])
+
+
+class SubscriptionChanger(Actor):
+    """With more rights than others, or as the segments' owner."""
+
+    def __init__(self, world: World, of: Set, user: str, audiences: Audiences) -> None:
+        super().__init__(world, of, f"subscriptions of {user}")
+        self.user, self.audiences = user, audiences
+
+    def subscription(self, condition: str = "true") -> Row | None:
+        return self.some(f"""select u.*, g.name as segment from {{subscriptions}} u join {{segments}} g on g.id = u.segment_id
+            where {condition} and pg_has_role(g.owner, 'member') order by u.id""")
+
+    def params(self) -> Row:
+        params: Row = {"batch_size": self.dice.choice([7, 50, 200, 10000])}
+        if self.dice.random() < 0.2:
+            params["mode"] = "replace"
+        if self.dice.random() < 0.4:
+            params["fields"] = self.dice.choice([["id"], ["id", "hash_email", "city", "spent"], {"id": "key", "hash_phone": "phone"}])
+        return params
+
+    @action(4, "23505", "42704", "23503")
+    def subscribe(self) -> None:
+        if segment := self.segment():
+            consumer, target = self.dice.choice(list(CONSUMERS)), self.dice.choice(["first", "second"])
+            # Whom they may not see they would make anew.
+            if self.value("select count(*) from {consumers} where name = %s and actual_end = 'infinity'", consumer):
+                self.write("select segmenter_subscribe(%s, %s, %s, %s)", consumer, segment["name"], target, Jsonb(self.params()))
+
+    @action(2)
+    def end(self) -> None:
+        if found := self.subscription("u.actual_end = 'infinity'"):
+            self.write("update {subscriptions} set actual_end = now() where id = %s", found["id"])
+
+    @action(3, "23505")
+    def revive(self) -> None:
+        if found := self.subscription("u.actual_end <> 'infinity'"):
+            self.write("update {subscriptions} set actual_end = 'infinity' where id = %s", found["id"])
+
+    @action(2)
+    def change(self) -> None:
+        if found := self.subscription("u.actual_end = 'infinity'"):
+            self.write("update {subscriptions} set params = %s, cron = %s where id = %s", Jsonb(self.params()),
+                       self.dice.choice([None, None, "1 second"]), found["id"])
+
+    @action(1, "22023")
+    def passing_field(self) -> None:
+        """A column that will be dropped some time: then it cannot be handed over, and others must not suffer."""
+        if found := self.some("""select u.id, a.attname::text as column from {subscriptions} u join {segments} g on g.id = u.segment_id and pg_has_role(g.owner, 'member')
+                join pg_attribute a on a.attrelid = g.table_name and a.attname like 'extra%%' order by 1, 2"""):
+            self.execute("update {subscriptions} set params = %s where id = %s", Jsonb({"fields": ["id", found["column"]]}), found["id"])
+
+    @action(1)
+    def nonsense(self) -> None:
+        if found := self.subscription():
+            params = self.dice.choice(["[]", '{"mode": "some"}', '{"batch_size": 0}', '{"fields": []}', '{"fields": ["id", "segment_id"]}', '{"filds": 1}'])
+            try:
+                done = self.execute("update {subscriptions} set params = %s where id = %s", params, found["id"])
+            except psycopg.errors.InvalidParameterValue:
+                pass
+            else:
+                must(not done.rowcount, "it was not refused", params)
+
+    @action(0.7)
+    def delete(self) -> None:
+        if found := self.subscription():
+            self.write("delete from {subscriptions} where id = %s", found["id"])
+
+    @action(2, "55000", "42703", "42704", "42501", "42P16")
+    def resync(self) -> None:
+        if found := self.subscription("u.actual_end = 'infinity'"):
+            # What waits is dropped, though somebody may have applied it by now.
+            newest = lambda: self.value("select max(id) from {outbox} where subscription_id = %s", found["id"])  # noqa: E731
+            with self.audiences.dropping(found["id"], newest), self.db.transaction():
+                if self.dice.random() < 0.3:
+                    self.value("select segmenter_skip(%s)", found["id"])
+                self.value("select segmenter_resync(%s)", found["id"])
+
+    @action(2, "42704")
+    def retry(self) -> None:
+        if found := self.subscription("u.status = 'failed'") or self.subscription():
+            with self.audiences.ending_leases(found["id"]):
+                self.value("select segmenter_retry(%s)", found["id"])
+
+    @action(0.5)
+    def consumer(self) -> None:
+        """Retired for a while."""
+        if self.user == "postgres":
+            name = self.dice.choice(list(CONSUMERS))
+            self.execute("update {consumers} set actual_end = now() where name = %s", name)
+            self.sleep(self.dice.random() * 2)
+            self.execute("update {consumers} set actual_end = 'infinity' where name = %s", name)
+
+
+class RoleChanger(Actor):
+    rest = 2.0
+
+    @action(2)
+    def rename(self) -> None:
+        role = self.dice.choice(ROLES)
+        now = self.world.roles[role]
+        then = role if now != role else f"{role}, the {self.dice.choice(['2nd', '3rd'])}"
+        self.execute(f'alter role "{now}" rename to "{then}"')
+        self.world.roles[role] = then
+
+    @action(2)
+    def revoke(self) -> None:
+        """Segments fail for want of a right, and are well again."""
+        role = self.world.roles[self.dice.choice(["anna", "boris"])]
+        what = self.dice.choice(["select on shop.people", "select on shop.orders", "usage on schema shop", f"usage on schema {self.of.home}"])
+        self.execute(f'revoke {what} from "{role}"')
+        self.sleep(1.5)
+        self.execute(f'grant {what} to "{role}"')
+
+    @action(1)
+    def login(self) -> None:
+        role = self.world.roles[self.dice.choice(["anna", "boris", "crm"])]
+        self.execute(f'alter role "{role}" nologin')
+        self.sleep(1)
+        self.execute(f'alter role "{role}" login')
+
+    @action(1)
+    def member(self) -> None:
+        a, b = self.world.roles["anna"], self.world.roles["boris"]
+        self.execute(f'grant "{a}" to "{b}"')
+        self.sleep(1)
+        self.execute(f'revoke "{a}" from "{b}"')
+
+    @action(1)
+    def owner(self) -> None:
+        if segment := self.segment("true"):
+            role = self.world.roles[self.dice.choice(["anna", "boris"])]
+            self.execute("update {segments} set owner = quote_ident(%s)::regrole where id = %s", role, segment["id"])
+
+
+class TableChanger(Actor):
+    rest = 0.6
+
+    @action(3)
+    def edit(self) -> None:
+        """Members that are changed by hand are mended by the next refresh."""
+        if segment := self.segment("name like 'edited%%'"):
+            table = f"{self.of.home}.{SEGMENTS[segment['name']][1]}"
+            some = f"where actual_end = 'infinity' and id::int % 50 = {self.dice.randrange(50)}"
+            self.write(self.dice.choice([
+                f"update {table} set hash_email = 'by hand {self.dice.randrange(1000)}' {some}",
+                f"update {table} set note = 'by hand' {some}",
+                f"delete from {table} {some}",
+                f"update {table} set actual_end = timezone('UTC', clock_timestamp()) {some}",
+                f"insert into {table} (segment_id, id, hash_email) values ('{segment['id']}', '{-next(self.world.ids)}', 'by hand')",
+            ]))
+
+    def table(self) -> str:
+        return f"{self.of.home}.{self.dice.choice([table for _, table, _, _ in SEGMENTS.values()])}"
+
+    @action(1, "42P07")
+    def index(self) -> None:
+        table = self.table()
+        self.write(f"create index {table.split('.')[1]}_more on {table} (city, id)")
+
+    @action(1, "42704")
+    def unindex(self) -> None:
+        self.write(f"drop index {self.table()}_more")
+
+    @action(1, "42701")
+    def column(self) -> None:
+        self.write(f"alter table {self.table()} add extra_{self.dice.randrange(3)} int default 7")
+
+    @action(1, "42703")
+    def uncolumn(self) -> None:
+        self.write(f"alter table {self.table()} drop extra_{self.dice.randrange(3)}")
+
+    @action(0.5)
+    def key(self) -> None:
+        """Without its unique index the table holds no segment."""
+        name = self.dice.choice(["latest", "history", "shared", "dated"])
+        _, table, keeps, _ = next(spec for spec in SEGMENTS.values() if spec[1] == name)
+        self.world.broken.update(segment for segment, spec in SEGMENTS.items() if spec[1] == name)
+        self.execute(f"drop index {{home}}.{table}_key")
+        try:
+            self.sleep(0.5)
+        finally:
+            self.put_key_back(table, keeps)
+
+    def put_key_back(self, table: str, keeps: bool) -> None:
+        key = "segment_id, id" if table == "shared" else "id"
+        only = " where actual_end = 'infinity'" if keeps else ""
+        self.execute(f"create unique index if not exists {table}_key on {{home}}.{table} ({key}){only}")
+
+    @action(0.7)
+    def pack(self) -> None:
+        self.execute(f"vacuum (full, analyze) {self.dice.choice([self.table(), self.table(), 'shop.people', self.of('{outbox}'), self.of('{log}')])}")
+
+    @action(1)
+    def vacuum(self) -> None:
+        self.execute(f"vacuum (analyze) {self.dice.choice([self.table(), 'shop.people', 'shop.orders', self.of('{outbox}'), self.of('{deliveries}')])}")
+
+    @action(0.7)
+    def reindex(self) -> None:
+        """Not concurrently where rows meet a key: PostgreSQL may then not find the index that ON CONFLICT names."""
+        how = self.dice.choice([f"table {self.table()}", "table concurrently {log}", "table concurrently {outbox}", "table {subscriptions}"])
+        self.execute(f"reindex {how}")
+
+
+# --- Refreshes ------------------------------------------------------------------------
+
+class Refresher(Actor):
+    def __init__(self, world: World, of: Set, user: str) -> None:
+        super().__init__(world, of, f"refreshes of {user}")
+        self.user = user
+
+    def refresh(self) -> None:
+        if segment := self.segment():
+            kind = self.dice.choices(["", ", dry_run => true", ", force => true", ", \"full\" => true", ", {}"], [6, 1, 1, 1, 1])[0]
+            # Somebody who has all those of a city by hand; its own query has the last word.
+            by_hand = "select p.id, md5(p.email) as hash_email, p.phone as hash_phone, p.city, p.spent from shop.people p where p.id % 7 = 3"
+            row = self.execute(f"select * from segmenter_refresh(%s{kind.replace('{}', literal_for_psycopg(by_hand))})", segment["name"]).fetchone()
+            must(row["status"] in ("ok", "refused", "failed", "waiting"), "a refresh", row)
+            self.world.count(f"refreshes by hand: {row['status']}")
+
+    @action(8, "42704")
+    def by_hand(self) -> None:
+        self.refresh()
+
+    @action(1, "42704", "25006", "25P02")
+    def in_a_transaction(self) -> None:
+        self.execute("begin isolation level " + self.dice.choice(["read committed", "read committed", "repeatable read", "serializable"]))
+        for _ in range(self.dice.randint(1, 3)):
+            self.refresh()
+        self.sleep(self.dice.random())
+        self.execute(self.dice.choice(["commit", "commit", "rollback"]))
+
+    @action(2)
+    def run_all(self) -> None:
+        self.rows("select * from segmenter_run()")
+
+    @action(2)
+    def run_each(self) -> None:
+        self.execute("call segmenter_run_each()")
+
+    @action(1)
+    def look(self) -> None:
+        self.rows(self.dice.choice(["select * from {status}", "select * from segmenter_due()", "select * from segmenter_doctor()",
+                                    "select segment_id, count(*) from {mart} where actual_end = 'infinity' group by 1"]))
+
+    @action(0.5)
+    def prune(self) -> None:
+        self.execute("select segmenter_prune()")
+
+    @action(0.5, "42P16", "42501")
+    def erase(self) -> None:
+        """Somebody, by whom may erase everybody; from the sources first."""
+        if self.user == "postgres" and (person := self.some("select id from shop.people where id > 50 order by id")):
+            id = str(person["id"])
+            # Known before others can meet what comes of it.
+            self.world.erased.add(id)
+            self.execute("delete from shop.people where id = %s", person["id"])
+            self.execute("delete from shop.orders where customer_id = %s", person["id"])
+            self.rows("select * from segmenter_erase(%s)", id)
+            self.world.surely_erased.add(id)
+
+
+def literal_for_psycopg(query: str) -> str:
+    return "'" + query.replace("'", "''").replace("%", "%%") + "'"
+
+
+class Steady(Refresher):
+    """A session that lives long, whose memory is looked at, as that of the scheduler is."""
+    rest = 0.05
+
+    def __init__(self, world: World, of: Set) -> None:
+        super().__init__(world, of, "postgres")
+        self.name = f"steady, {of}"
+        self.dice = random.Random(f"{world.seed} {self.name}")
+        self.acts = 0
+
+    def act(self) -> None:
+        super().act()
+        self.acts += 1
+        if self.acts % 15 == 0 and self.connection is not None and not self.connection.closed:
+            try:
+                self.measure()
+            except psycopg.Error as error:
+                self.judge(error, self.look)
+
+    def measure(self) -> None:
+        pid = self.db.info.backend_pid
+        memory = self.world.memory
+        memory[f"contexts of session {pid}, kB"].append(float(value(self.db, "select sum(total_bytes) / 1024 from pg_backend_memory_contexts")))
+        memory[f"session {pid}, kB"].append(resident(pid))
+        for row in rows(self.db, "select pid, backend_type from pg_stat_activity where backend_type in ('segmenter scheduler', 'segmenter launcher')"):
+            memory[f"{row['backend_type']} {row['pid']}, kB"].append(resident(row["pid"]))
+
+
+def resident(pid: int) -> float:
+    """Memory of the process's own."""
+    try:
+        with open(f"/proc/{pid}/status") as status:
+            return next((float(line.split()[1]) for line in status if line.startswith("RssAnon:")), 0.0)
+    except FileNotFoundError:
+        return 0.0
+
+
+# --- Consumers ------------------------------------------------------------------------
+
+class Claimer(Actor):
+    """One of several who claim for a consumer."""
+    user = "crm"
+    rest = 0.15
+
+    def __init__(self, world: World, of: Set, consumer: str, number: int, audiences: Audiences) -> None:
+        super().__init__(world, of, f"claimer {number} of {consumer}")
+        self.consumer, self.audiences = consumer, audiences
+
+    def claim(self, most: int, seconds: float) -> list[Row]:
+        return claim(self.db, self.audiences, self.consumer, most, seconds)
+
+    def answer(self, query: str, message: Row, is_last: bool, *args: object) -> bool:
+        """Whether the message was still ours."""
+        settled = self.audiences.settled
+        held_until = self.audiences.answering(message, is_last)
+        try:
+            self.execute(query, message["lease"], message["message_id"], *args)
+            return True
+        except psycopg.errors.ObjectNotInPrerequisiteState:
+            # Unless the subscription was deleted.
+            is_there = self.value("select count(*) from {subscriptions} where id = %s", message["subscription_id"])
+            must(not is_there or not self.audiences.refused(message, held_until, settled), "a lease that is good was refused",
+                 message["lease"], message["message_id"], message["subscription_id"])
+            self.world.count("leases lost")
+            return False
+
+    def ack(self, message: Row, is_last: bool) -> None:
+        receipt = {"external_id": str(message["subscription_id"]), "num_received": len(message["payload"]["members"])}
+        if self.answer("select segmenter_ack(%s, %s, %s)", message, is_last, Jsonb(receipt)):
+            self.audiences.acked(message)
+            self.world.count("messages acknowledged")
+
+    @action(8)
+    def all_at_once(self) -> None:
+        if messages := self.claim(self.dice.randint(1, 20), 5):
+            for message in messages:
+                self.audiences.apply(message)
+            self.ack(messages[-1], True)
+
+    @action(4)
+    def one_by_one(self) -> None:
+        messages = self.claim(self.dice.randint(1, 5), 5)
+        for message in messages:
+            self.audiences.apply(message)
+            self.ack(message, message is messages[-1])
+            self.sleep(self.dice.random() * 0.05)
+
+    @action(1)
+    def give_back(self) -> None:
+        """Some of them, or all; some may have been applied all the same."""
+        if messages := self.claim(self.dice.randint(1, 5), 5):
+            done = self.dice.randrange(len(messages))
+            for message in messages[:done]:
+                self.audiences.apply(message)
+                self.ack(message, False)
+            if self.dice.random() < 0.5:
+                self.audiences.apply(messages[done])
+            self.answer("select segmenter_nack(%s, %s, %s, %s)", messages[done], True, "no", self.dice.choice([None, "0 s", "1 s"]))
+
+    @action(1)
+    def too_late(self) -> None:
+        if messages := self.claim(self.dice.randint(1, 5), 0.5):
+            self.audiences.apply(messages[0])
+            self.sleep(self.dice.random() * 2)
+            self.ack(messages[0], len(messages) == 1)
+
+    @action(1)
+    def die(self) -> None:
+        """With messages in hand, before or after they were committed or applied."""
+        in_hand = self.dice.random() < 0.5
+        if in_hand:
+            self.execute("begin")
+            self.execute("select count(*) from segmenter_claim(%s, 3, '2 s')", self.consumer)
+        elif messages := self.claim(3, 2):
+            self.audiences.apply(messages[0])
+        self.disconnect()
+
+
+def claim(db: Connection, audiences: Audiences, consumer: str, most: int, seconds: float) -> list[Row]:
+    acked, began = audiences.known_acked(), time.monotonic()
+    messages = rows(db, "select * from segmenter_claim(%s, %s, %s)", consumer, most, f"{seconds} s")
+    if messages:
+        audiences.claimed(messages, began, seconds, acked.get(messages[0]["subscription_id"], 0))
+    return messages
+
+
+# --- Sets -----------------------------------------------------------------------------
+
+class SetMaker(Actor):
+    """Sets of service relations come and go, with segments in them, and concern no others."""
+    rest = 3.0
+
+    @action(1)
+    def come_and_go(self) -> None:
+        name = f"three.s{self.dice.randrange(10**6)}"
+        self.execute("create schema if not exists three")
+        self.execute("select segmenter_init(%s)", name)
+        own = Set(name, home="three")
+        with self.world.connect("postgres", self.name, own) as db:
+            segment = f"of {name}"
+            db.execute("select segmenter_create_segment(%s, 'select id from shop.people where city = 1', '1 second', %s)", [segment, f"{name}_members"])
+            db.execute("select segmenter_subscribe('nobody', %s, 'nowhere')", [segment])
+            row = one(db, "select * from segmenter_refresh(%s)", segment)
+            must(row["status"] in ("ok", "failed"), "a refresh in a new set", row)
+        self.sleep(self.dice.random() * 3)
+        self.drop(own)
+
+    def drop(self, own: Set) -> None:
+        self.execute("select segmenter_drop_set(%s, force => true)", own.cfg_table)
+        self.execute(f"drop table if exists {own.cfg_table}_members")
+        left = self.value("select count(*) from segmenter_sets() where cfg_table::text = %s", own.cfg_table)
+        must(left == 0 and self.value("select to_regclass(%s) is null", f"{own.cfg_table}_segments"), "a set that was dropped is there", own.cfg_table)
+
+
+def whereabouts(actor: Actor) -> str:
+    frame = sys._current_frames().get(actor.ident or 0)
+    return "".join(traceback.format_stack(frame)[-4:]) if frame else ""

@@ -1,0 +1,419 @@
+"""What has to hold: at every pause, when all has been refreshed and delivered, and some of it at any time."""
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from actors import Actor, action, claim
+from audiences import Audiences, project
+from world import CROSSED, PULLING, ROLES, SEGMENTS, Connection, Row, Set, World, Wrong, is_edited, must, one, refresher, rows, value, wait_for
+
+# Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
+# was missing, a role could not log in, fields or tables were not there for a while, the consumer did not feel like it.
+MAY_FAIL = CROSSED | {"57P01", "08006", "42501", "28000", "42703", "42704", "P0001"}
+# Only of those whose query or table was broken on purpose, or was dropped.
+BROKEN = {"42P01", "22012", "21000", "42P16"}
+
+
+def patiently(action: Callable[[], Any], seconds: float = 60) -> Any:
+    """Again while others are in the way."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except psycopg.Error as error:
+            if error.sqlstate not in CROSSED or time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+# --- At any time ----------------------------------------------------------------------
+
+class Watcher(Actor):
+    """Looks at what no moment may show otherwise."""
+    rest = 0.5
+
+    def __init__(self, world: World, of: Set, audiences: Audiences) -> None:
+        super().__init__(world, of, "watcher")
+        self.audiences = audiences
+        self.cursors: dict[Any, int] = {}
+
+    @action(1)
+    def coverage(self) -> None:
+        """Members and log are committed together. (A table that is dropped goes before the snapshot does.)"""
+        self.execute("begin isolation level repeatable read")
+        check_coverage(self.db, self.of, "edited|^made")
+
+    @action(1)
+    def cursor(self) -> None:
+        """Deliveries never go back, and what was acknowledged stays so."""
+        acked = self.audiences.known_acked()
+        for row in self.rows("select subscription_id as id, delivered_through as through from {deliveries}"):
+            must(row["through"] >= acked.get(row["id"], 0), "an acknowledgement was lost", row, acked.get(row["id"]))
+            must(row["through"] >= self.cursors.get(row["id"], 0), "deliveries went back", row, self.cursors.get(row["id"]))
+            self.cursors[row["id"]] = row["through"]
+
+
+def check_coverage(db: Connection, of: Set, but_for: str = "^edited") -> None:
+    """As many members as the last refresh has left, in every segment: less those who were erased since the last look at all ids."""
+    wrong = rows(db, of("""
+        select s.name, l.coverage, c.members, e.erased, l.id
+        from {segments} s
+        cross join lateral (select id, coverage from {log} where segment_id = s.id and action = 'refresh' and status = 'ok' order by id desc limit 1) l
+        cross join lateral (
+            select coalesce(max(id), 0) as id from {log}
+            where segment_id = s.id and action = 'refresh' and status = 'ok' and (params #>> '{incremental,pass}') is distinct from 'changes') f
+        cross join lateral (select count(*) as erased from {log} where segment_id = s.id and action = 'erase' and subscription_id is null and id > f.id) e
+        cross join lateral (select count(*) as members from {mart} m where m.segment_id = s.id and m.tableoid = s.table_name and m.actual_end = 'infinity') c
+        where s.name !~ %s and c.members not between l.coverage - e.erased and l.coverage"""), but_for)
+    must(not wrong, "the log's coverage is not the number of members", *wrong)
+
+
+# --- At a pause -----------------------------------------------------------------------
+
+class Pause:
+    """Nobody acts. First all that was spoilt is mended, refreshed, and delivered; then it is looked at."""
+
+    def __init__(self, world: World, of: Set, audiences: Audiences) -> None:
+        self.world, self.of, self.audiences = world, of, audiences
+        self.db = world.connect(of=of)
+        self.automatic: list[Any] = []
+
+    def run(self, query: str, *args: object) -> list[Row]:
+        return rows(self.db, self.of(query), *args)
+
+    def settle(self, is_last: bool) -> None:
+        self.mend()
+        if is_last:
+            self.fill()
+        # Those that run by themselves would go on handing over.
+        self.automatic = [row["id"] for row in self.run("select id from {segments} where refresh_auto")]
+        patiently(lambda: self.db.execute(self.of("update {segments} set refresh_auto = false where refresh_auto")))
+        self.refresh()
+        self.hand_over()
+        self.deliver()
+
+    def resume(self) -> None:
+        patiently(lambda: self.db.execute(self.of("update {segments} set refresh_auto = true where id = any (%s)"), [self.automatic]))
+        self.db.close()
+
+    def mend(self) -> None:
+        db, of = self.db, self.of
+        for row in self.run("select gid from pg_prepared_xacts where database = current_database()"):
+            db.execute(f"{'commit' if len(row['gid']) % 2 else 'rollback'} prepared '{row['gid']}'")  # type: ignore[call-overload]
+        for role in ("anna", "boris"):
+            name = f'"{self.world.roles[role]}"'
+            patiently(lambda: db.execute(of(f"""
+                grant usage on schema shop, {{home}} to {name};
+                grant select on shop.people, shop.orders to {name}""")))
+        for role in ROLES:
+            db.execute(f'alter role "{self.world.roles[role]}" login')  # type: ignore[call-overload]
+        patiently(lambda: db.execute(f'revoke "{self.world.roles["anna"]}" from "{self.world.roles["boris"]}"'))  # type: ignore[call-overload]
+        for table, keeps in {(table, keeps) for _, table, keeps, _ in SEGMENTS.values()}:
+            key = "segment_id, id" if table in ("shared", "kept") else "id"
+            only = " where actual_end = 'infinity'" if keeps else ""
+            patiently(lambda: db.execute(of(f"create unique index if not exists {table}_key on {{home}}.{table} ({key}){only}")))
+        for segment in self.run("select * from {segments}"):
+            way = SEGMENTS[segment["name"]][3] if segment["name"] in SEGMENTS else "query"
+            params = refresher(way, segment["context"], segment["id"], of)
+            patiently(lambda: db.execute(of("update {segments} set sources = '[]', refresh_params = %s where id = %s and (refresh_params <> %s or sources <> '[]')"),
+                                         [Jsonb(params), segment["id"], Jsonb(params)]))
+        patiently(lambda: db.execute(of("update {subscriptions} set params = '{}' where params::text like '%extra%'")))
+        patiently(lambda: db.execute(of("update {consumers} set actual_end = 'infinity' where actual_end <> 'infinity'")))
+
+    def fill(self) -> None:
+        """For what is to be spoilt in the end."""
+        query = f"select p.id, md5(p.email) as hash_email, p.phone as hash_phone, p.city, p.spent from shop.people p where p.id > {self.world.restored}"
+        self.db.execute(self.of("update {segments} set actual_end = 'infinity', context = %s, refresh_params = %s where name in ('latest', 'history')"),
+                        [query, Jsonb({"query": {"sql": query}})])
+        for name in ("latest", "history"):
+            self.db.execute("select segmenter_subscribe('mail', %s, 'the end')", [name])
+
+    def refresh(self) -> None:
+        """All of them, those that read others last, whatever their guards say."""
+        for segment in self.run("select id, name from {segments} where actual_end = 'infinity' order by name = 'reading', name"):
+            row: Row = {}
+            end = time.monotonic() + 60
+            while row.get("status") != "ok":
+                must(time.monotonic() < end, f"{segment['name']} cannot be refreshed", row)
+                row = one(self.db, 'select * from segmenter_refresh(%s, force => true, "full" => true)', segment["name"])
+                if row["status"] != "ok":
+                    state = (re.findall(r"\[(\w{5})\]", row["detail"] or "") or [""])[-1]
+                    must(state in CROSSED, f"{segment['name']} cannot be refreshed", row)
+                    time.sleep(0.2)
+            if is_edited(segment["name"]):
+                # Who left by hand is told to nobody: that is what this is for.
+                for found in self.run("select id from {subscriptions} where segment_id = %s and actual_end = 'infinity'", segment["id"]):
+                    newest = lambda: self.run("select max(id) as id from {outbox} where subscription_id = %s", found["id"])[0]["id"]  # noqa: E731
+                    with self.audiences.dropping(found["id"], newest):
+                        patiently(lambda: self.db.execute("select segmenter_resync(%s)", [found["id"]]))
+
+    def hand_over(self) -> None:
+        for _ in range(6):
+            handed = patiently(lambda: self.run("select * from segmenter_run()"))
+            failed = [row for row in handed if row["status"] not in ("ok", "skipped")]
+            must(not failed, "could not be handed over", *failed)
+            if not sum(row["messages"] or 0 for row in handed) and not any(row["status"] == "skipped" for row in handed):
+                return
+        raise Wrong(f"a run always finds something to hand over: {handed}")
+
+    def waiting(self) -> list[Row]:
+        return self.run("""select u.id, c.name as consumer, u.status, d.*, (select count(*) from {outbox} o where o.subscription_id = u.id and o.id > d.delivered_through) as waiting
+            from {subscriptions} u join {consumers} c on c.id = u.consumer_id join {deliveries} d on d.subscription_id = u.id
+            where exists (select from {outbox} o where o.subscription_id = u.id and o.id > d.delivered_through)""")
+
+    def deliver(self) -> None:
+        """Those that fetch are fetched for; those that are called are called by the workers."""
+        end, last_retry = time.monotonic() + 120, 0.0
+        while waiting := self.waiting():
+            must(time.monotonic() < end, "messages that nobody gets", *waiting)
+            if time.monotonic() > last_retry + 3:
+                last_retry = time.monotonic()
+                for row in waiting:
+                    with self.audiences.ending_leases(row["id"]):
+                        patiently(lambda: self.db.execute("select segmenter_retry(%s)", [row["id"]]))
+            for consumer in PULLING:
+                while messages := claim(self.db, self.audiences, consumer, 100, 30):
+                    for message in messages:
+                        self.audiences.apply(message)
+                    self.db.execute("select segmenter_ack(%s, %s, %s)", [messages[-1]["lease"], messages[-1]["message_id"], Jsonb({"external_id": str(messages[0]["subscription_id"])})])
+                    self.audiences.answering(messages[-1], True)
+                    self.audiences.acked(messages[-1])
+            time.sleep(0.1)
+
+    # What must hold then.
+
+    def check(self, is_real: bool = True) -> None:
+        """Not real: what is found now is not to be remembered."""
+        self.audiences.push(self.run("""select r.* from shop.received r join {subscriptions} u on u.id = r.subscription_id where r.place > %s order by r.place""", self.audiences.pushed))
+        segments = self.run("select *, table_name::text as segment_table, actual_end = 'infinity' as is_actual from {segments}")
+        for segment in segments:
+            segment["members"] = self.run(f"select to_jsonb(t) as member from only {segment['segment_table']} t where segment_id = %s and actual_end = 'infinity'", segment["id"])
+            if segment["is_actual"]:
+                self.check_members(segment)
+        self.check_history(segments, is_real)
+        self.check_audiences({segment["id"]: segment for segment in segments})
+        self.check_log()
+        self.check_outbox()
+        check_coverage(self.db, self.of)
+        self.check_erased()
+
+    def check_members(self, segment: Row) -> None:
+        """A segment is what its query gives."""
+        columns = "hash_email, hash_phone, city, spent"
+        found = self.run(f"""
+            with expected as (select q.id::text, {columns} from ({segment['context'].replace('%', '%%')}) q),
+            actual as (select t.id::text, {columns} from only {segment['segment_table']} t where t.segment_id = %s and t.actual_end = 'infinity')
+            select array(select e::text from (select * from expected except all select * from actual) e limit 5) as missing,
+                array(select e::text from (select * from actual except all select * from expected) e limit 5) as extra""", segment["id"])[0]
+        if found["missing"] or found["extra"]:
+            raise Wrong(f"{segment['name']} is not what its query gives: {found}\n" + "\n".join(map(str, self.run(
+                "select id, status, added, removed, changed, coverage, message, params -> 'incremental' as i from {log} where segment_id = %s and action = 'refresh' order by id desc limit 6", segment["id"]))))
+
+    def keeps_history(self, segment: Row) -> bool:
+        return bool(self.run("select 1 from pg_index where indrelid = %s::regclass and indisunique and indpred is not null", segment["segment_table"]))
+
+    def check_history(self, segments: list[Row], is_real: bool) -> None:
+        """Periods do not overlap, and the past is what it was."""
+        now = value(self.db, "select timezone('UTC', clock_timestamp())")
+        for segment in filter(self.keeps_history, segments):
+            wrong = self.run(f"""select * from (
+                    select id, actual_begin, actual_end, lead(actual_begin) over (partition by id order by actual_begin, actual_end) as next
+                    from only {segment['segment_table']} where segment_id = %s) t
+                where actual_end < actual_begin or next < actual_end limit 5""", segment["id"])
+            must(not wrong, f"periods of {segment['name']}", *wrong)
+            if is_edited(segment["name"]):
+                continue
+            kept = self.world.snapshots[self.of.cfg_table, segment["id"]]
+            for moment, members in kept:
+                then = {row["id"]: row["m"] for row in self.run(f"""
+                    select id, jsonb_build_array(hash_email, hash_phone, city, spent) as m from only {segment['segment_table']}
+                    where segment_id = %s and actual_begin <= %s and %s < actual_end""", segment["id"], moment, moment)}
+                known = {id: member for id, member in members.items() if id not in self.world.erased}
+                then = {id: member for id, member in then.items() if id not in self.world.erased}
+                different = {id for id in then.keys() | known.keys() if then.get(id) != known.get(id)}
+                must(not different, f"the members of {segment['name']} at {moment} are others by now", sorted(different)[:5])
+            if not is_real:
+                continue
+            members = {row["member"]["id"]: [row["member"][column] for column in ("hash_email", "hash_phone", "city", "spent")] for row in segment["members"]}
+            self.world.snapshots[self.of.cfg_table, segment["id"]] = [*kept[-20:], (now, members)]
+
+    def check_audiences(self, segments: dict[Any, Row]) -> None:
+        """What consumers have made of their messages is what the segments are."""
+        for row in self.run("""select u.*, c.name as consumer, u.actual_end = 'infinity' and c.actual_end = 'infinity' as is_actual
+                from {subscriptions} u join {consumers} c on c.id = u.consumer_id"""):
+            try:
+                self.check_audience(row, segments[row["segment_id"]])
+            except Wrong:
+                self.world.suspects.append(row["id"])
+                raise
+            self.world.count("audiences compared")
+
+    def check_audience(self, row: Row, segment: Row) -> None:
+        audience = self.audiences.of(row["id"])
+        what = f"the audience {row['consumer']} of {segment['name']}, {row['id']}"
+        must(audience.gathered is None, f"{what}: a replace is not complete")
+        if not (row["is_actual"] and segment["is_actual"]):
+            must(audience.members is None, f"{what}: it is there, though it has ended", row)
+            return
+        must(audience.members is not None, f"{what}: it is not there", row)
+        expected = {of["member"]["id"]: project(of["member"], row["params"]) for of in segment["members"]}
+        known: Row = audience.members or {}
+        different = sorted(id for id in expected.keys() | known.keys() if expected.get(id) != known.get(id))
+        must(not different, f"{what} is another, after {list(audience.recent)}",
+             {id: (expected.get(id), known.get(id)) for id in different[:5]}, len(different), row)
+        must(row["status"] in ("uploaded", "not uploaded"), f"{what}: its status", row)
+
+    def check_log(self) -> None:
+        """Every run has one end, failures are those that were meant, and the figures add up."""
+        wrong = self.run("""select run_id, segment_id, min(segment_name) as segment, array_agg(status order by id) as story from {log} where action = 'refresh'
+            and run_id in (select run_id from {log} where status = 'running')
+            group by run_id, segment_id having count(*) filter (where status = 'running') > 1 or count(*) filter (where status <> 'running') <> 1 limit 5""")
+        must(not wrong, "runs that have no end, or several", *wrong)
+        odd = [row for row in self.run("select id, action, status, segment_name, target, error, message from {log} where error is not null and status not in ('refused', 'waiting')")
+               if row["error"]["sqlstate"] not in MAY_FAIL
+               and not ((row["segment_name"] in self.world.broken or (row["segment_name"] or "").startswith("made")) and row["error"]["sqlstate"] in BROKEN)
+               and not (row["error"]["sqlstate"] == "42P01" and "shop.nowhere" in row["error"]["message"])]
+        must(not odd, "failures that nobody meant", *odd[:5])
+        # An erasure takes one member at most, who is missed by the next look at all ids.
+        wrong = self.run("""
+            with entries as (
+                select id, segment_id, segment_name, action, coverage, added, removed, params #>> '{incremental,pass}' as pass,
+                    action = 'refresh' and (params #>> '{incremental,pass}') is distinct from 'changes' as is_full,
+                    count(*) filter (where action = 'erase') over (partition by segment_id order by id) as erased
+                from {log} where (action = 'refresh' and status = 'ok' or action = 'erase' and subscription_id is null) and segment_name not like 'edited%'
+            ), steps as (
+                select *, lag(coverage) over w as before,
+                    erased - coalesce(max(erased) filter (where is_full) over (w rows between unbounded preceding and 1 preceding), 0) as since
+                from entries where action = 'refresh' window w as (partition by segment_id order by id)
+            )
+            select * from steps where before is not null and (before + added - removed - coverage) not between 0 and since limit 5""")
+        must(not wrong, "figures of the log that do not add up", *wrong)
+        self.world.count("entries of the log", value(self.db, self.of("select count(*) from {log}")) - self.world.counts["entries of the log"])
+
+    def check_outbox(self) -> None:
+        """What was delivered was received, what is there is delivered, and the log tells where it comes from."""
+        for row in self.run("""select u.id, d.*, u.status, coalesce((select max(o.id) from {outbox} o where o.subscription_id = u.id), 0) as newest
+                from {subscriptions} u left join {deliveries} d on d.subscription_id = u.id"""):
+            audience = self.audiences.of(row["id"])
+            must(row["newest"] <= (row["delivered_through"] or 0), "messages without a delivery", row)
+            must(row["lease"] is None or row["leased_until"] is None, "a lease on nothing", row)
+            must(row["attempts"] in (None, 0) and row["last_error"] is None, "an attempt at nothing", row)
+            must(audience.is_astray or row["newest"] <= audience.last, "a message that was delivered to nobody", row, audience.last)
+        orphans = self.run("""select o.id, o.subscription_id, o.run_id, o.operation from {outbox} o
+            where not exists (select from {log} l where l.run_id = o.run_id and (l.subscription_id = o.subscription_id or l.action = 'erase')) limit 5""")
+        must(not orphans, "messages of which the log tells nothing", *orphans)
+        orphans = self.run("select subscription_id from {outbox} o where not exists (select from {deliveries} d where d.subscription_id = o.subscription_id) and exists (select from {subscriptions} u where u.id = o.subscription_id)")
+        must(not orphans, "messages without a delivery", *orphans)
+
+    def check_erased(self) -> None:
+        """Nobody who was erased is left anywhere."""
+        erased = sorted(self.world.surely_erased)
+        left = self.run("""select segment_id, id, tableoid::regclass::text as of, actual_begin, actual_end, processed
+            from {mart} where id = any (%s) limit 5""", erased)
+        must(not left, "somebody who was erased is in a segment table", *left)
+        left = self.run("""select o.id, o.subscription_id, o.operation, o.created_at, m.member from {outbox} o, jsonb_array_elements(o.payload -> 'members') m (member)
+            where coalesce(m.member ->> 'id', m.member ->> 'key') = any (%s) limit 5""", erased)
+        must(not left, "somebody who was erased is in a message", *left)
+
+
+# --- The server -----------------------------------------------------------------------
+
+LINE = re.compile(r"^(?P<time>[^|]*)\|(?P<pid>\d+)\|(?P<who>[^|]*)\|(?P<state>\w{5})\|(?P<database>[^|]*)\| (?P<level>[A-Z0-9]+):  (?P<text>.*)$")
+SIGNAL = re.compile(r"\(PID (\d+)\) was terminated by signal (\d+)")
+# Of PostgreSQL itself, where two sessions alter the same at once.
+POSTGRES_ONLY = re.compile(r"tuple concurrently (updated|deleted)|cannot reindex invalid index|could not open relation with OID|cache lookup failed for (relation|index)")
+
+
+class ServerLog:
+    """The server's log, read as it grows: no panic, no fault of the library's, no process that ended by itself."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.at = world, 0
+
+    def check(self) -> None:
+        with open(self.world.directory / "log", errors="replace") as log:
+            log.seek(self.at)
+            text = log.read()
+            self.at = log.tell()
+        for line in text.splitlines():
+            if "panicked at" in line or "TRAP:" in line or "AddressSanitizer" in line:
+                raise Wrong(f"the server's log: {line}")
+            if not (found := LINE.match(line)):
+                continue
+            if ended := SIGNAL.search(line):
+                must(int(ended[1]) in self.world.killed, "a process ended that nobody has killed", line)
+            state, level = found["state"], found["level"]
+            is_fault = level == "PANIC" or (state.startswith("XX") and level in ("ERROR", "FATAL", "WARNING") and not POSTGRES_ONLY.search(line))
+            must(not is_fault, "the server's log", line)
+            if state.startswith("XX") and level != "LOG":
+                self.world.count(f"tolerated: {state} {found['text'][:60]}")
+            if found["who"].startswith("segmenter") and level in ("ERROR", "FATAL"):
+                self.world.count(f"{found['who']} → {state}")
+                must(state in MAY_FAIL | BROKEN | {"57P02", "57P03", "3D000", "42704"}, "a background process", line)
+
+
+def wait_for_workers(world: World, are_there: bool) -> None:
+    """The background workers are at work, or gone."""
+    world.configure("segmenter.databases", world.database if are_there else "")
+    with world.connect(database="postgres") as db:
+        if are_there:
+            wait_for("the scheduler", lambda: value(db, "select count(*) = 1 from pg_stat_activity where backend_type = 'segmenter scheduler'"))
+        else:
+            wait_for("the end of the workers", lambda: value(db, "select count(*) = 0 from pg_stat_activity where backend_type in ('segmenter scheduler', 'segmenter worker')"))
+
+
+def wait_for_ends(world: World, of: Set) -> None:
+    """The scheduler gives every run an end that has lost its own."""
+    left = of("""select r.*, (select array_agg(l.status || coalesce(': ' || l.message, '') order by l.id) from {log} l where l.segment_id = r.segment_id and l.id > r.id) as later,
+            (select array_agg(l.status || coalesce(': ' || l.message, '') order by l.id) from {log} l where l.run_id = r.run_id and l.id > r.id) as of_the_run
+        from {log} r where status = 'running' and not exists (
+            select from {log} l where l.run_id = r.run_id and l.segment_id = r.segment_id and l.id > r.id)""")
+    with world.connect(of=of) as db:
+        end = time.monotonic() + 30
+        while found := rows(db, left):
+            must(time.monotonic() < end, "a run that gets no end", *found)
+            time.sleep(0.1)
+
+
+def nothing_runs(world: World, seconds: float = 20) -> None:
+    """No statement, transaction, lock, worker is left."""
+    with world.connect() as db:
+        def busy() -> list[Row]:
+            return rows(db, """
+                select pid, backend_type, application_name, state, query from pg_stat_activity
+                where pid <> pg_backend_pid() and (state <> 'idle' or backend_type in ('segmenter scheduler', 'segmenter worker'))
+                  and backend_type in ('client backend', 'segmenter scheduler', 'segmenter worker')""")
+        end = time.monotonic() + seconds
+        while found := busy():
+            must(time.monotonic() < end, "something goes on", *found)
+            time.sleep(0.2)
+        locks = rows(db, """select locktype, relation::regclass::text, objsubid, mode, pid from pg_locks l
+            where pid is distinct from pg_backend_pid() and locktype <> 'virtualxid'
+              and not exists (select from pg_stat_activity a where a.pid = l.pid and a.backend_type = 'autovacuum worker')
+              and (locktype = 'advisory' or database = (select oid from pg_database where datname = current_database()))""")
+        must(not locks, "locks that are left", *locks)
+        must(not rows(db, "select * from pg_prepared_xacts"), "prepared transactions that are left")
+        launchers = value(db, "select count(*) from pg_stat_activity where backend_type = 'segmenter launcher'")
+        must(launchers <= 1, "launchers", launchers)
+
+
+def check_memory(world: World) -> int:
+    """A process that has warmed up does not grow with what it has done. Gives how many could be judged."""
+    judged = 0
+    for what, figures in world.memory.items():
+        if len(figures) < 16:
+            continue
+        judged += 1
+        warm = figures[len(figures) // 4:]
+        third = len(warm) // 3
+        early, late = statistics.median(warm[:third]), statistics.median(warm[-third:])
+        print(f"memory of {what}: {early:.0f} → {late:.0f} in {len(figures)} looks", flush=True)
+        must(late < early * 1.25 + 6000, f"memory grows: {what}", f"from {early:.0f} to {late:.0f} in {len(figures)} looks", figures[:: max(1, len(figures) // 30)])
+    return judged

@@ -1,0 +1,79 @@
+"""That the checks find what is wrong: when all was well in the end, things are spoilt one by one, and each must be found."""
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+
+from chaos import answers
+from invariants import Pause, ServerLog, nothing_runs
+from world import SEGMENTS, World, Wrong, must, value, wait_for
+
+# What is spoilt, and which check has to find it.
+SPOILT = {
+    "a member is another": ("update {home}.latest set hash_email = 'spoilt' where ctid = (select min(ctid) from {home}.latest where actual_end = 'infinity')", "is not what its query gives"),
+    "a member is missing": ("delete from {home}.history where ctid = (select min(ctid) from {home}.history where actual_end = 'infinity')", "is not what its query gives|at .* are others"),
+    "a period overlaps": ("update {home}.history h set actual_begin = '2000-01-01' where actual_end = 'infinity' and id in (select id from {home}.history where actual_end <> 'infinity')", "periods of history|are others by now"),
+    "a run has no end": ("""insert into {log} (action, status, run_id, segment_id, segment_name)
+        select 'refresh', 'running', gen_random_uuid(), id, name from {segments} limit 1""", "runs that have no end"),
+    "a figure is wrong": ("update {log} set added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "do not add up"),
+    "a coverage is wrong": ("update {log} set coverage = coverage + 1000, added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "not the number of members"),
+    "an odd failure": ("""insert into {log} (action, status, segment_name, error) values ('refresh', 'failed', 'latest', '{"sqlstate": "XX000", "message": "odd"}')""", "nobody meant"),
+    "a message waits": ("""insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
+        select consumer_id, id, segment_id, 'add', '{}' from {subscriptions} limit 1""", "messages without a delivery"),
+    "a message comes from nowhere": ("""with o as (insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
+            select u.consumer_id, u.id, u.segment_id, 'create', '{"members": []}' from {subscriptions} u join {deliveries} d on d.subscription_id = u.id limit 1 returning *)
+        update {deliveries} d set delivered_through = o.id from o where o.subscription_id = d.subscription_id""", "delivered to nobody|the log tells nothing"),
+}
+
+
+def prove(world: World, pause: Pause, log: ServerLog) -> None:
+    for what, (statement, pattern) in SPOILT.items():
+        with pause.db.transaction(force_rollback=True):
+            done = pause.db.execute(pause.of(statement))  # type: ignore[call-overload]
+            must(done.rowcount, f"nothing to spoil: {what}", statement)
+            found(what, pattern, lambda: pause.check(is_real=False))
+    lost_membership(world, pause)
+    lost_message(world, pause)
+    with world.connect(name="sabotage") as db:
+        db.execute("begin; select pg_advisory_lock(1)")
+        found("a lock stays", "something goes on", lambda: nothing_runs(world, 0.5))
+    with world.connect(name="sabotage") as db:
+        os.kill(db.info.backend_pid, signal.SIGKILL)
+    # The server takes note of it a moment later.
+    found("a process dies", "that nobody has killed", lambda: wait_for("a line of the log", log.check, 30))
+    wait_for("the server", lambda: answers(world))
+    print(f"ok whatever is spoilt is found: {len(SPOILT) + 4} ways", flush=True)
+
+
+def lost_membership(world: World, pause: Pause) -> None:
+    """One that had ended, of a moment when it was looked at."""
+    for segment in ("history", "watching", "kept 1", "kept 2"):
+        id = value(pause.db, pause.of("select id from {segments} where name = %s"), segment)
+        moments = [moment for moment, _ in world.snapshots[pause.of.cfg_table, id]]
+        with pause.db.transaction(force_rollback=True):
+            done = pause.db.execute(pause.of(f"""delete from {{home}}.{SEGMENTS[segment][1]} t where segment_id = %s and actual_end <> 'infinity' and id <> all (%s)
+                and exists (select from unnest(%s::timestamp[]) m where actual_begin <= m and m < actual_end)"""), [id, list(world.erased), moments])  # type: ignore[call-overload]
+            if done.rowcount:
+                return found("a membership is lost", "are others by now", lambda: pause.check(is_real=False))
+    raise Wrong("nothing to spoil: no membership that was looked at has ended")
+
+
+def lost_message(world: World, pause: Pause) -> None:
+    """A consumer acknowledges what it has not applied."""
+    there = [row["id"] for row in pause.run("""select u.id from {subscriptions} u join {segments} s on s.id = u.segment_id
+        where u.actual_end = 'infinity' and s.actual_end = 'infinity' order by u.id""")]
+    audience = next(audience for id, audience in pause.audiences.all.items() if audience.members and id in there)
+    id, member = audience.members.popitem()  # type: ignore[union-attr]
+    found("a message is lost", "is another", lambda: pause.check(is_real=False))
+    audience.members[id] = member  # type: ignore[index]
+
+
+def found(what: str, pattern: str, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except Wrong as wrong:
+        must(re.search(pattern, str(wrong)), f"{what}: it was found otherwise", wrong)
+    else:
+        raise Wrong(f"{what}: it was not found")
