@@ -537,7 +537,16 @@ class TableChanger(Actor):
 
     @action(0.7)
     def pack(self) -> None:
-        self.execute(f"vacuum (full, analyze) {self.dice.choice([self.table(), self.table(), 'shop.people', self.of('{outbox}'), self.of('{log}')])}")
+        table = self.dice.choice([self.table(), self.table(), "shop.people", self.of("{outbox}"), self.of("{log}")])
+        try:
+            self.execute(f"vacuum (full, analyze) {table}")
+        except psycopg.errors.DataCorrupted as error:
+            # VACUUM FULL copies dead rows that are not dead for everybody, and a vacuum may have taken their long values
+            # before, where it reckoned with fewer transactions. What is alive has to be whole.
+            if "missing chunk number" not in str(error):
+                raise
+            self.execute(f"select sum(length(t::text)) from {table} t")
+            self.world.count("dead rows that VACUUM FULL could not copy")
 
     @action(1)
     def vacuum(self) -> None:
