@@ -740,10 +740,10 @@ class Claimer(Actor):
 
 
 def claim(db: Connection, audiences: Audiences, consumer: str, most: int, seconds: float) -> list[Row]:
-    acked, began = audiences.known_acked(), time.monotonic()
+    acked, settled, began = audiences.known_acked(), audiences.settled, time.monotonic()
     messages = rows(db, "select * from segmenter_claim(%s, %s, %s)", consumer, most, f"{seconds} s")
     if messages:
-        audiences.claimed(messages, began, seconds, acked.get(messages[0]["subscription_id"], 0))
+        audiences.claimed(messages, began, seconds, acked.get(messages[0]["subscription_id"], 0), settled)
     return messages
 
 
