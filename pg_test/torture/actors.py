@@ -323,7 +323,7 @@ class ConfigChanger(Actor):
                 if self.dice.random() < 0.1:
                     raise psycopg.Rollback()
 
-    @action(1, "42501")
+    @action(1, "42501", "23503")
     def drop(self) -> None:
         if segment := self.some("select * from {segments} where name like 'made%%' and owner = quote_ident(current_user)::regrole order by id"):
             with self.db.transaction():
