@@ -323,7 +323,7 @@ class ConfigChanger(Actor):
                 if self.dice.random() < 0.1:
                     raise psycopg.Rollback()
 
-    @action(1, "42501")
+    @action(1, "42501", "23503")
     def drop(self) -> None:
         if segment := self.some("select * from {segments} where name like 'made%%' and owner = quote_ident(current_user)::regrole order by id"):
             with self.db.transaction():
@@ -537,7 +537,16 @@ class TableChanger(Actor):
 
     @action(0.7)
     def pack(self) -> None:
-        self.execute(f"vacuum (full, analyze) {self.dice.choice([self.table(), self.table(), 'shop.people', self.of('{outbox}'), self.of('{log}')])}")
+        table = self.dice.choice([self.table(), self.table(), "shop.people", self.of("{outbox}"), self.of("{log}")])
+        try:
+            self.execute(f"vacuum (full, analyze) {table}")
+        except psycopg.errors.DataCorrupted as error:
+            # VACUUM FULL copies dead rows that are not dead for everybody, and a vacuum may have taken their long values
+            # before, where it reckoned with fewer transactions. What is alive has to be whole.
+            if "missing chunk number" not in str(error):
+                raise
+            self.execute(f"select sum(length(t::text)) from {table} t")
+            self.world.count("dead rows that VACUUM FULL could not copy")
 
     @action(1)
     def vacuum(self) -> None:
@@ -731,10 +740,10 @@ class Claimer(Actor):
 
 
 def claim(db: Connection, audiences: Audiences, consumer: str, most: int, seconds: float) -> list[Row]:
-    acked, began = audiences.known_acked(), time.monotonic()
+    acked, settled, began = audiences.known_acked(), audiences.settled, time.monotonic()
     messages = rows(db, "select * from segmenter_claim(%s, %s, %s)", consumer, most, f"{seconds} s")
     if messages:
-        audiences.claimed(messages, began, seconds, acked.get(messages[0]["subscription_id"], 0))
+        audiences.claimed(messages, began, seconds, acked.get(messages[0]["subscription_id"], 0), settled)
     return messages
 
 

@@ -110,8 +110,8 @@ class Audiences:
     def of(self, subscription: uuid.UUID) -> Audience:
         return self.all.setdefault(subscription, Audience(self.world))
 
-    def claimed(self, messages: list[Row], began: float, seconds: float, acked: int) -> None:
-        """Messages of one claim, which are ours. `acked` is what was known to be delivered before it."""
+    def claimed(self, messages: list[Row], began: float, seconds: float, acked: int, settled: int) -> None:
+        """Messages of one claim, which are ours. Before it, `acked` was known to be delivered, and so often leases had been ended."""
         with self.lock:
             subscription = messages[0]["subscription_id"]
             audience = self.of(subscription)
@@ -125,6 +125,9 @@ class Audiences:
                 self.world.fail(f"subscription {subscription} was handed out, though lease {audience.lease} holds it")
             # The server's lease begins later than we asked for it, so it ends later too.
             audience.lease, audience.held_until = messages[0]["lease"], began + seconds
+            # Unless it was ended before we got to hear of it.
+            if audience.unsettled or settled != self.settled:
+                audience.lease = None
 
     def apply(self, message: Row) -> None:
         with self.lock:

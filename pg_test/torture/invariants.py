@@ -327,8 +327,9 @@ class Pause:
 
 LINE = re.compile(r"^(?P<time>[^|]*)\|(?P<pid>\d+)\|(?P<who>[^|]*)\|(?P<state>\w{5})\|(?P<database>[^|]*)\| (?P<level>[A-Z0-9]+):  (?P<text>.*)$")
 SIGNAL = re.compile(r"\(PID (\d+)\) was terminated by signal (\d+)")
-# Of PostgreSQL itself, where two sessions alter the same at once.
-POSTGRES_ONLY = re.compile(r"tuple concurrently (updated|deleted)|cannot reindex invalid index|could not open relation with OID|cache lookup failed for (relation|index)")
+# Of PostgreSQL itself, where two sessions alter the same at once; see TableChanger.pack for the missing chunk, which
+# is no more expected of anybody else.
+POSTGRES_ONLY = re.compile(r"tuple concurrently (updated|deleted)|cannot reindex invalid index|missing chunk number|could not open relation with OID|cache lookup failed for (relation|index)")
 
 
 class ServerLog:
