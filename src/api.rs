@@ -217,16 +217,23 @@ fn segmenter_cron_next(
 /// ```sql
 /// select * from segmenter_due(now() + interval '1 hour') where due;
 /// ```
-#[pg_extern(sql = "
-create function segmenter_due(at timestamptz default now())
-returns table (
-    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text
-)
-stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
-")]
-fn segmenter_due(at: Option<TimestampWithTimeZone>) -> DueRows {
+#[pg_extern(stable)]
+#[allow(clippy::type_complexity)]
+fn segmenter_due(
+    at: default!(Option<TimestampWithTimeZone>, "now()"),
+) -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(refresh_cron, Option<String>),
+        name!(last_refresh, Option<TimestampWithTimeZone>),
+        name!(next_refresh, Option<TimestampWithTimeZone>),
+        name!(due, bool),
+        name!(reason, String),
+    ),
+> {
     let rows = given("at", at).and_then(|at| run::due(&Service::current()?, at));
-    due_rows(rows)
+    TableIterator::new(due_rows(rows))
 }
 
 /// The same of one set of service relations, whatever set the session works on: for its status view.
@@ -243,14 +250,11 @@ returns table (
 )
 stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-fn segmenter_due_in(cfg_table: Option<pg_sys::Oid>, at: Option<TimestampWithTimeZone>) -> DueRows {
-    let rows = given("cfg_table", cfg_table).and_then(|mart| {
-        run::due(&Service::of_mart(Extension::current()?, mart)?, given("at", at)?)
-    });
-    due_rows(rows)
-}
-
-type DueRows = TableIterator<
+#[allow(clippy::type_complexity)]
+fn segmenter_due_in(
+    cfg_table: Option<pg_sys::Oid>,
+    at: Option<TimestampWithTimeZone>,
+) -> TableIterator<
     'static,
     (
         name!(segment, String),
@@ -260,13 +264,27 @@ type DueRows = TableIterator<
         name!(due, bool),
         name!(reason, String),
     ),
->;
+> {
+    let rows = given("cfg_table", cfg_table).and_then(|mart| {
+        run::due(&Service::of_mart(Extension::current()?, mart)?, given("at", at)?)
+    });
+    TableIterator::new(due_rows(rows))
+}
 
-fn due_rows(rows: Result<Vec<run::DueRow>>) -> DueRows {
+type DueRow = (
+    String,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+    Option<TimestampWithTimeZone>,
+    bool,
+    String,
+);
+
+fn due_rows(rows: Result<Vec<run::DueRow>>) -> impl Iterator<Item = DueRow> {
     let rows = rows.unwrap_or_else(|error| raise(error));
-    TableIterator::new(rows.into_iter().map(|row| {
+    rows.into_iter().map(|row| {
         (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)
-    }))
+    })
 }
 
 /// What should be looked after in this database: are the background workers set up and alive, is

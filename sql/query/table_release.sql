@@ -8,6 +8,12 @@ with released as (
       and not exists (
           select from @segments@ s where s.table_name = c.oid and s.id <> $2
       )
+      -- A row may be of a table that another set keeps its segments in.
+      and not exists (
+          select from pg_inherits i
+          join @registry@ r on r.mart = i.inhparent
+          where i.inhrelid = c.oid and i.inhparent <> '@text:mart@'::regclass
+      )
 )
 select 'alter table ' || r.name || ' drop constraint ' || quote_ident($3)
 from released r
