@@ -45,7 +45,7 @@ create table @mart@ (
     constraint @:holds_no_row@ check (false) no inherit
 );
 comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; holds no row itself';
-comment on column @mart@.segment_id is 'the segment, @text:segments@.id';
+comment on column @mart@.segment_id is 'the segment, by its id';
 comment on column @mart@.id is 'the member''s key, unique among a segment''s actual members';
 comment on column @mart@.hash_email is 'hashed e-mail address';
 comment on column @mart@.hash_phone is 'hashed phone number';
@@ -239,14 +239,14 @@ create table @deliveries@ (
 );
 comment on table @deliveries@ is 'how far each subscription is delivered: one row a subscription';
 comment on column @deliveries@.subscription_id is 'the subscription';
-comment on column @deliveries@.delivered_through is 'the last delivered message, @text:outbox@.id';
+comment on column @deliveries@.delivered_through is 'the last delivered message, by its id';
 comment on column @deliveries@.lease is 'the last claim of messages';
 comment on column @deliveries@.leased_until is 'until when it holds them; null: nobody does';
 comment on column @deliveries@.attempts is 'how often the next message was claimed';
 comment on column @deliveries@.next_attempt_at is 'not to be tried before';
 comment on column @deliveries@.last_error is 'why the last attempt failed';
 comment on column @deliveries@.delivered_at is 'when a message was last delivered';
-comment on column @deliveries@.leased_through is 'the last message that was claimed, @text:outbox@.id';
+comment on column @deliveries@.leased_through is 'the last message that was claimed, by its id';
 
 -- Config rows are checked when they are written, and a segment's table is
 -- registered with the mart once its row stands.
@@ -554,6 +554,10 @@ alter policy segmenter_member on segmenter_segments using (segmenter_may_act_as(
 alter policy segmenter_member on segmenter_consumers using (segmenter_may_act_as(role));
 
 comment on column segmenter_consumers.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
+
+comment on column segmenter.segment_id is 'the segment, by its id';
+comment on column segmenter_deliveries.delivered_through is 'the last delivered message, by its id';
+comment on column segmenter_deliveries.leased_through is 'the last message that was claimed, by its id';
 
 revoke all on segmenter_registry from public;
 grant select on segmenter_registry to public;

@@ -27,36 +27,36 @@ select :'part' = 'members' as is_members, :'part' = 'relations' as is_relations,
 \if :is_members
 select type, identity from member order by 1, 2;
 \elif :is_relations
-select oid::regclass, relkind, relpersistence, relrowsecurity, relforcerowsecurity, relreplident, reloptions,
+select oid::regclass::text, relkind, relpersistence, relrowsecurity, relforcerowsecurity, relreplident, reloptions,
     pg_get_userbyid(relowner) = current_user
-from relation order by 1::text;
-select oid::regclass, seqtypid::regtype, seqstart, seqincrement, seqmax, seqmin, seqcache, seqcycle
-from pg_sequence join relation on oid = seqrelid order by 1::text;
+from relation order by 1;
+select oid::regclass::text, seqtypid::regtype, seqstart, seqincrement, seqmax, seqmin, seqcache, seqcycle
+from pg_sequence join relation on oid = seqrelid order by 1;
 \elif :is_columns
-select a.attrelid::regclass, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
+select a.attrelid::regclass::text, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
     a.attstorage, a.attcollation::regcollation, pg_get_expr(d.adbin, d.adrelid)
 from pg_attribute a join relation r on r.oid = a.attrelid
 left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-where a.attnum > 0 order by 1::text, 2;
+where a.attnum > 0 order by 1, 2;
 \elif :is_constraints
-select conrelid::regclass, conname, contype, convalidated, connoinherit, condeferrable, pg_get_constraintdef(k.oid)
-from pg_constraint k join relation r on r.oid = conrelid order by 1::text, 2;
+select conrelid::regclass::text, conname, contype, convalidated, connoinherit, condeferrable, pg_get_constraintdef(k.oid)
+from pg_constraint k join relation r on r.oid = conrelid order by 1, 2;
 \elif :is_indexes
-select i.indexrelid::regclass, pg_get_indexdef(i.indexrelid), i.indisvalid
-from pg_index i join relation r on r.oid = i.indrelid order by 1::text;
+select i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid), i.indisvalid
+from pg_index i join relation r on r.oid = i.indrelid order by 1;
 \elif :is_triggers
-select tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(t.oid)
-from pg_trigger t join relation r on r.oid = tgrelid where not tgisinternal order by 1::text, 2;
+select tgrelid::regclass::text, tgname, tgenabled, pg_get_triggerdef(t.oid)
+from pg_trigger t join relation r on r.oid = tgrelid where not tgisinternal order by 1, 2;
 \elif :is_policies
-select polrelid::regclass, polname, polcmd, polpermissive, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)
-from pg_policy p join relation r on r.oid = polrelid order by 1::text, 2;
+select polrelid::regclass::text, polname, polcmd, polpermissive, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)
+from pg_policy p join relation r on r.oid = polrelid order by 1, 2;
 \elif :is_functions
-select p.oid::regprocedure, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), p.prokind, p.provolatile,
+select p.oid::regprocedure::text, pg_get_function_arguments(p.oid), pg_get_function_result(p.oid), p.prokind, p.provolatile,
     p.proparallel, p.proisstrict, p.prosecdef, p.proleakproof, p.procost, p.prorows, p.proconfig, p.probin, l.lanname, p.prosrc
 from pg_proc p join member m on m.classid = 'pg_proc'::regclass and m.objid = p.oid
-join pg_language l on l.oid = p.prolang order by 1::text;
+join pg_language l on l.oid = p.prolang order by 1;
 \elif :is_views
-select oid::regclass, pg_get_viewdef(oid) from relation where relkind = 'v' order by 1::text;
+select oid::regclass::text, pg_get_viewdef(oid) from relation where relkind = 'v' order by 1;
 \elif :is_comments
 select i.type, i.identity, s.description
 from pg_description s
