@@ -444,6 +444,9 @@ class Rounds:
         self.admin.execute("set lock_timeout = 0")
         if self.admin.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             self.end_all()
+        # This release takes triggers of statements for triggers of rows, and lets no table with one become a partition.
+        if self.admin.info.server_version == 160002:
+            self.admin.execute("select segmenter_unwatch('shop.orders_3')")
         self.admin.execute("alter table shop.orders attach partition shop.orders_3 for values in (3)")
         self.admin.execute("set lock_timeout = '20ms'")
 

@@ -61,7 +61,8 @@ select tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(oid) from pg_trig
 \echo == privileges
 select c.oid::regclass, a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
 from pg_class c, aclexplode(coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))) a
-where c.relkind in ('r', 'v', 'S') and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' order by c.oid::regclass::text, a.grantor::regrole::text, a.grantee::regrole::text, 4;
+-- Since 17 there is a privilege that owners have.
+where a.privilege_type <> 'MAINTAIN' and c.relkind in ('r', 'v', 'S') and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' order by c.oid::regclass::text, a.grantor::regrole::text, a.grantee::regrole::text, 4;
 select p.oid::regprocedure, p.proowner::regrole, p.prosecdef, p.proconfig, a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
 from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
 where p.pronamespace::regnamespace::text !~ '^(pg_|information_schema)' order by p.oid::regprocedure::text, a.grantor::regrole::text, a.grantee::regrole::text, 7;

@@ -78,8 +78,10 @@ set timezone = 'UTC';
 
 -- Bad input.
 select * from segmenter_due(null);
+\set VERBOSITY sqlstate
 set segmenter.retry_delay = '2h';
 set segmenter.log_retention = -2;
+\set VERBOSITY default
 set segmenter.databases = 'x';
 alter system set segmenter.databases = '"x';
 set segmenter.max_worker = 1;

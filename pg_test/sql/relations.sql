@@ -21,6 +21,8 @@ order by c.relname, a.attnum;
 select conrelid::regclass as relation, conname, pg_get_constraintdef(k.oid) as definition
 from pg_constraint k
 join relations.members m on m.classid = 'pg_class'::regclass and m.objid = k.conrelid
+-- Since 18 NOT NULL is one; the columns tell of it.
+where k.contype <> 'n'
 order by 1::text collate "C", 2;
 select tablename, regexp_replace(indexdef, '^CREATE (UNIQUE )?INDEX \S+ ON public\.\S+', '\1') as definition
 from pg_indexes
