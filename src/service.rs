@@ -203,12 +203,15 @@ impl Service {
             })
         })?;
         let Some((oids, names, owner, is_own)) = found else { return Ok(None) };
-        if let Some(place) = names.iter().position(Option::is_none) {
+        let lacks =
+            |(word, _): &&(&str, &str), name: &Option<String>| name.is_none() && *word != "status";
+        let lacking = RELATIONS.iter().zip(&names).find(|(relation, name)| lacks(relation, name));
+        if let Some(((relation, _), _)) = lacking {
             let set = names.first().cloned().flatten().unwrap_or_default();
-            let (relation, _) = RELATIONS[place.min(RELATIONS.len() - 1)];
             return Err(SetError::Broken { set, relation }.into());
         }
-        let names: Vec<String> = names.into_iter().flatten().collect();
+        // Nobody but people needs the view.
+        let names: Vec<String> = names.into_iter().map(Option::unwrap_or_default).collect();
         error::speak_of(&oids);
         let timezone = guc::timezone();
         Ok(Some(Self { extension, owner, is_own, oids, names, timezone }))

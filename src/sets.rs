@@ -200,7 +200,9 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
         return Err(SetError::InUse { set: set(), segments, messages }.into());
     }
     let release = service.sql(include_str!("../sql/query/set_release.sql"), &[]);
-    let drop = service.sql(include_str!("../sql/query/set_drop.sql"), &[]);
+    let view = service.sql("@status@", &[]);
+    let view = if view.is_empty() { view } else { format!("drop view {view};") };
+    let drop = service.sql(include_str!("../sql/query/set_drop.sql"), &[("view", &view)]);
     service.extension.run_as_caller(|| {
         Spi::connect_mut(|client| {
             let args = [crate::table::OWN_CHECK.into()];

@@ -1,2 +1,2 @@
-drop view @status@;
+@view@
 drop table @deliveries@, @subscriptions@, @consumers@, @outbox@, @log@, @segments@, @mart@

@@ -15,8 +15,11 @@ use crate::service::{Extension, Service};
 
 pub fn work(job: &Job) -> Result<End, Report> {
     let set = job.set.into();
+    // Whoever owns a set may keep it waiting for its rows, too.
+    let limited = process::Limit::begin(guc::refresh_timeout());
     let service = process::transaction(|| Service::of_mart(Extension::current()?, set))?;
     let segment = process::transaction(|| Segment::find(&service, Key::Id(job.subject())))?;
+    drop(limited);
     let Some(Segment { name, actual, .. }) = segment else { return Ok(End::Done) };
     let what = match job.task {
         Task::HandOver => "handing over",
