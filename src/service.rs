@@ -168,7 +168,7 @@ impl Service {
     /// The set whose mart has a name, as the caller's search_path has it.
     pub fn named(extension: Extension, name: &str) -> Result<Self> {
         let unknown = || SetError::Unknown(name.to_owned());
-        let mart = catalog::relation_named(name)?.ok_or_else(unknown)?;
+        let mart = catalog::relation_named(name).ok_or_else(unknown)?;
         Ok(Self::registered(extension, Some(mart))?.ok_or_else(unknown)?)
     }
 

@@ -614,7 +614,7 @@ class Refresher(Actor):
             self.execute("delete from shop.people where id = %s", person["id"])
             self.execute("delete from shop.orders where customer_id = %s", person["id"])
             self.rows("select * from segmenter_erase(%s)", id)
-            self.world.surely_erased.add(id)
+            self.world.surely_erased[str(self.of)].add(id)
 
 
 def literal_for_psycopg(query: str) -> str:
@@ -757,16 +757,25 @@ class SetMaker(Actor):
     def come_and_go(self) -> None:
         name = f"three.s{self.dice.randrange(10**6)}"
         self.execute("create schema if not exists three")
+        # What a lost connection has left.
+        for row in self.rows("select cfg_table from segmenter_sets() where cfg_table like 'three.%%'"):
+            self.drop(Set(row["cfg_table"], home="three"))
         self.execute("select segmenter_init(%s)", name)
         own = Set(name, home="three")
+        try:
+            self.begin(own)
+        except psycopg.OperationalError as error:
+            raise error if error.sqlstate else psycopg.errors.ConnectionException(str(error)) from error
+        self.sleep(self.dice.random() * 3)
+        self.drop(own)
+
+    def begin(self, own: Set) -> None:
         with self.world.connect("postgres", self.name, own) as db:
-            segment = f"of {name}"
-            db.execute("select segmenter_create_segment(%s, 'select id from shop.people where city = 1', '1 second', %s)", [segment, f"{name}_members"])
+            segment = f"of {own}"
+            db.execute("select segmenter_create_segment(%s, 'select id from shop.people where city = 1', '1 second', %s)", [segment, f"{own}_members"])
             db.execute("select segmenter_subscribe('nobody', %s, 'nowhere')", [segment])
             row = one(db, "select * from segmenter_refresh(%s)", segment)
             must(row["status"] in ("ok", "failed"), "a refresh in a new set", row)
-        self.sleep(self.dice.random() * 3)
-        self.drop(own)
 
     def drop(self, own: Set) -> None:
         self.execute("select segmenter_drop_set(%s, force => true)", own.cfg_table)

@@ -314,7 +314,7 @@ class Pause:
 
     def check_erased(self) -> None:
         """Nobody who was erased is left anywhere."""
-        erased = sorted(self.world.surely_erased)
+        erased = sorted(self.world.surely_erased[str(self.of)])
         left = self.run("""select segment_id, id, tableoid::regclass::text as of, actual_begin, actual_end, processed
             from {mart} where id = any (%s) limit 5""", erased)
         must(not left, "somebody who was erased is in a segment table", *left)

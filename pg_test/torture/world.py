@@ -162,6 +162,7 @@ grant select, insert on shop.received to crm;
 HOME = """
 create schema {home};
 grant usage, create on schema {home} to anna, boris;
+grant usage on schema {home} to crm, loader;
 create table {home}.base (
     segment_id uuid not null, id varchar, hash_email varchar, hash_phone varchar,
     actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
@@ -236,9 +237,9 @@ class World:
         self.roles = {name: name for name in ROLES}
         self.broken: set[str] = set()
         self.ids = itertools.count(PEOPLE + 1)
-        # Who was to be erased, and of whom it is known that they were.
+        # Who was to be erased; and of whom it is known that they were, in each set.
         self.erased: set[str] = set()
-        self.surely_erased: set[str] = set()
+        self.surely_erased: dict[str, set[str]] = defaultdict(set)
         # Members of history segments at moments when nothing went on: (set, segment) → (moment, members).
         self.snapshots: dict[tuple[str, uuid.UUID], list[tuple[Any, Row]]] = defaultdict(list)
         self.memory: dict[str, list[float]] = defaultdict(list)

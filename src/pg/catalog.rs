@@ -1,5 +1,7 @@
 //! Questions about types and settings that SQL cannot put.
 
+use std::ffi::CString;
+
 use pgrx::prelude::*;
 
 /// Whether a value of one type may be stored in a column of another without a cast.
@@ -108,10 +110,22 @@ fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>
 }
 
 /// The relation of a name, as the search_path has it; none: there is no such relation. A text that is no
-/// name is raised.
-pub fn relation_named(name: &str) -> crate::error::Result<Option<pg_sys::Oid>> {
-    let sql = "select pg_catalog.to_regclass($1)::pg_catalog.oid";
-    Spi::connect(|_| super::statement::read_one(sql, &[name.into()]))
+/// name is raised. It takes no right to the schema: what may be done with it is asked elsewhere.
+pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {
+    let (schema, relation) = super::statement::split_name(name);
+    let relation = CString::new(relation).ok()?;
+    // SAFETY: asks the catalogues about C strings; what is missing gives an invalid OID.
+    let found = unsafe {
+        match schema {
+            None => pg_sys::RelnameGetRelid(relation.as_ptr()),
+            Some(schema) => {
+                let schema = CString::new(schema).ok()?;
+                let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+                pg_sys::get_relname_relid(relation.as_ptr(), schema)
+            }
+        }
+    };
+    (found != pg_sys::InvalidOid).then_some(found)
 }
 
 /// The name of a relation as people read it, or its number where it is gone.

@@ -214,8 +214,10 @@ fn is_over(job: &Job) -> bool {
     has_ended(job, clock::now())
 }
 
+type Jobs = Vec<(Ticket, Job)>;
+
 /// The jobs of a set, and those of the others.
-fn jobs(database: pg_sys::Oid, mart: pg_sys::Oid) -> (Vec<(Ticket, Job)>, Vec<(Ticket, Job)>) {
+fn jobs(database: pg_sys::Oid, mart: pg_sys::Oid) -> (Jobs, Jobs) {
     board::jobs(database).into_iter().partition(|(_, job)| job.set == mart.to_u32())
 }
 
