@@ -260,7 +260,17 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
             });
         }
     }
-    if let Some(segment) = segment {
+    // Whatever is wrong with them by now, the rest can be changed, and the subscription ended.
+    let are_new = match trigger.old() {
+        Some(old) => {
+            let before = old.get_by_name::<JsonB>("params")?.map(|json| json.0);
+            before.as_ref() != Some(&json(&row, "params")?)
+        }
+        None => true,
+    };
+    if let Some(segment) = segment
+        && are_new
+    {
         check_fields(&service, segment, &params.fields, subject)?;
     }
     Ok(row)

@@ -185,3 +185,14 @@ delete from segmenter_consumers;
 delete from segmenter_segments;
 set client_min_messages = warning;
 drop schema config cascade;
+
+-- What a subscription hands over is checked when it is said: the rest can be changed whatever has become of it.
+select segmenter_create_segment('config_fields', 'select 1 as id, 2 as more', table_name => 'public.config_fields') is not null as created;
+select segmenter_subscribe('config_fields', 'config_fields', 'x', '{"fields": ["id", "more"]}') is not null as subscribed;
+alter table public.config_fields drop column more;
+update segmenter_subscriptions set params = '{"fields": ["id", "more"], "batch_size": 5}' where target = 'x';
+update segmenter_subscriptions set actual_end = now() where target = 'x' returning actual_end <> 'infinity' as ended;
+delete from segmenter_subscriptions where target = 'x';
+delete from segmenter_consumers where name = 'config_fields';
+delete from segmenter_segments where name = 'config_fields';
+drop table public.config_fields;
