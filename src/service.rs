@@ -136,6 +136,14 @@ impl Extension {
     }
 }
 
+/// Which set is asked for.
+enum Which {
+    Own,
+    Mart(pg_sys::Oid),
+    /// The one with this relation.
+    Has(pg_sys::Oid),
+}
+
 /// A set of service relations.
 #[derive(Clone)]
 pub struct Service {
@@ -162,36 +170,39 @@ impl Service {
     /// The set that belongs to the extension.
     pub fn own(extension: Extension) -> Result<Self> {
         let gone = || SetError::Broken { set: "segmenter".into(), relation: "mart" };
-        Ok(Self::registered(extension, None)?.ok_or_else(gone)?)
+        Ok(Self::registered(extension, Which::Own)?.ok_or_else(gone)?)
     }
 
     /// The set whose mart has a name, as the caller's search_path has it.
     pub fn named(extension: Extension, name: &str) -> Result<Self> {
         let unknown = || SetError::Unknown(name.to_owned());
         let mart = catalog::relation_named(name).ok_or_else(unknown)?;
-        Ok(Self::registered(extension, Some(mart))?.ok_or_else(unknown)?)
+        Ok(Self::registered(extension, Which::Mart(mart))?.ok_or_else(unknown)?)
     }
 
     /// The set whose mart this is.
     pub fn of_mart(extension: Extension, mart: pg_sys::Oid) -> Result<Self> {
         let unknown = || SetError::Unknown(catalog::shown_name(mart));
-        Ok(Self::registered(extension, Some(mart))?.ok_or_else(unknown)?)
+        Ok(Self::registered(extension, Which::Mart(mart))?.ok_or_else(unknown)?)
     }
 
     /// The set that a relation belongs to, from its trigger.
     pub fn of(relation: pg_sys::Oid) -> Result<Self> {
-        let extension = Extension::current()?;
-        let mart = extension
-            .read(include_str!("../sql/query/registry_of.sql"), &[relation.into()])?
-            .ok_or_else(|| SetError::Foreign(catalog::shown_name(relation)))?;
-        Self::of_mart(extension, mart)
+        let foreign = || SetError::Foreign(catalog::shown_name(relation));
+        let found = Self::registered(Extension::current()?, Which::Has(relation))?;
+        Ok(found.ok_or_else(foreign)?)
     }
 
-    fn registered(extension: Extension, mart: Option<pg_sys::Oid>) -> Result<Option<Self>> {
+    fn registered(extension: Extension, which: Which) -> Result<Option<Self>> {
+        let (mart, relation) = match which {
+            Which::Own => (None, None),
+            Which::Mart(mart) => (Some(mart), None),
+            Which::Has(relation) => (None, Some(relation)),
+        };
         let sql = extension.sql(include_str!("../sql/query/registry.sql"), &[]);
         let found = extension.run(|| {
             Spi::connect(|client| {
-                let row = client.select(&sql, Some(1), &[mart.into()])?.first();
+                let row = client.select(&sql, Some(1), &[mart.into(), relation.into()])?.first();
                 if row.is_empty() {
                     return Ok::<_, Error>(None);
                 }

@@ -1,5 +1,5 @@
--- The set of service relations whose mart is $1, or the extension's own: its owner, the OIDs of its relations,
--- what they are called now (null: gone).
+-- The set of service relations whose mart is $1, or that the relation $2 belongs to, or the extension's own: its
+-- owner, the OIDs of its relations, what they are called now (null: gone).
 select
     m.oid as mart,
     m.relowner as owner,
@@ -22,4 +22,8 @@ cross join lateral (
         where d.classid = 'pg_class'::regclass and d.objid = r.mart and d.deptype = 'e'
     ) as is_own
 ) o
-where case when $1 is null then o.is_own else r.mart = $1 end
+where case
+    when $1 is not null then r.mart = $1
+    when $2 is not null then $2 in (r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries)
+    else o.is_own
+end
