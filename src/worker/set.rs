@@ -43,6 +43,7 @@ pub struct Limits {
     pub deliveries: usize,
 }
 
+/// A set, and what is known of its segments and consumers.
 pub struct Set {
     database: pg_sys::Oid,
     pub mart: pg_sys::Oid,
