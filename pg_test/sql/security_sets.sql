@@ -66,7 +66,7 @@ select segmenter_definition();
 -- A set, with one honest segment, and then all that its owner can do.
 select segmenter_init('sgm.seg');
 set segmenter.cfg_table = 'sgm.seg';
-select segmenter_create_segment('honest', 'select 1 as id', '* * * * *', 'sgm.honest') is not null as created;
+select segmenter_create_segment('honest', 'select 1 as id', '@yearly', 'sgm.honest') is not null as created;
 select segmenter_subscribe('low', 'honest', 'x') is not null as subscribed;
 select status, coverage, messages from segmenter_refresh('honest');
 
@@ -105,6 +105,7 @@ select segment, status, detail from segmenter_run() order by segment;
 select segmenter_subscribe('mine', 'as victim', 'x') is not null as subscribed;
 \c - sgm_low
 set segmenter.cfg_table = 'sgm.seg';
+delete from sgm.seg_subscriptions where segment_id in (select id from sgm.seg_segments where name <> 'honest');
 delete from sgm.seg_segments where name <> 'honest';
 delete from sgm.seg_consumers where name = 'as victim';
 
@@ -165,7 +166,7 @@ create view sgm.seg_status as select * from sgm.seg_segments where sgm.spring('s
 \c - sgm_admin
 set segmenter.cfg_table = 'sgm.seg';
 \set VERBOSITY terse
-select segmenter_due_in('sgm.seg');
+select segment from segmenter_due_in('sgm.seg');
 
 -- Another's set under a name that one takes for one's own.
 \c - sgm_low
