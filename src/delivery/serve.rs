@@ -37,6 +37,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
     loop {
         process::reload_config();
         // Anew each time: it may have been changed, or somebody may want the database.
+        let limited = process::Limit::begin(Some(FUNCTION_LIMIT));
         let next = process::transaction(|| {
             if process::is_database_wanted() {
                 return Ok(None);
@@ -48,6 +49,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             let claimed = claim_of(&service, &consumer, 1, interval(limit + MARGIN))?;
             Ok(claimed.into_iter().next().map(|message| (consumer, limit, message)))
         })?;
+        drop(limited);
         let Some((consumer, limit, message)) = next else { return Ok(()) };
         process::announce(
             &format!("segmenter: {}", consumer.name),

@@ -15,11 +15,8 @@ use crate::service::{Extension, Service};
 
 pub fn work(job: &Job) -> Result<End, Report> {
     let set = job.set.into();
-    // Whoever owns a set may keep it waiting for its rows, too.
-    let limited = process::Limit::begin(guc::refresh_timeout());
-    let service = process::transaction(|| Service::of_mart(Extension::current()?, set))?;
-    let segment = process::transaction(|| Segment::find(&service, Key::Id(job.subject())))?;
-    drop(limited);
+    let service = limited(|| Service::of_mart(Extension::current()?, set))?;
+    let segment = limited(|| Segment::find(&service, Key::Id(job.subject())))?;
     let Some(Segment { name, actual, .. }) = segment else { return Ok(End::Done) };
     let what = match job.task {
         Task::HandOver => "handing over",
@@ -37,36 +34,38 @@ pub fn work(job: &Job) -> Result<End, Report> {
     if is_handed_over {
         return Ok(end);
     }
-    let handed = process::transaction(|| handover::hand_over(&service, &request))?;
+    let handed = limited(|| handover::hand_over(&service, &request))?;
     let is_busy = handed.is_some_and(|handed| handed.status == Status::Skipped);
     Ok(if is_busy && job.task == Task::HandOver { End::Busy } else { end })
 }
 
+/// Runs a transaction of no more than `segmenter.refresh_timeout`: who owns a set may keep whoever reads
+/// its rows waiting, too.
+fn limited<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Report> {
+    let _limit = process::Limit::begin(guc::refresh_timeout());
+    process::transaction(body)
+}
+
 /// Refreshes, and says whether that has handed over as well.
 fn refresh(service: &Service, request: &Request<'_>) -> Result<(End, bool), Report> {
-    match process::transaction(|| refresh::start(service, request))? {
+    match limited(|| refresh::start(service, request))? {
         Start::Now => {}
         Start::Waiting => return Ok((End::Waiting, false)),
         Start::Busy => return Ok((End::Busy, true)),
         Start::Gone => return Ok((End::Done, true)),
     }
     let (began, timer) = (clock::now(), Instant::now());
-    let limit = guc::refresh_timeout();
-    let refreshed = {
-        let _limit = process::Limit::begin(limit);
-        process::transaction(|| refresh::refresh(service, request))
-    };
-    match refreshed {
+    match limited(|| refresh::refresh(service, request)) {
         Ok(outcome) => Ok((End::Done, matches!(outcome.status, Status::Ok | Status::Skipped))),
         Err(report) => {
             let elapsed = timer.elapsed();
-            let error = match limit {
+            let error = match guc::refresh_timeout() {
                 Some(limit) if elapsed >= limit && report.is_cancelled() => {
                     Error::TimedOut(limit.as_millis())
                 }
                 _ => Error::Postgres(Box::new(report)),
             };
-            process::transaction(|| refresh::fail(service, request, error, (began, elapsed)))?;
+            limited(|| refresh::fail(service, request, error, (began, elapsed)))?;
             Ok((End::Done, false))
         }
     }
