@@ -194,7 +194,9 @@ impl Set {
                 .collect();
             serve::release(service, None, &served)?;
         }
-        let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
+        // What is refreshed is queued again when that has ended; a hand-over does not put it off.
+        let refreshed = jobs.iter().filter(|(_, job)| job.task == Task::Refresh);
+        let running: HashSet<Uuid> = refreshed.map(|(_, job)| job.subject()).collect();
         let owed = subscription::owed(service, role::current())?;
         self.owed = owed.into_iter().map(|(id, name)| (id, (name, now))).collect();
         self.queue.clear();
