@@ -23,6 +23,8 @@ use crate::{log, refresh, subscription};
 pub const REST: Duration = Duration::from_secs(5);
 /// How often it deletes old entries of the log.
 const PRUNING: Duration = Duration::from_secs(3600);
+/// For how long at most.
+const LONGEST_PRUNING: Duration = Duration::from_secs(60);
 /// A worker that has not begun after this long will not.
 const STARTING: i64 = 60;
 
@@ -265,6 +267,8 @@ impl Set {
     fn prune(&mut self) -> Result<()> {
         let Some(service) = &self.service else { return Ok(()) };
         if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
+            // Who has read captured changes is asked of every set. (A round of another set is limited as it is.)
+            let _limit = service.is_own.then(|| process::Limit::begin(Some(LONGEST_PRUNING)));
             let more = run::prune(service)?;
             self.pruned = (!more).then(Instant::now);
         }
