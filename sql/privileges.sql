@@ -55,8 +55,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exi
 revoke all on segmenter_registry, segmenter_changes from public;
 grant select on segmenter_registry to public;
 
--- What these functions do is checked anew in each of them, against whoever calls: in whose set they may be
--- triggers, too.
+-- What these functions do is checked anew in each of them, against whoever calls.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,

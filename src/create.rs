@@ -8,13 +8,11 @@ use serde_json::json;
 
 use crate::delta;
 use crate::error::{Error, Result};
+use crate::pg::catalog::LONGEST_NAME;
 use crate::pg::statement::{self, Kind, Prepared, ResultColumn};
 use crate::pg::{catalog, role};
 use crate::service::Service;
 use crate::table::{Holder, SERVICE_COLUMNS, Table};
-
-/// PostgreSQL cuts longer identifiers.
-const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
 
 /// What is asked for.
 pub struct Request<'a> {

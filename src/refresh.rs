@@ -327,11 +327,7 @@ pub fn find<'a>(
 pub fn may_refresh(service: &Service, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
     if role::may_act_as(caller, segment.owner) {
         // The row may be another's who has no say for its owner.
-        return if role::exists(segment.owner) {
-            service.must_speak_for(segment.owner)
-        } else {
-            Ok(())
-        };
+        return service.must_speak_for(segment.owner);
     }
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
 }

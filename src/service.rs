@@ -284,9 +284,9 @@ impl Service {
     }
 
     /// Whoever owns a set can write anything there, and so give his SQL any owner: it runs for those only
-    /// that he may become.
+    /// that he may become. (One that is gone is complained of where it is asked for.)
     pub fn must_speak_for(&self, role: pg_sys::Oid) -> Result<()> {
-        if self.is_own || role::may_act_as(self.owner, role) {
+        if self.is_own || !role::exists(role) || role::may_act_as(self.owner, role) {
             return Ok(());
         }
         Err(SetError::NotSpokenFor {

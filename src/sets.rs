@@ -5,11 +5,10 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use crate::error::{Error, Result, SetError};
 use crate::pg::attempt::{Keep, attempt};
+use crate::pg::catalog::LONGEST_NAME;
 use crate::pg::{catalog, role, statement};
 use crate::service::{Extension, Service, fill, names_of};
 
-/// PostgreSQL cuts longer identifiers.
-const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
 /// The longest that follows the mart's name in the name of an index or a constraint.
 const LONGEST_ENDING: usize = "_subscriptions_actual_check".len();
 /// So much of a longer name of a mart stays in them, before what tells it from others.
@@ -194,15 +193,13 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
     }
     // What is counted stays so.
     let lock = service.sql(include_str!("../sql/query/set_lock.sql"), &[]);
-    service.run_as_caller(|| Spi::run(&lock))?;
+    service.extension.run_as_caller(|| Spi::run(&lock))?;
     let (segments, messages) = in_use(&service, service.owner)?;
     if !force && (segments, messages) != (0, 0) {
         return Err(SetError::InUse { set: set(), segments, messages }.into());
     }
     let release = service.sql(include_str!("../sql/query/set_release.sql"), &[]);
-    let view = service.sql("@status@", &[]);
-    let view = if view.is_empty() { view } else { format!("drop view {view};") };
-    let drop = service.sql(include_str!("../sql/query/set_drop.sql"), &[("view", &view)]);
+    let drop = service.sql(include_str!("../sql/query/set_drop.sql"), &[]);
     service.extension.run_as_caller(|| {
         Spi::connect_mut(|client| {
             let args = [crate::table::OWN_CHECK.into()];
@@ -235,7 +232,7 @@ fn in_use(service: &Service, reader: pg_sys::Oid) -> Result<(i64, i64)> {
 }
 
 /// Takes sets off the list whose mart was dropped by hand.
-pub fn forget_dropped(extension: &Extension) -> Result<()> {
+fn forget_dropped(extension: &Extension) -> Result<()> {
     let sql = extension.sql(include_str!("../sql/query/registry_prune.sql"), &[]);
     Ok(extension.run(|| Spi::run(&sql))?)
 }

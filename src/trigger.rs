@@ -398,7 +398,7 @@ fn must_be_member(
         return Ok(());
     }
     if role::may_act_as(caller, wanted) {
-        return if role::exists(wanted) { service.must_speak_for(wanted) } else { Ok(()) };
+        return service.must_speak_for(wanted);
     }
     Err(Error::NotMember { role: role::name(wanted), subject: subject.to_string() })
 }

@@ -1,2 +1,1 @@
-@view@
 drop table @deliveries@, @subscriptions@, @consumers@, @outbox@, @log@, @segments@, @mart@

@@ -4,6 +4,9 @@ use std::ffi::CString;
 
 use pgrx::prelude::*;
 
+/// PostgreSQL cuts longer identifiers.
+pub const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
+
 /// Whether a value of one type may be stored in a column of another without a cast.
 pub fn is_assignable(from: pg_sys::Oid, to: pg_sys::Oid) -> bool {
     // SAFETY: both arrays have the one element announced.

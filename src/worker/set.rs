@@ -98,8 +98,7 @@ impl Set {
         if look {
             self.look(jobs, now)?;
         }
-        let gone = Round { ended: Vec::new(), next: None, is_full: false };
-        let Some(service) = &self.service else { return Ok(gone) };
+        let Some(service) = &self.service else { return Err(Error::NoExtension) };
 
         let mut ended = Vec::new();
         let mut running = HashSet::new();
