@@ -165,6 +165,7 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
     }
+    learn_changes();
     let trace = ErrorTrace::begin();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
         // SAFETY: a snapshot that is pushed is popped, or the abort does it.
@@ -296,9 +297,16 @@ pub fn is_database_wanted() -> bool {
     }
 }
 
+#[derive(Default)]
+struct Watched {
+    /// The news came, maybe after the snapshot of the transaction that is open.
+    is_told: bool,
+    /// It came before that snapshot, which sees the change.
+    is_seen: bool,
+}
+
 thread_local! {
-    /// The relations that are watched, and whether they have changed.
-    static WATCHED: RefCell<HashMap<u32, bool>> = RefCell::new(HashMap::new());
+    static WATCHED: RefCell<HashMap<u32, Watched>> = RefCell::default();
 }
 
 /// Watches over relations, so that [`changed`] tells when one was altered, dropped or invalidated.
@@ -308,10 +316,12 @@ pub fn watch_relations() {
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null()) };
 }
 
-/// Watches a relation as well, which counts as changed at first.
+/// Watches a relation as well. It counts as changed in the next transaction, which sees what happened
+/// before it was watched.
 pub fn watch(relation: pg_sys::Oid) {
+    let new = Watched { is_told: true, is_seen: false };
     WATCHED.with_borrow_mut(|watched| {
-        watched.entry(relation.to_u32()).or_insert(true);
+        watched.entry(relation.to_u32()).or_insert(new);
     });
 }
 
@@ -322,22 +332,38 @@ pub fn unwatch(relation: pg_sys::Oid) {
     });
 }
 
-/// Whether a watched relation has changed since this was last asked. What others have done is known
-/// from the beginning of a transaction on.
+/// Whether a relation has changed since this was last asked, or is not watched. Of what others do while
+/// the transaction runs, whose snapshot does not see it, the next one tells.
 pub fn changed(relation: pg_sys::Oid) -> bool {
-    WATCHED
-        .with_borrow_mut(|watched| watched.get_mut(&relation.to_u32()).is_none_or(std::mem::take))
+    WATCHED.with_borrow_mut(|watched| {
+        let watched = watched.get_mut(&relation.to_u32());
+        watched.is_none_or(|watched| std::mem::take(&mut watched.is_seen))
+    })
 }
 
-/// Has [`changed`] say so of each.
+/// Has [`changed`] say so of each in the next transaction.
 pub fn suppose_changed() {
-    WATCHED.with_borrow_mut(|watched| watched.values_mut().for_each(|changed| *changed = true));
+    note(|_| true);
+}
+
+/// At the beginning of a transaction, before its snapshot is taken: whoever has told us by now is
+/// seen as committed.
+fn learn_changes() {
+    WATCHED.with_borrow_mut(|watched| {
+        for watched in watched.values_mut() {
+            watched.is_seen |= std::mem::take(&mut watched.is_told);
+        }
+    });
+}
+
+fn note(is_concerned: impl Fn(u32) -> bool) {
+    WATCHED.with_borrow_mut(|watched| {
+        for (relation, watched) in watched {
+            watched.is_told |= is_concerned(*relation);
+        }
+    });
 }
 
 unsafe extern "C-unwind" fn note_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
-    WATCHED.with_borrow_mut(|watched| {
-        for (known, changed) in watched {
-            *changed |= relation == pg_sys::InvalidOid || relation.to_u32() == *known;
-        }
-    });
+    note(|known| relation == pg_sys::InvalidOid || relation.to_u32() == known);
 }

@@ -103,8 +103,9 @@ struct Scheduler {
 impl Scheduler {
     /// Starts from nothing at the next round.
     fn forget(&mut self) {
-        for mut served in self.sets.take().into_iter().flat_map(|(_, sets)| sets) {
-            served.set.forget();
+        if let Some((registry, mut sets)) = self.sets.take() {
+            process::unwatch(registry);
+            sets.iter_mut().for_each(|served| served.set.forget());
         }
     }
 
@@ -133,7 +134,6 @@ impl Scheduler {
         self.said.absent = false;
         let registry = extension.registry()?;
         process::watch(registry);
-        process::changed(registry);
         let mut known = self.sets.take().map(|(_, sets)| sets).unwrap_or_default();
         let mut sets = Vec::new();
         for (place, mart) in extension.sets()?.into_iter().enumerate() {

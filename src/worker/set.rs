@@ -45,6 +45,16 @@ pub struct Limits {
     pub deliveries: usize,
 }
 
+/// A segment to be handed over.
+struct Owed {
+    name: String,
+    /// From when on to try.
+    at: clock::Instant,
+    /// A job was at the segment when this was found: it need not have seen what is owed, so that its end
+    /// settles nothing.
+    stays: bool,
+}
+
 /// A set, and what is known of its segments and consumers.
 pub struct Set {
     database: pg_sys::Oid,
@@ -56,9 +66,8 @@ pub struct Set {
     queue: crate::queue::Queue<Uuid, Planned>,
     /// What the segments that are due, or running, read.
     reads: Reads,
-    /// Segments whose subscribers are owed something without a refresh, with their names and from when
-    /// on to try.
-    owed: BTreeMap<Uuid, (String, clock::Instant)>,
+    /// Segments whose subscribers are owed something without a refresh.
+    owed: BTreeMap<Uuid, Owed>,
     deliveries: Deliveries,
     pruned: Option<Instant>,
 }
@@ -115,22 +124,22 @@ impl Set {
             match job.task {
                 Task::Refresh => {
                     settle(service, job, jobs)?;
-                    let segment = job.subject();
-                    self.reads.remove(&segment);
-                    settle_owed(&mut self.owed, job, now);
-                    let items = due::items(service, role::current(), Some(&[segment]))?;
-                    let is_held = matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
-                    for item in items {
-                        let next =
-                            if is_held { Some(item.look_again(now)) } else { item.next(now) };
-                        self.queue.set(item.id, next.filter(|_| item.due.is_some()));
-                    }
+                    self.reads.remove(&job.subject());
                 }
-                Task::HandOver => settle_owed(&mut self.owed, job, now),
+                Task::HandOver => {}
                 Task::Deliver => {
                     self.deliveries.settle(service, job, now)?;
                     look = true;
+                    continue;
                 }
+            }
+            settle_owed(&mut self.owed, job, now);
+            // It may have fallen due meanwhile, whatever was done with it.
+            let is_held = job.task == Task::Refresh
+                && matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
+            for item in due::items(service, role::current(), Some(&[job.subject()]))? {
+                let next = if is_held { Some(item.look_again(now)) } else { item.next(now) };
+                self.queue.set(item.id, next.filter(|_| item.due.is_some()));
             }
         }
 
@@ -179,8 +188,6 @@ impl Set {
         let service = Service::of_mart(Extension::current()?, self.mart)?;
         process::watch(service.segments());
         process::watch(service.outbox());
-        // What is read below is to be seen changed from now on.
-        process::changed(service.segments());
         self.name = (!service.is_own).then(|| service.name().to_owned());
         let service = self.service.insert(service);
         if is_first {
@@ -195,11 +202,12 @@ impl Set {
                 .collect();
             serve::release(service, None, &served)?;
         }
-        // What is refreshed is queued again when that has ended; a hand-over does not put it off.
-        let refreshed = jobs.iter().filter(|(_, job)| job.task == Task::Refresh);
-        let running: HashSet<Uuid> = refreshed.map(|(_, job)| job.subject()).collect();
+        let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
         let owed = subscription::owed(service, role::current())?;
-        self.owed = owed.into_iter().map(|(id, name)| (id, (name, now))).collect();
+        self.owed = owed
+            .into_iter()
+            .map(|(id, name)| (id, Owed { name, at: now, stays: running.contains(&id) }))
+            .collect();
         self.queue.clear();
         self.reads.clear();
         for item in due::items(service, role::current(), None)? {
@@ -230,10 +238,10 @@ impl Set {
         }
         // One that is due, or running, is handed over there.
         let now = clock::now();
-        let owed = self.owed.iter().filter(|(id, (_, at))| {
-            *at <= now && !running.contains(id) && !self.queue.is_pending(**id)
+        let owed = self.owed.iter().filter(|(id, owed)| {
+            owed.at <= now && !running.contains(id) && !self.queue.is_pending(**id)
         });
-        let owed: Vec<(Uuid, String)> = owed.map(|(id, (name, _))| (*id, name.clone())).collect();
+        let owed: Vec<(Uuid, String)> = owed.map(|(id, owed)| (*id, owed.name.clone())).collect();
         for (id, name) in owed {
             if running.len() >= limit {
                 break;
@@ -285,15 +293,12 @@ pub fn has_ended(job: &Job, now: clock::Instant) -> bool {
 }
 
 /// What is owed was handed over by a worker that came to its end; else it is tried again.
-fn settle_owed(
-    owed: &mut BTreeMap<Uuid, (String, clock::Instant)>,
-    job: &Job,
-    now: clock::Instant,
-) {
-    if matches!(job.stage, Stage::Ended(End::Done | End::Waiting)) {
+fn settle_owed(owed: &mut BTreeMap<Uuid, Owed>, job: &Job, now: clock::Instant) {
+    let Some(entry) = owed.get_mut(&job.subject()) else { return };
+    if !matches!(job.stage, Stage::Ended(End::Done | End::Waiting)) {
+        entry.at = now + TimeDelta::seconds(REST.as_secs() as i64);
+    } else if !std::mem::take(&mut entry.stays) {
         owed.remove(&job.subject());
-    } else if let Some((_, at)) = owed.get_mut(&job.subject()) {
-        *at = now + TimeDelta::seconds(REST.as_secs() as i64);
     }
 }
 
