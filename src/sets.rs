@@ -203,11 +203,9 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
     service.extension.run_as_caller(|| {
         Spi::connect_mut(|client| {
             let args = [crate::table::OWN_CHECK.into()];
-            let commands: Vec<String> = client
-                .select(&release, None, &args)?
-                .filter_map(|row| row.get::<String>(1).ok().flatten())
-                .collect();
-            for command in commands {
+            let commands = client.select(&release, None, &args)?.map(|row| row.get::<String>(1));
+            let commands: Vec<Option<String>> = commands.collect::<std::result::Result<_, _>>()?;
+            for command in commands.into_iter().flatten() {
                 client.update(&command, None, &[])?;
             }
             client.update(&drop, None, &[])?;

@@ -37,8 +37,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
     loop {
         process::reload_config();
         // Anew each time: it may have been changed, or somebody may want the database.
-        let limited = process::Limit::begin(Some(FUNCTION_LIMIT));
-        let next = process::transaction(|| {
+        let next = process::transaction_within(Some(FUNCTION_LIMIT), || {
             if process::is_database_wanted() {
                 return Ok(None);
             }
@@ -49,7 +48,6 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             let claimed = claim_of(&service, &consumer, 1, interval(limit + MARGIN))?;
             Ok(claimed.into_iter().next().map(|message| (consumer, limit, message)))
         })?;
-        drop(limited);
         let Some((consumer, limit, message)) = next else { return Ok(()) };
         process::announce(
             &format!("segmenter: {}", consumer.name),
@@ -94,13 +92,10 @@ fn call(
     function: &FunctionUpdater,
     message: &Message,
 ) -> std::result::Result<(), Report> {
-    let called = {
-        let _limit = process::Limit::begin(Some(FUNCTION_LIMIT));
-        process::transaction(|| {
-            let receipt = result_of(service, consumer, function, message)?;
-            ack(service, message.lease, message.id, &receipt)
-        })
-    };
+    let called = process::transaction_within(Some(FUNCTION_LIMIT), || {
+        let receipt = result_of(service, consumer, function, message)?;
+        ack(service, message.lease, message.id, &receipt)
+    });
     match called {
         Ok(()) => Ok(()),
         Err(report) => complain(service, message, &report.to_line(), None),

@@ -191,6 +191,15 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
     result
 }
 
+/// Runs work in a transaction that is cancelled after so long.
+pub fn transaction_within<T>(
+    limit: Option<Duration>,
+    body: impl FnOnce() -> Result<T>,
+) -> std::result::Result<T, Report> {
+    let _limit = Limit::begin(limit);
+    transaction(body)
+}
+
 /// Runs work outside of any transaction; an error raised in it comes back.
 pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
     let trace = ErrorTrace::begin();

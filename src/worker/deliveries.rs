@@ -6,13 +6,11 @@ use chrono::TimeDelta;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
-use super::WORKER;
 use crate::delivery::serve::{self, Waiting};
 use crate::error::Result;
-use crate::pg::board::{self, End, Job, Stage, Task};
+use crate::pg::board::{End, Job, Stage, Task};
 use crate::pg::clock::{self, Instant};
 use crate::pg::process;
-use crate::run;
 use crate::service::Service;
 
 /// For so long a consumer is left alone whose worker has died.
@@ -68,19 +66,9 @@ impl Deliveries {
                 break;
             }
             let role = role.unwrap_or(pg_sys::InvalidOid);
-            let ticket = board::add(
-                (database, service.mart()),
-                Task::Deliver,
-                role,
-                *consumer,
-                run::new_id()?,
-            );
-            let started = ticket.is_some_and(|ticket| {
-                let name = format!("segmenter delivery to {name}");
-                process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())
-            });
-            if !started {
-                ticket.into_iter().for_each(board::remove);
+            let name = format!("segmenter delivery to {name}");
+            let set = (database, service.mart());
+            if !super::start(set, Task::Deliver, role, *consumer, &name)? {
                 return Ok(false);
             }
             served.push(*consumer);

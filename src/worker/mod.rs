@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
+use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use crate::delivery::serve::serve;
-use crate::error::{Report, say};
+use crate::error::{Report, Result, say};
 use crate::pg::board::{End, Task, Ticket};
 use crate::pg::{board, process};
+use crate::run;
 
 mod deliveries;
 mod launcher;
@@ -46,6 +48,24 @@ pub extern "C-unwind" fn segmenter_scheduler(argument: pg_sys::Datum) {
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
     work(board::Ticket::from_datum(argument));
+}
+
+/// Puts a job of a set, in a database, on the board, and starts a worker for it; false: there is no room
+/// for one.
+fn start(
+    set: (pg_sys::Oid, pg_sys::Oid),
+    task: Task,
+    role: pg_sys::Oid,
+    subject: Uuid,
+    name: &str,
+) -> Result<bool> {
+    let ticket = board::add(set, task, role, subject, run::new_id()?);
+    let started = ticket
+        .is_some_and(|ticket| process::spawn(WORKER, name, "segmenter_worker", ticket.to_datum()));
+    if !started {
+        ticket.into_iter().for_each(board::remove);
+    }
+    Ok(started)
 }
 
 /// Does what the scheduler has put on the board, as whom it says.

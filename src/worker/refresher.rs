@@ -42,8 +42,7 @@ pub fn work(job: &Job) -> Result<End, Report> {
 /// Runs a transaction of no more than `segmenter.refresh_timeout`: who owns a set may keep whoever reads
 /// its rows waiting, too.
 fn limited<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Report> {
-    let _limit = process::Limit::begin(guc::refresh_timeout());
-    process::transaction(body)
+    process::transaction_within(guc::refresh_timeout(), body)
 }
 
 /// Refreshes, and says whether that has handed over as well.

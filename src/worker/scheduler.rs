@@ -165,11 +165,8 @@ impl Scheduler {
             // Before the snapshot is taken: what a worker has done by then is in it.
             let (own, others) = self::jobs(self.database, served.set.mart);
             let limits = limits(&others);
-            let round = {
-                let _limit = process::Limit::begin((!served.is_own).then_some(LONGEST_ROUND));
-                process::transaction(|| served.set.round(&own, limits))
-            };
-            match round {
+            let limit = (!served.is_own).then_some(LONGEST_ROUND);
+            match process::transaction_within(limit, || served.set.round(&own, limits)) {
                 Ok(Round { ended, next: own_next, is_full: own_full }) => {
                     ended.into_iter().for_each(board::remove);
                     (served.rests, served.trouble) = (None, None);

@@ -8,12 +8,11 @@ use chrono::TimeDelta;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
-use super::WORKER;
 use super::deliveries::Deliveries;
 use crate::delivery::serve;
 use crate::due;
 use crate::error::{Error, Result, say};
-use crate::pg::board::{self, End, Job, Stage, Task, Ticket};
+use crate::pg::board::{End, Job, Stage, Task, Ticket};
 use crate::pg::{clock, process, role};
 use crate::run::{self, Planned, Reads};
 use crate::service::{Extension, Service};
@@ -258,17 +257,10 @@ impl Set {
         Ok(true)
     }
 
-    /// Starts a worker; false: there is no room for it.
+    /// Starts a worker for a segment; false: there is no room for it.
     fn spawn(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> Result<bool> {
-        let ticket = board::add((self.database, self.mart), task, role, segment, run::new_id()?);
-        let started = ticket.is_some_and(|ticket| {
-            let name = format!("segmenter worker for {name}");
-            process::spawn(WORKER, &name, "segmenter_worker", ticket.to_datum())
-        });
-        if !started {
-            ticket.into_iter().for_each(board::remove);
-        }
-        Ok(started)
+        let set = (self.database, self.mart);
+        super::start(set, task, role, segment, &format!("segmenter worker for {name}"))
     }
 
     fn prune(&mut self) -> Result<()> {
