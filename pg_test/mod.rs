@@ -15,9 +15,10 @@ mod tests {
     use pgrx::prelude::*;
 
     use crate::error::{Error, Result};
-    use crate::pg::attempt::{Keep, attempt};
-    use crate::pg::role::{self, Rights, Settings};
-    use crate::pg::{catalog, relation, statement};
+    use crate::pg::catalog;
+    use crate::pg::exec::role::{self, Rights, Settings};
+    use crate::pg::exec::subtransaction::{Keep, attempt};
+    use crate::pg::exec::{statement, tuplestore as relation};
 
     fn one<T: FromDatum + IntoDatum>(sql: &str) -> T {
         Spi::get_one(sql).expect("a query").expect("a value")

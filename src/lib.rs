@@ -12,42 +12,22 @@ compile_error!("PostgreSQL errors are Rust panics that unwind: build with panic 
 
 use pgrx::prelude::*;
 
+/// The text of a query in `sql/query`.
+macro_rules! query {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/query/", $name, ".sql"))
+    };
+}
+
 mod api;
-mod apply;
-mod audience;
-mod capture;
-mod claim;
+mod catalog;
 mod config;
-mod create;
 mod delivery;
-mod delta;
-mod doctor;
-mod due;
-mod erase;
 mod error;
-mod guards;
-mod guc;
-mod handover;
-mod http;
-mod incremental;
-mod log;
-mod order;
-mod outbox;
-mod payload;
+mod ops;
 mod pg;
-mod queue;
-mod readiness;
 mod refresh;
-mod run;
 mod schedule;
-mod service;
-mod sets;
-mod subscribe;
-mod subscription;
-mod table;
-mod timetable;
-mod trigger;
-mod watermark;
 mod worker;
 
 #[cfg(any(test, feature = "pg_test"))]
@@ -67,6 +47,6 @@ extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    guc::init(service::is_set);
+    catalog::settings::init(catalog::relation_set::is_set);
     worker::init();
 }

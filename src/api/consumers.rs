@@ -5,12 +5,16 @@ use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
 
 use super::given;
-use crate::delivery::receipt::Receipt;
+use crate::catalog::relation_set::Service;
+use crate::delivery;
 use crate::error::{Error, raise};
-use crate::pg::json::JsonbText;
-use crate::pg::jsonb;
-use crate::service::Service;
-use crate::{delivery, erase, handover, run, subscribe};
+use crate::ops::erase;
+use crate::ops::subscribe;
+use crate::pg::format::json::JsonbText;
+use crate::refresh::handover;
+use crate::schedule::run;
+use segmenter_core::jsonb;
+use segmenter_core::receipt::Receipt;
 
 /// A message with its members, which are taken as they are, in place of the object that
 /// `jsonb_build_object` would make of them one by one. Used where messages are written.

@@ -3,8 +3,8 @@
 use pgrx::prelude::*;
 
 use super::given;
+use crate::catalog::manage_sets;
 use crate::error::raise;
-use crate::sets;
 
 /// Makes a set of service relations under names of one's own, as ordinary tables of the caller.
 ///
@@ -25,7 +25,7 @@ create function segmenter_init(cfg_table text default 'segmenter', log_table tex
 language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
 fn segmenter_init(cfg_table: Option<&str>, log_table: Option<&str>) -> pg_sys::Oid {
-    let made = given("cfg_table", cfg_table).and_then(|name| sets::init(name, log_table));
+    let made = given("cfg_table", cfg_table).and_then(|name| manage_sets::init(name, log_table));
     made.unwrap_or_else(|error| raise(error))
 }
 
@@ -50,7 +50,7 @@ fn segmenter_sets() -> TableIterator<
         name!(is_current, bool),
     ),
 > {
-    let sets = sets::list().unwrap_or_else(|error| raise(error));
+    let sets = manage_sets::list().unwrap_or_else(|error| raise(error));
     TableIterator::new(
         sets.into_iter()
             .map(|set| (set.cfg_table, set.log_table, set.owner, set.segments, set.is_current)),
@@ -70,6 +70,6 @@ fn segmenter_sets() -> TableIterator<
 /// ```
 #[pg_extern]
 fn segmenter_drop_set(cfg_table: Option<&str>, force: default!(Option<bool>, "false")) {
-    let drop = || sets::drop_set(given("cfg_table", cfg_table)?, given("force", force)?);
+    let drop = || manage_sets::drop_set(given("cfg_table", cfg_table)?, given("force", force)?);
     drop().unwrap_or_else(|error| raise(error))
 }

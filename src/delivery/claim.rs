@@ -5,14 +5,14 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::Value;
 
-use super::resume::Subscribed;
+use super::admin::Subscribed;
 use super::{Consumer, acts_for};
+use crate::catalog::log::{self, Status};
+use crate::catalog::relation_set::Service;
 use crate::config::Key;
 use crate::error::{Error, Result};
-use crate::log::{self, Status};
-use crate::pg::json::JsonbText;
-use crate::pg::role;
-use crate::service::Service;
+use crate::pg::exec::role;
+use crate::pg::format::json::JsonbText;
 
 /// A message that was claimed.
 pub struct Message {
@@ -59,7 +59,7 @@ pub fn claim_of(
     max_messages: i32,
     lease: Interval,
 ) -> Result<Vec<Message>> {
-    let candidates = service.sql(include_str!("../../sql/query/claim_candidates.sql"), &[]);
+    let candidates = service.sql(query!("claim_candidates"), &[]);
     service.run_as_owner(|| {
         // Without a transaction id where there is nothing to do.
         let waiting: Option<Vec<Uuid>> = Spi::connect(|client| {
@@ -87,7 +87,7 @@ fn claim_from(
     max_messages: i32,
     lease: Interval,
 ) -> Result<Vec<Message>> {
-    let lock = service.sql(include_str!("../../sql/query/claim_lock.sql"), &[]);
+    let lock = service.sql(query!("claim_lock"), &[]);
     let row = client.update(&lock, Some(1), &[subscription.into()])?.first();
     if row.is_empty() {
         return Ok(Vec::new());
@@ -99,7 +99,7 @@ fn claim_from(
         return give_up(client, service, subscription, &error).map(|()| Vec::new());
     }
 
-    let sql = service.sql(include_str!("../../sql/query/claim_messages.sql"), &[]);
+    let sql = service.sql(query!("claim_messages"), &[]);
     let args = [subscription.into(), i64::from(max_messages).into()];
     let id = new_lease(client)?;
     let mut messages = Vec::new();
@@ -128,7 +128,7 @@ fn claim_from(
         });
     }
     if let Some(last) = messages.last() {
-        let take = service.sql(include_str!("../../sql/query/claim_take.sql"), &[]);
+        let take = service.sql(query!("claim_take"), &[]);
         let args = [subscription.into(), id.into(), lease.into(), last.id.into()];
         client.update(&take, None, &args)?;
     }
@@ -147,10 +147,10 @@ fn give_up(
     subscription: Uuid,
     error: &str,
 ) -> Result<()> {
-    let nack = service.sql(include_str!("../../sql/query/nack.sql"), &[]);
+    let nack = service.sql(query!("nack"), &[]);
     let now = log::interval(std::time::Duration::ZERO);
     client.update(&nack, None, &[subscription.into(), error.into(), now.into()])?;
-    let failed = service.sql(include_str!("../../sql/query/delivery_failed.sql"), &[]);
+    let failed = service.sql(query!("delivery_failed"), &[]);
     client.update(&failed, None, &[subscription.into()])?;
     let subscribed = Subscribed::find(service, subscription)?;
     subscribed.log(service, Status::Failed, error, Value::Null)

@@ -5,20 +5,19 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use crate::catalog::relation_set::Service;
 use crate::config::{self, ConsumerParams, Key, Subject};
 use crate::error::Result;
-use crate::pg::role;
-use crate::service::Service;
+use crate::pg::exec::role;
 
-mod answer;
+mod ack;
+pub mod admin;
 mod claim;
-pub mod receipt;
-mod resume;
-pub mod serve;
+pub mod push;
 
-pub use answer::{ack, nack};
+pub use ack::{ack, nack};
+pub use admin::{Subscribed, drop_pending, retry, skip};
 pub use claim::claim;
-pub use resume::{Subscribed, drop_pending, retry, skip};
 
 /// What a receipt is, for hints.
 pub const RECEIPT: &str = "A receipt is an object of external_id and message (texts), coverage, num_received and num_invalid (numbers of members), and whatever else is worth keeping.";
@@ -33,7 +32,7 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn find(service: &Service, key: Key<'_>) -> Result<Option<Self>> {
-        let sql = service.sql(include_str!("../../sql/query/consumer.sql"), &[]);
+        let sql = service.sql(query!("consumer"), &[]);
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
@@ -84,7 +83,7 @@ fn set_status(
     subscription: Uuid,
     told: Told<'_>,
 ) -> Result<()> {
-    let sql = service.sql(include_str!("../../sql/query/delivery_status.sql"), &[]);
+    let sql = service.sql(query!("delivery_status"), &[]);
     let Told { external_id, is_deleted, is_over } = told;
     let args = [subscription.into(), external_id.into(), is_deleted.into(), is_over.into()];
     client.update(&sql, None, &args)?;

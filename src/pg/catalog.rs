@@ -109,13 +109,13 @@ fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>
     }
     // The name goes by what is in the search_path, as the statement does that it is for.
     let sql = "select $1::pg_catalog.regcollation::pg_catalog.text";
-    Spi::connect(|_| super::statement::read_one(sql, &[collation.into()]))
+    Spi::connect(|_| crate::pg::exec::statement::read_one(sql, &[collation.into()]))
 }
 
 /// The relation of a name, as the search_path has it; none: there is no such relation. A text that is no
 /// name is raised. It takes no right to the schema: what may be done with it is asked elsewhere.
 pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {
-    let (schema, relation) = super::statement::split_name(name);
+    let (schema, relation) = crate::pg::exec::statement::split_name(name);
     let relation = CString::new(relation).ok()?;
     // SAFETY: asks the catalogues about C strings; what is missing gives an invalid OID.
     let found = unsafe {

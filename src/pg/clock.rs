@@ -4,8 +4,7 @@ use chrono::{DateTime, Utc};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
-/// An instant as the schedules reckon with it.
-pub type Instant = DateTime<Utc>;
+pub use segmenter_core::clock::Instant;
 
 /// PostgreSQL counts microseconds from the year 2000.
 const EPOCH: i64 = 946_684_800_000_000;
@@ -16,7 +15,7 @@ pub fn now() -> Instant {
 }
 
 /// Now, as PostgreSQL counts.
-pub(super) fn micros() -> i64 {
+pub(in crate::pg) fn micros() -> i64 {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
@@ -33,7 +32,7 @@ pub fn timestamp(instant: Instant) -> TimestampWithTimeZone {
 }
 
 /// A point in time as PostgreSQL counts it.
-pub(super) fn at(micros: i64) -> Instant {
+pub(in crate::pg) fn at(micros: i64) -> Instant {
     match micros {
         i64::MIN => DateTime::<Utc>::MIN_UTC,
         i64::MAX => DateTime::<Utc>::MAX_UTC,

@@ -39,7 +39,7 @@ pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
 }
 
 /// A name taken apart at its dots; one that cannot be a name is raised.
-pub(super) fn name_parts(name: &CStr) -> *mut pg_sys::List {
+pub(in crate::pg) fn name_parts(name: &CStr) -> *mut pg_sys::List {
     // SAFETY: reads the string; without a context for errors they are raised.
     unsafe {
         #[cfg(feature = "pg15")]

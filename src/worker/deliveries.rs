@@ -6,12 +6,12 @@ use chrono::TimeDelta;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
-use crate::delivery::serve::{self, Waiting};
+use crate::catalog::relation_set::Service;
+use crate::delivery::push::{self, Waiting};
 use crate::error::Result;
-use crate::pg::board::{End, Job, Stage, Task};
+use crate::pg::bgw::job_table::{End, Job, Stage, Task};
+use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
-use crate::pg::process;
-use crate::service::Service;
 
 /// For so long a consumer is left alone whose worker has died.
 const REST: TimeDelta = TimeDelta::seconds(5);
@@ -36,7 +36,7 @@ impl Deliveries {
             return Ok(());
         }
         self.resting.insert(job.subject(), now + REST);
-        serve::release(service, Some(job.subject()), &[])
+        push::release(service, Some(job.subject()), &[])
     }
 
     /// Starts workers for consumers that something waits for, up to `limit` of them at once. `look`: it may
@@ -51,7 +51,7 @@ impl Deliveries {
     ) -> Result<bool> {
         let now = clock::now();
         if process::changed(service.outbox()) || look {
-            self.waiting = serve::waiting(service)?;
+            self.waiting = push::waiting(service)?;
             self.resting.retain(|_, until| *until > now);
         }
         let mut served = running.to_vec();

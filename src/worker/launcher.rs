@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use pgrx::prelude::*;
 
 use super::{LAUNCHER, SCHEDULER, complain};
+use crate::catalog::settings;
 use crate::error::say;
-use crate::guc;
-use crate::pg::{board, process};
+use crate::pg::bgw::job_table;
+use crate::pg::bgw::process;
 
 /// How often it looks for databases that were created, and schedulers that have gone.
 const ROUND: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub fn main() {
     let mut databases: HashMap<String, Database> = HashMap::new();
     let mut is_full = false;
     loop {
-        let names = guc::databases();
+        let names = settings::databases();
         databases.retain(|name, _| names.contains(name));
         let there = process::transaction(|| Ok(process::databases())).unwrap_or_else(|report| {
             complain("cannot list the databases", &report);
@@ -44,7 +45,7 @@ pub fn main() {
             match there.get(&name) {
                 Some(&oid) => {
                     known.missing = false;
-                    if !board::is_taken(oid) {
+                    if !job_table::is_taken(oid) {
                         no_room |= !known.ask(&name, oid);
                     }
                 }

@@ -8,17 +8,18 @@ use std::time::Duration;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
-use crate::delivery::serve::serve;
+use crate::delivery::push::serve;
 use crate::error::{Report, Result, say};
-use crate::pg::board::{End, Task, Ticket};
-use crate::pg::{board, process};
-use crate::run;
+use crate::pg::bgw::job_table;
+use crate::pg::bgw::job_table::{End, Task, Ticket};
+use crate::pg::bgw::process;
+use crate::schedule::run;
 
 mod deliveries;
 mod launcher;
 mod refresher;
 mod scheduler;
-mod set;
+mod set_scheduler;
 
 const LAUNCHER: &str = "segmenter launcher";
 const SCHEDULER: &str = "segmenter scheduler";
@@ -27,7 +28,7 @@ const WORKER: &str = "segmenter worker";
 /// Called when the library is loaded: registers the launcher, where the server is just starting.
 pub fn init() {
     if process::is_preloading() {
-        board::init();
+        job_table::init();
         process::register(LAUNCHER, "segmenter_launcher", Duration::from_secs(1));
     }
 }
@@ -47,7 +48,7 @@ pub extern "C-unwind" fn segmenter_scheduler(argument: pg_sys::Datum) {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
-    work(board::Ticket::from_datum(argument));
+    work(job_table::Ticket::from_datum(argument));
 }
 
 /// Puts a job of a set, in a database, on the board, and starts a worker for it; false: there is no room
@@ -59,11 +60,11 @@ fn start(
     subject: Uuid,
     name: &str,
 ) -> Result<bool> {
-    let ticket = board::add(set, task, role, subject, run::new_id()?);
+    let ticket = job_table::add(set, task, role, subject, run::new_id()?);
     let started = ticket
         .is_some_and(|ticket| process::spawn(WORKER, name, "segmenter_worker", ticket.to_datum()));
     if !started {
-        ticket.into_iter().for_each(board::remove);
+        ticket.into_iter().for_each(job_table::remove);
     }
     Ok(started)
 }
@@ -71,7 +72,7 @@ fn start(
 /// Does what the scheduler has put on the board, as whom it says.
 fn work(ticket: Ticket) {
     process::start();
-    let Some(job) = board::begin(ticket) else { return };
+    let Some(job) = job_table::begin(ticket) else { return };
     let role = (job.role != 0).then(|| job.role.into());
     process::connect(Some(job.database.into()), role);
     let worked = match job.task {
@@ -81,7 +82,7 @@ fn work(ticket: Ticket) {
     match worked {
         Ok(end) => {
             process::flush_statistics();
-            board::end(ticket, end);
+            job_table::end(ticket, end);
         }
         // The scheduler sees what the log lacks.
         Err(report) => complain("a worker could not go on", &report),

@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
+use crate::catalog::log::Status;
+use crate::catalog::relation_set::{Extension, Service};
+use crate::catalog::settings;
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report};
-use crate::guc;
-use crate::handover;
-use crate::log::Status;
-use crate::pg::board::{End, Job, Task};
-use crate::pg::{clock, process};
+use crate::pg::bgw::job_table::{End, Job, Task};
+use crate::pg::bgw::process;
+use crate::pg::clock;
+use crate::refresh::handover;
 use crate::refresh::{self, Request, Start};
-use crate::run::Planned;
-use crate::service::{Extension, Service};
+use crate::schedule::run::Planned;
 
 pub fn work(job: &Job) -> Result<End, Report> {
     let set = job.set.into();
@@ -42,7 +43,7 @@ pub fn work(job: &Job) -> Result<End, Report> {
 /// Runs a transaction of no more than `segmenter.refresh_timeout`: who owns a set may keep whoever reads
 /// its rows waiting, too.
 fn limited<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Report> {
-    process::transaction_within(guc::refresh_timeout(), body)
+    process::transaction_within(settings::refresh_timeout(), body)
 }
 
 /// Refreshes, and says whether that has handed over as well.
@@ -58,7 +59,7 @@ fn refresh(service: &Service, request: &Request<'_>) -> Result<(End, bool), Repo
         Ok(outcome) => Ok((End::Done, matches!(outcome.status, Status::Ok | Status::Skipped))),
         Err(report) => {
             let elapsed = timer.elapsed();
-            let error = match guc::refresh_timeout() {
+            let error = match settings::refresh_timeout() {
                 Some(limit) if elapsed >= limit && report.is_cancelled() => {
                     Error::TimedOut(limit.as_millis())
                 }

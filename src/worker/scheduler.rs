@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::set::{Limits, REST, Round, Set, has_ended};
+use super::set_scheduler::{Limits, REST, Round, Set, has_ended};
 use super::{SCHEDULER, complain};
+use crate::catalog::relation_set::Extension;
+use crate::catalog::settings;
 use crate::error::{Report, Result, say};
-use crate::guc;
-use crate::pg::board::{self, Job, Ticket};
-use crate::pg::{clock, process};
-use crate::service::Extension;
+use crate::pg::bgw::job_table::{self, Job, Ticket};
+use crate::pg::bgw::process;
+use crate::pg::clock;
 
 /// How often it looks round at least.
 const ROUND: Duration = Duration::from_secs(1);
@@ -21,7 +22,7 @@ const LONGEST_ROUND: Duration = Duration::from_secs(10);
 
 pub fn main(database: pg_sys::Oid) {
     process::start();
-    if !board::claim_scheduler(database) {
+    if !job_table::claim_scheduler(database) {
         return;
     }
     process::connect(Some(database), None);
@@ -34,10 +35,10 @@ pub fn main(database: pg_sys::Oid) {
     process::announce(SCHEDULER, None);
 
     let mut scheduler = Scheduler { database, name, sets: None, turn: 0, said: Said::default() };
-    while guc::databases().contains(&scheduler.name) {
+    while settings::databases().contains(&scheduler.name) {
         let pause = match process::transaction(|| scheduler.look()) {
             Ok(Look::Leave) => {
-                board::make_way(ASIDE);
+                job_table::make_way(ASIDE);
                 return;
             }
             Ok(Look::Sets) => {
@@ -45,8 +46,8 @@ pub fn main(database: pg_sys::Oid) {
                 scheduler.round()
             }
             Ok(Look::Absent) => {
-                let ended = board::jobs(database).into_iter().filter(|(_, job)| is_over(job));
-                ended.for_each(|(ticket, _)| board::remove(ticket));
+                let ended = job_table::jobs(database).into_iter().filter(|(_, job)| is_over(job));
+                ended.for_each(|(ticket, _)| job_table::remove(ticket));
                 ROUND
             }
             Err(report) => {
@@ -55,7 +56,7 @@ pub fn main(database: pg_sys::Oid) {
                 REST
             }
         };
-        board::tick();
+        job_table::tick();
         process::wait(pause);
         if process::reload_config() {
             process::suppose_changed();
@@ -168,7 +169,7 @@ impl Scheduler {
             let limit = (!served.is_own).then_some(LONGEST_ROUND);
             match process::transaction_within(limit, || served.set.round(&own, limits)) {
                 Ok(Round { ended, next: own_next, is_full: own_full }) => {
-                    ended.into_iter().for_each(board::remove);
+                    ended.into_iter().for_each(job_table::remove);
                     (served.rests, served.trouble) = (None, None);
                     next = next.into_iter().chain(own_next).min();
                     is_full |= own_full;
@@ -198,10 +199,10 @@ impl Scheduler {
     /// Takes jobs off the board that are over and whose set is gone.
     fn remove_strays(&self) {
         let Some((_, sets)) = &self.sets else { return };
-        for (ticket, job) in board::jobs(self.database) {
+        for (ticket, job) in job_table::jobs(self.database) {
             let is_known = sets.iter().any(|served| served.set.mart.to_u32() == job.set);
             if !is_known && is_over(&job) {
-                board::remove(ticket);
+                job_table::remove(ticket);
             }
         }
     }
@@ -215,7 +216,7 @@ type Jobs = Vec<(Ticket, Job)>;
 
 /// The jobs of a set, and those of the others.
 fn jobs(database: pg_sys::Oid, mart: pg_sys::Oid) -> (Jobs, Jobs) {
-    board::jobs(database).into_iter().partition(|(_, job)| job.set == mart.to_u32())
+    job_table::jobs(database).into_iter().partition(|(_, job)| job.set == mart.to_u32())
 }
 
 /// What the other sets leave of the workers that a database may have.
@@ -225,8 +226,8 @@ fn limits(others: &[(Ticket, Job)]) -> Limits {
         others.filter(|(_, job)| job.segment().is_some() == is_refresh).count()
     };
     Limits {
-        refreshes: guc::max_workers().saturating_sub(busy(true)),
-        deliveries: guc::max_deliveries().saturating_sub(busy(false)),
+        refreshes: settings::max_workers().saturating_sub(busy(true)),
+        deliveries: settings::max_deliveries().saturating_sub(busy(false)),
     }
 }
 

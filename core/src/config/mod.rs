@@ -1,0 +1,125 @@
+//! Parses and validates the JSON and texts of config rows. Later code may assume that they are valid.
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::schedule;
+
+mod consumer;
+mod segment;
+
+pub use consumer::{
+    ConsumerParams, Fields, FunctionUpdater, HttpUpdater, Mode, SubscriptionParams, Updater,
+    consumer_params, subscription_params,
+};
+pub use segment::{
+    Incremental, ReadySource, Refresher, Source, Sql, TableSource, Watched, guards, refresher,
+    sources,
+};
+
+/// The columns of a segment table that Segmenter writes itself.
+pub const SERVICE_COLUMNS: [&str; 5] =
+    ["segment_id", "id", "actual_begin", "actual_end", "processed"];
+
+pub type Result<T> = std::result::Result<T, ConfigError>;
+
+/// A value of a config row that is not valid.
+#[derive(Debug, Clone, Error)]
+#[error("invalid {column} of {subject}: {problem}")]
+pub struct ConfigError {
+    pub column: &'static str,
+    pub subject: String,
+    pub problem: String,
+    pub hint: Option<String>,
+}
+
+impl ConfigError {
+    /// An error with a hint; an empty one is none.
+    pub fn new(
+        column: &'static str,
+        subject: Subject<'_>,
+        problem: impl Into<String>,
+        hint: &str,
+    ) -> Self {
+        Self {
+            column,
+            subject: subject.to_string(),
+            problem: problem.into(),
+            hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()),
+        }
+    }
+}
+
+/// Whose row a value stands in, for messages.
+#[derive(Clone, Copy)]
+pub enum Subject<'a> {
+    Segment(&'a str),
+    Consumer(&'a str),
+    Subscription(&'a str),
+    Schedule,
+}
+
+impl std::fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Segment(name) => write!(f, "segment \"{name}\""),
+            Subject::Consumer(name) => write!(f, "consumer \"{name}\""),
+            Subject::Schedule => write!(f, "the schedule"),
+            Subject::Subscription(target) => write!(f, "the subscription for \"{target}\""),
+        }
+    }
+}
+
+/// Validates a cron expression in the column named.
+pub fn cron(
+    column: &'static str,
+    text: Option<&str>,
+    subject: Subject<'_>,
+) -> Result<Option<schedule::Schedule>> {
+    let parsed = text.map(str::parse::<schedule::Schedule>).transpose();
+    parsed.map_err(|error| ConfigError::new(column, subject, error.to_string(), &error.hint()))
+}
+
+/// Validates the name of a time zone in the column named.
+pub fn timezone(
+    column: &'static str,
+    text: Option<&str>,
+    subject: Subject<'_>,
+) -> Result<Option<chrono_tz::Tz>> {
+    let parsed = text.map(schedule::parse_zone).transpose();
+    parsed.map_err(|error| ConfigError::new(column, subject, error.to_string(), &error.hint()))
+}
+
+/// Reads a value as its type; what is wrong with it is named by its key.
+fn typed<T: DeserializeOwned>(
+    column: &'static str,
+    json: Value,
+    subject: Subject<'_>,
+    hint: &str,
+) -> Result<T> {
+    // A struct would be read from a list as well, by position.
+    if !json.is_object() {
+        return Err(ConfigError::new(column, subject, format!("{json} is not an object"), hint));
+    }
+    serde_path_to_error::deserialize(json).map_err(|error| {
+        let problem = error.inner().to_string().replace('`', "\"");
+        let path = error.path().to_string();
+        let key = path.rsplit('.').next().unwrap_or_default();
+        let named = key.is_empty() || key == "?" || problem.contains(&format!("\"{key}\""));
+        let problem = if named { problem } else { format!("\"{path}\": {problem}") };
+        ConfigError::new(column, subject, problem, hint)
+    })
+}
+
+/// An object in place of a struct's fields by position, for serde.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    json: D,
+) -> std::result::Result<T, D::Error> {
+    let value = Value::deserialize(json)?;
+    if !value.is_object() {
+        return Err(D::Error::custom(format!("{value} is not an object")));
+    }
+    serde_json::from_value(value).map_err(D::Error::custom)
+}

@@ -1,0 +1,258 @@
+//! The columns `refresh_params`, `guards` and `sources` of a segment.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{ConfigError, Result, Subject, object, typed};
+use crate::guards::Guards;
+use crate::schedule;
+
+const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": …}}, {\"procedure\": {\"sql\": \"call …()\"}}, {\"incremental\": {\"changed\": … or \"watch\": […], \"sql\": …, \"full_cron\": …}}, or {} for a segment that is loaded by hand.";
+const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
+const SOURCES: &str = "Give a list of {\"table\": …, \"loaded_at\": …, \"warn_after\": …, \"error_after\": …, \"filter\": …, \"min_rows\": …} or {\"name\": …, \"ready\": \"select …\"}.";
+
+/// The column `refresh_params`: how a segment is recomputed.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Refresher {
+    /// One SELECT that gives the members.
+    #[serde(deserialize_with = "object")]
+    Query(Sql),
+    /// A CALL that changes the segment table itself.
+    #[serde(deserialize_with = "object")]
+    Procedure(Sql),
+    /// A way to know the ids that may have changed, and a query for the members among them.
+    #[serde(deserialize_with = "object")]
+    Incremental(Incremental),
+}
+
+/// What a refresher runs.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sql {
+    pub sql: String,
+}
+
+/// What an incremental refresher runs: `changed` or `watch` says which ids may have changed.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Incremental {
+    /// A query for them; `$1` is the time since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
+    /// The tables whose changes are captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Vec<Watched>>,
+    /// One SELECT that gives the members among the ids of the relation `changed`.
+    pub sql: String,
+    /// When all ids are looked at, whatever has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_cron: Option<String>,
+}
+
+impl Incremental {
+    /// What serde cannot say.
+    fn validate(&self) -> std::result::Result<(), String> {
+        match (&self.changed, &self.watch) {
+            (None, None) => return Err("it has neither \"changed\" nor \"watch\"".into()),
+            (Some(_), Some(_)) => return Err("it has both \"changed\" and \"watch\"".into()),
+            (_, Some(watch)) if watch.is_empty() => return Err("\"watch\" names no table".into()),
+            _ => {}
+        }
+        let full = self.full_cron.as_deref().map(str::parse::<schedule::Schedule>);
+        match full {
+            Some(Err(error)) => Err(format!("\"full_cron\": {error}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// When all ids are looked at.
+    pub fn full_schedule(&self) -> Option<schedule::Schedule> {
+        self.full_cron.as_deref()?.parse().ok()
+    }
+}
+
+/// A table whose changes are captured, and the column of it that holds ids.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "WatchedJson")]
+pub struct Watched {
+    pub table: String,
+    pub id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    deny_unknown_fields,
+    expecting = "a table is a name or {\"table\": …, \"id\": …}"
+)]
+enum WatchedJson {
+    Name(String),
+    Table { table: String, id: String },
+}
+
+impl From<WatchedJson> for Watched {
+    fn from(json: WatchedJson) -> Self {
+        match json {
+            WatchedJson::Name(table) => Self { table, id: "id".into() },
+            WatchedJson::Table { table, id } => Self { table, id },
+        }
+    }
+}
+
+/// One entry of the column `sources`: what has to be loaded before a refresh.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Table(TableSource),
+    Ready(ReadySource),
+}
+
+/// A table that is loaded when its newest row is new enough.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableSource {
+    pub table: String,
+    pub loaded_at: Option<String>,
+    pub warn_after: Option<String>,
+    pub error_after: Option<String>,
+    pub filter: Option<String>,
+    pub min_rows: Option<u64>,
+}
+
+impl TableSource {
+    /// What serde cannot say: that there is something to check.
+    fn validate(&self) -> std::result::Result<(), String> {
+        let table = &self.table;
+        if self.loaded_at.is_none() && (self.warn_after.is_some() || self.error_after.is_some()) {
+            return Err(format!("source \"{table}\" has an age limit but no \"loaded_at\""));
+        }
+        if self.loaded_at.is_none() && self.min_rows.is_none() {
+            return Err(format!(
+                "source \"{table}\" has neither \"loaded_at\" nor \"min_rows\": there is nothing to check"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whatever is ready when its query says so.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadySource {
+    pub name: String,
+    /// A query for one boolean.
+    pub ready: String,
+}
+
+/// Validates `refresh_params`; an empty object is no refresher.
+pub fn refresher(json: Value, subject: Subject<'_>) -> Result<Option<Refresher>> {
+    match json.as_object().map(|object| object.len()) {
+        Some(0) => return Ok(None),
+        Some(1) | None => {}
+        Some(keys) => {
+            let problem = format!("it has {keys} keys, not one");
+            return Err(ConfigError::new("refresh_params", subject, problem, REFRESHERS));
+        }
+    }
+    let refresher: Refresher = typed("refresh_params", json, subject, REFRESHERS)?;
+    if let Refresher::Incremental(incremental) = &refresher {
+        let problem = |problem| format!("\"incremental\": {problem}");
+        incremental.validate().map_err(|error| {
+            ConfigError::new("refresh_params", subject, problem(error), REFRESHERS)
+        })?;
+    }
+    Ok(Some(refresher))
+}
+
+/// Validates `guards`.
+pub fn guards(json: Value, subject: Subject<'_>) -> Result<Guards> {
+    let guards: Guards = typed("guards", json, subject, GUARDS)?;
+    guards.validate().map_err(|problem| ConfigError::new("guards", subject, problem, GUARDS))?;
+    Ok(guards)
+}
+
+/// Validates `sources`.
+pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<Source>> {
+    let Value::Array(entries) = json else {
+        return Err(ConfigError::new("sources", subject, format!("{json} is not a list"), SOURCES));
+    };
+    let source = |entry: Value| {
+        if entry.get("ready").is_some() || entry.get("name").is_some() {
+            return typed("sources", entry, subject, SOURCES).map(Source::Ready);
+        }
+        let source: TableSource = typed("sources", entry, subject, SOURCES)?;
+        source
+            .validate()
+            .map_err(|problem| ConfigError::new("sources", subject, problem, SOURCES))?;
+        Ok(Source::Table(source))
+    };
+    entries.into_iter().map(source).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const S: Subject<'_> = Subject::Segment("s");
+
+    fn message<T>(result: Result<T>) -> String {
+        match result {
+            Ok(_) => panic!("must be refused"),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_refresher_has_exactly_one_key() {
+        assert!(matches!(refresher(json!({}), S), Ok(None)));
+        assert!(matches!(
+            refresher(json!({"query": {"sql": "select 1"}}), S),
+            Ok(Some(Refresher::Query(_)))
+        ));
+        assert!(matches!(
+            refresher(json!({"incremental": {"changed": "a", "sql": "b"}}), S),
+            Ok(Some(Refresher::Incremental(_)))
+        ));
+        let both = json!({"incremental": {"changed": "a", "watch": ["t"], "sql": "b"}});
+        assert!(message(refresher(both, S)).contains("both \"changed\" and \"watch\""));
+        let watch = json!({"incremental": {"watch": ["a.b", {"table": "c", "id": "d"}], "sql": "b", "full_cron": "@daily"}});
+        match refresher(watch, S) {
+            Ok(Some(Refresher::Incremental(Incremental { watch: Some(watch), .. }))) => {
+                let named = |table: &str, id: &str| Watched { table: table.into(), id: id.into() };
+                assert_eq!(watch, [named("a.b", "id"), named("c", "d")]);
+            }
+            other => panic!("{other:?}"),
+        }
+        let wrong = json!({"incremental": {"watch": [{"table": "c", "ide": "d"}], "sql": "b"}});
+        assert!(message(refresher(wrong, S)).contains("a table is a name or"));
+        let never = json!({"incremental": {"changed": "a", "sql": "b", "full_cron": "soon"}});
+        assert!(message(refresher(never, S)).contains("\"full_cron\""));
+        assert!(message(refresher(json!({"qery": {"sql": ""}}), S)).contains("\"qery\""));
+        assert!(message(refresher(json!({"query": {"sql": "", "x": 1}}), S)).contains("\"x\""));
+        assert!(message(refresher(json!({"query": {}}), S)).contains("\"sql\""));
+        refresher(json!({"query": {"sql": ""}, "procedure": {"sql": ""}}), S)
+            .expect_err("two keys");
+        refresher(json!([]), S).expect_err("not an object");
+        refresher(json!({"query": ["select 1"]}), S).expect_err("not an object inside");
+        guards(json!([1, null, null, null, null, true]), S).expect_err("a list");
+        assert!(message(guards(json!({"max_added": "x"}), S)).contains("\"max_added\""));
+        refresher(Value::Null, S).expect_err("null");
+    }
+
+    #[test]
+    fn a_source_is_a_table_or_a_question() {
+        let both = json!([{"table": "a.b", "loaded_at": "at", "error_after": "1 day", "min_rows": 1},
+                          {"name": "orders", "ready": "select true"}]);
+        assert_eq!(sources(both, S).expect("valid").len(), 2);
+        assert!(message(sources(json!([{"table": "a", "loadd_at": "b"}]), S)).contains("loadd_at"));
+        assert!(message(sources(json!([{"name": "a"}]), S)).contains("ready"));
+        assert!(
+            message(sources(json!([{"table": "a", "error_after": "1 day"}]), S))
+                .contains("loaded_at")
+        );
+        sources(json!([{"table": "a"}]), S).expect_err("nothing to check");
+        sources(json!([["a", null, null, null, null, 1]]), S).expect_err("a list");
+        sources(json!({}), S).expect_err("not a list");
+    }
+}

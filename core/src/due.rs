@@ -1,0 +1,202 @@
+//! When a segment is to be refreshed, and when a failed attempt is repeated.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// No retry is put off for longer than this.
+const LONGEST_RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
+
+/// The last attempt at a segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt {
+    pub began: DateTime<Utc>,
+    pub ended: DateTime<Utc>,
+    /// How many attempts in a row have failed, this one last.
+    pub failures: u32,
+}
+
+/// When a segment is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// At every run: it has no schedule.
+    EveryRun,
+    /// When its schedule comes.
+    Scheduled(DateTime<Utc>),
+    /// Before that, because its last attempts, so many, have failed.
+    Retry(DateTime<Utc>, u32),
+    /// Its schedule does not come any more.
+    Never,
+}
+
+impl Due {
+    /// Decides. A schedule counts from the beginning of the last attempt, or from `actual_begin`:
+    /// `scheduled` is when it comes after that (never: none inside), or none where there is no
+    /// schedule. However often it came since then, one refresh catches up. After failures the next
+    /// attempt comes when `retry_delay` has passed, doubled with each failure up to an hour, unless the
+    /// schedule comes earlier; a delay of zero is no retry.
+    pub fn by(
+        scheduled: Option<Option<DateTime<Utc>>>,
+        last: Option<Attempt>,
+        retry_delay: TimeDelta,
+    ) -> Self {
+        let Some(scheduled) = scheduled else { return Due::EveryRun };
+        let retry = last.and_then(|last| Some((retry_at(last, retry_delay)?, last.failures)));
+        match (scheduled, retry) {
+            (Some(scheduled), Some((retry, failures))) if retry < scheduled => {
+                Due::Retry(retry, failures)
+            }
+            (Some(scheduled), _) => Due::Scheduled(scheduled),
+            (None, Some((retry, failures))) => Due::Retry(retry, failures),
+            (None, None) => Due::Never,
+        }
+    }
+
+    /// The same where another schedule makes it due as well, at the time given.
+    pub fn or_at(self, other: Option<DateTime<Utc>>) -> Self {
+        match (self, other) {
+            (Due::Never, Some(other)) => Due::Scheduled(other),
+            (Due::Scheduled(at) | Due::Retry(at, _), Some(other)) if other < at => {
+                Due::Scheduled(other)
+            }
+            (due, _) => due,
+        }
+    }
+
+    /// The time from which on it is due; none: at every run, or never.
+    pub fn at(self) -> Option<DateTime<Utc>> {
+        match self {
+            Due::Scheduled(at) | Due::Retry(at, _) => Some(at),
+            Due::EveryRun | Due::Never => None,
+        }
+    }
+
+    /// Whether it is due at that time.
+    pub fn is_at(self, now: DateTime<Utc>) -> bool {
+        self == Due::EveryRun || self.at().is_some_and(|at| at <= now)
+    }
+}
+
+fn retry_at(last: Attempt, delay: TimeDelta) -> Option<DateTime<Utc>> {
+    last.ended.checked_add_signed(backoff(last.failures, delay)?)
+}
+
+/// How long after so many failures the next attempt comes: the delay, doubled with each further
+/// failure up to an hour; none: without a delay, or a failure.
+pub fn backoff(failures: u32, delay: TimeDelta) -> Option<TimeDelta> {
+    if failures == 0 || delay <= TimeDelta::zero() {
+        return None;
+    }
+    let doubled = 1_i32.checked_shl(failures - 1).and_then(|times| delay.checked_mul(times));
+    let delay = doubled.filter(|delay| *delay > TimeDelta::zero());
+    Some(delay.map_or(LONGEST_RETRY_DELAY, |delay| delay.min(LONGEST_RETRY_DELAY)))
+}
+
+/// How many attempts in a row have failed, the newest first.
+pub fn failures(statuses: &[String]) -> u32 {
+    let failed = |status: &&String| matches!(status.as_str(), "failed" | "interrupted");
+    statuses.iter().take_while(failed).count() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Schedule;
+    use chrono_tz::Tz;
+
+    impl Due {
+        /// By a schedule that goes by the clocks of its zone.
+        fn of(
+            schedule: Option<(&Schedule, Tz)>,
+            last: Option<Attempt>,
+            actual_begin: DateTime<Utc>,
+            retry_delay: TimeDelta,
+        ) -> Self {
+            let after = last.map_or(actual_begin, |last| last.began);
+            let scheduled = schedule.map(|(schedule, zone)| schedule.next_after(after, zone));
+            Due::by(scheduled, last, retry_delay)
+        }
+    }
+
+    fn at(time: &str) -> DateTime<Utc> {
+        time.parse().unwrap()
+    }
+
+    fn attempt(began: &str, failures: u32) -> Option<Attempt> {
+        let began = at(began);
+        Some(Attempt { began, ended: began + TimeDelta::seconds(10), failures })
+    }
+
+    const MINUTE: TimeDelta = TimeDelta::minutes(1);
+
+    #[test]
+    fn a_schedule_counts_from_the_last_attempt() {
+        let (begin, midnight) = (at("2026-05-01T12:00:00Z"), at("2026-05-05T00:00:00Z"));
+        let daily: Schedule = "@daily".parse().unwrap();
+        let of = |last| Due::of(Some((&daily, Tz::UTC)), last, begin, MINUTE);
+
+        // Never attempted; long missed; attempted today.
+        assert_eq!(of(None), Due::Scheduled(at("2026-05-02T00:00:00Z")));
+        assert_eq!(of(attempt("2026-05-02T00:00:01Z", 0)).at(), Some(at("2026-05-03T00:00:00Z")));
+        assert_eq!(of(attempt("2026-05-04T00:00:00Z", 0)), Due::Scheduled(midnight));
+        // What came during the attempt is still to be done.
+        assert_eq!(of(attempt("2026-05-04T23:59:55Z", 0)), Due::Scheduled(midnight));
+        // Due from the very instant on.
+        assert!(Due::Scheduled(midnight).is_at(midnight));
+        assert!(!Due::Scheduled(midnight).is_at(midnight - TimeDelta::microseconds(1)));
+        // Midnight elsewhere.
+        let kolkata = Some((&daily, Tz::Asia__Kolkata));
+        let due = Due::of(kolkata, attempt("2026-05-04T18:00:00Z", 0), begin, MINUTE);
+        assert_eq!(due.at(), Some(at("2026-05-04T18:30:00Z")));
+    }
+
+    #[test]
+    fn without_a_schedule_every_run_will_do_and_a_date_that_never_comes_none() {
+        let begin = at("2026-05-01T12:00:00Z");
+        assert_eq!(Due::of(None, None, begin, MINUTE), Due::EveryRun);
+        assert_eq!(Due::of(None, attempt("2026-05-04T00:00:00Z", 9), begin, MINUTE), Due::EveryRun);
+        assert!(Due::EveryRun.is_at(begin));
+        let never: Schedule = "0 0 30 2 *".parse().unwrap();
+        assert_eq!(Due::of(Some((&never, Tz::UTC)), None, begin, MINUTE), Due::Never);
+        assert!(!Due::Never.is_at(DateTime::<Utc>::MAX_UTC));
+    }
+
+    #[test]
+    fn retries_come_later_and_later_but_never_after_the_schedule() {
+        let begin = at("2026-05-01T12:00:00Z");
+        let ended = at("2026-05-04T00:00:10Z");
+        let daily: Schedule = "@daily".parse().unwrap();
+        let of = |failures, delay| {
+            Due::of(
+                Some((&daily, Tz::UTC)),
+                attempt("2026-05-04T00:00:00Z", failures),
+                begin,
+                delay,
+            )
+        };
+        for (failures, minutes) in [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (8, 60), (40, 60)] {
+            let at = ended + TimeDelta::minutes(minutes);
+            assert_eq!(of(failures, MINUTE), Due::Retry(at, failures), "{failures} failures");
+        }
+        // None at all.
+        assert_eq!(of(3, TimeDelta::zero()), of(0, MINUTE));
+
+        let often: Schedule = "30 seconds".parse().unwrap();
+        let last = attempt("2026-05-04T00:00:00Z", 1);
+        let due = Due::of(Some((&often, Tz::UTC)), last, begin, MINUTE);
+        assert_eq!(due, Due::Scheduled(at("2026-05-04T00:00:30Z")));
+        // A schedule that does not come any more does not keep a failure from being mended.
+        let never: Schedule = "0 0 30 2 *".parse().unwrap();
+        let due = Due::of(Some((&never, Tz::UTC)), last, begin, MINUTE);
+        assert_eq!(due, Due::Retry(ended + MINUTE, 1));
+    }
+
+    #[test]
+    fn failures_are_counted_from_the_newest_on() {
+        let count = |statuses: &[&str]| {
+            failures(&statuses.iter().map(|status| status.to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(count(&[]), 0);
+        assert_eq!(count(&["ok", "failed"]), 0);
+        assert_eq!(count(&["refused", "failed"]), 0);
+        assert_eq!(count(&["failed", "interrupted", "ok", "failed"]), 2);
+    }
+}

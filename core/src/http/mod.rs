@@ -1,0 +1,247 @@
+//! Sends one message by HTTP, and tells what came of it.
+//!
+//! Calls nothing of PostgreSQL: it runs in a thread of its own.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use ring::hmac;
+use ureq::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use ureq::http::{Response, StatusCode};
+use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Body, Error};
+
+pub mod address;
+
+use address::Address;
+
+/// The longest body that is read of an answer, in bytes.
+const RECEIPT_LIMIT: u64 = 64 * 1024;
+
+/// How much of a refusal's body is told, in bytes.
+const EXCERPT_LIMIT: u64 = 500;
+
+/// The longest time that a receiver may ask to be left alone.
+const RETRY_LIMIT: Duration = Duration::from_hours(24);
+
+const USER_AGENT: &str = concat!("segmenter/", env!("CARGO_PKG_VERSION"));
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const SIGNATURE: &str = "x-segmenter-signature";
+
+/// The headers that a user may not set: ours, and those that say where a message ends or what
+/// becomes of the connection.
+const RESERVED: [&str; 12] = [
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    IDEMPOTENCY_KEY,
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    SIGNATURE,
+];
+
+/// A message to send.
+pub struct Request {
+    pub address: Address,
+    /// The user's headers, which [`check_headers`] lets pass.
+    pub headers: BTreeMap<String, String>,
+    /// How long all of it may take, from looking up the host to the end of the answer.
+    pub timeout: Duration,
+    /// The key of the signature; none: the message goes unsigned.
+    pub secret: Option<String>,
+    /// The same each time the message is sent, so that the receiver can tell.
+    pub message_id: i64,
+    /// The message itself, in JSON.
+    pub body: String,
+}
+
+/// What came of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The receiver has it: status 2xx.
+    Accepted {
+        /// The answer's body, if it is not empty, or why it could not be read.
+        body: Result<Option<String>, &'static str>,
+    },
+    /// Any other status, or no answer at all.
+    Refused {
+        /// One line: the status and how the body begins, or what went wrong on the way.
+        problem: String,
+        /// How long the receiver asks to wait, when it is too busy (429, 503).
+        retry_after: Option<Duration>,
+    },
+}
+
+impl Answer {
+    fn refused(problem: impl Into<String>) -> Self {
+        Self::Refused { problem: problem.into(), retry_after: None }
+    }
+}
+
+/// Sends messages, over connections that are kept for the next one. Clones share them.
+#[derive(Clone)]
+pub struct Sender(Agent);
+
+impl Default for Sender {
+    /// Certificates are checked against the system's store. Proxies of the environment are not used:
+    /// it is the server's, not the user's.
+    fn default() -> Self {
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let config = Agent::config_builder()
+            .tls_config(tls)
+            .user_agent(USER_AGENT)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .build();
+        Self(config.new_agent())
+    }
+}
+
+impl Sender {
+    /// Sends a message and waits for the answer, no longer than the request allows.
+    pub fn send(&self, request: &Request) -> Answer {
+        if let Err(problem) = check_headers(&request.headers) {
+            return Answer::refused(problem);
+        }
+        match self.post(request) {
+            Ok(response) => answer(response, Utc::now()),
+            Err(error) => Answer::refused(problem(&error, request.timeout)),
+        }
+    }
+
+    fn post(&self, request: &Request) -> Result<Response<Body>, Error> {
+        let mut post = self.0.post(request.address.uri());
+        for (name, value) in &request.headers {
+            post = post.header(name, value);
+        }
+        post = post
+            .header(CONTENT_TYPE, "application/json")
+            .header(IDEMPOTENCY_KEY, request.message_id.to_string());
+        if let Some(secret) = &request.secret {
+            let signature = signature(secret.as_bytes(), request.body.as_bytes());
+            post = post.header(SIGNATURE, format!("sha256={signature}"));
+        }
+        post.config().timeout_global(Some(request.timeout)).build().send(&request.body)
+    }
+}
+
+/// Checks the headers that a user wants sent; what is wrong is named.
+pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
+    for (name, value) in headers {
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            return Err(format!("header \"{}\": its name is not valid", one_line(name)));
+        };
+        if RESERVED.contains(&header.as_str()) {
+            return Err(format!("header \"{name}\": it cannot be set"));
+        }
+        if HeaderValue::from_str(value).is_err() {
+            return Err(format!("header \"{name}\": its value holds a control character"));
+        }
+        // There is no agreement on what such bytes would mean.
+        if !value.is_ascii() {
+            return Err(format!("header \"{name}\": its value is not ASCII"));
+        }
+    }
+    Ok(())
+}
+
+/// HMAC-SHA256 in lower-case hexadecimal digits.
+fn signature(key: &[u8], message: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    hmac::sign(&key, message).as_ref().iter().fold(String::new(), |mut digits, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
+}
+
+fn answer(response: Response<Body>, now: DateTime<Utc>) -> Answer {
+    let status = response.status();
+    let (parts, body) = response.into_parts();
+    if status.is_success() {
+        return Answer::Accepted { body: receipt(body) };
+    }
+    let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    let retry_after = parts.headers.get(RETRY_AFTER).filter(|_| busy);
+    let retry_after =
+        retry_after.and_then(|value| value.to_str().ok()).and_then(|text| parse_retry(text, now));
+
+    let mut problem = status.as_str().to_owned();
+    if let Some(reason) = status.canonical_reason() {
+        problem = format!("{problem} {reason}");
+    }
+    if status.is_redirection() {
+        problem.push_str(" (redirects are not followed)");
+    }
+    let excerpt = excerpt(body);
+    if !excerpt.is_empty() {
+        problem = format!("{problem}: {excerpt}");
+    }
+    Answer::Refused { problem, retry_after }
+}
+
+/// The body of an answer. The message is with the receiver whatever becomes of it, also when it
+/// breaks off, is too long or no text that PostgreSQL could hold.
+fn receipt(body: Body) -> Result<Option<String>, &'static str> {
+    let bytes =
+        body.into_with_config().limit(RECEIPT_LIMIT).read_to_vec().map_err(
+            |error| match error {
+                Error::BodyExceedsLimit(_) => "it is longer than 64 KiB",
+                _ => "it broke off",
+            },
+        )?;
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains('\0') => Err("it holds a null character"),
+        Ok(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+        Err(_) => Err("it is not UTF-8"),
+    }
+}
+
+/// How a body begins, in one line.
+fn excerpt(body: Body) -> String {
+    let mut bytes = Vec::new();
+    // What was read before the body broke off is kept.
+    let _ = body.into_reader().take(EXCERPT_LIMIT).read_to_end(&mut bytes);
+    one_line(&String::from_utf8_lossy(&bytes))
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ").trim().to_owned()
+}
+
+/// How long a `Retry-After` asks to wait: a number of seconds, or a date.
+fn parse_retry(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let text = text.trim();
+    let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // A number too large to read is too large to keep to, too.
+        text.parse().map_or(RETRY_LIMIT, Duration::from_secs)
+    } else {
+        let date = DateTime::parse_from_rfc2822(text).ok()?;
+        date.signed_duration_since(now).to_std().unwrap_or_default()
+    };
+    Some(wait.min(RETRY_LIMIT))
+}
+
+/// Why there was no answer.
+fn problem(error: &Error, timeout: Duration) -> String {
+    match error {
+        Error::Timeout(_) => format!("no answer within {timeout:?}"),
+        Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            "connection closed without an answer".to_owned()
+        }
+        Error::Io(error) => one_line(&error.to_string()),
+        error => one_line(&error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

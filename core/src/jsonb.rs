@@ -1,0 +1,223 @@
+//! Objects in arrays as the type `jsonb` keeps them, put together from their values' bytes. Done by
+//! PostgreSQL's functions each object is made on its own, taken apart again, and made anew.
+//!
+//! The format is that of `jsonb.h`, byte by byte what PostgreSQL would write; it has been the same
+//! since 9.4, and has to stay the same for as long as databases are upgraded in place. Everything
+//! here is without the length of a datum before it.
+
+/// What the first word says: what it is, and of how many elements.
+const IS_SCALAR: u32 = 0x1000_0000;
+const IS_OBJECT: u32 = 0x2000_0000;
+const IS_ARRAY: u32 = 0x4000_0000;
+/// What the word of an element says: its type, and its length or where it ends.
+const LENGTH: u32 = 0x0FFF_FFFF;
+const TYPE: u32 = 0x7000_0000;
+const STRING: u32 = 0;
+const NUMERIC: u32 = 0x1000_0000;
+const NULL: u32 = 0x4000_0000;
+const CONTAINER: u32 = 0x5000_0000;
+const ENDS: u32 = 0x8000_0000;
+/// One of so many says where it ends.
+const STRIDE: usize = 32;
+
+const WORD: usize = size_of::<u32>();
+
+/// A value of an object.
+pub enum Value<'a> {
+    Null,
+    Text(&'a [u8]),
+    /// A `jsonb`.
+    Json(&'a [u8]),
+}
+
+/// An array of objects with the same keys that grows at its end.
+pub struct Array {
+    /// How each object begins: its words, those of the values yet to come, and its keys.
+    head: Vec<u8>,
+    keys: usize,
+    /// The words of the array's elements.
+    entries: Vec<u32>,
+    data: Vec<u8>,
+    object: Object,
+}
+
+/// The object that is being appended: where it begins in the data, with what it leaves free, where
+/// its words are, where its keys are, and how many elements, keys or values, it has so far.
+#[derive(Default)]
+struct Object {
+    begin: usize,
+    words: usize,
+    keys: usize,
+    elements: usize,
+    fits: bool,
+}
+
+impl Array {
+    /// An empty one, of objects with keys that are in the order of `jsonb`, by length first.
+    pub fn of(keys: &[&str]) -> Self {
+        let mut head = (IS_OBJECT | keys.len() as u32).to_ne_bytes().to_vec();
+        let mut end = 0;
+        for (index, key) in keys.iter().enumerate() {
+            end += key.len();
+            head.extend_from_slice(&entry(STRING, index, key.len(), end).to_ne_bytes());
+        }
+        head.resize(head.len() + keys.len() * WORD, 0);
+        keys.iter().for_each(|key| head.extend_from_slice(key.as_bytes()));
+        let (entries, data, object) = (Vec::new(), Vec::new(), Object::default());
+        Self { head, keys: keys.len(), entries, data, object }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+        self.data.clear();
+    }
+
+    /// Begins an object: a value for each key follows.
+    pub fn begin(&mut self) {
+        // What begins at a word has what that leaves free before it as its own.
+        let begin = self.data.len();
+        let words = begin.next_multiple_of(WORD) + WORD;
+        let fits = append(&mut self.data, &self.head, true);
+        let keys = words + 2 * self.keys * WORD;
+        self.object = Object { begin, words, keys, elements: self.keys, fits };
+    }
+
+    pub fn add(&mut self, value: Value<'_>) {
+        let Self { data, object, .. } = self;
+        let from = data.len();
+        let (kind, fits) = match value {
+            Value::Null => (NULL, true),
+            Value::Text(text) => (STRING, append(data, text, false)),
+            Value::Json(json) => append_json(data, json),
+        };
+        let word =
+            entry(kind, object.elements, data.len() - from, data.len() - object.keys.min(from));
+        let at = object.words + object.elements * WORD;
+        object.elements += 1;
+        object.fits &= fits;
+        if object.fits
+            && let Some(place) = data.get_mut(at..at + WORD)
+        {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+    }
+
+    /// Ends it. False: the array would be larger than one may be.
+    pub fn end(&mut self) -> bool {
+        let (begin, end) = (self.object.begin, self.data.len());
+        let fits = self.object.fits && self.entries.try_reserve(1).is_ok();
+        if fits {
+            self.entries.push(entry(CONTAINER, self.entries.len(), end - begin, end));
+        }
+        fits
+    }
+
+    /// How many bytes the array takes.
+    pub fn size(&self) -> usize {
+        WORD + self.entries.len() * WORD + self.data.len()
+    }
+
+    /// Appends it to `bytes`.
+    pub fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&(IS_ARRAY | self.entries.len() as u32).to_ne_bytes());
+        bytes.extend(self.entries.iter().flat_map(|entry| entry.to_ne_bytes()));
+        bytes.extend_from_slice(&self.data);
+    }
+}
+
+/// Appends a `jsonb` and tells its type.
+fn append_json(data: &mut Vec<u8>, json: &[u8]) -> (u32, bool) {
+    let word = |at: usize| {
+        let bytes = json.get(at..at + WORD).and_then(|bytes| bytes.try_into().ok());
+        u32::from_ne_bytes(bytes.unwrap_or_default())
+    };
+    if word(0) & IS_SCALAR == 0 {
+        return (CONTAINER, append(data, json, true));
+    }
+    // An array of one element.
+    let kind = word(WORD) & TYPE;
+    (kind, append(data, json.get(2 * WORD..).unwrap_or_default(), kind == NUMERIC))
+}
+
+fn append(data: &mut Vec<u8>, bytes: &[u8], at_word: bool) -> bool {
+    let begin = data.len();
+    let start = if at_word { begin.next_multiple_of(WORD) } else { begin };
+    let end = start + bytes.len();
+    if end > LENGTH as usize || data.try_reserve(end - begin).is_err() {
+        return false;
+    }
+    data.resize(start, 0);
+    data.extend_from_slice(bytes);
+    true
+}
+
+/// The word of an element.
+fn entry(kind: u32, index: usize, length: usize, end: usize) -> u32 {
+    match index % STRIDE {
+        0 => kind | ENDS | end as u32,
+        _ => kind | length as u32,
+    }
+}
+
+/// An object with one more key, an array or an object, which is taken as it is. None: these are none, the
+/// object has the key, or the result would be larger than one may be.
+pub fn with_key(object: &[u8], key: &str, container: &[u8]) -> Option<Vec<u8>> {
+    let word = |at: usize| {
+        let bytes = object.get(at * WORD..(at + 1) * WORD)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let count = (word(0)? & LENGTH) as usize;
+    let first = container.get(..WORD).and_then(|bytes| bytes.try_into().ok());
+    if word(0)? & IS_OBJECT == 0 || u32::from_ne_bytes(first?) & IS_SCALAR != 0 {
+        return None;
+    }
+    // Where each key, and then each value, ends.
+    let base = (1 + 2 * count) * WORD;
+    let mut elements = Vec::with_capacity(2 * count);
+    let mut begin = 0;
+    for index in 0..2 * count {
+        let entry = word(1 + index)?;
+        let length = (entry & LENGTH) as usize;
+        let end = if entry & ENDS == 0 { begin + length } else { length };
+        // What begins at a word has what that leaves free before it as its own.
+        let kind = entry & TYPE;
+        let is_at_word = kind == NUMERIC || kind == CONTAINER;
+        let from = if is_at_word { begin.next_multiple_of(WORD) } else { begin };
+        elements.push((kind, object.get(base + from..base + end)?));
+        begin = end;
+    }
+    let (keys, values) = elements.split_at(count);
+    let mut pairs: Vec<_> = keys.iter().map(|(_, key)| *key).zip(values.iter().copied()).collect();
+    let place =
+        pairs.partition_point(|(other, _)| (other.len(), *other) < (key.len(), key.as_bytes()));
+    if pairs.get(place).is_some_and(|(other, _)| *other == key.as_bytes()) {
+        return None;
+    }
+    pairs.insert(place, (key.as_bytes(), (CONTAINER, container)));
+
+    let base = (1 + 2 * pairs.len()) * WORD;
+    let mut made = Vec::new();
+    made.try_reserve(base + object.len() + container.len() + key.len() + 2 * WORD).ok()?;
+    made.extend_from_slice(&(IS_OBJECT | pairs.len() as u32).to_ne_bytes());
+    made.resize(base, 0);
+    let keys = pairs.iter().map(|(key, _)| (STRING, *key));
+    for (index, (kind, bytes)) in keys.chain(pairs.iter().map(|(_, value)| *value)).enumerate() {
+        let from = made.len();
+        if !append(&mut made, bytes, kind == NUMERIC || kind == CONTAINER) {
+            return None;
+        }
+        let entry = entry(kind, index, made.len() - from, made.len() - base);
+        let at = (1 + index) * WORD;
+        made.get_mut(at..at + WORD)?.copy_from_slice(&entry.to_ne_bytes());
+    }
+    Some(made)
+}

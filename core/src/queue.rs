@@ -1,0 +1,134 @@
+//! What a scheduler has to do: the segments that will be due, those that are, and which of these must
+//! wait for others. Pure; work grows with what is due, not with what there is.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
+
+use crate::clock::Instant;
+
+/// A segment that is due.
+struct Pending<K, T> {
+    key: K,
+    /// What has to be finished before.
+    after: HashSet<K>,
+    what: T,
+}
+
+/// Segments by `K`, with `T` to know of those that are due.
+pub struct Queue<K, T> {
+    by_time: BTreeSet<(Instant, K)>,
+    times: HashMap<K, Instant>,
+    pending: Vec<Pending<K, T>>,
+}
+
+impl<K, T> Default for Queue<K, T> {
+    fn default() -> Self {
+        Self { by_time: BTreeSet::new(), times: HashMap::new(), pending: Vec::new() }
+    }
+}
+
+impl<K: Copy + Ord + Hash, T> Queue<K, T> {
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Sets when a segment will be due next; none: not any more. What is due already stays due.
+    pub fn set(&mut self, key: K, time: Option<Instant>) {
+        if let Some(before) = self.times.remove(&key) {
+            self.by_time.remove(&(before, key));
+        }
+        if let Some(time) = time.filter(|_| !self.is_pending(key)) {
+            self.by_time.insert((time, key));
+            self.times.insert(key, time);
+        }
+    }
+
+    /// When something will be due next.
+    pub fn next(&self) -> Option<Instant> {
+        self.by_time.first().map(|(time, _)| *time)
+    }
+
+    /// Takes what has become due.
+    pub fn take_due(&mut self, now: Instant) -> Vec<K> {
+        let mut due = Vec::new();
+        while let Some((_, key)) = self.by_time.first().filter(|(time, _)| *time <= now).copied() {
+            self.set(key, None);
+            due.push(key);
+        }
+        due
+    }
+
+    /// Puts what is due in its order, each with what it comes after, in place of what was pending.
+    pub fn put(&mut self, pending: impl IntoIterator<Item = (K, HashSet<K>, T)>) {
+        self.pending =
+            pending.into_iter().map(|(key, after, what)| Pending { key, after, what }).collect();
+    }
+
+    pub fn is_pending(&self, key: K) -> bool {
+        self.pending.iter().any(|pending| pending.key == key)
+    }
+
+    pub fn pending(&self) -> impl Iterator<Item = K> {
+        self.pending.iter().map(|pending| pending.key)
+    }
+
+    /// The first that waits for nothing but `running` ones that it need not come after.
+    pub fn take_ready(&mut self, running: &HashSet<K>) -> Option<(K, T)> {
+        let waits_for: HashSet<K> = self.pending().chain(running.iter().copied()).collect();
+        let ready = self.pending.iter().position(|pending| {
+            !running.contains(&pending.key) && pending.after.is_disjoint(&waits_for)
+        })?;
+        let Pending { key, what, .. } = self.pending.remove(ready);
+        Some((key, what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, TimeDelta};
+
+    fn at(seconds: i64) -> Instant {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+    }
+
+    fn after(keys: &[u8]) -> HashSet<u8> {
+        keys.iter().copied().collect()
+    }
+
+    #[test]
+    fn comes_due_in_time() {
+        let mut queue = Queue::<u8, ()>::default();
+        queue.set(1, Some(at(30)));
+        queue.set(2, Some(at(10)));
+        queue.set(3, Some(at(20)));
+        queue.set(3, Some(at(5)));
+        queue.set(4, Some(at(1)));
+        queue.set(4, None);
+        assert_eq!(queue.next(), Some(at(5)));
+        assert!(queue.take_due(at(4)).is_empty());
+        assert_eq!(queue.take_due(at(10)), [3, 2]);
+        assert_eq!(queue.next(), Some(at(30)));
+    }
+
+    #[test]
+    fn what_is_read_comes_first() {
+        let mut queue = Queue::default();
+        queue.put([(1, after(&[2, 9]), 'a'), (2, after(&[]), 'b'), (3, after(&[]), 'c')]);
+        // 9 is none of ours.
+        assert_eq!(queue.take_ready(&after(&[])), Some((2, 'b')));
+        assert_eq!(queue.take_ready(&after(&[2])), Some((3, 'c')));
+        assert_eq!(queue.take_ready(&after(&[2, 3])), None);
+        assert_eq!(queue.take_ready(&after(&[3])), Some((1, 'a')));
+    }
+
+    #[test]
+    fn one_at_a_time_of_a_segment() {
+        let mut queue = Queue::default();
+        queue.put([(1, after(&[]), ())]);
+        queue.set(1, Some(at(0)));
+        assert_eq!(queue.next(), None);
+        assert_eq!(queue.take_ready(&after(&[1])), None);
+        assert_eq!(queue.take_ready(&after(&[])), Some((1, ())));
+    }
+}

@@ -1,0 +1,438 @@
+//! The functions that SQL sees. Thin: no rules here.
+
+use std::ffi::CStr;
+
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use crate::catalog::log;
+use crate::catalog::relation_set::{Extension, Service};
+use crate::config::Key;
+use crate::error::{self, Error, Result, raise};
+use crate::ops::create_segment;
+use crate::ops::doctor;
+use crate::pg::bgw::process;
+use crate::pg::exec::role;
+use crate::refresh::incremental::watch;
+use crate::refresh::{self, Outcome};
+use crate::schedule::run::{self, Planned};
+
+mod consumers;
+mod sets;
+mod triggers;
+
+/// Refreshes one segment by hand.
+///
+/// - `name`: the segment.
+/// - `query`: a one-off query in place of the segment's refresher, such as a manual list.
+/// - `dry_run`: compute the exact figures, change nothing, log nothing.
+/// - `force`: let the change pass whatever the segment's guards say.
+/// - `full`: have an incremental refresher look at all ids, not only at those that have changed.
+///
+/// Gives one row: how many members were added, removed and changed, how many there are now
+/// (`coverage`), how many messages were handed over, how long it took. What goes wrong is a row
+/// with the status `failed` (or `refused`, by a guard), a WARNING with the SQLSTATE, and an entry
+/// of the log; the segment stays as it was.
+///
+/// ```sql
+/// select * from segmenter_refresh('vip', dry_run => true);
+/// ```
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_refresh(
+    name: Option<&str>,
+    query: default!(Option<&str>, "NULL"),
+    dry_run: default!(Option<bool>, "false"),
+    force: default!(Option<bool>, "false"),
+    full: default!(Option<bool>, "false"),
+) -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(status, String),
+        name!(added, Option<i64>),
+        name!(removed, Option<i64>),
+        name!(changed, Option<i64>),
+        name!(coverage, Option<i64>),
+        name!(messages, Option<i64>),
+        name!(elapsed, Interval),
+        name!(detail, Option<String>),
+    ),
+> {
+    let outcome = given("name", name).and_then(|name| {
+        let request = refresh::Request {
+            segment: Key::Name(name),
+            name,
+            query,
+            dry_run: given("dry_run", dry_run)?,
+            force: given("force", force)?,
+            full: given("full", full)?,
+            skip_busy: false,
+            cycle: None,
+            run_id: run::new_id()?,
+        };
+        refresh::refresh(&Service::current()?, &request)
+    });
+    TableIterator::new(outcome.map(row).map(std::iter::once).unwrap_or_else(|error| raise(error)))
+}
+
+/// Refreshes every segment that is actual, automatic and due, and whose owner's role the caller is
+/// a member of, in one transaction; a segment that reads another segment's table after that one.
+///
+/// Gives a row for each, as `segmenter_refresh` does. A segment that fails does not stop the
+/// others. A busy one is `skipped`. Segments that are not due are handed over to new subscribers, and
+/// the end of subscriptions is: a row without figures.
+///
+/// ```sql
+/// select * from segmenter_run();
+/// ```
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_run() -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(status, String),
+        name!(added, Option<i64>),
+        name!(removed, Option<i64>),
+        name!(changed, Option<i64>),
+        name!(coverage, Option<i64>),
+        name!(messages, Option<i64>),
+        name!(elapsed, Interval),
+        name!(detail, Option<String>),
+    ),
+> {
+    let outcomes = Service::current().and_then(|service| run::run(&service, run::new_id()?));
+    let outcomes = outcomes.unwrap_or_else(|error| raise(error));
+    TableIterator::new(outcomes.into_iter().map(row))
+}
+
+/// What a run would refresh now, in its order, and what it would only hand over: the first half of
+/// `segmenter_run_each`.
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_run_plan() -> TableIterator<
+    'static,
+    (
+        name!(segment_id, Uuid),
+        name!(segment, String),
+        name!(cycle, Option<Vec<String>>),
+        name!(hand_over_only, bool),
+    ),
+> {
+    let planned = Service::current().and_then(|service| run::plan(&service));
+    let planned = planned.unwrap_or_else(|error| raise(error));
+    TableIterator::new(
+        planned.into_iter().map(|Planned { id, name, cycle, hand_over_only, .. }| {
+            (id, name, cycle, hand_over_only)
+        }),
+    )
+}
+
+/// Refreshes one segment of a run, or only hands it over: the second half of `segmenter_run_each`.
+/// Gives its status; null: there was nothing to hand over.
+#[pg_extern]
+fn segmenter_run_step(
+    segment_id: Option<Uuid>,
+    segment: Option<String>,
+    cycle: Option<Vec<Option<String>>>,
+    run_id: Option<Uuid>,
+    hand_over_only: default!(Option<bool>, "false"),
+) -> Option<String> {
+    let step = || {
+        let mut planned =
+            Planned::alone(given("segment_id", segment_id)?, given("segment", segment)?);
+        planned.cycle = cycle.map(|names| names.into_iter().flatten().collect());
+        planned.hand_over_only = given("hand_over_only", hand_over_only)?;
+        run::step(&Service::current()?, &planned, given("run_id", run_id)?)
+    };
+    let outcome = step().unwrap_or_else(|error| raise(error));
+    outcome.map(|outcome| outcome.status.as_str().to_owned())
+}
+
+/// Creates a segment: its table, and its row in segmenter_segments.
+///
+/// - `name`: the segment.
+/// - `query`: one SELECT whose column `id` is the member's key; its other columns become columns
+///   of the table.
+/// - `refresh_cron`: when to refresh it; with one it is automatic.
+/// - `table_name`: the table to create, by default the segment's name in `current_schema()`.
+/// - `history`: keep every membership with its period (true), or the latest state only.
+///
+/// Gives the segment's id. Nothing is created where the query or the schedule is wrong.
+///
+/// ```sql
+/// select segmenter_create_segment('vip', 'select id, hash_email from crm.people where vip', '@daily');
+/// ```
+#[pg_extern]
+fn segmenter_create_segment(
+    name: Option<&str>,
+    query: Option<&str>,
+    refresh_cron: default!(Option<&str>, "NULL"),
+    table_name: default!(Option<&str>, "NULL"),
+    history: default!(Option<bool>, "true"),
+) -> Uuid {
+    let create = || {
+        let request = create_segment::Request {
+            name: given("name", name)?,
+            query: given("query", query)?,
+            refresh_cron,
+            table_name,
+            history: given("history", history)?,
+        };
+        create_segment::create(&Service::current()?, &request)
+    };
+    create().unwrap_or_else(|error| raise(error))
+}
+
+/// When a schedule comes next.
+///
+/// - `expression`: five cron fields, a name such as `@daily`, or a number of seconds.
+/// - `after`: the time to search from, exclusive.
+/// - `timezone`: the zone whose wall clock counts, by default `segmenter.timezone`.
+///
+/// Gives null where it never comes. An expression or a zone that is wrong is an error that names
+/// what is wrong with it.
+///
+/// ```sql
+/// select segmenter_cron_next('30 6 * * mon-fri', now(), 'Europe/Berlin');
+/// ```
+#[pg_extern(stable, parallel_safe)]
+fn segmenter_cron_next(
+    expression: Option<&str>,
+    after: default!(Option<TimestampWithTimeZone>, "now()"),
+    timezone: default!(Option<&str>, "NULL"),
+) -> Option<TimestampWithTimeZone> {
+    let next = || {
+        let after = given("after", after)?;
+        run::cron_next(given("expression", expression)?, after, timezone)
+    };
+    next().unwrap_or_else(|error| raise(error))
+}
+
+/// When each actual segment is due, of those that the caller may see.
+///
+/// - `at`: the time to answer for.
+///
+/// Gives a row for each: its schedule, when the last attempt began, when the next one comes (null:
+/// at every run, by hand only, or never), whether it is due at that time, and why. After failures
+/// the next attempt comes when `segmenter.retry_delay` has passed, doubled with each failure up to
+/// an hour, unless the schedule comes earlier.
+///
+/// ```sql
+/// select * from segmenter_due(now() + interval '1 hour') where due;
+/// ```
+#[pg_extern(stable)]
+#[allow(clippy::type_complexity)]
+fn segmenter_due(
+    at: default!(Option<TimestampWithTimeZone>, "now()"),
+) -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(refresh_cron, Option<String>),
+        name!(last_refresh, Option<TimestampWithTimeZone>),
+        name!(next_refresh, Option<TimestampWithTimeZone>),
+        name!(due, bool),
+        name!(reason, String),
+    ),
+> {
+    let rows = given("at", at).and_then(|at| run::due(&Service::current()?, at));
+    TableIterator::new(due_rows(rows))
+}
+
+/// The same of one set of service relations, whatever set the session works on: for its status view.
+///
+/// - `cfg_table`: the set's mart.
+///
+/// ```sql
+/// select segment, next_refresh from segmenter_due_in('segmenter');
+/// ```
+#[pg_extern(sql = "
+create function segmenter_due_in(cfg_table regclass, at timestamptz default now())
+returns table (
+    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text
+)
+stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+#[allow(clippy::type_complexity)]
+fn segmenter_due_in(
+    cfg_table: Option<pg_sys::Oid>,
+    at: Option<TimestampWithTimeZone>,
+) -> TableIterator<
+    'static,
+    (
+        name!(segment, String),
+        name!(refresh_cron, Option<String>),
+        name!(last_refresh, Option<TimestampWithTimeZone>),
+        name!(next_refresh, Option<TimestampWithTimeZone>),
+        name!(due, bool),
+        name!(reason, String),
+    ),
+> {
+    let rows = given("cfg_table", cfg_table).and_then(|mart| {
+        run::due(&Service::of_mart(Extension::current()?, mart)?, given("at", at)?)
+    });
+    TableIterator::new(due_rows(rows))
+}
+
+type DueRow = (
+    String,
+    Option<String>,
+    Option<TimestampWithTimeZone>,
+    Option<TimestampWithTimeZone>,
+    bool,
+    String,
+);
+
+fn due_rows(rows: Result<Vec<run::DueRow>>) -> impl Iterator<Item = DueRow> {
+    let rows = rows.unwrap_or_else(|error| raise(error));
+    rows.into_iter().map(|row| {
+        (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)
+    })
+}
+
+/// What should be looked after in this database: are the background workers set up and alive, is
+/// everything refreshed in time, are owners, tables, sources and schedules as they have to be?
+///
+/// Gives a row for each check that found nothing (`ok`) and for each finding (`warning`, `problem`),
+/// of segments that the caller may see, and at the end the `summary`.
+///
+/// ```sql
+/// select * from segmenter_doctor() where status <> 'ok';
+/// ```
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_doctor() -> TableIterator<
+    'static,
+    (
+        name!(check, String),
+        name!(status, String),
+        name!(detail, String),
+        name!(hint, Option<String>),
+    ),
+> {
+    let findings = Service::current().and_then(|service| doctor::examine(&service));
+    let findings = findings.unwrap_or_else(|error| raise(error));
+    TableIterator::new(findings.into_iter().map(
+        |doctor::Finding { check, level, detail, hint }| {
+            (check.to_owned(), level.as_str().to_owned(), detail, hint)
+        },
+    ))
+}
+
+/// Has changes of a table captured, for segments that watch it: triggers record which ids each
+/// statement has written, in the writer's transaction.
+///
+/// - `source`: the table; its partitions and children are included.
+/// - `id_column`: the column that holds the ids of members.
+///
+/// The caller must own the table. What is captured already stays as it is: call it again for partitions
+/// that were added. `segmenter_unwatch` ends it.
+///
+/// ```sql
+/// select segmenter_watch('crm.orders', 'customer_id');
+/// ```
+#[pg_extern(sql = "
+create function segmenter_watch(source regclass, id_column name default 'id') returns void
+language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_watch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
+    let watch = || {
+        let column = given("id_column", id_column)?.to_string_lossy();
+        watch::watch(&Service::current()?, given("source", source)?, &column)
+    };
+    watch().unwrap_or_else(|error| raise(error));
+}
+
+/// Ends the capture of a table's changes.
+///
+/// - `source`: the table; its partitions and children are included.
+/// - `id_column`: the column, by default every one.
+///
+/// ```sql
+/// select segmenter_unwatch('crm.orders');
+/// ```
+#[pg_extern(sql = "
+create function segmenter_unwatch(source regclass, id_column name default null) returns void
+language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_unwatch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
+    let unwatch = || {
+        let column = id_column.map(|column| column.to_string_lossy().into_owned());
+        watch::unwatch(&Service::current()?, given("source", source)?, column.as_deref())
+    };
+    unwatch().unwrap_or_else(|error| raise(error));
+}
+
+/// Says which settings are missing for the background workers to serve this database. Called once,
+/// while the extension is created, and then dropped.
+#[pg_extern]
+fn segmenter_say_what_is_missing() {
+    let (_, database) = process::current_database();
+    if let Some(hint) = doctor::missing_settings(&database) {
+        let message =
+            format!("no background worker refreshes segments of database \"{database}\" yet");
+        error::say(PgLogLevel::NOTICE, message, Some(&hint));
+    }
+}
+
+/// Whether the caller may act as a role: is a member of it, from PostgreSQL 16 on one that may
+/// `SET ROLE` to it. The policies of the service relations ask it, since what they say stays the same
+/// when `pg_upgrade` takes them to another version.
+///
+/// ```sql
+/// select segmenter_may_act_as('marketing'::regrole);
+/// ```
+#[pg_extern(stable, parallel_safe)]
+fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
+    role::may_act_as(role::current(), role)
+}
+
+/// Deletes entries of the log that are older than `segmenter.log_retention`, except the last ones of
+/// each segment and subscription, and messages that were delivered longer than
+/// `segmenter.outbox_retention` ago: a portion at a time. Runs and the background workers do it by
+/// themselves.
+///
+/// ```sql
+/// select segmenter_prune();
+/// ```
+#[pg_extern]
+fn segmenter_prune() {
+    let pruned = Service::current().and_then(|service| run::prune(&service));
+    pruned.map(drop).unwrap_or_else(|error| raise(error))
+}
+
+type Row = (
+    String,
+    String,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Interval,
+    Option<String>,
+);
+
+fn row(outcome: Outcome) -> Row {
+    let figures = outcome.figures;
+    let count =
+        |of: fn(&segmenter_core::guards::Figures) -> u64| figures.as_ref().map(|f| of(f) as i64);
+    (
+        outcome.segment,
+        outcome.status.as_str().to_owned(),
+        count(|f| f.added),
+        count(|f| f.removed),
+        count(|f| f.changed),
+        count(segmenter_core::guards::Figures::coverage),
+        outcome.messages,
+        log::interval(outcome.elapsed),
+        outcome.detail,
+    )
+}
+
+/// An argument that must not be null.
+fn given<T>(name: &'static str, value: Option<T>) -> Result<T> {
+    value.ok_or(Error::NullArgument(name))
+}

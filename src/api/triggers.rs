@@ -1,0 +1,425 @@
+//! The triggers on the config tables: rows are checked when they are written.
+
+use std::ffi::CString;
+
+use pgrx::JsonB;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::heap_tuple::PgHeapTuple;
+use pgrx::prelude::*;
+use pgrx::{AllocatedByPostgres, AllocatedByRust};
+use serde_json::Value;
+
+use crate::catalog::relation_set::{Service, changes_of};
+use crate::config::segment_table::{self, Holder, Table};
+use crate::config::{
+    self, ConfigError, ConsumerParams, Fields, Key, Segment, Source, Subject, Updater,
+};
+use crate::delivery::push::is_allowed;
+use crate::error::{self, Error, raise};
+use crate::pg::catalog;
+use crate::pg::exec::lock;
+use crate::pg::exec::role::{self, RegRole};
+use crate::pg::exec::statement;
+use crate::pg::format::transition::{self, trigger_function};
+use crate::refresh::publish::payload;
+use crate::refresh::publish::subscription::{self, Subscription};
+use crate::refresh::segment_lock::claim;
+
+/// A notification takes no more.
+const LONGEST_CONSUMER: usize = 7999;
+
+type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
+type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
+
+/// Before a segment is written: validates it, and stamps its owner.
+#[pg_trigger]
+fn segmenter_check_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    Ok(Some(check_segment(trigger).unwrap_or_else(|error| raise(error))))
+}
+
+/// After a segment is written: brings its table into the mart, or takes it out.
+#[pg_trigger]
+fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    register_segment(trigger).unwrap_or_else(|error| raise(error));
+    Ok(None)
+}
+
+/// After segments, consumers or subscriptions are written: lets the scheduler know.
+#[pg_trigger]
+fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    let service = service_of(trigger).unwrap_or_else(|error| raise(error));
+    catalog::invalidate(service.segments());
+    Ok(None)
+}
+
+/// Before a consumer is written: validates it.
+#[pg_trigger]
+fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    Ok(Some(check_consumer(trigger).unwrap_or_else(|error| raise(error))))
+}
+
+/// Before a subscription is written: validates it; before it is deleted: says what it leaves behind.
+#[pg_trigger]
+fn segmenter_check_subscription<'a>(
+    trigger: &'a PgTrigger<'a>,
+) -> Result<Option<NewRow<'a>>, Error> {
+    if matches!(trigger.op()?, PgTriggerOperation::Delete) {
+        say_what_is_left(trigger).unwrap_or_else(|error| raise(error));
+        return Ok(trigger.old().map(PgHeapTuple::into_owned));
+    }
+    Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
+}
+
+/// After a watched table is written: captures the ids that were.
+#[pg_trigger]
+fn segmenter_capture<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    capture(trigger).unwrap_or_else(|error| raise(error));
+    Ok(None)
+}
+
+fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let data = trigger.trigger_data();
+    let column = trigger.extra_args()?.into_iter().next();
+    let column = column.and_then(|column| CString::new(column).ok()).unwrap_or_default();
+    match trigger.level() {
+        PgTriggerLevel::Statement => {
+            transition::record(data, &column, changes_of(trigger_function(data)));
+            Ok(())
+        }
+        PgTriggerLevel::Row => Err(Error::Watch {
+            problem: "segmenter_capture() is for triggers of statements".into(),
+            hint: Some("Call segmenter_watch(), which makes them.".into()),
+        }),
+    }
+}
+
+/// The set whose trigger it is.
+fn service_of(trigger: &PgTrigger<'_>) -> error::Result<Service> {
+    Service::of(trigger.relation()?.oid())
+}
+
+fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let service = service_of(trigger)?;
+    let mut row = new_row(trigger)?;
+    let name = text(&row, "name")?.unwrap_or_default();
+    let subject = Subject::Segment(&name);
+
+    config::refresher(json(&row, "refresh_params")?, subject)?;
+    config::guards(json(&row, "guards")?, subject)?;
+    check_sources(&config::sources(json(&row, "sources")?, subject)?)?;
+    config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
+    config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
+
+    let caller = role::current();
+    let old = trigger.old();
+    match row.get_by_name::<pg_sys::Oid>("owner")? {
+        None => {
+            service.must_speak_for(caller)?;
+            row.set_by_name("owner", RegRole(caller))?;
+        }
+        Some(owner) => {
+            let before = old.as_ref().map(|old| old.get_by_name("owner")).transpose()?.flatten();
+            must_be_member(&service, caller, before, owner, subject)?;
+            if before != Some(owner) && !role::exists(owner) && !catalog::references_are_deferred()
+            {
+                return Err(Error::Config(ConfigError {
+                    column: "owner",
+                    subject: subject.to_string(),
+                    problem: format!("role {owner} does not exist", owner = owner.to_u32()),
+                    hint: None,
+                }));
+            }
+        }
+    }
+    if old.is_none() {
+        must_be_new(&service, &row, caller, &name)?;
+    }
+    if let Some(old) = old {
+        let (before, after) = (old.get_by_name::<Uuid>("id")?, row.get_by_name::<Uuid>("id")?);
+        if before != after {
+            return Err(Error::Config(ConfigError {
+                column: "id",
+                subject: subject.to_string(),
+                problem: "it cannot be changed, since the members carry it".into(),
+                hint: None,
+            }));
+        }
+    }
+    Ok(row)
+}
+
+fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let service = service_of(trigger)?;
+    // A restored row's table is in the mart already, and has no index yet.
+    let is_insert = matches!(trigger.op()?, PgTriggerOperation::Insert);
+    if is_insert
+        && catalog::references_are_deferred()
+        && role::may_act_as(role::current(), service.owner)
+    {
+        return Ok(());
+    }
+    let old = trigger.old().map(|row| Registered::read(&row)).transpose()?.flatten();
+    let is_delete = matches!(trigger.op()?, PgTriggerOperation::Delete);
+    let new = match trigger.new() {
+        Some(row) if !is_delete => Registered::read(&row)?,
+        _ => None,
+    };
+    if let (Some(old), Some(new)) = (&old, &new)
+        && old.table != new.table
+    {
+        // Not while a refresh puts rows there.
+        let _lock = claim(&service, old.id, &old.name)?;
+        must_have_moved(&service, old)?;
+    }
+    if let Some(old) = &old
+        && new.as_ref().is_none_or(|new| new.table != old.table)
+    {
+        segment_table::release(&service, old.table, &old.id)?;
+    }
+    match new {
+        // A retired segment's table stays where it is.
+        Some(new) if new.actual => {
+            // Locking a table takes rights on it.
+            if !role::may_use_table(role::current(), new.table)? {
+                let table = segment_table::name(&service, new.table)?.unwrap_or_default();
+                return Err(Error::NotTableOwner(table));
+            }
+            if !lock::lock_table(new.table) {
+                return Err(Error::TableDropped(new.name));
+            }
+            let holder = Holder { id: new.id, name: &new.name, owner: new.owner };
+            Table::check(&service, new.table, holder)?.register(&service, holder, role::current())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let service = service_of(trigger)?;
+    let row = new_row(trigger)?;
+    let name = text(&row, "name")?.unwrap_or_default();
+    let subject = Subject::Consumer(&name);
+    let params = config::consumer_params(json(&row, "params")?, subject)?;
+    if name.len() > LONGEST_CONSUMER {
+        return Err(Error::Config(ConfigError {
+            column: "name",
+            subject: "the consumer".into(),
+            problem: format!("it has {} bytes, more than {LONGEST_CONSUMER}", name.len()),
+            hint: Some("Consumers are woken by their names.".into()),
+        }));
+    }
+    check_http(&params, subject)?;
+    if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
+        let old = trigger.old();
+        let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
+        must_be_member(&service, role::current(), before, role, subject)?;
+    }
+    Ok(row)
+}
+
+/// A timeout that is no interval is raised by PostgreSQL, which names it. Where messages may be sent
+/// is decided when they are: here one is only told.
+fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
+    let Updater::Http(http) = &params.updater else { return Ok(()) };
+    if let Some(timeout) = &http.timeout {
+        let sql = "select $1::pg_catalog.interval operator(pg_catalog.>) '0'::pg_catalog.interval";
+        let is_time = Spi::connect(|client| {
+            client.select(sql, Some(1), &[timeout.as_str().into()])?.first().get_one::<bool>()
+        })?;
+        if is_time != Some(true) {
+            return Err(Error::Config(ConfigError {
+                column: "params",
+                subject: subject.to_string(),
+                problem: format!("\"timeout\": {timeout} is not longer than nothing"),
+                hint: None,
+            }));
+        }
+    }
+    if !is_allowed(&http.url) {
+        let report = Error::NotAllowed { url: http.url.to_string() }.report();
+        error::warn(&format!("{subject} will get no messages"), &report);
+    }
+    Ok(())
+}
+
+fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let service = service_of(trigger)?;
+    let row = new_row(trigger)?;
+    let target = text(&row, "target")?.unwrap_or_default();
+    let subject = Subject::Subscription(&target);
+    let params = config::subscription_params(json(&row, "params")?, subject)?;
+    config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
+    config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
+    let segment = row.get_by_name::<Uuid>("segment_id")?;
+    if let Some(old) = trigger.old() {
+        let stays = segment == old.get_by_name("segment_id")?
+            && row.get_by_name::<Uuid>("id")? == old.get_by_name("id")?
+            && row.get_by_name::<Uuid>("consumer_id")? == old.get_by_name("consumer_id")?;
+        if !stays {
+            return Err(Error::Config(ConfigError {
+                column: "segment_id, consumer_id or id",
+                subject: subject.to_string(),
+                problem: "it cannot be changed, since the audience goes by it".into(),
+                hint: Some("End this subscription and make another.".into()),
+            }));
+        }
+    }
+    // Whatever is wrong with them by now, the rest can be changed, and the subscription ended.
+    let are_new = match trigger.old() {
+        Some(old) => {
+            let before = old.get_by_name::<JsonB>("params")?.map(|json| json.0);
+            before.as_ref() != Some(&json(&row, "params")?)
+        }
+        None => true,
+    };
+    if let Some(segment) = segment
+        && are_new
+    {
+        check_fields(&service, segment, &params.fields, subject)?;
+    }
+    Ok(row)
+}
+
+/// The columns that are handed over must be there; of a table that cannot be looked at now, the
+/// next refresh will tell.
+fn check_fields(
+    service: &Service,
+    segment: Uuid,
+    fields: &Fields,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let Ok(Some(segment)) = Segment::find(service, Key::Id(segment)) else { return Ok(()) };
+    if !role::may_act_as(role::current(), segment.owner) {
+        return Ok(());
+    }
+    let Ok(table) = Table::check(service, segment.table, segment.holder()) else { return Ok(()) };
+    payload::check_fields(&table, fields).map_err(|error| {
+        Error::Config(ConfigError {
+            column: "params",
+            subject: subject.to_string(),
+            problem: format!("\"fields\": {error}"),
+            hint: Some("Name columns of the segment's table.".into()),
+        })
+    })
+}
+
+/// Before a subscription is deleted: the consumer will not hear of it.
+fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let Some(old) = trigger.old() else { return Ok(()) };
+    let service = service_of(trigger)?;
+    let id = old.get_by_name::<Uuid>("id")?;
+    let known = subscription::find(&service, service.owner, None, id)?;
+    if known.iter().any(Subscription::has_audience) {
+        let target = old.get_by_name("target")?.unwrap_or_default();
+        error::warn("a subscription is deleted", &Error::AudienceLeft { target }.report());
+    }
+    Ok(())
+}
+
+/// With the id of a segment that was deleted its log and messages would come along.
+fn must_be_new(
+    service: &Service,
+    row: &NewRow<'_>,
+    caller: pg_sys::Oid,
+    name: &str,
+) -> error::Result<()> {
+    let Some(id) = row.get_by_name::<Uuid>("id")? else { return Ok(()) };
+    if role::may_act_as(caller, service.owner) {
+        return Ok(());
+    }
+    let sql = service.sql(query!("id_taken"), &[]);
+    let taken = service.run_as_owner(|| {
+        Spi::connect(|client| client.select(&sql, Some(1), &[id.into()])?.first().get_one::<bool>())
+    })?;
+    if taken.unwrap_or_default() { Err(Error::IdTaken(name.to_owned())) } else { Ok(()) }
+}
+
+/// A segment's row as far as its table is concerned.
+struct Registered {
+    id: Uuid,
+    name: String,
+    table: pg_sys::Oid,
+    owner: pg_sys::Oid,
+    actual: bool,
+}
+
+impl Registered {
+    fn read(row: &Row<'_>) -> error::Result<Option<Self>> {
+        let (Some(id), Some(table), Some(owner)) =
+            (row.get_by_name("id")?, row.get_by_name("table_name")?, row.get_by_name("owner")?)
+        else {
+            return Ok(None);
+        };
+        let end = row.get_by_name::<TimestampWithTimeZone>("actual_end")?;
+        Ok(Some(Self {
+            id,
+            table,
+            owner,
+            name: row.get_by_name("name")?.unwrap_or_default(),
+            actual: end == Some(TimestampWithTimeZone::positive_infinity()),
+        }))
+    }
+}
+
+/// A segment leaves a table only without rows in it: in the mart they would count twice.
+fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
+    let Some(table) = segment_table::name(service, old.table)? else { return Ok(()) };
+    if !segment_table::holds_rows_of(service, &table, &old.id, old.owner)? {
+        return Ok(());
+    }
+    Err(Error::Config(ConfigError {
+        column: "table_name",
+        subject: Subject::Segment(&old.name).to_string(),
+        problem: format!("table {table} still holds rows of it"),
+        hint: Some(format!(
+            "Move them first: insert into the new table, delete from {table} where segment_id = '{}'.",
+            old.id
+        )),
+    }))
+}
+
+/// A text that is no interval, or no name, is raised by PostgreSQL, which names it.
+fn check_sources(sources: &[Source]) -> error::Result<()> {
+    let sql = "select $1::pg_catalog.interval is not null";
+    Spi::connect(|client| {
+        for source in sources {
+            let Source::Table(source) = source else { continue };
+            statement::split_name(&source.table);
+            for limit in [&source.warn_after, &source.error_after].into_iter().flatten() {
+                client.select(sql, Some(1), &[limit.as_str().into()])?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn must_be_member(
+    service: &Service,
+    caller: pg_sys::Oid,
+    before: Option<pg_sys::Oid>,
+    wanted: pg_sys::Oid,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    if before == Some(wanted) {
+        return Ok(());
+    }
+    if role::may_act_as(caller, wanted) {
+        return service.must_speak_for(wanted);
+    }
+    Err(Error::NotMember { role: role::name(wanted), subject: subject.to_string() })
+}
+
+fn new_row<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    match trigger.new() {
+        Some(row) => Ok(row.into_owned()),
+        None => Err(Error::Trigger(pgrx::trigger_support::PgTriggerError::NullTriggerData)),
+    }
+}
+
+fn text(row: &NewRow<'_>, column: &str) -> error::Result<Option<String>> {
+    Ok(row.get_by_name::<String>(column)?)
+}
+
+fn json(row: &NewRow<'_>, column: &str) -> error::Result<Value> {
+    Ok(row.get_by_name::<JsonB>(column)?.map_or(Value::Null, |json| json.0))
+}

@@ -1,0 +1,205 @@
+//! The log: one entry for everything that happened.
+
+use std::time::Duration;
+
+use pgrx::JsonB;
+use pgrx::datum::{Interval, Uuid};
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use crate::catalog::relation_set::Service;
+use crate::catalog::settings;
+use crate::error::{Report, Result};
+use crate::pg::bgw::process;
+use crate::pg::clock::{self, Instant};
+use crate::pg::exec::snapshot;
+use crate::pg::exec::statement;
+use segmenter_core::guards::Figures;
+
+/// How something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Running,
+    Ok,
+    Skipped,
+    Waiting,
+    Refused,
+    Failed,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Ok => "ok",
+            Status::Skipped => "skipped",
+            Status::Waiting => "waiting",
+            Status::Refused => "refused",
+            Status::Failed => "failed",
+        }
+    }
+}
+
+/// What an entry is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Refresh,
+    /// Messages were written to the outbox, or could not be.
+    HandOver,
+    /// A consumer was given messages.
+    Deliver,
+    Erase,
+}
+
+impl Action {
+    fn as_str(self) -> &'static str {
+        match self {
+            Action::Refresh => "refresh",
+            Action::HandOver => "hand over",
+            Action::Deliver => "deliver",
+            Action::Erase => "erase",
+        }
+    }
+}
+
+/// The numbers of an entry, as far as there are any.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    pub received: Option<i64>,
+    pub invalid: Option<i64>,
+    pub added: Option<i64>,
+    pub removed: Option<i64>,
+    pub changed: Option<i64>,
+    pub coverage: Option<i64>,
+}
+
+impl From<Figures> for Counts {
+    fn from(figures: Figures) -> Self {
+        let count = |figure: u64| Some(figure as i64);
+        Self {
+            received: count(figures.received),
+            invalid: count(figures.invalid),
+            added: count(figures.added),
+            removed: count(figures.removed),
+            changed: count(figures.changed),
+            coverage: count(figures.coverage()),
+        }
+    }
+}
+
+/// An entry of the log.
+pub struct Entry<'a> {
+    pub run_id: Option<Uuid>,
+    pub action: Action,
+    pub status: Status,
+    pub segment: (Option<Uuid>, &'a str),
+    /// The subscription, and its target.
+    pub subscription: Option<(Uuid, &'a str)>,
+    pub counts: Counts,
+    pub began: Instant,
+    pub elapsed: Option<Duration>,
+    pub message: Option<&'a str>,
+    pub error: Option<&'a Report>,
+    pub params: Value,
+}
+
+/// Writes an entry in the current transaction.
+pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
+    let sql = service.sql(query!("log"), &[]);
+    let args = [
+        entry.run_id.into(),
+        entry.action.as_str().into(),
+        entry.status.as_str().into(),
+        entry.segment.0.into(),
+        entry.segment.1.into(),
+        entry.subscription.map(|(id, _)| id).into(),
+        entry.subscription.map(|(_, target)| target).into(),
+        entry.counts.received.into(),
+        entry.counts.invalid.into(),
+        entry.counts.added.into(),
+        entry.counts.removed.into(),
+        entry.counts.changed.into(),
+        entry.counts.coverage.into(),
+        entry.elapsed.map(interval).into(),
+        entry.message.into(),
+        entry.error.map(|report| JsonB(report.to_json())).into(),
+        JsonB(entry.params).into(),
+        clock::timestamp(entry.began).into(),
+    ];
+    service.run_as_owner(|| Ok(Spi::run_with_args(&sql, &args)?))
+}
+
+/// Whether a segment has been waiting for its sources since its last attempt.
+pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
+    let sql = service.sql(query!("last_status"), &[]);
+    let last = service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+            if row.is_empty() { Ok(None) } else { row.get_one::<String>() }
+        })
+    })?;
+    Ok(last.as_deref() == Some(Status::Waiting.as_str()))
+}
+
+/// Logs as interrupted the refreshes that are logged as running and did not come to an end: all
+/// but those of the runs `alive`, or those of one segment. Gives the segments' names.
+pub fn interrupt(service: &Service, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
+    let running = service.sql(query!("log_running"), &[]);
+    let args = [alive.to_vec().into(), segment.into()];
+    service.run_as_owner(|| {
+        let running = Spi::connect(|_| statement::read_one::<Vec<i64>>(&running, &args))?;
+        let Some(running) = running.filter(|running| !running.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let sql = service.sql(query!("log_interrupt"), &[]);
+        Spi::connect_mut(|client| {
+            let rows = client.update(&sql, None, &[running.into()])?;
+            rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
+        })
+    })
+}
+
+/// The last status that a run has logged of a segment.
+pub fn status_of(service: &Service, segment: Uuid, run: Uuid) -> Result<Option<String>> {
+    let sql = service.sql(query!("log_status"), &[]);
+    let args = [segment.into(), run.into()];
+    service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))
+}
+
+/// So many entries are deleted at once: a run that finds more leaves the rest to the next one.
+const PRUNED_AT_ONCE: i64 = 10_000;
+
+/// Deletes entries that are older than `segmenter.log_retention`, but for a segment's last one of
+/// each status. Says whether there may be more of them.
+pub fn prune(service: &Service) -> Result<bool> {
+    // With a snapshot that is kept, entries that others have deleted meanwhile would be an error.
+    if process::is_in_recovery() || snapshot::is_kept() {
+        return Ok(false);
+    }
+    let Some(retention) = settings::log_retention() else { return Ok(false) };
+    let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
+    let old = service.sql(query!("log_old"), &[]);
+    // When a message was delivered says when it may be deleted.
+    let delivered =
+        settings::outbox_retention().and_then(|kept| clock::now().checked_sub_signed(kept));
+    let delivered = delivered.map_or(before, |delivered| delivered.min(before));
+    let args = [
+        clock::timestamp(before).into(),
+        PRUNED_AT_ONCE.into(),
+        clock::timestamp(delivered).into(),
+    ];
+    service.run_as_owner(|| {
+        // Without a transaction id where there is nothing to do.
+        let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
+        let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
+        let more = old.len() as i64 == PRUNED_AT_ONCE;
+        let prune = service.sql(query!("log_prune"), &[]);
+        Spi::run_with_args(&prune, &[old.into()])?;
+        Ok(more)
+    })
+}
+
+/// A duration as PostgreSQL keeps it.
+pub fn interval(duration: Duration) -> Interval {
+    Interval::from_micros(duration.as_micros() as i64)
+}

@@ -1,0 +1,238 @@
+//! Sets of service relations under names of the user's choice: made, listed, dropped.
+
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+
+use crate::catalog::relation_set::{Extension, Service, fill, names_of};
+use crate::error::{Error, Result, SetError};
+use crate::pg::catalog;
+use crate::pg::catalog::LONGEST_NAME;
+use crate::pg::exec::role;
+use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{Keep, attempt};
+
+/// The longest that follows the mart's name in the name of an index or a constraint.
+const LONGEST_ENDING: usize = "_subscriptions_actual_check".len();
+/// So much of a longer name of a mart stays in them, before what tells it from others.
+const STEM: usize = 27;
+
+/// A name as PostgreSQL takes it apart.
+struct Name {
+    schema: String,
+    relation: String,
+}
+
+impl Name {
+    /// Reads a name; without a schema the relation is made in the first one of the caller's search_path.
+    fn parse(text: &str) -> Result<Self> {
+        let refuse = |code, problem: String, hint| {
+            Err(SetError::Name { code, name: text.to_owned(), problem, hint }.into())
+        };
+        let sql = "select pg_catalog.parse_ident($1)";
+        let parts: Option<Vec<String>> =
+            Spi::connect(|_| statement::read_one(sql, &[text.into()]))?;
+        let (schema, relation) = match parts.unwrap_or_default().as_slice() {
+            [relation] => {
+                let sql = "select pg_catalog.current_schema()::pg_catalog.text";
+                let schema = Spi::connect(|_| statement::read_one::<String>(sql, &[]))?;
+                let Some(schema) = schema else {
+                    return refuse(
+                        PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+                        "no schema has been selected to create it in".into(),
+                        "Set search_path, or give the name with a schema.",
+                    );
+                };
+                (schema, relation.clone())
+            }
+            [schema, relation] => (schema.clone(), relation.clone()),
+            _ => {
+                return refuse(
+                    PgSqlErrorCode::ERRCODE_INVALID_NAME,
+                    "it has more parts than a schema and a name".into(),
+                    "Give it as \"schema\".\"name\".",
+                );
+            }
+        };
+        if schema.starts_with("pg_") || schema == "information_schema" {
+            return refuse(
+                PgSqlErrorCode::ERRCODE_INVALID_SCHEMA_NAME,
+                format!("schema \"{schema}\" is for temporary objects or belongs to PostgreSQL"),
+                "Give the name of another schema.",
+            );
+        }
+        Ok(Self { schema, relation })
+    }
+
+    fn quoted(&self) -> String {
+        quote_qualified_identifier(&self.schema, &self.relation)
+    }
+}
+
+/// Makes a set of service relations, which the caller owns, as he could by hand. Gives its mart.
+pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
+    let extension = Extension::current()?;
+    let mart = Name::parse(cfg_table)?;
+    let log = log_table.map(Name::parse).transpose()?;
+    let log_name = log.as_ref().map(|log| log.relation.as_str());
+    let relations: Vec<(&str, Name)> = names_of(&mart.relation, log_name)
+        .map(|(word, relation)| {
+            let schema = match &log {
+                Some(log) if word == "log" => &log.schema,
+                _ => &mart.schema,
+            };
+            (word, Name { schema: schema.clone(), relation })
+        })
+        .collect();
+    must_be_free(cfg_table, &relations)?;
+
+    let definition = extension.read::<String>("select @schema@.segmenter_definition()", &[])?;
+    let stem = stem(&mart.relation)?;
+    let sql = fill(&definition.unwrap_or_default(), |word| match word.strip_prefix(':') {
+        Some(ending) => Some(quote_identifier(format!("{stem}_{ending}"))),
+        None if word == "schema" => Some(extension.sql("@schema@", &[])),
+        None => {
+            let named = relations.iter().find(|(known, _)| *known == word);
+            named.map(|(_, name)| name.quoted())
+        }
+    });
+    extension
+        .run_as_caller(|| Spi::connect_mut(|client| client.update(&sql, None, &[]).map(drop)))?;
+
+    let names: Vec<String> = relations.iter().map(|(_, name)| name.quoted()).collect();
+    forget_dropped(&extension)?;
+    let sql = query!("registry_add");
+    let made: Option<pg_sys::Oid> = extension.write(sql, &[names.into()])?;
+    catalog::invalidate(extension.registry()?);
+    made.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+}
+
+/// What a set is to be called must be free, and not be cut.
+fn must_be_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
+    let refuse = |code, problem: String, hint| {
+        Err(SetError::Name { code, name: cfg_table.to_owned(), problem, hint }.into())
+    };
+    for (_, name) in relations {
+        if name.relation.len() > LONGEST_NAME {
+            return refuse(
+                PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
+                format!("\"{}\" has more than {LONGEST_NAME} bytes", name.relation),
+                "Give cfg_table a name of at most 49 bytes, log_table one of at most 63.",
+            );
+        }
+    }
+    let (schemas, names): (Vec<String>, Vec<String>) =
+        relations.iter().map(|(_, name)| (name.schema.clone(), name.relation.clone())).unzip();
+    let sql = query!("set_taken");
+    let taken: Option<String> =
+        Spi::connect(|_| statement::read_one(sql, &[schemas.into(), names.into()]))?;
+    match taken {
+        Some(taken) => refuse(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
+            format!("{taken} exists already"),
+            "Choose another name, or drop what has this one.",
+        ),
+        None => Ok(()),
+    }
+}
+
+/// How the names of indexes and constraints begin: as the mart's, or with what tells it from others.
+fn stem(mart: &str) -> Result<String> {
+    if mart.len() + LONGEST_ENDING <= LONGEST_NAME {
+        return Ok(mart.to_owned());
+    }
+    let mut end = STEM;
+    while !mart.is_char_boundary(end) {
+        end -= 1;
+    }
+    let sql = "select pg_catalog.left(pg_catalog.md5($1), 8)";
+    let hash: Option<String> = Spi::connect(|_| statement::read_one(sql, &[mart.into()]))?;
+    Ok(format!("{}_{}", &mart[..end], hash.unwrap_or_default()))
+}
+
+/// A row of `segmenter_sets`.
+pub struct Listed {
+    pub cfg_table: String,
+    pub log_table: String,
+    pub owner: String,
+    /// Of roles that the caller is a member of; none: the set is not whole.
+    pub segments: Option<i64>,
+    pub is_current: bool,
+}
+
+/// All sets, the extension's own first.
+pub fn list() -> Result<Vec<Listed>> {
+    let extension = Extension::current()?;
+    let current = attempt(Keep::Nothing, Service::current).ok().map(|service| service.mart());
+    let mut listed = Vec::new();
+    for mart in extension.sets()? {
+        let sql = query!("set_listed");
+        let names: Option<Vec<Option<String>>> = extension.read(sql, &[mart.into()])?;
+        let mut names = names.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
+        let segments = attempt(Keep::Nothing, || {
+            let service = Service::of_mart(extension.clone(), mart)?;
+            Ok(in_use(&service, role::current())?.0)
+        });
+        listed.push(Listed {
+            cfg_table: names.next().unwrap_or_default(),
+            log_table: names.next().unwrap_or_default(),
+            owner: names.next().unwrap_or_default(),
+            segments: segments.ok(),
+            is_current: current == Some(mart),
+        });
+    }
+    Ok(listed)
+}
+
+/// Drops a set with all it holds. Segment tables stay, as ordinary ones.
+pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
+    let service = Service::named(Extension::current()?, cfg_table)?;
+    let set = || service.name().to_owned();
+    if service.is_own {
+        return Err(SetError::Own(set()).into());
+    }
+    if !role::owns_table(role::current(), service.mart()) {
+        return Err(SetError::NotOwner(set()).into());
+    }
+    // What is counted stays so.
+    let lock = service.sql(query!("set_lock"), &[]);
+    service.extension.run_as_caller(|| Spi::run(&lock))?;
+    let (segments, messages) = in_use(&service, service.owner)?;
+    if !force && (segments, messages) != (0, 0) {
+        return Err(SetError::InUse { set: set(), segments, messages }.into());
+    }
+    let release = service.sql(query!("set_release"), &[]);
+    let drop = service.sql(query!("set_drop"), &[]);
+    service.extension.run_as_caller(|| {
+        Spi::connect_mut(|client| {
+            let args = [crate::config::segment_table::OWN_CHECK.into()];
+            let commands = client.select(&release, None, &args)?.map(|row| row.get::<String>(1));
+            let commands: Vec<Option<String>> = commands.collect::<std::result::Result<_, _>>()?;
+            for command in commands.into_iter().flatten() {
+                client.update(&command, None, &[])?;
+            }
+            client.update(&drop, None, &[])?;
+            Ok::<_, Error>(())
+        })
+    })?;
+    forget_dropped(&service.extension)?;
+    catalog::invalidate(service.extension.registry()?);
+    Ok(())
+}
+
+/// How many actual segments a set has, of roles that `reader` is a member of, and messages that are not
+/// delivered.
+fn in_use(service: &Service, reader: pg_sys::Oid) -> Result<(i64, i64)> {
+    let sql = service.sql(query!("set_in_use"), &[]);
+    let counts: Option<Vec<i64>> =
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &[reader.into()])))?;
+    Ok(match counts.unwrap_or_default().as_slice() {
+        [segments, messages] => (*segments, *messages),
+        _ => (0, 0),
+    })
+}
+
+/// Takes sets off the list whose mart was dropped by hand.
+fn forget_dropped(extension: &Extension) -> Result<()> {
+    let sql = extension.sql(query!("registry_prune"), &[]);
+    Ok(extension.run(|| Spi::run(&sql))?)
+}

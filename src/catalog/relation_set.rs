@@ -1,0 +1,362 @@
+//! The service relations: the one module that knows what they are called, and as whom our own
+//! statements on them run.
+
+use pgrx::prelude::*;
+use pgrx::spi::quote_identifier;
+
+use crate::catalog::settings;
+use crate::error::{self, Error, Result, SetError, raise};
+use crate::pg::catalog;
+use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
+use crate::pg::exec::statement;
+
+/// The relations of a set, and places in our SQL where their names go, written `@word@`: what each
+/// is called after the mart.
+const RELATIONS: [(&str, &str); 8] = [
+    ("mart", ""),
+    ("segments", "_segments"),
+    ("consumers", "_consumers"),
+    ("subscriptions", "_subscriptions"),
+    ("log", "_log"),
+    ("outbox", "_outbox"),
+    ("deliveries", "_deliveries"),
+    ("status", "_status"),
+];
+/// Relations of the extension whatever sets there are; `@schema@` is for its functions,
+/// `@membership@` what `pg_has_role` is asked.
+const SHARED: [(&str, &str); 2] =
+    [("registry", "segmenter_registry"), ("changes", "segmenter_changes")];
+
+/// The relation of captured changes of the extension that a function belongs to.
+pub fn changes_of(function: pg_sys::Oid) -> pg_sys::Oid {
+    catalog::relation_beside(function, c"segmenter_changes")
+}
+
+/// The extension, as the database has it.
+#[derive(Clone)]
+pub struct Extension {
+    /// The schema, quoted where it needs to be.
+    schema: String,
+    owner: pg_sys::Oid,
+    /// Who, not being a superuser, may create something in the schema; 0 is everybody.
+    creators: Vec<pg_sys::Oid>,
+}
+
+impl Extension {
+    /// The extension, unless it is not there. One of another version is an error.
+    pub fn find() -> Result<Option<Self>> {
+        Spi::connect(|client| {
+            let sql = query!("extension");
+            let row = client.select(sql, Some(1), &[])?.first();
+            if row.is_empty() {
+                return Ok(None);
+            }
+            let version: String = row.get_by_name("version")?.unwrap_or_default();
+            if version != env!("CARGO_PKG_VERSION") && !catalog::is_creating_extension() {
+                return Err(Error::OtherVersion(version));
+            }
+            let schema = row.get_by_name::<String, _>("schema")?;
+            Ok(Some(Self {
+                schema: quote_identifier(schema.unwrap_or_default()),
+                owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                creators: row.get_by_name("creators")?.unwrap_or_default(),
+            }))
+        })
+    }
+
+    pub fn current() -> Result<Self> {
+        Self::find()?.ok_or(Error::NoExtension)
+    }
+
+    /// One of our SQL texts that names nothing of a set.
+    pub fn sql(&self, text: &str, parts: &[(&str, &str)]) -> String {
+        fill(text, |word| part(parts, word).or_else(|| self.name(word)))
+    }
+
+    /// Runs our own statements on what belongs to the extension: with its owner's rights.
+    pub fn run<T>(&self, body: impl FnOnce() -> T) -> T {
+        role::run_as(self.owner, Rights::Service, &settings("pg_catalog, pg_temp".into()), body)
+    }
+
+    /// Reads one value so.
+    pub fn read<T: FromDatum + IntoDatum>(
+        &self,
+        text: &str,
+        args: &[pgrx::datum::DatumWithOid<'_>],
+    ) -> Result<Option<T>> {
+        let sql = self.sql(text, &[]);
+        self.run(|| Spi::connect(|_| statement::read_one(&sql, args)))
+    }
+
+    /// Changes something so.
+    pub fn write<T: FromDatum + IntoDatum>(
+        &self,
+        text: &str,
+        args: &[pgrx::datum::DatumWithOid<'_>],
+    ) -> Result<Option<T>> {
+        let sql = self.sql(text, &[]);
+        self.run(|| {
+            Spi::connect_mut(|client| {
+                let rows = client.update(&sql, None, args)?;
+                if rows.is_empty() { Ok(None) } else { Ok(rows.first().get_one()?) }
+            })
+        })
+    }
+
+    /// Runs our own statements with no rights but the caller's own.
+    pub fn run_as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
+        self.run_as_owner(role::current(), body)
+    }
+
+    /// Runs our own statements with the rights of `owner`, whose relations they are about. Where that is
+    /// not the extension's owner, they may call what he has put there, which is kept in bounds.
+    pub fn run_as_owner<T>(&self, owner: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+        role::run_as(owner, Rights::User, &settings("pg_catalog, pg_temp".into()), body)
+    }
+
+    /// The marts of all sets, the extension's own first.
+    pub fn sets(&self) -> Result<Vec<pg_sys::Oid>> {
+        let marts = self.read(query!("registry_all"), &[])?;
+        Ok(marts.unwrap_or_default())
+    }
+
+    /// The relation that lists the sets.
+    pub fn registry(&self) -> Result<pg_sys::Oid> {
+        let registry = self.read("select '@text:registry@'::regclass::oid", &[])?;
+        Ok(registry.unwrap_or(pg_sys::InvalidOid))
+    }
+
+    fn name(&self, word: &str) -> Option<String> {
+        match word {
+            "schema" => return Some(self.schema.clone()),
+            "membership" => return Some(MEMBERSHIP.into()),
+            _ => {}
+        }
+        let (_, name) = SHARED.iter().find(|(known, _)| *known == word)?;
+        Some(format!("{}.{name}", self.schema))
+    }
+}
+
+/// Which set is asked for.
+enum Which {
+    Own,
+    Mart(pg_sys::Oid),
+    /// The one with this relation.
+    Has(pg_sys::Oid),
+}
+
+/// A set of service relations.
+#[derive(Clone)]
+pub struct Service {
+    pub extension: Extension,
+    /// Who owns them.
+    pub owner: pg_sys::Oid,
+    /// It is the extension's own.
+    pub is_own: bool,
+    /// As in [`RELATIONS`]: the relations, and what they are called, qualified and quoted.
+    oids: Vec<pg_sys::Oid>,
+    names: Vec<String>,
+    /// The zone of members' local times.
+    pub timezone: String,
+}
+
+impl Service {
+    /// The set that this session works on.
+    pub fn current() -> Result<Self> {
+        let extension = Extension::current()?;
+        let Some(name) = settings::cfg_table() else { return Self::own(extension) };
+        Self::named(extension, &name)
+    }
+
+    /// The set that belongs to the extension.
+    pub fn own(extension: Extension) -> Result<Self> {
+        let gone = || SetError::Broken { set: "segmenter".into(), relation: "mart" };
+        Ok(Self::registered(extension, Which::Own)?.ok_or_else(gone)?)
+    }
+
+    /// The set whose mart has a name, as the caller's search_path has it.
+    pub fn named(extension: Extension, name: &str) -> Result<Self> {
+        let unknown = || SetError::Unknown(name.to_owned());
+        let mart = catalog::relation_named(name).ok_or_else(unknown)?;
+        Ok(Self::registered(extension, Which::Mart(mart))?.ok_or_else(unknown)?)
+    }
+
+    /// The set whose mart this is.
+    pub fn of_mart(extension: Extension, mart: pg_sys::Oid) -> Result<Self> {
+        let unknown = || SetError::Unknown(catalog::shown_name(mart));
+        Ok(Self::registered(extension, Which::Mart(mart))?.ok_or_else(unknown)?)
+    }
+
+    /// The set that a relation belongs to, from its trigger.
+    pub fn of(relation: pg_sys::Oid) -> Result<Self> {
+        let foreign = || SetError::Foreign(catalog::shown_name(relation));
+        let found = Self::registered(Extension::current()?, Which::Has(relation))?;
+        Ok(found.ok_or_else(foreign)?)
+    }
+
+    fn registered(extension: Extension, which: Which) -> Result<Option<Self>> {
+        let (mart, relation) = match which {
+            Which::Own => (None, None),
+            Which::Mart(mart) => (Some(mart), None),
+            Which::Has(relation) => (None, Some(relation)),
+        };
+        let sql = extension.sql(query!("registry"), &[]);
+        let found = extension.run(|| {
+            Spi::connect(|client| {
+                let row = client.select(&sql, Some(1), &[mart.into(), relation.into()])?.first();
+                if row.is_empty() {
+                    return Ok::<_, Error>(None);
+                }
+                let oids: Vec<pg_sys::Oid> = row.get_by_name("oids")?.unwrap_or_default();
+                let names: Vec<Option<String>> = row.get_by_name("names")?.unwrap_or_default();
+                let owner = row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid);
+                let is_own = row.get_by_name("is_own")?.unwrap_or_default();
+                Ok(Some((oids, names, owner, is_own)))
+            })
+        })?;
+        let Some((oids, names, owner, is_own)) = found else { return Ok(None) };
+        let lacks =
+            |(word, _): &&(&str, &str), name: &Option<String>| name.is_none() && *word != "status";
+        let lacking = RELATIONS.iter().zip(&names).find(|(relation, name)| lacks(relation, name));
+        if let Some(((relation, _), _)) = lacking {
+            let set = names.first().cloned().flatten().unwrap_or_default();
+            return Err(SetError::Broken { set, relation }.into());
+        }
+        // Nobody but people needs the view.
+        let names: Vec<String> = names.into_iter().map(Option::unwrap_or_default).collect();
+        error::speak_of(&oids);
+        let timezone = settings::timezone();
+        Ok(Some(Self { extension, owner, is_own, oids, names, timezone }))
+    }
+
+    /// The mart, by which the set is known.
+    pub fn mart(&self) -> pg_sys::Oid {
+        self.oids[0]
+    }
+
+    /// The relation of the segments.
+    pub fn segments(&self) -> pg_sys::Oid {
+        self.oids[1]
+    }
+
+    /// The relation of the messages.
+    pub fn outbox(&self) -> pg_sys::Oid {
+        self.oids[5]
+    }
+
+    /// The set's name, as `segmenter.cfg_table` takes it.
+    pub fn name(&self) -> &str {
+        &self.names[0]
+    }
+
+    /// The name of the relation of captured changes.
+    pub fn changes(&self) -> String {
+        self.extension.name("changes").unwrap_or_default()
+    }
+
+    /// One of our SQL texts with every `@word@` filled in: the relations, and `parts`, which must
+    /// be quoted already. What is put in is not looked at again.
+    pub fn sql(&self, text: &str, parts: &[(&str, &str)]) -> String {
+        fill(text, |word| part(parts, word).or_else(|| self.relation(word)))
+    }
+
+    /// Runs our own statements on the service relations: with their owner's rights.
+    pub fn run_as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
+        match self.is_own {
+            true => self.extension.run(body),
+            false => self.extension.run_as_owner(self.owner, body),
+        }
+    }
+
+    /// Runs SQL that stands in a row of this set with the rights of `role`, for which its owner must be
+    /// able to speak. The schema is in its search_path, unless yet another role could have planted an
+    /// operator or a function there.
+    pub fn run_as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+        if let Err(error) = self.must_speak_for(role) {
+            raise(error);
+        }
+        role::run_as(role, Rights::User, &self.user_settings(role), body)
+    }
+
+    /// Runs the caller's own SQL.
+    pub fn run_as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
+        let caller = role::current();
+        role::run_as(caller, Rights::User, &self.user_settings(caller), body)
+    }
+
+    /// Whoever owns a set can write anything there, and so give his SQL any owner: it runs for those only
+    /// that he may become. (One that is gone is complained of where it is asked for.)
+    pub fn must_speak_for(&self, role: pg_sys::Oid) -> Result<()> {
+        if self.is_own || !role::exists(role) || role::may_act_as(self.owner, role) {
+            return Ok(());
+        }
+        Err(SetError::NotSpokenFor {
+            set: self.name().to_owned(),
+            owner: role::name(self.owner),
+            role: role::name(role),
+        }
+        .into())
+    }
+
+    fn user_settings(&self, role: pg_sys::Oid) -> Settings {
+        let Extension { creators, schema, .. } = &self.extension;
+        settings(if creators.iter().all(|creator| *creator == role) {
+            format!("pg_catalog, {schema}, pg_temp")
+        } else {
+            "pg_catalog, pg_temp".into()
+        })
+    }
+
+    fn relation(&self, word: &str) -> Option<String> {
+        let place = RELATIONS.iter().position(|(known, _)| *known == word);
+        place.map(|place| self.names[place].clone()).or_else(|| self.extension.name(word))
+    }
+}
+
+/// Whether there is a set of that name; true as well where there is no extension to tell.
+pub fn is_set(name: &str) -> Result<()> {
+    match Extension::find()? {
+        Some(extension) => Service::named(extension, name).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// What the relations of a set are called, with the mart's name and perhaps the log's.
+pub fn names_of<'a>(mart: &str, log: Option<&str>) -> impl Iterator<Item = (&'a str, String)> {
+    RELATIONS.iter().map(move |(word, ending)| match (*word, log) {
+        ("log", Some(log)) => (*word, log.to_owned()),
+        _ => (*word, format!("{mart}{ending}")),
+    })
+}
+
+/// A text with its `@word@`s filled in; `@text:word@` stands within a text in quotes.
+pub fn fill(text: &str, part: impl Fn(&str) -> Option<String>) -> String {
+    let mut filled = String::with_capacity(text.len() + 256);
+    let mut rest = text;
+    while let Some(at) = rest.find('@') {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let word = rest.find('@').map(|end| &rest[..end]);
+        let part = |word: &str| match word.strip_prefix("text:") {
+            Some(word) => part(word).map(|part| part.replace('\'', "''")),
+            None => part(word),
+        };
+        match word.and_then(|word| Some((word, part(word)?))) {
+            Some((word, part)) => {
+                filled.push_str(&part);
+                rest = &rest[word.len() + 1..];
+            }
+            None => filled.push('@'),
+        }
+    }
+    filled.push_str(rest);
+    filled
+}
+
+fn part(parts: &[(&str, &str)], word: &str) -> Option<String> {
+    parts.iter().find(|(name, _)| *name == word).map(|(_, part)| (*part).to_owned())
+}
+
+fn settings(search_path: String) -> Settings {
+    Settings { search_path, timezone: settings::timezone() }
+}

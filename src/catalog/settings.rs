@@ -1,0 +1,201 @@
+//! The settings: private statics, one accessor each.
+
+use std::ffi::{CStr, CString};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+
+use crate::error::Result;
+use crate::pg::settings;
+use segmenter_core::http::address::Address;
+
+static CFG_TABLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static TIMEZONE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"UTC"));
+static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
+static REFRESH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
+static RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(60);
+static LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60);
+static OUTBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// The highest number of workers that one scheduler may have.
+const MOST_WORKERS: i32 = 64;
+
+/// Defines the settings. `is_set`: whether there is a set of service relations of that name.
+pub fn init(is_set: fn(&str) -> Result<()>) {
+    settings::define_set(
+        c"segmenter.cfg_table",
+        [
+            c"Set of service relations that the functions work on, by the name of its mart.",
+            c"One that segmenter_init() has made; empty: the extension's own.",
+        ],
+        &CFG_TABLE,
+        is_set,
+    );
+    settings::define_timezone(
+        c"segmenter.timezone",
+        [
+            c"Time zone of members' actual_begin, actual_end and processed.",
+            c"A segment's SQL runs in it too, and schedules without a zone of their own follow it.",
+        ],
+        &TIMEZONE,
+    );
+    settings::define_names(
+        c"segmenter.databases",
+        [
+            c"Databases whose segments the background workers refresh.",
+            c"A list of names by commas, in double quotes where they hold blanks or commas.",
+        ],
+        &DATABASES,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.max_workers",
+        c"Refreshes that the background workers run at once in one database.",
+        c"Each takes one of max_worker_processes.",
+        &MAX_WORKERS,
+        1,
+        MOST_WORKERS,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.refresh_timeout",
+        c"Time after which a background worker gives a refresh up; 0: never.",
+        c"Refreshes that are called by hand keep to statement_timeout.",
+        &REFRESH_TIMEOUT,
+        0,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.retry_delay",
+        c"Time after which a failed refresh or delivery is tried again; 0: as if it had not failed.",
+        c"It doubles with each failure up to one hour; a refresh's never goes past its schedule.",
+        &RETRY_DELAY,
+        0,
+        60 * 60,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.log_retention",
+        c"Time for which entries of the log are kept; -1: for ever.",
+        c"A segment's last entry of each status is kept in any case.",
+        &LOG_RETENTION,
+        -1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.outbox_retention",
+        c"Time for which messages are kept after their delivery; -1: for ever.",
+        c"What was not delivered is kept in any case.",
+        &OUTBOX_RETENTION,
+        -1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.capture_retention",
+        c"Time for which captured changes wait for segments that do not read them; -1: for ever.",
+        c"The next refresh of such a segment looks at all ids.",
+        &CAPTURE_RETENTION,
+        -1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MIN,
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.max_deliveries",
+        c"Consumers that the background workers serve at once in one database.",
+        c"Each takes one of max_worker_processes while there is something to deliver.",
+        &MAX_DELIVERIES,
+        0,
+        MOST_WORKERS,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    settings::define_addresses(
+        c"segmenter.http_allow",
+        [
+            c"Beginnings of the URLs that messages may be sent to.",
+            c"A list by commas; empty: none. A path counts up to a slash.",
+        ],
+        &HTTP_ALLOW,
+    );
+    settings::reserve_prefix(c"segmenter");
+}
+
+/// The set that the functions work on; none: the extension's own.
+pub fn cfg_table() -> Option<String> {
+    let name = CFG_TABLE.get()?.to_string_lossy().into_owned();
+    (!name.is_empty()).then_some(name)
+}
+
+/// The zone of members' local times.
+pub fn timezone() -> String {
+    let zone = TIMEZONE.get();
+    zone.as_deref().map(CStr::to_string_lossy).map_or_else(|| "UTC".into(), Into::into)
+}
+
+/// The databases that have a scheduler.
+pub fn databases() -> Vec<String> {
+    let names = DATABASES.get();
+    let mut names = names.as_deref().and_then(settings::split_names).unwrap_or_default();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// How many refreshes a scheduler runs at once.
+pub fn max_workers() -> usize {
+    MAX_WORKERS.get().max(1) as usize
+}
+
+/// How long a worker's refresh may take.
+pub fn refresh_timeout() -> Option<Duration> {
+    let limit = REFRESH_TIMEOUT.get();
+    (limit > 0).then(|| Duration::from_millis(limit as u64))
+}
+
+/// How long after a failure the next attempt comes; zero: when the schedule says.
+pub fn retry_delay() -> TimeDelta {
+    TimeDelta::seconds(RETRY_DELAY.get().into())
+}
+
+/// How many consumers are served at once.
+pub fn max_deliveries() -> usize {
+    MAX_DELIVERIES.get().max(0) as usize
+}
+
+/// Under which addresses consumers may be.
+pub fn http_allow() -> Vec<Address> {
+    let listed = HTTP_ALLOW.get();
+    let names = listed.as_deref().and_then(settings::split_names).unwrap_or_default();
+    names.iter().filter_map(|name| name.parse().ok()).collect()
+}
+
+/// How long messages are kept after their delivery.
+pub fn outbox_retention() -> Option<TimeDelta> {
+    let minutes = OUTBOX_RETENTION.get();
+    (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
+}
+
+/// How long captured changes wait for who does not read them.
+pub fn capture_retention() -> Option<TimeDelta> {
+    let minutes = CAPTURE_RETENTION.get();
+    (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
+}
+
+/// How long entries of the log are kept.
+pub fn log_retention() -> Option<TimeDelta> {
+    let minutes = LOG_RETENTION.get();
+    (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
+}

@@ -1,0 +1,81 @@
+//! Config rows of segments as validated types.
+
+use pgrx::JsonB;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use segmenter_core::guards::Guards;
+
+use crate::catalog::relation_set::Service;
+use crate::error::Result;
+
+pub mod segment_table;
+
+use segment_table::Holder;
+pub use segmenter_core::config::*;
+
+/// What a segment is, read and validated.
+pub struct Segment {
+    pub id: Uuid,
+    pub name: String,
+    pub table: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    /// None: the segment is loaded by hand.
+    pub refresher: Option<Refresher>,
+    pub guards: Guards,
+    pub sources: Vec<Source>,
+    /// Whose clocks its schedules go by; none: `segmenter.timezone`.
+    pub timezone: Option<String>,
+    pub actual: bool,
+}
+
+impl Segment {
+    /// As its table is asked about it.
+    pub fn holder(&self) -> Holder<'_> {
+        Holder { id: self.id, name: &self.name, owner: self.owner }
+    }
+}
+
+/// Which segment, or consumer, is meant.
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    Name(&'a str),
+    Id(Uuid),
+}
+
+impl Segment {
+    /// Reads a segment as the active snapshot sees it; by name only an actual one is found.
+    pub fn find(service: &Service, key: Key<'_>) -> Result<Option<Segment>> {
+        let sql = service.sql(query!("segment"), &[]);
+        let (name, id) = match key {
+            Key::Name(name) => (Some(name), None),
+            Key::Id(id) => (None, Some(id)),
+        };
+        service.run_as_owner(|| {
+            Spi::connect(|client| {
+                let row = client.select(&sql, Some(1), &[name.into(), id.into()])?.first();
+                if row.is_empty() {
+                    return Ok(None);
+                }
+                let Some(name) = row.get_by_name::<String, _>("name")? else { return Ok(None) };
+                let Some(id) = row.get_by_name::<Uuid, _>("id")? else { return Ok(None) };
+                let json = |column| -> Result<Value> {
+                    Ok(row.get_by_name::<JsonB, _>(column)?.map_or(Value::Null, |json| json.0))
+                };
+                let subject = Subject::Segment(&name);
+                Ok(Some(Segment {
+                    refresher: refresher(json("refresh_params")?, subject)?,
+                    guards: guards(json("guards")?, subject)?,
+                    sources: sources(json("sources")?, subject)?,
+                    table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
+                    owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    timezone: row.get_by_name("refresh_timezone")?,
+                    actual: row.get_by_name("actual")?.unwrap_or_default(),
+                    id,
+                    name,
+                }))
+            })
+        })
+    }
+}

@@ -1,0 +1,438 @@
+//! Segment tables: what the contract asks of one, and bringing it into the mart.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_literal};
+
+use crate::catalog::relation_set::Service;
+use crate::config::SERVICE_COLUMNS;
+use crate::error::{Error, Result, SetError};
+use crate::pg::catalog;
+use crate::pg::exec::role;
+use crate::pg::exec::subtransaction;
+
+/// The constraint that says whose the rows of a segment's own table are.
+pub const OWN_CHECK: &str = "segmenter_own_segment";
+
+/// The mart's columns, with their types and whether they must be NOT NULL. All but the contacts
+/// are service columns, which a segment's query does not give: the key is in a class of its own.
+const MART: [(&str, &str, bool); 7] = [
+    ("segment_id", "uuid", true),
+    ("id", "character varying", false),
+    ("hash_email", "character varying", false),
+    ("hash_phone", "character varying", false),
+    ("actual_begin", "timestamp without time zone", true),
+    ("actual_end", "timestamp without time zone", true),
+    ("processed", "timestamp without time zone", true),
+];
+
+/// How a table keeps members; its unique index says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kind {
+    /// Many segments may share it.
+    pub shared: bool,
+    /// Every membership is a row with its own period.
+    pub history: bool,
+}
+
+/// The segment that a table is looked at for.
+#[derive(Clone, Copy)]
+pub struct Holder<'a> {
+    pub id: Uuid,
+    pub name: &'a str,
+    pub owner: pg_sys::Oid,
+}
+
+/// A column of a segment table.
+#[derive(PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    /// The type without domains around it.
+    pub type_oid: pg_sys::Oid,
+    pub modifier: i32,
+    /// Whether the column's own type is that type.
+    pub is_plain: bool,
+    pub is_generated: bool,
+    pub is_identity: bool,
+    pub is_unique: bool,
+    declared: String,
+    collation: Option<String>,
+    is_not_null: bool,
+}
+
+impl Column {
+    /// The name, quoted where it needs to be.
+    pub fn quoted(&self) -> String {
+        quote_identifier(&self.name)
+    }
+}
+
+/// A table that meets the contract.
+#[derive(PartialEq, Eq)]
+pub struct Table {
+    pub oid: pg_sys::Oid,
+    /// Qualified and quoted.
+    pub name: String,
+    pub kind: Kind,
+    /// Every column but the service columns.
+    pub columns: Vec<Column>,
+    /// The collation of the key.
+    pub id_collation: String,
+    /// Who owns it: with whose rights it is written.
+    pub owner: pg_sys::Oid,
+    may_write: bool,
+    in_mart: bool,
+    own_check: Option<String>,
+    other_segment: Option<String>,
+}
+
+impl Table {
+    /// Checks a segment's table against the contract. The caller holds a lock on it.
+    pub fn check(service: &Service, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
+        service.run_as_owner(|| {
+            Spi::connect(|client| {
+                let sql = service.sql(query!("table"), &[]);
+                let args = [table.into(), OWN_CHECK.into(), holder.id.into(), holder.owner.into()];
+                let facts = client.select(&sql, Some(1), &args)?.first();
+                let Some(name) = facts_name(&facts)? else {
+                    return Err(Error::TableDropped(holder.name.into()));
+                };
+                let is = |fact: &str| {
+                    Ok::<_, Error>(facts.get_by_name::<bool, _>(fact)?.unwrap_or_default())
+                };
+
+                let refuse = |problem: &str| Err(unfit(&name, problem, None));
+                if is("is_service")? || is("is_extension_member")? {
+                    return refuse("it belongs to PostgreSQL or to an extension");
+                }
+                if is("in_other_mart")? {
+                    return refuse("it belongs to another set of service relations");
+                }
+                if !is("is_ordinary")? {
+                    return refuse("it is not an ordinary table");
+                }
+                if !is("is_kept")? {
+                    return refuse("it is a temporary table");
+                }
+                let columns = columns(client, table)?;
+                check_columns(&name, &columns)?;
+                let kind = kind(&unique_indexes(client, table)?).ok_or_else(|| no_index(&name))?;
+                let id_collation = columns
+                    .iter()
+                    .find(|column| column.name == "id")
+                    .and_then(|column| column.collation.clone())
+                    .unwrap_or_else(|| "pg_catalog.\"default\"".into());
+                Ok(Table {
+                    oid: table,
+                    kind,
+                    columns: columns
+                        .into_iter()
+                        .filter(|column| !SERVICE_COLUMNS.contains(&column.name.as_str()))
+                        .collect(),
+                    id_collation,
+                    owner: facts.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    may_write: is("may_write")?,
+                    in_mart: is("in_mart")?,
+                    own_check: facts.get_by_name("own_check")?,
+                    other_segment: facts.get_by_name("other_segment")?,
+                    name,
+                })
+            })
+        })
+    }
+
+    /// For a refresh: the table must be in the mart, be this segment's where it is one's own, and
+    /// the segment's owner must be allowed to write there.
+    pub fn must_be_usable(&self, holder: Holder<'_>) -> Result<()> {
+        self.must_be_in_mart(holder)?;
+        self.must_be_writable(holder.owner)
+    }
+
+    /// The table must be in the mart, and be this segment's where it is one's own.
+    pub fn must_be_in_mart(&self, holder: Holder<'_>) -> Result<()> {
+        if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
+            return Err(Error::NotInMart(self.name.clone()));
+        }
+        self.must_not_be_anothers(&holder.id)
+    }
+
+    fn must_be_writable(&self, role: pg_sys::Oid) -> Result<()> {
+        if self.may_write {
+            return Ok(());
+        }
+        Err(Error::NotTableUser { table: self.name.clone(), role: role::name(role) })
+    }
+
+    /// Brings the table into the mart, and says whose its rows are where it is one segment's own.
+    /// Doing it again changes nothing.
+    pub fn register(
+        &self,
+        service: &Service,
+        holder: Holder<'_>,
+        caller: pg_sys::Oid,
+    ) -> Result<()> {
+        let segment = &holder.id;
+        self.must_not_be_anothers(segment)?;
+        if !self.kind.shared
+            && let Some(other) = &self.other_segment
+        {
+            return Err(unfit(
+                &self.name,
+                &format!("it is segment \"{other}\"'s own"),
+                Some("Segments share a table whose unique index is on (segment_id, id).".into()),
+            ));
+        }
+        let claim = !self.kind.shared && self.own_check.is_none();
+        if (claim || !self.in_mart) && !role::owns_table(caller, self.oid) {
+            return Err(Error::NotTableOwner(self.name.clone()));
+        }
+        if !role::owns_table(caller, self.oid) {
+            self.must_be_writable(holder.owner)?;
+        }
+        // The mart's owner brings it in.
+        if (claim || !self.in_mart) && !service.is_own && !role::owns_table(service.owner, self.oid)
+        {
+            return Err(SetError::NotTableOwner {
+                set: service.name().to_owned(),
+                owner: role::name(service.owner),
+                table: self.name.clone(),
+            }
+            .into());
+        }
+        if claim {
+            self.claim(service, segment)?;
+        }
+        if !self.in_mart {
+            let sql = service.sql(query!("table_inherit"), &[("table", &self.name)]);
+            service.run_as_owner(|| Spi::run(&sql))?;
+        }
+        Ok(())
+    }
+
+    fn claim(&self, service: &Service, segment: &Uuid) -> Result<()> {
+        let sql = service.sql(
+            query!("table_claim"),
+            &[
+                ("table", &self.name),
+                ("check", OWN_CHECK),
+                ("segment_id", &quote_literal(segment.to_string())),
+            ],
+        );
+        let claimed = subtransaction::attempt(subtransaction::Keep::Changes, || {
+            service.run_as_owner(|| Ok(Spi::run(&sql)?))
+        });
+        claimed.map_err(|error| match &error {
+            Error::Postgres(report)
+                if report.sqlstate == PgSqlErrorCode::ERRCODE_CHECK_VIOLATION as i32 =>
+            {
+                unfit(
+                    &self.name,
+                    "it holds rows of another segment",
+                    Some("Remove them, or share the table: make its unique index one on (segment_id, id).".into()),
+                )
+            }
+            _ => error,
+        })
+    }
+
+    fn must_not_be_anothers(&self, segment: &Uuid) -> Result<()> {
+        match &self.own_check {
+            Some(check) if !check.contains(&segment.to_string()) => Err(unfit(
+                &self.name,
+                "it is another segment's own",
+                Some("Segments share a table whose unique index is on (segment_id, id); a table that was one segment's own stays it until that segment is deleted.".into()),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes a table out of the mart again, unless another segment is kept in it.
+pub fn release(service: &Service, table: pg_sys::Oid, segment: &Uuid) -> Result<()> {
+    service.run_as_owner(|| {
+        Spi::connect_mut(|client| {
+            let sql = service.sql(query!("table_release"), &[]);
+            let args = [table.into(), (*segment).into(), OWN_CHECK.into()];
+            let commands: Vec<String> = client
+                .update(&sql, None, &args)?
+                .filter_map(|row| row.get::<String>(1).ok().flatten())
+                .collect();
+            for command in commands {
+                client.update(&command, None, &[])?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// The name of a table, qualified and quoted; none where it does not exist.
+pub fn name(service: &Service, table: pg_sys::Oid) -> Result<Option<String>> {
+    let sql = service.sql(query!("table"), &[]);
+    service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let args =
+                [table.into(), OWN_CHECK.into(), None::<Uuid>.into(), role::current().into()];
+            facts_name(&client.select(&sql, Some(1), &args)?.first())
+        })
+    })
+}
+
+/// Whether a table still holds rows of a segment; read with the rights of `reader`.
+pub fn holds_rows_of(
+    service: &Service,
+    table: &str,
+    segment: &Uuid,
+    reader: pg_sys::Oid,
+) -> Result<bool> {
+    let sql = service.sql(query!("table_holds"), &[("table", table)]);
+    service.run_as_user(reader, || {
+        Spi::connect(|client| {
+            let found = client.select(&sql, Some(1), &[(*segment).into()])?.first().get_one()?;
+            Ok(found.unwrap_or_default())
+        })
+    })
+}
+
+/// A unique index that could hold the members' key.
+struct UniqueIndex {
+    columns: Vec<String>,
+    predicate: Option<String>,
+}
+
+/// The kind of a table with these indexes. A full index forbids history, so it comes first.
+fn kind(indexes: &[UniqueIndex]) -> Option<Kind> {
+    [(false, false), (true, false), (false, true), (true, true)]
+        .into_iter()
+        .map(|(shared, history)| Kind { shared, history })
+        .find(|kind| indexes.iter().any(|index| index.holds(*kind)))
+}
+
+impl UniqueIndex {
+    fn holds(&self, kind: Kind) -> bool {
+        let mut columns: Vec<_> = self.columns.iter().map(String::as_str).collect();
+        columns.sort_unstable();
+        let key: &[&str] = if kind.shared { &["id", "segment_id"] } else { &["id"] };
+        // As PostgreSQL words it with pg_catalog alone in the search path.
+        let open = "(actual_end = 'infinity'::timestamp without time zone)";
+        columns == key && self.predicate.as_deref() == kind.history.then_some(open)
+    }
+}
+
+fn facts_name(facts: &pgrx::spi::SpiTupleTable<'_>) -> Result<Option<String>> {
+    if facts.is_empty() { Ok(None) } else { Ok(facts.get_by_name("name")?) }
+}
+
+fn columns(client: &pgrx::spi::SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
+    client
+        .select(query!("table_columns"), None, &[table.into()])?
+        .map(|row| {
+            let is =
+                |fact: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(fact)?.unwrap_or_default());
+            let declared_type = row.get_by_name("type_oid")?.unwrap_or(pg_sys::InvalidOid);
+            let modifier = row.get_by_name("modifier")?.unwrap_or(-1);
+            let (type_oid, modifier) = catalog::base_type(declared_type, modifier);
+            Ok(Column {
+                name: row.get_by_name("name")?.unwrap_or_default(),
+                is_plain: type_oid == declared_type,
+                type_oid,
+                modifier,
+                is_generated: is("is_generated")?,
+                is_identity: is("is_identity")?,
+                is_unique: is("is_unique")?,
+                is_not_null: is("is_not_null")?,
+                declared: row.get_by_name("declared")?.unwrap_or_default(),
+                collation: row.get_by_name("collation")?,
+            })
+        })
+        .collect()
+}
+
+fn unique_indexes(
+    client: &pgrx::spi::SpiClient<'_>,
+    table: pg_sys::Oid,
+) -> Result<Vec<UniqueIndex>> {
+    client
+        .select(query!("table_indexes"), None, &[table.into()])?
+        .map(|row| {
+            Ok(UniqueIndex {
+                columns: row.get_by_name("columns")?.unwrap_or_default(),
+                predicate: row.get_by_name("predicate")?,
+            })
+        })
+        .collect()
+}
+
+fn check_columns(table: &str, columns: &[Column]) -> Result<()> {
+    for (name, declared, not_null) in MART {
+        let Some(column) = columns.iter().find(|column| column.name == name) else {
+            let not_null = if not_null { " not null" } else { "" };
+            let hint = format!("alter table {table} add column {name} {declared}{not_null}");
+            return Err(unfit(table, &format!("column \"{name}\" is missing"), Some(hint)));
+        };
+        if column.declared != declared {
+            let problem =
+                format!("column \"{name}\" is {}, it must be {declared}", column.declared);
+            let hint = format!(
+                "alter table {table} alter column {name} type {declared} using {name}::{declared}"
+            );
+            return Err(unfit(table, &problem, Some(hint)));
+        }
+        if not_null && !column.is_not_null {
+            let problem = format!("column \"{name}\" must be NOT NULL");
+            let hint = format!("alter table {table} alter column {name} set not null");
+            return Err(unfit(table, &problem, Some(hint)));
+        }
+        if column.is_generated || column.is_identity {
+            return Err(unfit(table, &format!("column \"{name}\" is generated"), None));
+        }
+    }
+    Ok(())
+}
+
+fn no_index(table: &str) -> Error {
+    unfit(
+        table,
+        "it has no unique index that tells members apart",
+        Some(format!(
+            "create unique index on {table} (id) for one segment's latest state, add \"where actual_end = 'infinity'\" to keep history; (segment_id, id) where segments share it."
+        )),
+    )
+}
+
+fn unfit(table: &str, problem: &str, hint: Option<String>) -> Error {
+    Error::Table { table: table.into(), problem: problem.into(), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: &str = "(actual_end = 'infinity'::timestamp without time zone)";
+
+    fn index(columns: &[&str], predicate: Option<&str>) -> UniqueIndex {
+        UniqueIndex {
+            columns: columns.iter().map(|column| (*column).into()).collect(),
+            predicate: predicate.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn the_index_says_how_members_are_kept() {
+        let found = |index| kind(&[index]).map(|kind| (kind.shared, kind.history));
+        assert_eq!(found(index(&["id"], None)), Some((false, false)));
+        assert_eq!(found(index(&["segment_id", "id"], None)), Some((true, false)));
+        assert_eq!(found(index(&["id", "segment_id"], None)), Some((true, false)));
+        assert_eq!(found(index(&["id"], Some(OPEN))), Some((false, true)));
+        assert_eq!(found(index(&["id", "segment_id"], Some(OPEN))), Some((true, true)));
+        assert_eq!(found(index(&["id"], Some("(id IS NOT NULL)"))), None);
+        assert_eq!(found(index(&["hash_email"], None)), None);
+        assert_eq!(found(index(&["id", "actual_begin"], None)), None);
+        assert_eq!(kind(&[]), None);
+    }
+
+    #[test]
+    fn a_full_index_forbids_history() {
+        let both = [index(&["id"], Some(OPEN)), index(&["segment_id", "id"], None)];
+        assert_eq!(kind(&both), Some(Kind { shared: true, history: false }));
+    }
+}

@@ -1,0 +1,228 @@
+//! What became of messages that were claimed, as the consumer tells it.
+
+use pgrx::JsonB;
+use pgrx::datum::{Interval, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::{Value, json};
+
+use super::{Told, acts_for, set_status};
+use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::relation_set::Service;
+use crate::catalog::settings;
+use crate::config::{self, Subject};
+use crate::error::{Error, Result};
+use crate::pg::clock;
+use crate::pg::exec::role;
+use segmenter_core::due::backoff;
+use segmenter_core::receipt::Receipt;
+
+/// So many bytes of what a consumer complains of are kept.
+const LONGEST_ERROR: usize = 2000;
+
+/// A message in the hands of whoever holds its lease, its delivery locked.
+struct Held {
+    subscription: Uuid,
+    target: String,
+    segment: (Uuid, String),
+    run_id: Option<Uuid>,
+    operation: String,
+    attempts: i32,
+    max_attempts: u32,
+    /// It was acknowledged before.
+    is_delivered: bool,
+    /// With it the audience's deletion is delivered.
+    deletes: bool,
+    what: Value,
+}
+
+impl Held {
+    /// Checks a lease, and who shows it.
+    fn find(
+        client: &mut SpiClient<'_>,
+        service: &Service,
+        caller: pg_sys::Oid,
+        lease: Uuid,
+        message: i64,
+    ) -> Result<Self> {
+        let sql = service.sql(query!("lease"), &[]);
+        let row = client.update(&sql, Some(1), &[message.into()])?.first();
+        let no_lease = || Error::NoLease { lease, message };
+        if row.is_empty() {
+            return Err(no_lease());
+        }
+        let text = |column: &str| {
+            Ok::<_, Error>(row.get_by_name::<String, _>(column)?.unwrap_or_default())
+        };
+        let number =
+            |column: &str| Ok::<_, Error>(row.get_by_name::<i64, _>(column)?.unwrap_or_default());
+        let count =
+            |column: &str| Ok::<_, Error>(row.get_by_name::<i32, _>(column)?.unwrap_or_default());
+        let is_held = row.get_by_name::<Uuid, _>("lease")? == Some(lease);
+        if !is_held || message > number("leased_through")? {
+            return Err(no_lease());
+        }
+        let consumer = text("consumer")?;
+        if !acts_for(service, caller, row.get_by_name("role")?) {
+            return Err(Error::NotConsumer(consumer));
+        }
+        let params = row.get_by_name::<JsonB, _>("params")?.map(|json| json.0).unwrap_or_default();
+        let params = config::consumer_params(params, Subject::Consumer(&consumer))?;
+        let operation = text("operation")?;
+        let attempts = count("attempts")?;
+        Ok(Self {
+            subscription: row.get_by_name("subscription_id")?.ok_or_else(no_lease)?,
+            target: text("target")?,
+            segment: (row.get_by_name("segment_id")?.ok_or_else(no_lease)?, text("segment")?),
+            run_id: row.get_by_name("run_id")?,
+            max_attempts: params.max_attempts,
+            is_delivered: message <= number("delivered_through")?,
+            deletes: row.get_by_name::<bool, _>("deletes")?.unwrap_or_default(),
+            what: json!({
+                "message_id": message,
+                "consumer": consumer,
+                "operation": operation,
+                "part": count("part")?,
+                "parts": count("parts")?,
+                "members": count("members")?,
+                "attempt": attempts,
+            }),
+            attempts,
+            operation,
+        })
+    }
+
+    fn log(
+        &self,
+        service: &Service,
+        status: Status,
+        counts: Counts,
+        message: Option<&str>,
+        receipt: Option<Value>,
+    ) -> Result<()> {
+        let mut params = self.what.clone();
+        if let Some(receipt) = receipt {
+            params["receipt"] = receipt;
+        }
+        let entry = Entry {
+            run_id: self.run_id,
+            action: Action::Deliver,
+            status,
+            segment: (Some(self.segment.0), &self.segment.1),
+            subscription: Some((self.subscription, &self.target)),
+            counts,
+            began: clock::now(),
+            elapsed: None,
+            message,
+            error: None,
+            params,
+        };
+        log::write(service, entry)
+    }
+}
+
+/// Delivers a subscription through a message, which the lease is on. Saying so again is harmless.
+pub fn ack(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
+    let acked = ack_held(service, lease, message, receipt);
+    match acked {
+        // That somebody was erased is not kept once it is delivered.
+        Err(Error::NoLease { .. }) if was_delivered(service, lease, message)? => Ok(()),
+        acked => acked,
+    }
+}
+
+fn was_delivered(service: &Service, lease: Uuid, message: i64) -> Result<bool> {
+    let sql = service.sql(query!("lease_delivered"), &[]);
+    let consumer = service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let row = client.select(&sql, Some(1), &[lease.into(), message.into()])?.first();
+            let role = if row.is_empty() { None } else { Some(row.get_one::<pg_sys::Oid>()?) };
+            Ok::<_, Error>(role)
+        })
+    })?;
+    Ok(consumer.is_some_and(|role| acts_for(service, role::current(), role)))
+}
+
+fn ack_held(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
+    with_held(service, lease, message, |client, held| {
+        if held.is_delivered {
+            return Ok(());
+        }
+        let args = [held.subscription.into(), message.into()];
+        for text in [query!("ack"), query!("ack_erased")] {
+            client.update(&service.sql(text, &[]), None, &args)?;
+        }
+        let is_over = held.operation == "delete";
+        // An id that comes with the deletion is of what was deleted.
+        let told = Told {
+            external_id: receipt.external_id.as_deref().filter(|_| !is_over),
+            is_deleted: held.deletes,
+            is_over,
+        };
+        set_status(client, service, held.subscription, told)?;
+        let counts = Counts {
+            received: receipt.num_received,
+            invalid: receipt.num_invalid,
+            coverage: receipt.coverage,
+            ..Counts::default()
+        };
+        let whole = (!receipt.whole.is_empty()).then(|| Value::Object(receipt.whole.clone()));
+        held.log(service, Status::Ok, counts, receipt.message.as_deref(), whole)
+    })
+}
+
+/// Says that a message, which the lease is on, could not be delivered. It is tried again after
+/// `retry_after`, or later and later; after the consumer's `max_attempts` a person has to look.
+pub fn nack(
+    service: &Service,
+    lease: Uuid,
+    message: i64,
+    error: &str,
+    retry_after: Option<Interval>,
+) -> Result<()> {
+    if retry_after.is_some_and(|wait| wait.as_micros() < 0) {
+        let problem = "it must not be negative".into();
+        return Err(Error::Argument { name: "retry_after", problem, hint: "" });
+    }
+    let error = shortened(error);
+    with_held(service, lease, message, |client, held| {
+        if held.is_delivered {
+            return Err(Error::NoLease { lease, message });
+        }
+        let wait = retry_after.unwrap_or_else(|| {
+            let wait = backoff(held.attempts.unsigned_abs(), settings::retry_delay());
+            log::interval(wait.and_then(|wait| wait.to_std().ok()).unwrap_or_default())
+        });
+        let sql = service.sql(query!("nack"), &[]);
+        client.update(&sql, None, &[held.subscription.into(), error.into(), wait.into()])?;
+        if held.attempts.unsigned_abs() >= held.max_attempts {
+            let sql = service.sql(query!("delivery_failed"), &[]);
+            client.update(&sql, None, &[held.subscription.into()])?;
+        }
+        held.log(service, Status::Failed, Counts::default(), Some(error), None)
+    })
+}
+
+fn with_held<T>(
+    service: &Service,
+    lease: Uuid,
+    message: i64,
+    body: impl FnOnce(&mut SpiClient<'_>, &Held) -> Result<T>,
+) -> Result<T> {
+    let caller = role::current();
+    service.run_as_owner(|| {
+        Spi::connect_mut(|client| {
+            let held = Held::find(client, service, caller, lease, message)?;
+            body(client, &held)
+        })
+    })
+}
+
+/// Cuts a complaint to what is worth keeping.
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(LONGEST_ERROR);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,167 @@
+//! What a person does about a subscription that has failed.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::{Value, json};
+
+use super::{Told, acts_for, set_status};
+use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::relation_set::Service;
+use crate::error::{Error, Result};
+use crate::pg::clock;
+use crate::pg::exec::role;
+use crate::refresh::publish::outbox;
+
+/// A subscription as a person has to do with it.
+pub struct Subscribed {
+    pub id: Uuid,
+    pub segment: (Uuid, String),
+    pub consumer: String,
+    pub target: String,
+    owner: pg_sys::Oid,
+    role: Option<pg_sys::Oid>,
+}
+
+impl Subscribed {
+    pub fn find(service: &Service, id: Uuid) -> Result<Self> {
+        let sql = service.sql(query!("subscription"), &[]);
+        let unknown = || Error::UnknownSubscription(id);
+        service.run_as_owner(|| {
+            Spi::connect(|client| {
+                let row = client.select(&sql, Some(1), &[id.into()])?.first();
+                if row.is_empty() {
+                    return Err(unknown());
+                }
+                let text = |column: &str| {
+                    Ok::<_, Error>(row.get_by_name::<String, _>(column)?.unwrap_or_default())
+                };
+                Ok(Self {
+                    id,
+                    segment: (
+                        row.get_by_name("segment_id")?.ok_or_else(unknown)?,
+                        text("segment")?,
+                    ),
+                    consumer: text("consumer")?,
+                    target: text("target")?,
+                    owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    role: row.get_by_name("role")?,
+                })
+            })
+        })
+    }
+
+    /// Finds one that the caller has a say in: he owns the segment, or acts for the consumer. To
+    /// anybody else it does not exist.
+    pub fn of_caller(service: &Service, id: Uuid) -> Result<Self> {
+        let found = Self::find(service, id)?;
+        let caller = role::current();
+        if role::may_act_as(caller, found.owner) || acts_for(service, caller, found.role) {
+            return Ok(found);
+        }
+        Err(Error::UnknownSubscription(id))
+    }
+
+    pub fn log(
+        &self,
+        service: &Service,
+        status: Status,
+        message: &str,
+        params: Value,
+    ) -> Result<()> {
+        let entry = Entry {
+            run_id: None,
+            action: Action::Deliver,
+            status,
+            segment: (Some(self.segment.0), &self.segment.1),
+            subscription: Some((self.id, &self.target)),
+            counts: Counts::default(),
+            began: clock::now(),
+            elapsed: None,
+            message: Some(message),
+            error: None,
+            params,
+        };
+        log::write(service, entry)
+    }
+}
+
+/// What waits for a subscription.
+struct Pending {
+    count: i64,
+    first: Option<i64>,
+    last: Option<i64>,
+    has_create: bool,
+}
+
+impl Pending {
+    fn read(client: &mut SpiClient<'_>, service: &Service, subscription: Uuid) -> Result<Self> {
+        let sql = service.sql(query!("pending"), &[]);
+        let row = client.update(&sql, Some(1), &[subscription.into()])?.first();
+        let values: Vec<Option<i64>> = row.get_one()?.unwrap_or_default();
+        let value = |at: usize| values.get(at).copied().flatten();
+        Ok(Self {
+            count: value(0).unwrap_or_default(),
+            first: value(1),
+            last: value(2),
+            has_create: value(3).unwrap_or_default() > 0,
+        })
+    }
+}
+
+/// Has a subscription go on at once, whatever has failed. Gives how many messages wait.
+pub fn retry(service: &Service, subscription: Uuid) -> Result<i64> {
+    let subscribed = Subscribed::of_caller(service, subscription)?;
+    Ok(resume(service, &subscribed, |_| None)?.count)
+}
+
+/// Has a subscription go on after the message it is at. Gives that message; none: nothing waits.
+pub fn skip(service: &Service, subscription: Uuid) -> Result<Option<i64>> {
+    let subscribed = Subscribed::of_caller(service, subscription)?;
+    let pending = resume(service, &subscribed, |pending| pending.first)?;
+    if let Some(message) = pending.first {
+        let told = format!("message {message} was passed over");
+        let params = json!({ "message_id": message, "consumer": subscribed.consumer });
+        subscribed.log(service, Status::Skipped, &told, params)?;
+    }
+    Ok(pending.first)
+}
+
+/// Drops whatever waits for a subscription. Says whether its audience's creation was among that.
+pub fn drop_pending(service: &Service, subscribed: &Subscribed) -> Result<bool> {
+    let pending = resume(service, subscribed, |pending| pending.last)?;
+    if pending.count > 0 {
+        let told =
+            format!("{} messages were dropped, since everything is handed over", pending.count);
+        let params = json!({ "message_id": pending.last, "consumer": subscribed.consumer });
+        subscribed.log(service, Status::Skipped, &told, params)?;
+    }
+    Ok(pending.has_create)
+}
+
+/// Clears what stands in a subscription's way, and moves its cursor to `through`.
+fn resume(
+    service: &Service,
+    subscribed: &Subscribed,
+    through: impl FnOnce(&Pending) -> Option<i64>,
+) -> Result<Pending> {
+    service
+        .run_as_owner(|| {
+            Spi::connect_mut(|client| {
+                let subscription = subscribed.id;
+                let sql = service.sql(query!("retry"), &[]);
+                // The first time it locks the cursor, so that what waits stays what it is.
+                client.update(&sql, None, &[subscription.into(), None::<i64>.into()])?;
+                let pending = Pending::read(client, service, subscription)?;
+                if let Some(through) = through(&pending) {
+                    client.update(&sql, None, &[subscription.into(), through.into()])?;
+                }
+                let sql = service.sql(query!("retry_status"), &[]);
+                client.update(&sql, None, &[subscription.into()])?;
+                set_status(client, service, subscription, Told::default())?;
+                outbox::notify(client, vec![&subscribed.consumer])?;
+                Ok(pending)
+            })
+        })
+        .and_then(|resumed| outbox::wake_workers(service).map(|()| resumed))
+}

@@ -1,0 +1,298 @@
+//! Serving a consumer that does not claim its messages itself: its function is called, or its URL,
+//! for one message after another, in a process of its own.
+
+use std::time::Duration;
+
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use super::claim::{Message, claim_of};
+use super::{Consumer, ack, nack};
+use crate::catalog::log::interval;
+use crate::catalog::relation_set::{Extension, Service};
+use crate::catalog::settings;
+use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
+use crate::error::{Error, Report, Result, shown};
+use crate::pg::bgw::process;
+use crate::pg::bgw::thread;
+use crate::pg::clock::{self, Instant};
+use crate::pg::exec::role;
+use crate::pg::exec::statement::read_one;
+use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::pg::format::json::JsonbText;
+use segmenter_core::http::address::Address;
+use segmenter_core::http::{Answer, Request, Sender};
+use segmenter_core::receipt::Receipt;
+
+/// How long a function may take for one message.
+const FUNCTION_LIMIT: Duration = Duration::from_secs(300);
+/// How long an answer is waited for, unless the consumer says otherwise, and at most.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+const LONGEST_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
+/// What a lease has beyond that.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Delivers to a consumer until nothing is left to deliver now.
+pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report> {
+    let service = process::transaction(|| Service::of_mart(Extension::current()?, set))?;
+    let sender = Sender::default();
+    loop {
+        process::reload_config();
+        // Anew each time: it may have been changed, or somebody may want the database.
+        let next = process::transaction_within(Some(FUNCTION_LIMIT), || {
+            if process::is_database_wanted() {
+                return Ok(None);
+            }
+            let Some(consumer) = Consumer::find(&service, Key::Id(consumer))? else {
+                return Ok(None);
+            };
+            let Some(limit) = limit(&service, &consumer)? else { return Ok(None) };
+            let claimed = claim_of(&service, &consumer, 1, interval(limit + MARGIN))?;
+            Ok(claimed.into_iter().next().map(|message| (consumer, limit, message)))
+        })?;
+        let Some((consumer, limit, message)) = next else { return Ok(()) };
+        process::announce(
+            &format!("segmenter: {}", consumer.name),
+            Some(&format!("delivery of message {} to \"{}\"", message.id, consumer.name)),
+        );
+        match &consumer.params.updater {
+            Updater::Pull => return Ok(()),
+            Updater::Function(function) => {
+                call(&service, &consumer, function, &message)?;
+                // Whoever can connect as it by now does so anew: this connection stays what it is.
+                if consumer.role.is_some_and(|role| role != role::current()) {
+                    return Ok(());
+                }
+            }
+            Updater::Http(updater) => send(&service, &sender, updater, limit, &message)?,
+        }
+    }
+}
+
+/// How long one message may take; none: the consumer claims its messages itself.
+fn limit(service: &Service, consumer: &Consumer) -> Result<Option<Duration>> {
+    match &consumer.params.updater {
+        Updater::Pull => Ok(None),
+        Updater::Function(_) => Ok(Some(FUNCTION_LIMIT)),
+        Updater::Http(updater) => timeout(service, updater.timeout.as_deref()).map(Some),
+    }
+}
+
+/// A consumer's timeout, which is an interval in PostgreSQL's notation.
+fn timeout(service: &Service, text: Option<&str>) -> Result<Duration> {
+    let Some(text) = text else { return Ok(HTTP_TIMEOUT) };
+    let sql = "select (extract(epoch from $1::interval) * 1000)::int8";
+    let limit = service.run_as_owner(|| Spi::connect(|_| read_one::<i64>(sql, &[text.into()])))?;
+    let limit = Duration::from_millis(limit.unwrap_or_default().max(1) as u64);
+    Ok(limit.min(LONGEST_HTTP_TIMEOUT))
+}
+
+/// Calls the consumer's function. What it does is committed together with the acknowledgement.
+fn call(
+    service: &Service,
+    consumer: &Consumer,
+    function: &FunctionUpdater,
+    message: &Message,
+) -> std::result::Result<(), Report> {
+    let called = process::transaction_within(Some(FUNCTION_LIMIT), || {
+        let receipt = result_of(service, consumer, function, message)?;
+        ack(service, message.lease, message.id, &receipt)
+    });
+    match called {
+        Ok(()) => Ok(()),
+        Err(report) => complain(service, message, &report.to_line(), None),
+    }
+}
+
+/// What a function is, as the catalogue knows it.
+fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
+    let unfit = |problem: String, hint: &str| Error::Function {
+        consumer: consumer.name.clone(),
+        problem,
+        hint: hint.to_owned(),
+    };
+    const NAME: &str = "Name it with its schema and argument: crm.push(jsonb).";
+    let found = attempt(Keep::Nothing, || {
+        Spi::connect(|client| {
+            let sql = query!("function");
+            let row = client.select(sql, Some(1), &[name.into()])?.first();
+            if row.is_empty() {
+                return Ok(None);
+            }
+            let fits = row.get_by_name::<bool, _>("fits")?.unwrap_or_default();
+            let call: Option<String> = row.get_by_name("call")?;
+            let result: Option<pg_sys::Oid> = row.get_by_name("result")?;
+            Ok(Some((call, result, fits)))
+        })
+    });
+    // A text that is no name of a function is raised.
+    let found = found.map_err(|error| match error.report().sqlstate {
+        code if code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as i32 => error,
+        _ => unfit(format!("\"{name}\": {error}"), NAME),
+    })?;
+    match found {
+        Some((Some(call), Some(result), true)) => Ok((call, result)),
+        None => Err(unfit(format!("{name} does not exist"), NAME)),
+        Some(_) => Err(unfit(
+            format!("{name} is not a function of one jsonb that gives one jsonb, json or void"),
+            "Declare it so: create function crm.push(message jsonb) returns jsonb …",
+        )),
+    }
+}
+
+fn result_of(
+    service: &Service,
+    consumer: &Consumer,
+    function: &FunctionUpdater,
+    message: &Message,
+) -> Result<Receipt> {
+    let refuse = |problem: String, hint: String| {
+        Err(Error::Function { consumer: consumer.name.clone(), problem, hint })
+    };
+    // The connection is the role's, so that its code is never in a process with more rights.
+    let Some(role) = consumer.role.filter(|role| role::exists(*role)) else {
+        return refuse(
+            "the consumer has no role to call it with".into(),
+            format!("Give it one: update {} set role = … for it.", shown("consumers")),
+        );
+    };
+    service.must_speak_for(role)?;
+    if role != role::current() {
+        let name = role::name(role);
+        return refuse(
+            format!("role \"{name}\" is not permitted to log in and connect to this database"),
+            format!(
+                "alter role {} login (it needs no password), or grant connect on this database to it.",
+                pgrx::spi::quote_identifier(name)
+            ),
+        );
+    }
+    service.run_as_user(role, || {
+        let (name, result) = resolve(consumer, &function.name)?;
+        let cast = if result == pg_sys::VOIDOID { "" } else { "::pg_catalog.jsonb" };
+        let sql = service.sql(query!("function_call"), &[("function", &name), ("cast", cast)]);
+        let args = [message.payload.clone().into(), message.id.into(), message.attempt.into()];
+        let receipt: Option<JsonbText> = Spi::connect_mut(|client| {
+            let row = client.update(&sql, None, &args)?.first();
+            if cast.is_empty() { Ok::<_, Error>(None) } else { Ok(row.get_one()?) }
+        })?;
+        let receipt = receipt.map_or_else(|| "{}".into(), |receipt| receipt.0);
+        Receipt::parse(&receipt).map_err(|problem| Error::Argument {
+            name: "receipt",
+            problem,
+            hint: super::RECEIPT,
+        })
+    })
+}
+
+/// Sends a message to the consumer's URL. No transaction is open while the answer is waited for.
+fn send(
+    service: &Service,
+    sender: &Sender,
+    updater: &HttpUpdater,
+    timeout: Duration,
+    message: &Message,
+) -> std::result::Result<(), Report> {
+    if !is_allowed(&updater.url) {
+        let report = Error::NotAllowed { url: updater.url.to_string() }.report();
+        return complain(service, message, &report.to_line(), None);
+    }
+    let request = Request {
+        address: updater.url.clone(),
+        headers: updater.headers.clone(),
+        timeout,
+        secret: updater.secret.clone(),
+        message_id: message.id,
+        body: message.payload.0.clone(),
+    };
+    let sender = sender.clone();
+    let sent = match process::caught(|| thread::run(move || sender.send(&request))) {
+        Ok(sent) => sent,
+        Err(report) => return complain(service, message, &report.to_line(), None),
+    };
+    match sent {
+        Some(Answer::Accepted { body }) => {
+            let receipt = Receipt::of_answer(body);
+            process::transaction(|| ack(service, message.lease, message.id, &receipt))
+                .or_else(unless_taken)
+        }
+        Some(Answer::Refused { problem, retry_after }) => {
+            complain(service, message, &problem, retry_after.map(interval))
+        }
+        None => complain(service, message, "the message could not be sent", None),
+    }
+}
+
+/// Whether messages may be sent to an address.
+pub fn is_allowed(address: &Address) -> bool {
+    settings::http_allow().iter().any(|prefix| address.is_under(prefix))
+}
+
+fn complain(
+    service: &Service,
+    message: &Message,
+    problem: &str,
+    retry_after: Option<Interval>,
+) -> std::result::Result<(), Report> {
+    process::transaction(|| nack(service, message.lease, message.id, problem, retry_after))
+        .or_else(unless_taken)
+}
+
+/// That the lease ran out, and somebody else has the message now, is no trouble.
+fn unless_taken(report: Report) -> std::result::Result<(), Report> {
+    let is_taken =
+        report.sqlstate == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE as i32;
+    if is_taken { Ok(()) } else { Err(report) }
+}
+
+/// Gives back what workers had in hand that are gone: of one consumer, or of all but those of `alive`.
+pub fn release(service: &Service, consumer: Option<Uuid>, alive: &[Uuid]) -> Result<()> {
+    let held = service.sql(query!("lease_held"), &[]);
+    let args = [consumer.into(), alive.to_vec().into()];
+    service.run_as_owner(|| {
+        // Without a transaction id where there is nothing to do.
+        let held: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&held, &args))?;
+        let Some(held) = held.filter(|held| !held.is_empty()) else { return Ok(()) };
+        let sql = service.sql(query!("lease_release"), &[]);
+        Ok(Spi::run_with_args(&sql, &[held.into()])?)
+    })
+}
+
+/// When a consumer that the workers serve has something to deliver.
+pub struct Waiting {
+    pub consumer: Uuid,
+    pub name: String,
+    /// The role to connect as; none: the extension's owner.
+    pub role: Option<pg_sys::Oid>,
+    pub at: Instant,
+}
+
+/// The consumers that the workers serve and that something waits for, the oldest first.
+pub fn waiting(service: &Service) -> Result<Vec<Waiting>> {
+    let sql = service.sql(query!("delivery_waiting"), &[]);
+    service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+            let rows = client.select(&sql, None, &[])?;
+            rows.map(|row| {
+                let role: Option<pg_sys::Oid> = row.get_by_name("role")?;
+                let calls_function = row.get_by_name::<bool, _>("calls_function")?;
+                let at: Option<TimestampWithTimeZone> = row.get_by_name("at")?;
+                Ok(Waiting {
+                    consumer: row.get_by_name("id")?.ok_or_else(missing)?,
+                    name: row.get_by_name("name")?.unwrap_or_default(),
+                    // One that cannot connect is told so in its log.
+                    role: role.filter(|role| {
+                        calls_function == Some(true)
+                            && role::exists(*role)
+                            && service.must_speak_for(*role).is_ok()
+                            && role::can_log_in(*role)
+                            && role::can_connect(*role)
+                    }),
+                    at: at.map(clock::instant).ok_or_else(missing)?,
+                })
+            })
+            .collect()
+        })
+    })
+}

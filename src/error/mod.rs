@@ -1,0 +1,390 @@
+//! Everything that can go wrong, and the one place where it becomes a PostgreSQL error.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use thiserror::Error;
+
+use segmenter_core::config::ConfigError;
+use segmenter_core::guards::Refusal;
+
+mod report;
+mod set;
+
+pub use report::{Report, raise, say, warn};
+pub use set::{SetError, shown, speak_of};
+
+/// What stops a piece of work.
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("the extension \"segmenter\" does not exist in this database")]
+    NoExtension,
+
+    /// The library does not work on objects of another version, which it may not understand.
+    #[error(
+        "the extension \"segmenter\" is at version {0} in this database, its library at {library}",
+        library = env!("CARGO_PKG_VERSION")
+    )]
+    OtherVersion(String),
+
+    /// What is wrong with a set of service relations.
+    #[error(transparent)]
+    Set(#[from] SetError),
+
+    #[error("segment \"{0}\" does not exist")]
+    UnknownSegment(String),
+
+    #[error("permission denied for segment \"{segment}\"")]
+    NotPermitted { segment: String, owner: String },
+
+    #[error("segment \"{segment}\" is being refreshed by {}", holder(*.pid))]
+    Busy { segment: String, pid: Option<i32> },
+
+    #[error("segment \"{0}\" was refreshed or changed after this transaction took its snapshot")]
+    Superseded(String),
+
+    #[error("segment \"{0}\" has no refresher")]
+    NoRefresher(String),
+
+    #[error("argument \"{0}\" must not be null")]
+    NullArgument(&'static str),
+
+    /// A column of a config row that does not hold what it may hold.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// A segment's SQL that cannot serve as one.
+    #[error("{problem}")]
+    Query { code: PgSqlErrorCode, problem: String, detail: Option<String>, hint: Option<String> },
+
+    #[error("changes of column \"{column}\" of table {table} are not captured")]
+    NotWatched { table: String, column: String },
+
+    /// A table whose changes cannot be captured.
+    #[error("{problem}")]
+    Watch { problem: String, hint: Option<String> },
+
+    #[error("a message cannot be put together, or would be larger than a jsonb may be")]
+    MessageTooLarge,
+
+    #[error("the query changed the database")]
+    NotReadOnly,
+
+    #[error("the query gives id {} more than once", quoted(.examples))]
+    DuplicateIds { examples: Vec<String> },
+
+    #[error("the table of segment \"{0}\" does not exist")]
+    TableDropped(String),
+
+    #[error("the owner of segment \"{0}\" does not exist any more")]
+    OwnerDropped(String),
+
+    #[error("the owner of segment \"{segment}\", role \"{owner}\", is not permitted to log in")]
+    OwnerCannotLogIn { segment: String, owner: String },
+
+    #[error(
+        "the owner of segment \"{segment}\", role \"{owner}\", may not connect to this database"
+    )]
+    OwnerCannotConnect { segment: String, owner: String },
+
+    #[error("the worker for segment \"{0}\" ended before it began")]
+    WorkerDied(String),
+
+    #[error("the refresh took longer than segmenter.refresh_timeout, {0} ms")]
+    TimedOut(u128),
+
+    #[error("table {table} cannot hold a segment: {problem}")]
+    Table { table: String, problem: String, hint: Option<String> },
+
+    #[error("table {0} is not part of the mart")]
+    NotInMart(String),
+
+    #[error("must be owner of table {0}")]
+    NotTableOwner(String),
+
+    #[error("permission denied for table {table}")]
+    NotTableUser { table: String, role: String },
+
+    #[error("the id of segment \"{0}\" belonged to another segment")]
+    IdTaken(String),
+
+    #[error("role \"{role}\" cannot be given to {subject} by a role that is not a member of it")]
+    NotMember { role: String, subject: String },
+
+    #[error("table {table} was changed by somebody else during the refresh")]
+    TableChanged { table: String, detail: String },
+
+    #[error("the procedure altered table {0}")]
+    TableAltered(String),
+
+    #[error("{} members in table {table} have no id", .count)]
+    MembersWithoutId { table: String, count: u64 },
+
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+
+    /// Not a failure: it is tried again until they are loaded.
+    #[error("{}", .0.join("; "))]
+    NotLoaded(Vec<String>),
+
+    #[error("segment \"{segment}\" is part of a cycle: {} read each other's tables", quoted(.cycle))]
+    Cycle { segment: String, cycle: Vec<String> },
+
+    #[error("no schema has been selected to create the table of segment \"{0}\" in")]
+    NoSchema(String),
+
+    #[error("\"{0}\" is too long for the name of a table")]
+    NameTooLong(String),
+
+    #[error("table {table} has no column \"{column}\" to hand over")]
+    MissingField { column: String, table: String },
+
+    #[error("consumer \"{0}\" does not exist")]
+    UnknownConsumer(String),
+
+    #[error("permission denied for consumer \"{0}\"")]
+    NotConsumer(String),
+
+    #[error("subscription {0} does not exist")]
+    UnknownSubscription(Uuid),
+
+    #[error("the subscription for \"{target}\" could not be handed over")]
+    NotHandedOver { target: String },
+
+    #[error("subscription {0} has ended")]
+    EndedSubscription(Uuid),
+
+    #[error("the consumer keeps the audience for \"{target}\", and will not be told to delete it")]
+    AudienceLeft { target: String },
+
+    #[error("{lease} is no lease on message {message}")]
+    NoLease { lease: Uuid, message: i64 },
+
+    /// What a consumer's answer, or a claim's argument, must not be.
+    #[error("invalid {name}: {problem}")]
+    Argument { name: &'static str, problem: String, hint: &'static str },
+
+    /// A consumer's function that cannot be called.
+    #[error("the function of consumer \"{consumer}\" cannot be called: {problem}")]
+    Function { consumer: String, problem: String, hint: String },
+
+    #[error("{url} is not under segmenter.http_allow")]
+    NotAllowed { url: String },
+
+    #[error(transparent)]
+    Spi(#[from] pgrx::spi::Error),
+
+    #[error(transparent)]
+    Datum(#[from] pgrx::datum::TryFromDatumError),
+
+    #[error(transparent)]
+    Trigger(#[from] pgrx::trigger_support::PgTriggerError),
+
+    /// An error that PostgreSQL raised, caught with all it said.
+    #[error("{}", .0.message)]
+    Postgres(Box<Report>),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The error as PostgreSQL words it.
+    pub fn report(&self) -> Report {
+        if let Error::Postgres(report) = self {
+            return Report::clone(report);
+        }
+        Report {
+            sqlstate: self.code() as i32,
+            message: self.to_string(),
+            detail: self.detail(),
+            hint: self.hint(),
+            context: None,
+        }
+    }
+
+    fn code(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode as Code;
+        match self {
+            Error::NoExtension
+            | Error::UnknownSegment(_)
+            | Error::UnknownConsumer(_)
+            | Error::UnknownSubscription(_)
+            | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            Error::NotPermitted { .. }
+            | Error::NotTableOwner(_)
+            | Error::NotTableUser { .. }
+            | Error::NotMember { .. }
+            | Error::NotConsumer(_)
+            | Error::NotAllowed { .. }
+            | Error::OwnerCannotConnect { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
+            Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
+            Error::WorkerDied(_) => Code::ERRCODE_CONNECTION_FAILURE,
+            Error::TimedOut(_) => Code::ERRCODE_QUERY_CANCELED,
+            Error::Busy { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            Error::Superseded(_) | Error::TableChanged { .. } => {
+                Code::ERRCODE_T_R_SERIALIZATION_FAILURE
+            }
+            Error::OtherVersion(_)
+            | Error::NoRefresher(_)
+            | Error::NotInMart(_)
+            | Error::NotWatched { .. }
+            | Error::TableAltered(_)
+            | Error::NotLoaded(_)
+            | Error::EndedSubscription(_)
+            | Error::NotHandedOver { .. }
+            | Error::AudienceLeft { .. }
+            | Error::NoLease { .. }
+            | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::NotReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::Watch { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::MessageTooLarge => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
+            Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
+            Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Error::Query { code, .. } => *code,
+            Error::Set(error) => error.code(),
+            Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
+            Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
+            Error::Table { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
+            Error::MembersWithoutId { .. } => Code::ERRCODE_NOT_NULL_VIOLATION,
+            Error::Cycle { .. } => Code::ERRCODE_INVALID_RECURSION,
+            Error::NameTooLong(_) => Code::ERRCODE_NAME_TOO_LONG,
+            Error::NoSchema(_) => Code::ERRCODE_INVALID_SCHEMA_NAME,
+            Error::Spi(_) | Error::Datum(_) | Error::Trigger(_) | Error::Postgres(_) => {
+                Code::ERRCODE_INTERNAL_ERROR
+            }
+        }
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Error::NotPermitted { owner, .. } => {
+                Some(format!("The segment belongs to role \"{owner}\"."))
+            }
+            Error::Query { detail, .. } => detail.clone(),
+            Error::Set(error) => error.detail(),
+            Error::TableChanged { detail, .. } => Some(detail.clone()),
+            Error::Refused(refusal) => Some(refusal.figures()),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Error::Set(error) => return error.hint(),
+            Error::OtherVersion(_) => {
+                "After a new package: restart the server where the library is preloaded, then ALTER EXTENSION segmenter UPDATE.".into()
+            }
+            Error::UnknownSegment(_) => {
+                format!("Names are matched exactly; {} lists the segments you may see.", shown("status"))
+            }
+            Error::NotPermitted { owner, .. } => {
+                format!("Only members of role \"{owner}\" may refresh it.")
+            }
+            Error::Busy { .. } => "Try again when it has finished.".into(),
+            Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),
+            Error::TableChanged { .. } => {
+                "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
+            }
+            Error::NoRefresher(_) => {
+                format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", shown("segments"))
+            }
+            Error::Config(error) => return error.hint.clone(),
+            Error::Query { hint, .. }
+            | Error::Table { hint, .. }
+            | Error::Watch { hint, .. } => {
+                return hint.clone();
+            }
+            Error::DuplicateIds { .. } => {
+                "The column \"id\" is the member's key: group the query by it, or select distinct on it.".into()
+            }
+            Error::TableDropped(_) => {
+                "Point table_name of the segment at an existing table, or retire the segment by setting actual_end.".into()
+            }
+            Error::OwnerDropped(_) => {
+                format!("Give the segment an owner: update {} set owner = … for it.", shown("segments"))
+            }
+            Error::OwnerCannotLogIn { owner, .. } => format!(
+                "The background workers connect as the owner: alter role {} login (it needs no password).",
+                pgrx::spi::quote_identifier(owner)
+            ),
+            Error::OwnerCannotConnect { owner, .. } => format!(
+                "The background workers connect as the owner: grant connect on this database to {}.",
+                pgrx::spi::quote_identifier(owner)
+            ),
+            Error::WorkerDied(_) => "The server's log says why.".into(),
+            Error::TimedOut(_) => {
+                "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
+            }
+            Error::MessageTooLarge => "Lower the subscription's batch_size.".into(),
+            Error::NotWatched { .. } => {
+                "Have the table's owner call segmenter_watch() with the table and the column.".into()
+            }
+            Error::NotInMart(_) => {
+                format!("Register the table: update {} set table_name = table_name for this segment.", shown("segments"))
+            }
+            Error::NotTableOwner(_) => {
+                "A segment table is registered by a role that could alter it.".into()
+            }
+            Error::NotTableUser { table, role } => {
+                format!("grant select, insert, update on {table} to {}", pgrx::spi::quote_identifier(role))
+            }
+            Error::IdTaken(_) => "Leave the id to its default.".into(),
+            Error::NotMember { .. } => "Ask a member of that role to do it.".into(),
+            Error::TableAltered(_) => {
+                "Have it change the table's rows only: to replace the table, point table_name at the new one.".into()
+            }
+            Error::MembersWithoutId { .. } => {
+                "Every member needs an id: have the procedure set it, or leave such rows out.".into()
+            }
+            Error::Refused(_) => {
+                "Look at the segment's sources; if the change is right, pass force => true or change the segment's guards.".into()
+            }
+            Error::MissingField { .. } => {
+                "Correct fields in the subscription's params, or add the column to the table.".into()
+            }
+            Error::UnknownConsumer(_) => {
+                "Names are matched exactly, and the consumer must not be retired.".into()
+            }
+            Error::NotConsumer(_) => {
+                "Only members of the consumer's role may do it; without a role, the owner of the consumers' table.".into()
+            }
+            Error::UnknownSubscription(_) => {
+                format!("{} lists the subscriptions you may see.", shown("subscriptions"))
+            }
+            Error::NotHandedOver { .. } => "The warning before this says why.".into(),
+            Error::EndedSubscription(_) => {
+                "Set its actual_end to infinity to take it up again.".into()
+            }
+            Error::AudienceLeft { .. } => {
+                format!("To have it deleted there, end the subscription instead: update {} set actual_end = now(). The next run hands that over.", shown("subscriptions"))
+            }
+            Error::NoLease { .. } => {
+                "It ran out and the message was claimed again, or it was never given: leave the message to whoever holds it now.".into()
+            }
+            Error::Argument { hint, .. } if !hint.is_empty() => (*hint).into(),
+            Error::Function { hint, .. } => hint.clone(),
+            Error::NotAllowed { .. } => {
+                "A superuser lists the beginnings of URLs that may be called in segmenter.http_allow.".into()
+            }
+            Error::Cycle { .. } => "Have one of them read something else.".into(),
+            Error::NameTooLong(_) => "Pass a table_name of at most 63 bytes.".into(),
+            Error::NoSchema(_) => "Set search_path, or pass table_name with a schema.".into(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn holder(pid: Option<i32>) -> String {
+    match pid {
+        Some(pid) => format!("process {pid}"),
+        None => "another transaction".into(),
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    quoted.join(", ")
+}

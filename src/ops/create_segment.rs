@@ -1,0 +1,120 @@
+//! The short way to a segment: its table and its config row from a name and a query.
+
+use pgrx::JsonB;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use serde_json::json;
+
+use crate::catalog::relation_set::Service;
+use crate::config::SERVICE_COLUMNS;
+use crate::config::segment_table::{Holder, Table};
+use crate::error::{Error, Result};
+use crate::pg::catalog;
+use crate::pg::catalog::LONGEST_NAME;
+use crate::pg::exec::role;
+use crate::pg::exec::statement::{self, Kind, Prepared, ResultColumn};
+use crate::refresh::delta;
+
+/// What is asked for.
+pub struct Request<'a> {
+    pub name: &'a str,
+    pub query: &'a str,
+    pub refresh_cron: Option<&'a str>,
+    pub table_name: Option<&'a str>,
+    pub history: bool,
+}
+
+/// Creates a segment as its caller could by hand, with no rights but the caller's own.
+pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
+    let table = table_name(request)?;
+    service.run_as_caller(|| {
+        Spi::connect_mut(|client| {
+            let query = delta::single(request.query, Kind::Select)?;
+            let columns = Prepared::new(query, &[])?.columns();
+            if columns.iter().any(|column| column.name == "?column?") {
+                return Err(Error::Query {
+                    code: PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                    problem: "a column of the query has no name".into(),
+                    detail: None,
+                    hint: Some("Name every column: select …, count(*) as orders".into()),
+                });
+            }
+            let text =
+                if request.history { query!("create_history") } else { query!("create_latest") };
+            let parts = [("table", table.as_str()), ("columns", &extra_columns(&columns))];
+            // Statements are told apart by PostgreSQL's own parser, as SPI does it.
+            client.update(&service.sql(text, &parts), None, &[])?;
+
+            let sql = service.sql(query!("create_segment"), &[]);
+            let args = [
+                request.name.into(),
+                table.as_str().into(),
+                JsonB(json!({"query": {"sql": request.query}})).into(),
+                request.refresh_cron.into(),
+            ];
+            // To its end: a statement that is left after its first row fires no statement triggers.
+            let row = client.update(&sql, None, &args)?.first();
+            let (id, oid) = row.get_two::<Uuid, pg_sys::Oid>()?;
+            let (Some(id), Some(oid)) = (id, oid) else {
+                return Err(Error::UnknownSegment(request.name.into()));
+            };
+            let holder = Holder { id, name: request.name, owner: role::current() };
+            let table = Table::check(service, oid, holder)?;
+            delta::check(query, &table)?;
+            Ok(id)
+        })
+    })
+}
+
+/// Where the table goes, qualified and quoted: looked up in the caller's own search_path.
+fn table_name(request: &Request<'_>) -> Result<String> {
+    let (schema, table) = match request.table_name {
+        Some(name) => {
+            let (schema, table) = statement::split_name(name);
+            // PostgreSQL cuts the name as it takes it apart.
+            if table.len() >= LONGEST_NAME - 3 && !ends_with(name, &table) {
+                return Err(Error::NameTooLong(name.into()));
+            }
+            (schema, table)
+        }
+        None if request.name.len() > LONGEST_NAME => {
+            return Err(Error::NameTooLong(request.name.into()));
+        }
+        None => (None, request.name.to_owned()),
+    };
+    let schema = match schema {
+        Some(schema) => schema,
+        None => Spi::connect(|client| {
+            client
+                .select("select pg_catalog.current_schema()::pg_catalog.text", Some(1), &[])?
+                .first()
+                .get_one::<String>()
+        })?
+        .ok_or_else(|| Error::NoSchema(request.name.into()))?,
+    };
+    Ok(quote_qualified_identifier(schema, table))
+}
+
+fn ends_with(name: &str, table: &str) -> bool {
+    let name = name.trim_end().trim_end_matches('"').replace("\"\"", "\"");
+    name.to_lowercase().ends_with(&table.to_lowercase())
+}
+
+/// What the query gives beyond the mart's columns.
+fn extra_columns(columns: &[ResultColumn]) -> String {
+    columns
+        .iter()
+        .filter(|column| {
+            let name = column.name.as_str();
+            !SERVICE_COLUMNS.contains(&name) && name != "hash_email" && name != "hash_phone"
+        })
+        .map(|column| {
+            format!(
+                ",\n    {} {}",
+                quote_identifier(&column.name),
+                catalog::full_type_name(column.type_oid, column.modifier)
+            )
+        })
+        .collect()
+}

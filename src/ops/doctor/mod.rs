@@ -1,0 +1,401 @@
+//! What a DBA should know of this database's segments before they trouble anybody.
+
+use chrono::TimeDelta;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+use crate::catalog::relation_set::Service;
+use crate::catalog::settings;
+use crate::config::segment_table::{Holder, Table};
+use crate::delivery::push::is_allowed;
+use crate::error::{Error, Report, Result, shown};
+use crate::pg::bgw::job_table;
+use crate::pg::bgw::process;
+use crate::pg::clock;
+use crate::pg::exec::role;
+use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::schedule::due::{self, Item};
+use crate::schedule::run::Planned;
+use segmenter_core::due::Due;
+
+mod findings;
+
+use findings::Findings;
+pub use findings::{Finding, Level};
+
+/// A scheduler that has not gone round for so long is stuck.
+const STUCK: TimeDelta = TimeDelta::seconds(60);
+/// A segment that has been due for so long should have been refreshed.
+const OVERDUE: TimeDelta = TimeDelta::minutes(2);
+
+/// Looks at everything that the caller may see.
+pub fn examine(service: &Service) -> Result<Vec<Finding>> {
+    let items = due::items(service, role::current(), None)?;
+    let (_, database) = process::current_database();
+    // Of the server, which is not the set's.
+    let ask_server = |sql: &str| -> Result<Vec<Option<String>>> {
+        Ok(service.extension.read(sql, &[])?.unwrap_or_default())
+    };
+    let server = ask_server(query!("doctor_server"))?;
+    let [zone, cron, room] = [0, 1, 2].map(|at| server.get(at).cloned().flatten());
+    let jobs = match cron {
+        Some(_) => ask_server(query!("doctor_cron"))?,
+        None => Vec::new(),
+    };
+    let is_served = job_table::is_there() && settings::databases().contains(&database);
+
+    let mut findings = Findings::default();
+    server_side(&mut findings, &database, !jobs.is_empty(), room);
+    cron_jobs(&mut findings, &jobs, is_served);
+    schedules(&mut findings, &items, is_served);
+    if is_served {
+        owners(&mut findings, service, &items);
+    }
+    tables(&mut findings, service, &items);
+    state(&mut findings, service)?;
+    zones(&mut findings, service, &zone.unwrap_or_default())?;
+    sources(&mut findings, service)?;
+    vacuum(&mut findings, service)?;
+    incremental(&mut findings, service)?;
+    consumers(&mut findings, service, is_served)?;
+    deliveries(&mut findings, service)?;
+    findings.sum_up();
+    Ok(findings.0)
+}
+
+/// What is missing for the workers to serve a database, as settings to add; none: nothing.
+pub fn missing_settings(database: &str) -> Option<String> {
+    let mut databases = settings::databases();
+    let is_listed = databases.iter().any(|name| name == database);
+    if job_table::is_there() && is_listed {
+        return None;
+    }
+    if !is_listed {
+        databases.push(database.to_owned());
+    }
+    let is_plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
+    let list = databases.iter().map(|name| match is_plain(name) {
+        true => name.clone(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
+    });
+    let list = list.collect::<Vec<_>>().join(", ").replace('\'', "''");
+    Some(format!(
+        "Set shared_preload_libraries = 'segmenter' (beside what is there; needs a restart) and segmenter.databases = '{list}', or have pg_cron call segmenter_run()."
+    ))
+}
+
+fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Option<String>) {
+    if process::is_in_recovery() {
+        found.ok("scheduler", "the server is a standby: segments are refreshed on the primary");
+        return;
+    }
+    if let Some(hint) = missing_settings(database) {
+        let (check, detail) = if job_table::is_there() {
+            ("database", format!("database \"{database}\" is not in segmenter.databases"))
+        } else {
+            ("library", "segmenter is not in shared_preload_libraries".to_owned())
+        };
+        if has_jobs {
+            found.ok(check, format!("{detail}: pg_cron refreshes its segments"));
+        } else {
+            found.problem(check, format!("{detail}: nobody refreshes segments on time"), hint);
+        }
+        return;
+    }
+    found.ok("library", "segmenter is preloaded");
+    found.ok("database", format!("database \"{database}\" is in segmenter.databases"));
+    match job_table::scheduler(process::current_database().0) {
+        None => found.problem(
+            "scheduler",
+            "there is no scheduler for this database".into(),
+            "It is started again within a minute; if it is not, the server's log says why, and max_worker_processes may be too low.",
+        ),
+        Some(scheduler) => {
+            let ago = clock::now() - scheduler.ticked();
+            let detail = format!(
+                "process {} last went round {} s ago",
+                scheduler.pid,
+                ago.num_seconds().max(0)
+            );
+            if ago > STUCK {
+                let hint = "See in pg_stat_activity and pg_locks what it waits for; pg_terminate_backend() has it started again.";
+                found.problem("scheduler", detail, hint);
+            } else {
+                found.ok("scheduler", detail);
+            }
+        }
+    }
+    let wanted =
+        2 + settings::databases().len() + settings::max_workers() + settings::max_deliveries();
+    match room.and_then(|room| room.parse::<usize>().ok()) {
+        Some(room) if room < wanted => found.warn(
+            "max_worker_processes",
+            format!("it is {room}; the workers may need {wanted}, and parallel queries some more"),
+            format!("Raise max_worker_processes to {} or more.", wanted + 4),
+        ),
+        _ => found.ok("max_worker_processes", "there is room for the workers"),
+    }
+}
+
+fn cron_jobs(found: &mut Findings, jobs: &[Option<String>], is_served: bool) {
+    let jobs = jobs.iter().flatten().cloned().collect::<Vec<_>>().join(", ");
+    if is_served && !jobs.is_empty() {
+        found.warn(
+            "pg_cron",
+            format!("pg_cron refreshes segments too: job {jobs}"),
+            "One of both will do: cron.unschedule() the job, or take the database out of segmenter.databases.",
+        );
+    } else {
+        found.ok(
+            "pg_cron",
+            if jobs.is_empty() { "no job refreshes segments" } else { "it refreshes segments" },
+        );
+    }
+}
+
+fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
+    let now = clock::now();
+    let running: Vec<_> = board_jobs();
+    for item in items {
+        let name = &item.name;
+        if let Some(problem) = &item.problem {
+            found.problem(
+                "schedules",
+                problem.clone(),
+                "Correct refresh_cron or refresh_timezone.",
+            );
+        }
+        if item.due == Some(Due::Never) {
+            let detail = format!("the schedule of segment \"{name}\" does not come any more");
+            found.warn("schedules", detail, "Correct refresh_cron.");
+        }
+        let due = if is_served { item.next(now) } else { item.due.and_then(Due::at) };
+        let Some(due) = due.filter(|due| now - *due > OVERDUE) else { continue };
+        if item.waiting_since.is_none() && !running.contains(&item.id) {
+            found.problem(
+                "due",
+                format!("segment \"{name}\" has been due since {}", due.format("%F %T UTC")),
+                "See whether workers are busy (pg_stat_activity) and what the log says of it.",
+            );
+        }
+    }
+    found.close("schedules", "every schedule comes again");
+    found.close("due", "no segment is overdue");
+}
+
+fn board_jobs() -> Vec<pgrx::datum::Uuid> {
+    if !job_table::is_there() {
+        return Vec::new();
+    }
+    let jobs = job_table::jobs(process::current_database().0);
+    jobs.iter().filter_map(|(_, job)| job.segment()).collect()
+}
+
+fn owners(found: &mut Findings, service: &Service, items: &[Item]) {
+    for item in items.iter().filter(|item| item.due.is_some()) {
+        let mut planned = Planned::alone(item.id, item.name.clone());
+        planned.owner = item.owner;
+        if let Some(obstacle) = planned.obstacle(service) {
+            let Report { message, hint, .. } = obstacle.report();
+            found.add("owners", Level::Problem, message, hint);
+        }
+    }
+    found.close("owners", "every owner can log in");
+}
+
+fn tables(found: &mut Findings, service: &Service, items: &[Item]) {
+    for item in items {
+        let holder = Holder { id: item.id, name: &item.name, owner: item.owner };
+        let checked = attempt(Keep::Nothing, || {
+            Table::check(service, item.table, holder)?.must_be_usable(holder)
+        });
+        if let Err(error) = checked {
+            let Report { message, hint, .. } = error.report();
+            let detail = format!("segment \"{}\": {message}", item.name);
+            found.add("tables", Level::Problem, detail, hint);
+        }
+    }
+    found.close("tables", "every segment's table is as it has to be");
+}
+
+fn state(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = query!("doctor_state");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
+        let [name, status, message] = row else { continue };
+        let detail = format!("segment \"{name}\" is {status}: {message}");
+        found.warn(
+            "refreshes",
+            detail,
+            format!("See {} for the error, its detail and its hint.", shown("log")),
+        );
+    }
+    found.close("refreshes", "the last refresh of every segment went well");
+    Ok(())
+}
+
+fn zones(found: &mut Findings, service: &Service, zone: &str) -> Result<()> {
+    if plain(&service.timezone) != plain(zone) {
+        found.warn(
+            "time zones",
+            format!("segmenter.timezone is {}, the database's TimeZone is {zone}", service.timezone),
+            "Members' periods are local times in segmenter.timezone, and schedules go by it: mind that when you compare them with your own. It should not be changed once there are members.",
+        );
+    }
+    let sql = query!("doctor_zones");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(2) {
+        let [name, refresh] = row else { continue };
+        if plain(refresh) != plain(zone) {
+            found.warn(
+                "time zones",
+                format!("the schedule of segment \"{name}\" goes by {refresh}, the database's TimeZone is {zone}"),
+                "If that is not meant, correct refresh_timezone.",
+            );
+        }
+    }
+    found.close("time zones", "one for all");
+    Ok(())
+}
+
+/// A zone's name without what makes no difference.
+fn plain(zone: &str) -> String {
+    let zone = zone.to_lowercase();
+    match zone.strip_prefix("etc/").unwrap_or(&zone) {
+        "utc" | "uct" | "gmt" | "zulu" | "universal" | "greenwich" => "utc".into(),
+        _ => zone,
+    }
+}
+
+fn sources(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = query!("doctor_sources");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
+        let [name, table, column] = row else { continue };
+        found.warn(
+            "sources",
+            format!("source {table} of segment \"{name}\" has no index on {column}"),
+            format!(
+                "create index on {table} ({}): it is read at every look whether the source is loaded.",
+                pgrx::spi::quote_identifier(column)
+            ),
+        );
+    }
+    found.close("sources", "load times are found by an index");
+    Ok(())
+}
+
+fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = query!("doctor_vacuum");
+    for table in ask(service, sql, &[role::current().into()])? {
+        found.warn(
+            "vacuum",
+            format!("table {table} was never vacuumed and has many dead rows"),
+            format!("See whether autovacuum is on for it, and vacuum (analyze) {table}."),
+        );
+    }
+    found.close("vacuum", "no segment table lacks it");
+    Ok(())
+}
+
+fn incremental(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = query!("doctor_incremental");
+    for row in ask_one(service, sql, &[role::current().into()])?.chunks(5) {
+        let [Some(name), missed, kept, incomplete, full_at] = row else { continue };
+        if let Some(missed) = missed {
+            let at = full_at.as_deref().unwrap_or_default();
+            found.problem(
+                "incremental",
+                format!("the full pass over segment \"{name}\" at {at} found {missed} changes that those before had missed"),
+                "Its refresher has to be told of every id that changes, of rows that are deleted, too: see the reference on \"changed\".",
+            );
+        }
+        if let Some(kept) = kept {
+            found.warn(
+                "incremental",
+                format!("the watermark of segment \"{name}\" stays where it is: {kept}"),
+                "Each refresh looks at more and more ids until it moves again.",
+            );
+        }
+        if let Some(table) = incomplete {
+            found.problem(
+                "incremental",
+                format!("segment \"{name}\" watches {table}, whose changes are not captured: each refresh looks at all ids"),
+                "Have the table's owner call segmenter_watch() again.",
+            );
+        }
+    }
+    found.close("incremental", "incremental refreshes know all that changes");
+    Ok(())
+}
+
+fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result<()> {
+    let sql = query!("doctor_consumers");
+    let args = [role::current().into(), service.owner.into()];
+    for row in ask_one(service, sql, &args)?.chunks(4) {
+        let [Some(name), function, role, url] = row else { continue };
+        if !is_served {
+            found.problem(
+                "consumers",
+                format!("nobody delivers to consumer \"{name}\": that takes the background workers"),
+                "See the checks \"library\" and \"database\", or have it claim its messages: {\"updater\": \"pull\"}.",
+            );
+        }
+        if let Some(url) = url.as_ref().and_then(|url| url.parse().ok())
+            && !is_allowed(&url)
+        {
+            let Report { message, hint, .. } = Error::NotAllowed { url: url.to_string() }.report();
+            let detail = format!("consumer \"{name}\": {message}");
+            found.add("consumers", Level::Problem, detail, hint);
+        }
+        if function.is_some() && role.is_none() {
+            found.problem(
+                "consumers",
+                format!("consumer \"{name}\" has no role to call its function with"),
+                format!("Give it one: update {} set role = … for it.", shown("consumers")),
+            );
+        }
+    }
+    found.close("consumers", "every consumer can be served");
+    Ok(())
+}
+
+fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
+    let sql = query!("doctor_deliveries");
+    for row in ask(service, sql, &[role::current().into()])?.chunks(5) {
+        let [consumer, target, segment, what, detail] = row else { continue };
+        let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
+        match what.as_str() {
+            "failed" => found.problem(
+                "deliveries",
+                format!("delivery to {subscription} has failed: {detail}"),
+                "Mend what it complains of, then segmenter_retry(), segmenter_skip() or segmenter_resync() the subscription.",
+            ),
+            "broken" => found.problem(
+                "deliveries",
+                format!("nothing could be handed over to {subscription}: {detail}"),
+                "Correct the subscription's params; everything is handed over then.",
+            ),
+            _ => found.warn(
+                "deliveries",
+                format!("a message to {subscription} has been waiting since {detail}"),
+                format!(
+                    "See whether the consumer claims its messages, and what delivery_error in {} says.",
+                    shown("status")
+                ),
+            ),
+        }
+    }
+    found.close("deliveries", "no messages lie about");
+    Ok(())
+}
+
+/// The values of an array, of arrays of the same length too, one after another.
+fn ask(service: &Service, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
+    Ok(ask_one(service, sql, args)?.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+fn ask_one(service: &Service, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<Option<String>>> {
+    let sql = service.sql(sql, &[]);
+    let found: Option<Vec<Option<String>>> =
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, args)))?;
+    Ok(found.unwrap_or_default())
+}

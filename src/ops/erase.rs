@@ -1,0 +1,359 @@
+//! Erasing a person: from the segments, from messages, and by telling those who were told of him.
+
+use std::collections::BTreeSet;
+
+use pgrx::JsonB;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::{Value, json};
+
+use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::relation_set::Service;
+use crate::config::segment_table::Table;
+use crate::config::{Fields, Segment};
+use crate::error::{Error, Result};
+use crate::pg::clock;
+use crate::pg::exec::lock;
+use crate::pg::exec::role;
+use crate::pg::exec::snapshot::Active;
+use crate::pg::exec::statement;
+use crate::refresh::handover::latest;
+use crate::refresh::publish::outbox;
+use crate::refresh::publish::payload::{self, Source};
+use crate::refresh::publish::subscription::{self, Subscription};
+use crate::refresh::segment_lock;
+use segmenter_core::sync_plan::Handover;
+
+/// What was erased from one segment.
+pub struct Erased {
+    pub segment: String,
+    /// Rows of its table.
+    pub rows: u64,
+    /// Messages that tell consumers of it.
+    pub messages: u64,
+}
+
+/// Erases a person from every segment of roles that the caller is a member of.
+pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
+    let sql = service.sql(query!("erase_segments"), &[]);
+    let args = [role::current().into()];
+    let segments: Option<Vec<Uuid>> =
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))?;
+    let segments = segments.unwrap_or_default();
+    let mut erased = Vec::new();
+    let mut hashes = BTreeSet::new();
+    for segment in &segments {
+        // A refresh that is going on comes first: it may be about to hand the person over.
+        let _held = segment_lock::wait(service, *segment)?;
+        let (_snapshot, segment) = match latest(service, *segment) {
+            Ok(latest) => latest,
+            Err(Error::UnknownSegment(_)) => continue,
+            Err(error) => return Err(error),
+        };
+        let of_segment = erase_from(service, &segment, id, run_id, &mut hashes)?;
+        if of_segment.rows > 0 || of_segment.messages > 0 {
+            log_erased(service, &segment, None, &of_segment, run_id)?;
+            erased.push(of_segment);
+        }
+    }
+    // What one segment knows of the person another one's log may tell.
+    if let Some(pattern) = pattern(id, &hashes) {
+        segments.iter().try_for_each(|segment| scrub(service, *segment, &pattern, id))?;
+    }
+    // For whom segments of others do not count, their changes do not either: they leave once read.
+    if service.is_own && role::may_act_as(role::current(), service.owner) {
+        let sql = service.sql(query!("erase_changes"), &[]);
+        service.extension.run(|| Spi::run_with_args(&sql, &[id.into()]))?;
+    }
+    Ok(erased)
+}
+
+/// What a subscription's consumer has to be told.
+enum Notice {
+    /// To remove these, whatever it has of them.
+    Remove(Vec<Value>),
+    /// Everybody else, since others look like the person, or what it has of him cannot be told.
+    Everything,
+}
+
+fn erase_from(
+    service: &Service,
+    segment: &Segment,
+    id: &str,
+    run_id: Uuid,
+    hashes: &mut BTreeSet<String>,
+) -> Result<Erased> {
+    let table = match lock::lock_table(segment.table) {
+        true => Some(Table::check(service, segment.table, segment.holder())?),
+        // What it held is gone with it.
+        false => None,
+    };
+    let mut erased = Erased { segment: segment.name.clone(), rows: 0, messages: 0 };
+    let snapshot = Active::fresh();
+    let subscriptions = subscription::find(service, service.owner, Some(segment.id), None)?;
+    let mut notices = Vec::new();
+    Spi::connect_mut(|client| {
+        for subscription in subscriptions {
+            if let Some(notice) = take_out(client, service, table.as_ref(), &subscription, id)? {
+                notices.push((subscription, notice));
+            }
+        }
+        let orphans = service.sql(query!("erase_orphans"), &[]);
+        service.run_as_owner(|| client.update(&orphans, None, &[segment.id.into()]).map(drop))?;
+        if let Some(table) = &table {
+            erased.rows = delete_rows(client, service, table, segment, id, hashes)?;
+        }
+        Ok::<_, Error>(())
+    })?;
+    drop(snapshot);
+
+    let _snapshot = Active::fresh();
+    let gone = Error::TableDropped(segment.name.clone()).report();
+    let source = Source { service, table: table.as_ref().ok_or(gone), delta: None, run_id };
+    Spi::connect_mut(|client| {
+        for (subscription, notice) in notices {
+            match notice {
+                Notice::Remove(members) => {
+                    erased.messages +=
+                        outbox::hand_over_removal(client, &source, &subscription, members)?;
+                    let told = Erased { segment: segment.name.clone(), rows: 0, messages: 1 };
+                    log_erased(service, segment, Some(&subscription), &told, run_id)?;
+                }
+                Notice::Everything => {
+                    let owed = vec![(subscription, Handover::Everything)];
+                    erased.messages += outbox::hand_over(client, &source, owed)?.messages;
+                }
+            }
+        }
+        Ok(erased)
+    })
+}
+
+/// Takes the person out of a subscription's messages. Gives what its consumer has to be told; none:
+/// it has nothing of him.
+fn take_out(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    table: Option<&Table>,
+    subscription: &Subscription,
+    id: &str,
+) -> Result<Option<Notice>> {
+    let sql = service.sql(query!("erase_fields"), &[]);
+    let logged: Option<JsonB> = service.run_as_owner(|| {
+        let row = client.select(&sql, Some(1), &[subscription.id.into()])?.first();
+        row.get_one()
+    })?;
+    let logged = logged.map(|json| json.0).unwrap_or(Value::Array(Vec::new()));
+    let mut used: BTreeSet<Fields> = serde_json::from_value(logged).unwrap_or_default();
+    let current = subscription.served_fields();
+    used.insert(current.clone());
+
+    let (mut members, mut probes) = (Vec::new(), Vec::new());
+    let mut is_unsure = false;
+    for fields in &used {
+        let versions = versions(client, service, table, subscription.segment, fields, id)?;
+        match (fields.id_name(), table) {
+            (Some(name), _) => probes.push(json!({ name: id })),
+            (None, Some(table)) => {
+                let like: Vec<Value> = versions.iter().map(|(member, _)| member.clone()).collect();
+                is_unsure |= are_shared(client, service, table, subscription, fields, id, &like)?;
+                probes.extend(like);
+            }
+            (None, None) => {}
+        }
+        // Of a table that lacks what is handed over nobody can tell what the consumer has.
+        let is_whole = table.is_none_or(|table| payload::check_fields(table, fields).is_ok());
+        if fields == current && !is_whole {
+            is_unsure = true;
+            members.extend(actual_key(client, service, table, subscription.segment, id)?);
+        } else if fields == current {
+            let actual = versions.into_iter().filter(|(_, is_actual)| *is_actual);
+            members.extend(actual.map(|(member, _)| member));
+        }
+    }
+    let sql = service.sql(query!("erase_messages"), &[]);
+    let args = [subscription.id.into(), JsonB(Value::Array(probes)).into()];
+    let taken: Option<JsonB> =
+        service.run_as_owner(|| client.update(&sql, Some(1), &args)?.first().get_one())?;
+    if let Some(JsonB(Value::Array(taken))) = taken {
+        // Whose they were, without a key nobody can tell.
+        is_unsure |= current.id_name().is_none();
+        for member in taken {
+            // What has other fields was replaced by what came after it, or will be.
+            if current.fit(&member) && !members.contains(&member) {
+                members.push(member);
+            }
+        }
+    }
+    Ok(match (members.is_empty() || !subscription.has_audience(), is_unsure) {
+        (true, _) => None,
+        (false, true) => Some(Notice::Everything),
+        (false, false) => Some(Notice::Remove(members)),
+    })
+}
+
+/// The person's key as a member, where the person is one now.
+fn actual_key(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    table: Option<&Table>,
+    segment: Uuid,
+    id: &str,
+) -> Result<Option<Value>> {
+    let versions = versions(client, service, table, segment, &Fields::key(), id)?;
+    Ok(versions.into_iter().find(|(_, is_actual)| *is_actual).map(|(member, _)| member))
+}
+
+/// Whether others look like the person in what is handed over without a key.
+fn are_shared(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    table: &Table,
+    subscription: &Subscription,
+    fields: &Fields,
+    id: &str,
+    members: &[Value],
+) -> Result<bool> {
+    let Some(now) = as_stored(table, fields)? else { return Ok(false) };
+    let sql = sql_on(service, table, query!("erase_shared"), &now);
+    let members = JsonB(Value::Array(members.to_vec()));
+    let args = [subscription.segment.into(), id.into(), members.into()];
+    let shared: Option<bool> = service
+        .run_as_user(table.owner, || client.select(&sql, Some(1), &args)?.first().get_one())?;
+    Ok(shared.unwrap_or_default())
+}
+
+/// A member as the table holds it, as far as it has the columns; none: it has not one of them.
+fn as_stored(table: &Table, fields: &Fields) -> Result<Option<String>> {
+    let has = |column: &str| table.columns.iter().any(|known| known.name == column);
+    fields.among(has).map(|fields| payload::member_as_stored(table, &fields)).transpose()
+}
+
+fn sql_on(service: &Service, table: &Table, text: &str, now: &str) -> String {
+    let parts =
+        [("table", table.name.as_str()), ("collation", table.id_collation.as_str()), ("now", now)];
+    service.sql(text, &parts)
+}
+
+/// What the segment's table holds, or held, of the person, as members, and whether it is so now.
+fn versions(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    table: Option<&Table>,
+    segment: Uuid,
+    fields: &Fields,
+    id: &str,
+) -> Result<Vec<(Value, bool)>> {
+    let Some(table) = table else { return Ok(Vec::new()) };
+    let Some(now) = as_stored(table, fields)? else { return Ok(Vec::new()) };
+    let sql = sql_on(service, table, query!("erase_versions"), &now);
+    let found: Option<JsonB> = service.run_as_user(table.owner, || {
+        client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()
+    })?;
+    Ok(found.and_then(|json| serde_json::from_value(json.0).ok()).unwrap_or_default())
+}
+
+/// Deletes the person's rows, with the rights of the table's owner, and notes their hashes.
+fn delete_rows(
+    client: &mut SpiClient<'_>,
+    service: &Service,
+    table: &Table,
+    segment: &Segment,
+    id: &str,
+    hashes: &mut BTreeSet<String>,
+) -> Result<u64> {
+    let sql = sql_on(service, table, query!("erase_rows"), "");
+    service.run_as_user(table.owner, || {
+        let rows = client.update(&sql, None, &[segment.id.into(), id.into()])?;
+        let count = rows.len() as u64;
+        for row in rows {
+            for column in ["hash_email", "hash_phone"] {
+                hashes.extend(row.get_by_name::<String, _>(column)?);
+            }
+        }
+        Ok(count)
+    })
+}
+
+/// Takes what errors, consumers and hand-made lists say of the person out of a segment's log.
+fn scrub(service: &Service, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
+    let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
+    let log = service.sql(query!("erase_log"), &[]);
+    let errors = service.sql(query!("erase_errors"), &[]);
+    service.run_as_owner(|| {
+        Spi::run_with_args(&log, &[segment.into(), pattern.into(), letters.into()])?;
+        Ok(Spi::run_with_args(&errors, &[segment.into(), pattern.into()])?)
+    })
+}
+
+/// A regular expression that finds the id, or a hash, as a word of its own, also as SQL and JSON
+/// write it; none: there is nothing to find.
+fn pattern(id: &str, hashes: &BTreeSet<String>) -> Option<String> {
+    let mut tells = hashes.clone();
+    for text in [id.to_owned(), id.replace('\'', "''")] {
+        let quoted = json!(text).to_string();
+        tells.insert(quoted[1..quoted.len() - 1].to_owned());
+        tells.insert(text);
+    }
+    let escape = |text: &String| {
+        text.chars().fold(String::new(), |mut escaped, c| {
+            if c.is_ascii_punctuation() {
+                escaped.push('\\');
+            }
+            escaped.push(c);
+            escaped
+        })
+    };
+    let escaped: Vec<String> = tells.iter().filter(|text| !text.is_empty()).map(escape).collect();
+    let any = escaped.join("|");
+    (!any.is_empty()).then(|| format!("(^|[^[:alnum:]_])({any})($|[^[:alnum:]_])"))
+}
+
+fn log_erased(
+    service: &Service,
+    segment: &Segment,
+    subscription: Option<&Subscription>,
+    erased: &Erased,
+    run_id: Uuid,
+) -> Result<()> {
+    let entry = Entry {
+        run_id: Some(run_id),
+        action: Action::Erase,
+        status: Status::Ok,
+        segment: (Some(segment.id), &segment.name),
+        subscription: subscription
+            .map(|subscription| (subscription.id, subscription.target.as_str())),
+        counts: Counts::default(),
+        began: clock::now(),
+        elapsed: None,
+        message: None,
+        error: None,
+        params: json!({
+            "rows": erased.rows,
+            "messages": erased.messages,
+            "role": role::name(role::current()),
+        }),
+    };
+    log::write(service, entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_takes_nothing_for_a_sign() {
+        let found = pattern("a.b|c", &BTreeSet::from(["42".to_owned(), String::new()]));
+        assert_eq!(found.as_deref(), Some(r"(^|[^[:alnum:]_])(42|a\.b\|c)($|[^[:alnum:]_])"));
+        assert_eq!(pattern("", &BTreeSet::new()), None);
+    }
+
+    #[test]
+    fn a_pattern_finds_what_sql_and_json_write() {
+        let found = pattern("o'b\"c", &BTreeSet::new()).expect("a pattern");
+        for text in [r#"o\'b\"c"#, r#"o\'\'b\"c"#, r#"o\'b\\\"c"#, r#"o\'\'b\\\"c"#] {
+            assert!(found.contains(text), "{text} in {found}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The short way to a subscription: its row, and the consumer's where that is new.
+
+use pgrx::JsonB;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use crate::catalog::relation_set::Service;
+use crate::error::{Error, Result};
+use crate::pg::exec::role::{self, RegRole};
+
+/// Subscribes a consumer to a segment as its caller could by hand, with no rights but the caller's
+/// own. A new consumer gets the caller's role.
+pub fn subscribe(
+    service: &Service,
+    consumer: &str,
+    segment: &str,
+    target: &str,
+    params: Value,
+) -> Result<Uuid> {
+    service.run_as_caller(|| {
+        Spi::connect_mut(|client| {
+            let sql = service.sql(query!("subscribe_find"), &[]);
+            let args = [segment.into(), consumer.into()];
+            let found = client.update(&sql, Some(1), &args)?.first().get_two::<Uuid, Uuid>()?;
+            let (Some(segment), known) = found else {
+                return Err(Error::UnknownSegment(segment.into()));
+            };
+            let consumer = match known {
+                Some(consumer) => Some(consumer),
+                None => {
+                    let sql = service.sql(query!("subscribe_consumer"), &[]);
+                    let args = [consumer.into(), RegRole(role::current()).into()];
+                    client.update(&sql, None, &args)?.first().get_one()?
+                }
+            };
+            let sql = service.sql(query!("subscribe"), &[]);
+            let args = [consumer.into(), segment.into(), target.into(), JsonB(params).into()];
+            // To its end: a statement that is left after its first row fires no statement triggers.
+            let id = client.update(&sql, None, &args)?.first().get_one()?;
+            id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+        })
+    })
+}

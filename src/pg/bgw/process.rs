@@ -1,0 +1,378 @@
+//! Being a background worker: signals, waiting, connecting, transactions of its own.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_int};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
+use pgrx::prelude::*;
+
+use crate::error::{Report, Result};
+use crate::pg::exec::subtransaction::{ErrorTrace, report_of};
+use crate::pg::version::pqsignal;
+
+const LIBRARY: &str = "segmenter";
+
+unsafe extern "C-unwind" {
+    // Not among pgrx's bindings, or not as the signal handlers that they are.
+    fn die(signal: c_int);
+    fn SignalHandlerForConfigReload(signal: c_int);
+    fn enable_timeout_after(id: c_int, delay_ms: c_int);
+    fn disable_timeout(id: c_int, keep_indicator: bool);
+}
+
+/// `STATEMENT_TIMEOUT` of `TimeoutId`, the same in every version.
+const STATEMENT_TIMEOUT: c_int = 3;
+
+/// This process.
+pub fn process_id() -> i32 {
+    // SAFETY: reads a global.
+    unsafe { pg_sys::MyProcPid }
+}
+
+/// Whether libraries are being preloaded for a server that will run.
+pub fn is_preloading() -> bool {
+    // SAFETY: reads globals.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
+}
+
+/// Whether the server is a standby, or still recovering.
+pub fn is_in_recovery() -> bool {
+    // SAFETY: reads shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Registers a worker that the server starts by itself once it is no standby, and again when it
+/// has died.
+pub fn register(kind: &str, function: &str, restart: Duration) {
+    BackgroundWorkerBuilder::new(kind)
+        .set_library(LIBRARY)
+        .set_function(function)
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(restart))
+        .load();
+}
+
+/// Asks for a worker now; this process's wait ends when it starts or exits. False: there is no room
+/// for another one.
+pub fn spawn(kind: &str, name: &str, function: &str, argument: pg_sys::Datum) -> bool {
+    BackgroundWorkerBuilder::new(&shortened(name, pg_sys::BGW_MAXLEN as usize))
+        .set_type(kind)
+        .set_library(LIBRARY)
+        .set_function(function)
+        .set_argument(Some(argument))
+        .enable_spi_access()
+        .set_notify_pid(process_id())
+        .load_dynamic()
+        .is_ok()
+}
+
+/// Cuts a text to fit a C string of that size.
+fn shortened(text: &str, size: usize) -> String {
+    let mut end = text.len().min(size - 1);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// Gets ready for signals: SIGTERM ends the process at its next interrupt, also amid a query.
+pub fn start() {
+    // SAFETY: handlers of the server's own.
+    unsafe {
+        pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
+        pqsignal(pg_sys::SIGTERM as c_int, Some(die));
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// Connects to a database as a role (none: the bootstrap superuser), or to no database.
+pub fn connect(database: Option<pg_sys::Oid>, role: Option<pg_sys::Oid>) {
+    use pgrx::bgworkers::BackgroundWorker;
+    match database {
+        Some(_) => BackgroundWorker::connect_worker_to_spi_by_oid(database, role),
+        None => BackgroundWorker::connect_worker_to_spi(None, None),
+    }
+    // Whatever the role or the database sets: our transactions write, and see what is new.
+    set(c"default_transaction_read_only", c"off");
+    set(c"default_transaction_isolation", c"read committed");
+}
+
+/// Sets a setting for the rest of the process.
+pub fn set(name: &CStr, value: &CStr) {
+    // SAFETY: both are C strings; a wrong value is raised.
+    unsafe {
+        pg_sys::SetConfigOption(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_OVERRIDE,
+        );
+    }
+}
+
+/// Says in `pg_stat_activity` who this is, and what it does; none: it is idle.
+pub fn announce(application_name: &str, activity: Option<&str>) {
+    let name = CString::new(application_name).unwrap_or_default();
+    set(c"application_name", &name);
+    let text = CString::new(activity.unwrap_or_default()).unwrap_or_default();
+    let state = match activity {
+        Some(_) => pg_sys::BackendState::STATE_RUNNING,
+        None => pg_sys::BackendState::STATE_IDLE,
+    };
+    // SAFETY: the string is copied.
+    unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) };
+}
+
+/// Waits until something happens, for so long at most. Interrupts are answered; the process ends
+/// with the server.
+pub fn wait(limit: Duration) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: waits for the process's own latch.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as c_int,
+            limit.as_millis().clamp(1, 3_600_000) as _,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pg_sys::check_for_interrupts!();
+}
+
+/// Reads the configuration again where the server was told to; true: it did.
+pub fn reload_config() -> bool {
+    // SAFETY: a flag that a signal handler sets, and what it asks for.
+    unsafe {
+        if (&raw const pg_sys::ConfigReloadPending).read_volatile() == 0 {
+            return false;
+        }
+        (&raw mut pg_sys::ConfigReloadPending).write_volatile(0);
+        pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+    }
+    true
+}
+
+/// Runs work in a transaction of its own and commits it. What goes wrong, committing too, undoes it
+/// and comes back.
+pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T, Report> {
+    // SAFETY: no transaction is open; it is ended below in each case.
+    unsafe {
+        pg_sys::SetCurrentStatementStartTimestamp();
+        pg_sys::StartTransactionCommand();
+    }
+    learn_changes();
+    let trace = ErrorTrace::begin();
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| {
+        // SAFETY: a snapshot that is pushed is popped, or the abort does it.
+        unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
+        let value = body().map_err(|error| error.report())?;
+        // SAFETY: as above.
+        unsafe {
+            pg_sys::PopActiveSnapshot();
+            pg_sys::CommitTransactionCommand();
+        }
+        Ok(value)
+    }))
+    .catch_others(|caught| Err(report_of(&caught)))
+    .catch_rust_panic(|caught| Err(report_of(&caught)))
+    .execute();
+    drop(trace);
+    if result.is_err() {
+        // SAFETY: aborting is right in whatever state the transaction is.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+    }
+    // SAFETY: no transaction is open.
+    unsafe { pg_sys::pgstat_report_stat(false) };
+    result
+}
+
+/// Runs work in a transaction that is cancelled after so long.
+pub fn transaction_within<T>(
+    limit: Option<Duration>,
+    body: impl FnOnce() -> Result<T>,
+) -> std::result::Result<T, Report> {
+    let _limit = Limit::begin(limit);
+    transaction(body)
+}
+
+/// Runs work outside of any transaction; an error raised in it comes back.
+pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
+    let trace = ErrorTrace::begin();
+    let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
+        .catch_others(|caught| Err(report_of(&caught)))
+        .execute();
+    drop(trace);
+    if result.is_err() {
+        // SAFETY: without a transaction it only clears what an error leaves behind.
+        unsafe { pg_sys::AbortCurrentTransaction() };
+    }
+    result
+}
+
+/// Has autovacuum and others see what this process has written.
+pub fn flush_statistics() {
+    // SAFETY: no transaction is open.
+    unsafe { pg_sys::pgstat_report_stat(true) };
+}
+
+/// A limit of time, over when it is dropped: what runs on then is cancelled.
+pub struct Limit(bool);
+
+impl Limit {
+    pub fn begin(limit: Option<Duration>) -> Self {
+        if let Some(limit) = limit {
+            let limit = limit.as_millis().clamp(1, i32::MAX as u128) as c_int;
+            // SAFETY: the server has registered this timeout for every process with a database.
+            unsafe { enable_timeout_after(STATEMENT_TIMEOUT, limit) };
+        }
+        Self(limit.is_some())
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        if self.0 {
+            // SAFETY: as above.
+            unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+        }
+    }
+}
+
+/// The databases that there are, by name. Reads the shared catalogue from end to end, since a process
+/// without a database cannot count on its indexes.
+pub fn databases() -> HashMap<String, pg_sys::Oid> {
+    let mut databases = HashMap::new();
+    // SAFETY: rows of the catalogue have the shape of the struct and are live until the next one is
+    // fetched; what is opened is closed.
+    unsafe {
+        let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let row = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            let Some(row) = row.as_ref() else { break };
+            let data = row.t_data.cast::<u8>().add((*row.t_data).t_hoff.into());
+            let database = &*data.cast::<pg_sys::FormData_pg_database>();
+            let name = CStr::from_ptr(database.datname.data.as_ptr());
+            databases.insert(name.to_string_lossy().into_owned(), database.oid);
+        }
+        if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
+            end(scan);
+        }
+        pg_sys::table_close(relation, lock);
+    }
+    databases
+}
+
+/// The database that this process is connected to, and its name.
+pub fn current_database() -> (pg_sys::Oid, String) {
+    // SAFETY: reads a global, and a catalogue; the name is copied.
+    unsafe {
+        let database = pg_sys::MyDatabaseId;
+        let name = pg_sys::get_database_name(database);
+        let name = if name.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(name).to_string_lossy().into_owned()
+        };
+        (database, name)
+    }
+}
+
+/// Whether somebody wants this database without sessions in it: to drop, rename, move or copy it.
+pub fn is_database_wanted() -> bool {
+    // SAFETY: the tag is complete; what is taken is given back.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: 0,
+            locktag_field2: pg_sys::DatabaseRelationId.to_u32(),
+            locktag_field3: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field4: 0,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
+            locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        };
+        let mode = pg_sys::RowExclusiveLock as i32;
+        let taken = pg_sys::LockAcquire(&tag, mode, false, true);
+        if taken == pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL {
+            return true;
+        }
+        pg_sys::LockRelease(&tag, mode, false);
+        false
+    }
+}
+
+#[derive(Default)]
+struct Watched {
+    /// The news came, maybe after the snapshot of the transaction that is open.
+    is_told: bool,
+    /// It came before that snapshot, which sees the change.
+    is_seen: bool,
+}
+
+thread_local! {
+    static WATCHED: RefCell<HashMap<u32, Watched>> = RefCell::default();
+}
+
+/// Watches over relations, so that [`changed`] tells when one was altered, dropped or invalidated.
+/// Once a process.
+pub fn watch_relations() {
+    // SAFETY: the callback stays in the library.
+    unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null()) };
+}
+
+/// Watches a relation as well. It counts as changed in the next transaction, which sees what happened
+/// before it was watched.
+pub fn watch(relation: pg_sys::Oid) {
+    let new = Watched { is_told: true, is_seen: false };
+    WATCHED.with_borrow_mut(|watched| {
+        watched.entry(relation.to_u32()).or_insert(new);
+    });
+}
+
+/// Watches it no more.
+pub fn unwatch(relation: pg_sys::Oid) {
+    WATCHED.with_borrow_mut(|watched| {
+        watched.remove(&relation.to_u32());
+    });
+}
+
+/// Whether a relation has changed since this was last asked, or is not watched. Of what others do while
+/// the transaction runs, whose snapshot does not see it, the next one tells.
+pub fn changed(relation: pg_sys::Oid) -> bool {
+    WATCHED.with_borrow_mut(|watched| {
+        let watched = watched.get_mut(&relation.to_u32());
+        watched.is_none_or(|watched| std::mem::take(&mut watched.is_seen))
+    })
+}
+
+/// Has [`changed`] say so of each in the next transaction.
+pub fn suppose_changed() {
+    note(|_| true);
+}
+
+/// At the beginning of a transaction, before its snapshot is taken: whoever has told us by now is
+/// seen as committed.
+fn learn_changes() {
+    WATCHED.with_borrow_mut(|watched| {
+        for watched in watched.values_mut() {
+            watched.is_seen |= std::mem::take(&mut watched.is_told);
+        }
+    });
+}
+
+fn note(is_concerned: impl Fn(u32) -> bool) {
+    WATCHED.with_borrow_mut(|watched| {
+        for (relation, watched) in watched {
+            watched.is_told |= is_concerned(*relation);
+        }
+    });
+}
+
+unsafe extern "C-unwind" fn note_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+    note(|known| relation == pg_sys::InvalidOid || relation.to_u32() == known);
+}

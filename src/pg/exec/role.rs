@@ -1,0 +1,207 @@
+//! Running work with another role's rights, in settings of its own.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::pg::exec::subtransaction::{Keep, attempt};
+pub use crate::pg::version::{MEMBERSHIP, may_act_as, owns_table};
+
+/// Settings that decide what a query means. They are pinned, so that a refresh gives the same
+/// members whoever calls it from whatever session.
+pub struct Settings {
+    pub search_path: String,
+    pub timezone: String,
+}
+
+/// Whose rights work runs with, and how far it may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Our own statements, every name of which is qualified.
+    Service,
+    /// Somebody's SQL. Called by another role, it runs as a security-restricted operation: it
+    /// cannot change the role, leave deferred triggers or temporary objects behind.
+    User,
+}
+
+/// A role as a value of the type `regrole`.
+pub struct RegRole(pub pg_sys::Oid);
+
+impl IntoDatum for RegRole {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        self.0.into_datum()
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::REGROLEOID
+    }
+}
+
+/// The role whose rights are in force.
+pub fn current() -> pg_sys::Oid {
+    // SAFETY: reads a global of the backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The name of a role, or its number where it has been dropped.
+pub fn name(role: pg_sys::Oid) -> String {
+    // SAFETY: with noerr set a missing role gives a null pointer.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if name.is_null() {
+            return role.to_u32().to_string();
+        }
+        CStr::from_ptr(name).to_string_lossy().into_owned()
+    }
+}
+
+/// Whether a role exists.
+pub fn exists(role: pg_sys::Oid) -> bool {
+    // SAFETY: as in `name`.
+    unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
+}
+
+/// Whether a role may log in; one that does not exist may not.
+pub fn can_log_in(role: pg_sys::Oid) -> bool {
+    says(
+        "select r.rolcanlogin from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) $1",
+        role,
+    )
+}
+
+/// Whether a role may connect to this database.
+pub fn can_connect(role: pg_sys::Oid) -> bool {
+    let sql = "select pg_catalog.has_database_privilege($1, d.oid, 'connect')
+        from pg_catalog.pg_database d where d.datname operator(pg_catalog.=) pg_catalog.current_database()";
+    says(sql, role)
+}
+
+fn says(sql: &str, role: pg_sys::Oid) -> bool {
+    let said = Spi::connect(|_| crate::pg::exec::statement::read_one::<bool>(sql, &[role.into()]));
+    said.ok().flatten().unwrap_or_default()
+}
+
+/// Runs `body` as `role`. The caller's role and settings are back when it returns; where it
+/// raises, the end of the (sub)transaction restores them.
+pub fn run_as<T>(
+    role: pg_sys::Oid,
+    rights: Rights,
+    settings: &Settings,
+    body: impl FnOnce() -> T,
+) -> T {
+    let _identity = Identity::assume(role, rights);
+    let _settings = SettingsLevel::enter();
+    set(c"search_path", &settings.search_path);
+    set(c"TimeZone", &settings.timezone);
+    // The text form of keys must not depend on the session either.
+    set_text_form();
+    // Compiling a delta takes longer than its expressions are worth.
+    set(c"jit", "off");
+    body()
+}
+
+/// Runs `body` so that values turn into the same texts in every session.
+pub fn with_text_form<T>(body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    set_text_form();
+    body()
+}
+
+fn set_text_form() {
+    set(c"DateStyle", "ISO, MDY");
+    set(c"IntervalStyle", "postgres");
+    set(c"extra_float_digits", "1");
+    set(c"bytea_output", "hex");
+}
+
+/// Runs `body` so that any change it tries to make is an error, and undone: PostgreSQL refuses most
+/// of them, and what slips through has taken a transaction id.
+pub fn read_only<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    attempt(Keep::Changes, || {
+        // SAFETY: the end of the subtransaction that `attempt` has begun takes it back. (As a setting
+        // it could not be set for a while from 16 on.)
+        unsafe { pg_sys::XactReadOnly = true };
+        let value = body()?;
+        // SAFETY: reads the state of the subtransaction that `attempt` has begun.
+        let id = unsafe { pg_sys::GetCurrentTransactionIdIfAny() };
+        if id == pg_sys::InvalidTransactionId { Ok(value) } else { Err(Error::NotReadOnly) }
+    })
+}
+
+struct Identity {
+    role: pg_sys::Oid,
+    context: i32,
+}
+
+impl Identity {
+    fn assume(role: pg_sys::Oid, rights: Rights) -> Self {
+        let mut saved = Self { role: pg_sys::InvalidOid, context: 0 };
+        // SAFETY: plain reads and writes of the backend's identity, undone in `drop`, or by
+        // PostgreSQL when the (sub)transaction aborts.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut saved.role, &mut saved.context);
+            let restriction = match rights {
+                Rights::User if role != saved.role => {
+                    pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION
+                }
+                Rights::User => 0,
+                Rights::Service => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+            };
+            pg_sys::SetUserIdAndSecContext(role, saved.context | restriction as i32);
+        }
+        saved
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        // SAFETY: restores what was there before.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.role, self.context) };
+    }
+}
+
+struct SettingsLevel(i32);
+
+impl SettingsLevel {
+    fn enter() -> Self {
+        // SAFETY: opens a level that `drop`, or the end of the (sub)transaction, closes.
+        Self(unsafe { pg_sys::NewGUCNestLevel() })
+    }
+}
+
+impl Drop for SettingsLevel {
+    fn drop(&mut self) {
+        // While an error unwinds, hooks of settings must not run: the abort restores them.
+        if !std::thread::panicking() {
+            // SAFETY: levels are a stack and this is the last one; "false" undoes every change.
+            unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
+        }
+    }
+}
+
+fn set(name: &CStr, value: &str) {
+    let value = CString::new(value).unwrap_or_default();
+    // SAFETY: both strings end in zero; the change belongs to the current settings level.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// Whether a role may write to a table, or owns it; a table that does not exist is no obstacle.
+pub fn may_use_table(role: pg_sys::Oid, table: pg_sys::Oid) -> Result<bool> {
+    let sql = "select pg_catalog.has_table_privilege($1, $2, 'insert, update, delete, truncate')";
+    let allowed = Spi::connect(|client| {
+        client.select(sql, Some(1), &[role.into(), table.into()])?.first().get_one::<bool>()
+    })?;
+    Ok(allowed.unwrap_or(true))
+}

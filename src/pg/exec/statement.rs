@@ -1,0 +1,224 @@
+//! Users' SQL: taken apart by PostgreSQL's own parser, prepared, looked at, run.
+
+use std::ffi::{CStr, CString};
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::pg::version;
+
+/// What kind of statement a text is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Select,
+    Call,
+    Other,
+}
+
+/// A statement as the parser delimits it.
+pub struct Parsed<'a> {
+    pub kind: Kind,
+    /// Without a trailing semicolon and what follows it.
+    pub text: &'a str,
+}
+
+/// Parses a text into its statements; a syntax error is raised.
+pub fn parse(sql: &str) -> Vec<Parsed<'_>> {
+    let Ok(source) = CString::new(sql) else { return Vec::new() };
+    // SAFETY: the parser gives a list of RawStmt nodes with byte positions in the text it got.
+    unsafe {
+        let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        let list = pgrx::PgList::<pg_sys::RawStmt>::from_pg(list);
+        list.iter_ptr()
+            .map(|raw| {
+                let kind = match (*(*raw).stmt).type_ {
+                    pg_sys::NodeTag::T_SelectStmt => Kind::Select,
+                    pg_sys::NodeTag::T_CallStmt => Kind::Call,
+                    _ => Kind::Other,
+                };
+                let begin = (*raw).stmt_location.max(0) as usize;
+                let end = match (*raw).stmt_len {
+                    0 => sql.len(),
+                    length => begin + length as usize,
+                };
+                Parsed { kind, text: &sql[begin..end] }
+            })
+            .collect()
+    }
+}
+
+/// A column of a query's result.
+pub struct ResultColumn {
+    pub name: String,
+    pub type_oid: pg_sys::Oid,
+    pub modifier: i32,
+    pub collation: pg_sys::Oid,
+}
+
+/// A prepared statement of the current SPI connection, with which it ends.
+pub struct Prepared(pg_sys::SPIPlanPtr);
+
+impl Prepared {
+    /// Parses and analyses one statement whose parameters have the types of `args`. What is wrong
+    /// with it is raised. Its plan may run in parallel.
+    pub fn new(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
+        let sql = CString::new(sql).map_err(|_| Error::Query {
+            code: PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+            problem: "the SQL holds a null character".into(),
+            detail: None,
+            hint: None,
+        })?;
+        let mut types: Vec<_> = args.iter().map(DatumWithOid::oid).collect();
+        // SAFETY: strings and types outlive the call, which copies them.
+        let plan = unsafe {
+            pg_sys::SPI_prepare_cursor(
+                sql.as_ptr(),
+                types.len() as i32,
+                types.as_mut_ptr(),
+                pg_sys::CURSOR_OPT_PARALLEL_OK as i32,
+            )
+        };
+        if plan.is_null() {
+            // SAFETY: SPI says why in a global.
+            Spi::check_status(unsafe { pg_sys::SPI_result })?;
+        }
+        Ok(Self(plan))
+    }
+
+    /// Whether it only reads: no modifying WITH, no row locks.
+    pub fn is_plain_select(&self) -> bool {
+        self.query().is_some_and(|query| {
+            query.commandType == pg_sys::CmdType::CMD_SELECT
+                && !query.hasModifyingCTE
+                && query.rowMarks.is_null()
+        })
+    }
+
+    /// The columns of its result.
+    pub fn columns(&self) -> Vec<ResultColumn> {
+        let Some(source) = self.source() else { return Vec::new() };
+        if source.resultDesc.is_null() {
+            return Vec::new();
+        }
+        // SAFETY: the descriptor belongs to the plan and is only read.
+        let desc = unsafe {
+            pgrx::PgTupleDesc::from_pg_is_copy(pg_sys::CreateTupleDescCopy(source.resultDesc))
+        };
+        desc.iter()
+            .map(|column| ResultColumn {
+                name: column.name().to_owned(),
+                type_oid: column.type_oid().value(),
+                modifier: column.type_mod(),
+                collation: column.attcollation,
+            })
+            .collect()
+    }
+
+    /// The relations it reads, through views too.
+    pub fn relations(&self) -> Vec<pg_sys::Oid> {
+        let Some(source) = self.source() else { return Vec::new() };
+        // SAFETY: a list of OIDs that belongs to the plan and is only read.
+        unsafe { pgrx::PgList::<pg_sys::Oid>::from_pg(source.relationOids).iter_oid().collect() }
+    }
+
+    /// Runs it. Read-only, it sees exactly the active snapshot and whatever tries to write through
+    /// SPI raises; the rows go to `receiver`, or to SPI's own table where there is none.
+    pub(in crate::pg) fn execute(
+        &self,
+        args: &[DatumWithOid<'_>],
+        receiver: *mut pg_sys::DestReceiver,
+    ) -> Result<()> {
+        // SAFETY: the parameter list has room for every argument and outlives the call; the
+        // receiver, where there is one, is alive.
+        unsafe {
+            let params = pg_sys::makeParamList(args.len() as i32);
+            if !params.is_null() {
+                let slots = (*params).params.as_mut_slice(args.len());
+                for (slot, arg) in slots.iter_mut().zip(args) {
+                    let datum = arg.datum();
+                    slot.isnull = datum.is_none();
+                    slot.value = datum.map_or(pg_sys::Datum::null(), |datum| datum.sans_lifetime());
+                    slot.pflags = pg_sys::PARAM_FLAG_CONST as u16;
+                    slot.ptype = arg.oid();
+                }
+            }
+            let options = pg_sys::SPIExecuteOptions {
+                params,
+                read_only: true,
+                dest: receiver,
+                ..Default::default()
+            };
+            Spi::check_status(pg_sys::SPI_execute_plan_extended(self.0, &options))?;
+        }
+        Ok(())
+    }
+
+    /// The descriptor of its result, copied into the current memory context.
+    pub(in crate::pg) fn result_desc(&self) -> pg_sys::TupleDesc {
+        match self.source() {
+            // SAFETY: copies a live descriptor.
+            Some(source) if !source.resultDesc.is_null() => unsafe {
+                pg_sys::CreateTupleDescCopy(source.resultDesc)
+            },
+            _ => std::ptr::null_mut(),
+        }
+    }
+
+    fn source(&self) -> Option<&pg_sys::CachedPlanSource> {
+        // SAFETY: the plan is alive as long as the SPI connection, and so are its sources.
+        unsafe {
+            let sources = pg_sys::SPI_plan_get_plan_sources(self.0);
+            let sources = pgrx::PgList::<pg_sys::CachedPlanSource>::from_pg(sources);
+            sources.get_ptr(0).and_then(|source| source.as_ref())
+        }
+    }
+
+    fn query(&self) -> Option<&pg_sys::Query> {
+        let source = self.source()?;
+        // SAFETY: as above.
+        unsafe {
+            let queries = pgrx::PgList::<pg_sys::Query>::from_pg(source.query_list);
+            if queries.len() != 1 {
+                return None;
+            }
+            queries.get_ptr(0).and_then(|query| query.as_ref())
+        }
+    }
+}
+
+/// The one value of a statement that reads one row of one column, as the active snapshot sees it.
+pub fn read_one<T: FromDatum + IntoDatum>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+) -> Result<Option<T>> {
+    Prepared::new(sql, args)?.execute(args, std::ptr::null_mut())?;
+    // SAFETY: SPI has just put the result there; it lives as long as the connection.
+    unsafe {
+        let table = pg_sys::SPI_tuptable;
+        if table.is_null() || (*table).numvals == 0 {
+            return Ok(None);
+        }
+        let mut is_null = false;
+        let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut is_null);
+        let value = T::from_datum(datum, is_null);
+        pg_sys::SPI_freetuptable(table);
+        Ok(value)
+    }
+}
+
+/// Takes a name apart as PostgreSQL does: a schema, where one is given, and a relation; a name
+/// that cannot be one is raised.
+pub fn split_name(name: &str) -> (Option<String>, String) {
+    let Ok(name) = CString::new(name) else { return (None, String::new()) };
+    let owned = |text: *mut std::ffi::c_char| {
+        // SAFETY: a string of PostgreSQL's, copied.
+        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    };
+    let (mut schema, mut relation) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: gives two strings, the first of which may be null.
+    unsafe {
+        pg_sys::DeconstructQualifiedName(version::name_parts(&name), &mut schema, &mut relation);
+    }
+    (owned(schema), owned(relation).unwrap_or_default())
+}

@@ -1,0 +1,178 @@
+//! Work that may fail without taking the transaction along: a subtransaction that ends
+//! in a `Result`.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::CStr;
+use std::panic::AssertUnwindSafe;
+
+use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
+use pgrx::prelude::*;
+
+use crate::error::{Error, Report, Result};
+
+/// Whether work that succeeded stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Changes,
+    /// A dry run: everything is undone, only the value returned remains.
+    Nothing,
+}
+
+/// Runs `body` in a subtransaction. An error it returns, or that PostgreSQL raises in it, undoes
+/// what it did and comes back as `Err`; a cancelled query and a bug are raised on.
+pub fn attempt<T>(keep: Keep, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: a subtransaction may be begun wherever a function runs; both ends of it, and the
+    // restored context and owner, are in this function.
+    let (context, owner) = unsafe {
+        let outer = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+        pg_sys::BeginInternalSubTransaction(std::ptr::null());
+        pg_sys::MemoryContextSwitchTo(outer.0);
+        outer
+    };
+
+    let result = {
+        let _trace = ErrorTrace::begin();
+        PgTryBuilder::new(AssertUnwindSafe(|| body().map_err(Stopped::Failed)))
+            .catch_others(|caught| Err(Stopped::from(caught)))
+            .execute()
+    };
+
+    // SAFETY: as above.
+    unsafe {
+        if result.is_ok() && keep == Keep::Changes {
+            pg_sys::ReleaseCurrentSubTransaction();
+        } else {
+            pg_sys::RollbackAndReleaseCurrentSubTransaction();
+        }
+        pg_sys::MemoryContextSwitchTo(context);
+        pg_sys::CurrentResourceOwner = owner;
+    }
+
+    match result {
+        Ok(value) => Ok(value),
+        Err(Stopped::Failed(error)) => Err(error),
+        Err(Stopped::Raised(caught)) => caught.rethrow(),
+    }
+}
+
+enum Stopped {
+    Failed(Error),
+    /// Not ours to swallow.
+    Raised(Box<CaughtError>),
+}
+
+impl From<CaughtError> for Stopped {
+    fn from(caught: CaughtError) -> Self {
+        // Whoever cancels the query means all of it. The same SQLSTATE raised by a user's SQL does
+        // not count; a shutdown is no ERROR and never gets here.
+        let is_cancelled = |report: &ErrorReportWithLevel| {
+            report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+                && report.function_name() == Some("ProcessInterrupts")
+        };
+        match &caught {
+            CaughtError::RustPanic { .. } => Stopped::Raised(Box::new(caught)),
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
+                if is_cancelled(report) =>
+            {
+                Stopped::Raised(Box::new(caught))
+            }
+            _ => Stopped::Failed(Error::Postgres(Box::new(report_of(&caught)))),
+        }
+    }
+}
+
+/// What was caught, in PostgreSQL's words.
+pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
+    let (report, traced) = match caught {
+        CaughtError::PostgresError(report) => (report, ErrorTrace::last()),
+        CaughtError::ErrorReport(report) | CaughtError::RustPanic { ereport: report, .. } => {
+            (report, None)
+        }
+    };
+    let (sqlstate, context) = match traced {
+        Some(trace) => (trace.sqlstate, trace.context),
+        None => (report.sql_error_code() as i32, None),
+    };
+    Report {
+        sqlstate,
+        message: report.message().to_owned(),
+        detail: report.detail().map(str::to_owned),
+        hint: report.hint().map(str::to_owned),
+        context,
+    }
+}
+
+/// What a Rust error report leaves out of a PostgreSQL error, the SQLSTATE as it was raised and
+/// the context, noted by an error context callback while the error is on its way.
+#[derive(Clone)]
+struct Noted {
+    sqlstate: i32,
+    context: Option<String>,
+}
+
+thread_local! {
+    static NOTED: RefCell<Option<Noted>> = const { RefCell::new(None) };
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Installs the callback for as long as it lives.
+pub(in crate::pg) struct ErrorTrace {
+    callback: *mut pg_sys::ErrorContextCallback,
+}
+
+impl ErrorTrace {
+    pub(in crate::pg) fn begin() -> Self {
+        BUSY.set(false);
+        // SAFETY: the callback lives on the heap, where PostgreSQL's stack points to, until
+        // `drop` unlinks and frees it.
+        unsafe {
+            let callback = Box::into_raw(Box::new(pg_sys::ErrorContextCallback {
+                previous: pg_sys::error_context_stack,
+                callback: Some(note),
+                arg: std::ptr::null_mut(),
+            }));
+            pg_sys::error_context_stack = callback;
+            Self { callback }
+        }
+    }
+
+    /// The error that was raised last.
+    fn last() -> Option<Noted> {
+        NOTED.with(|noted| noted.borrow_mut().take())
+    }
+}
+
+impl Drop for ErrorTrace {
+    fn drop(&mut self) {
+        // SAFETY: callbacks are a stack; what came after ours has gone, by return or by unwinding.
+        unsafe { pg_sys::error_context_stack = Box::from_raw(self.callback).previous };
+    }
+}
+
+/// Called by PostgreSQL for every message, while it is being built. It must not raise, and it
+/// sees every notice too: the last one seen before the catch is the error that was caught.
+unsafe extern "C-unwind" fn note(_: *mut std::ffi::c_void) {
+    // GetErrorContextStack() calls every callback anew, this one too.
+    if BUSY.replace(true) {
+        return;
+    }
+    // SAFETY: called by errfinish(), where an error is being built, so both are allowed; the text
+    // is copied at once.
+    let noted = unsafe {
+        let sqlstate = pg_sys::geterrcode();
+        let text = pg_sys::GetErrorContextStack();
+        let context = (!text.is_null())
+            .then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+            .map(|text| without_ours(&text).to_owned())
+            .filter(|text| !text.is_empty());
+        Noted { sqlstate, context }
+    };
+    NOTED.with(|cell| *cell.borrow_mut() = Some(noted));
+    BUSY.set(false);
+}
+
+/// A context without our own statement around the user's SQL: all of ours begin with a comment.
+fn without_ours(context: &str) -> &str {
+    let ours = context.find("SQL statement \"-- ").unwrap_or(context.len());
+    context[..ours].trim_end()
+}

@@ -1,0 +1,74 @@
+//! Hashes of keys and rows.
+
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::RandomState;
+use pgrx::prelude::*;
+
+use crate::pg::exec::receiver::with_bytes;
+
+/// How to hash rows: the key in the first column, values in those that follow.
+pub(in crate::pg) struct Hashing {
+    key: RandomState,
+    row: RandomState,
+    /// Of each column, its length as `pg_type` has it, and whether it is passed by value.
+    columns: Vec<(i16, bool)>,
+}
+
+impl Hashing {
+    pub(in crate::pg) fn new(types: impl Iterator<Item = pg_sys::Oid>) -> Self {
+        let (key, row) = (RandomState::default(), RandomState::default());
+        Self { key, row, columns: lengths(types) }
+    }
+
+    /// The hashes of the key and of the row.
+    ///
+    /// SAFETY: the values have the types of the columns; as for `Receive::receive`.
+    pub(in crate::pg) unsafe fn hash(
+        &self,
+        values: &[pg_sys::Datum],
+        nulls: &[bool],
+    ) -> (u64, u64) {
+        let (mut key, mut row) = (self.key.build_hasher(), self.row.build_hasher());
+        for (at, ((&(length, by_value), value), is_null)) in
+            self.columns.iter().zip(values).zip(nulls).enumerate()
+        {
+            if *is_null {
+                row.write_u64(u64::MAX);
+                continue;
+            }
+            if by_value {
+                row.write_u64(1);
+                row.write_u64(value.value() as u64);
+                continue;
+            }
+            let mut write = |bytes: &[u8]| {
+                if at == 0 {
+                    key.write(bytes);
+                }
+                row.write_u64(bytes.len() as u64);
+                row.write(bytes);
+            };
+            // SAFETY: as promised.
+            unsafe {
+                match length {
+                    -1 => with_bytes(*value, write),
+                    -2 => write(std::ffi::CStr::from_ptr(value.cast_mut_ptr()).to_bytes()),
+                    _ => write(std::slice::from_raw_parts(value.cast_mut_ptr(), length as usize)),
+                }
+            }
+        }
+        (key.finish(), row.finish())
+    }
+}
+
+/// Of each type, its length as `pg_type` has it, and whether it is passed by value.
+pub(in crate::pg) fn lengths(types: impl Iterator<Item = pg_sys::Oid>) -> Vec<(i16, bool)> {
+    let length = |column| {
+        let (mut length, mut by_value) = (0, false);
+        // SAFETY: asks the catalogues.
+        unsafe { pg_sys::get_typlenbyval(column, &mut length, &mut by_value) };
+        (length, by_value)
+    };
+    types.map(length).collect()
+}

@@ -1,0 +1,5 @@
+//! Rows and values in PostgreSQL's binary formats.
+
+pub mod fingerprint;
+pub mod json;
+pub mod transition;

@@ -1,0 +1,174 @@
+//! Settings whose values are checked.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::prelude::*;
+
+use crate::error::{self, Result, raise};
+use crate::pg::exec::snapshot::Active;
+use segmenter_core::http::address::Address;
+use segmenter_core::schedule::parse_zone;
+
+/// Defines a setting that holds the name of a time zone. A name that PostgreSQL or the schedules
+/// do not know is refused. Only superusers set it, because it decides what every refresh writes.
+pub fn define_timezone(name: &'static CStr, texts: Texts, setting: &'static Setting) {
+    define(name, texts, setting, GucContext::Suset, is_timezone);
+}
+
+/// Defines a setting of the server that holds a list of names. A text that is no list is refused.
+pub fn define_names(name: &'static CStr, texts: Texts, setting: &'static Setting) {
+    define(name, texts, setting, GucContext::Sighup, is_names);
+}
+
+/// Defines a setting that holds a list of addresses. One that is none is refused. Only superusers
+/// set it, because it decides where the server may connect to.
+pub fn define_addresses(name: &'static CStr, texts: Texts, setting: &'static Setting) {
+    define(name, texts, setting, GucContext::Suset, is_addresses);
+}
+
+/// Defines a setting that holds the name of a set, or nothing. A name that `is_set` does not know is
+/// refused where it is set in a session; elsewhere that is left to when it is used.
+pub fn define_set(
+    name: &'static CStr,
+    texts: Texts,
+    setting: &'static Setting,
+    is_set: fn(&str) -> Result<()>,
+) {
+    IS_SET.set(is_set).ok();
+    IS_DEFINING.store(true, Ordering::Relaxed);
+    define(name, texts, setting, GucContext::Userset, is_known_set);
+    IS_DEFINING.store(false, Ordering::Relaxed);
+}
+
+static IS_SET: OnceLock<fn(&str) -> Result<()>> = OnceLock::new();
+/// What was set before the library was loaded is not to be dropped with a warning.
+static IS_DEFINING: AtomicBool = AtomicBool::new(false);
+
+/// Where a setting's text is kept.
+pub type Setting = GucSetting<Option<CString>>;
+/// Its short description, and what there is to add.
+pub type Texts = [&'static CStr; 2];
+type Check = unsafe extern "C-unwind" fn(
+    *mut *mut c_char,
+    *mut *mut c_void,
+    pg_sys::GucSource::Type,
+) -> bool;
+
+fn define(
+    name: &'static CStr,
+    [short, long]: Texts,
+    setting: &'static Setting,
+    context: GucContext,
+    check: Check,
+) {
+    let flags = GucFlags::empty();
+    // SAFETY: the hooks below keep to what a check hook may do.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            name,
+            short,
+            long,
+            setting,
+            context,
+            flags,
+            Some(check),
+            None,
+            None,
+        );
+    }
+}
+
+/// The names in a list, without the double quotes around them; none: it is no list.
+pub fn split_names(list: &CStr) -> Option<Vec<String>> {
+    // SAFETY: the list is taken apart in a copy of its own, into which the names point.
+    unsafe {
+        let copy = pg_sys::pstrdup(list.as_ptr());
+        let mut names = std::ptr::null_mut();
+        let is_list = pg_sys::SplitGUCList(copy, b',' as c_char, &mut names);
+        let names = is_list.then(|| {
+            let names = pgrx::PgList::<c_char>::from_pg(names);
+            let owned = |name: *mut c_char| CStr::from_ptr(name).to_string_lossy().into_owned();
+            names.iter_ptr().map(owned).collect()
+        });
+        pg_sys::pfree(copy.cast());
+        names
+    }
+}
+
+/// Reserves a prefix, so that a misspelt setting is refused.
+pub fn reserve_prefix(prefix: &'static CStr) {
+    // SAFETY: the string is static.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_timezone(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: PostgreSQL hands over the new value, a C string that may be null for a default.
+    unsafe {
+        let Some(name) = (*value).as_ref().map(|_| CStr::from_ptr(*value)) else { return true };
+        !pg_sys::pg_tzset(name.as_ptr()).is_null()
+            && name.to_str().is_ok_and(|name| parse_zone(name).is_ok())
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_names(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe { (*value).as_ref().is_none_or(|_| split_names(CStr::from_ptr(*value)).is_some()) }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_addresses(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    _source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    unsafe {
+        (*value).as_ref().is_none_or(|_| {
+            let names = split_names(CStr::from_ptr(*value));
+            names.is_some_and(|names| names.iter().all(|name| name.parse::<Address>().is_ok()))
+        })
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn is_known_set(
+    value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: as above.
+    let name = unsafe { (*value).as_ref().map(|_| CStr::from_ptr(*value)) };
+    let name = name.map(CStr::to_string_lossy).unwrap_or_default();
+    let is_test = source == pg_sys::GucSource::PGC_S_TEST;
+    // SAFETY: reads the state of the transaction, and a global that a parallel worker sets.
+    let can_look = unsafe { pg_sys::IsTransactionState() && pg_sys::ParallelWorkerNumber < 0 };
+    if name.is_empty()
+        || !can_look
+        || IS_DEFINING.load(Ordering::Relaxed)
+        || !(is_test || source >= pg_sys::GucSource::PGC_S_INTERACTIVE)
+    {
+        return true;
+    }
+    let Some(is_set) = IS_SET.get() else { return true };
+    let _snapshot = Active::catalog();
+    match is_set(&name) {
+        Ok(()) => {}
+        // ALTER DATABASE, ALTER ROLE: it may be one where and when it counts.
+        Err(error) if is_test => error::say(PgLogLevel::NOTICE, error.to_string(), None),
+        Err(error) => raise(error),
+    }
+    true
+}

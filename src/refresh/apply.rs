@@ -1,0 +1,120 @@
+//! Brings a delta into the segment table: only rows that changed are written.
+
+use pgrx::datum::Timestamp;
+use pgrx::spi::SpiClient;
+
+use crate::config::segment_table;
+use crate::error::{Error, Result};
+use crate::pg::exec::role;
+use crate::refresh::delta::Side;
+use segmenter_core::guards::Figures;
+
+/// One statement of an apply, and how many rows it must touch.
+struct Step {
+    sql: String,
+    rows: u64,
+}
+
+/// Applies the relation `segmenter_delta` to a segment's table, at the local time `at`, in the SPI
+/// connection that knows the relation. Runs with the rights of the table's owner, who decides what
+/// its triggers, defaults and checks do: they get no rights of the segment's owner.
+pub fn apply(
+    client: &mut SpiClient<'_>,
+    side: &Side<'_>,
+    figures: Figures,
+    at: Timestamp,
+) -> Result<()> {
+    side.service.run_as_user(side.table.owner, || {
+        for step in steps(side, figures)? {
+            if step.rows == 0 {
+                continue;
+            }
+            let args = [side.segment.into(), at.into()];
+            let touched = client.update(&step.sql, None, &args)?.len() as u64;
+            if touched != step.rows {
+                return Err(Error::TableChanged {
+                    table: side.table.name.clone(),
+                    detail: format!("{touched} of {} rows could be written.", step.rows),
+                });
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Removals first, so that whoever watches the table sees them first too.
+fn steps(side: &Side<'_>, figures: Figures) -> Result<Vec<Step>> {
+    let Side { service, table, segment, .. } = side;
+    let sql = |text: &str, parts: &[(&str, &str)]| {
+        let mut all = vec![("table", table.name.as_str())];
+        all.extend_from_slice(parts);
+        service.sql(text, &all)
+    };
+    let close = |operations: &str| sql(query!("close"), &[("operations", operations)]);
+    let open = |operation: &str, columns: &[String], values: &[String]| {
+        sql(
+            query!("open"),
+            &[("operation", operation), ("columns", &listed(columns)), ("values", &listed(values))],
+        )
+    };
+    let (names, values): (Vec<_>, Vec<_>) = side
+        .received_columns()
+        .map(|(number, column)| (column.quoted(), format!("d.n{number}")))
+        .unzip();
+    let added = open(&operation("a"), &names, &values);
+
+    Ok(if table.kind.history {
+        let (carried, old): (Vec<_>, Vec<_>) = side
+            .carried_columns()
+            .map(|(number, column)| (column.quoted(), format!("d.o{number}")))
+            .unzip();
+        let version = open(&operation("c"), &[names, carried].concat(), &[values, old].concat());
+        vec![
+            Step { sql: close(&operations(&["r", "c"])), rows: figures.removed + figures.changed },
+            Step { sql: version, rows: figures.changed },
+            Step { sql: added, rows: figures.added },
+        ]
+    } else {
+        let assign = |value: &dyn Fn(usize, &str) -> String| -> Vec<String> {
+            side.received_columns()
+                .map(|(number, column)| {
+                    let name = column.quoted();
+                    format!("{name} = {}", value(number, &name))
+                })
+                .collect()
+        };
+        let change = sql(
+            query!("change"),
+            &[("assignments", &assign(&|number, _| format!("d.n{number}")).join(", "))],
+        );
+        let reopen = sql(
+            query!("reopen"),
+            &[
+                ("key", if table.kind.shared { "segment_id, id" } else { "id" }),
+                ("assignments", &listed(&assign(&|_, name| format!("excluded.{name}")))),
+            ],
+        );
+        // A first load finds nobody who returns, and is much faster for not looking.
+        let is_first = figures.before == 0
+            && !segment_table::holds_rows_of(service, &table.name, segment, role::current())?;
+        vec![
+            Step { sql: close(&operations(&["r"])), rows: figures.removed },
+            Step { sql: change, rows: figures.changed },
+            Step { sql: if is_first { added } else { added + &reopen }, rows: figures.added },
+        ]
+    })
+}
+
+/// A list to follow another element.
+fn listed(elements: &[String]) -> String {
+    elements.iter().map(|element| format!(", {element}")).collect()
+}
+
+fn operation(letter: &str) -> String {
+    format!("'{letter}'::pg_catalog.\"char\"")
+}
+
+fn operations(letters: &[&str]) -> String {
+    let quoted: Vec<_> = letters.iter().map(|letter| operation(letter)).collect();
+    format!("array[{}]", quoted.join(", "))
+}

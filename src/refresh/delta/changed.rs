@@ -1,0 +1,74 @@
+//! The delta of those ids only that may have changed.
+
+use pgrx::datum::Uuid;
+
+use super::{
+    ADDED, CHANGED, DELTA, Delta, INVALID, REMOVED, Side, UNCHANGED, check_query, duplicates,
+    old_value, single,
+};
+use crate::catalog::relation_set::Service;
+use crate::config::segment_table::Table;
+use crate::error::{Error, Result};
+use crate::pg::exec::role;
+use crate::pg::exec::statement::{Kind, Prepared};
+use crate::pg::exec::tuplestore::Relation;
+use segmenter_core::guards::Figures;
+
+/// Of an id that has not changed.
+const OUTSIDE: u8 = b'o';
+/// Neither a member before nor one now.
+const NEITHER: u8 = b'-';
+
+/// Computes the delta between a query and a segment's members, as [`super::of_query`] does, for the
+/// ids in a relation of the SPI connection, which has so many, each once. `before` is the number of
+/// members. Whoever has not changed is not looked at, even where the query gives him.
+pub fn of_changed<'a>(
+    service: &'a Service,
+    table: &'a Table,
+    segment: Uuid,
+    sql: &str,
+    (ids, changed): (&str, u64),
+    before: u64,
+) -> Result<(Delta, Side<'a>)> {
+    let relation = Relation::new(DELTA);
+    let (figures, side) = role::read_only(|| {
+        let query = single(sql, Kind::Select)?;
+        let received = check_query(&Prepared::new(query, &[])?, table)?;
+        let side = Side { service, table, segment, received };
+
+        let received = side.received_sql(query);
+        let member = side.member_sql();
+        let sql = query!("delta_changed");
+        let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
+        let skipped = [UNCHANGED, OUTSIDE, NEITHER];
+        let tally = relation.keep_tallied(&sql, &side.args(), &skipped)?;
+
+        let of = |letters: &[u8]| letters.iter().map(|letter| tally.of(*letter)).sum::<u64>();
+        if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {
+            return Err(Error::DuplicateIds { examples: duplicates(&side, &received)? });
+        }
+        let figures = Figures {
+            received: of(&[ADDED, CHANGED, UNCHANGED, INVALID, OUTSIDE]),
+            invalid: of(&[INVALID]),
+            added: of(&[ADDED]),
+            removed: of(&[REMOVED]),
+            changed: of(&[CHANGED]),
+            before,
+        };
+        Ok((figures, side))
+    })?;
+    Ok((Delta { figures, _relation: relation }, side))
+}
+
+impl Side<'_> {
+    /// The member with the id `c.id`, if there is one.
+    fn member_sql(&self) -> String {
+        let values: String = self
+            .columns()
+            .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
+            .collect();
+        let parts =
+            [("old_values", values.as_str()), ("collation", self.table.id_collation.as_str())];
+        self.sql(query!("member"), &parts)
+    }
+}

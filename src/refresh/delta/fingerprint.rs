@@ -1,0 +1,87 @@
+//! The delta by fingerprints of the members.
+
+use std::ffi::CStr;
+
+use super::{CHANGED, REMOVED, Side, check_duplicates, is_fitted_array, old_value};
+use crate::error::Result;
+use crate::pg::catalog;
+use crate::pg::exec::tuplestore::Relation;
+use crate::pg::format::fingerprint::Prints;
+use segmenter_core::guards::Figures;
+
+const MET: &CStr = c"segmenter_met";
+
+/// One that was taken for another.
+const MISTAKEN: u8 = b'x';
+
+/// Computes the delta by fingerprints. None, and no row in the relation, where that cannot be done.
+pub(super) fn by_prints(
+    side: &Side<'_>,
+    relation: &Relation,
+    received: &str,
+) -> Result<Option<Figures>> {
+    if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
+        return Ok(None);
+    }
+    let Some(prints) = Prints::take(&side.prints_sql(), &side.args())? else { return Ok(None) };
+    let before = prints.count();
+    let met = Relation::new(MET);
+    let compared = prints.compare(
+        &side.delta_received_sql(received),
+        &[],
+        relation,
+        &met,
+        (CHANGED, REMOVED),
+    )?;
+    let figures = Figures {
+        received: compared.unchanged + compared.added + compared.changed + compared.invalid,
+        invalid: compared.invalid,
+        added: compared.added,
+        removed: before - compared.unchanged - compared.changed,
+        changed: compared.changed,
+        before,
+    };
+    let mut is_mistaken = false;
+    if compared.met_twice || compared.added_twice != Some(false) {
+        check_duplicates(side, compared.met_twice, figures, received)?;
+        // No key was, but two that have the same hash.
+        is_mistaken = compared.met_twice;
+    }
+    if !is_mistaken && met.rows() > 0 {
+        let tally = relation.keep_tallied(&side.delta_met_sql(), &[], &[])?;
+        is_mistaken = tally.of(MISTAKEN) > 0;
+    }
+    if is_mistaken {
+        relation.clear();
+        return Ok(None);
+    }
+    Ok(Some(figures))
+}
+
+impl Side<'_> {
+    /// The members with what fingerprints are taken of.
+    fn prints_sql(&self) -> String {
+        let values: String = self
+            .received_columns()
+            .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
+            .collect();
+        self.sql(query!("members"), &[("old_values", &values)])
+    }
+
+    fn delta_received_sql(&self, received: &str) -> String {
+        let new = self.received_columns().map(|(number, _)| format!(", q.n{number}"));
+        let old = self.columns().map(|(number, column)| {
+            format!(", null::{} as o{number}", catalog::type_name(column.type_oid))
+        });
+        let values: String = new.chain(old).collect();
+        self.sql(query!("delta_received"), &[("values", &values), ("received", received)])
+    }
+
+    fn delta_met_sql(&self) -> String {
+        let new = self.received_columns().map(|(number, _)| format!(", d.n{number}"));
+        let old =
+            self.columns().map(|(number, column)| format!(", {} as o{number}", old_value(column)));
+        let values: String = new.chain(old).collect();
+        self.sql(query!("delta_met"), &[("values", &values)])
+    }
+}

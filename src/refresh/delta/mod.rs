@@ -1,0 +1,401 @@
+//! What a refresh changes, computed in one pass over what is received and the members, and kept as
+//! the relation `segmenter_delta`: by fingerprints of the members, where these fit in memory, by a
+//! full join otherwise, which spills to disk.
+
+use std::ffi::CStr;
+
+use pgrx::datum::{DatumWithOid, Uuid};
+use pgrx::prelude::*;
+
+use crate::catalog::relation_set::Service;
+use crate::config::SERVICE_COLUMNS;
+use crate::config::segment_table::{Column, Table};
+use crate::error::{Error, Result};
+use crate::pg::catalog;
+use crate::pg::exec::role;
+use crate::pg::exec::statement::{self, Kind, Prepared};
+use crate::pg::exec::tuplestore::{Relation, Tally};
+use segmenter_core::guards::Figures;
+
+mod changed;
+mod fingerprint;
+
+pub use changed::of_changed;
+use fingerprint::by_prints;
+
+const DELTA: &CStr = c"segmenter_delta";
+const BEFORE: &CStr = c"segmenter_before";
+
+const ADDED: u8 = b'a';
+const REMOVED: u8 = b'r';
+const CHANGED: u8 = b'c';
+const INVALID: u8 = b'i';
+const UNCHANGED: u8 = b'=';
+
+/// The delta of one refresh. The relation behind it lives as long as this does.
+pub struct Delta {
+    pub figures: Figures,
+    _relation: Relation,
+}
+
+/// A segment's table as one side of a delta sees it.
+pub struct Side<'a> {
+    pub service: &'a Service,
+    pub table: &'a Table,
+    pub segment: Uuid,
+    /// For every column of the table, whether what is received has it too.
+    received: Vec<bool>,
+}
+
+impl<'a> Side<'a> {
+    /// Every column of the table, and its number in the delta, where what is received has it.
+    pub fn received_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns().filter(|(number, _)| self.received[number - 1])
+    }
+
+    /// The columns that a new version takes over from the old one: those that are not received,
+    /// can be written, and need not be unique.
+    pub fn carried_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns().filter(|(number, column)| {
+            !self.received[number - 1]
+                && !column.is_generated
+                && !column.is_identity
+                && !column.is_unique
+        })
+    }
+
+    /// Every column of the table with its number in the delta, from 1.
+    fn columns(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.table.columns.iter().enumerate().map(|(index, column)| (index + 1, column))
+    }
+
+    fn args(&self) -> [DatumWithOid<'static>; 1] {
+        [self.segment.into()]
+    }
+
+    fn sql(&self, text: &str, parts: &[(&str, &str)]) -> String {
+        let mut all = vec![("table", self.table.name.as_str())];
+        all.extend_from_slice(parts);
+        self.service.sql(text, &all)
+    }
+
+    /// The members as they are.
+    fn members_sql(&self) -> String {
+        let values: String = self
+            .columns()
+            .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
+            .collect();
+        self.sql(query!("members"), &[("old_values", &values)])
+    }
+
+    /// What a query gives, in the types of the table.
+    fn received_sql(&self, query: &str) -> String {
+        let values: String = self
+            .received_columns()
+            .map(|(number, column)| format!(", {} as n{number}", new_value(column)))
+            .collect();
+        self.sql(query!("received"), &[("query", query), ("new_values", &values)])
+    }
+
+    fn delta_sql(&self, received: &str, members: &str) -> String {
+        let sql = query!("delta");
+        self.delta_of(sql, &[("received", received), ("members", members)])
+    }
+
+    /// A text of ours that compares what is received (q) with members (m).
+    fn delta_of(&self, text: &str, sides: &[(&str, &str)]) -> String {
+        let differs: Vec<_> =
+            self.received_columns().map(|(number, column)| differs(number, column)).collect();
+        let differs = if differs.is_empty() { "false".into() } else { differs.join(" or ") };
+        let new: String =
+            self.received_columns().map(|(number, _)| format!(", q.n{number}")).collect();
+        let old: String = self.columns().map(|(number, _)| format!(", m.o{number}")).collect();
+        let values = new + &old;
+        let mut parts = vec![("differs", differs.as_str()), ("values", values.as_str())];
+        parts.extend_from_slice(sides);
+        self.sql(text, &parts)
+    }
+
+    /// How many members there are.
+    fn count_members(&self) -> Result<u64> {
+        count_members(self.service, self.table, self.segment)
+    }
+}
+
+/// How many members a segment has. Runs within an SPI connection.
+pub fn count_members(service: &Service, table: &Table, segment: Uuid) -> Result<u64> {
+    let parts = [("table", table.name.as_str())];
+    let sql = service.sql(query!("members_count"), &parts);
+    Ok(statement::read_one::<i64>(&sql, &[segment.into()])?.unwrap_or_default() as u64)
+}
+
+/// Computes the delta between a query and a segment's members, as the active snapshot sees both.
+/// Runs with the owner's rights, within an SPI connection; whatever tries to write fails.
+pub fn of_query<'a>(
+    service: &'a Service,
+    table: &'a Table,
+    segment: Uuid,
+    sql: &str,
+) -> Result<(Delta, Side<'a>)> {
+    let relation = Relation::new(DELTA);
+    let (figures, side) = role::read_only(|| {
+        let query = single(sql, Kind::Select)?;
+        let received = check_query(&Prepared::new(query, &[])?, table)?;
+        let side = Side { service, table, segment, received };
+
+        let received = side.received_sql(query);
+        if let Some(figures) = by_prints(&side, &relation, &received)? {
+            return Ok((figures, side));
+        }
+        let sql = side.delta_sql(&received, &side.members_sql());
+        let figures = figures(&relation.keep_tallied(&sql, &side.args(), &[UNCHANGED])?);
+        // Every member is matched once unless a key was received twice.
+        check_duplicates(&side, figures.before != side.count_members()?, figures, &received)?;
+        Ok((figures, side))
+    })?;
+    Ok((Delta { figures, _relation: relation }, side))
+}
+
+/// The members of a segment before a procedure changes them.
+pub struct Before<'a> {
+    side: Side<'a>,
+    _relation: Relation,
+}
+
+/// Keeps an image of the members, as the active snapshot sees them.
+pub fn before_procedure<'a>(
+    service: &'a Service,
+    table: &'a Table,
+    segment: Uuid,
+) -> Result<Before<'a>> {
+    let received = vec![true; table.columns.len()];
+    let side = Side { service, table, segment, received };
+    let relation = Relation::new(BEFORE);
+    relation.keep(&side.members_sql(), &side.args())?;
+    Ok(Before { side, _relation: relation })
+}
+
+impl<'a> Before<'a> {
+    /// Computes the delta between that image and the members, as the active snapshot sees them.
+    pub fn compare(self) -> Result<(Delta, Side<'a>)> {
+        let now = self.side.sql(query!("table_members"), &[]);
+        let received = self.side.received_sql(&now);
+        let sql = self.side.delta_sql(&received, "select * from segmenter_before");
+        let relation = Relation::new(DELTA);
+        let tally = relation.keep_tallied(&sql, &self.side.args(), &[UNCHANGED])?;
+        if tally.of(INVALID) > 0 {
+            return Err(Error::MembersWithoutId {
+                table: self.side.table.name.clone(),
+                count: tally.of(INVALID),
+            });
+        }
+        Ok((Delta { figures: figures(&tally), _relation: relation }, self.side))
+    }
+}
+
+/// The one statement of a text, without a semicolon or comment behind it.
+pub fn single(sql: &str, kind: Kind) -> Result<&str> {
+    let problem = |problem: String| {
+        let hint = match kind {
+            Kind::Call => "Give one CALL of the procedure.",
+            _ => "Give one SELECT whose column \"id\" is the member's key.",
+        };
+        Err(Error::Query {
+            code: PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
+            problem,
+            detail: None,
+            hint: Some(hint.into()),
+        })
+    };
+    let what = if kind == Kind::Call { "CALL" } else { "SELECT" };
+    match statement::parse(sql).as_slice() {
+        [] => problem("the SQL holds no statement".into()),
+        [one] if one.kind == kind => Ok(one.text),
+        [_] => problem(format!("the SQL is not a {what}")),
+        more => problem(format!("the SQL holds {} statements, not one", more.len())),
+    }
+}
+
+/// Which relations a query reads. Runs with the owner's rights, within an SPI connection.
+pub fn relations_of(sql: &str) -> Result<Vec<pg_sys::Oid>> {
+    Ok(Prepared::new(single(sql, Kind::Select)?, &[])?.relations())
+}
+
+/// Checks that a query fits a table. Runs with the owner's rights, within an SPI connection.
+pub fn check(sql: &str, table: &Table) -> Result<()> {
+    check_query(&Prepared::new(single(sql, Kind::Select)?, &[])?, table).map(|_| ())
+}
+
+/// Checks that a query fits a table, and says which columns of the table it gives.
+fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
+    use PgSqlErrorCode as Code;
+    let problem = |code, problem: String, hint: Option<String>| {
+        Err(Error::Query { code, problem, detail: None, hint })
+    };
+    if !query.is_plain_select() {
+        return problem(
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            "the query does more than read".into(),
+            Some("Leave out INTO, FOR UPDATE and statements in WITH that change data.".into()),
+        );
+    }
+    let mut received = vec![false; table.columns.len()];
+    let mut has_id = false;
+    for column in query.columns() {
+        let name = &column.name;
+        if name == "id" && !has_id {
+            has_id = true;
+            continue;
+        }
+        let position = table.columns.iter().position(|target| target.name == *name);
+        let Some(position) = position else {
+            if name == "id" {
+                return twice(name);
+            }
+            if SERVICE_COLUMNS.contains(&name.as_str()) {
+                return problem(
+                    Code::ERRCODE_INVALID_COLUMN_REFERENCE,
+                    format!("the query gives the service column \"{name}\""),
+                    Some(
+                        "Segmenter fills it itself: leave it out, or give it another name.".into(),
+                    ),
+                );
+            }
+            let known: Vec<_> = table.columns.iter().map(Column::quoted).collect();
+            return problem(
+                Code::ERRCODE_UNDEFINED_COLUMN,
+                format!(
+                    "the query gives column \"{name}\", which table {} does not have",
+                    table.name
+                ),
+                Some(format!(
+                    "Besides \"id\" it may give {}; add the column to the table, or leave it out.",
+                    known.join(", ")
+                )),
+            );
+        };
+        let target = &table.columns[position];
+        if received[position] {
+            return twice(name);
+        }
+        if target.is_generated || target.is_identity {
+            return problem(
+                Code::ERRCODE_GENERATED_ALWAYS,
+                format!("the query gives column \"{name}\", which table {} generates", table.name),
+                Some("Leave it out.".into()),
+            );
+        }
+        if !catalog::is_assignable(column.type_oid, target.type_oid) {
+            let (given, wanted) = (
+                catalog::shown_type_name(column.type_oid),
+                catalog::shown_type_name(target.type_oid),
+            );
+            return problem(
+                Code::ERRCODE_DATATYPE_MISMATCH,
+                format!(
+                    "column \"{name}\" of the query is {given}, in table {} it is {wanted}",
+                    table.name
+                ),
+                Some(format!("Cast it: {}::{wanted}.", target.quoted())),
+            );
+        }
+        received[position] = true;
+    }
+    if !has_id {
+        return problem(
+            Code::ERRCODE_UNDEFINED_COLUMN,
+            "the query gives no column \"id\"".into(),
+            Some("Name the member's key so: select customer_id as id, …".into()),
+        );
+    }
+    Ok(received)
+}
+
+fn twice(name: &str) -> Result<Vec<bool>> {
+    Err(Error::Query {
+        code: PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
+        problem: format!("the query gives column \"{name}\" twice"),
+        detail: None,
+        hint: Some("Give each column a name of its own.".into()),
+    })
+}
+
+/// A key that was received twice is an error that gives examples. Keys that are new are looked at
+/// in the delta.
+fn check_duplicates(
+    side: &Side<'_>,
+    matched_twice: bool,
+    figures: Figures,
+    received: &str,
+) -> Result<()> {
+    let added_twice = || -> Result<bool> {
+        let sql = query!("duplicate_added");
+        Ok(figures.added > 1 && statement::read_one(sql, &[])?.unwrap_or_default())
+    };
+    if matched_twice || added_twice()? {
+        let examples = duplicates(side, received)?;
+        if !examples.is_empty() {
+            return Err(Error::DuplicateIds { examples });
+        }
+    }
+    Ok(())
+}
+
+/// Examples of ids that are received more than once.
+fn duplicates(side: &Side<'_>, received: &str) -> Result<Vec<String>> {
+    let sql = side.sql(query!("duplicates"), &[("received", received)]);
+    Ok(statement::read_one(&sql, &[])?.unwrap_or_default())
+}
+
+fn figures(tally: &Tally) -> Figures {
+    let (added, removed, changed) = (tally.of(ADDED), tally.of(REMOVED), tally.of(CHANGED));
+    let (invalid, unchanged) = (tally.of(INVALID), tally.of(UNCHANGED));
+    Figures {
+        received: unchanged + added + changed + invalid,
+        invalid,
+        added,
+        removed,
+        changed,
+        before: unchanged + changed + removed,
+    }
+}
+
+/// A received value in the column's type, as it would be stored.
+fn new_value(column: &Column) -> String {
+    let cast = format!("(s.{})::{}", column.quoted(), catalog::type_name(column.type_oid));
+    catalog::fit(&cast, column.type_oid, column.modifier)
+}
+
+fn old_value(column: &Column) -> String {
+    if column.is_plain {
+        format!("t.{}", column.quoted())
+    } else {
+        format!("(t.{})::{}", column.quoted(), catalog::type_name(column.type_oid))
+    }
+}
+
+/// Whether a column is of arrays whose elements are fitted to a modifier when they are stored.
+fn is_fitted_array(column: &Column) -> bool {
+    column.modifier >= 0 && catalog::is_array(column.type_oid)
+}
+
+/// Whether the stored bytes differ. For character types comparing text is the same, only faster;
+/// types without an equality operator of their own can be compared as images too.
+fn differs(number: usize, column: &Column) -> String {
+    let (new, old) = (format!("q.n{number}"), format!("m.o{number}"));
+    match column.type_oid {
+        pg_sys::TEXTOID | pg_sys::VARCHAROID => format!(
+            "({new} is null) operator(pg_catalog.<>) ({old} is null) \
+             or {new}::pg_catalog.text operator(pg_catalog.<>) {old}::pg_catalog.text collate pg_catalog.\"C\""
+        ),
+        // Stored as they come, so that an element that is too long is an error; compared as they
+        // would be stored.
+        array if is_fitted_array(column) => format!(
+            "row({new}::{})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record",
+            catalog::full_type_name(array, column.modifier)
+        ),
+        _ => format!(
+            "row({new})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record"
+        ),
+    }
+}

@@ -1,0 +1,434 @@
+//! The incremental refresher: only ids that may have changed since the last refresh are looked at.
+//!
+//! How far a refresh got is kept in its entry of the log, so that it holds exactly when the refresh
+//! does. Where there is nothing to go on from, or a full pass is due, all ids are looked at.
+
+use chrono::{DateTime, Utc};
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::catalog::relation_set::Service;
+use crate::config::segment_table::Table;
+use crate::config::{self, Incremental, Refresher, Segment, Subject};
+use crate::error::{Error, Result};
+use crate::pg::bgw::activity;
+use crate::pg::catalog;
+use crate::pg::clock::{self, Instant};
+use crate::pg::exec::role;
+use crate::pg::exec::statement::{self, Kind, Prepared};
+use crate::pg::exec::tuplestore::Relation;
+use crate::refresh::delta::{self, Delta, Side};
+use crate::refresh::incremental::capture::{CAPTURED, Captured};
+
+pub mod capture;
+pub mod watch;
+mod watermark;
+
+const CHANGED: &std::ffi::CStr = c"changed";
+const IDS: &std::ffi::CStr = c"segmenter_ids";
+const RECENT: &std::ffi::CStr = c"segmenter_recent";
+
+/// How far a refresh got, as its entry of the log has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Position {
+    /// The database cluster and the segment's table, since a copy elsewhere is another one.
+    cluster: u64,
+    table: u32,
+    /// Whose rights the queries ran with: another one may see other rows.
+    #[serde(default)]
+    owner: u32,
+    /// When all ids were looked at the last time.
+    full_at: DateTime<Utc>,
+    /// How many changes the passes before that had missed, where that could be told.
+    #[serde(default)]
+    missed: Option<i64>,
+    /// Changes since then may not have been seen.
+    #[serde(default)]
+    watermark: Option<DateTime<Utc>>,
+    /// Captured changes that this does not see were not seen.
+    #[serde(default)]
+    captured: Option<Captured>,
+}
+
+/// What is known before the snapshot of a refresh is taken.
+pub struct Beginning(Option<std::result::Result<Instant, &'static str>>);
+
+impl Beginning {
+    /// Of a refresh by what the segment says. To be called before the snapshot is taken.
+    pub fn of(service: &Service, segment: &Segment) -> Result<Self> {
+        match &segment.refresher {
+            Some(Refresher::Incremental(Incremental { changed: Some(_), .. })) => {
+                Ok(Self(Some(watermark::take(service)?)))
+            }
+            _ => Ok(Self::none()),
+        }
+    }
+
+    /// Of one that needs none of it.
+    pub fn none() -> Self {
+        Self(None)
+    }
+}
+
+/// Why all ids are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Full {
+    Asked,
+    Scheduled,
+    /// What has changed since the last refresh cannot be told.
+    Unknown(&'static str),
+}
+
+impl Full {
+    fn as_str(self) -> &'static str {
+        match self {
+            Full::Asked => "it was asked for",
+            Full::Scheduled => "full_cron",
+            Full::Unknown(reason) => reason,
+        }
+    }
+}
+
+/// What an incremental refresh is to do.
+pub struct Plan {
+    refresher: Incremental,
+    /// Where the last one got to.
+    since: Option<Position>,
+    /// Why all ids are looked at; none: only those that have changed are.
+    full: Option<Full>,
+    /// Members before, unless they have to be counted.
+    before: Option<u64>,
+    next: Position,
+    /// Why the watermark stays where it was.
+    kept: Option<&'static str>,
+}
+
+/// What is told of an incremental refresh.
+pub struct Progress {
+    /// For the log.
+    pub params: Value,
+    /// What is worth saying.
+    pub remark: Option<String>,
+}
+
+/// Decides what is to be done, as the active snapshot sees the segment.
+pub fn plan(
+    service: &Service,
+    segment: &Segment,
+    table: &Table,
+    refresher: &Incremental,
+    beginning: &Beginning,
+    full: bool,
+) -> Result<Plan> {
+    let now = clock::now();
+    let last = Last::find(service, segment.id)?;
+    let captured = match &refresher.watch {
+        Some(watched) => Some(capture::look(service, segment.owner, watched)?),
+        None => None,
+    };
+    let next = Position {
+        cluster: activity::cluster(),
+        table: table.oid.to_u32(),
+        owner: segment.owner.to_u32(),
+        full_at: now,
+        missed: None,
+        watermark: None,
+        captured,
+    };
+
+    let since = last.as_ref().and_then(|last| last.position(segment, &next));
+    let is_due = |since: &Position| -> Result<bool> {
+        let Some(schedule) = refresher.full_schedule() else { return Ok(false) };
+        let zone = segment.timezone.as_deref().unwrap_or(&service.timezone);
+        let zone =
+            config::timezone("refresh_timezone", Some(zone), Subject::Segment(&segment.name))?;
+        let next = zone.and_then(|zone| schedule.next_after(since.full_at, zone));
+        Ok(next.is_some_and(|next| next <= now))
+    };
+    let before = last.as_ref().filter(|last| !last.erased).and_then(|last| last.coverage);
+    let is_emptied = || -> Result<bool> {
+        let parts = [("table", table.name.as_str())];
+        let sql = service.sql(query!("members_any"), &parts);
+        let any = service.run_as_user(table.owner, || {
+            Spi::connect(|_| statement::read_one::<bool>(&sql, &[segment.id.into()]))
+        })?;
+        Ok(any == Some(false))
+    };
+    let obstacle = match &since {
+        None => Some("there is no refresh to go on from"),
+        Some(since) if refresher.changed.is_some() && since.watermark.is_none() => {
+            Some("the last refresh left no watermark")
+        }
+        Some(since) => match (&since.captured, &next.captured) {
+            (Some(before), Some(now)) => capture::obstacle(service, before, now)?,
+            _ => None,
+        },
+    };
+    let full = match (&since, obstacle) {
+        (_, Some(obstacle)) => Some(Full::Unknown(obstacle)),
+        _ if full => Some(Full::Asked),
+        (Some(since), None) if is_due(since)? => Some(Full::Scheduled),
+        _ if before.is_none_or(|before| before > 0) && is_emptied()? => {
+            Some(Full::Unknown("the segment's table was emptied"))
+        }
+        _ => None,
+    };
+
+    let mut plan = Plan { refresher: refresher.clone(), since, full, before, next, kept: None };
+    match beginning.0 {
+        Some(Ok(watermark)) => plan.next.watermark = Some(watermark),
+        Some(Err(why)) => {
+            plan.next.watermark = plan.since.as_ref().and_then(|since| since.watermark);
+            plan.kept = Some(why);
+        }
+        None => {}
+    }
+    if let (None, Some(since)) = (plan.full, &plan.since) {
+        (plan.next.full_at, plan.next.missed) = (since.full_at, since.missed);
+    }
+    Ok(plan)
+}
+
+/// Which relations an incremental refresher reads. Runs with the owner's rights, within an SPI
+/// connection.
+pub fn relations(service: &Service, refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
+    let text = match (&refresher.changed, &refresher.watch) {
+        (Some(changed), _) => delta::single(changed, Kind::Select)?.to_owned(),
+        (None, watched) => capture::ids_of(service, watched.as_deref().unwrap_or_default())?,
+    };
+    let args = [TimestampWithTimeZone::negative_infinity().into()];
+    let mut relations = Prepared::new(&text, &args)?.relations();
+    // The member query is read with a relation that has the right column, and nothing in it.
+    let changed = Relation::new(CHANGED);
+    let none = query!("changed_none");
+    changed.keep(&service.sql(none, &[("query", &text)]), &args)?;
+    relations.extend(delta::relations_of(&refresher.sql)?);
+    Ok(relations)
+}
+
+impl Plan {
+    /// Computes the delta. Runs with the owner's rights, within an SPI connection.
+    pub fn delta<'a>(
+        &self,
+        service: &'a Service,
+        table: &'a Table,
+        segment: Uuid,
+    ) -> Result<(Delta, Side<'a>, Progress)> {
+        let sql = &self.refresher.sql;
+        let changed = Relation::new(CHANGED);
+        let (ids, recent) = (Relation::new(IDS), Relation::new(RECENT));
+        let mut missed = None;
+        let mut looked_at = &changed;
+        let (delta, side) = match self.full {
+            None => {
+                let changed_query = role::read_only(|| {
+                    let captured = Relation::new(CAPTURED);
+                    let query = self.since_query(service, &captured)?;
+                    if query.is_plain {
+                        query.keep(service, &changed)?;
+                    } else {
+                        // The query for members is to see once what is equal, and reads otherwise.
+                        query.keep(service, &ids)?;
+                        changed.keep("select s.id from segmenter_ids as s group by s.id", &[])?;
+                    }
+                    Ok(query)
+                })?;
+                let name = if changed_query.is_plain { "changed" } else { "segmenter_ids" };
+                looked_at = if changed_query.is_plain { &changed } else { &ids };
+                let before = match self.before {
+                    Some(before) => before,
+                    None => delta::count_members(service, table, segment)?,
+                };
+                delta::of_changed(service, table, segment, sql, (name, looked_at.rows()), before)?
+            }
+            Some(_) => {
+                role::read_only(|| self.keep_all(service, &changed, table, segment))?;
+                let found = delta::of_query(service, table, segment, sql)?;
+                // What the passes before should have found is what has not changed since.
+                if matches!(self.full, Some(Full::Asked | Full::Scheduled)) {
+                    missed = role::read_only(|| {
+                        let captured = Relation::new(CAPTURED);
+                        self.since_query(service, &captured)?.keep(service, &recent)?;
+                        let sql = query!("missed");
+                        statement::read_one::<i64>(sql, &[])
+                    })?;
+                }
+                found
+            }
+        };
+        Ok((delta, side, self.progress(looked_at.rows(), missed)))
+    }
+
+    /// The query for the ids that have changed since the last refresh; where these are captured, it
+    /// reads `captured`.
+    fn since_query(&self, service: &Service, captured: &Relation) -> Result<Changed> {
+        let since = self.since.as_ref();
+        let before = since.and_then(|since| since.captured.as_ref());
+        if let (Some(before), Some(now)) = (before, &self.next.captured) {
+            capture::keep_captured(service, before, now, captured)?;
+            return Changed::of(
+                capture::changed_sql(service, now),
+                TimestampWithTimeZone::negative_infinity(),
+            );
+        }
+        let since = since.and_then(|since| since.watermark).map(clock::timestamp);
+        self.changed_query(since.unwrap_or(TimestampWithTimeZone::negative_infinity()))
+    }
+
+    /// Keeps all ids that there are.
+    fn keep_all(
+        &self,
+        service: &Service,
+        relation: &Relation,
+        table: &Table,
+        segment: Uuid,
+    ) -> Result<()> {
+        let since = TimestampWithTimeZone::negative_infinity();
+        let Changed { text, id_type, .. } = match &self.next.captured {
+            Some(captured) => Changed::of(capture::all_sql(service, captured), since)?,
+            None => self.changed_query(since)?,
+        };
+        let args = [since.into(), segment.into()];
+        let parts =
+            [("query", text.as_str()), ("type", id_type.as_str()), ("table", table.name.as_str())];
+        let sql = service.sql(query!("changed_all"), &parts);
+        relation.keep(&sql, &args)
+    }
+
+    /// The query for changed ids, once it is known to be one.
+    fn changed_query(&self, since: TimestampWithTimeZone) -> Result<Changed> {
+        let text = self.refresher.changed.as_deref().unwrap_or_default();
+        Changed::of(delta::single(text, Kind::Select)?.to_owned(), since)
+    }
+
+    fn progress(&self, ids: u64, missed: Option<i64>) -> Progress {
+        let mut params = json!(self.next);
+        params["pass"] = if self.full.is_some() { "full" } else { "changes" }.into();
+        params["ids"] = ids.into();
+        if let Some(reason) = self.full {
+            params["reason"] = reason.as_str().into();
+        }
+        if self.full.is_some() {
+            params["missed"] = missed.into();
+        }
+        let mut remarks = Vec::new();
+        match missed {
+            None | Some(0) => {}
+            Some(1) => remarks.push("1 change had been missed by the passes before".to_owned()),
+            Some(many) => {
+                remarks.push(format!("{many} changes had been missed by the passes before"));
+            }
+        }
+        if let Some(kept) = self.kept {
+            let becomes = match self.next.watermark {
+                Some(_) => "the watermark stays where it was",
+                None => "there is no watermark yet",
+            };
+            params["kept"] = kept.into();
+            remarks.push(format!("{becomes}: {kept}"));
+        }
+        if let Some(table) = self.next.captured.as_ref().and_then(Captured::incomplete) {
+            params["incomplete"] = table.into();
+            remarks.push(format!(
+                "changes of {table} are not captured: have its owner call segmenter_watch(), or all ids are looked at each time"
+            ));
+        }
+        Progress { params, remark: (!remarks.is_empty()).then(|| remarks.join("; ")) }
+    }
+}
+
+/// A query for changed ids, whose `$1` is since when.
+struct Changed {
+    text: String,
+    since: TimestampWithTimeZone,
+    /// Their type with its collation.
+    id_type: String,
+    /// Whether ids of that type are equal where their texts are.
+    is_plain: bool,
+}
+
+impl Changed {
+    fn of(text: String, since: TimestampWithTimeZone) -> Result<Self> {
+        let query = Prepared::new(&text, &[since.into()])?;
+        if !query.is_plain_select() {
+            return Err(wrong_changed(
+                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                "the query of changed ids does more than read",
+            ));
+        }
+        let columns = query.columns();
+        let id = columns.iter().find(|column| column.name == "id");
+        let id = id.ok_or_else(|| {
+            wrong_changed(
+                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                "the query of changed ids gives no column \"id\"",
+            )
+        })?;
+        let id_type = catalog::type_with_collation(id.type_oid, id.collation)?;
+        let is_plain = catalog::is_plain_key(id.type_oid, id.collation);
+        Ok(Self { text, since, id_type, is_plain })
+    }
+
+    /// Runs it, and keeps every id once.
+    fn keep(&self, service: &Service, relation: &Relation) -> Result<()> {
+        let key = match self.is_plain {
+            true => "s.id",
+            false => "s.id, (s.id)::pg_catalog.text collate pg_catalog.\"C\"",
+        };
+        let parts = [("query", self.text.as_str()), ("key", key)];
+        let sql = service.sql(query!("changed"), &parts);
+        relation.keep(&sql, &[self.since.into()])
+    }
+}
+
+fn wrong_changed(code: PgSqlErrorCode, problem: &str) -> Error {
+    Error::Query {
+        code,
+        problem: problem.into(),
+        detail: None,
+        hint: Some(
+            "Give one SELECT of the ids that have changed since $1: select customer_id as id from … where updated_at > $1."
+                .into(),
+        ),
+    }
+}
+
+/// What the log has of the last refresh that succeeded.
+struct Last {
+    params: Value,
+    coverage: Option<u64>,
+    /// Members were erased since.
+    erased: bool,
+}
+
+impl Last {
+    fn find(service: &Service, segment: Uuid) -> Result<Option<Self>> {
+        let sql = service.sql(query!("position"), &[]);
+        service.run_as_owner(|| {
+            Spi::connect(|client| {
+                let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+                if row.is_empty() {
+                    return Ok(None);
+                }
+                Ok(Some(Self {
+                    params: row
+                        .get_by_name::<pgrx::JsonB, _>("params")?
+                        .map_or(Value::Null, |json| json.0),
+                    coverage: row.get_by_name::<i64, _>("coverage")?.map(|count| count as u64),
+                    erased: row.get_by_name("erased")?.unwrap_or_default(),
+                }))
+            })
+        })
+    }
+
+    /// The position, if it is one of the refresher and the table that the segment has.
+    fn position(&self, segment: &Segment, next: &Position) -> Option<Position> {
+        let same = self.params.get("refresh_params") == Some(&json!(segment.refresher));
+        let position = Position::deserialize(self.params.get("incremental")?).ok()?;
+        let here = (position.cluster, position.table, position.owner)
+            == (next.cluster, next.table, next.owner);
+        (same && here).then_some(position)
+    }
+}

@@ -1,0 +1,87 @@
+//! Putting a table's captures up, and taking them away.
+
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::capture::TREE;
+use crate::catalog::relation_set::Service;
+use crate::error::{Error, Result};
+
+/// Has the changes of a table, its partitions and children captured, with the caller's rights. What is
+/// captured already stays as it is.
+pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()> {
+    let refuse = |problem: String, hint: &str| {
+        Err(Error::Watch { problem, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) })
+    };
+    Spi::connect_mut(|client| {
+        let sql = service.sql(query!("watch_check"), &[TREE]);
+        for row in client.select(&sql, None, &[source.into(), column.into()])? {
+            let name: String = row.get_by_name("name")?.unwrap_or_default();
+            let flag = |flag| -> Result<bool> { Ok(row.get_by_name(flag)?.unwrap_or_default()) };
+            if !flag("is_table")? {
+                return refuse(
+                    format!(
+                        "changes of {name} cannot be captured: it is no table of this database"
+                    ),
+                    "Watch the tables that it reads, or give the segment a query of \"changed\" ids.",
+                );
+            }
+            if flag("is_segment")? {
+                return refuse(
+                    format!("changes of {name} cannot be captured: it is a segment's table"),
+                    "Have \"changed\" ask for what was processed: select id from … where processed > $1.",
+                );
+            }
+            if !flag("is_permanent")? {
+                return refuse(
+                    format!("changes of {name} cannot be captured: it is temporary or unlogged"),
+                    "A crash empties an unlogged table without a trigger. ALTER TABLE … SET LOGGED, or give the segment a query of \"changed\" ids.",
+                );
+            }
+            if flag("is_replicated")? {
+                return refuse(
+                    format!(
+                        "changes of {name} cannot be captured: a logical replication subscription fills it"
+                    ),
+                    "Replication fires no triggers of statements. Give the segment a query of \"changed\" ids.",
+                );
+            }
+            if !flag("has_column")? {
+                return Err(Error::Query {
+                    code: PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                    problem: format!("table {name} has no column \"{column}\""),
+                    detail: None,
+                    hint: Some("Give the column that holds the ids of members.".into()),
+                });
+            }
+        }
+        let sql = query!("watch");
+        run_each(client, sql, service, source, Some(column))
+    })
+}
+
+/// Ends that for a column, or for all of them.
+pub fn unwatch(service: &Service, source: pg_sys::Oid, column: Option<&str>) -> Result<()> {
+    let sql = query!("unwatch");
+    Spi::connect_mut(|client| run_each(client, sql, service, source, column))
+}
+
+/// Runs the statements that a query gives.
+fn run_each(
+    client: &mut SpiClient<'_>,
+    sql: &str,
+    service: &Service,
+    source: pg_sys::Oid,
+    column: Option<&str>,
+) -> Result<()> {
+    let args = [source.into(), column.into(), service.changes().into()];
+    let sql = service.sql(sql, &[TREE]);
+    let statements: Vec<String> = client
+        .select(&sql, None, &args)?
+        .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
+        .collect::<Result<_>>()?;
+    for statement in statements {
+        client.update(&statement, None, &[])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,435 @@
+//! One refresh of one segment: names the steps, owns their transaction.
+
+use std::time::{Duration, Instant};
+
+use pgrx::datum::{Timestamp, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::relation_set::Service;
+use crate::config::segment_table::Table;
+use crate::config::{Key, Refresher, Segment, Sql};
+use crate::error::{Error, Report, Result, warn};
+use crate::pg::catalog;
+use crate::pg::clock;
+use crate::pg::exec::lock;
+use crate::pg::exec::portal;
+use crate::pg::exec::role;
+use crate::pg::exec::snapshot::{self, Active};
+use crate::pg::exec::statement::{self, Kind};
+use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::refresh::delta::{Delta, Side};
+use crate::refresh::incremental::{Beginning, Progress};
+use crate::refresh::publish::outbox;
+use crate::refresh::publish::outbox::HandedOver;
+use crate::refresh::publish::payload::Source;
+use crate::refresh::publish::subscription::{self, Subscription};
+use crate::refresh::segment_lock::claim;
+use segmenter_core::guards::Figures;
+use segmenter_core::sync_plan::Handover;
+
+pub mod apply;
+pub mod delta;
+pub mod handover;
+pub mod incremental;
+mod outcome;
+pub mod publish;
+pub mod segment_lock;
+pub mod source_check;
+
+use outcome::{Ended, params};
+
+/// What is asked for.
+pub struct Request<'a> {
+    pub segment: Key<'a>,
+    /// The name to show where the segment is not found.
+    pub name: &'a str,
+    /// A one-off query in place of the segment's refresher.
+    pub query: Option<&'a str>,
+    /// Only say what would change.
+    pub dry_run: bool,
+    /// Let the delta pass whatever the guards say.
+    pub force: bool,
+    /// Have an incremental refresher look at all ids.
+    pub full: bool,
+    /// Pass over a segment that is busy, rather than fail.
+    pub skip_busy: bool,
+    /// The segments it forms a cycle with, itself among them.
+    pub cycle: Option<&'a [String]>,
+    pub run_id: Uuid,
+}
+
+/// How it ended: a row of the result.
+pub struct Outcome {
+    pub segment: String,
+    pub status: Status,
+    pub figures: Option<Figures>,
+    pub messages: Option<i64>,
+    pub elapsed: Duration,
+    pub detail: Option<String>,
+}
+
+/// How often a refresh is tried while others write to its table.
+const TRIES: u32 = 3;
+
+/// What a refresh that came through did.
+struct Done {
+    figures: Figures,
+    at: Timestamp,
+    handed: HandedOver,
+    /// What there is to say of sources that are late.
+    late: Vec<String>,
+    /// How far an incremental refresh got.
+    progress: Option<Progress>,
+}
+
+/// Refreshes a segment. Whatever goes wrong with it becomes a WARNING, an entry of the log and an
+/// outcome; nothing of it stays in the database. Raised is only what concerns the whole
+/// transaction: a cancelled query, a log that cannot be written.
+pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
+    let (began, timer) = (clock::now(), Instant::now());
+    let mut segment = None;
+    let keep = if request.dry_run { Keep::Nothing } else { Keep::Changes };
+    let mut tries = 0;
+    let result = loop {
+        tries += 1;
+        let result = attempt(keep, || steps(service, request, &mut segment));
+        // Somebody wrote to the table under us: with a new snapshot it may come out right.
+        let changed = matches!(result, Err(Error::TableChanged { .. }));
+        if !changed || tries == TRIES || snapshot::is_kept() {
+            break result;
+        }
+    };
+    finish(service, request, segment.as_ref(), result, (began, timer.elapsed()))
+}
+
+/// Whether a refresh may begin now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// It is logged as running.
+    Now,
+    /// It was waiting for its sources, and they are still not loaded.
+    Waiting,
+    /// Somebody else is refreshing it.
+    Busy,
+    /// There is no such segment any more.
+    Gone,
+}
+
+/// Logs that a refresh begins, unless there is no use in it; that is not logged again and again.
+/// The refresh itself follows in a transaction of its own.
+pub fn start(service: &Service, request: &Request<'_>) -> Result<Start> {
+    let mut found = None;
+    let ready = attempt(Keep::Nothing, || {
+        let segment = find(service, request, &mut found)?;
+        let _portals = portal::CloseNew::begin()?;
+        may_refresh(service, segment, role::current())?;
+        let _lock = claim(service, segment.id, &segment.name)?;
+        if log::is_waiting(service, segment.id)? {
+            must_be_loaded(service, segment, request)?;
+        }
+        Ok(())
+    });
+    match (ready, &found) {
+        (Err(Error::Busy { .. }), _) => return Ok(Start::Busy),
+        (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
+        (_, None) => return Ok(Start::Gone),
+        // What is wrong with it, the refresh will say.
+        (_, Some(segment)) => log::write(
+            service,
+            Entry {
+                run_id: Some(request.run_id),
+                action: Action::Refresh,
+                status: Status::Running,
+                segment: (Some(segment.id), &segment.name),
+                subscription: None,
+                counts: Counts::default(),
+                began: clock::now(),
+                elapsed: None,
+                message: None,
+                error: None,
+                params: params(request, Some(segment), None),
+            },
+        )?,
+    }
+    Ok(Start::Now)
+}
+
+/// Logs a refresh that could not be made, or was given up, as failed.
+pub fn fail(
+    service: &Service,
+    request: &Request<'_>,
+    error: Error,
+    (began, elapsed): (clock::Instant, Duration),
+) -> Result<Outcome> {
+    let segment = Segment::find(service, request.segment)?;
+    finish(service, request, segment.as_ref(), Err(error), (began, elapsed))
+}
+
+/// Tells how a refresh ended: as a WARNING where it failed, in the log, and to the caller.
+fn finish(
+    service: &Service,
+    request: &Request<'_>,
+    segment: Option<&Segment>,
+    result: Result<Done>,
+    (began, elapsed): (clock::Instant, Duration),
+) -> Result<Outcome> {
+    let name = segment.map_or(request.name, |segment| segment.name.as_str());
+    let ended = Ended::of(result, request, segment);
+    if let Some(report) = &ended.error {
+        warn(&format!("segment \"{name}\" was not refreshed"), report);
+    }
+    // Waiting is a state: its beginning is logged, not every look at it. But what is logged as running
+    // gets an end, though somebody else has found it waiting meanwhile.
+    let goes_on = match segment {
+        Some(segment) if ended.status == Status::Waiting => {
+            log::is_waiting(service, segment.id)?
+                && log::status_of(service, segment.id, request.run_id)?.is_none()
+        }
+        _ => false,
+    };
+    // One that is gone by now may have been logged as running.
+    let id = match request.segment {
+        Key::Id(id) => Some(id),
+        Key::Name(_) => segment.map(|segment| segment.id),
+    };
+    if !request.dry_run && !goes_on {
+        log::write(
+            service,
+            Entry {
+                run_id: Some(request.run_id),
+                action: Action::Refresh,
+                status: ended.status,
+                segment: (id, name),
+                subscription: None,
+                counts: ended.figures.map(Counts::from).unwrap_or_default(),
+                began,
+                elapsed: Some(elapsed),
+                message: ended.message.as_deref(),
+                error: ended.error.as_ref(),
+                params: params(request, segment, Some(&ended)),
+            },
+        )?;
+    }
+    // The scheduler has to know that it is to be tried again sooner.
+    if ended.status == Status::Failed && !request.skip_busy && segment.is_some() {
+        catalog::invalidate(service.segments());
+    }
+    Ok(Outcome {
+        segment: name.to_owned(),
+        status: ended.status,
+        figures: ended.figures,
+        messages: ended.messages,
+        elapsed,
+        detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
+    })
+}
+
+/// The steps, in their order.
+fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) -> Result<Done> {
+    let segment = find(service, request, found)?;
+    // Users' SQL runs from here on, in sources too.
+    let _portals = portal::CloseNew::begin()?;
+    may_refresh(service, segment, role::current())?;
+    if let Some(cycle) = request.cycle {
+        return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
+    }
+    let _lock = claim(service, segment.id, &segment.name)?;
+    let beginning = match request.query {
+        None => Beginning::of(service, segment)?,
+        Some(_) => Beginning::none(),
+    };
+    let (_snapshot, segment) = settle(service, request, found)?;
+    may_refresh(service, segment, role::current())?;
+    must_not_be_superseded(service, segment)?;
+    if !role::exists(segment.owner) {
+        return Err(Error::OwnerDropped(segment.name.clone()));
+    }
+
+    let table = Table::check(service, segment.table, segment.holder())?;
+    table.must_be_usable(segment.holder())?;
+
+    let at = instant(service, segment)?;
+    let refresher = match request.query {
+        Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
+        None => {
+            segment.refresher.clone().ok_or_else(|| Error::NoRefresher(segment.name.clone()))?
+        }
+    };
+    let late = must_be_loaded(service, segment, request)?;
+    let owed = owed(service, segment)?;
+    let (figures, handed, progress) = Spi::connect_mut(|client| {
+        let plan = match &refresher {
+            Refresher::Incremental(incremental) => {
+                let full = request.full;
+                Some(incremental::plan(service, segment, &table, incremental, &beginning, full)?)
+            }
+            _ => None,
+        };
+        let mut progress = None;
+        let (delta, side) = service.run_as_user(segment.owner, || {
+            let (delta, side) = match (&refresher, plan) {
+                (Refresher::Procedure(Sql { sql }), _) => {
+                    let (delta, side) = run_procedure(client, service, &table, segment, sql)?;
+                    guard(segment, request, &delta)?;
+                    return Ok((delta, side));
+                }
+                (Refresher::Query(Sql { sql }), _) => {
+                    delta::of_query(service, &table, segment.id, sql)?
+                }
+                (Refresher::Incremental(_), plan) => {
+                    let plan = plan.ok_or_else(|| Error::NoRefresher(segment.name.clone()))?;
+                    let (delta, side, made) = plan.delta(service, &table, segment.id)?;
+                    progress = Some(made);
+                    (delta, side)
+                }
+            };
+            guard(segment, request, &delta)?;
+            // What a table makes of a change is known once it is made; a dry run is undone.
+            if !request.dry_run || outbox::reads_stored(&side, &owed) {
+                apply::apply(client, &side, delta.figures, at)?;
+            }
+            Ok::<_, Error>((delta, side))
+        })?;
+        let source = Source {
+            service,
+            table: Ok(&table),
+            delta: Some((&side, delta.figures)),
+            run_id: request.run_id,
+        };
+        // What was applied is to be seen.
+        let _snapshot = Active::fresh();
+        let handed = match request.dry_run {
+            true => outbox::count(&source, &owed)?,
+            false => outbox::hand_over(client, &source, owed)?,
+        };
+        Ok::<_, Error>((delta.figures, handed, progress))
+    })?;
+    Ok(Done { figures, at, handed, late, progress })
+}
+
+/// What a refresh owes to those who subscribe to the segment.
+fn owed(service: &Service, segment: &Segment) -> Result<Vec<(Subscription, Handover)>> {
+    let found = subscription::find(service, role::current(), Some(segment.id), None)?;
+    let owed = found.into_iter().filter_map(|subscription| {
+        let handover = subscription.owed(true)?;
+        Some((subscription, handover))
+    });
+    Ok(owed.collect())
+}
+
+/// Finds the segment, and keeps it for messages about it.
+pub fn find<'a>(
+    service: &Service,
+    request: &Request<'_>,
+    found: &'a mut Option<Segment>,
+) -> Result<&'a Segment> {
+    match Segment::find(service, request.segment)? {
+        Some(segment) => Ok(found.insert(segment)),
+        None => Err(Error::UnknownSegment(request.name.into())),
+    }
+}
+
+/// Whether a role may have a segment refreshed, and handed over.
+pub fn may_refresh(service: &Service, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
+    if role::may_act_as(caller, segment.owner) {
+        // The row may be another's who has no say for its owner.
+        return service.must_speak_for(segment.owner);
+    }
+    Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
+}
+
+/// Locks the segment's table, and takes the snapshot after that: the segment and its table then
+/// stay what they are, now that nobody else can be refreshing it.
+fn settle<'a>(
+    service: &Service,
+    request: &Request<'_>,
+    found: &'a mut Option<Segment>,
+) -> Result<(Active, &'a Segment)> {
+    let gone = || Error::UnknownSegment(request.name.into());
+    let (id, mut table) = match found {
+        Some(segment) => (segment.id, segment.table),
+        None => return Err(gone()),
+    };
+    loop {
+        let is_there = lock::lock_table(table);
+        let snapshot = Active::fresh();
+        let current = Segment::find(service, Key::Id(id))?.filter(|segment| segment.actual);
+        let current = current.ok_or_else(gone)?;
+        if current.table == table {
+            if is_there {
+                return Ok((snapshot, found.insert(current)));
+            }
+            must_not_be_superseded(service, &current)?;
+            return Err(Error::TableDropped(current.name));
+        }
+        // It was moved while we waited.
+        table = current.table;
+    }
+}
+
+/// A transaction that keeps its snapshot cannot see a refresh, or a change of the segment, that came
+/// between it and the lock.
+pub fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()> {
+    if !snapshot::is_kept() {
+        return Ok(());
+    }
+    let sql = service.sql(query!("state"), &[]);
+    let state = || -> Result<Option<String>> {
+        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &[segment.id.into()])))
+    };
+    let seen = state()?;
+    let latest = {
+        let _snapshot = Active::latest();
+        state()?
+    };
+    if latest != seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
+}
+
+/// The sources are those of the segment's refresher: a one-off query has none.
+fn must_be_loaded(
+    service: &Service,
+    segment: &Segment,
+    request: &Request<'_>,
+) -> Result<Vec<String>> {
+    if request.query.is_some() || segment.sources.is_empty() {
+        return Ok(Vec::new());
+    }
+    Spi::connect(|_| {
+        service.run_as_user(segment.owner, || source_check::check(service, &segment.sources))
+    })
+}
+
+fn instant(service: &Service, segment: &Segment) -> Result<Timestamp> {
+    let sql = service.sql(query!("instant"), &[]);
+    let args = [segment.id.into(), service.timezone.as_str().into()];
+    let at = service.run_as_owner(|| {
+        Spi::connect(|client| client.select(&sql, Some(1), &args)?.first().get_one::<Timestamp>())
+    })?;
+    Ok(at.unwrap_or(Timestamp::positive_infinity()))
+}
+
+fn run_procedure<'a>(
+    client: &mut SpiClient<'_>,
+    service: &'a Service,
+    table: &'a Table,
+    segment: &Segment,
+    sql: &str,
+) -> Result<(Delta, Side<'a>)> {
+    let call = delta::single(sql, Kind::Call)?;
+    let before = delta::before_procedure(service, table, segment.id)?;
+    client.update(call, None, &[])?;
+    let _snapshot = Active::fresh();
+    if Table::check(service, segment.table, segment.holder())? != *table {
+        return Err(Error::TableAltered(table.name.clone()));
+    }
+    before.compare()
+}
+
+fn guard(segment: &Segment, request: &Request<'_>, delta: &Delta) -> Result<()> {
+    if request.force {
+        return Ok(());
+    }
+    segment.guards.check(delta.figures).map_err(|refusal| Error::Refused(Box::new(refusal)))
+}

@@ -1,0 +1,145 @@
+//! How a refresh ended, as it is told: in its result, in the log and in a WARNING.
+
+use pgrx::datum::Timestamp;
+use pgrx::prelude::*;
+use serde_json::{Value, json};
+
+use super::{Done, Request};
+use crate::catalog::log::Status;
+use crate::config::Segment;
+use crate::error::{Error, Report, Result};
+use crate::pg::exec::role;
+use segmenter_core::guards::Figures;
+
+/// How a refresh ended, as it is told.
+pub struct Ended {
+    pub status: Status,
+    pub figures: Option<Figures>,
+    pub messages: Option<i64>,
+    pub at: Option<Timestamp>,
+    pub message: Option<String>,
+    pub error: Option<Report>,
+    /// How far an incremental refresh got.
+    pub progress: Option<Value>,
+    /// False where the segment was busy or the caller may not refresh it: nothing was tried, and
+    /// its schedule is not concerned.
+    pub attempted: bool,
+}
+
+impl Ended {
+    pub fn of(result: Result<Done>, request: &Request<'_>, segment: Option<&Segment>) -> Self {
+        let plain = |status, message: String| Self {
+            status,
+            figures: None,
+            messages: None,
+            at: None,
+            message: Some(message),
+            error: None,
+            progress: None,
+            attempted: true,
+        };
+        match result {
+            Ok(done) => Self {
+                status: Status::Ok,
+                figures: Some(done.figures),
+                messages: Some(done.handed.messages as i64),
+                at: Some(done.at),
+                message: remark(&done, request),
+                error: None,
+                progress: done.progress.map(|progress| progress.params),
+                attempted: true,
+            },
+            Err(error @ Error::Busy { .. }) if request.skip_busy => {
+                plain(Status::Skipped, error.to_string())
+            }
+            Err(error @ Error::NotLoaded(_)) => plain(Status::Waiting, error.to_string()),
+            Err(error) => {
+                let report = advise(error.report(), segment);
+                let (status, figures) = match &error {
+                    Error::Refused(refusal) => (Status::Refused, Some(refusal.figures)),
+                    _ => (Status::Failed, None),
+                };
+                Self {
+                    status,
+                    figures,
+                    messages: None,
+                    at: None,
+                    message: Some(report.message.clone()),
+                    error: Some(report),
+                    progress: None,
+                    attempted: !matches!(error, Error::Busy { .. } | Error::NotPermitted { .. }),
+                }
+            }
+        }
+    }
+}
+
+/// Adds to an error of a segment's SQL what PostgreSQL cannot know of the circumstances.
+fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
+    use PgSqlErrorCode as Code;
+    let code = PgSqlErrorCode::from(report.sqlstate);
+    let hint = match code {
+        Code::ERRCODE_UNDEFINED_TABLE => {
+            "A segment's SQL runs with search_path = pg_catalog and the extension's schema: name the schemas of all else."
+        }
+        Code::ERRCODE_READ_ONLY_SQL_TRANSACTION => {
+            "A query may only read, and so may the functions it calls: what has to write is a procedure, {\"procedure\": {\"sql\": \"call …()\"}}."
+        }
+        Code::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
+            "A procedure runs within the refresh's transaction: leave COMMIT and ROLLBACK out."
+        }
+        _ => "",
+    };
+    if report.hint.is_none() && !hint.is_empty() {
+        report.hint = Some(hint.into());
+    }
+    if let (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, None, Some(segment)) =
+        (code, &report.detail, segment)
+    {
+        report.detail = Some(format!(
+            "The segment's SQL runs with the rights of role \"{}\".",
+            role::name(segment.owner)
+        ));
+    }
+    report
+}
+
+/// What is worth saying of a refresh that came through.
+fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
+    let mut remarks = done.late.clone();
+    if request.dry_run {
+        remarks.push("dry run: nothing was changed".to_owned());
+    }
+    match done.figures.invalid {
+        0 => {}
+        1 => remarks.push("1 row without an id was left out".to_owned()),
+        many => remarks.push(format!("{many} rows without an id were left out")),
+    }
+    remarks.extend(done.progress.as_ref().and_then(|progress| progress.remark.clone()));
+    remarks.extend(done.handed.remark());
+    (!remarks.is_empty()).then(|| remarks.join("; "))
+}
+
+pub fn params(request: &Request<'_>, segment: Option<&Segment>, ended: Option<&Ended>) -> Value {
+    let refresher = match (request.query, segment) {
+        (Some(sql), _) => json!({"query": {"sql": sql}}),
+        (None, Some(Segment { refresher: Some(refresher), .. })) => json!(refresher),
+        (None, _) => json!({}),
+    };
+    let mut params = json!({
+        "refresh_params": refresher,
+        "one_off": request.query.is_some(),
+        "force": request.force,
+        "role": role::name(role::current()),
+    });
+    if let Some(ended) = ended {
+        params["at"] = json!(ended.at);
+        if let Some(progress) = &ended.progress {
+            params["incremental"] = progress.clone();
+        }
+        if !ended.attempted {
+            params["attempted"] = Value::Bool(false);
+        }
+    }
+    params
+}

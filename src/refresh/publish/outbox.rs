@@ -1,0 +1,348 @@
+//! Handing over: the messages that follow from a refresh, written in its transaction. The payloads
+//! hold members from the delta or from the segment's table.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::{Value, json};
+
+use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::relation_set::Service;
+use crate::catalog::settings;
+use crate::config::{Fields, SubscriptionParams};
+use crate::error::{Report, Result, warn};
+use crate::pg::bgw::process;
+use crate::pg::catalog;
+use crate::pg::clock::{self, Instant};
+use crate::pg::exec::snapshot;
+use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::refresh::delta::Side;
+use crate::refresh::publish::payload::{
+    Members, Parts, Source, check_fields, members_sql, segment_arg, table,
+};
+use crate::refresh::publish::subscription::Subscription;
+use segmenter_core::sync_plan::{self, Handover, Operation};
+
+/// What was handed over.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    pub messages: u64,
+    /// How many subscriptions it failed for; the log says why.
+    pub failed: usize,
+}
+
+impl HandedOver {
+    /// What is worth saying of it.
+    pub fn remark(&self) -> Option<String> {
+        match self.failed {
+            0 => None,
+            1 => Some("it could not be handed over to 1 subscription".into()),
+            many => Some(format!("it could not be handed over to {many} subscriptions")),
+        }
+    }
+}
+
+/// Subscriptions that get the same members, cut in the same way: they are built once for all.
+type Group = (Members, Fields, u32);
+
+/// Whether changes are handed over with columns that the refresher does not give.
+pub fn reads_stored(side: &Side<'_>, owed: &[(Subscription, Handover)]) -> bool {
+    owed.iter().any(|(subscription, handover)| {
+        *handover == Handover::Changes
+            && subscription.params.fields.iter().any(|(name, _)| {
+                name != "id" && side.received_columns().all(|(_, column)| column.name != name)
+            })
+    })
+}
+
+/// Counts the messages that [`hand_over`] would write after the delta was applied.
+pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<HandedOver> {
+    let mut counted = HandedOver::default();
+    let all = source.delta.as_ref().map_or(0, |(_, figures)| figures.coverage());
+    for (subscription, handover) in owed {
+        let SubscriptionParams { mode, batch_size, fields } = &subscription.params;
+        let count = || -> Result<u64> {
+            let mut messages = 0;
+            for &operation in handover.operations(*mode) {
+                let members = match (handover, operation) {
+                    (Handover::Changes, _) => {
+                        let sql = members_sql(source, Members::Changed, operation, fields)?;
+                        let sql = source.service.sql(query!("parts_count"), &[("members", &sql)]);
+                        let args = segment_arg(subscription);
+                        let owner = table(source)?.owner;
+                        let count = || statement::read_one::<i64>(&sql, &args);
+                        source.service.run_as_user(owner, count)?.unwrap_or_default() as u64
+                    }
+                    (Handover::End, _) => 0,
+                    _ => check_fields(table(source)?, fields).map(|()| all)?,
+                };
+                messages += sync_plan::messages(operation, members, *batch_size);
+            }
+            Ok(messages)
+        };
+        match count() {
+            Ok(messages) => counted.messages += messages,
+            Err(_) => counted.failed += 1,
+        }
+    }
+    Ok(counted)
+}
+
+/// Writes the messages that are owed, in the SPI connection that knows the delta. What goes wrong
+/// with one subscription concerns no other: it is logged, and made up for later. The caller holds
+/// the segment's lock, and the active snapshot sees what was applied.
+pub fn hand_over(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    owed: Vec<(Subscription, Handover)>,
+) -> Result<HandedOver> {
+    let now = clock::now();
+    let mut groups: BTreeMap<Group, Vec<(Subscription, Handover)>> = BTreeMap::new();
+    for (subscription, handover) in owed {
+        let members = match handover {
+            Handover::End => Members::None,
+            Handover::Begin | Handover::Everything | Handover::Renewal => Members::All,
+            Handover::Changes => Members::Changed,
+        };
+        let SubscriptionParams { batch_size, fields, .. } = &subscription.params;
+        let group = (members, fields.clone(), *batch_size);
+        groups.entry(group).or_default().push((subscription, handover));
+    }
+
+    let mut handed = HandedOver::default();
+    let mut served = Vec::new();
+    for (group, subscriptions) in groups {
+        let written =
+            attempt(Keep::Changes, || write_group(client, source, now, &group, &subscriptions));
+        match written {
+            Ok(written) => {
+                for ((subscription, handover), written) in subscriptions.into_iter().zip(written) {
+                    if written.messages > 0 {
+                        handed.messages += written.messages;
+                        log_handed_over(source, &subscription, handover, now, &written)?;
+                        served.push(subscription);
+                    }
+                }
+            }
+            Err(error) => {
+                handed.failed += subscriptions.len();
+                let report = error.report();
+                for (subscription, _) in &subscriptions {
+                    log_failed(source, subscription, now, &report)?;
+                }
+            }
+        }
+    }
+    settle(client, source.service, &served)?;
+    Ok(handed)
+}
+
+/// Writes one message that has a subscription's consumer remove members, whatever it has of them.
+pub fn hand_over_removal(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    subscription: &Subscription,
+    members: Vec<Value>,
+) -> Result<u64> {
+    let mut written = Written::default();
+    let now = clock::now();
+    let parts = Parts::given(members)?;
+    write(client, source, now, subscription, Operation::Remove, Some(&parts), &mut written)?;
+    settle(client, source.service, std::slice::from_ref(subscription))?;
+    Ok(written.messages)
+}
+
+/// What was written for one subscription.
+#[derive(Default)]
+struct Written {
+    messages: u64,
+    counts: Counts,
+}
+
+fn write_group(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    now: Instant,
+    (members, fields, batch_size): &Group,
+    subscriptions: &[(Subscription, Handover)],
+) -> Result<Vec<Written>> {
+    let mut written: Vec<Written> = subscriptions.iter().map(|_| Written::default()).collect();
+    // An operation or two each: the last ones are about the same members, and so are those before.
+    for place in [1, 0] {
+        let mut parts = None;
+        for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
+            let operations = handover.operations(subscription.params.mode);
+            let Some(&operation) = operations.iter().rev().nth(place) else { continue };
+            if operation.has_members() && parts.is_none() {
+                let sql = members_sql(source, *members, operation, fields)?;
+                parts = Some(Parts::build(source, subscription, &sql, fields, *batch_size)?);
+            }
+            write(client, source, now, subscription, operation, parts.as_ref(), written)?;
+        }
+    }
+    Ok(written)
+}
+
+/// Writes the messages of one operation: one for each part, or one without members.
+fn write(
+    client: &mut SpiClient<'_>,
+    source: &Source<'_>,
+    now: Instant,
+    subscription: &Subscription,
+    operation: Operation,
+    parts: Option<&Parts>,
+    written: &mut Written,
+) -> Result<()> {
+    let parts = parts.filter(|parts| operation.has_members() && parts.members > 0);
+    let members = parts.map_or(0, |parts| parts.members);
+    let count = match parts {
+        Some(parts) => parts.count(),
+        None => sync_plan::messages(operation, 0, subscription.params.batch_size),
+    };
+    let relation = match parts {
+        Some(_) => "segmenter_parts",
+        None => "(select 1 as part, 0 as members, '[]'::pg_catalog.jsonb as payload)",
+    };
+    if count > 0 {
+        let sql = source.service.sql(query!("outbox"), &[("parts", relation)]);
+        let available = subscription.available_at(now).map(clock::timestamp);
+        let args = [
+            clock::timestamp(now).into(),
+            available.unwrap_or(TimestampWithTimeZone::positive_infinity()).into(),
+            subscription.consumer_id.into(),
+            subscription.id.into(),
+            subscription.segment.into(),
+            source.run_id.into(),
+            operation.as_str().into(),
+            (count as i32).into(),
+            subscription.segment_name.as_str().into(),
+            subscription.audience.as_str().into(),
+            subscription.target.as_str().into(),
+            subscription.external_id.as_deref().into(),
+        ];
+        source.service.run_as_owner(|| client.update(&sql, None, &args).map(drop))?;
+    }
+    written.messages += count;
+    match operation {
+        Operation::Add => written.counts.added = Some(members as i64),
+        Operation::Remove => written.counts.removed = Some(members as i64),
+        Operation::Replace => written.counts.coverage = Some(members as i64),
+        Operation::Create | Operation::Delete => {}
+    }
+    Ok(())
+}
+
+/// Makes cursors for those that have none, says that messages wait, and wakes who waits for them.
+fn settle(client: &mut SpiClient<'_>, service: &Service, served: &[Subscription]) -> Result<()> {
+    if served.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = served.iter().map(|subscription| subscription.id).collect();
+    let names: BTreeSet<&str> = served.iter().map(|served| served.consumer.as_str()).collect();
+    let is_pushed = served.iter().any(|subscription| subscription.is_pushed);
+    service.run_as_owner(|| {
+        let cursors = service.sql(query!("outbox_served"), &[]);
+        client.update(&cursors, None, &[ids.clone().into()])?;
+        let queued = service.sql(query!("outbox_queued"), &[]);
+        client.update(&queued, None, &[ids.into()])?;
+        notify(client, names.into_iter().collect())
+    })?;
+    if is_pushed { wake_workers(service) } else { Ok(()) }
+}
+
+/// So many bytes of messages are deleted at once: a run that finds more leaves the rest to the next.
+const PRUNED_AT_ONCE: i64 = 64 << 20;
+
+/// Deletes messages that were delivered longer than `segmenter.outbox_retention` ago. Says whether
+/// there may be more of them.
+pub fn prune(service: &Service) -> Result<bool> {
+    if process::is_in_recovery() || snapshot::is_kept() {
+        return Ok(false);
+    }
+    let Some(retention) = settings::outbox_retention() else { return Ok(false) };
+    let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
+    let old = service.sql(query!("outbox_old"), &[]);
+    let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
+    service.run_as_owner(|| {
+        // Without a transaction id where there is nothing to do.
+        let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
+        let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
+        let prune = service.sql(query!("outbox_prune"), &[]);
+        Spi::run_with_args(&prune, &[old.into()])?;
+        Ok(true)
+    })
+}
+
+/// Wakes consumers by their names. Runs with the extension owner's rights.
+pub fn notify(client: &mut SpiClient<'_>, consumers: Vec<&str>) -> Result<()> {
+    client.update(query!("outbox_notify"), None, &[consumers.into()])?;
+    Ok(())
+}
+
+/// Has the scheduler look for messages that the background workers deliver.
+pub fn wake_workers(service: &Service) -> Result<()> {
+    catalog::invalidate(service.outbox());
+    Ok(())
+}
+
+fn log_handed_over(
+    source: &Source<'_>,
+    subscription: &Subscription,
+    handover: Handover,
+    now: Instant,
+    written: &Written,
+) -> Result<()> {
+    let params = json!({
+        "operations": handover.operations(subscription.params.mode),
+        "fields": subscription.params.fields,
+        "messages": written.messages,
+    });
+    let (status, counts) = (Status::Ok, written.counts);
+    log::write(source.service, entry(source, subscription, now, status, counts, None, params))
+}
+
+fn log_failed(
+    source: &Source<'_>,
+    subscription: &Subscription,
+    now: Instant,
+    report: &Report,
+) -> Result<()> {
+    let Subscription { consumer, target, segment_name, .. } = subscription;
+    warn(
+        &format!(
+            "segment \"{segment_name}\" was not handed over to \"{consumer}\" for \"{target}\""
+        ),
+        report,
+    );
+    let params = json!({ "fields": subscription.params.fields });
+    let (status, counts) = (Status::Failed, Counts::default());
+    let entry = entry(source, subscription, now, status, counts, Some(report), params);
+    log::write(source.service, entry)
+}
+
+fn entry<'a>(
+    source: &Source<'_>,
+    subscription: &'a Subscription,
+    began: Instant,
+    status: Status,
+    counts: Counts,
+    error: Option<&'a Report>,
+    params: Value,
+) -> Entry<'a> {
+    Entry {
+        run_id: Some(source.run_id),
+        action: Action::HandOver,
+        status,
+        segment: (Some(subscription.segment), &subscription.segment_name),
+        subscription: Some((subscription.id, &subscription.target)),
+        counts,
+        began,
+        elapsed: (clock::now() - began).to_std().ok(),
+        message: error.map(|report| report.message.as_str()),
+        error,
+        params,
+    }
+}

@@ -1,0 +1,212 @@
+//! The members of messages: values that PostgreSQL gives, from the delta or from the segment's table, put
+//! together as objects with the names that the subscription asks for, and cut into parts.
+
+use std::collections::BTreeSet;
+use std::ffi::CStr;
+
+use pgrx::JsonB;
+use pgrx::datum::{DatumWithOid, Uuid};
+use pgrx::pg_sys;
+use pgrx::spi::quote_literal;
+use serde_json::Value;
+
+use crate::catalog::relation_set::Service;
+use crate::config::Fields;
+use crate::config::segment_table::{Column, Table};
+use crate::error::{Error, Report, Result};
+use crate::pg::exec::tuplestore::Relation;
+use crate::refresh::delta::Side;
+use crate::refresh::publish::subscription::Subscription;
+use segmenter_core::guards::Figures;
+use segmenter_core::sync_plan::Operation;
+
+const PARTS: &CStr = c"segmenter_parts";
+
+/// What is handed over from.
+pub struct Source<'a> {
+    pub service: &'a Service,
+    /// The segment's table, or why it cannot be read.
+    pub table: std::result::Result<&'a Table, Report>,
+    /// The delta in the SPI connection, where there was a refresh.
+    pub delta: Option<(&'a Side<'a>, Figures)>,
+    pub run_id: Uuid,
+}
+
+/// Where the members of messages come from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Members {
+    None,
+    All,
+    Changed,
+}
+
+/// The members of an operation, by parts, as the relation `segmenter_parts`.
+pub struct Parts {
+    relation: Relation,
+    pub members: u64,
+}
+
+impl Parts {
+    /// Builds them with the rights of the table's owner: it is his types that say how values show.
+    pub fn build(
+        source: &Source<'_>,
+        subscription: &Subscription,
+        members: &str,
+        fields: &Fields,
+        batch_size: u32,
+    ) -> Result<Self> {
+        let relation = Relation::new(PARTS);
+        let args = segment_arg(subscription);
+        let members = source.service.run_as_user(table(source)?.owner, || {
+            relation.keep_objects(members, &args, &names(fields), batch_size as usize)
+        })?;
+        Ok(Self { relation, members })
+    }
+
+    /// How many parts there are.
+    pub fn count(&self) -> u64 {
+        self.relation.rows()
+    }
+
+    /// One part with the members given.
+    pub fn given(members: Vec<Value>) -> Result<Self> {
+        let count = members.len();
+        let relation = Relation::new(PARTS);
+        let sql = "select 1 as part, $1 as members, $2 as payload";
+        relation.keep(sql, &[(count as i32).into(), JsonB(Value::Array(members)).into()])?;
+        Ok(Self { relation, members: count as u64 })
+    }
+}
+
+/// A member as the segment's table `t` holds it: names and values in turn.
+pub fn member_as_stored(table: &Table, fields: &Fields) -> Result<String> {
+    Ok(Given::pairs(&stored(table, fields)?))
+}
+
+fn stored(table: &Table, fields: &Fields) -> Result<Vec<Given>> {
+    let given = fields.iter().map(|(column, name)| match column {
+        "id" => Ok(Given::new(name, "t.id".into(), None)),
+        _ => {
+            let column = &table.columns[position(table, column)?];
+            Ok(Given::new(name, format!("t.{}", column.quoted()), Some(column)))
+        }
+    });
+    given.collect()
+}
+
+fn position(table: &Table, column: &str) -> Result<usize> {
+    let position = table.columns.iter().position(|known| known.name == column);
+    position.ok_or_else(|| Error::MissingField { column: column.into(), table: table.name.clone() })
+}
+
+/// Whether a table has the columns that are to be handed over.
+pub fn check_fields(table: &Table, fields: &Fields) -> Result<()> {
+    member_as_stored(table, fields).map(drop)
+}
+
+/// The names that fields are handed over with, in the order of keys in a `jsonb`.
+fn names(fields: &Fields) -> Vec<&str> {
+    let mut names: Vec<&str> = fields.iter().map(|(_, name)| name).collect();
+    names.sort_by_key(|name| (name.len(), *name));
+    names
+}
+
+/// What a field is handed over from: a text as it is, everything else as a `jsonb`.
+struct Given {
+    name: String,
+    value: String,
+    is_text: bool,
+}
+
+impl Given {
+    fn new(name: &str, value: String, column: Option<&Column>) -> Self {
+        let is_text = column.is_none_or(|column| {
+            column.is_plain && [pg_sys::TEXTOID, pg_sys::VARCHAROID].contains(&column.type_oid)
+        });
+        Self { name: name.to_owned(), value, is_text }
+    }
+
+    /// The values of fields, in the order of [`names`].
+    fn values(fields: &mut [Self]) -> String {
+        fields.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+        let values = fields.iter().map(|Self { value, is_text, .. }| match is_text {
+            true => value.clone(),
+            false => format!("pg_catalog.to_jsonb({value})"),
+        });
+        values.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Names and values in turn.
+    fn pairs(fields: &[Self]) -> String {
+        let pairs = fields
+            .iter()
+            .map(|Self { name, value, .. }| format!("{}, {value}", quote_literal(name)));
+        pairs.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The members that an operation is about: the values of `fields`, in the order of [`names`].
+pub fn members_sql(
+    source: &Source<'_>,
+    members: Members,
+    operation: Operation,
+    fields: &Fields,
+) -> Result<String> {
+    let (service, table) = (source.service, table(source)?);
+    if members == Members::All {
+        let now = Given::values(&mut stored(table, fields)?);
+        let parts = [("table", table.name.as_str()), ("now", now.as_str())];
+        return Ok(service.sql(query!("members_all"), &parts));
+    }
+    let received: BTreeSet<usize> = match &source.delta {
+        Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
+        None => BTreeSet::new(),
+    };
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    let mut is_stored = false;
+    for (column, name) in fields.iter() {
+        if column == "id" {
+            old.push(Given::new(name, "d.id".into(), None));
+            new.push(Given::new(name, "d.id".into(), None));
+            continue;
+        }
+        let number = position(table, column)? + 1;
+        let column = &table.columns[number - 1];
+        old.push(Given::new(name, format!("d.o{number}"), Some(column)));
+        let value = if received.contains(&number) {
+            format!("d.n{number}")
+        } else {
+            is_stored = true;
+            format!("t.{}", column.quoted())
+        };
+        new.push(Given::new(name, value, Some(column)));
+    }
+    let delta = match is_stored {
+        true => service.sql(
+            query!("delta_stored"),
+            &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
+        ),
+        false => "segmenter_delta as d".into(),
+    };
+    let (letter, member) = match operation {
+        Operation::Remove => ("'r'::pg_catalog.\"char\"", Given::values(&mut old)),
+        _ => ("'a'::pg_catalog.\"char\"", Given::values(&mut new)),
+    };
+    let (old, new) = (Given::pairs(&old), Given::pairs(&new));
+    let parts = [
+        ("delta", delta.as_str()),
+        ("operation", letter),
+        ("member", &member),
+        ("old", &old),
+        ("new", &new),
+    ];
+    Ok(service.sql(query!("members_changed"), &parts))
+}
+
+pub fn table<'a>(source: &Source<'a>) -> Result<&'a Table> {
+    source.table.clone().map_err(|report| Error::Postgres(Box::new(report)))
+}
+
+pub fn segment_arg(subscription: &Subscription) -> [DatumWithOid<'static>; 1] {
+    [subscription.segment.into()]
+}

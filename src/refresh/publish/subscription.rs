@@ -1,0 +1,157 @@
+//! Subscriptions: what they ask for, what was handed over to them, and what they are owed.
+
+use std::collections::BTreeMap;
+
+use chrono_tz::Tz;
+use pgrx::JsonB;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
+use serde_json::Value;
+
+use crate::catalog::relation_set::Service;
+use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
+use crate::error::{Error, Result, warn};
+use crate::pg::clock::Instant;
+use segmenter_core::schedule::Schedule;
+use segmenter_core::sync_plan::{self, Handover, Operation, Past};
+
+/// A subscription as messages are written for it.
+pub struct Subscription {
+    pub id: Uuid,
+    pub segment: Uuid,
+    pub segment_name: String,
+    pub target: String,
+    pub consumer_id: Uuid,
+    pub consumer: String,
+    /// Whether the background workers serve it.
+    pub is_pushed: bool,
+    /// The audience's name.
+    pub audience: String,
+    pub external_id: Option<String>,
+    pub params: SubscriptionParams,
+    schedule: Option<(Schedule, Tz)>,
+    past: Past,
+    is_actual: bool,
+}
+
+impl Subscription {
+    /// What has to be handed over: after a refresh, or without one.
+    pub fn owed(&self, refreshed: bool) -> Option<Handover> {
+        let SubscriptionParams { mode, fields, .. } = &self.params;
+        Handover::of(&self.past, self.is_actual, fields, *mode, refreshed)
+    }
+
+    /// What makes the audience right whatever the consumer has: unless the subscription has ended.
+    /// `begins`: it was not told yet that there is one.
+    pub fn renewed(&self, begins: bool) -> Option<Handover> {
+        self.is_actual.then_some(match self.past.is_there && !begins {
+            true => Handover::Everything,
+            false => Handover::Renewal,
+        })
+    }
+
+    /// Whether the consumer has been told of an audience, and not to delete it.
+    pub fn has_audience(&self) -> bool {
+        self.past.is_there
+    }
+
+    /// With which fields the members that the consumer has were handed over.
+    pub fn served_fields(&self) -> &Fields {
+        self.past.fields.as_ref().unwrap_or(&self.params.fields)
+    }
+
+    /// From when on messages may be handed out; none: never.
+    pub fn available_at(&self, now: Instant) -> Option<Instant> {
+        match &self.schedule {
+            Some((schedule, zone)) => schedule.next_after(now, *zone),
+            None => Some(now),
+        }
+    }
+
+    fn read(row: &SpiHeapTupleData<'_>, service: &Service) -> Result<Self> {
+        let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+        let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
+        let json = |column: &str| -> Result<Option<Value>> {
+            Ok(row.get_by_name::<JsonB, _>(column)?.map(|json| json.0))
+        };
+        let fields = |column: &str| -> Result<Option<Fields>> {
+            Ok(json(column)?.and_then(|json| serde_json::from_value(json).ok()))
+        };
+        let is =
+            |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)?.unwrap_or_default());
+        let id = |column: &str| row.get_by_name::<Uuid, _>(column)?.ok_or_else(missing);
+
+        let target = text("target")?.unwrap_or_default();
+        let consumer = text("consumer")?.unwrap_or_default();
+        let segment_name = text("segment")?.unwrap_or_default();
+        let subject = Subject::Subscription(&target);
+        let schedule = config::cron("cron", text("cron")?.as_deref(), subject)?;
+        let zone = text("timezone")?;
+        let zone = zone.as_deref().unwrap_or(&service.timezone);
+        let zone = config::timezone("timezone", Some(zone), subject)?;
+        let served_by = json("consumer_params")?.unwrap_or_default();
+        let served_by = config::consumer_params(served_by, Subject::Consumer(&consumer))?;
+        let last: Option<Vec<Operation>> =
+            json("last_operations")?.and_then(|json| serde_json::from_value(json).ok());
+        let is_deleted = last.as_deref() == Some(&[Operation::Delete]);
+        Ok(Self {
+            id: id("id")?,
+            segment: id("segment_id")?,
+            consumer_id: id("consumer_id")?,
+            is_pushed: !matches!(served_by.updater, Updater::Pull),
+            audience: sync_plan::name(
+                &text("name")?.unwrap_or_default(),
+                &segment_name,
+                &consumer,
+                &target,
+            ),
+            external_id: text("external_id")?,
+            params: config::subscription_params(json("params")?.unwrap_or_default(), subject)?,
+            schedule: schedule.zip(zone),
+            past: Past {
+                is_there: is("was_served")? && !is_deleted,
+                fields: fields("last_fields")?,
+                failed: fields("failed_fields")?,
+            },
+            is_actual: is("is_actual")?,
+            segment_name,
+            target,
+            consumer,
+        })
+    }
+}
+
+/// The subscriptions to segments of roles that `reader` is a member of: all, those to one segment,
+/// or one. One whose config cannot be read any more is left out, with a WARNING.
+pub fn find(
+    service: &Service,
+    reader: pg_sys::Oid,
+    segment: Option<Uuid>,
+    only: Option<Uuid>,
+) -> Result<Vec<Subscription>> {
+    let sql = service.sql(query!("subscriptions"), &[]);
+    let args = [reader.into(), segment.into(), only.into()];
+    let read = service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let rows = client.select(&sql, None, &args)?;
+            Ok::<_, Error>(rows.map(|row| Subscription::read(&row, service)).collect::<Vec<_>>())
+        })
+    })?;
+    let mut subscriptions = Vec::with_capacity(read.len());
+    for subscription in read {
+        match subscription {
+            Ok(subscription) => subscriptions.push(subscription),
+            Err(error @ Error::Config(_)) => warn("a subscription is passed over", &error.report()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(subscriptions)
+}
+
+/// The segments, with their names, whose subscribers are owed something though nothing is refreshed.
+pub fn owed(service: &Service, reader: pg_sys::Oid) -> Result<BTreeMap<Uuid, String>> {
+    let subscriptions = find(service, reader, None, None)?;
+    let owed = subscriptions.into_iter().filter(|subscription| subscription.owed(false).is_some());
+    Ok(owed.map(|subscription| (subscription.segment, subscription.segment_name)).collect())
+}

@@ -1,0 +1,44 @@
+//! One at a time: the lock that a refresh of a segment holds, and a move of its table takes.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use crate::catalog::relation_set::Service;
+use crate::error::{Error, Result};
+use crate::pg::exec::lock::{self, Held};
+
+/// Takes a segment's lock until the (sub)transaction ends. Where it is taken, the error
+/// [`Error::Busy`] says by which process.
+pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
+    let holder = service.sql(query!("lock_holder"), &[]);
+    let key = key(service, segment)?;
+    service.run_as_owner(|| {
+        Spi::connect(|client| {
+            if let Some(held) = lock::try_lock(key) {
+                return Ok(held);
+            }
+            let args = [
+                pg_sys::Oid::from(key.high).into(),
+                pg_sys::Oid::from(key.low).into(),
+                (lock::CLASS as i16).into(),
+            ];
+            let row = client.select(&holder, Some(1), &args)?.first();
+            let pid = if row.is_empty() { None } else { row.get_one::<i32>()? };
+            Err(Error::Busy { segment: name.to_owned(), pid })
+        })
+    })
+}
+
+/// Takes a segment's lock, once whoever has it is done; none: this backend is in the middle of it.
+pub fn wait(service: &Service, segment: Uuid) -> Result<Held> {
+    let key = key(service, segment)?;
+    lock::lock(key).ok_or_else(|| Error::Busy { segment: segment.to_string(), pid: None })
+}
+
+fn key(service: &Service, segment: Uuid) -> Result<lock::Key> {
+    let sql = service.sql(query!("lock_key"), &[]);
+    let key: Option<i64> = service.run_as_owner(|| {
+        Spi::connect(|client| client.select(&sql, Some(1), &[segment.into()])?.first().get_one())
+    })?;
+    Ok(lock::Key::from(key.unwrap_or_default()))
+}

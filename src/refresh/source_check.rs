@@ -1,0 +1,206 @@
+//! Are a segment's sources loaded? Asked in the snapshot that its members are read in.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+
+use crate::catalog::relation_set::Service;
+use crate::config::{ReadySource, Source, TableSource};
+use crate::error::{Error, Result};
+use crate::pg::exec::role;
+use crate::pg::exec::statement::{self, Prepared};
+
+/// What was found of one source.
+#[derive(Debug, Default)]
+struct Facts {
+    /// How long ago it was loaded, as text, and whether that is longer than `error_after` and
+    /// `warn_after`; none where it has no row.
+    age: Option<(String, bool, bool)>,
+    /// How many rows it has, counted no further than needed.
+    rows: Option<u64>,
+}
+
+/// What that means.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Loaded,
+    /// Loaded, but worth a word.
+    Late(String),
+    NotLoaded(String),
+}
+
+/// Checks the sources of a segment with its owner's rights, within an SPI connection, as the
+/// active snapshot sees them. Gives what is worth saying of those that are late; where one is not
+/// loaded that is the error [`Error::NotLoaded`].
+pub fn check(service: &Service, sources: &[Source]) -> Result<Vec<String>> {
+    let (mut late, mut missing) = (Vec::new(), Vec::new());
+    role::read_only(|| {
+        for source in sources {
+            let verdict = match source {
+                Source::Table(source) => judge(source, &facts(service, source)?),
+                Source::Ready(source) => judge_ready(source, is_ready(source)?),
+            };
+            match verdict {
+                Verdict::Loaded => {}
+                Verdict::Late(message) => late.push(message),
+                Verdict::NotLoaded(message) => missing.push(message),
+            }
+        }
+        if missing.is_empty() { Ok(late) } else { Err(Error::NotLoaded(missing)) }
+    })
+}
+
+/// The tables among a segment's sources. Runs with the owner's rights, within an SPI connection.
+pub fn relations(sources: &[Source]) -> Result<Vec<pg_sys::Oid>> {
+    let mut relations = Vec::new();
+    for source in sources {
+        let Source::Table(source) = source else { continue };
+        let sql = "select pg_catalog.to_regclass($1)::pg_catalog.oid";
+        let name = table_name(&source.table);
+        relations.extend(statement::read_one::<pg_sys::Oid>(sql, &[name.into()])?);
+    }
+    Ok(relations)
+}
+
+fn judge(source: &TableSource, facts: &Facts) -> Verdict {
+    let name = &source.table;
+    if let (Some(min), Some(rows)) = (source.min_rows, facts.rows)
+        && rows < min
+    {
+        return Verdict::NotLoaded(format!(
+            "source \"{name}\" has {rows} rows, fewer than min_rows {min}"
+        ));
+    }
+    if source.loaded_at.is_none() {
+        return Verdict::Loaded;
+    }
+    let told = |limit: &Option<String>| limit.clone().unwrap_or_default();
+    match &facts.age {
+        None => Verdict::NotLoaded(format!("source \"{name}\" has no row with a load time")),
+        Some((age, true, _)) => Verdict::NotLoaded(format!(
+            "source \"{name}\" was loaded {age} ago, longer than error_after {}",
+            told(&source.error_after)
+        )),
+        Some((age, _, true)) => Verdict::Late(format!(
+            "source \"{name}\" was loaded {age} ago, longer than warn_after {}",
+            told(&source.warn_after)
+        )),
+        Some(_) => Verdict::Loaded,
+    }
+}
+
+fn judge_ready(source: &ReadySource, ready: bool) -> Verdict {
+    if ready {
+        Verdict::Loaded
+    } else {
+        Verdict::NotLoaded(format!("source \"{}\" is not ready", source.name))
+    }
+}
+
+fn facts(service: &Service, source: &TableSource) -> Result<Facts> {
+    let table = table_name(&source.table);
+    let filter = source.filter.as_deref().unwrap_or("true");
+    let mut facts = Facts::default();
+    if let Some(column) = &source.loaded_at {
+        let column = quote_identifier(column);
+        let sql = service.sql(
+            query!("source_age"),
+            &[("table", &table), ("loaded_at", &column), ("filter", filter)],
+        );
+        let args = [source.error_after.as_deref().into(), source.warn_after.as_deref().into()];
+        let found: Vec<Option<String>> = single(&sql, &args)?.unwrap_or_default();
+        if let [Some(age), too_old, old] = found.as_slice() {
+            let is = |flag: &Option<String>| flag.as_deref() == Some("true");
+            facts.age = Some((age.clone(), is(too_old), is(old)));
+        }
+    }
+    if let Some(min) = source.min_rows {
+        let sql = service.sql(query!("source_rows"), &[("table", &table), ("filter", filter)]);
+        facts.rows = single::<i64>(&sql, &[(min as i64).into()])?.map(|rows| rows as u64);
+    }
+    Ok(facts)
+}
+
+/// Whether the query of a source says true.
+fn is_ready(source: &ReadySource) -> Result<bool> {
+    let refuse = |code, problem: &str| {
+        Err(Error::Query {
+            code,
+            problem: format!("the query of source \"{}\" {problem}", source.name),
+            detail: None,
+            hint: Some("Give one SELECT of one boolean.".into()),
+        })
+    };
+    let parsed = statement::parse(&source.ready);
+    let [one] = parsed.as_slice() else {
+        return refuse(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, "is not one statement");
+    };
+    let query = Prepared::new(one.text, &[])?;
+    let columns = query.columns();
+    if !query.is_plain_select() || columns.len() != 1 || columns[0].type_oid != pg_sys::BOOLOID {
+        return refuse(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "does not give one boolean");
+    }
+    Ok(statement::read_one::<bool>(one.text, &[])?.unwrap_or_default())
+}
+
+/// Runs a statement with a user's filter in it, having made sure that it still is one.
+fn single<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
+    if statement::parse(sql).len() != 1 {
+        return Err(Error::Query {
+            code: PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
+            problem: "the filter of a source is not one expression".into(),
+            detail: None,
+            hint: Some("Give what could follow WHERE.".into()),
+        });
+    }
+    statement::read_one(sql, args)
+}
+
+fn table_name(name: &str) -> String {
+    match statement::split_name(name) {
+        (Some(schema), table) => quote_qualified_identifier(schema, table),
+        (None, table) => quote_identifier(table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(loaded_at: bool, min_rows: Option<u64>) -> TableSource {
+        TableSource {
+            table: "dwh.orders".into(),
+            loaded_at: loaded_at.then(|| "at".into()),
+            warn_after: Some("12 hours".into()),
+            error_after: Some("1 day".into()),
+            filter: None,
+            min_rows,
+        }
+    }
+
+    fn age(too_old: bool, old: bool) -> Facts {
+        Facts { age: Some(("13:00:00".into(), too_old, old)), rows: None }
+    }
+
+    #[test]
+    fn age_decides() {
+        assert_eq!(judge(&source(true, None), &age(false, false)), Verdict::Loaded);
+        let Verdict::Late(late) = judge(&source(true, None), &age(false, true)) else { panic!() };
+        assert!(
+            late.contains("dwh.orders") && late.contains("13:00:00") && late.contains("12 hours")
+        );
+        let Verdict::NotLoaded(not) = judge(&source(true, None), &age(true, true)) else {
+            panic!()
+        };
+        assert!(not.contains("dwh.orders") && not.contains("13:00:00") && not.contains("1 day"));
+        assert!(matches!(judge(&source(true, None), &Facts::default()), Verdict::NotLoaded(_)));
+    }
+
+    #[test]
+    fn so_does_the_number_of_rows() {
+        let rows = |rows| Facts { age: None, rows: Some(rows) };
+        assert_eq!(judge(&source(false, Some(1)), &rows(1)), Verdict::Loaded);
+        assert!(matches!(judge(&source(false, Some(2)), &rows(1)), Verdict::NotLoaded(_)));
+        assert_eq!(judge(&source(false, None), &Facts::default()), Verdict::Loaded);
+    }
+}

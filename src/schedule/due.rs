@@ -1,0 +1,142 @@
+//! When a segment is to be refreshed: its schedule, and what became of the last attempts at it.
+
+use chrono::TimeDelta;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use crate::catalog::relation_set::Service;
+use crate::catalog::settings;
+use crate::config::{self, ConfigError, Subject};
+use crate::error::{Error, Result};
+use crate::pg::clock::{self, Instant};
+use segmenter_core::due::{Attempt, Due, failures};
+use segmenter_core::timetable::Timetables;
+
+/// So often come the runs of a scheduler, for segments without a schedule.
+const RUNS: TimeDelta = TimeDelta::minutes(1);
+
+/// An actual segment, and when it is to be refreshed. What else is wrong with it, its refresh
+/// will say.
+pub struct Item {
+    pub id: Uuid,
+    pub name: String,
+    pub table: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    pub refresh_cron: Option<String>,
+    pub last_refresh: Option<Instant>,
+    /// None: by hand only.
+    pub due: Option<Due>,
+    /// Since when it has been waiting for its sources.
+    pub waiting_since: Option<Instant>,
+    /// What is wrong with its schedule, which then counts for nothing.
+    pub problem: Option<String>,
+}
+
+impl Item {
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due.is_at(now))
+    }
+
+    /// When a scheduler refreshes it: when it is due, and once a minute where every run will do.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        match self.due? {
+            Due::EveryRun => Some(self.last_refresh.map_or(now, |last| last + RUNS)),
+            due => due.at(),
+        }
+    }
+
+    /// When a scheduler looks again whether it can be refreshed now: the longer it has been waiting
+    /// the longer that takes, a tenth of that time.
+    pub fn look_again(&self, now: Instant) -> Instant {
+        let waited = self.waiting_since.map_or(TimeDelta::zero(), |since| now - since);
+        now + (waited / 10).clamp(TimeDelta::seconds(1), TimeDelta::seconds(30))
+    }
+
+    /// Why it is due, or is not, in words.
+    pub fn reason(&self, now: Instant) -> String {
+        let reason = match self.due {
+            _ if self.problem.is_some() => self.problem.clone().unwrap_or_default(),
+            None => "by hand only".into(),
+            Some(Due::EveryRun) => "at every run".into(),
+            Some(Due::Scheduled(_)) => "scheduled".into(),
+            Some(Due::Retry(_, 1)) => "retry after a failure".into(),
+            Some(Due::Retry(_, failures)) => format!("retry after {failures} failures"),
+            Some(Due::Never) => "the schedule does not come any more".into(),
+        };
+        if self.waiting_since.is_some() && self.is_due(now) {
+            return format!("{reason}; waiting for its sources");
+        }
+        reason
+    }
+
+    fn read(
+        row: &pgrx::spi::SpiHeapTupleData<'_>,
+        service: &Service,
+        timetables: &mut Timetables,
+    ) -> Result<Self> {
+        let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+        let time = |column| -> Result<Option<Instant>> {
+            Ok(row.get_by_name::<TimestampWithTimeZone, _>(column)?.map(clock::instant))
+        };
+        let name: String = row.get_by_name("name")?.ok_or_else(missing)?;
+        let refresh_cron: Option<String> = row.get_by_name("refresh_cron")?;
+        let timezone: Option<String> = row.get_by_name("refresh_timezone")?;
+        let statuses: Vec<String> = row.get_by_name("statuses")?.unwrap_or_default();
+        let last = match (time("began")?, time("ended")?) {
+            (Some(began), Some(ended)) => {
+                Some(Attempt { began, ended, failures: failures(&statuses) })
+            }
+            _ => None,
+        };
+
+        let subject = Subject::Segment(&name);
+        let zone = timezone.as_deref().unwrap_or(&service.timezone);
+        let actual_begin = time("actual_begin")?.ok_or_else(missing)?;
+        let after = last.map_or(actual_begin, |last| last.began);
+        let parse_zone = || config::timezone("refresh_timezone", Some(zone), subject);
+        let mut next = |column, cron: Option<&str>| match cron {
+            Some(cron) => {
+                let timetable = timetables.get(cron, zone, || {
+                    let schedule = config::cron(column, Some(cron), subject)?;
+                    Ok::<_, ConfigError>(schedule.zip(parse_zone()?))
+                });
+                timetable.map(|known| known.map(|known| known.next_after(after)))
+            }
+            None => parse_zone().map(|_| None),
+        };
+        let full_cron: Option<String> = row.get_by_name("full_cron")?;
+        let scheduled = next("refresh_cron", refresh_cron.as_deref());
+        let full = next("refresh_params", full_cron.as_deref());
+        let (scheduled, full, problem) = match (scheduled, full) {
+            (Ok(scheduled), Ok(full)) => (scheduled, full.flatten(), None),
+            (Err(error), _) | (_, Err(error)) => (None, None, Some(error.to_string())),
+        };
+        let automatic = row.get_by_name::<bool, _>("refresh_auto")?.unwrap_or_default();
+        // A full pass makes it due as well.
+        let due = automatic.then(|| Due::by(scheduled, last, settings::retry_delay()).or_at(full));
+        Ok(Self {
+            id: row.get_by_name("id")?.ok_or_else(missing)?,
+            table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
+            owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+            last_refresh: last.map(|last| last.began),
+            waiting_since: time("waiting_since")?,
+            name,
+            refresh_cron,
+            due,
+            problem,
+        })
+    }
+}
+
+/// The actual segments of roles that `reader` is a member of, by name: all, or those of `only`.
+pub fn items(service: &Service, reader: pg_sys::Oid, only: Option<&[Uuid]>) -> Result<Vec<Item>> {
+    let sql = service.sql(query!("due"), &[]);
+    let only = only.map(<[Uuid]>::to_vec);
+    service.run_as_owner(|| {
+        Spi::connect(|client| {
+            let rows = client.select(&sql, None, &[reader.into(), only.into()])?;
+            let mut timetables = Timetables::default();
+            rows.map(|row| Item::read(&row, service, &mut timetables)).collect()
+        })
+    })
+}

@@ -1,0 +1,4 @@
+//! What is due and in which order it runs.
+
+pub mod due;
+pub mod run;

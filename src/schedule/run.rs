@@ -1,0 +1,273 @@
+//! A run: every segment that is due, in an order that heeds what they are built on.
+
+use std::collections::HashMap;
+
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+
+use crate::catalog::log;
+use crate::catalog::log::Status;
+use crate::catalog::relation_set::Service;
+use crate::catalog::settings;
+use crate::config::{self, Key, Refresher, Sql, Subject};
+use crate::error::{Error, Result};
+use crate::pg::bgw::process;
+use crate::pg::clock;
+use crate::pg::exec::role;
+use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::refresh::delta;
+use crate::refresh::handover;
+use crate::refresh::incremental;
+use crate::refresh::incremental::capture;
+use crate::refresh::publish::outbox;
+use crate::refresh::publish::subscription;
+use crate::refresh::source_check;
+use crate::refresh::{self, Outcome, Request};
+use crate::schedule::due::{self, Item};
+use segmenter_core::dependency_order::{self, Placed, order};
+use segmenter_core::due::Due;
+
+/// A segment that is due, in its place.
+pub struct Planned {
+    pub id: Uuid,
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    /// The names of the segments it forms a cycle with, its own among them.
+    pub cycle: Option<Vec<String>>,
+    /// The segments that it has to come after, since it reads their tables.
+    pub after: Vec<Uuid>,
+    /// It is not due: only its subscribers are owed something.
+    pub hand_over_only: bool,
+}
+
+impl Planned {
+    /// One that has nothing to do with others.
+    pub fn alone(id: Uuid, name: String) -> Self {
+        Self {
+            id,
+            name,
+            owner: pg_sys::InvalidOid,
+            cycle: None,
+            after: Vec::new(),
+            hand_over_only: false,
+        }
+    }
+
+    /// Its refresh as a part of a run.
+    pub fn request(&self, run_id: Uuid) -> Request<'_> {
+        Request {
+            segment: Key::Id(self.id),
+            name: &self.name,
+            query: None,
+            dry_run: false,
+            force: false,
+            full: false,
+            skip_busy: true,
+            cycle: self.cycle.as_deref(),
+            run_id,
+        }
+    }
+
+    /// Why no worker can refresh it.
+    pub fn obstacle(&self, service: &Service) -> Option<Error> {
+        let segment = self.name.clone();
+        if let Some(cycle) = &self.cycle {
+            return Some(Error::Cycle { segment, cycle: cycle.clone() });
+        }
+        if !role::exists(self.owner) {
+            return Some(Error::OwnerDropped(segment));
+        }
+        if let Err(error) = service.must_speak_for(self.owner) {
+            return Some(error);
+        }
+        let owner = role::name(self.owner);
+        match (role::can_log_in(self.owner), role::can_connect(self.owner)) {
+            (false, _) => Some(Error::OwnerCannotLogIn { segment, owner }),
+            (true, false) => Some(Error::OwnerCannotConnect { segment, owner }),
+            (true, true) => None,
+        }
+    }
+}
+
+/// The relations that segments read, as far as they were asked for.
+pub type Reads = HashMap<Uuid, Vec<pg_sys::Oid>>;
+
+/// The segments that the caller may refresh and that are due, in order; then those that are not due,
+/// but whose subscribers are owed something.
+pub fn plan(service: &Service) -> Result<Vec<Planned>> {
+    if process::is_in_recovery() {
+        notice!("the server is in recovery: segments are refreshed on the primary");
+        return Ok(Vec::new());
+    }
+    let now = clock::now();
+    let mut items = due::items(service, role::current(), None)?;
+    items.retain(|item| item.is_due(now));
+    let mut planned = arrange(service, items, &mut Reads::new())?;
+    for (id, name) in subscription::owed(service, role::current())? {
+        if !planned.iter().any(|planned| planned.id == id) {
+            planned.push(Planned { hand_over_only: true, ..Planned::alone(id, name) });
+        }
+    }
+    Ok(planned)
+}
+
+/// Puts segments in order, each after those whose tables it reads.
+pub fn arrange(service: &Service, items: Vec<Item>, known: &mut Reads) -> Result<Vec<Planned>> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mart = service.mart();
+    for item in &items {
+        known.entry(item.id).or_insert_with(|| reads(service, item));
+    }
+    let reads: Vec<dependency_order::Reads> = items
+        .iter()
+        .enumerate()
+        .map(|(this, reader)| dependency_order::Reads {
+            items: (0..items.len())
+                .filter(|&other| other != this && known[&reader.id].contains(&items[other].table))
+                .collect(),
+            everything: known[&reader.id].contains(&mart),
+        })
+        .collect();
+    let placed = order(&reads);
+    let planned = placed.iter().enumerate().map(|(place, Placed { item, cycle })| {
+        let earlier = placed[..place].iter().map(|earlier| earlier.item);
+        let reads = &reads[*item];
+        let after = earlier.filter(|other| reads.everything || reads.items.contains(other));
+        let Item { id, name, owner, .. } = &items[*item];
+        let names = cycle.iter().map(|&item| items[item].name.clone()).collect();
+        Planned {
+            id: *id,
+            name: name.clone(),
+            owner: *owner,
+            cycle: (!cycle.is_empty()).then_some(names),
+            after: after.map(|other| items[other].id).collect(),
+            hand_over_only: false,
+        }
+    });
+    Ok(planned.collect())
+}
+
+/// Refreshes one segment of a run, or only hands it over. None: there was nothing to hand over.
+pub fn step(service: &Service, planned: &Planned, run_id: Uuid) -> Result<Option<Outcome>> {
+    let request = planned.request(run_id);
+    if planned.hand_over_only {
+        return handover::hand_over(service, &request);
+    }
+    let mut outcome = refresh::refresh(service, &request)?;
+    // What new subscribers are owed does not wait for a refresh that comes through.
+    if !matches!(outcome.status, Status::Ok | Status::Skipped) {
+        let handed = handover::hand_over(service, &request)?;
+        outcome.messages = handed.and_then(|handed| handed.messages);
+    }
+    Ok(Some(outcome))
+}
+
+/// The name of a segment, retired ones too: they may be still to be handed over.
+pub fn name_of(service: &Service, segment: Uuid) -> Result<Option<String>> {
+    let found = config::Segment::find(service, Key::Id(segment))?;
+    Ok(found.map(|segment| segment.name))
+}
+
+/// A segment that is handed over without being due.
+pub fn hand_over_only(service: &Service, segment: Uuid) -> Result<Option<Planned>> {
+    let found = config::Segment::find(service, Key::Id(segment))?;
+    Ok(found.map(|segment| Planned {
+        owner: segment.owner,
+        hand_over_only: true,
+        ..Planned::alone(segment.id, segment.name)
+    }))
+}
+
+/// The id of a new run.
+pub fn new_id() -> Result<Uuid> {
+    let id = Spi::connect(|client| {
+        client.select("select pg_catalog.gen_random_uuid()", Some(1), &[])?.first().get_one()
+    })?;
+    id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+}
+
+/// Refreshes everything that is due, in one transaction.
+pub fn run(service: &Service, run_id: Uuid) -> Result<Vec<Outcome>> {
+    let plan = plan(service)?;
+    let outcomes: Result<Vec<_>> =
+        plan.iter().filter_map(|planned| step(service, planned, run_id).transpose()).collect();
+    prune(service)?;
+    outcomes
+}
+
+/// Deletes a portion of what is kept for long enough. Says whether there may be more of it.
+pub fn prune(service: &Service) -> Result<bool> {
+    let changes = capture::prune(&service.extension)?;
+    let more = [outbox::prune(service)?, changes, log::prune(service)?];
+    Ok(more.contains(&true))
+}
+
+/// When a schedule comes next after a time, by the wall clock of a zone.
+pub fn cron_next(
+    expression: &str,
+    after: TimestampWithTimeZone,
+    timezone: Option<&str>,
+) -> Result<Option<TimestampWithTimeZone>> {
+    let service_zone = settings::timezone();
+    let zone = timezone.unwrap_or(&service_zone);
+    let schedule = config::cron("expression", Some(expression), Subject::Schedule)?;
+    let zone = config::timezone("timezone", Some(zone), Subject::Schedule)?;
+    let next = schedule
+        .zip(zone)
+        .and_then(|(schedule, zone)| schedule.next_after(clock::instant(after), zone));
+    Ok(next.map(clock::timestamp))
+}
+
+/// A segment's row of `segmenter_due`.
+pub struct DueRow {
+    pub segment: String,
+    pub refresh_cron: Option<String>,
+    pub last_refresh: Option<TimestampWithTimeZone>,
+    pub next_refresh: Option<TimestampWithTimeZone>,
+    pub due: bool,
+    pub reason: String,
+}
+
+/// Which segments that the caller may see are due at a time, and why.
+pub fn due(service: &Service, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> {
+    let at = clock::instant(at);
+    let items = due::items(service, role::current(), None)?;
+    let rows = items.into_iter().map(|item| DueRow {
+        due: item.is_due(at),
+        reason: item.reason(at),
+        last_refresh: item.last_refresh.map(clock::timestamp),
+        next_refresh: item.due.and_then(Due::at).map(clock::timestamp),
+        segment: item.name,
+        refresh_cron: item.refresh_cron,
+    });
+    Ok(rows.collect())
+}
+
+/// The relations that a segment's query reads and its sources name; those that cannot be told are
+/// left out.
+fn reads(service: &Service, item: &Item) -> Vec<pg_sys::Oid> {
+    if !role::exists(item.owner) {
+        return Vec::new();
+    }
+    let Ok(Some(segment)) = config::Segment::find(service, Key::Id(item.id)) else {
+        return Vec::new();
+    };
+    let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
+        let asked =
+            attempt(Keep::Nothing, || service.run_as_user(item.owner, || Spi::connect(|_| ask())));
+        asked.unwrap_or_default()
+    };
+    let mut reads = match segment.refresher {
+        Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::relations_of(&sql)),
+        Some(Refresher::Incremental(incremental)) => {
+            as_owner(&|| incremental::relations(service, &incremental))
+        }
+        _ => Vec::new(),
+    };
+    if !segment.sources.is_empty() {
+        reads.extend(as_owner(&|| source_check::relations(&segment.sources)));
+    }
+    reads
+}

@@ -1,0 +1,337 @@
+//! One set of service relations as its scheduler serves it: starts a worker for each refresh that is due,
+//! and sees to it that each has an end in the log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use super::deliveries::Deliveries;
+use crate::catalog::log;
+use crate::catalog::relation_set::{Extension, Service};
+use crate::delivery::push;
+use crate::error::{Error, Result, say};
+use crate::pg::bgw::job_table::{End, Job, Stage, Task, Ticket};
+use crate::pg::bgw::process;
+use crate::pg::clock;
+use crate::pg::exec::role;
+use crate::refresh;
+use crate::refresh::publish::subscription;
+use crate::schedule::due;
+use crate::schedule::run::{self, Planned, Reads};
+
+/// After so long it tries again what could not be done.
+pub const REST: Duration = Duration::from_secs(5);
+/// How often it deletes old entries of the log.
+const PRUNING: Duration = Duration::from_secs(3600);
+/// For how long at most.
+const LONGEST_PRUNING: Duration = Duration::from_secs(60);
+/// A worker that has not begun after this long will not.
+const STARTING: i64 = 60;
+
+/// How a round went.
+pub struct Round {
+    /// The jobs that are settled, once this is committed.
+    pub ended: Vec<Ticket>,
+    /// When something is to be done next.
+    pub next: Option<clock::Instant>,
+    /// There was no room for another worker.
+    pub is_full: bool,
+}
+
+/// How many workers it may have at once.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    pub refreshes: usize,
+    pub deliveries: usize,
+}
+
+/// A segment to be handed over.
+struct Owed {
+    name: String,
+    /// From when on to try.
+    at: clock::Instant,
+    /// A job was at the segment when this was found: it need not have seen what is owed, so that its end
+    /// settles nothing.
+    stays: bool,
+}
+
+/// A set, and what is known of its segments and consumers.
+pub struct Set {
+    database: pg_sys::Oid,
+    pub mart: pg_sys::Oid,
+    /// What it was called when it was looked at; none: it is the extension's own, or was not.
+    pub name: Option<String>,
+    /// None: it may have changed.
+    service: Option<Service>,
+    queue: segmenter_core::queue::Queue<Uuid, Planned>,
+    /// What the segments that are due, or running, read.
+    reads: Reads,
+    /// Segments whose subscribers are owed something without a refresh.
+    owed: BTreeMap<Uuid, Owed>,
+    deliveries: Deliveries,
+    pruned: Option<Instant>,
+}
+
+impl Set {
+    pub fn new(database: pg_sys::Oid, mart: pg_sys::Oid) -> Self {
+        Self {
+            database,
+            mart,
+            name: None,
+            service: None,
+            queue: segmenter_core::queue::Queue::default(),
+            reads: HashMap::new(),
+            owed: BTreeMap::new(),
+            deliveries: Deliveries::default(),
+            pruned: None,
+        }
+    }
+
+    /// Starts from nothing at the next round.
+    pub fn forget(&mut self) {
+        if let Some(service) = self.service.take() {
+            process::unwatch(service.segments());
+            process::unwatch(service.outbox());
+        }
+        self.queue.clear();
+        self.reads.clear();
+        self.owed.clear();
+        self.deliveries.forget();
+    }
+
+    /// Looks after what is due and what has ended. `jobs` are the set's.
+    pub fn round(&mut self, jobs: &[(Ticket, Job)], limits: Limits) -> Result<Round> {
+        let now = clock::now();
+        let known = self.service.as_ref().filter(|service| !process::changed(service.segments()));
+        let mut look = known.is_none();
+        if look {
+            self.look(jobs, now)?;
+        }
+        let Some(service) = &self.service else { return Err(Error::NoExtension) };
+
+        let mut ended = Vec::new();
+        let mut running = HashSet::new();
+        let mut served = Vec::new();
+        for (ticket, job) in jobs {
+            if !has_ended(job, now) {
+                match job.segment() {
+                    Some(segment) => drop(running.insert(segment)),
+                    None => served.push(job.subject()),
+                }
+                continue;
+            }
+            ended.push(*ticket);
+            match job.task {
+                Task::Refresh => {
+                    settle(service, job, jobs)?;
+                    self.reads.remove(&job.subject());
+                }
+                Task::HandOver => {}
+                Task::Deliver => {
+                    self.deliveries.settle(service, job, now)?;
+                    look = true;
+                    continue;
+                }
+            }
+            settle_owed(&mut self.owed, job, now);
+            // It may have fallen due meanwhile, whatever was done with it.
+            let is_held = job.task == Task::Refresh
+                && matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
+            for item in due::items(service, role::current(), Some(&[job.subject()]))? {
+                let next = if is_held { Some(item.look_again(now)) } else { item.next(now) };
+                self.queue.set(item.id, next.filter(|_| item.due.is_some()));
+            }
+        }
+
+        let due = self.queue.take_due(now);
+        if !due.is_empty() {
+            let concerned: Vec<Uuid> = due
+                .iter()
+                .copied()
+                .chain(self.queue.pending())
+                .chain(running.iter().copied())
+                .collect();
+            let mut items = due::items(service, role::current(), Some(&concerned))?;
+            // One that was refreshed by hand meanwhile may not be due any more.
+            items.retain(|item| {
+                let stays =
+                    running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
+                if !stays {
+                    self.queue.set(item.id, item.next(now));
+                }
+                stays
+            });
+            items.sort_by_key(|item| item.next(now));
+            let planned = run::arrange(service, items, &mut self.reads)?;
+            let pending = planned.into_iter().filter(|planned| !running.contains(&planned.id));
+            self.queue.put(
+                pending
+                    .map(|planned| (planned.id, planned.after.iter().copied().collect(), planned)),
+            );
+        }
+
+        let mut is_full = !self.start(&mut running, limits.refreshes)?;
+        if let Some(service) = &self.service {
+            let limit = limits.deliveries;
+            is_full |= !self.deliveries.start(service, self.database, &served, limit, look)?;
+        }
+        self.prune()?;
+
+        let next = self.queue.next().into_iter().chain(self.deliveries.next(&served)).min();
+        // Without room for a worker, what is due has to wait as well.
+        Ok(Round { ended, next: next.filter(|_| !is_full), is_full })
+    }
+
+    /// Looks at all segments anew: at the beginning, and when they have changed.
+    fn look(&mut self, jobs: &[(Ticket, Job)], now: clock::Instant) -> Result<()> {
+        let is_first = self.service.is_none();
+        let service = Service::of_mart(Extension::current()?, self.mart)?;
+        process::watch(service.segments());
+        process::watch(service.outbox());
+        self.name = (!service.is_own).then(|| service.name().to_owned());
+        let service = self.service.insert(service);
+        if is_first {
+            let alive: Vec<Uuid> = jobs.iter().map(|(_, job)| job.run()).collect();
+            for name in log::interrupt(service, &alive, None)? {
+                say_interrupted(&name);
+            }
+            let served: Vec<Uuid> = jobs
+                .iter()
+                .filter(|(_, job)| job.task == Task::Deliver)
+                .map(|(_, job)| job.subject())
+                .collect();
+            push::release(service, None, &served)?;
+        }
+        let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
+        let owed = subscription::owed(service, role::current())?;
+        self.owed = owed
+            .into_iter()
+            .map(|(id, name)| (id, Owed { name, at: now, stays: running.contains(&id) }))
+            .collect();
+        self.queue.clear();
+        self.reads.clear();
+        for item in due::items(service, role::current(), None)? {
+            if !running.contains(&item.id) {
+                self.queue.set(item.id, item.next(now));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts workers as long as there may be more of them; false: there is no room.
+    fn start(&mut self, running: &mut HashSet<Uuid>, limit: usize) -> Result<bool> {
+        let Some(service) = &self.service else { return Ok(true) };
+        while running.len() < limit {
+            let Some((id, planned)) = self.queue.take_ready(running) else { break };
+            if let Some(error) = planned.obstacle(service) {
+                let request = planned.request(run::new_id()?);
+                refresh::fail(service, &request, error, (clock::now(), Duration::ZERO))?;
+                let items = due::items(service, role::current(), Some(&[id]))?;
+                items.iter().for_each(|item| self.queue.set(id, item.next(clock::now())));
+                continue;
+            }
+            if !self.spawn(Task::Refresh, planned.owner, id, &planned.name)? {
+                self.queue.set(id, Some(clock::now()));
+                return Ok(false);
+            }
+            running.insert(id);
+        }
+        // One that is due, or running, is handed over there.
+        let now = clock::now();
+        let owed = self.owed.iter().filter(|(id, owed)| {
+            owed.at <= now && !running.contains(id) && !self.queue.is_pending(**id)
+        });
+        let owed: Vec<(Uuid, String)> = owed.map(|(id, owed)| (*id, owed.name.clone())).collect();
+        for (id, name) in owed {
+            if running.len() >= limit {
+                break;
+            }
+            // No code of the segment's owner runs there: where he cannot connect, we can.
+            let Some(planned) = run::hand_over_only(service, id)? else { continue };
+            let able = planned.obstacle(service).is_none();
+            let role = if able { planned.owner } else { pg_sys::InvalidOid };
+            if !self.spawn(Task::HandOver, role, id, &name)? {
+                return Ok(false);
+            }
+            running.insert(id);
+        }
+        Ok(true)
+    }
+
+    /// Starts a worker for a segment; false: there is no room for it.
+    fn spawn(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> Result<bool> {
+        let set = (self.database, self.mart);
+        super::start(set, task, role, segment, &format!("segmenter worker for {name}"))
+    }
+
+    fn prune(&mut self) -> Result<()> {
+        let Some(service) = &self.service else { return Ok(()) };
+        if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
+            // Who has read captured changes is asked of every set. (A round of another set is limited as it is.)
+            let _limit = service.is_own.then(|| process::Limit::begin(Some(LONGEST_PRUNING)));
+            let more = run::prune(service)?;
+            self.pruned = (!more).then(Instant::now);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a job needs looking after.
+pub fn has_ended(job: &Job, now: clock::Instant) -> bool {
+    match job.stage {
+        Stage::Ended(_) => true,
+        Stage::Asked => (now - job.asked()).num_seconds() >= STARTING,
+        _ => false,
+    }
+}
+
+/// What is owed was handed over by a worker that came to its end; else it is tried again.
+fn settle_owed(owed: &mut BTreeMap<Uuid, Owed>, job: &Job, now: clock::Instant) {
+    let Some(entry) = owed.get_mut(&job.subject()) else { return };
+    if !matches!(job.stage, Stage::Ended(End::Done | End::Waiting)) {
+        entry.at = now + TimeDelta::seconds(REST.as_secs() as i64);
+    } else if !std::mem::take(&mut entry.stays) {
+        owed.remove(&job.subject());
+    }
+}
+
+/// Gives an end in the log to a worker that ended without a word.
+fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
+    if !matches!(job.stage, Stage::Ended(End::Died) | Stage::Asked) {
+        return Ok(());
+    }
+    let segment = job.subject();
+    match log::status_of(service, segment, job.run())?.as_deref() {
+        None => {
+            let Some(name) = run::name_of(service, segment)? else { return Ok(()) };
+            let planned = Planned::alone(segment, name.clone());
+            let request = planned.request(job.run());
+            refresh::fail(
+                service,
+                &request,
+                Error::WorkerDied(name),
+                (clock::now(), Duration::ZERO),
+            )?;
+        }
+        Some("running") => {
+            let others = jobs.iter().filter(|(_, other)| other.run() != job.run());
+            let alive: Vec<Uuid> = others.map(|(_, other)| other.run()).collect();
+            for name in log::interrupt(service, &alive, Some(segment))? {
+                say_interrupted(&name);
+            }
+        }
+        Some(_) => {}
+    }
+    Ok(())
+}
+
+fn say_interrupted(name: &str) {
+    say(
+        PgLogLevel::LOG,
+        format!("segmenter: the refresh of segment \"{name}\" was interrupted"),
+        None,
+    );
+}
