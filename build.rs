@@ -1,10 +1,67 @@
-//! What describes our SQL objects is in a section of the library that nothing refers to: the linker
-//! must keep it. cargo-pgrx would say so too, in flags for everything that we depend on, which then is
-//! compiled once for the tests and once more for the library: bin/env.sh keeps it from that.
+//! Makes a constant of each file in `sql/query`, and keeps the linker from dropping what describes our
+//! SQL objects.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+#[path = "core/src/query_file.rs"]
+#[allow(dead_code)]
+mod query_file;
+
+use query_file::QueryFile;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "macos") {
+    println!("cargo::rerun-if-changed=core/src/query_file.rs");
+    println!("cargo::rerun-if-changed=sql/query");
+    queries();
+    // The descriptions are in a section of the library that nothing refers to: the linker must keep it.
+    // cargo-pgrx would say so too, in flags for everything that we depend on, which then is compiled once
+    // for the tests and once more for the library: bin/env.sh keeps it from that.
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "macos") {
         println!("cargo::rustc-link-arg-cdylib=-Wl,--no-gc-sections");
     }
+}
+
+/// Writes the module `queries`: a module for each directory, a constant for each file.
+fn queries() {
+    let files =
+        QueryFile::read_all(Path::new("sql/query")).unwrap_or_else(|error| panic!("{error}"));
+    let mut code = String::new();
+    let mut open: Vec<&str> = Vec::new();
+    for file in &files {
+        let mut path: Vec<&str> = file.name.split('/').collect();
+        let constant = path.pop().unwrap_or_default().to_uppercase();
+        let common = open.iter().zip(&path).take_while(|(open, wanted)| open == wanted).count();
+        while open.len() > common {
+            open.pop();
+            code.push_str("}\n");
+        }
+        for module in &path[common..] {
+            let _ = writeln!(code, "pub mod {module} {{");
+            open.push(module);
+        }
+        let _ = writeln!(code, "/// {}", file.about);
+        let _ = writeln!(
+            code,
+            "pub const {constant}: crate::catalog::query::Query = crate::catalog::query::Query {{ name: {:?}, runs_as: &[",
+            file.name
+        );
+        for role in &file.runs_as {
+            let variant: String = role.split(' ').map(capitalized).collect();
+            let _ = writeln!(code, "crate::catalog::query::RunsAs::{variant}, ");
+        }
+        let _ = writeln!(code, "], text: {:?} }};", file.text);
+    }
+    open.iter().for_each(|_| code.push_str("}\n"));
+    let out = env::var("OUT_DIR").unwrap_or_default();
+    fs::write(Path::new(&out).join("queries.rs"), code)
+        .expect("the build's directory can be written to");
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -14,6 +14,11 @@ mod tests {
     use pgrx::datum::Timestamp;
     use pgrx::prelude::*;
 
+    use pgrx::datum::DatumWithOid;
+    use segmenter_core::query_file::QueryFile;
+
+    use crate::catalog::query::Query;
+    use crate::catalog::relation_set::{Extension, Service};
     use crate::error::{Error, Result};
     use crate::pg::catalog;
     use crate::pg::exec::role::{self, Rights, Settings};
@@ -306,5 +311,80 @@ mod tests {
         refresh(1000);
         let grown = context_bytes() - before;
         assert!(grown < 256 * 1024, "{grown} bytes more");
+    }
+
+    /// Each statement of `sql/query` can be prepared with the types of its parameters, and gives the
+    /// columns that its header says; commands are run, and undone.
+    #[pg_test]
+    fn every_query_is_what_its_header_says() {
+        shop();
+        run("select segmenter_refresh('vip')");
+        run("create table free (like vip)");
+        run("select segmenter_init('public.prepared')");
+        run(
+            "create schema cron; create table cron.job (jobid bigint, active boolean, database text, command text)",
+        );
+        for (name, columns) in [
+            (
+                "segmenter_delta",
+                "operation \"char\", id text collate \"C\", n1 text, o1 text, place tid",
+            ),
+            ("segmenter_met", "operation \"char\", id text collate \"C\", n1 text, place tid"),
+            ("segmenter_captured", "number integer, id text"),
+            ("segmenter_recent", "id text"),
+            ("segmenter_ids", "id text"),
+        ] {
+            run(&format!("create temporary table {name} ({columns})"));
+        }
+        let set = Service::named(Extension::current().expect("the extension"), "public.prepared")
+            .expect("the set");
+        let oid = |kind: &str| -> pg_sys::Oid { one(&format!("select '{kind}'::regtype::oid")) };
+        let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/query");
+        let files = QueryFile::read_all(&directory).expect("the queries");
+        assert!(files.len() > 130, "{} files", files.len());
+        let mut wrong = Vec::new();
+        for file in files.iter().filter(|file| !file.runs_as.is_empty()) {
+            let parts: Vec<_> =
+                file.parts.iter().map(|(word, example)| (&**word, &**example)).collect();
+            let (name, text) = (file.name.clone().leak(), file.text.clone().leak());
+            let sql = set.sql(&Query::of(name, text), &parts);
+            let args: Vec<_> =
+                file.params.iter().map(|(_, kind)| DatumWithOid::null_oid(oid(kind))).collect();
+            let row: Vec<_> =
+                file.row.iter().map(|(name, kind)| (name.clone(), oid(kind))).collect();
+            let checked = attempt(Keep::Nothing, || {
+                if file.is_command() {
+                    run(&sql);
+                    return Ok(None);
+                }
+                Spi::connect(|_| {
+                    let columns = statement::Prepared::new(&sql, &args)?.columns();
+                    Ok(Some(columns.into_iter().map(|c| (c.name, c.type_oid)).collect::<Vec<_>>()))
+                })
+            });
+            match checked {
+                Err(error) => wrong.push(format!("{}: {error}", file.name)),
+                Ok(None) => {}
+                Ok(Some(columns)) if file.is_open => {
+                    let missing = row.iter().find(|column| !columns.contains(column));
+                    wrong.extend(missing.map(|(column, _)| format!("{}: no {column}", file.name)));
+                }
+                Ok(Some(columns)) => {
+                    let types = |row: &[(String, pg_sys::Oid)]| {
+                        row.iter().map(|(_, kind)| *kind).collect::<Vec<_>>()
+                    };
+                    // Of a single value the name does not count.
+                    let same = if row.len() == 1 {
+                        types(&row) == types(&columns)
+                    } else {
+                        row == columns
+                    };
+                    if !same {
+                        wrong.push(format!("{}: {columns:?}, not {row:?}", file.name));
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }

@@ -12,13 +12,6 @@ compile_error!("PostgreSQL errors are Rust panics that unwind: build with panic 
 
 use pgrx::prelude::*;
 
-/// The text of a query in `sql/query`.
-macro_rules! query {
-    ($name:literal) => {
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/query/", $name, ".sql"))
-    };
-}
-
 mod api;
 mod catalog;
 mod config;

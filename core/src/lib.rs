@@ -14,6 +14,7 @@ pub mod due;
 pub mod guards;
 pub mod http;
 pub mod jsonb;
+pub mod query_file;
 pub mod queue;
 pub mod receipt;
 pub mod schedule;

@@ -11,7 +11,6 @@ use crate::error::{Error, raise};
 use crate::ops::erase;
 use crate::ops::subscribe;
 use crate::pg::format::json::JsonbText;
-use crate::refresh::handover;
 use crate::schedule::run;
 use segmenter_core::jsonb;
 use segmenter_core::receipt::Receipt;
@@ -208,7 +207,7 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Option<i64> {
 fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
     let resync = || {
         let subscription = given("subscription", subscription)?;
-        handover::resync(&Service::current()?, subscription, run::new_id()?)
+        delivery::resync(&Service::current()?, subscription, run::new_id()?)
     };
     resync().unwrap_or_else(|error| raise(error)) as i64
 }

@@ -9,7 +9,8 @@ use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
-use crate::catalog::relation_set::{Service, changes_of};
+use crate::catalog::queries;
+use crate::catalog::relation_set::{Relation, Service, changes_of};
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
     self, ConfigError, ConsumerParams, Fields, Key, Segment, Source, Subject, Updater,
@@ -222,7 +223,7 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
     let Updater::Http(http) = &params.updater else { return Ok(()) };
     if let Some(timeout) = &http.timeout {
-        let sql = "select $1::pg_catalog.interval operator(pg_catalog.>) '0'::pg_catalog.interval";
+        let sql = queries::config::IS_POSITIVE_INTERVAL.text();
         let is_time = Spi::connect(|client| {
             client.select(sql, Some(1), &[timeout.as_str().into()])?.first().get_one::<bool>()
         })?;
@@ -311,7 +312,11 @@ fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let known = subscription::find(&service, service.owner, None, id)?;
     if known.iter().any(Subscription::has_audience) {
         let target = old.get_by_name("target")?.unwrap_or_default();
-        error::warn("a subscription is deleted", &Error::AudienceLeft { target }.report());
+        let subscriptions = service.display_name(Relation::Subscriptions);
+        error::warn(
+            "a subscription is deleted",
+            &Error::AudienceLeft { target, subscriptions }.report(),
+        );
     }
     Ok(())
 }
@@ -327,9 +332,17 @@ fn must_be_new(
     if role::may_act_as(caller, service.owner) {
         return Ok(());
     }
-    let sql = service.sql(query!("id_taken"), &[]);
-    let taken = service.run_as_owner(|| {
-        Spi::connect(|client| client.select(&sql, Some(1), &[id.into()])?.first().get_one::<bool>())
+    let taken = service.as_owner(|| {
+        Spi::connect(|client| {
+            client
+                .select(
+                    &service.sql(&queries::config::SEGMENT_ID_IS_TAKEN, &[]),
+                    Some(1),
+                    &[id.into()],
+                )?
+                .first()
+                .get_one::<bool>()
+        })
     })?;
     if taken.unwrap_or_default() { Err(Error::IdTaken(name.to_owned())) } else { Ok(()) }
 }
@@ -364,7 +377,9 @@ impl Registered {
 /// A segment leaves a table only without rows in it: in the mart they would count twice.
 fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
     let Some(table) = segment_table::name(service, old.table)? else { return Ok(()) };
-    if !segment_table::holds_rows_of(service, &table, &old.id, old.owner)? {
+    let holds_rows = service
+        .as_segment_owner(old.owner, || segment_table::holds_rows_of(service, &table, &old.id))?;
+    if !holds_rows {
         return Ok(());
     }
     Err(Error::Config(ConfigError {
@@ -380,7 +395,7 @@ fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
 
 /// A text that is no interval, or no name, is raised by PostgreSQL, which names it.
 fn check_sources(sources: &[Source]) -> error::Result<()> {
-    let sql = "select $1::pg_catalog.interval is not null";
+    let sql = queries::config::IS_INTERVAL.text();
     Spi::connect(|client| {
         for source in sources {
             let Source::Table(source) = source else { continue };

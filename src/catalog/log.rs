@@ -7,6 +7,7 @@ use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
 use serde_json::Value;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::catalog::settings;
 use crate::error::{Report, Result};
@@ -105,7 +106,6 @@ pub struct Entry<'a> {
 
 /// Writes an entry in the current transaction.
 pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
-    let sql = service.sql(query!("log"), &[]);
     let args = [
         entry.run_id.into(),
         entry.action.as_str().into(),
@@ -126,15 +126,22 @@ pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
         JsonB(entry.params).into(),
         clock::timestamp(entry.began).into(),
     ];
-    service.run_as_owner(|| Ok(Spi::run_with_args(&sql, &args)?))
+    service.as_owner(|| {
+        Ok(Spi::run_with_args(&service.sql(&queries::catalog::log::INSERT_ENTRY, &[]), &args)?)
+    })
 }
 
 /// Whether a segment has been waiting for its sources since its last attempt.
 pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
-    let sql = service.sql(query!("last_status"), &[]);
-    let last = service.run_as_owner(|| {
+    let last = service.as_owner(|| {
         Spi::connect(|client| {
-            let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+            let row = client
+                .select(
+                    &service.sql(&queries::catalog::log::LAST_REFRESH_STATUS, &[]),
+                    Some(1),
+                    &[segment.into()],
+                )?
+                .first();
             if row.is_empty() { Ok(None) } else { row.get_one::<String>() }
         })
     })?;
@@ -144,16 +151,19 @@ pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
 /// Logs as interrupted the refreshes that are logged as running and did not come to an end: all
 /// but those of the runs `alive`, or those of one segment. Gives the segments' names.
 pub fn interrupt(service: &Service, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
-    let running = service.sql(query!("log_running"), &[]);
     let args = [alive.to_vec().into(), segment.into()];
-    service.run_as_owner(|| {
+    service.as_owner(|| {
+        let running = service.sql(&queries::catalog::log::FIND_UNFINISHED, &[]);
         let running = Spi::connect(|_| statement::read_one::<Vec<i64>>(&running, &args))?;
         let Some(running) = running.filter(|running| !running.is_empty()) else {
             return Ok(Vec::new());
         };
-        let sql = service.sql(query!("log_interrupt"), &[]);
         Spi::connect_mut(|client| {
-            let rows = client.update(&sql, None, &[running.into()])?;
+            let rows = client.update(
+                &service.sql(&queries::catalog::log::INSERT_INTERRUPTED, &[]),
+                None,
+                &[running.into()],
+            )?;
             rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
         })
     })
@@ -161,9 +171,12 @@ pub fn interrupt(service: &Service, alive: &[Uuid], segment: Option<Uuid>) -> Re
 
 /// The last status that a run has logged of a segment.
 pub fn status_of(service: &Service, segment: Uuid, run: Uuid) -> Result<Option<String>> {
-    let sql = service.sql(query!("log_status"), &[]);
     let args = [segment.into(), run.into()];
-    service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))
+    service.as_owner(|| {
+        Spi::connect(|_| {
+            statement::read_one(&service.sql(&queries::catalog::log::LAST_RUN_STATUS, &[]), &args)
+        })
+    })
 }
 
 /// So many entries are deleted at once: a run that finds more leaves the rest to the next one.
@@ -178,7 +191,6 @@ pub fn prune(service: &Service) -> Result<bool> {
     }
     let Some(retention) = settings::log_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
-    let old = service.sql(query!("log_old"), &[]);
     // When a message was delivered says when it may be deleted.
     let delivered =
         settings::outbox_retention().and_then(|kept| clock::now().checked_sub_signed(kept));
@@ -188,13 +200,16 @@ pub fn prune(service: &Service) -> Result<bool> {
         PRUNED_AT_ONCE.into(),
         clock::timestamp(delivered).into(),
     ];
-    service.run_as_owner(|| {
+    service.as_owner(|| {
+        let old = service.sql(&queries::catalog::log::FIND_EXPIRED, &[]);
         // Without a transaction id where there is nothing to do.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
         let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
         let more = old.len() as i64 == PRUNED_AT_ONCE;
-        let prune = service.sql(query!("log_prune"), &[]);
-        Spi::run_with_args(&prune, &[old.into()])?;
+        Spi::run_with_args(
+            &service.sql(&queries::catalog::log::DELETE_ENTRIES, &[]),
+            &[old.into()],
+        )?;
         Ok(more)
     })
 }

@@ -3,7 +3,8 @@
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
-use crate::catalog::relation_set::{Extension, Service, fill, names_of};
+use crate::catalog::queries;
+use crate::catalog::relation_set::{Extension, OWN_CHECK, Service, fill, names_of};
 use crate::error::{Error, Result, SetError};
 use crate::pg::catalog;
 use crate::pg::catalog::LONGEST_NAME;
@@ -28,12 +29,12 @@ impl Name {
         let refuse = |code, problem: String, hint| {
             Err(SetError::Name { code, name: text.to_owned(), problem, hint }.into())
         };
-        let sql = "select pg_catalog.parse_ident($1)";
+        let sql = queries::catalog::PARSE_NAME.text();
         let parts: Option<Vec<String>> =
             Spi::connect(|_| statement::read_one(sql, &[text.into()]))?;
         let (schema, relation) = match parts.unwrap_or_default().as_slice() {
             [relation] => {
-                let sql = "select pg_catalog.current_schema()::pg_catalog.text";
+                let sql = queries::catalog::CURRENT_SCHEMA.text();
                 let schema = Spi::connect(|_| statement::read_one::<String>(sql, &[]))?;
                 let Some(schema) = schema else {
                     return refuse(
@@ -85,22 +86,21 @@ pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
         .collect();
     must_be_free(cfg_table, &relations)?;
 
-    let definition = extension.read::<String>("select @schema@.segmenter_definition()", &[])?;
+    let definition = extension.read::<String>(&queries::catalog::GET_DEFINITION, &[])?;
     let stem = stem(&mart.relation)?;
     let sql = fill(&definition.unwrap_or_default(), |word| match word.strip_prefix(':') {
         Some(ending) => Some(quote_identifier(format!("{stem}_{ending}"))),
-        None if word == "schema" => Some(extension.sql("@schema@", &[])),
+        None if word == "schema" => Some(extension.schema().to_owned()),
         None => {
             let named = relations.iter().find(|(known, _)| *known == word);
             named.map(|(_, name)| name.quoted())
         }
     });
-    extension
-        .run_as_caller(|| Spi::connect_mut(|client| client.update(&sql, None, &[]).map(drop)))?;
+    extension.as_caller(|| Spi::connect_mut(|client| client.update(&sql, None, &[]).map(drop)))?;
 
     let names: Vec<String> = relations.iter().map(|(_, name)| name.quoted()).collect();
     forget_dropped(&extension)?;
-    let sql = query!("registry_add");
+    let sql = &queries::catalog::REGISTER_SET;
     let made: Option<pg_sys::Oid> = extension.write(sql, &[names.into()])?;
     catalog::invalidate(extension.registry()?);
     made.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
@@ -122,9 +122,9 @@ fn must_be_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
     }
     let (schemas, names): (Vec<String>, Vec<String>) =
         relations.iter().map(|(_, name)| (name.schema.clone(), name.relation.clone())).unzip();
-    let sql = query!("set_taken");
+    let sql = &queries::catalog::FIND_TAKEN_NAME;
     let taken: Option<String> =
-        Spi::connect(|_| statement::read_one(sql, &[schemas.into(), names.into()]))?;
+        Spi::connect(|_| statement::read_one(sql.text(), &[schemas.into(), names.into()]))?;
     match taken {
         Some(taken) => refuse(
             PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
@@ -144,7 +144,7 @@ fn stem(mart: &str) -> Result<String> {
     while !mart.is_char_boundary(end) {
         end -= 1;
     }
-    let sql = "select pg_catalog.left(pg_catalog.md5($1), 8)";
+    let sql = queries::catalog::HASH_NAME.text();
     let hash: Option<String> = Spi::connect(|_| statement::read_one(sql, &[mart.into()]))?;
     Ok(format!("{}_{}", &mart[..end], hash.unwrap_or_default()))
 }
@@ -165,7 +165,7 @@ pub fn list() -> Result<Vec<Listed>> {
     let current = attempt(Keep::Nothing, Service::current).ok().map(|service| service.mart());
     let mut listed = Vec::new();
     for mart in extension.sets()? {
-        let sql = query!("set_listed");
+        let sql = &queries::catalog::DESCRIBE_SET;
         let names: Option<Vec<Option<String>>> = extension.read(sql, &[mart.into()])?;
         let mut names = names.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
         let segments = attempt(Keep::Nothing, || {
@@ -194,23 +194,22 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
         return Err(SetError::NotOwner(set()).into());
     }
     // What is counted stays so.
-    let lock = service.sql(query!("set_lock"), &[]);
-    service.extension.run_as_caller(|| Spi::run(&lock))?;
+    service.extension.as_caller(|| Spi::run(&service.sql(&queries::catalog::LOCK_SET, &[])))?;
     let (segments, messages) = in_use(&service, service.owner)?;
     if !force && (segments, messages) != (0, 0) {
         return Err(SetError::InUse { set: set(), segments, messages }.into());
     }
-    let release = service.sql(query!("set_release"), &[]);
-    let drop = service.sql(query!("set_drop"), &[]);
-    service.extension.run_as_caller(|| {
+    service.extension.as_caller(|| {
         Spi::connect_mut(|client| {
-            let args = [crate::config::segment_table::OWN_CHECK.into()];
-            let commands = client.select(&release, None, &args)?.map(|row| row.get::<String>(1));
+            let args = [OWN_CHECK.into()];
+            let commands = client
+                .select(&service.sql(&queries::catalog::LIST_RELEASE_COMMANDS, &[]), None, &args)?
+                .map(|row| row.get::<String>(1));
             let commands: Vec<Option<String>> = commands.collect::<std::result::Result<_, _>>()?;
             for command in commands.into_iter().flatten() {
                 client.update(&command, None, &[])?;
             }
-            client.update(&drop, None, &[])?;
+            client.update(&service.sql(&queries::catalog::DROP_SET, &[]), None, &[])?;
             Ok::<_, Error>(())
         })
     })?;
@@ -222,9 +221,14 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
 /// How many actual segments a set has, of roles that `reader` is a member of, and messages that are not
 /// delivered.
 fn in_use(service: &Service, reader: pg_sys::Oid) -> Result<(i64, i64)> {
-    let sql = service.sql(query!("set_in_use"), &[]);
-    let counts: Option<Vec<i64>> =
-        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &[reader.into()])))?;
+    let counts: Option<Vec<i64>> = service.as_owner(|| {
+        Spi::connect(|_| {
+            statement::read_one(
+                &service.sql(&queries::catalog::COUNT_SET_USE, &[]),
+                &[reader.into()],
+            )
+        })
+    })?;
     Ok(match counts.unwrap_or_default().as_slice() {
         [segments, messages] => (*segments, *messages),
         _ => (0, 0),
@@ -233,6 +237,6 @@ fn in_use(service: &Service, reader: pg_sys::Oid) -> Result<(i64, i64)> {
 
 /// Takes sets off the list whose mart was dropped by hand.
 fn forget_dropped(extension: &Extension) -> Result<()> {
-    let sql = extension.sql(query!("registry_prune"), &[]);
-    Ok(extension.run(|| Spi::run(&sql))?)
+    Ok(extension
+        .as_owner(|| Spi::run(&extension.sql(&queries::catalog::UNREGISTER_DROPPED_SETS, &[])))?)
 }

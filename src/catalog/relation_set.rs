@@ -1,11 +1,14 @@
 //! The service relations: the one module that knows what they are called, and as whom our own
 //! statements on them run.
 
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
+use super::queries;
+use super::query::{Query, RunsAs, assuming};
 use crate::catalog::settings;
-use crate::error::{self, Error, Result, SetError, raise};
+use crate::error::{Error, Result, SetError, raise};
 use crate::pg::catalog;
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::exec::statement;
@@ -22,6 +25,21 @@ const RELATIONS: [(&str, &str); 8] = [
     ("deliveries", "_deliveries"),
     ("status", "_status"),
 ];
+/// A relation of a set, by its place in [`RELATIONS`].
+#[derive(Debug, Clone, Copy)]
+pub enum Relation {
+    Mart = 0,
+    Segments = 1,
+    Consumers = 2,
+    Subscriptions = 3,
+    Log = 4,
+    Outbox = 5,
+    Status = 7,
+}
+
+/// The check of a segment table that is one segment's own.
+pub const OWN_CHECK: &str = "segmenter_own_segment";
+
 /// Relations of the extension whatever sets there are; `@schema@` is for its functions,
 /// `@membership@` what `pg_has_role` is asked.
 const SHARED: [(&str, &str); 2] =
@@ -46,7 +64,7 @@ impl Extension {
     /// The extension, unless it is not there. One of another version is an error.
     pub fn find() -> Result<Option<Self>> {
         Spi::connect(|client| {
-            let sql = query!("extension");
+            let sql = queries::catalog::FIND_EXTENSION.text();
             let row = client.select(sql, Some(1), &[])?.first();
             if row.is_empty() {
                 return Ok(None);
@@ -64,65 +82,71 @@ impl Extension {
         })
     }
 
+    /// The schema, quoted where it needs to be.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
     pub fn current() -> Result<Self> {
         Self::find()?.ok_or(Error::NoExtension)
     }
 
-    /// One of our SQL texts that names nothing of a set.
-    pub fn sql(&self, text: &str, parts: &[(&str, &str)]) -> String {
-        fill(text, |word| part(parts, word).or_else(|| self.name(word)))
+    /// The text of a statement that names nothing of a set.
+    pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
+        query.check_role();
+        fill(query.text, |word| part(parts, word).or_else(|| self.name(word)))
     }
 
-    /// Runs our own statements on what belongs to the extension: with its owner's rights.
-    pub fn run<T>(&self, body: impl FnOnce() -> T) -> T {
-        role::run_as(self.owner, Rights::Service, &settings("pg_catalog, pg_temp".into()), body)
+    /// Runs statements on the extension's own relations, as its owner.
+    pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
+        assuming(RunsAs::ExtensionOwner, || {
+            role::run_as(self.owner, Rights::Service, &settings("pg_catalog, pg_temp".into()), body)
+        })
     }
 
-    /// Reads one value so.
+    /// Runs our own statements with the caller's rights.
+    pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
+        assuming(RunsAs::Caller, || self.restricted(role::current(), body))
+    }
+
+    /// Runs our own statements as a role that is not the extension's owner. They may call what that role has
+    /// attached to its relations, so the operation is restricted.
+    fn restricted<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+        role::run_as(role, Rights::User, &settings("pg_catalog, pg_temp".into()), body)
+    }
+
+    /// The one value of a statement that runs as the extension's owner.
     pub fn read<T: FromDatum + IntoDatum>(
         &self,
-        text: &str,
-        args: &[pgrx::datum::DatumWithOid<'_>],
+        query: &Query,
+        args: &[DatumWithOid<'_>],
     ) -> Result<Option<T>> {
-        let sql = self.sql(text, &[]);
-        self.run(|| Spi::connect(|_| statement::read_one(&sql, args)))
+        self.as_owner(|| Spi::connect(|_| statement::read_one(&self.sql(query, &[]), args)))
     }
 
-    /// Changes something so.
+    /// The same of a statement that writes.
     pub fn write<T: FromDatum + IntoDatum>(
         &self,
-        text: &str,
-        args: &[pgrx::datum::DatumWithOid<'_>],
+        query: &Query,
+        args: &[DatumWithOid<'_>],
     ) -> Result<Option<T>> {
-        let sql = self.sql(text, &[]);
-        self.run(|| {
+        self.as_owner(|| {
             Spi::connect_mut(|client| {
-                let rows = client.update(&sql, None, args)?;
+                let rows = client.update(&self.sql(query, &[]), None, args)?;
                 if rows.is_empty() { Ok(None) } else { Ok(rows.first().get_one()?) }
             })
         })
     }
 
-    /// Runs our own statements with no rights but the caller's own.
-    pub fn run_as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
-        self.run_as_owner(role::current(), body)
-    }
-
-    /// Runs our own statements with the rights of `owner`, whose relations they are about. Where that is
-    /// not the extension's owner, they may call what he has put there, which is kept in bounds.
-    pub fn run_as_owner<T>(&self, owner: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
-        role::run_as(owner, Rights::User, &settings("pg_catalog, pg_temp".into()), body)
-    }
-
     /// The marts of all sets, the extension's own first.
     pub fn sets(&self) -> Result<Vec<pg_sys::Oid>> {
-        let marts = self.read(query!("registry_all"), &[])?;
+        let marts = self.read(&queries::catalog::LIST_SETS, &[])?;
         Ok(marts.unwrap_or_default())
     }
 
     /// The relation that lists the sets.
     pub fn registry(&self) -> Result<pg_sys::Oid> {
-        let registry = self.read("select '@text:registry@'::regclass::oid", &[])?;
+        let registry = self.read(&queries::catalog::REGISTRY_OID, &[])?;
         Ok(registry.unwrap_or(pg_sys::InvalidOid))
     }
 
@@ -200,8 +224,8 @@ impl Service {
             Which::Mart(mart) => (Some(mart), None),
             Which::Has(relation) => (None, Some(relation)),
         };
-        let sql = extension.sql(query!("registry"), &[]);
-        let found = extension.run(|| {
+        let found = extension.as_owner(|| {
+            let sql = extension.sql(&queries::catalog::FIND_SET, &[]);
             Spi::connect(|client| {
                 let row = client.select(&sql, Some(1), &[mart.into(), relation.into()])?.first();
                 if row.is_empty() {
@@ -224,24 +248,39 @@ impl Service {
         }
         // Nobody but people needs the view.
         let names: Vec<String> = names.into_iter().map(Option::unwrap_or_default).collect();
-        error::speak_of(&oids);
         let timezone = settings::timezone();
         Ok(Some(Self { extension, owner, is_own, oids, names, timezone }))
     }
 
+    /// The OID of a relation.
+    fn oid(&self, relation: Relation) -> pg_sys::Oid {
+        self.oids[relation as usize]
+    }
+
+    /// How messages call a relation: as a statement of the caller's may name it.
+    pub fn display_name(&self, relation: Relation) -> String {
+        catalog::visible_name(self.oid(relation))
+            .unwrap_or_else(|| self.names[relation as usize].clone())
+    }
+
+    /// The error that a segment does not exist, or is not the caller's to see.
+    pub fn unknown_segment(&self, name: impl Into<String>) -> Error {
+        Error::UnknownSegment { name: name.into(), status: self.display_name(Relation::Status) }
+    }
+
     /// The mart, by which the set is known.
     pub fn mart(&self) -> pg_sys::Oid {
-        self.oids[0]
+        self.oid(Relation::Mart)
     }
 
     /// The relation of the segments.
     pub fn segments(&self) -> pg_sys::Oid {
-        self.oids[1]
+        self.oid(Relation::Segments)
     }
 
     /// The relation of the messages.
     pub fn outbox(&self) -> pg_sys::Oid {
-        self.oids[5]
+        self.oid(Relation::Outbox)
     }
 
     /// The set's name, as `segmenter.cfg_table` takes it.
@@ -254,34 +293,54 @@ impl Service {
         self.extension.name("changes").unwrap_or_default()
     }
 
-    /// One of our SQL texts with every `@word@` filled in: the relations, and `parts`, which must
-    /// be quoted already. What is put in is not looked at again.
-    pub fn sql(&self, text: &str, parts: &[(&str, &str)]) -> String {
-        fill(text, |word| part(parts, word).or_else(|| self.relation(word)))
+    /// The text of a statement with every placeholder filled in: the relations, and `parts`, which
+    /// must be quoted already. Placeholders in what is put in are left as they are.
+    pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
+        query.check_role();
+        fill(query.text, |word| part(parts, word).or_else(|| self.relation(word)))
     }
 
-    /// Runs our own statements on the service relations: with their owner's rights.
-    pub fn run_as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
-        match self.is_own {
-            true => self.extension.run(body),
-            false => self.extension.run_as_owner(self.owner, body),
-        }
+    /// Runs statements on the relations of the set, as its owner.
+    pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
+        assuming(RunsAs::SetOwner, || match self.is_own {
+            true => {
+                let settings = settings("pg_catalog, pg_temp".into());
+                role::run_as(self.extension.owner, Rights::Service, &settings, body)
+            }
+            false => self.extension.restricted(self.owner, body),
+        })
     }
 
-    /// Runs SQL that stands in a row of this set with the rights of `role`, for which its owner must be
-    /// able to speak. The schema is in its search_path, unless yet another role could have planted an
-    /// operator or a function there.
-    pub fn run_as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+    /// Runs users' SQL of a segment as its owner.
+    pub fn as_segment_owner<T>(&self, owner: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+        assuming(RunsAs::SegmentOwner, || self.as_user(owner, body))
+    }
+
+    /// Reads or writes a segment table as its owner.
+    pub fn as_table_owner<T>(&self, owner: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+        assuming(RunsAs::TableOwner, || self.as_user(owner, body))
+    }
+
+    /// Runs a consumer's SQL as its role.
+    pub fn as_consumer<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+        assuming(RunsAs::ConsumerRole, || self.as_user(role, body))
+    }
+
+    /// Runs the caller's own SQL.
+    pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
+        let caller = role::current();
+        assuming(RunsAs::Caller, || {
+            role::run_as(caller, Rights::User, &self.user_settings(caller), body)
+        })
+    }
+
+    /// Runs as a role that a row of this set names, which its owner must be able to act as. The schema
+    /// is in the search_path, unless yet another role could have created an operator or a function there.
+    fn as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
         if let Err(error) = self.must_speak_for(role) {
             raise(error);
         }
         role::run_as(role, Rights::User, &self.user_settings(role), body)
-    }
-
-    /// Runs the caller's own SQL.
-    pub fn run_as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
-        let caller = role::current();
-        role::run_as(caller, Rights::User, &self.user_settings(caller), body)
     }
 
     /// Whoever owns a set can write anything there, and so give his SQL any owner: it runs for those only

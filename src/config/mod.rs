@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use segmenter_core::guards::Guards;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::error::Result;
 
@@ -47,14 +48,19 @@ pub enum Key<'a> {
 impl Segment {
     /// Reads a segment as the active snapshot sees it; by name only an actual one is found.
     pub fn find(service: &Service, key: Key<'_>) -> Result<Option<Segment>> {
-        let sql = service.sql(query!("segment"), &[]);
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
         };
-        service.run_as_owner(|| {
+        service.as_owner(|| {
             Spi::connect(|client| {
-                let row = client.select(&sql, Some(1), &[name.into(), id.into()])?.first();
+                let row = client
+                    .select(
+                        &service.sql(&queries::config::FIND_SEGMENT, &[]),
+                        Some(1),
+                        &[name.into(), id.into()],
+                    )?
+                    .first();
                 if row.is_empty() {
                     return Ok(None);
                 }

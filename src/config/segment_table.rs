@@ -4,15 +4,13 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
 
-use crate::catalog::relation_set::Service;
+use crate::catalog::queries;
+use crate::catalog::relation_set::{OWN_CHECK, Relation, Service};
 use crate::config::SERVICE_COLUMNS;
 use crate::error::{Error, Result, SetError};
 use crate::pg::catalog;
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction;
-
-/// The constraint that says whose the rows of a segment's own table are.
-pub const OWN_CHECK: &str = "segmenter_own_segment";
 
 /// The mart's columns, with their types and whether they must be NOT NULL. All but the contacts
 /// are service columns, which a segment's query does not give: the key is in a class of its own.
@@ -89,11 +87,16 @@ pub struct Table {
 impl Table {
     /// Checks a segment's table against the contract. The caller holds a lock on it.
     pub fn check(service: &Service, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
-        service.run_as_owner(|| {
+        service.as_owner(|| {
             Spi::connect(|client| {
-                let sql = service.sql(query!("table"), &[]);
                 let args = [table.into(), OWN_CHECK.into(), holder.id.into(), holder.owner.into()];
-                let facts = client.select(&sql, Some(1), &args)?.first();
+                let facts = client
+                    .select(
+                        &service.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
+                        Some(1),
+                        &args,
+                    )?
+                    .first();
                 let Some(name) = facts_name(&facts)? else {
                     return Err(Error::TableDropped(holder.name.into()));
                 };
@@ -143,15 +146,18 @@ impl Table {
 
     /// For a refresh: the table must be in the mart, be this segment's where it is one's own, and
     /// the segment's owner must be allowed to write there.
-    pub fn must_be_usable(&self, holder: Holder<'_>) -> Result<()> {
-        self.must_be_in_mart(holder)?;
+    pub fn must_be_usable(&self, service: &Service, holder: Holder<'_>) -> Result<()> {
+        self.must_be_in_mart(service, holder)?;
         self.must_be_writable(holder.owner)
     }
 
     /// The table must be in the mart, and be this segment's where it is one's own.
-    pub fn must_be_in_mart(&self, holder: Holder<'_>) -> Result<()> {
+    pub fn must_be_in_mart(&self, service: &Service, holder: Holder<'_>) -> Result<()> {
         if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
-            return Err(Error::NotInMart(self.name.clone()));
+            return Err(Error::NotInMart {
+                table: self.name.clone(),
+                segments: service.display_name(Relation::Segments),
+            });
         }
         self.must_not_be_anothers(&holder.id)
     }
@@ -203,23 +209,30 @@ impl Table {
             self.claim(service, segment)?;
         }
         if !self.in_mart {
-            let sql = service.sql(query!("table_inherit"), &[("table", &self.name)]);
-            service.run_as_owner(|| Spi::run(&sql))?;
+            service.as_owner(|| {
+                Spi::run(
+                    &service.sql(
+                        &queries::config::segment_table::ATTACH_TABLE,
+                        &[("table", &self.name)],
+                    ),
+                )
+            })?;
         }
         Ok(())
     }
 
     fn claim(&self, service: &Service, segment: &Uuid) -> Result<()> {
-        let sql = service.sql(
-            query!("table_claim"),
-            &[
-                ("table", &self.name),
-                ("check", OWN_CHECK),
-                ("segment_id", &quote_literal(segment.to_string())),
-            ],
-        );
         let claimed = subtransaction::attempt(subtransaction::Keep::Changes, || {
-            service.run_as_owner(|| Ok(Spi::run(&sql)?))
+            service.as_owner(|| {
+                Ok(Spi::run(&service.sql(
+                    &queries::config::segment_table::ADD_OWN_CHECK,
+                    &[
+                        ("table", &self.name),
+                        ("check", OWN_CHECK),
+                        ("segment_id", &quote_literal(segment.to_string())),
+                    ],
+                ))?)
+            })
         });
         claimed.map_err(|error| match &error {
             Error::Postgres(report)
@@ -249,12 +262,15 @@ impl Table {
 
 /// Takes a table out of the mart again, unless another segment is kept in it.
 pub fn release(service: &Service, table: pg_sys::Oid, segment: &Uuid) -> Result<()> {
-    service.run_as_owner(|| {
+    service.as_owner(|| {
         Spi::connect_mut(|client| {
-            let sql = service.sql(query!("table_release"), &[]);
             let args = [table.into(), (*segment).into(), OWN_CHECK.into()];
             let commands: Vec<String> = client
-                .update(&sql, None, &args)?
+                .update(
+                    &service.sql(&queries::config::segment_table::LIST_DETACH_COMMANDS, &[]),
+                    None,
+                    &args,
+                )?
                 .filter_map(|row| row.get::<String>(1).ok().flatten())
                 .collect();
             for command in commands {
@@ -267,30 +283,30 @@ pub fn release(service: &Service, table: pg_sys::Oid, segment: &Uuid) -> Result<
 
 /// The name of a table, qualified and quoted; none where it does not exist.
 pub fn name(service: &Service, table: pg_sys::Oid) -> Result<Option<String>> {
-    let sql = service.sql(query!("table"), &[]);
-    service.run_as_owner(|| {
+    service.as_owner(|| {
         Spi::connect(|client| {
             let args =
                 [table.into(), OWN_CHECK.into(), None::<Uuid>.into(), role::current().into()];
-            facts_name(&client.select(&sql, Some(1), &args)?.first())
+            facts_name(
+                &client
+                    .select(
+                        &service.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
+                        Some(1),
+                        &args,
+                    )?
+                    .first(),
+            )
         })
     })
 }
 
-/// Whether a table still holds rows of a segment; read with the rights of `reader`.
-pub fn holds_rows_of(
-    service: &Service,
-    table: &str,
-    segment: &Uuid,
-    reader: pg_sys::Oid,
-) -> Result<bool> {
-    let sql = service.sql(query!("table_holds"), &[("table", table)]);
-    service.run_as_user(reader, || {
-        Spi::connect(|client| {
-            let found = client.select(&sql, Some(1), &[(*segment).into()])?.first().get_one()?;
-            Ok(found.unwrap_or_default())
-        })
-    })
+/// Whether a table holds rows of a segment. Runs as a role that may read the table.
+pub fn holds_rows_of(service: &Service, table: &str, segment: &Uuid) -> Result<bool> {
+    let sql = service.sql(&queries::config::segment_table::HAS_ROWS, &[("table", table)]);
+    let found = Spi::connect(|client| {
+        client.select(&sql, Some(1), &[(*segment).into()])?.first().get_one()
+    })?;
+    Ok(found.unwrap_or_default())
 }
 
 /// A unique index that could hold the members' key.
@@ -324,7 +340,7 @@ fn facts_name(facts: &pgrx::spi::SpiTupleTable<'_>) -> Result<Option<String>> {
 
 fn columns(client: &pgrx::spi::SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
     client
-        .select(query!("table_columns"), None, &[table.into()])?
+        .select(queries::config::segment_table::LIST_COLUMNS.text(), None, &[table.into()])?
         .map(|row| {
             let is =
                 |fact: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(fact)?.unwrap_or_default());
@@ -352,7 +368,7 @@ fn unique_indexes(
     table: pg_sys::Oid,
 ) -> Result<Vec<UniqueIndex>> {
     client
-        .select(query!("table_indexes"), None, &[table.into()])?
+        .select(queries::config::segment_table::LIST_UNIQUE_INDEXES.text(), None, &[table.into()])?
         .map(|row| {
             Ok(UniqueIndex {
                 columns: row.get_by_name("columns")?.unwrap_or_default(),

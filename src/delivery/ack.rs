@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Told, acts_for, set_status};
 use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::catalog::settings;
 use crate::config::{self, Subject};
@@ -45,8 +46,13 @@ impl Held {
         lease: Uuid,
         message: i64,
     ) -> Result<Self> {
-        let sql = service.sql(query!("lease"), &[]);
-        let row = client.update(&sql, Some(1), &[message.into()])?.first();
+        let row = client
+            .update(
+                &service.sql(&queries::delivery::ack::LOCK_LEASE, &[]),
+                Some(1),
+                &[message.into()],
+            )?
+            .first();
         let no_lease = || Error::NoLease { lease, message };
         if row.is_empty() {
             return Err(no_lease());
@@ -132,10 +138,15 @@ pub fn ack(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> R
 }
 
 fn was_delivered(service: &Service, lease: Uuid, message: i64) -> Result<bool> {
-    let sql = service.sql(query!("lease_delivered"), &[]);
-    let consumer = service.run_as_owner(|| {
+    let consumer = service.as_owner(|| {
         Spi::connect(|client| {
-            let row = client.select(&sql, Some(1), &[lease.into(), message.into()])?.first();
+            let row = client
+                .select(
+                    &service.sql(&queries::delivery::ack::WAS_DELIVERED, &[]),
+                    Some(1),
+                    &[lease.into(), message.into()],
+                )?
+                .first();
             let role = if row.is_empty() { None } else { Some(row.get_one::<pg_sys::Oid>()?) };
             Ok::<_, Error>(role)
         })
@@ -149,7 +160,10 @@ fn ack_held(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> 
             return Ok(());
         }
         let args = [held.subscription.into(), message.into()];
-        for text in [query!("ack"), query!("ack_erased")] {
+        for text in [
+            &queries::delivery::ack::ADVANCE_CURSOR,
+            &queries::delivery::ack::DELETE_ERASED_MESSAGES,
+        ] {
             client.update(&service.sql(text, &[]), None, &args)?;
         }
         let is_over = held.operation == "delete";
@@ -193,11 +207,17 @@ pub fn nack(
             let wait = backoff(held.attempts.unsigned_abs(), settings::retry_delay());
             log::interval(wait.and_then(|wait| wait.to_std().ok()).unwrap_or_default())
         });
-        let sql = service.sql(query!("nack"), &[]);
-        client.update(&sql, None, &[held.subscription.into(), error.into(), wait.into()])?;
+        client.update(
+            &service.sql(&queries::delivery::ack::SCHEDULE_RETRY, &[]),
+            None,
+            &[held.subscription.into(), error.into(), wait.into()],
+        )?;
         if held.attempts.unsigned_abs() >= held.max_attempts {
-            let sql = service.sql(query!("delivery_failed"), &[]);
-            client.update(&sql, None, &[held.subscription.into()])?;
+            client.update(
+                &service.sql(&queries::delivery::MARK_FAILED, &[]),
+                None,
+                &[held.subscription.into()],
+            )?;
         }
         held.log(service, Status::Failed, Counts::default(), Some(error), None)
     })
@@ -210,7 +230,7 @@ fn with_held<T>(
     body: impl FnOnce(&mut SpiClient<'_>, &Held) -> Result<T>,
 ) -> Result<T> {
     let caller = role::current();
-    service.run_as_owner(|| {
+    service.as_owner(|| {
         Spi::connect_mut(|client| {
             let held = Held::find(client, service, caller, lease, message)?;
             body(client, &held)

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{Told, acts_for, set_status};
 use crate::catalog::log::{self, Action, Counts, Entry, Status};
-use crate::catalog::relation_set::Service;
+use crate::catalog::queries;
+use crate::catalog::relation_set::{Relation, Service};
 use crate::error::{Error, Result};
 use crate::pg::clock;
 use crate::pg::exec::role;
@@ -25,11 +26,16 @@ pub struct Subscribed {
 
 impl Subscribed {
     pub fn find(service: &Service, id: Uuid) -> Result<Self> {
-        let sql = service.sql(query!("subscription"), &[]);
-        let unknown = || Error::UnknownSubscription(id);
-        service.run_as_owner(|| {
+        let unknown = || unknown(service, id);
+        service.as_owner(|| {
             Spi::connect(|client| {
-                let row = client.select(&sql, Some(1), &[id.into()])?.first();
+                let row = client
+                    .select(
+                        &service.sql(&queries::delivery::admin::FIND_SUBSCRIPTION, &[]),
+                        Some(1),
+                        &[id.into()],
+                    )?
+                    .first();
                 if row.is_empty() {
                     return Err(unknown());
                 }
@@ -59,7 +65,7 @@ impl Subscribed {
         if role::may_act_as(caller, found.owner) || acts_for(service, caller, found.role) {
             return Ok(found);
         }
-        Err(Error::UnknownSubscription(id))
+        Err(unknown(service, id))
     }
 
     pub fn log(
@@ -96,8 +102,13 @@ struct Pending {
 
 impl Pending {
     fn read(client: &mut SpiClient<'_>, service: &Service, subscription: Uuid) -> Result<Self> {
-        let sql = service.sql(query!("pending"), &[]);
-        let row = client.update(&sql, Some(1), &[subscription.into()])?.first();
+        let row = client
+            .update(
+                &service.sql(&queries::delivery::admin::COUNT_PENDING, &[]),
+                Some(1),
+                &[subscription.into()],
+            )?
+            .first();
         let values: Vec<Option<i64>> = row.get_one()?.unwrap_or_default();
         let value = |at: usize| values.get(at).copied().flatten();
         Ok(Self {
@@ -146,22 +157,30 @@ fn resume(
     through: impl FnOnce(&Pending) -> Option<i64>,
 ) -> Result<Pending> {
     service
-        .run_as_owner(|| {
+        .as_owner(|| {
             Spi::connect_mut(|client| {
                 let subscription = subscribed.id;
-                let sql = service.sql(query!("retry"), &[]);
+                let sql = service.sql(&queries::delivery::admin::MOVE_CURSOR, &[]);
                 // The first time it locks the cursor, so that what waits stays what it is.
                 client.update(&sql, None, &[subscription.into(), None::<i64>.into()])?;
                 let pending = Pending::read(client, service, subscription)?;
                 if let Some(through) = through(&pending) {
                     client.update(&sql, None, &[subscription.into(), through.into()])?;
                 }
-                let sql = service.sql(query!("retry_status"), &[]);
-                client.update(&sql, None, &[subscription.into()])?;
+                client.update(
+                    &service.sql(&queries::delivery::admin::CLEAR_FAILED, &[]),
+                    None,
+                    &[subscription.into()],
+                )?;
                 set_status(client, service, subscription, Told::default())?;
                 outbox::notify(client, vec![&subscribed.consumer])?;
                 Ok(pending)
             })
         })
         .and_then(|resumed| outbox::wake_workers(service).map(|()| resumed))
+}
+
+fn unknown(service: &Service, id: Uuid) -> Error {
+    let subscriptions = service.display_name(Relation::Subscriptions);
+    Error::UnknownSubscription { id, subscriptions }
 }

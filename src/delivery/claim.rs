@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::admin::Subscribed;
 use super::{Consumer, acts_for};
 use crate::catalog::log::{self, Status};
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::Key;
 use crate::error::{Error, Result};
@@ -59,11 +60,17 @@ pub fn claim_of(
     max_messages: i32,
     lease: Interval,
 ) -> Result<Vec<Message>> {
-    let candidates = service.sql(query!("claim_candidates"), &[]);
-    service.run_as_owner(|| {
+    service.as_owner(|| {
         // Without a transaction id where there is nothing to do.
         let waiting: Option<Vec<Uuid>> = Spi::connect(|client| {
-            client.select(&candidates, Some(1), &[consumer.id.into()])?.first().get_one()
+            client
+                .select(
+                    &service.sql(&queries::delivery::claim::FIND_CANDIDATES, &[]),
+                    Some(1),
+                    &[consumer.id.into()],
+                )?
+                .first()
+                .get_one()
         })?;
         for subscription in waiting.unwrap_or_default() {
             let claimed = Spi::connect_mut(|client| {
@@ -87,8 +94,13 @@ fn claim_from(
     max_messages: i32,
     lease: Interval,
 ) -> Result<Vec<Message>> {
-    let lock = service.sql(query!("claim_lock"), &[]);
-    let row = client.update(&lock, Some(1), &[subscription.into()])?.first();
+    let row = client
+        .update(
+            &service.sql(&queries::delivery::claim::LOCK_CURSOR, &[]),
+            Some(1),
+            &[subscription.into()],
+        )?
+        .first();
     if row.is_empty() {
         return Ok(Vec::new());
     }
@@ -99,11 +111,12 @@ fn claim_from(
         return give_up(client, service, subscription, &error).map(|()| Vec::new());
     }
 
-    let sql = service.sql(query!("claim_messages"), &[]);
     let args = [subscription.into(), i64::from(max_messages).into()];
     let id = new_lease(client)?;
     let mut messages = Vec::new();
-    for row in client.update(&sql, None, &args)? {
+    for row in
+        client.update(&service.sql(&queries::delivery::claim::LIST_MESSAGES, &[]), None, &args)?
+    {
         if row.get_by_name::<bool, _>("is_available")? != Some(true) {
             break;
         }
@@ -128,15 +141,14 @@ fn claim_from(
         });
     }
     if let Some(last) = messages.last() {
-        let take = service.sql(query!("claim_take"), &[]);
         let args = [subscription.into(), id.into(), lease.into(), last.id.into()];
-        client.update(&take, None, &args)?;
+        client.update(&service.sql(&queries::delivery::claim::TAKE_LEASE, &[]), None, &args)?;
     }
     Ok(messages)
 }
 
 fn new_lease(client: &SpiClient<'_>) -> Result<Uuid> {
-    let id = client.select("select pg_catalog.gen_random_uuid()", Some(1), &[])?.first().get_one();
+    let id = client.select(queries::catalog::NEW_ID.text(), Some(1), &[])?.first().get_one();
     id?.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
@@ -147,11 +159,17 @@ fn give_up(
     subscription: Uuid,
     error: &str,
 ) -> Result<()> {
-    let nack = service.sql(query!("nack"), &[]);
     let now = log::interval(std::time::Duration::ZERO);
-    client.update(&nack, None, &[subscription.into(), error.into(), now.into()])?;
-    let failed = service.sql(query!("delivery_failed"), &[]);
-    client.update(&failed, None, &[subscription.into()])?;
+    client.update(
+        &service.sql(&queries::delivery::ack::SCHEDULE_RETRY, &[]),
+        None,
+        &[subscription.into(), error.into(), now.into()],
+    )?;
+    client.update(
+        &service.sql(&queries::delivery::MARK_FAILED, &[]),
+        None,
+        &[subscription.into()],
+    )?;
     let subscribed = Subscribed::find(service, subscription)?;
     subscribed.log(service, Status::Failed, error, Value::Null)
 }

@@ -5,6 +5,7 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::{self, ConsumerParams, Key, Subject};
 use crate::error::Result;
@@ -14,10 +15,12 @@ mod ack;
 pub mod admin;
 mod claim;
 pub mod push;
+mod resync;
 
 pub use ack::{ack, nack};
-pub use admin::{Subscribed, drop_pending, retry, skip};
+pub use admin::{retry, skip};
 pub use claim::claim;
+pub use resync::resync;
 
 /// What a receipt is, for hints.
 pub const RECEIPT: &str = "A receipt is an object of external_id and message (texts), coverage, num_received and num_invalid (numbers of members), and whatever else is worth keeping.";
@@ -32,14 +35,19 @@ pub struct Consumer {
 
 impl Consumer {
     pub fn find(service: &Service, key: Key<'_>) -> Result<Option<Self>> {
-        let sql = service.sql(query!("consumer"), &[]);
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
         };
-        service.run_as_owner(|| {
+        service.as_owner(|| {
             Spi::connect(|client| {
-                let row = client.select(&sql, Some(1), &[name.into(), id.into()])?.first();
+                let row = client
+                    .select(
+                        &service.sql(&queries::delivery::FIND_CONSUMER, &[]),
+                        Some(1),
+                        &[name.into(), id.into()],
+                    )?
+                    .first();
                 if row.is_empty() {
                     return Ok(None);
                 }
@@ -83,9 +91,8 @@ fn set_status(
     subscription: Uuid,
     told: Told<'_>,
 ) -> Result<()> {
-    let sql = service.sql(query!("delivery_status"), &[]);
     let Told { external_id, is_deleted, is_over } = told;
     let args = [subscription.into(), external_id.into(), is_deleted.into(), is_over.into()];
-    client.update(&sql, None, &args)?;
+    client.update(&service.sql(&queries::delivery::UPDATE_AUDIENCE_STATUS, &[]), None, &args)?;
     Ok(())
 }

@@ -9,10 +9,11 @@ use pgrx::prelude::*;
 use super::claim::{Message, claim_of};
 use super::{Consumer, ack, nack};
 use crate::catalog::log::interval;
-use crate::catalog::relation_set::{Extension, Service};
+use crate::catalog::queries;
+use crate::catalog::relation_set::{Extension, Relation, Service};
 use crate::catalog::settings;
 use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
-use crate::error::{Error, Report, Result, shown};
+use crate::error::{Error, Report, Result};
 use crate::pg::bgw::process;
 use crate::pg::bgw::thread;
 use crate::pg::clock::{self, Instant};
@@ -81,8 +82,9 @@ fn limit(service: &Service, consumer: &Consumer) -> Result<Option<Duration>> {
 /// A consumer's timeout, which is an interval in PostgreSQL's notation.
 fn timeout(service: &Service, text: Option<&str>) -> Result<Duration> {
     let Some(text) = text else { return Ok(HTTP_TIMEOUT) };
-    let sql = "select (extract(epoch from $1::interval) * 1000)::int8";
-    let limit = service.run_as_owner(|| Spi::connect(|_| read_one::<i64>(sql, &[text.into()])))?;
+    let sql = queries::delivery::push::PARSE_TIMEOUT;
+    let limit =
+        service.as_owner(|| Spi::connect(|_| read_one::<i64>(sql.text(), &[text.into()])))?;
     let limit = Duration::from_millis(limit.unwrap_or_default().max(1) as u64);
     Ok(limit.min(LONGEST_HTTP_TIMEOUT))
 }
@@ -114,8 +116,8 @@ fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
     const NAME: &str = "Name it with its schema and argument: crm.push(jsonb).";
     let found = attempt(Keep::Nothing, || {
         Spi::connect(|client| {
-            let sql = query!("function");
-            let row = client.select(sql, Some(1), &[name.into()])?.first();
+            let sql = &queries::delivery::push::RESOLVE_FUNCTION;
+            let row = client.select(sql.text(), Some(1), &[name.into()])?.first();
             if row.is_empty() {
                 return Ok(None);
             }
@@ -153,7 +155,10 @@ fn result_of(
     let Some(role) = consumer.role.filter(|role| role::exists(*role)) else {
         return refuse(
             "the consumer has no role to call it with".into(),
-            format!("Give it one: update {} set role = … for it.", shown("consumers")),
+            format!(
+                "Give it one: update {} set role = … for it.",
+                service.display_name(Relation::Consumers)
+            ),
         );
     };
     service.must_speak_for(role)?;
@@ -167,13 +172,21 @@ fn result_of(
             ),
         );
     }
-    service.run_as_user(role, || {
+    service.as_consumer(role, || {
         let (name, result) = resolve(consumer, &function.name)?;
         let cast = if result == pg_sys::VOIDOID { "" } else { "::pg_catalog.jsonb" };
-        let sql = service.sql(query!("function_call"), &[("function", &name), ("cast", cast)]);
         let args = [message.payload.clone().into(), message.id.into(), message.attempt.into()];
         let receipt: Option<JsonbText> = Spi::connect_mut(|client| {
-            let row = client.update(&sql, None, &args)?.first();
+            let row = client
+                .update(
+                    &service.sql(
+                        &queries::delivery::push::CALL_FUNCTION,
+                        &[("function", &name), ("cast", cast)],
+                    ),
+                    None,
+                    &args,
+                )?
+                .first();
             if cast.is_empty() { Ok::<_, Error>(None) } else { Ok(row.get_one()?) }
         })?;
         let receipt = receipt.map_or_else(|| "{}".into(), |receipt| receipt.0);
@@ -247,14 +260,16 @@ fn unless_taken(report: Report) -> std::result::Result<(), Report> {
 
 /// Gives back what workers had in hand that are gone: of one consumer, or of all but those of `alive`.
 pub fn release(service: &Service, consumer: Option<Uuid>, alive: &[Uuid]) -> Result<()> {
-    let held = service.sql(query!("lease_held"), &[]);
     let args = [consumer.into(), alive.to_vec().into()];
-    service.run_as_owner(|| {
+    service.as_owner(|| {
+        let held = service.sql(&queries::delivery::push::LIST_LEASES, &[]);
         // Without a transaction id where there is nothing to do.
         let held: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&held, &args))?;
         let Some(held) = held.filter(|held| !held.is_empty()) else { return Ok(()) };
-        let sql = service.sql(query!("lease_release"), &[]);
-        Ok(Spi::run_with_args(&sql, &[held.into()])?)
+        Ok(Spi::run_with_args(
+            &service.sql(&queries::delivery::push::RELEASE_LEASES, &[]),
+            &[held.into()],
+        )?)
     })
 }
 
@@ -269,11 +284,14 @@ pub struct Waiting {
 
 /// The consumers that the workers serve and that something waits for, the oldest first.
 pub fn waiting(service: &Service) -> Result<Vec<Waiting>> {
-    let sql = service.sql(query!("delivery_waiting"), &[]);
-    service.run_as_owner(|| {
+    service.as_owner(|| {
         Spi::connect(|client| {
             let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
-            let rows = client.select(&sql, None, &[])?;
+            let rows = client.select(
+                &service.sql(&queries::delivery::push::LIST_WAITING_CONSUMERS, &[]),
+                None,
+                &[],
+            )?;
             rows.map(|row| {
                 let role: Option<pg_sys::Oid> = row.get_by_name("role")?;
                 let calls_function = row.get_by_name::<bool, _>("calls_function")?;

@@ -11,7 +11,7 @@ mod report;
 mod set;
 
 pub use report::{Report, raise, say, warn};
-pub use set::{SetError, shown, speak_of};
+pub use set::SetError;
 
 /// What stops a piece of work.
 #[derive(Debug, Error)]
@@ -30,8 +30,8 @@ pub enum Error {
     #[error(transparent)]
     Set(#[from] SetError),
 
-    #[error("segment \"{0}\" does not exist")]
-    UnknownSegment(String),
+    #[error("segment \"{name}\" does not exist")]
+    UnknownSegment { name: String, status: String },
 
     #[error("permission denied for segment \"{segment}\"")]
     NotPermitted { segment: String, owner: String },
@@ -42,8 +42,8 @@ pub enum Error {
     #[error("segment \"{0}\" was refreshed or changed after this transaction took its snapshot")]
     Superseded(String),
 
-    #[error("segment \"{0}\" has no refresher")]
-    NoRefresher(String),
+    #[error("segment \"{segment}\" has no refresher")]
+    NoRefresher { segment: String, segments: String },
 
     #[error("argument \"{0}\" must not be null")]
     NullArgument(&'static str),
@@ -75,8 +75,8 @@ pub enum Error {
     #[error("the table of segment \"{0}\" does not exist")]
     TableDropped(String),
 
-    #[error("the owner of segment \"{0}\" does not exist any more")]
-    OwnerDropped(String),
+    #[error("the owner of segment \"{segment}\" does not exist any more")]
+    OwnerDropped { segment: String, segments: String },
 
     #[error("the owner of segment \"{segment}\", role \"{owner}\", is not permitted to log in")]
     OwnerCannotLogIn { segment: String, owner: String },
@@ -95,8 +95,8 @@ pub enum Error {
     #[error("table {table} cannot hold a segment: {problem}")]
     Table { table: String, problem: String, hint: Option<String> },
 
-    #[error("table {0} is not part of the mart")]
-    NotInMart(String),
+    #[error("table {table} is not part of the mart")]
+    NotInMart { table: String, segments: String },
 
     #[error("must be owner of table {0}")]
     NotTableOwner(String),
@@ -144,8 +144,8 @@ pub enum Error {
     #[error("permission denied for consumer \"{0}\"")]
     NotConsumer(String),
 
-    #[error("subscription {0} does not exist")]
-    UnknownSubscription(Uuid),
+    #[error("subscription {id} does not exist")]
+    UnknownSubscription { id: Uuid, subscriptions: String },
 
     #[error("the subscription for \"{target}\" could not be handed over")]
     NotHandedOver { target: String },
@@ -154,7 +154,7 @@ pub enum Error {
     EndedSubscription(Uuid),
 
     #[error("the consumer keeps the audience for \"{target}\", and will not be told to delete it")]
-    AudienceLeft { target: String },
+    AudienceLeft { target: String, subscriptions: String },
 
     #[error("{lease} is no lease on message {message}")]
     NoLease { lease: Uuid, message: i64 },
@@ -205,10 +205,10 @@ impl Error {
         use PgSqlErrorCode as Code;
         match self {
             Error::NoExtension
-            | Error::UnknownSegment(_)
+            | Error::UnknownSegment { .. }
             | Error::UnknownConsumer(_)
-            | Error::UnknownSubscription(_)
-            | Error::OwnerDropped(_) => Code::ERRCODE_UNDEFINED_OBJECT,
+            | Error::UnknownSubscription { .. }
+            | Error::OwnerDropped { .. } => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
             | Error::NotTableOwner(_)
             | Error::NotTableUser { .. }
@@ -225,8 +225,8 @@ impl Error {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
             }
             Error::OtherVersion(_)
-            | Error::NoRefresher(_)
-            | Error::NotInMart(_)
+            | Error::NoRefresher { .. }
+            | Error::NotInMart { .. }
             | Error::NotWatched { .. }
             | Error::TableAltered(_)
             | Error::NotLoaded(_)
@@ -276,8 +276,8 @@ impl Error {
             Error::OtherVersion(_) => {
                 "After a new package: restart the server where the library is preloaded, then ALTER EXTENSION segmenter UPDATE.".into()
             }
-            Error::UnknownSegment(_) => {
-                format!("Names are matched exactly; {} lists the segments you may see.", shown("status"))
+            Error::UnknownSegment { status, .. } => {
+                format!("Names are matched exactly; {} lists the segments you may see.", status)
             }
             Error::NotPermitted { owner, .. } => {
                 format!("Only members of role \"{owner}\" may refresh it.")
@@ -287,8 +287,8 @@ impl Error {
             Error::TableChanged { .. } => {
                 "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
             }
-            Error::NoRefresher(_) => {
-                format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", shown("segments"))
+            Error::NoRefresher { segments, .. } => {
+                format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", segments)
             }
             Error::Config(error) => return error.hint.clone(),
             Error::Query { hint, .. }
@@ -302,8 +302,8 @@ impl Error {
             Error::TableDropped(_) => {
                 "Point table_name of the segment at an existing table, or retire the segment by setting actual_end.".into()
             }
-            Error::OwnerDropped(_) => {
-                format!("Give the segment an owner: update {} set owner = … for it.", shown("segments"))
+            Error::OwnerDropped { segments, .. } => {
+                format!("Give the segment an owner: update {} set owner = … for it.", segments)
             }
             Error::OwnerCannotLogIn { owner, .. } => format!(
                 "The background workers connect as the owner: alter role {} login (it needs no password).",
@@ -321,8 +321,8 @@ impl Error {
             Error::NotWatched { .. } => {
                 "Have the table's owner call segmenter_watch() with the table and the column.".into()
             }
-            Error::NotInMart(_) => {
-                format!("Register the table: update {} set table_name = table_name for this segment.", shown("segments"))
+            Error::NotInMart { segments, .. } => {
+                format!("Register the table: update {} set table_name = table_name for this segment.", segments)
             }
             Error::NotTableOwner(_) => {
                 "A segment table is registered by a role that could alter it.".into()
@@ -350,15 +350,15 @@ impl Error {
             Error::NotConsumer(_) => {
                 "Only members of the consumer's role may do it; without a role, the owner of the consumers' table.".into()
             }
-            Error::UnknownSubscription(_) => {
-                format!("{} lists the subscriptions you may see.", shown("subscriptions"))
+            Error::UnknownSubscription { subscriptions, .. } => {
+                format!("{} lists the subscriptions you may see.", subscriptions)
             }
             Error::NotHandedOver { .. } => "The warning before this says why.".into(),
             Error::EndedSubscription(_) => {
                 "Set its actual_end to infinity to take it up again.".into()
             }
-            Error::AudienceLeft { .. } => {
-                format!("To have it deleted there, end the subscription instead: update {} set actual_end = now(). The next run hands that over.", shown("subscriptions"))
+            Error::AudienceLeft { subscriptions, .. } => {
+                format!("To have it deleted there, end the subscription instead: update {} set actual_end = now(). The next run hands that over.", subscriptions)
             }
             Error::NoLease { .. } => {
                 "It ran out and the message was claimed again, or it was never given: leave the message to whoever holds it now.".into()

@@ -1,11 +1,7 @@
-//! What is wrong with a set of service relations, and how messages call those that they are about.
-
-use std::cell::RefCell;
+//! What is wrong with a set of service relations.
 
 use pgrx::prelude::*;
 use thiserror::Error;
-
-use crate::pg::catalog;
 
 #[derive(Debug, Error)]
 pub enum SetError {
@@ -94,27 +90,4 @@ fn quantity(segments: i64, messages: i64) -> String {
         _ => has([counted(segments, "actual segment"), counted(messages, "undelivered message")]
             .join(" and ")),
     }
-}
-
-thread_local! {
-    /// The relations of the set that was last worked on.
-    static SPOKEN_OF: RefCell<Vec<pg_sys::Oid>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Has messages name the relations of a set, which come in the order of the service relations.
-pub fn speak_of(relations: &[pg_sys::Oid]) {
-    SPOKEN_OF.with_borrow_mut(|spoken| *spoken = relations.to_vec());
-}
-
-/// What messages call a relation: as a statement of the caller's may name it.
-pub fn shown(word: &str) -> String {
-    let place = match word {
-        "segments" => 1,
-        "consumers" => 2,
-        "subscriptions" => 3,
-        "log" => 4,
-        _ => 7,
-    };
-    let relation = SPOKEN_OF.with_borrow(|spoken| spoken.get(place).copied());
-    relation.and_then(catalog::visible_name).unwrap_or_else(|| format!("segmenter_{word}"))
 }

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use serde_json::json;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Holder, Table};
@@ -28,7 +29,7 @@ pub struct Request<'a> {
 /// Creates a segment as its caller could by hand, with no rights but the caller's own.
 pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
     let table = table_name(request)?;
-    service.run_as_caller(|| {
+    service.as_caller(|| {
         Spi::connect_mut(|client| {
             let query = delta::single(request.query, Kind::Select)?;
             let columns = Prepared::new(query, &[])?.columns();
@@ -40,13 +41,16 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
                     hint: Some("Name every column: select …, count(*) as orders".into()),
                 });
             }
-            let text =
-                if request.history { query!("create_history") } else { query!("create_latest") };
+            let text = if request.history {
+                &queries::ops::create_segment::CREATE_HISTORY_TABLE
+            } else {
+                &queries::ops::create_segment::CREATE_LATEST_TABLE
+            };
             let parts = [("table", table.as_str()), ("columns", &extra_columns(&columns))];
             // Statements are told apart by PostgreSQL's own parser, as SPI does it.
             client.update(&service.sql(text, &parts), None, &[])?;
 
-            let sql = service.sql(query!("create_segment"), &[]);
+            let sql = service.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
             let args = [
                 request.name.into(),
                 table.as_str().into(),
@@ -57,7 +61,7 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
             let row = client.update(&sql, None, &args)?.first();
             let (id, oid) = row.get_two::<Uuid, pg_sys::Oid>()?;
             let (Some(id), Some(oid)) = (id, oid) else {
-                return Err(Error::UnknownSegment(request.name.into()));
+                return Err(service.unknown_segment(request.name));
             };
             let holder = Holder { id, name: request.name, owner: role::current() };
             let table = Table::check(service, oid, holder)?;
@@ -87,7 +91,7 @@ fn table_name(request: &Request<'_>) -> Result<String> {
         Some(schema) => schema,
         None => Spi::connect(|client| {
             client
-                .select("select pg_catalog.current_schema()::pg_catalog.text", Some(1), &[])?
+                .select(queries::catalog::CURRENT_SCHEMA.text(), Some(1), &[])?
                 .first()
                 .get_one::<String>()
         })?

@@ -9,6 +9,8 @@ use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
 use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::catalog::relation_set::Service;
 use crate::config::segment_table::Table;
 use crate::config::{Fields, Segment};
@@ -36,10 +38,12 @@ pub struct Erased {
 
 /// Erases a person from every segment of roles that the caller is a member of.
 pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
-    let sql = service.sql(query!("erase_segments"), &[]);
     let args = [role::current().into()];
-    let segments: Option<Vec<Uuid>> =
-        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))?;
+    let segments: Option<Vec<Uuid>> = service.as_owner(|| {
+        Spi::connect(|_| {
+            statement::read_one(&service.sql(&queries::ops::erase::LIST_SEGMENTS, &[]), &args)
+        })
+    })?;
     let segments = segments.unwrap_or_default();
     let mut erased = Vec::new();
     let mut hashes = BTreeSet::new();
@@ -48,7 +52,7 @@ pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
         let _held = segment_lock::wait(service, *segment)?;
         let (_snapshot, segment) = match latest(service, *segment) {
             Ok(latest) => latest,
-            Err(Error::UnknownSegment(_)) => continue,
+            Err(Error::UnknownSegment { .. }) => continue,
             Err(error) => return Err(error),
         };
         let of_segment = erase_from(service, &segment, id, run_id, &mut hashes)?;
@@ -63,8 +67,12 @@ pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     }
     // For whom segments of others do not count, their changes do not either: they leave once read.
     if service.is_own && role::may_act_as(role::current(), service.owner) {
-        let sql = service.sql(query!("erase_changes"), &[]);
-        service.extension.run(|| Spi::run_with_args(&sql, &[id.into()]))?;
+        service.extension.as_owner(|| {
+            Spi::run_with_args(
+                &service.sql(&queries::ops::erase::DELETE_CAPTURED, &[]),
+                &[id.into()],
+            )
+        })?;
     }
     Ok(erased)
 }
@@ -99,8 +107,15 @@ fn erase_from(
                 notices.push((subscription, notice));
             }
         }
-        let orphans = service.sql(query!("erase_orphans"), &[]);
-        service.run_as_owner(|| client.update(&orphans, None, &[segment.id.into()]).map(drop))?;
+        service.as_owner(|| {
+            client
+                .update(
+                    &service.sql(&queries::ops::erase::DELETE_ORPHANED_MESSAGES, &[]),
+                    None,
+                    &[segment.id.into()],
+                )
+                .map(drop)
+        })?;
         if let Some(table) = &table {
             erased.rows = delete_rows(client, service, table, segment, id, hashes)?;
         }
@@ -139,9 +154,14 @@ fn take_out(
     subscription: &Subscription,
     id: &str,
 ) -> Result<Option<Notice>> {
-    let sql = service.sql(query!("erase_fields"), &[]);
-    let logged: Option<JsonB> = service.run_as_owner(|| {
-        let row = client.select(&sql, Some(1), &[subscription.id.into()])?.first();
+    let logged: Option<JsonB> = service.as_owner(|| {
+        let row = client
+            .select(
+                &service.sql(&queries::ops::erase::LIST_FIELDS, &[]),
+                Some(1),
+                &[subscription.id.into()],
+            )?
+            .first();
         row.get_one()
     })?;
     let logged = logged.map(|json| json.0).unwrap_or(Value::Array(Vec::new()));
@@ -172,10 +192,13 @@ fn take_out(
             members.extend(actual.map(|(member, _)| member));
         }
     }
-    let sql = service.sql(query!("erase_messages"), &[]);
     let args = [subscription.id.into(), JsonB(Value::Array(probes)).into()];
-    let taken: Option<JsonB> =
-        service.run_as_owner(|| client.update(&sql, Some(1), &args)?.first().get_one())?;
+    let taken: Option<JsonB> = service.as_owner(|| {
+        client
+            .update(&service.sql(&queries::ops::erase::REDACT_MESSAGES, &[]), Some(1), &args)?
+            .first()
+            .get_one()
+    })?;
     if let Some(JsonB(Value::Array(taken))) = taken {
         // Whose they were, without a key nobody can tell.
         is_unsure |= current.id_name().is_none();
@@ -216,11 +239,12 @@ fn are_shared(
     members: &[Value],
 ) -> Result<bool> {
     let Some(now) = as_stored(table, fields)? else { return Ok(false) };
-    let sql = sql_on(service, table, query!("erase_shared"), &now);
     let members = JsonB(Value::Array(members.to_vec()));
     let args = [subscription.segment.into(), id.into(), members.into()];
-    let shared: Option<bool> = service
-        .run_as_user(table.owner, || client.select(&sql, Some(1), &args)?.first().get_one())?;
+    let shared: Option<bool> = service.as_table_owner(table.owner, || {
+        let sql = sql_on(service, table, &queries::ops::erase::HAS_LOOKALIKES, &now);
+        client.select(&sql, Some(1), &args)?.first().get_one()
+    })?;
     Ok(shared.unwrap_or_default())
 }
 
@@ -230,10 +254,10 @@ fn as_stored(table: &Table, fields: &Fields) -> Result<Option<String>> {
     fields.among(has).map(|fields| payload::member_as_stored(table, &fields)).transpose()
 }
 
-fn sql_on(service: &Service, table: &Table, text: &str, now: &str) -> String {
+fn sql_on(service: &Service, table: &Table, query: &Query, now: &str) -> String {
     let parts =
         [("table", table.name.as_str()), ("collation", table.id_collation.as_str()), ("now", now)];
-    service.sql(text, &parts)
+    service.sql(query, &parts)
 }
 
 /// What the segment's table holds, or held, of the person, as members, and whether it is so now.
@@ -247,8 +271,8 @@ fn versions(
 ) -> Result<Vec<(Value, bool)>> {
     let Some(table) = table else { return Ok(Vec::new()) };
     let Some(now) = as_stored(table, fields)? else { return Ok(Vec::new()) };
-    let sql = sql_on(service, table, query!("erase_versions"), &now);
-    let found: Option<JsonB> = service.run_as_user(table.owner, || {
+    let found: Option<JsonB> = service.as_table_owner(table.owner, || {
+        let sql = sql_on(service, table, &queries::ops::erase::LIST_VERSIONS, &now);
         client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()
     })?;
     Ok(found.and_then(|json| serde_json::from_value(json.0).ok()).unwrap_or_default())
@@ -263,8 +287,8 @@ fn delete_rows(
     id: &str,
     hashes: &mut BTreeSet<String>,
 ) -> Result<u64> {
-    let sql = sql_on(service, table, query!("erase_rows"), "");
-    service.run_as_user(table.owner, || {
+    service.as_table_owner(table.owner, || {
+        let sql = sql_on(service, table, &queries::ops::erase::DELETE_ROWS, "");
         let rows = client.update(&sql, None, &[segment.id.into(), id.into()])?;
         let count = rows.len() as u64;
         for row in rows {
@@ -279,11 +303,15 @@ fn delete_rows(
 /// Takes what errors, consumers and hand-made lists say of the person out of a segment's log.
 fn scrub(service: &Service, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
     let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
-    let log = service.sql(query!("erase_log"), &[]);
-    let errors = service.sql(query!("erase_errors"), &[]);
-    service.run_as_owner(|| {
-        Spi::run_with_args(&log, &[segment.into(), pattern.into(), letters.into()])?;
-        Ok(Spi::run_with_args(&errors, &[segment.into(), pattern.into()])?)
+    service.as_owner(|| {
+        Spi::run_with_args(
+            &service.sql(&queries::ops::erase::REDACT_LOG, &[]),
+            &[segment.into(), pattern.into(), letters.into()],
+        )?;
+        Ok(Spi::run_with_args(
+            &service.sql(&queries::ops::erase::REDACT_ERRORS, &[]),
+            &[segment.into(), pattern.into()],
+        )?)
     })
 }
 

@@ -5,6 +5,7 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use serde_json::Value;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::error::{Error, Result};
 use crate::pg::exec::role::{self, RegRole};
@@ -18,26 +19,40 @@ pub fn subscribe(
     target: &str,
     params: Value,
 ) -> Result<Uuid> {
-    service.run_as_caller(|| {
+    service.as_caller(|| {
         Spi::connect_mut(|client| {
-            let sql = service.sql(query!("subscribe_find"), &[]);
             let args = [segment.into(), consumer.into()];
-            let found = client.update(&sql, Some(1), &args)?.first().get_two::<Uuid, Uuid>()?;
+            let found = client
+                .update(&service.sql(&queries::ops::subscribe::FIND_BOTH, &[]), Some(1), &args)?
+                .first()
+                .get_two::<Uuid, Uuid>()?;
             let (Some(segment), known) = found else {
-                return Err(Error::UnknownSegment(segment.into()));
+                return Err(service.unknown_segment(segment));
             };
             let consumer = match known {
                 Some(consumer) => Some(consumer),
                 None => {
-                    let sql = service.sql(query!("subscribe_consumer"), &[]);
                     let args = [consumer.into(), RegRole(role::current()).into()];
-                    client.update(&sql, None, &args)?.first().get_one()?
+                    client
+                        .update(
+                            &service.sql(&queries::ops::subscribe::INSERT_CONSUMER, &[]),
+                            None,
+                            &args,
+                        )?
+                        .first()
+                        .get_one()?
                 }
             };
-            let sql = service.sql(query!("subscribe"), &[]);
             let args = [consumer.into(), segment.into(), target.into(), JsonB(params).into()];
             // To its end: a statement that is left after its first row fires no statement triggers.
-            let id = client.update(&sql, None, &args)?.first().get_one()?;
+            let id = client
+                .update(
+                    &service.sql(&queries::ops::subscribe::INSERT_SUBSCRIPTION, &[]),
+                    None,
+                    &args,
+                )?
+                .first()
+                .get_one()?;
             id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
         })
     })

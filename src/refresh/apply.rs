@@ -3,9 +3,10 @@
 use pgrx::datum::Timestamp;
 use pgrx::spi::SpiClient;
 
+use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::config::segment_table;
 use crate::error::{Error, Result};
-use crate::pg::exec::role;
 use crate::refresh::delta::Side;
 use segmenter_core::guards::Figures;
 
@@ -24,7 +25,7 @@ pub fn apply(
     figures: Figures,
     at: Timestamp,
 ) -> Result<()> {
-    side.service.run_as_user(side.table.owner, || {
+    side.service.as_table_owner(side.table.owner, || {
         for step in steps(side, figures)? {
             if step.rows == 0 {
                 continue;
@@ -45,15 +46,16 @@ pub fn apply(
 /// Removals first, so that whoever watches the table sees them first too.
 fn steps(side: &Side<'_>, figures: Figures) -> Result<Vec<Step>> {
     let Side { service, table, segment, .. } = side;
-    let sql = |text: &str, parts: &[(&str, &str)]| {
+    let sql = |query: &Query, parts: &[(&str, &str)]| {
         let mut all = vec![("table", table.name.as_str())];
         all.extend_from_slice(parts);
-        service.sql(text, &all)
+        service.sql(query, &all)
     };
-    let close = |operations: &str| sql(query!("close"), &[("operations", operations)]);
+    let close =
+        |operations: &str| sql(&queries::refresh::apply::CLOSE_ROWS, &[("operations", operations)]);
     let open = |operation: &str, columns: &[String], values: &[String]| {
         sql(
-            query!("open"),
+            &queries::refresh::apply::INSERT_ROWS,
             &[("operation", operation), ("columns", &listed(columns)), ("values", &listed(values))],
         )
     };
@@ -84,19 +86,19 @@ fn steps(side: &Side<'_>, figures: Figures) -> Result<Vec<Step>> {
                 .collect()
         };
         let change = sql(
-            query!("change"),
+            &queries::refresh::apply::UPDATE_ROWS,
             &[("assignments", &assign(&|number, _| format!("d.n{number}")).join(", "))],
         );
         let reopen = sql(
-            query!("reopen"),
+            &queries::refresh::apply::ON_CONFLICT_REOPEN,
             &[
                 ("key", if table.kind.shared { "segment_id, id" } else { "id" }),
                 ("assignments", &listed(&assign(&|_, name| format!("excluded.{name}")))),
             ],
         );
         // A first load finds nobody who returns, and is much faster for not looking.
-        let is_first = figures.before == 0
-            && !segment_table::holds_rows_of(service, &table.name, segment, role::current())?;
+        let is_first =
+            figures.before == 0 && !segment_table::holds_rows_of(service, &table.name, segment)?;
         vec![
             Step { sql: close(&operations(&["r"])), rows: figures.removed },
             Step { sql: change, rows: figures.changed },

@@ -1,5 +1,4 @@
-//! Handing over without a refresh: for subscriptions that are new, were changed or ended, and for
-//! consumers that have lost their way.
+//! Handing over without a refresh: for subscriptions that are new, were changed or ended.
 
 use std::time::Instant;
 
@@ -10,7 +9,6 @@ use crate::catalog::log::{self, Action, Counts, Entry, Status};
 use crate::catalog::relation_set::Service;
 use crate::config::segment_table::Table;
 use crate::config::{Key, Segment};
-use crate::delivery::{self, Subscribed};
 use crate::error::{Error, Report, Result, warn};
 use crate::pg::clock;
 use crate::pg::exec::lock;
@@ -81,34 +79,17 @@ pub fn hand_over(service: &Service, request: &Request<'_>) -> Result<Option<Outc
     }
 }
 
-/// Drops what waits for a subscription and hands over every member in place of what is there.
-/// Gives the number of messages.
-pub fn resync(service: &Service, subscription: Uuid, run_id: Uuid) -> Result<u64> {
-    let subscribed = Subscribed::of_caller(service, subscription)?;
-    let (segment, name) = &subscribed.segment;
-    let _held = claim(service, *segment, name)?;
-    let (_snapshot, segment) = latest(service, *segment)?;
-    let begins = delivery::drop_pending(service, &subscribed)?;
-    let owed = |subscription: &Subscription| subscription.renewed(begins);
-    let handed = from_table(service, &segment, run_id, owed, Some(subscription))?;
-    match (handed.messages, handed.failed) {
-        (_, 1..) => Err(Error::NotHandedOver { target: subscribed.target }),
-        (0, _) => Err(Error::EndedSubscription(subscription)),
-        (messages, _) => Ok(messages),
-    }
-}
-
 /// The segment as it is now that its lock is held, and the snapshot that shows it so.
 pub fn latest(service: &Service, segment: Uuid) -> Result<(Active, Segment)> {
     let snapshot = Active::fresh();
     let found = Segment::find(service, Key::Id(segment))?;
-    let segment = found.ok_or_else(|| Error::UnknownSegment(segment.to_string()))?;
+    let segment = found.ok_or_else(|| service.unknown_segment(segment.to_string()))?;
     refresh::must_not_be_superseded(service, &segment)?;
     Ok((snapshot, segment))
 }
 
 /// Hands over what is `owed` from the members that the segment's table holds.
-fn from_table(
+pub fn from_table(
     service: &Service,
     segment: &Segment,
     run_id: Uuid,
@@ -138,7 +119,7 @@ fn check_table(service: &Service, segment: &Segment) -> std::result::Result<Tabl
             return Err(Error::TableDropped(segment.name.clone()));
         }
         let table = Table::check(service, segment.table, segment.holder())?;
-        table.must_be_in_mart(segment.holder())?;
+        table.must_be_in_mart(service, segment.holder())?;
         Ok(table)
     });
     checked.map_err(|error| error.report())

@@ -7,7 +7,8 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::log::{self, Action, Counts, Entry, Status};
-use crate::catalog::relation_set::Service;
+use crate::catalog::queries;
+use crate::catalog::relation_set::{Relation, Service};
 use crate::config::segment_table::Table;
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::error::{Error, Report, Result, warn};
@@ -244,18 +245,19 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     may_refresh(service, segment, role::current())?;
     must_not_be_superseded(service, segment)?;
     if !role::exists(segment.owner) {
-        return Err(Error::OwnerDropped(segment.name.clone()));
+        return Err(Error::OwnerDropped {
+            segment: segment.name.clone(),
+            segments: service.display_name(Relation::Segments),
+        });
     }
 
     let table = Table::check(service, segment.table, segment.holder())?;
-    table.must_be_usable(segment.holder())?;
+    table.must_be_usable(service, segment.holder())?;
 
     let at = instant(service, segment)?;
     let refresher = match request.query {
         Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
-        None => {
-            segment.refresher.clone().ok_or_else(|| Error::NoRefresher(segment.name.clone()))?
-        }
+        None => segment.refresher.clone().ok_or_else(|| no_refresher(service, segment))?,
     };
     let late = must_be_loaded(service, segment, request)?;
     let owed = owed(service, segment)?;
@@ -268,7 +270,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
             _ => None,
         };
         let mut progress = None;
-        let (delta, side) = service.run_as_user(segment.owner, || {
+        let (delta, side) = service.as_segment_owner(segment.owner, || {
             let (delta, side) = match (&refresher, plan) {
                 (Refresher::Procedure(Sql { sql }), _) => {
                     let (delta, side) = run_procedure(client, service, &table, segment, sql)?;
@@ -279,7 +281,7 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
                     delta::of_query(service, &table, segment.id, sql)?
                 }
                 (Refresher::Incremental(_), plan) => {
-                    let plan = plan.ok_or_else(|| Error::NoRefresher(segment.name.clone()))?;
+                    let plan = plan.ok_or_else(|| no_refresher(service, segment))?;
                     let (delta, side, made) = plan.delta(service, &table, segment.id)?;
                     progress = Some(made);
                     (delta, side)
@@ -309,6 +311,13 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
     Ok(Done { figures, at, handed, late, progress })
 }
 
+fn no_refresher(service: &Service, segment: &Segment) -> Error {
+    Error::NoRefresher {
+        segment: segment.name.clone(),
+        segments: service.display_name(Relation::Segments),
+    }
+}
+
 /// What a refresh owes to those who subscribe to the segment.
 fn owed(service: &Service, segment: &Segment) -> Result<Vec<(Subscription, Handover)>> {
     let found = subscription::find(service, role::current(), Some(segment.id), None)?;
@@ -327,7 +336,7 @@ pub fn find<'a>(
 ) -> Result<&'a Segment> {
     match Segment::find(service, request.segment)? {
         Some(segment) => Ok(found.insert(segment)),
-        None => Err(Error::UnknownSegment(request.name.into())),
+        None => Err(service.unknown_segment(request.name)),
     }
 }
 
@@ -347,7 +356,7 @@ fn settle<'a>(
     request: &Request<'_>,
     found: &'a mut Option<Segment>,
 ) -> Result<(Active, &'a Segment)> {
-    let gone = || Error::UnknownSegment(request.name.into());
+    let gone = || service.unknown_segment(request.name);
     let (id, mut table) = match found {
         Some(segment) => (segment.id, segment.table),
         None => return Err(gone()),
@@ -375,9 +384,15 @@ pub fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()
     if !snapshot::is_kept() {
         return Ok(());
     }
-    let sql = service.sql(query!("state"), &[]);
     let state = || -> Result<Option<String>> {
-        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &[segment.id.into()])))
+        service.as_owner(|| {
+            Spi::connect(|_| {
+                statement::read_one(
+                    &service.sql(&queries::refresh::GET_SEGMENT_STATE, &[]),
+                    &[segment.id.into()],
+                )
+            })
+        })
     };
     let seen = state()?;
     let latest = {
@@ -397,15 +412,19 @@ fn must_be_loaded(
         return Ok(Vec::new());
     }
     Spi::connect(|_| {
-        service.run_as_user(segment.owner, || source_check::check(service, &segment.sources))
+        service.as_segment_owner(segment.owner, || source_check::check(service, &segment.sources))
     })
 }
 
 fn instant(service: &Service, segment: &Segment) -> Result<Timestamp> {
-    let sql = service.sql(query!("instant"), &[]);
     let args = [segment.id.into(), service.timezone.as_str().into()];
-    let at = service.run_as_owner(|| {
-        Spi::connect(|client| client.select(&sql, Some(1), &args)?.first().get_one::<Timestamp>())
+    let at = service.as_owner(|| {
+        Spi::connect(|client| {
+            client
+                .select(&service.sql(&queries::refresh::GET_INSTANT, &[]), Some(1), &args)?
+                .first()
+                .get_one::<Timestamp>()
+        })
     })?;
     Ok(at.unwrap_or(Timestamp::positive_infinity()))
 }

@@ -3,6 +3,7 @@
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::error::{Error, Result};
 use crate::pg::exec::lock::{self, Held};
@@ -10,9 +11,8 @@ use crate::pg::exec::lock::{self, Held};
 /// Takes a segment's lock until the (sub)transaction ends. Where it is taken, the error
 /// [`Error::Busy`] says by which process.
 pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
-    let holder = service.sql(query!("lock_holder"), &[]);
     let key = key(service, segment)?;
-    service.run_as_owner(|| {
+    service.as_owner(|| {
         Spi::connect(|client| {
             if let Some(held) = lock::try_lock(key) {
                 return Ok(held);
@@ -22,7 +22,13 @@ pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
                 pg_sys::Oid::from(key.low).into(),
                 (lock::CLASS as i16).into(),
             ];
-            let row = client.select(&holder, Some(1), &args)?.first();
+            let row = client
+                .select(
+                    &service.sql(&queries::refresh::segment_lock::FIND_HOLDER, &[]),
+                    Some(1),
+                    &args,
+                )?
+                .first();
             let pid = if row.is_empty() { None } else { row.get_one::<i32>()? };
             Err(Error::Busy { segment: name.to_owned(), pid })
         })
@@ -36,9 +42,17 @@ pub fn wait(service: &Service, segment: Uuid) -> Result<Held> {
 }
 
 fn key(service: &Service, segment: Uuid) -> Result<lock::Key> {
-    let sql = service.sql(query!("lock_key"), &[]);
-    let key: Option<i64> = service.run_as_owner(|| {
-        Spi::connect(|client| client.select(&sql, Some(1), &[segment.into()])?.first().get_one())
+    let key: Option<i64> = service.as_owner(|| {
+        Spi::connect(|client| {
+            client
+                .select(
+                    &service.sql(&queries::refresh::segment_lock::GET_KEY, &[]),
+                    Some(1),
+                    &[segment.into()],
+                )?
+                .first()
+                .get_one()
+        })
     })?;
     Ok(lock::Key::from(key.unwrap_or_default()))
 }

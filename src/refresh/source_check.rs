@@ -4,6 +4,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::{ReadySource, Source, TableSource};
 use crate::error::{Error, Result};
@@ -55,7 +56,7 @@ pub fn relations(sources: &[Source]) -> Result<Vec<pg_sys::Oid>> {
     let mut relations = Vec::new();
     for source in sources {
         let Source::Table(source) = source else { continue };
-        let sql = "select pg_catalog.to_regclass($1)::pg_catalog.oid";
+        let sql = queries::refresh::source_check::FIND_TABLE.text();
         let name = table_name(&source.table);
         relations.extend(statement::read_one::<pg_sys::Oid>(sql, &[name.into()])?);
     }
@@ -103,20 +104,29 @@ fn facts(service: &Service, source: &TableSource) -> Result<Facts> {
     let mut facts = Facts::default();
     if let Some(column) = &source.loaded_at {
         let column = quote_identifier(column);
-        let sql = service.sql(
-            query!("source_age"),
-            &[("table", &table), ("loaded_at", &column), ("filter", filter)],
-        );
         let args = [source.error_after.as_deref().into(), source.warn_after.as_deref().into()];
-        let found: Vec<Option<String>> = single(&sql, &args)?.unwrap_or_default();
+        let found: Vec<Option<String>> = single(
+            &service.sql(
+                &queries::refresh::source_check::GET_AGE,
+                &[("table", &table), ("loaded_at", &column), ("filter", filter)],
+            ),
+            &args,
+        )?
+        .unwrap_or_default();
         if let [Some(age), too_old, old] = found.as_slice() {
             let is = |flag: &Option<String>| flag.as_deref() == Some("true");
             facts.age = Some((age.clone(), is(too_old), is(old)));
         }
     }
     if let Some(min) = source.min_rows {
-        let sql = service.sql(query!("source_rows"), &[("table", &table), ("filter", filter)]);
-        facts.rows = single::<i64>(&sql, &[(min as i64).into()])?.map(|rows| rows as u64);
+        facts.rows = single::<i64>(
+            &service.sql(
+                &queries::refresh::source_check::COUNT_ROWS,
+                &[("table", &table), ("filter", filter)],
+            ),
+            &[(min as i64).into()],
+        )?
+        .map(|rows| rows as u64);
     }
     Ok(facts)
 }

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::catalog::settings;
 use crate::config::{self, ConfigError, Subject};
@@ -130,11 +131,14 @@ impl Item {
 
 /// The actual segments of roles that `reader` is a member of, by name: all, or those of `only`.
 pub fn items(service: &Service, reader: pg_sys::Oid, only: Option<&[Uuid]>) -> Result<Vec<Item>> {
-    let sql = service.sql(query!("due"), &[]);
     let only = only.map(<[Uuid]>::to_vec);
-    service.run_as_owner(|| {
+    service.as_owner(|| {
         Spi::connect(|client| {
-            let rows = client.select(&sql, None, &[reader.into(), only.into()])?;
+            let rows = client.select(
+                &service.sql(&queries::schedule::LIST_DUE, &[]),
+                None,
+                &[reader.into(), only.into()],
+            )?;
             let mut timetables = Timetables::default();
             rows.map(|row| Item::read(&row, service, &mut timetables)).collect()
         })

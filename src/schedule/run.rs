@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::log;
 use crate::catalog::log::Status;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::{Relation, Service};
 use crate::catalog::settings;
 use crate::config::{self, Key, Refresher, Sql, Subject};
 use crate::error::{Error, Result};
@@ -75,7 +75,10 @@ impl Planned {
             return Some(Error::Cycle { segment, cycle: cycle.clone() });
         }
         if !role::exists(self.owner) {
-            return Some(Error::OwnerDropped(segment));
+            return Some(Error::OwnerDropped {
+                segment,
+                segments: service.display_name(Relation::Segments),
+            });
         }
         if let Err(error) = service.must_speak_for(self.owner) {
             return Some(error);
@@ -183,7 +186,10 @@ pub fn hand_over_only(service: &Service, segment: Uuid) -> Result<Option<Planned
 /// The id of a new run.
 pub fn new_id() -> Result<Uuid> {
     let id = Spi::connect(|client| {
-        client.select("select pg_catalog.gen_random_uuid()", Some(1), &[])?.first().get_one()
+        client
+            .select(crate::catalog::queries::catalog::NEW_ID.text(), Some(1), &[])?
+            .first()
+            .get_one()
     })?;
     id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
@@ -255,8 +261,9 @@ fn reads(service: &Service, item: &Item) -> Vec<pg_sys::Oid> {
         return Vec::new();
     };
     let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
-        let asked =
-            attempt(Keep::Nothing, || service.run_as_user(item.owner, || Spi::connect(|_| ask())));
+        let asked = attempt(Keep::Nothing, || {
+            service.as_segment_owner(item.owner, || Spi::connect(|_| ask()))
+        });
         asked.unwrap_or_default()
     };
     let mut reads = match segment.refresher {

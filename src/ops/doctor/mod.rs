@@ -4,11 +4,13 @@ use chrono::TimeDelta;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
-use crate::catalog::relation_set::Service;
+use crate::catalog::queries;
+use crate::catalog::query::Query;
+use crate::catalog::relation_set::{Relation, Service};
 use crate::catalog::settings;
 use crate::config::segment_table::{Holder, Table};
 use crate::delivery::push::is_allowed;
-use crate::error::{Error, Report, Result, shown};
+use crate::error::{Error, Report, Result};
 use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 use crate::pg::clock;
@@ -34,13 +36,13 @@ pub fn examine(service: &Service) -> Result<Vec<Finding>> {
     let items = due::items(service, role::current(), None)?;
     let (_, database) = process::current_database();
     // Of the server, which is not the set's.
-    let ask_server = |sql: &str| -> Result<Vec<Option<String>>> {
-        Ok(service.extension.read(sql, &[])?.unwrap_or_default())
+    let ask_server = |query: &Query| -> Result<Vec<Option<String>>> {
+        Ok(service.extension.read(query, &[])?.unwrap_or_default())
     };
-    let server = ask_server(query!("doctor_server"))?;
+    let server = ask_server(&queries::ops::doctor::SERVER_SETTINGS)?;
     let [zone, cron, room] = [0, 1, 2].map(|at| server.get(at).cloned().flatten());
     let jobs = match cron {
-        Some(_) => ask_server(query!("doctor_cron"))?,
+        Some(_) => ask_server(&queries::ops::doctor::CRON_JOBS)?,
         None => Vec::new(),
     };
     let is_served = job_table::is_there() && settings::databases().contains(&database);
@@ -208,7 +210,7 @@ fn tables(found: &mut Findings, service: &Service, items: &[Item]) {
     for item in items {
         let holder = Holder { id: item.id, name: &item.name, owner: item.owner };
         let checked = attempt(Keep::Nothing, || {
-            Table::check(service, item.table, holder)?.must_be_usable(holder)
+            Table::check(service, item.table, holder)?.must_be_usable(service, holder)
         });
         if let Err(error) = checked {
             let Report { message, hint, .. } = error.report();
@@ -220,14 +222,17 @@ fn tables(found: &mut Findings, service: &Service, items: &[Item]) {
 }
 
 fn state(found: &mut Findings, service: &Service) -> Result<()> {
-    let sql = query!("doctor_state");
+    let sql = &queries::ops::doctor::LAST_FAILURES;
     for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
         let [name, status, message] = row else { continue };
         let detail = format!("segment \"{name}\" is {status}: {message}");
         found.warn(
             "refreshes",
             detail,
-            format!("See {} for the error, its detail and its hint.", shown("log")),
+            format!(
+                "See {} for the error, its detail and its hint.",
+                service.display_name(Relation::Log)
+            ),
         );
     }
     found.close("refreshes", "the last refresh of every segment went well");
@@ -242,7 +247,7 @@ fn zones(found: &mut Findings, service: &Service, zone: &str) -> Result<()> {
             "Members' periods are local times in segmenter.timezone, and schedules go by it: mind that when you compare them with your own. It should not be changed once there are members.",
         );
     }
-    let sql = query!("doctor_zones");
+    let sql = &queries::ops::doctor::SCHEDULE_ZONES;
     for row in ask(service, sql, &[role::current().into()])?.chunks(2) {
         let [name, refresh] = row else { continue };
         if plain(refresh) != plain(zone) {
@@ -267,7 +272,7 @@ fn plain(zone: &str) -> String {
 }
 
 fn sources(found: &mut Findings, service: &Service) -> Result<()> {
-    let sql = query!("doctor_sources");
+    let sql = &queries::ops::doctor::UNINDEXED_SOURCES;
     for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
         let [name, table, column] = row else { continue };
         found.warn(
@@ -284,7 +289,7 @@ fn sources(found: &mut Findings, service: &Service) -> Result<()> {
 }
 
 fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
-    let sql = query!("doctor_vacuum");
+    let sql = &queries::ops::doctor::UNVACUUMED_TABLES;
     for table in ask(service, sql, &[role::current().into()])? {
         found.warn(
             "vacuum",
@@ -297,7 +302,7 @@ fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
 }
 
 fn incremental(found: &mut Findings, service: &Service) -> Result<()> {
-    let sql = query!("doctor_incremental");
+    let sql = &queries::ops::doctor::INCREMENTAL_FINDINGS;
     for row in ask_one(service, sql, &[role::current().into()])?.chunks(5) {
         let [Some(name), missed, kept, incomplete, full_at] = row else { continue };
         if let Some(missed) = missed {
@@ -328,7 +333,7 @@ fn incremental(found: &mut Findings, service: &Service) -> Result<()> {
 }
 
 fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result<()> {
-    let sql = query!("doctor_consumers");
+    let sql = &queries::ops::doctor::PUSHED_CONSUMERS;
     let args = [role::current().into(), service.owner.into()];
     for row in ask_one(service, sql, &args)?.chunks(4) {
         let [Some(name), function, role, url] = row else { continue };
@@ -350,7 +355,10 @@ fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result
             found.problem(
                 "consumers",
                 format!("consumer \"{name}\" has no role to call its function with"),
-                format!("Give it one: update {} set role = … for it.", shown("consumers")),
+                format!(
+                    "Give it one: update {} set role = … for it.",
+                    service.display_name(Relation::Consumers)
+                ),
             );
         }
     }
@@ -359,7 +367,7 @@ fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result
 }
 
 fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
-    let sql = query!("doctor_deliveries");
+    let sql = &queries::ops::doctor::DELIVERY_FINDINGS;
     for row in ask(service, sql, &[role::current().into()])?.chunks(5) {
         let [consumer, target, segment, what, detail] = row else { continue };
         let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
@@ -379,7 +387,7 @@ fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
                 format!("a message to {subscription} has been waiting since {detail}"),
                 format!(
                     "See whether the consumer claims its messages, and what delivery_error in {} says.",
-                    shown("status")
+                    service.display_name(Relation::Status)
                 ),
             ),
         }
@@ -389,13 +397,16 @@ fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
 }
 
 /// The values of an array, of arrays of the same length too, one after another.
-fn ask(service: &Service, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
-    Ok(ask_one(service, sql, args)?.into_iter().map(Option::unwrap_or_default).collect())
+fn ask(service: &Service, query: &Query, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
+    Ok(ask_one(service, query, args)?.into_iter().map(Option::unwrap_or_default).collect())
 }
 
-fn ask_one(service: &Service, sql: &str, args: &[DatumWithOid<'_>]) -> Result<Vec<Option<String>>> {
-    let sql = service.sql(sql, &[]);
-    let found: Option<Vec<Option<String>>> =
-        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, args)))?;
+fn ask_one(
+    service: &Service,
+    query: &Query,
+    args: &[DatumWithOid<'_>],
+) -> Result<Vec<Option<String>>> {
+    let found: Option<Vec<Option<String>>> = service
+        .as_owner(|| Spi::connect(|_| statement::read_one(&service.sql(query, &[]), args)))?;
     Ok(found.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ use super::{
     ADDED, CHANGED, DELTA, Delta, INVALID, REMOVED, Side, UNCHANGED, check_query, duplicates,
     old_value, single,
 };
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::segment_table::Table;
 use crate::error::{Error, Result};
@@ -38,7 +39,7 @@ pub fn of_changed<'a>(
 
         let received = side.received_sql(query);
         let member = side.member_sql();
-        let sql = query!("delta_changed");
+        let sql = &queries::refresh::delta::JOIN_CHANGED;
         let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
         let tally = relation.keep_tallied(&sql, &side.args(), &skipped)?;
@@ -69,6 +70,6 @@ impl Side<'_> {
             .collect();
         let parts =
             [("old_values", values.as_str()), ("collation", self.table.id_collation.as_str())];
-        self.sql(query!("member"), &parts)
+        self.sql(&queries::refresh::delta::MEMBER_BY_ID, &parts)
     }
 }

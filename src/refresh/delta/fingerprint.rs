@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 
 use super::{CHANGED, REMOVED, Side, check_duplicates, is_fitted_array, old_value};
+use crate::catalog::queries;
 use crate::error::Result;
 use crate::pg::catalog;
 use crate::pg::exec::tuplestore::Relation;
@@ -65,7 +66,7 @@ impl Side<'_> {
             .received_columns()
             .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
             .collect();
-        self.sql(query!("members"), &[("old_values", &values)])
+        self.sql(&queries::refresh::delta::LIST_MEMBERS, &[("old_values", &values)])
     }
 
     fn delta_received_sql(&self, received: &str) -> String {
@@ -74,7 +75,10 @@ impl Side<'_> {
             format!(", null::{} as o{number}", catalog::type_name(column.type_oid))
         });
         let values: String = new.chain(old).collect();
-        self.sql(query!("delta_received"), &[("values", &values), ("received", received)])
+        self.sql(
+            &queries::refresh::delta::RECEIVED_AS_ADDED,
+            &[("values", &values), ("received", received)],
+        )
     }
 
     fn delta_met_sql(&self) -> String {
@@ -82,6 +86,6 @@ impl Side<'_> {
         let old =
             self.columns().map(|(number, column)| format!(", {} as o{number}", old_value(column)));
         let values: String = new.chain(old).collect();
-        self.sql(query!("delta_met"), &[("values", &values)])
+        self.sql(&queries::refresh::delta::FETCH_OLD_VALUES, &[("values", &values)])
     }
 }

@@ -7,6 +7,8 @@ use std::ffi::CStr;
 use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::prelude::*;
 
+use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::catalog::relation_set::Service;
 use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Column, Table};
@@ -73,10 +75,10 @@ impl<'a> Side<'a> {
         [self.segment.into()]
     }
 
-    fn sql(&self, text: &str, parts: &[(&str, &str)]) -> String {
+    fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         let mut all = vec![("table", self.table.name.as_str())];
         all.extend_from_slice(parts);
-        self.service.sql(text, &all)
+        self.service.sql(query, &all)
     }
 
     /// The members as they are.
@@ -85,7 +87,7 @@ impl<'a> Side<'a> {
             .columns()
             .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
             .collect();
-        self.sql(query!("members"), &[("old_values", &values)])
+        self.sql(&queries::refresh::delta::LIST_MEMBERS, &[("old_values", &values)])
     }
 
     /// What a query gives, in the types of the table.
@@ -94,16 +96,19 @@ impl<'a> Side<'a> {
             .received_columns()
             .map(|(number, column)| format!(", {} as n{number}", new_value(column)))
             .collect();
-        self.sql(query!("received"), &[("query", query), ("new_values", &values)])
+        self.sql(
+            &queries::refresh::delta::RECEIVED_ROWS,
+            &[("query", query), ("new_values", &values)],
+        )
     }
 
     fn delta_sql(&self, received: &str, members: &str) -> String {
-        let sql = query!("delta");
+        let sql = &queries::refresh::delta::FULL_JOIN;
         self.delta_of(sql, &[("received", received), ("members", members)])
     }
 
     /// A text of ours that compares what is received (q) with members (m).
-    fn delta_of(&self, text: &str, sides: &[(&str, &str)]) -> String {
+    fn delta_of(&self, query: &Query, sides: &[(&str, &str)]) -> String {
         let differs: Vec<_> =
             self.received_columns().map(|(number, column)| differs(number, column)).collect();
         let differs = if differs.is_empty() { "false".into() } else { differs.join(" or ") };
@@ -113,7 +118,7 @@ impl<'a> Side<'a> {
         let values = new + &old;
         let mut parts = vec![("differs", differs.as_str()), ("values", values.as_str())];
         parts.extend_from_slice(sides);
-        self.sql(text, &parts)
+        self.sql(query, &parts)
     }
 
     /// How many members there are.
@@ -125,8 +130,11 @@ impl<'a> Side<'a> {
 /// How many members a segment has. Runs within an SPI connection.
 pub fn count_members(service: &Service, table: &Table, segment: Uuid) -> Result<u64> {
     let parts = [("table", table.name.as_str())];
-    let sql = service.sql(query!("members_count"), &parts);
-    Ok(statement::read_one::<i64>(&sql, &[segment.into()])?.unwrap_or_default() as u64)
+    Ok(statement::read_one::<i64>(
+        &service.sql(&queries::refresh::COUNT_MEMBERS, &parts),
+        &[segment.into()],
+    )?
+    .unwrap_or_default() as u64)
 }
 
 /// Computes the delta between a query and a segment's members, as the active snapshot sees both.
@@ -178,8 +186,9 @@ pub fn before_procedure<'a>(
 impl<'a> Before<'a> {
     /// Computes the delta between that image and the members, as the active snapshot sees them.
     pub fn compare(self) -> Result<(Delta, Side<'a>)> {
-        let now = self.side.sql(query!("table_members"), &[]);
-        let received = self.side.received_sql(&now);
+        let received = self
+            .side
+            .received_sql(&self.side.sql(&queries::refresh::delta::LIST_STORED_MEMBERS, &[]));
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
         let tally = relation.keep_tallied(&sql, &self.side.args(), &[UNCHANGED])?;
@@ -329,8 +338,8 @@ fn check_duplicates(
     received: &str,
 ) -> Result<()> {
     let added_twice = || -> Result<bool> {
-        let sql = query!("duplicate_added");
-        Ok(figures.added > 1 && statement::read_one(sql, &[])?.unwrap_or_default())
+        let sql = &queries::refresh::delta::HAS_DUPLICATE_ADDED;
+        Ok(figures.added > 1 && statement::read_one(sql.text(), &[])?.unwrap_or_default())
     };
     if matched_twice || added_twice()? {
         let examples = duplicates(side, received)?;
@@ -343,8 +352,11 @@ fn check_duplicates(
 
 /// Examples of ids that are received more than once.
 fn duplicates(side: &Side<'_>, received: &str) -> Result<Vec<String>> {
-    let sql = side.sql(query!("duplicates"), &[("received", received)]);
-    Ok(statement::read_one(&sql, &[])?.unwrap_or_default())
+    Ok(statement::read_one(
+        &side.sql(&queries::refresh::delta::FIND_DUPLICATES, &[("received", received)]),
+        &[],
+    )?
+    .unwrap_or_default())
 }
 
 fn figures(tally: &Tally) -> Figures {

@@ -9,6 +9,8 @@ use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Extension, Service};
 use crate::catalog::settings;
 use crate::config::Watched;
@@ -23,7 +25,8 @@ use crate::pg::exec::subtransaction::{Keep, attempt};
 use crate::pg::exec::tuplestore::Relation;
 
 /// A table with its partitions and children, in our SQL.
-pub(super) const TREE: (&str, &str) = ("tree", query!("tree").trim_ascii_end());
+pub(super) const TREE: (&str, &str) =
+    ("tree", queries::refresh::incremental::watch::PARTITION_TREE.fragment());
 
 pub const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
 
@@ -82,16 +85,16 @@ impl Captured {
 /// Looks at what a segment watches, and takes the snapshot that is active.
 pub fn look(service: &Service, owner: pg_sys::Oid, watched: &[Watched]) -> Result<Captured> {
     let tables = watched.iter().map(|watched| {
-        let asked = service.run_as_user(owner, || ask(watched))?;
+        let asked = service.as_segment_owner(owner, || ask(watched))?;
         states(service, watched, asked)
     });
     let tables = tables.collect::<Result<Vec<(Table, String, Vec<String>)>>>()?;
-    let text = |sql: &str| Spi::connect(|_| statement::read_one::<String>(sql, &[]));
+    let text = |query: &Query| Spi::connect(|_| statement::read_one::<String>(query.text(), &[]));
     let states: Vec<_> = tables.iter().map(|(_, state, _)| state.as_str()).collect();
     Ok(Captured {
-        snapshot: text("select pg_catalog.pg_current_snapshot()::pg_catalog.text")?
+        snapshot: text(&queries::refresh::incremental::capture::CURRENT_SNAPSHOT)?
             .unwrap_or_default(),
-        own: text("select pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text")?,
+        own: text(&queries::refresh::incremental::capture::CURRENT_TRANSACTION)?,
         at: clock::now(),
         triggers: states.join(" "),
         sources: tables
@@ -106,10 +109,10 @@ pub fn look(service: &Service, owner: pg_sys::Oid, watched: &[Watched]) -> Resul
 
 /// A watched table as the segment's owner sees it, who must be able to read all of it.
 fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
-    let sql = query!("watched");
+    let sql = &queries::refresh::incremental::watch::DESCRIBE_WATCHED;
     let args = [watched.table.as_str().into(), watched.id.as_str().into()];
     Spi::connect(|client| {
-        let row = client.select(sql, Some(1), &args)?.first();
+        let row = client.select(sql.text(), Some(1), &args)?.first();
         let name: String = row.get_by_name("name")?.unwrap_or_default();
         let refuse = |code, problem: String, hint: &str| {
             Err(Error::Query { code, problem, detail: None, hint: Some(hint.to_owned()) })
@@ -151,12 +154,16 @@ fn states(
     watched: &Watched,
     (oid, table): (pg_sys::Oid, Table),
 ) -> Result<(Table, String, Vec<String>)> {
-    let sql = service.sql(query!("captures"), &[TREE]);
     let args = [oid.into(), watched.id.as_str().into(), service.changes().into()];
     // As of the snapshot that is kept: what was altered after it is for the next refresh to find.
-    let json = service
-        .extension
-        .run(|| Spi::connect(|_| statement::read_one::<pgrx::JsonB>(&sql, &args)))?;
+    let json = service.extension.as_owner(|| {
+        Spi::connect(|_| {
+            statement::read_one::<pgrx::JsonB>(
+                &service.sql(&queries::refresh::incremental::capture::DESCRIBE_TRIGGERS, &[TREE]),
+                &args,
+            )
+        })
+    })?;
     let json = json.map_or(serde_json::Value::Null, |json| json.0);
     let not_watched =
         || Error::NotWatched { table: table.name.clone(), column: watched.id.clone() };
@@ -189,7 +196,6 @@ pub fn obstacle(
     if retained_since().is_some_and(|since| before.at <= since) {
         return Ok(Some("captured changes are not kept so long"));
     }
-    let sql = service.sql(query!("captured_all"), &[]);
     let (_, sources, columns) = now.sources();
     let args = [
         sources.into(),
@@ -197,8 +203,14 @@ pub fn obstacle(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    let all =
-        service.extension.run(|| Spi::connect(|_| statement::read_one::<i32>(&sql, &args)))?;
+    let all = service.extension.as_owner(|| {
+        Spi::connect(|_| {
+            statement::read_one::<i32>(
+                &service.sql(&queries::refresh::incremental::capture::CONCERNS_ALL_IDS, &[]),
+                &args,
+            )
+        })
+    })?;
     Ok(match all {
         Some(1) => Some("a watched table was truncated, or its ids could not be read"),
         Some(_) => Some("captured changes were pruned before they were read"),
@@ -219,7 +231,6 @@ pub fn keep_captured(
     now: &Captured,
     captured: &Relation,
 ) -> Result<()> {
-    let sql = service.sql(query!("captured"), &[]);
     let (numbers, sources, columns) = now.sources();
     let args: [DatumWithOid<'_>; 5] = [
         numbers.into(),
@@ -228,7 +239,12 @@ pub fn keep_captured(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    service.extension.run(|| captured.keep(&sql, &args))
+    service.extension.as_owner(|| {
+        captured.keep(
+            &service.sql(&queries::refresh::incremental::capture::LIST_UNREAD_IDS, &[]),
+            &args,
+        )
+    })
 }
 
 /// A query for the ids in the relation [`CAPTURED`], in the types of their columns, with the rights of the
@@ -237,7 +253,7 @@ pub fn changed_sql(service: &Service, now: &Captured) -> String {
     let ids = (0..).zip(&now.tables).map(|(number, table): (i32, _)| {
         let parts = [("number", number.to_string()), ("type", table.id_type.clone())];
         let parts = parts.each_ref().map(|(word, part)| (*word, part.as_str()));
-        service.sql(query!("captured_ids"), &parts)
+        service.sql(&queries::refresh::incremental::capture::CAST_IDS, &parts)
     });
     ids.collect::<Vec<_>>().join("union all\n")
 }
@@ -256,7 +272,7 @@ pub fn ids_of(service: &Service, watched: &[Watched]) -> Result<String> {
 fn ids_sql(service: &Service, tables: &[Table]) -> String {
     let ids = tables.iter().map(|table| {
         let parts = [("column", table.id_column.as_str()), ("table", table.name.as_str())];
-        service.sql(query!("watched_ids"), &parts)
+        service.sql(&queries::refresh::incremental::watch::LIST_IDS, &parts)
     });
     ids.collect::<Vec<_>>().join("union all\n")
 }
@@ -283,11 +299,16 @@ pub fn prune(extension: &Extension) -> Result<bool> {
     let read = serde_json::to_value(read).unwrap_or_default();
     let args =
         [snapshot::horizon().to_string().into(), pgrx::JsonB(read).into(), PRUNED_AT_ONCE.into()];
-    let old: Option<Vec<String>> = extension.read(query!("changes_old"), &args)?;
+    let old: Option<Vec<String>> =
+        extension.read(&queries::refresh::incremental::capture::FIND_READ_CHANGES, &args)?;
     let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
     let more = old.len() as i64 == PRUNED_AT_ONCE;
-    let sql = extension.sql(query!("changes_prune"), &[]);
-    extension.run(|| Spi::run_with_args(&sql, &[old.into()]))?;
+    extension.as_owner(|| {
+        Spi::run_with_args(
+            &extension.sql(&queries::refresh::incremental::capture::DELETE_CHANGES, &[]),
+            &[old.into()],
+        )
+    })?;
     Ok(more)
 }
 
@@ -300,10 +321,15 @@ struct Reader {
 
 /// The segments of a set that are still to read captured changes.
 fn readers(service: &Service, since: TimestampWithTimeZone) -> Result<Vec<Reader>> {
-    let sql = service.sql(query!("changes_readers"), &[]);
     let args = [since.into(), activity::cluster().to_string().into()];
-    let json: Option<pgrx::JsonB> =
-        service.run_as_owner(|| Spi::connect(|_| statement::read_one(&sql, &args)))?;
+    let json: Option<pgrx::JsonB> = service.as_owner(|| {
+        Spi::connect(|_| {
+            statement::read_one(
+                &service.sql(&queries::refresh::incremental::capture::LIST_READERS, &[]),
+                &args,
+            )
+        })
+    })?;
     let malformed = |_| Error::Spi(pgrx::spi::Error::InvalidPosition);
     json.map_or(Ok(Vec::new()), |json| serde_json::from_value(json.0).map_err(malformed))
 }

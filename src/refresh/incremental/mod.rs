@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::segment_table::Table;
 use crate::config::{self, Incremental, Refresher, Segment, Subject};
@@ -150,9 +151,13 @@ pub fn plan(
     let before = last.as_ref().filter(|last| !last.erased).and_then(|last| last.coverage);
     let is_emptied = || -> Result<bool> {
         let parts = [("table", table.name.as_str())];
-        let sql = service.sql(query!("members_any"), &parts);
-        let any = service.run_as_user(table.owner, || {
-            Spi::connect(|_| statement::read_one::<bool>(&sql, &[segment.id.into()]))
+        let any = service.as_table_owner(table.owner, || {
+            Spi::connect(|_| {
+                statement::read_one::<bool>(
+                    &service.sql(&queries::refresh::HAS_MEMBERS, &parts),
+                    &[segment.id.into()],
+                )
+            })
         })?;
         Ok(any == Some(false))
     };
@@ -202,7 +207,7 @@ pub fn relations(service: &Service, refresher: &Incremental) -> Result<Vec<pg_sy
     let mut relations = Prepared::new(&text, &args)?.relations();
     // The member query is read with a relation that has the right column, and nothing in it.
     let changed = Relation::new(CHANGED);
-    let none = query!("changed_none");
+    let none = &queries::refresh::incremental::LIST_NO_IDS;
     changed.keep(&service.sql(none, &[("query", &text)]), &args)?;
     relations.extend(delta::relations_of(&refresher.sql)?);
     Ok(relations)
@@ -231,7 +236,7 @@ impl Plan {
                     } else {
                         // The query for members is to see once what is equal, and reads otherwise.
                         query.keep(service, &ids)?;
-                        changed.keep("select s.id from segmenter_ids as s group by s.id", &[])?;
+                        changed.keep(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
                     }
                     Ok(query)
                 })?;
@@ -251,8 +256,8 @@ impl Plan {
                     missed = role::read_only(|| {
                         let captured = Relation::new(CAPTURED);
                         self.since_query(service, &captured)?.keep(service, &recent)?;
-                        let sql = query!("missed");
-                        statement::read_one::<i64>(sql, &[])
+                        let sql = &queries::refresh::incremental::COUNT_MISSED;
+                        statement::read_one::<i64>(sql.text(), &[])
                     })?;
                 }
                 found
@@ -293,8 +298,7 @@ impl Plan {
         let args = [since.into(), segment.into()];
         let parts =
             [("query", text.as_str()), ("type", id_type.as_str()), ("table", table.name.as_str())];
-        let sql = service.sql(query!("changed_all"), &parts);
-        relation.keep(&sql, &args)
+        relation.keep(&service.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)
     }
 
     /// The query for changed ids, once it is known to be one.
@@ -378,8 +382,10 @@ impl Changed {
             false => "s.id, (s.id)::pg_catalog.text collate pg_catalog.\"C\"",
         };
         let parts = [("query", self.text.as_str()), ("key", key)];
-        let sql = service.sql(query!("changed"), &parts);
-        relation.keep(&sql, &[self.since.into()])
+        relation.keep(
+            &service.sql(&queries::refresh::incremental::LIST_CHANGED_IDS, &parts),
+            &[self.since.into()],
+        )
     }
 }
 
@@ -405,10 +411,15 @@ struct Last {
 
 impl Last {
     fn find(service: &Service, segment: Uuid) -> Result<Option<Self>> {
-        let sql = service.sql(query!("position"), &[]);
-        service.run_as_owner(|| {
+        service.as_owner(|| {
             Spi::connect(|client| {
-                let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+                let row = client
+                    .select(
+                        &service.sql(&queries::refresh::incremental::LAST_CHECKPOINT, &[]),
+                        Some(1),
+                        &[segment.into()],
+                    )?
+                    .first();
                 if row.is_empty() {
                     return Ok(None);
                 }

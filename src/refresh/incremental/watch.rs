@@ -4,6 +4,8 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::capture::TREE;
+use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::catalog::relation_set::Service;
 use crate::error::{Error, Result};
 
@@ -14,8 +16,11 @@ pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()>
         Err(Error::Watch { problem, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) })
     };
     Spi::connect_mut(|client| {
-        let sql = service.sql(query!("watch_check"), &[TREE]);
-        for row in client.select(&sql, None, &[source.into(), column.into()])? {
+        for row in client.select(
+            &service.sql(&queries::refresh::incremental::watch::CHECK_TABLES, &[TREE]),
+            None,
+            &[source.into(), column.into()],
+        )? {
             let name: String = row.get_by_name("name")?.unwrap_or_default();
             let flag = |flag| -> Result<bool> { Ok(row.get_by_name(flag)?.unwrap_or_default()) };
             if !flag("is_table")? {
@@ -55,27 +60,27 @@ pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()>
                 });
             }
         }
-        let sql = query!("watch");
+        let sql = &queries::refresh::incremental::watch::LIST_CREATE_COMMANDS;
         run_each(client, sql, service, source, Some(column))
     })
 }
 
 /// Ends that for a column, or for all of them.
 pub fn unwatch(service: &Service, source: pg_sys::Oid, column: Option<&str>) -> Result<()> {
-    let sql = query!("unwatch");
+    let sql = &queries::refresh::incremental::watch::LIST_DROP_COMMANDS;
     Spi::connect_mut(|client| run_each(client, sql, service, source, column))
 }
 
 /// Runs the statements that a query gives.
 fn run_each(
     client: &mut SpiClient<'_>,
-    sql: &str,
+    query: &Query,
     service: &Service,
     source: pg_sys::Oid,
     column: Option<&str>,
 ) -> Result<()> {
     let args = [source.into(), column.into(), service.changes().into()];
-    let sql = service.sql(sql, &[TREE]);
+    let sql = service.sql(query, &[TREE]);
     let statements: Vec<String> = client
         .select(&sql, None, &args)?
         .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))

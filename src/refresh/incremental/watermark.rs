@@ -13,6 +13,7 @@ use chrono::TimeDelta;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::error::Result;
 use crate::pg::bgw::activity;
@@ -33,14 +34,14 @@ pub fn take(service: &Service) -> Result<std::result::Result<Instant, &'static s
         return Ok(Err("the transaction keeps a snapshot from its first statement on"));
     }
     let now = clock::now();
-    let Some(oldest) = service.extension.run(|| oldest(service, now))? else {
+    let Some(oldest) = service.extension.as_owner(|| oldest(service, now))? else {
         return Ok(Err("it cannot be told since when a session has been in its transaction"));
     };
     // When a prepared transaction began is not recorded. It was a session's when that was looked at,
     // or stands here, or is seen.
-    let prepared = service.extension.run(|| {
-        let sql = query!("prepared");
-        Spi::connect(|_| statement::read_one::<bool>(sql, &[]))
+    let prepared = service.extension.as_owner(|| {
+        let sql = &queries::refresh::incremental::watermark::HAS_PREPARED;
+        Spi::connect(|_| statement::read_one::<bool>(sql.text(), &[]))
     })?;
     if prepared.unwrap_or_default() {
         return Ok(Err("a prepared transaction is open"));
@@ -52,9 +53,11 @@ pub fn take(service: &Service) -> Result<std::result::Result<Instant, &'static s
 /// When the oldest transaction began of those that are open in this database, our own among them;
 /// `now` where there is no older one. None: a session does not say.
 fn oldest(service: &Service, now: Instant) -> Result<Option<Instant>> {
-    let sql = service.sql(query!("transactions"), &[]);
     let own = Spi::connect(|_| {
-        statement::read_one::<TimestampWithTimeZone>("select pg_catalog.now()", &[])
+        statement::read_one::<TimestampWithTimeZone>(
+            queries::refresh::incremental::watermark::TRANSACTION_BEGAN.text(),
+            &[],
+        )
     })?;
     let mut oldest = own.map_or(now, |own| now.min(clock::instant(own)));
     // Sessions that may have read the clock before `now` and not be listed with it yet, and whether
@@ -64,7 +67,11 @@ fn oldest(service: &Service, now: Instant) -> Result<Option<Instant>> {
         activity::look_again();
         let mut still = HashMap::new();
         Spi::connect(|client| -> Result<()> {
-            for row in client.select(&sql, None, &[])? {
+            for row in client.select(
+                &service.sql(&queries::refresh::incremental::watermark::LIST_SESSIONS, &[]),
+                None,
+                &[],
+            )? {
                 let Some(pid) = row.get_by_name::<i32, _>("pid")? else { continue };
                 // Who has come after the first look reads the clock after it.
                 let waited = match &doubtful {

@@ -9,6 +9,7 @@ use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
 use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::catalog::settings;
 use crate::config::{Fields, SubscriptionParams};
@@ -69,12 +70,14 @@ pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<H
             for &operation in handover.operations(*mode) {
                 let members = match (handover, operation) {
                     (Handover::Changes, _) => {
-                        let sql = members_sql(source, Members::Changed, operation, fields)?;
-                        let sql = source.service.sql(query!("parts_count"), &[("members", &sql)]);
-                        let args = segment_arg(subscription);
                         let owner = table(source)?.owner;
-                        let count = || statement::read_one::<i64>(&sql, &args);
-                        source.service.run_as_user(owner, count)?.unwrap_or_default() as u64
+                        let count = || {
+                            let members = members_sql(source, Members::Changed, operation, fields)?;
+                            let count = &queries::refresh::publish::COUNT_MEMBERS;
+                            let sql = source.service.sql(count, &[("members", &members)]);
+                            statement::read_one::<i64>(&sql, &segment_arg(subscription))
+                        };
+                        source.service.as_table_owner(owner, count)?.unwrap_or_default() as u64
                     }
                     (Handover::End, _) => 0,
                     _ => check_fields(table(source)?, fields).map(|()| all)?,
@@ -177,8 +180,8 @@ fn write_group(
             let operations = handover.operations(subscription.params.mode);
             let Some(&operation) = operations.iter().rev().nth(place) else { continue };
             if operation.has_members() && parts.is_none() {
-                let sql = members_sql(source, *members, operation, fields)?;
-                parts = Some(Parts::build(source, subscription, &sql, fields, *batch_size)?);
+                let members = (*members, operation);
+                parts = Some(Parts::build(source, subscription, members, fields, *batch_size)?);
             }
             write(client, source, now, subscription, operation, parts.as_ref(), written)?;
         }
@@ -207,7 +210,6 @@ fn write(
         None => "(select 1 as part, 0 as members, '[]'::pg_catalog.jsonb as payload)",
     };
     if count > 0 {
-        let sql = source.service.sql(query!("outbox"), &[("parts", relation)]);
         let available = subscription.available_at(now).map(clock::timestamp);
         let args = [
             clock::timestamp(now).into(),
@@ -223,7 +225,17 @@ fn write(
             subscription.target.as_str().into(),
             subscription.external_id.as_deref().into(),
         ];
-        source.service.run_as_owner(|| client.update(&sql, None, &args).map(drop))?;
+        source.service.as_owner(|| {
+            client
+                .update(
+                    &source
+                        .service
+                        .sql(&queries::refresh::publish::INSERT_MESSAGES, &[("parts", relation)]),
+                    None,
+                    &args,
+                )
+                .map(drop)
+        })?;
     }
     written.messages += count;
     match operation {
@@ -243,11 +255,17 @@ fn settle(client: &mut SpiClient<'_>, service: &Service, served: &[Subscription]
     let ids: Vec<Uuid> = served.iter().map(|subscription| subscription.id).collect();
     let names: BTreeSet<&str> = served.iter().map(|served| served.consumer.as_str()).collect();
     let is_pushed = served.iter().any(|subscription| subscription.is_pushed);
-    service.run_as_owner(|| {
-        let cursors = service.sql(query!("outbox_served"), &[]);
-        client.update(&cursors, None, &[ids.clone().into()])?;
-        let queued = service.sql(query!("outbox_queued"), &[]);
-        client.update(&queued, None, &[ids.into()])?;
+    service.as_owner(|| {
+        client.update(
+            &service.sql(&queries::refresh::publish::INSERT_CURSORS, &[]),
+            None,
+            &[ids.clone().into()],
+        )?;
+        client.update(
+            &service.sql(&queries::refresh::publish::MARK_QUEUED, &[]),
+            None,
+            &[ids.into()],
+        )?;
         notify(client, names.into_iter().collect())
     })?;
     if is_pushed { wake_workers(service) } else { Ok(()) }
@@ -264,21 +282,23 @@ pub fn prune(service: &Service) -> Result<bool> {
     }
     let Some(retention) = settings::outbox_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
-    let old = service.sql(query!("outbox_old"), &[]);
     let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
-    service.run_as_owner(|| {
+    service.as_owner(|| {
+        let old = service.sql(&queries::refresh::publish::FIND_DELIVERED, &[]);
         // Without a transaction id where there is nothing to do.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
         let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
-        let prune = service.sql(query!("outbox_prune"), &[]);
-        Spi::run_with_args(&prune, &[old.into()])?;
+        Spi::run_with_args(
+            &service.sql(&queries::refresh::publish::DELETE_MESSAGES, &[]),
+            &[old.into()],
+        )?;
         Ok(true)
     })
 }
 
 /// Wakes consumers by their names. Runs with the extension owner's rights.
 pub fn notify(client: &mut SpiClient<'_>, consumers: Vec<&str>) -> Result<()> {
-    client.update(query!("outbox_notify"), None, &[consumers.into()])?;
+    client.update(queries::refresh::publish::NOTIFY_CONSUMERS.text(), None, &[consumers.into()])?;
     Ok(())
 }
 

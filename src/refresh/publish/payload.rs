@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 use pgrx::spi::quote_literal;
 use serde_json::Value;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::Fields;
 use crate::config::segment_table::{Column, Table};
@@ -51,14 +52,15 @@ impl Parts {
     pub fn build(
         source: &Source<'_>,
         subscription: &Subscription,
-        members: &str,
+        (members, operation): (Members, Operation),
         fields: &Fields,
         batch_size: u32,
     ) -> Result<Self> {
         let relation = Relation::new(PARTS);
         let args = segment_arg(subscription);
-        let members = source.service.run_as_user(table(source)?.owner, || {
-            relation.keep_objects(members, &args, &names(fields), batch_size as usize)
+        let members = source.service.as_table_owner(table(source)?.owner, || {
+            let members = members_sql(source, members, operation, fields)?;
+            relation.keep_objects(&members, &args, &names(fields), batch_size as usize)
         })?;
         Ok(Self { relation, members })
     }
@@ -156,7 +158,7 @@ pub fn members_sql(
     if members == Members::All {
         let now = Given::values(&mut stored(table, fields)?);
         let parts = [("table", table.name.as_str()), ("now", now.as_str())];
-        return Ok(service.sql(query!("members_all"), &parts));
+        return Ok(service.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
     }
     let received: BTreeSet<usize> = match &source.delta {
         Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
@@ -183,7 +185,7 @@ pub fn members_sql(
     }
     let delta = match is_stored {
         true => service.sql(
-            query!("delta_stored"),
+            &queries::refresh::publish::DELTA_WITH_STORED,
             &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
         ),
         false => "segmenter_delta as d".into(),
@@ -200,7 +202,7 @@ pub fn members_sql(
         ("old", &old),
         ("new", &new),
     ];
-    Ok(service.sql(query!("members_changed"), &parts))
+    Ok(service.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
 }
 
 pub fn table<'a>(source: &Source<'a>) -> Result<&'a Table> {

@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 use serde_json::Value;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::Service;
 use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
 use crate::error::{Error, Result, warn};
@@ -130,11 +131,14 @@ pub fn find(
     segment: Option<Uuid>,
     only: Option<Uuid>,
 ) -> Result<Vec<Subscription>> {
-    let sql = service.sql(query!("subscriptions"), &[]);
     let args = [reader.into(), segment.into(), only.into()];
-    let read = service.run_as_owner(|| {
+    let read = service.as_owner(|| {
         Spi::connect(|client| {
-            let rows = client.select(&sql, None, &args)?;
+            let rows = client.select(
+                &service.sql(&queries::refresh::publish::LIST_SUBSCRIPTIONS, &[]),
+                None,
+                &args,
+            )?;
             Ok::<_, Error>(rows.map(|row| Subscription::read(&row, service)).collect::<Vec<_>>())
         })
     })?;

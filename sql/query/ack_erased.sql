@@ -1,6 +1,0 @@
--- Who was erased does not stay in messages that are delivered.
-delete from @outbox@ o
-where o.subscription_id = $1 and o.id <= $2
-  and o.run_id in (
-      select l.run_id from @log@ l where l.subscription_id = $1 and l.action = 'erase'
-  )

@@ -1,0 +1,3 @@
+-- Drops the relations of a set.
+-- runs as: caller
+drop table @deliveries@, @subscriptions@, @consumers@, @outbox@, @log@, @segments@, @mart@

@@ -1,0 +1,24 @@
+-- Where the extension lives, who owns it, and its version. Runs in the caller's search_path.
+-- runs as: caller
+-- row: schema text, owner oid, version text, creators oid[]
+select
+    n.nspname::pg_catalog.text as schema,
+    e.extowner as owner,
+    e.extversion as version,
+    -- Who could plant an operator or a function there: no superusers, who need not.
+    array(
+        select distinct case
+            when a.grantee operator(pg_catalog.=) 'pg_database_owner'::pg_catalog.regrole then d.datdba
+            else a.grantee
+        end
+        from pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
+        join pg_catalog.pg_database d on d.datname operator(pg_catalog.=) pg_catalog.current_database()
+        left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) case
+            when a.grantee operator(pg_catalog.=) 'pg_database_owner'::pg_catalog.regrole then d.datdba
+            else a.grantee
+        end
+        where a.privilege_type operator(pg_catalog.=) 'CREATE' and r.rolsuper is not true
+    ) as creators
+from pg_catalog.pg_extension e
+join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) e.extnamespace
+where e.extname operator(pg_catalog.=) 'segmenter'

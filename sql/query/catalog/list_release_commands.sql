@@ -1,0 +1,19 @@
+-- The commands that take every segment table out of the mart, and drop the status view where it is there. $1: the
+-- constraint that says whose its rows are.
+-- runs as: caller
+-- params: constraint text
+-- row: command text
+select format('alter table %s drop constraint %I', c.oid::regclass, $1)
+from pg_inherits i
+join pg_class c on c.oid = i.inhrelid
+join pg_constraint k on k.conrelid = c.oid and k.contype = 'c' and k.conname = $1
+where i.inhparent = '@text:mart@'::regclass
+union all
+select format('alter table %s no inherit @text:mart@', i.inhrelid::regclass)
+from pg_inherits i
+where i.inhparent = '@text:mart@'::regclass
+union all
+select format('drop view %s', c.oid::regclass)
+from @registry@ r
+join pg_class c on c.oid = r.status
+where r.mart = '@text:mart@'::regclass

@@ -1,7 +1,0 @@
--- Changes members in place, found as in close.sql.
-update only @table@ as t
-set @assignments@, processed = $2
-from segmenter_delta as d
-where d.operation operator(pg_catalog.=) 'c'::pg_catalog."char"
-  and t.ctid operator(pg_catalog.=) d.place
-  and case when t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp then true else false end

@@ -1,7 +1,0 @@
--- Takes the cursor of the subscription $1, unless somebody else has it, or holds messages.
-select d.attempts
-from @deliveries@ d
-where d.subscription_id = $1
-  and (d.leased_until is null or d.leased_until <= clock_timestamp())
-  and (d.next_attempt_at is null or d.next_attempt_at <= clock_timestamp())
-for update skip locked

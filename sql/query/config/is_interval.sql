@@ -1,0 +1,5 @@
+-- True; a text that is no interval is an error.
+-- runs as: caller
+-- params: interval text
+-- row: is_interval boolean
+select $1::pg_catalog.interval is not null

@@ -1,0 +1,6 @@
+-- Whether the id $1 belonged to a segment that is gone.
+-- runs as: set owner
+-- params: id uuid
+-- row: is_taken boolean
+select exists (select from @log@ l where l.segment_id = $1)
+    or exists (select from @outbox@ o where o.segment_id = $1)

@@ -1,0 +1,26 @@
+-- The columns of the table $1, and for those that the mart has too, the type they must have.
+-- runs as: set owner
+-- params: table oid
+-- row: name text, type_oid oid, modifier integer, is_generated boolean, is_identity boolean, is_not_null boolean, is_unique boolean, collation text, declared text
+select
+    a.attname::text as name,
+    a.atttypid as type_oid,
+    a.atttypmod as modifier,
+    a.attgenerated <> '' as is_generated,
+    a.attidentity <> '' as is_identity,
+    a.attnotnull as is_not_null,
+    -- A value that must be unique beyond the members' key cannot be carried over to a new version.
+    exists (
+        select from pg_index i
+        where i.indrelid = a.attrelid and i.indisunique and a.attnum = any ((i.indkey::int2[])[0 : i.indnkeyatts - 1])
+    ) as is_unique,
+    case when a.attcollation <> 0 then (
+        select quote_ident(n.nspname) || '.' || quote_ident(l.collname)
+        from pg_collation l
+        join pg_namespace n on n.oid = l.collnamespace
+        where l.oid = a.attcollation
+    ) end as collation,
+    format_type(a.atttypid, a.atttypmod) as declared
+from pg_attribute a
+where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
+order by a.attnum

@@ -1,3 +1,0 @@
-insert into @segments@ (name, table_name, refresh_params, refresh_cron, refresh_auto)
-values ($1, $2::pg_catalog.regclass, $3, $4, $4 is not null)
-returning id, table_name::oid

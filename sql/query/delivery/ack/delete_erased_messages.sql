@@ -1,0 +1,8 @@
+-- Who was erased does not stay in messages that are delivered.
+-- runs as: set owner
+-- params: subscription uuid, message bigint
+delete from @outbox@ o
+where o.subscription_id = $1 and o.id <= $2
+  and o.run_id in (
+      select l.run_id from @log@ l where l.subscription_id = $1 and l.action = 'erase'
+  )

@@ -1,0 +1,34 @@
+-- The delivery that the message $1 belongs to, locked.
+-- runs as: set owner
+-- params: message bigint
+-- row: subscription_id uuid, lease uuid, delivered_through bigint, leased_through bigint, attempts integer, target text, consumer text, role oid, params jsonb, segment_id uuid, segment text, run_id uuid, operation text, part integer, parts integer, members integer, deletes boolean
+select
+    d.subscription_id,
+    d.lease,
+    d.delivered_through,
+    d.leased_through,
+    d.attempts,
+    u.target,
+    c.name as consumer,
+    c.role::oid as role,
+    c.params,
+    s.id as segment_id,
+    s.name as segment,
+    o.run_id,
+    o.operation,
+    o.part,
+    o.parts,
+    o.members,
+    -- The audience is deleted by this message, or by one before it that is acknowledged with it.
+    exists (
+        select from @outbox@ p
+        where p.subscription_id = d.subscription_id and p.operation = 'delete'
+          and p.id > d.delivered_through and p.id <= o.id
+    ) as deletes
+from @outbox@ o
+join @deliveries@ d on d.subscription_id = o.subscription_id
+join @subscriptions@ u on u.id = d.subscription_id
+join @consumers@ c on c.id = u.consumer_id
+join @segments@ s on s.id = u.segment_id
+where o.id = $1
+for update of d

@@ -1,0 +1,7 @@
+-- The message that the subscription $1 is at could not be delivered, because of $2; it is tried again
+-- after $3.
+-- runs as: set owner
+-- params: subscription uuid, error text, retry_after interval
+update @deliveries@ d
+set lease = null, leased_until = null, last_error = $2, next_attempt_at = clock_timestamp() + $3
+where d.subscription_id = $1

@@ -1,0 +1,9 @@
+-- Whether the message $2 was delivered with the lease $1, though it is not kept: who acts for whom.
+-- runs as: set owner
+-- params: lease uuid, message bigint
+-- row: role oid
+select c.role::oid
+from @deliveries@ d
+join @subscriptions@ u on u.id = d.subscription_id
+join @consumers@ c on c.id = u.consumer_id
+where d.lease = $1 and $2 <= d.delivered_through

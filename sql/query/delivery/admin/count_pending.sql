@@ -1,0 +1,9 @@
+-- What waits for the subscription $1: how many messages, the first, the last, and whether the
+-- audience's creation is among them.
+-- runs as: set owner
+-- params: subscription uuid
+-- row: counts bigint[]
+select array[count(*), min(o.id), max(o.id), count(*) filter (where o.operation = 'create')]
+from @outbox@ o
+join @deliveries@ d on d.subscription_id = o.subscription_id
+where o.subscription_id = $1 and o.id > d.delivered_through

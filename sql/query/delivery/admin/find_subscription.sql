@@ -1,0 +1,16 @@
+-- One subscription, $1, and who has a say in it.
+-- runs as: set owner
+-- params: subscription uuid
+-- row: target text, segment_id uuid, segment text, owner oid, consumer text, role oid, params jsonb
+select
+    u.target,
+    u.segment_id,
+    s.name as segment,
+    s.owner::oid as owner,
+    c.name as consumer,
+    c.role::oid as role,
+    c.params
+from @subscriptions@ u
+join @segments@ s on s.id = u.segment_id
+join @consumers@ c on c.id = u.consumer_id
+where u.id = $1

@@ -1,0 +1,21 @@
+-- The subscriptions of the consumer $1 that have a message to hand out now, the oldest first.
+-- runs as: set owner
+-- params: consumer uuid
+-- row: subscriptions uuid[]
+select array_agg(h.subscription_id order by h.id)
+from (
+    select d.subscription_id, head.id
+    from @subscriptions@ u
+    join @deliveries@ d on d.subscription_id = u.id
+    cross join lateral (
+        select o.id, o.available_at
+        from @outbox@ o
+        where o.subscription_id = d.subscription_id and o.id > d.delivered_through
+        order by o.id
+        limit 1
+    ) head
+    where u.consumer_id = $1 and u.status <> 'failed'
+      and head.available_at <= clock_timestamp()
+      and (d.leased_until is null or d.leased_until <= clock_timestamp())
+      and (d.next_attempt_at is null or d.next_attempt_at <= clock_timestamp())
+) h

@@ -1,0 +1,25 @@
+-- The next messages of the subscription $1, $2 at most, with the audience's id as it is known now.
+-- runs as: set owner
+-- params: subscription uuid, max_messages bigint
+-- row: id bigint, audience text, external_id text, target text, operation text, part integer, parts integer, members integer, is_available boolean, payload jsonb
+select
+    o.id,
+    o.payload #>> '{audience,name}' as audience,
+    u.external_id,
+    u.target,
+    o.operation,
+    o.part,
+    o.parts,
+    o.members,
+    o.available_at <= clock_timestamp() as is_available,
+    case
+        when o.payload #>> '{audience,external_id}' is distinct from u.external_id
+            then jsonb_set(o.payload, '{audience,external_id}', coalesce(to_jsonb(u.external_id), 'null'))
+        else o.payload
+    end as payload
+from @subscriptions@ u
+join @deliveries@ d on d.subscription_id = u.id
+join @outbox@ o on o.subscription_id = u.id and o.id > d.delivered_through
+where u.id = $1 and u.status <> 'failed'
+order by o.id
+limit $2

@@ -1,0 +1,10 @@
+-- One consumer by its name, $1, or its id, $2. One that was retired may still have messages to fetch,
+-- its audiences' deletion last; an actual one of that name goes first.
+-- runs as: set owner
+-- params: name text, id uuid
+-- row: id uuid, name text, role oid, params jsonb
+select c.id, c.name, c.role::oid as role, c.params
+from @consumers@ c
+where c.name = $1 or c.id = $2
+order by c.actual_end desc
+limit 1

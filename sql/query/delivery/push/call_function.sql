@@ -1,0 +1,7 @@
+-- Gives the message $1, with its id and which attempt it is, to a consumer's function.
+-- runs as: consumer role
+-- params: message jsonb, message_id bigint, attempt integer
+-- row: receipt jsonb
+-- @function@: the function, e.g. pg_catalog.to_jsonb
+-- @cast@: a cast of its result or nothing, e.g. ::pg_catalog.jsonb
+select @function@($1 operator(pg_catalog.||) pg_catalog.jsonb_build_object('message_id', $2, 'attempt', $3))@cast@

@@ -1,0 +1,28 @@
+-- How it stands with the audience of the subscription $1, after a delivery: $2 is the id that the
+-- consumer has given it, $3 says that it was deleted, $4 that nothing came after that. Where somebody
+-- else has the row in hand only another id is worth waiting for.
+-- runs as: set owner
+-- params: subscription uuid, external_id text, is_deleted boolean, is_last boolean
+update @subscriptions@ u
+set status = a.status, external_id = a.external_id
+from (
+    select
+        s.id,
+        case
+            when exists (
+                select from @outbox@ o
+                where o.subscription_id = s.id and o.id > d.delivered_through
+            ) then 'queued'
+            when $4 or d.delivered_at is null then 'not uploaded'
+            else 'uploaded'
+        end as status,
+        case when $3 then $2 else coalesce($2, s.external_id) end as external_id
+    from @subscriptions@ s
+    join @deliveries@ d on d.subscription_id = s.id
+    where s.id = $1
+) a
+where u.id = a.id and u.status <> 'failed'
+  and (u.status, u.external_id) is distinct from (a.status, a.external_id)
+  and (u.external_id is distinct from a.external_id or u.id in (
+      select l.id from @subscriptions@ l where l.id = $1 for no key update skip locked
+  ))

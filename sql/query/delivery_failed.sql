@@ -1,2 +1,0 @@
--- The subscription $1 waits for a person.
-update @subscriptions@ u set status = 'failed' where u.id = $1 and u.status <> 'failed'

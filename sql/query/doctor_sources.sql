@@ -1,9 +1,0 @@
--- The tables among the sources of the segments of roles that $1 is a member of whose load time is looked
--- for without an index.
-select array_agg(array[s.name, source ->> 'table', source ->> 'loaded_at'] order by s.name)
-from @segments@ s
-cross join jsonb_array_elements(s.sources) source
-join pg_class c on c.oid = to_regclass(source ->> 'table') and c.relkind in ('r', 'p', 'm')
-join pg_attribute a on a.attrelid = c.oid and a.attname = source ->> 'loaded_at' and not a.attisdropped
-where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)
-  and not exists (select from pg_index i where i.indrelid = c.oid and i.indkey[0] = a.attnum)

@@ -1,7 +1,0 @@
--- The segment tables, of roles that $1 is a member of, with many dead rows that were never vacuumed.
-select array_agg(distinct t.relid::regclass::text)
-from @segments@ s
-join pg_stat_all_tables t on t.relid = s.table_name
-where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)
-  and t.vacuum_count + t.autovacuum_count = 0
-  and t.n_dead_tup > 50 + 0.2 * t.n_live_tup

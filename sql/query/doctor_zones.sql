@@ -1,4 +1,0 @@
--- The zones of the schedules of segments of roles that $1 is a member of.
-select array_agg(array[s.name, s.refresh_timezone] order by s.name)
-from @segments@ s
-where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@) and s.refresh_timezone is not null

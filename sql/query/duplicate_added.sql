@@ -1,7 +1,0 @@
--- Whether a key was added twice.
-select exists (
-    select from segmenter_delta as d
-    where d.operation operator(pg_catalog.=) 'a'::pg_catalog."char"
-    group by d.id
-    having pg_catalog.count(*) operator(pg_catalog.>) 1
-)

@@ -1,5 +1,0 @@
--- The same of what consumers of the segment $1 complained of last.
-update @deliveries@ d
-set last_error = '(erased)'
-from @subscriptions@ u
-where u.id = d.subscription_id and u.segment_id = $1 and d.last_error ~ $2

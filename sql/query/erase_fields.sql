@@ -1,4 +1,0 @@
--- The fields that were ever handed over to the subscription $1.
-select jsonb_agg(distinct l.params -> 'fields')
-from @log@ l
-where l.subscription_id = $1 and l.action = 'hand over' and l.params ? 'fields'

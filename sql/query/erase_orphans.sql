@@ -1,4 +1,0 @@
--- Messages of subscriptions to the segment $1 that were deleted: nobody will fetch them.
-delete from @outbox@ o
-where o.segment_id = $1
-  and not exists (select from @subscriptions@ u where u.id = o.subscription_id)

@@ -1,6 +1,0 @@
--- How the last refresh of $1 ended.
-select l.status
-from @log@ l
-where l.segment_id = $1 and l.action = 'refresh' and (l.params @> '{"attempted": false}') is not true
-order by l.id desc
-limit 1

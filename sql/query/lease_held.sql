@@ -1,8 +1,0 @@
--- The subscriptions with messages in hand, of the consumers that the background workers serve: of $1,
--- or of all but $2.
-select array_agg(d.subscription_id)
-from @deliveries@ d
-join @subscriptions@ u on u.id = d.subscription_id
-join @consumers@ c on c.id = u.consumer_id
-where d.leased_until > clock_timestamp() and jsonb_typeof(c.params -> 'updater') = 'object'
-  and ($1::uuid is null or c.id = $1) and c.id <> all ($2)

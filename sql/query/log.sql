@@ -1,5 +1,0 @@
-insert into @log@ (
-    run_id, action, status, segment_id, segment_name, subscription_id, target, num_received, num_invalid,
-    added, removed, changed, coverage, elapsed, message, error, params, processed
-)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)

@@ -1,6 +1,0 @@
--- Every actual member of the segment $1, as it is handed over.
-select @now@
-from only @table@ as t
-where t.segment_id operator(pg_catalog.=) $1
-  and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
-  and t.id is not null

@@ -1,5 +1,0 @@
-select pg_catalog.count(*)
-from only @table@ as t
-where t.segment_id operator(pg_catalog.=) $1
-  and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
-  and t.id is not null

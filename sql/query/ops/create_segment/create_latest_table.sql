@@ -1,0 +1,14 @@
+-- Makes a segment table that keeps the latest state.
+-- runs as: caller
+-- @table@: the new table, e.g. public.made
+-- @columns@: further columns, each after a comma, e.g. , city text
+create table @table@ (
+    segment_id uuid not null,
+    id varchar,
+    hash_email varchar,
+    hash_phone varchar@columns@,
+    actual_begin timestamp not null default now(),
+    actual_end timestamp not null default 'infinity',
+    processed timestamp not null default now(),
+    unique (id)
+)

@@ -1,0 +1,33 @@
+-- How it stands with the actual subscriptions to segments of roles that $1 is a member of: those that
+-- have failed, could not be handed over, or have had a message waiting for a day.
+-- runs as: set owner
+-- params: reader oid
+-- row: findings text[]
+select array_agg(array[c.name, u.target, s.name, p.what, p.detail] order by c.name, u.target, s.name)
+from @subscriptions@ u
+join @segments@ s on s.id = u.segment_id
+join @consumers@ c on c.id = u.consumer_id
+left join @deliveries@ d on d.subscription_id = u.id
+left join lateral (
+    select o.available_at
+    from @outbox@ o
+    where o.subscription_id = u.id and o.id > coalesce(d.delivered_through, 0)
+    order by o.id
+    limit 1
+) head on true
+left join lateral (
+    select l.status, l.message
+    from @log@ l
+    where l.subscription_id = u.id and l.action = 'hand over'
+    order by l.id desc
+    limit 1
+) handed on true
+cross join lateral (
+    select 'failed' as what, coalesce(d.last_error, '') as detail where u.status = 'failed'
+    union all
+    select 'broken', handed.message where handed.status = 'failed'
+    union all
+    select 'late', to_char(head.available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
+    where u.status <> 'failed' and head.available_at < now() - interval '1 day'
+) p
+where pg_has_role($1, s.owner, @membership@) and u.actual_end = 'infinity'

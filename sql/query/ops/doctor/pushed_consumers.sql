@@ -1,0 +1,14 @@
+-- The actual consumers, of roles that $1 is a member of, that the background workers serve: their
+-- function and role, or their URL.
+-- runs as: set owner
+-- params: reader oid, set_owner oid
+-- row: consumers text[]
+select array_agg(array[
+    c.name,
+    c.params #>> '{updater,function,name}',
+    c.role::text,
+    c.params #>> '{updater,http,url}'
+] order by c.name)
+from @consumers@ c
+where (pg_has_role($1, c.role, @membership@) or pg_has_role($1, $2, @membership@))
+  and c.actual_end = 'infinity' and jsonb_typeof(c.params -> 'updater') = 'object'

@@ -1,0 +1,18 @@
+-- All that the table holds, or held, of $2 in the segment $1, as it is handed over with these fields,
+-- and whether it is so now.
+-- runs as: table owner
+-- params: segment uuid, id text
+-- row: versions jsonb
+-- @now@: what is handed over, e.g. 'id', t.id
+-- @table@: the segment table, e.g. public.vip
+-- @collation@: the collation of the column id, e.g. pg_catalog."default"
+select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(v.member, v.is_actual))
+from (
+    select
+        pg_catalog.jsonb_build_object(@now@) as member,
+        pg_catalog.bool_or(t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp) as is_actual
+    from only @table@ as t
+    where t.segment_id operator(pg_catalog.=) $1
+      and t.id operator(pg_catalog.=) $2::pg_catalog."varchar" collate @collation@
+    group by 1
+) as v

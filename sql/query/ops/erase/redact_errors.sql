@@ -1,0 +1,7 @@
+-- The same of what consumers of the segment $1 complained of last.
+-- runs as: set owner
+-- params: segment uuid, pattern text
+update @deliveries@ d
+set last_error = '(erased)'
+from @subscriptions@ u
+where u.id = d.subscription_id and u.segment_id = $1 and d.last_error ~ $2

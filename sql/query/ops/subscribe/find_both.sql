@@ -1,0 +1,13 @@
+-- The actual segment $1 and the actual consumer $2, as the caller sees them.
+-- runs as: caller
+-- params: segment text, consumer text
+-- row: segment_id uuid, consumer_id uuid
+select
+    (
+        select s.id from @segments@ s
+        where s.name operator(pg_catalog.=) $1 and s.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamptz
+    ),
+    (
+        select c.id from @consumers@ c
+        where c.name operator(pg_catalog.=) $2 and c.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamptz
+    )

@@ -1,2 +1,0 @@
--- Wakes the consumers $1; PostgreSQL sends the same text once a transaction.
-select pg_notify('segmenter_outbox', n.name) from unnest($1::text[]) n (name)

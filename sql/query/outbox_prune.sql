@@ -1,3 +1,0 @@
--- Deletes the messages $1, but for those that somebody has in hand.
-delete from @outbox@ o
-where o.id in (select l.id from @outbox@ l where l.id = any ($1) for update skip locked)

@@ -1,0 +1,16 @@
+-- Examples of keys that are received more than once.
+-- runs as: segment owner
+-- row: ids text[]
+-- @received@: the rows of refresh/delta/received_rows, e.g. select '1'::text collate pg_catalog."C" as id, 'h'::text as n1
+select pg_catalog.array_agg(e.id order by e.id)
+from (
+    select q.id
+    from (
+@received@
+    ) as q
+    where q.id is not null
+    group by q.id
+    having pg_catalog.count(*) operator(pg_catalog.>) 1
+    order by q.id
+    limit 5
+) as e

@@ -1,0 +1,33 @@
+-- Up to $3 captured changes that no segment has still to read. $1 is the oldest transaction whose changes
+-- some open snapshot may not see: that of a segment that reads them for the first time is among these. $2 are
+-- the segments that read, and through which transaction they have.
+-- runs as: extension owner
+-- params: horizon text, readers jsonb, limit bigint
+-- row: places text[]
+with readers as (
+    select
+        array(select e::oid from jsonb_array_elements_text(r -> 'sources') e) as sources,
+        (r ->> 'through')::xid8 as through
+    from jsonb_array_elements($2) r
+)
+select array_agg(o.ctid::text)
+from (
+    select c.ctid
+    from @changes@ c
+    where c.xid < $1::text::xid8
+      and not exists (select from readers r where c.source = any (r.sources) and c.xid >= r.through)
+      -- What stands for pruned ones stays, until there is a later one. Long ones need not be fetched.
+      and case
+        when pg_column_size(c.ids) < 64 and c.ids = '{}' then
+            not exists (select from pg_class k where k.oid = c.source)
+            or exists (
+                select
+                from @changes@ n
+                where n.source = c.source and n.id_column = c.id_column
+                  and (n.xid, n.ctid) > (c.xid, c.ctid) and n.xid < $1::text::xid8
+                  and not exists (select from readers r where n.source = any (r.sources) and n.xid >= r.through)
+            )
+        else true
+      end
+    limit $3
+) o

@@ -1,0 +1,13 @@
+-- Captured ids that the snapshot $4 did not see, each with the number of the watched table: $1 are the
+-- numbers, $2 the tables, partitions and children, $3 the columns. What the transaction $5, which took
+-- the snapshot, has captured may have come after that.
+-- runs as: extension owner
+-- params: numbers integer[], sources oid[], columns text[], snapshot text, own_transaction text
+-- row: number integer, id text
+select w.number, u.id
+from unnest($1, $2, $3) as w (number, source, id_column)
+join @changes@ c on c.source = w.source and c.id_column = w.id_column
+cross join unnest(c.ids) as u (id)
+where c.xid >= pg_snapshot_xmin($4::text::pg_snapshot)
+  and (not pg_visible_in_snapshot(c.xid, $4::text::pg_snapshot) or c.xid = $5::text::xid8)
+group by w.number, u.id

@@ -1,0 +1,11 @@
+-- How many members a full pass found changed that were not among the ids changed of late.
+-- runs as: segment owner
+-- row: missed bigint
+select pg_catalog.count(*)
+from segmenter_delta as d
+where d.operation operator(pg_catalog.=) any (array['a', 'r', 'c']::pg_catalog."char"[])
+  and not exists (
+    select
+    from segmenter_recent as s
+    where (s.id)::pg_catalog.text collate pg_catalog."C" operator(pg_catalog.=) d.id
+  )

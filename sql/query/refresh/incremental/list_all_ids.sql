@@ -1,0 +1,21 @@
+-- All ids that a query gives, and those of the segment $2's members, which it may have forgotten.
+-- runs as: segment owner
+-- params: since timestamptz, segment uuid
+-- row: id text
+-- @query@: the query of changed ids, e.g. select '1'::text as id where $1 is not null
+-- @type@: the type of the ids with its collation, e.g. pg_catalog.text
+-- @table@: the segment table, e.g. public.vip
+select a.id
+from (
+    select s.id
+    from (
+@query@
+    ) as s
+    union all
+    select (t.id)::pg_catalog.text::@type@
+    from only @table@ as t
+    where t.segment_id operator(pg_catalog.=) $2
+      and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
+) as a
+where a.id is not null
+group by a.id

@@ -1,0 +1,55 @@
+-- The statements that put up what is missing of the captures of the column $2 of the table $1, its
+-- partitions and children. They fire whatever session_replication_role says.
+-- runs as: caller
+-- params: table oid, column text, changes text
+-- row: command text
+-- @tree@: the fragment refresh/incremental/watch/partition_tree, e.g. tree as (select $1 as relation)
+with recursive @tree@, events (event, bit, referencing) as (
+    values
+        ('insert', 4, 'referencing new table as segmenter_new'),
+        ('delete', 8, 'referencing old table as segmenter_old'),
+        ('update', 16, 'referencing old table as segmenter_old new table as segmenter_new'),
+        ('truncate', 32, '')
+), missing as (
+    select
+        pg_catalog.format('%I.%I', s.nspname, c.relname) as relation,
+        -- A name has 63 bytes.
+        case
+            when pg_catalog.octet_length($2) operator(pg_catalog.<=) 40 then pg_catalog.format('segmenter_%s_%s', e.event, $2)
+            else pg_catalog.format('segmenter_%s_%s', e.event, pg_catalog.md5($2))
+        end as name,
+        e.event,
+        e.referencing,
+        f.nspname as schema,
+        t.relation as oid
+    from tree as t
+    join pg_catalog.pg_class as c on c.oid operator(pg_catalog.=) t.relation
+    join pg_catalog.pg_namespace as s on s.oid operator(pg_catalog.=) c.relnamespace
+    join pg_catalog.pg_class as x on x.oid operator(pg_catalog.=) $3::pg_catalog.regclass
+    join pg_catalog.pg_namespace as f on f.oid operator(pg_catalog.=) x.relnamespace
+    cross join events as e
+    where not exists (
+        select
+        from pg_catalog.pg_trigger as g
+        join pg_catalog.pg_proc as p on p.oid operator(pg_catalog.=) g.tgfoid
+        where g.tgrelid operator(pg_catalog.=) t.relation
+          and p.proname operator(pg_catalog.=) 'segmenter_capture'
+          and p.pronamespace operator(pg_catalog.=) x.relnamespace
+          and g.tgargs operator(pg_catalog.=) (
+            pg_catalog.convert_to($2, pg_catalog.getdatabaseencoding()) operator(pg_catalog.||) '\x00'::pg_catalog.bytea
+          )
+          and (g.tgtype::pg_catalog.int4 operator(pg_catalog.&) e.bit) operator(pg_catalog.<>) 0
+          and g.tgenabled operator(pg_catalog.=) 'A'::pg_catalog."char"
+    )
+)
+select s.statement
+from missing as m
+cross join lateral (
+    values
+        (1, pg_catalog.format(
+            'create or replace trigger %I after %s on %s %s for each statement execute function %I.segmenter_capture(%L)',
+            m.name, m.event, m.relation, m.referencing, m.schema, $2
+        )),
+        (2, pg_catalog.format('alter table only %s enable always trigger %I', m.relation, m.name))
+) as s (step, statement)
+order by m.oid, m.event, s.step

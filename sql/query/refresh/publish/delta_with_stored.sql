@@ -1,0 +1,14 @@
+-- The delta with the stored rows: for columns that the refresher does not give.
+-- part of: refresh/publish/list_changed_members
+-- @table@: the segment table, e.g. public.vip
+-- @collation@: the collation of the column id, e.g. pg_catalog."default"
+segmenter_delta as d
+left join lateral (
+    -- As it is stored now: for columns that the refresher does not give.
+    select s.*
+    from only @table@ as s
+    where s.segment_id operator(pg_catalog.=) $1
+      and s.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
+      and s.id operator(pg_catalog.=) d.id::pg_catalog."varchar" collate @collation@
+    offset 0
+) as t on true

@@ -1,0 +1,52 @@
+-- Messages that were delivered before $1, as far as the log tells, and those of subscriptions that are
+-- gone: the oldest, of $2 bytes together or little more, and 10,000 at most. A subscription whose first
+-- message is newer than that has none, and is not looked at any further.
+-- runs as: set owner
+-- params: before timestamptz, bytes bigint
+-- row: ids bigint[]
+with recursive first (subscription_id, id, created_at) as (
+    (
+        select o.subscription_id, o.id, o.created_at
+        from @outbox@ o
+        order by o.subscription_id, o.id
+        limit 1
+    )
+    union all
+    select next.subscription_id, next.id, next.created_at
+    from first f
+    cross join lateral (
+        select o.subscription_id, o.id, o.created_at
+        from @outbox@ o
+        where o.subscription_id > f.subscription_id
+        order by o.subscription_id, o.id
+        limit 1
+    ) next
+), delivered as materialized (
+    select
+        f.subscription_id,
+        case
+            when d.subscription_id is null then 9223372036854775807
+            when d.delivered_at < $1 then d.delivered_through
+            else least(d.delivered_through, coalesce((
+                select max((l.params ->> 'message_id')::bigint)
+                from @log@ l
+                where l.subscription_id = d.subscription_id and l.action = 'deliver'
+                  and l.status in ('ok', 'skipped') and l.processed < $1
+            ), 0))
+        end as through
+    from first f
+    left join @deliveries@ d on d.subscription_id = f.subscription_id
+    where d.subscription_id is null or (f.created_at < $1 and f.id <= d.delivered_through)
+)
+select array_agg(o.id)
+from (
+    select o.id, sum(pg_column_size(o.payload)) over (order by o.id) - pg_column_size(o.payload) as before
+    from (
+        select o.id, o.payload
+        from delivered d
+        join @outbox@ o on o.subscription_id = d.subscription_id and o.id <= d.through
+        order by o.id
+        limit 10000
+    ) o
+) o
+where o.before < $2

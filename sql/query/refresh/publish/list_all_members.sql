@@ -1,0 +1,11 @@
+-- Every actual member of the segment $1, as it is handed over.
+-- runs as: table owner
+-- params: segment uuid
+-- row: …
+-- @now@: the values that are handed over, e.g. t.id
+-- @table@: the segment table, e.g. public.vip
+select @now@
+from only @table@ as t
+where t.segment_id operator(pg_catalog.=) $1
+  and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
+  and t.id is not null

@@ -1,0 +1,5 @@
+-- Wakes the consumers $1; PostgreSQL sends the same text once a transaction.
+-- runs as: set owner
+-- params: consumers text[]
+-- row: notified void
+select pg_notify('segmenter_outbox', n.name) from unnest($1::text[]) n (name)

@@ -1,3 +1,0 @@
--- Takes sets off the list whose mart is gone.
-delete from @registry@ r
-where not exists (select from pg_class c where c.oid = r.mart)

@@ -1,1 +1,0 @@
-drop table @deliveries@, @subscriptions@, @consumers@, @outbox@, @log@, @segments@, @mart@

@@ -1,9 +1,0 @@
--- What a set's mart $1 and its log are called, and who owns it.
-select array[
-    r.mart::text,
-    case when exists (select from pg_class c where c.oid = r.log) then r.log::text end,
-    pg_get_userbyid(m.relowner)::text
-]
-from @registry@ r
-join pg_class m on m.oid = r.mart
-where r.mart = $1

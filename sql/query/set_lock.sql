@@ -1,1 +1,0 @@
-lock table @segments@, @outbox@ in share row exclusive mode

@@ -1,1 +1,0 @@
-insert into @consumers@ (name, role) values ($1, $2) returning id

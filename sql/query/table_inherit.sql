@@ -1,1 +1,0 @@
-alter table @table@ inherit @mart@

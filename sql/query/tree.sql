@@ -1,7 +1,0 @@
-tree as (
-    select $1 as relation
-    union
-    select i.inhrelid
-    from tree as t
-    join pg_catalog.pg_inherits as i on i.inhparent operator(pg_catalog.=) t.relation
-)

@@ -1,1 +1,0 @@
-select t.@column@ as id from @table@ as t
