@@ -9,3 +9,4 @@ create role crm_sync login;
 select segmenter_subscribe('crm', 'oslo', 'mail');
 update segmenter_consumers set role = 'crm_sync', params = '{"updater": {"function": {"name": "crm.push(jsonb)"}}}';
 select segmenter_run();
+create role crm_test login;
