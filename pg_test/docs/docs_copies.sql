@@ -1,0 +1,12 @@
+create extension segmenter;
+create schema crm;
+create schema seg;
+create table crm.customers (id int primary key, city text);
+insert into crm.customers select id, 'Oslo' from generate_series(1, 20) id;
+select segmenter_create_segment('oslo', 'select id, city from crm.customers', '@daily', table_name => 'seg.oslo');
+select segmenter_refresh('oslo');
+create role crm_sync login;
+select segmenter_subscribe('crm', 'oslo', 'mail');
+update segmenter_consumers set role = 'crm_sync', params = '{"updater": {"function": {"name": "crm.push(jsonb)"}}}';
+select segmenter_run();
+create role crm_test login;

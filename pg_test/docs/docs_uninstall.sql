@@ -1,0 +1,13 @@
+create extension segmenter;
+create schema seg;
+create schema crm;
+create table crm.customers (id int primary key);
+insert into crm.customers select generate_series(1, 20);
+select segmenter_create_segment('oslo', 'select id from crm.customers', table_name => 'seg.oslo');
+select segmenter_create_segment('rome', 'select id from crm.customers', table_name => 'seg.rome');
+select segmenter_refresh('oslo'), segmenter_refresh('rome');
+select segmenter_watch('crm.customers');
+select segmenter_init('crm.team');
+set segmenter.cfg_table = 'crm.team';
+select segmenter_create_segment('vip', 'select id from crm.customers', table_name => 'seg.vip');
+select segmenter_refresh('vip');
