@@ -18,12 +18,12 @@ mod tests {
     use segmenter_core::query_file::QueryFile;
 
     use crate::catalog::query::Query;
-    use crate::catalog::relation_set::{Extension, Service};
+    use crate::catalog::relation_set::{Extension, RelationSet};
     use crate::error::{Error, Result};
-    use crate::pg::catalog;
     use crate::pg::exec::role::{self, Rights, Settings};
-    use crate::pg::exec::subtransaction::{Keep, attempt};
+    use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
     use crate::pg::exec::{statement, tuplestore as relation};
+    use crate::pg::system_catalog;
 
     fn one<T: FromDatum + IntoDatum>(sql: &str) -> T {
         Spi::get_one(sql).expect("a query").expect("a value")
@@ -49,7 +49,7 @@ mod tests {
     #[pg_test]
     fn what_fails_in_an_attempt_is_undone_and_told_whole() {
         run("create table t (x int)");
-        let result: Result<()> = attempt(Keep::Changes, || {
+        let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
             run("insert into t values (1)");
             run(
                 "do $$ begin raise exception 'no way' using errcode = 'SG001', detail = 'd', hint = 'h'; end $$",
@@ -67,7 +67,7 @@ mod tests {
     #[pg_test]
     fn a_dry_attempt_gives_its_value_and_keeps_nothing() {
         run("create table t (x int)");
-        let rows = attempt(Keep::Nothing, || {
+        let rows = in_subtransaction(OnSuccess::Rollback, || {
             run("insert into t values (1)");
             Ok(one::<i64>("select count(*) from t"))
         });
@@ -78,9 +78,9 @@ mod tests {
     #[pg_test]
     fn attempts_nest() {
         run("create table t (x int)");
-        let outer = attempt(Keep::Changes, || {
+        let outer = in_subtransaction(OnSuccess::Commit, || {
             run("insert into t values (1)");
-            let inner: Result<()> = attempt(Keep::Changes, || {
+            let inner: Result<()> = in_subtransaction(OnSuccess::Commit, || {
                 run("insert into t values (2)");
                 run("select 1 / 0");
                 Ok(())
@@ -94,7 +94,7 @@ mod tests {
 
     #[pg_test(error = "canceling statement due to user request")]
     fn a_cancelled_query_is_raised_on() {
-        let _: Result<()> = attempt(Keep::Changes, || {
+        let _: Result<()> = in_subtransaction(OnSuccess::Commit, || {
             run("select pg_cancel_backend(pg_backend_pid()), pg_sleep(10)");
             Ok(())
         });
@@ -107,7 +107,7 @@ mod tests {
         let before: String = one(
             "select current_user || current_setting('search_path') || current_setting('TimeZone')",
         );
-        let inside: String = role::run_as(low, Rights::User, &settings(), || {
+        let inside: String = role::run_as(low, Rights::Restricted, &settings(), || {
             one(
                 "select current_user || ' ' || current_setting('search_path') || ' ' || current_setting('TimeZone')",
             )
@@ -118,8 +118,8 @@ mod tests {
         );
         assert_eq!(before, after);
 
-        let failed: Result<()> = attempt(Keep::Changes, || {
-            role::run_as(low, Rights::User, &settings(), || {
+        let failed: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            role::run_as(low, Rights::Restricted, &settings(), || {
                 run("select pg_read_file('/etc/passwd')")
             });
             Ok(())
@@ -134,7 +134,7 @@ mod tests {
     #[pg_test]
     fn what_is_set_inside_does_not_stay() {
         let me = role::current();
-        role::run_as(me, Rights::User, &settings(), || {
+        role::run_as(me, Rights::Restricted, &settings(), || {
             run("set work_mem = '1GB'; set datestyle = 'German'")
         });
         assert_ne!(one::<String>("select current_setting('work_mem')"), "1GB");
@@ -147,8 +147,8 @@ mod tests {
         let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
         for escape in ["reset role", "set session authorization postgres", "create temp table x ()"]
         {
-            let tried: Result<()> = attempt(Keep::Changes, || {
-                role::run_as(low, Rights::User, &settings(), || run(escape));
+            let tried: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+                role::run_as(low, Rights::Restricted, &settings(), || run(escape));
                 Ok(())
             });
             assert_eq!(tried.expect_err(escape).report().sqlstate(), "42501", "{escape}");
@@ -166,7 +166,7 @@ mod tests {
             "set transaction_read_only = off",
             "do $$ begin reset transaction_read_only; insert into t values (1); end $$",
         ] {
-            let tried: Result<()> = attempt(Keep::Changes, || {
+            let tried: Result<()> = in_subtransaction(OnSuccess::Commit, || {
                 role::read_only(|| {
                     run(write);
                     Ok(())
@@ -179,7 +179,7 @@ mod tests {
 
     #[pg_test]
     fn a_text_is_taken_apart_into_statements() {
-        use statement::Kind::{Call, Other, Select};
+        use statement::StatementKind::{Call, Other, Select};
         let parts = |sql| -> Vec<_> {
             statement::parse(sql).iter().map(|p| (p.kind, p.text.to_owned())).collect()
         };
@@ -217,7 +217,7 @@ mod tests {
         let sum: i64 = Spi::connect(|client| {
             let sql = "select (case when g % 3 = 0 then 'x' else 'y' end)::\"char\", g from generate_series(1, $1) g";
             let relation = relation::Relation::new(c"kept");
-            let tally = relation.keep_tallied(sql, &[9.into()], b"y").expect("kept");
+            let tally = relation.append_counted(sql, &[9.into()], b"y").expect("kept");
             assert_eq!((tally.of(b'x'), tally.of(b'y'), tally.of(b'z')), (3, 6, 0));
             let row = client.select("select sum(g) from kept", Some(1), &[]).expect("read").first();
             row.get_one().expect("a number").expect("not null")
@@ -232,7 +232,7 @@ mod tests {
             let modifier: i32 = one(&format!(
                 "select atttypmod from pg_attribute where attrelid = 'm'::regclass and attname = '{modifier}'"
             ));
-            catalog::fit(expression, oid, modifier)
+            system_catalog::fit(expression, oid, modifier)
         };
         run("create table m (n numeric(10, 2), v varchar(3), c char(3), p timestamp(0), i int)");
         assert_eq!(
@@ -247,7 +247,7 @@ mod tests {
             "3"
         );
         assert_eq!(fit("x", "int", "i"), "x");
-        let long = attempt(Keep::Nothing, || {
+        let long = in_subtransaction(OnSuccess::Rollback, || {
             Ok(one::<String>(&format!("select {}", fit("'abcd'::varchar", "varchar", "v"))))
         });
         assert_eq!(long.expect_err("too long").report().sqlstate(), "22001");
@@ -336,8 +336,9 @@ mod tests {
         ] {
             run(&format!("create temporary table {name} ({columns})"));
         }
-        let set = Service::named(Extension::current().expect("the extension"), "public.prepared")
-            .expect("the set");
+        let set =
+            RelationSet::named(Extension::current().expect("the extension"), "public.prepared")
+                .expect("the set");
         let oid = |kind: &str| -> pg_sys::Oid { one(&format!("select '{kind}'::regtype::oid")) };
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/query");
         let files = QueryFile::read_all(&directory).expect("the queries");
@@ -352,7 +353,7 @@ mod tests {
                 file.params.iter().map(|(_, kind)| DatumWithOid::null_oid(oid(kind))).collect();
             let row: Vec<_> =
                 file.row.iter().map(|(name, kind)| (name.clone(), oid(kind))).collect();
-            let checked = attempt(Keep::Nothing, || {
+            let checked = in_subtransaction(OnSuccess::Rollback, || {
                 if file.is_command() {
                     run(&sql);
                     return Ok(None);

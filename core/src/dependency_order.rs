@@ -6,7 +6,7 @@ use petgraph::visit::{Dfs, Reversed};
 
 /// What an item of a run reads.
 #[derive(Debug, Clone, Default)]
-pub struct Reads {
+pub struct Dependencies {
     /// The items it must come after, by their numbers.
     pub items: Vec<usize>,
     /// Whether it reads whatever there is (the mart), and so comes after all that do not build on
@@ -24,7 +24,7 @@ pub struct Placed {
 
 /// Puts items into an order in which each comes after what it reads. Otherwise their order stays.
 /// An item that reads itself is in no cycle; one that reads members of a cycle is not in it.
-pub fn order(reads: &[Reads]) -> Vec<Placed> {
+pub fn order(reads: &[Dependencies]) -> Vec<Placed> {
     let mut graph = DiGraph::<(), ()>::with_capacity(reads.len(), 0);
     let nodes: Vec<_> = reads.iter().map(|_| graph.add_node(())).collect();
     for (item, read) in reads.iter().enumerate() {
@@ -65,11 +65,14 @@ pub fn order(reads: &[Reads]) -> Vec<Placed> {
 mod tests {
     use super::*;
 
-    fn reads(items: &[&[usize]]) -> Vec<Reads> {
-        items.iter().map(|items| Reads { items: items.to_vec(), everything: false }).collect()
+    fn reads(items: &[&[usize]]) -> Vec<Dependencies> {
+        items
+            .iter()
+            .map(|items| Dependencies { items: items.to_vec(), everything: false })
+            .collect()
     }
 
-    fn items(reads: &[Reads]) -> Vec<usize> {
+    fn items(reads: &[Dependencies]) -> Vec<usize> {
         order(reads).iter().map(|placed| placed.item).collect()
     }
 

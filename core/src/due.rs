@@ -3,11 +3,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// No retry is put off for longer than this.
-const LONGEST_RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
+const MAX_RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
 
 /// The last attempt at a segment.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt {
+pub struct LastRun {
     pub began: DateTime<Utc>,
     pub ended: DateTime<Utc>,
     /// How many attempts in a row have failed, this one last.
@@ -35,7 +35,7 @@ impl Due {
     /// schedule comes earlier; a delay of zero is no retry.
     pub fn by(
         scheduled: Option<Option<DateTime<Utc>>>,
-        last: Option<Attempt>,
+        last: Option<LastRun>,
         retry_delay: TimeDelta,
     ) -> Self {
         let Some(scheduled) = scheduled else { return Due::EveryRun };
@@ -75,7 +75,7 @@ impl Due {
     }
 }
 
-fn retry_at(last: Attempt, delay: TimeDelta) -> Option<DateTime<Utc>> {
+fn retry_at(last: LastRun, delay: TimeDelta) -> Option<DateTime<Utc>> {
     last.ended.checked_add_signed(backoff(last.failures, delay)?)
 }
 
@@ -87,7 +87,7 @@ pub fn backoff(failures: u32, delay: TimeDelta) -> Option<TimeDelta> {
     }
     let doubled = 1_i32.checked_shl(failures - 1).and_then(|times| delay.checked_mul(times));
     let delay = doubled.filter(|delay| *delay > TimeDelta::zero());
-    Some(delay.map_or(LONGEST_RETRY_DELAY, |delay| delay.min(LONGEST_RETRY_DELAY)))
+    Some(delay.map_or(MAX_RETRY_DELAY, |delay| delay.min(MAX_RETRY_DELAY)))
 }
 
 /// How many attempts in a row have failed, the newest first.
@@ -106,7 +106,7 @@ mod tests {
         /// By a schedule that goes by the clocks of its zone.
         fn of(
             schedule: Option<(&Schedule, Tz)>,
-            last: Option<Attempt>,
+            last: Option<LastRun>,
             actual_begin: DateTime<Utc>,
             retry_delay: TimeDelta,
         ) -> Self {
@@ -120,9 +120,9 @@ mod tests {
         time.parse().unwrap()
     }
 
-    fn attempt(began: &str, failures: u32) -> Option<Attempt> {
+    fn attempt(began: &str, failures: u32) -> Option<LastRun> {
         let began = at(began);
-        Some(Attempt { began, ended: began + TimeDelta::seconds(10), failures })
+        Some(LastRun { began, ended: began + TimeDelta::seconds(10), failures })
     }
 
     const MINUTE: TimeDelta = TimeDelta::minutes(1);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// What a refresh changes, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct DeltaStats {
     /// Rows the refresher gave.
     pub received: u64,
     /// Rows among them without a key.
@@ -18,7 +18,7 @@ pub struct Figures {
     pub before: u64,
 }
 
-impl Figures {
+impl DeltaStats {
     /// Actual members afterwards.
     pub fn coverage(&self) -> u64 {
         self.before + self.added - self.removed
@@ -43,7 +43,7 @@ pub struct Guards {
 /// Why a delta may not pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
-    pub figures: Figures,
+    pub figures: DeltaStats,
     pub reasons: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ impl std::error::Error for Refusal {}
 impl Refusal {
     /// The figures in one sentence.
     pub fn figures(&self) -> String {
-        let Figures { added, removed, changed, before, .. } = self.figures;
+        let DeltaStats { added, removed, changed, before, .. } = self.figures;
         format!(
             "Of {before} members {removed} would be removed and {changed} changed, {added} would be added, {} would remain.",
             self.figures.coverage()
@@ -83,7 +83,7 @@ impl Guards {
     }
 
     /// Whether a delta may pass, and if not, every reason why.
-    pub fn check(&self, figures: Figures) -> Result<(), Refusal> {
+    pub fn check(&self, figures: DeltaStats) -> Result<(), Refusal> {
         let coverage = figures.coverage();
         let mut reasons = Vec::new();
         let mut limit = |broken: bool, reason: String| {
@@ -132,8 +132,8 @@ impl Guards {
 mod tests {
     use super::*;
 
-    fn figures(before: u64, added: u64, removed: u64, changed: u64) -> Figures {
-        Figures { before, added, removed, changed, ..Figures::default() }
+    fn figures(before: u64, added: u64, removed: u64, changed: u64) -> DeltaStats {
+        DeltaStats { before, added, removed, changed, ..DeltaStats::default() }
     }
 
     fn guards(json: &str) -> Guards {

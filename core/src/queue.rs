@@ -7,7 +7,7 @@ use std::hash::Hash;
 use crate::clock::Instant;
 
 /// A segment that is due.
-struct Pending<K, T> {
+struct Entry<K, T> {
     key: K,
     /// What has to be finished before.
     after: HashSet<K>,
@@ -18,7 +18,7 @@ struct Pending<K, T> {
 pub struct Queue<K, T> {
     by_time: BTreeSet<(Instant, K)>,
     times: HashMap<K, Instant>,
-    pending: Vec<Pending<K, T>>,
+    pending: Vec<Entry<K, T>>,
 }
 
 impl<K, T> Default for Queue<K, T> {
@@ -61,7 +61,7 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
     /// Puts what is due in its order, each with what it comes after, in place of what was pending.
     pub fn put(&mut self, pending: impl IntoIterator<Item = (K, HashSet<K>, T)>) {
         self.pending =
-            pending.into_iter().map(|(key, after, what)| Pending { key, after, what }).collect();
+            pending.into_iter().map(|(key, after, what)| Entry { key, after, what }).collect();
     }
 
     pub fn is_pending(&self, key: K) -> bool {
@@ -78,7 +78,7 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
         let ready = self.pending.iter().position(|pending| {
             !running.contains(&pending.key) && pending.after.is_disjoint(&waits_for)
         })?;
-        let Pending { key, what, .. } = self.pending.remove(ready);
+        let Entry { key, what, .. } = self.pending.remove(ready);
         Some((key, what))
     }
 }

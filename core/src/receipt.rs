@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 /// An answer is kept in the log, so that it must not be large.
-const LARGEST: usize = 64 * 1024;
-const LONGEST_ID: usize = 1000;
+const MAX_SIZE: usize = 64 * 1024;
+const MAX_ID: usize = 1000;
 
 /// A consumer's answer, read and validated.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,8 +24,8 @@ pub struct Receipt {
 impl Receipt {
     /// Reads an answer; what is wrong with it is named.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > LARGEST {
-            return Err(format!("it has {} bytes, more than {LARGEST}", text.len()));
+        if text.len() > MAX_SIZE {
+            return Err(format!("it has {} bytes, more than {MAX_SIZE}", text.len()));
         }
         let whole = match serde_json::from_str(text) {
             Ok(Value::Object(whole)) => whole,
@@ -34,9 +34,9 @@ impl Receipt {
         };
         let external_id = match whole.get("external_id") {
             None | Some(Value::Null) => None,
-            Some(Value::String(id)) if !id.is_empty() && id.len() <= LONGEST_ID => Some(id.clone()),
+            Some(Value::String(id)) if !id.is_empty() && id.len() <= MAX_ID => Some(id.clone()),
             Some(Value::String(_)) => {
-                return Err(format!("\"external_id\" must have 1 to {LONGEST_ID} bytes"));
+                return Err(format!("\"external_id\" must have 1 to {MAX_ID} bytes"));
             }
             Some(Value::Number(id)) => Some(id.to_string()),
             Some(_) => return Err("\"external_id\" is not a text".into()),

@@ -37,9 +37,9 @@ impl Operation {
 
 /// What was handed over before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Past {
+pub struct AudienceState {
     /// The consumer was told of an audience, and not to delete it.
-    pub is_there: bool,
+    pub exists: bool,
     /// With which fields its members were handed over, as far as it is known.
     pub fields: Option<Fields>,
     /// The last time it could not be handed over, with these fields.
@@ -48,60 +48,60 @@ pub struct Past {
 
 /// What has to be handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Handover {
+pub enum SyncAction {
     /// A new audience, and every member.
-    Begin,
+    Create,
     /// Every member, in place of what is there.
-    Everything,
+    FullSync,
     /// The same, in an audience that the consumer may not have been told of.
-    Renewal,
+    Recreate,
     /// What the refresh changed.
-    Changes,
+    Delta,
     /// The end of the audience.
-    End,
+    Delete,
 }
 
-impl Handover {
+impl SyncAction {
     /// Decides. `is_actual`: the subscription, its segment and its consumer are; `refreshed`: it is
     /// about a refresh, which `mode` has a say in.
     ///
     /// What could not be handed over is tried again at the next refresh, or once its fields are
     /// others: then everything is handed over, since changes were missed.
     pub fn of(
-        past: &Past,
+        past: &AudienceState,
         is_actual: bool,
         fields: &Fields,
         mode: Mode,
         refreshed: bool,
     ) -> Option<Self> {
         if !is_actual {
-            return past.is_there.then_some(Handover::End);
+            return past.exists.then_some(SyncAction::Delete);
         }
         if past.failed.as_ref().is_some_and(|tried| tried == fields) && !refreshed {
             return None;
         }
-        if !past.is_there {
-            return Some(Handover::Begin);
+        if !past.exists {
+            return Some(SyncAction::Create);
         }
         if past.failed.is_some() || past.fields.as_ref() != Some(fields) {
-            return Some(Handover::Everything);
+            return Some(SyncAction::FullSync);
         }
         refreshed.then_some(match mode {
-            Mode::Delta => Handover::Changes,
-            Mode::Replace => Handover::Everything,
+            Mode::Delta => SyncAction::Delta,
+            Mode::Replace => SyncAction::FullSync,
         })
     }
 
     /// The operations it takes, in their order.
     pub fn operations(self, mode: Mode) -> &'static [Operation] {
         match (self, mode) {
-            (Handover::Begin, Mode::Delta) => &[Operation::Create, Operation::Add],
-            (Handover::Begin, Mode::Replace) | (Handover::Renewal, _) => {
+            (SyncAction::Create, Mode::Delta) => &[Operation::Create, Operation::Add],
+            (SyncAction::Create, Mode::Replace) | (SyncAction::Recreate, _) => {
                 &[Operation::Create, Operation::Replace]
             }
-            (Handover::Everything, _) => &[Operation::Replace],
-            (Handover::Changes, _) => &[Operation::Remove, Operation::Add],
-            (Handover::End, _) => &[Operation::Delete],
+            (SyncAction::FullSync, _) => &[Operation::Replace],
+            (SyncAction::Delta, _) => &[Operation::Remove, Operation::Add],
+            (SyncAction::Delete, _) => &[Operation::Delete],
         }
     }
 }
@@ -130,53 +130,56 @@ mod tests {
         serde_json::from_value(json).expect("fields")
     }
 
-    fn served(fields: &Fields) -> Past {
-        Past { is_there: true, fields: Some(fields.clone()), failed: None }
+    fn served(fields: &Fields) -> AudienceState {
+        AudienceState { exists: true, fields: Some(fields.clone()), failed: None }
     }
 
     #[test]
     fn an_audience_begins_follows_and_ends() {
         let fields = Fields::default();
-        let of = |past: &Past, is_actual, mode, refreshed| {
-            Handover::of(past, is_actual, &fields, mode, refreshed)
+        let of = |past: &AudienceState, is_actual, mode, refreshed| {
+            SyncAction::of(past, is_actual, &fields, mode, refreshed)
         };
-        let never = Past::default();
+        let never = AudienceState::default();
         for refreshed in [false, true] {
-            assert_eq!(of(&never, true, Mode::Delta, refreshed), Some(Handover::Begin));
+            assert_eq!(of(&never, true, Mode::Delta, refreshed), Some(SyncAction::Create));
             assert_eq!(of(&never, false, Mode::Delta, refreshed), None);
-            assert_eq!(of(&served(&fields), false, Mode::Delta, refreshed), Some(Handover::End));
+            assert_eq!(
+                of(&served(&fields), false, Mode::Delta, refreshed),
+                Some(SyncAction::Delete)
+            );
         }
         assert_eq!(of(&served(&fields), true, Mode::Delta, false), None);
-        assert_eq!(of(&served(&fields), true, Mode::Delta, true), Some(Handover::Changes));
+        assert_eq!(of(&served(&fields), true, Mode::Delta, true), Some(SyncAction::Delta));
         assert_eq!(of(&served(&fields), true, Mode::Replace, false), None);
-        assert_eq!(of(&served(&fields), true, Mode::Replace, true), Some(Handover::Everything));
+        assert_eq!(of(&served(&fields), true, Mode::Replace, true), Some(SyncAction::FullSync));
     }
 
     #[test]
     fn other_fields_or_an_unknown_past_take_everything() {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
-        let of = |past: &Past| Handover::of(past, true, &new, Mode::Delta, false);
-        assert_eq!(of(&served(&old)), Some(Handover::Everything));
+        let of = |past: &AudienceState| SyncAction::of(past, true, &new, Mode::Delta, false);
+        assert_eq!(of(&served(&old)), Some(SyncAction::FullSync));
         assert_eq!(of(&served(&new)), None);
-        let unknown = Past { is_there: true, ..Past::default() };
-        assert_eq!(of(&unknown), Some(Handover::Everything));
+        let unknown = AudienceState { exists: true, ..AudienceState::default() };
+        assert_eq!(of(&unknown), Some(SyncAction::FullSync));
     }
 
     #[test]
     fn what_failed_is_tried_again_when_something_has_changed() {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
-        let broken = |is_there| Past { is_there, fields: None, failed: Some(old.clone()) };
-        let of = |past: &Past, fields, refreshed| {
-            Handover::of(past, true, fields, Mode::Delta, refreshed)
+        let broken = |exists| AudienceState { exists, fields: None, failed: Some(old.clone()) };
+        let of = |past: &AudienceState, fields, refreshed| {
+            SyncAction::of(past, true, fields, Mode::Delta, refreshed)
         };
         assert_eq!(of(&broken(true), &old, false), None);
-        assert_eq!(of(&broken(true), &old, true), Some(Handover::Everything));
-        assert_eq!(of(&broken(true), &new, false), Some(Handover::Everything));
+        assert_eq!(of(&broken(true), &old, true), Some(SyncAction::FullSync));
+        assert_eq!(of(&broken(true), &new, false), Some(SyncAction::FullSync));
         assert_eq!(of(&broken(false), &old, false), None);
-        assert_eq!(of(&broken(false), &new, false), Some(Handover::Begin));
+        assert_eq!(of(&broken(false), &new, false), Some(SyncAction::Create));
         // An end needs no fields.
-        let end = Handover::of(&broken(true), false, &old, Mode::Delta, false);
-        assert_eq!(end, Some(Handover::End));
+        let end = SyncAction::of(&broken(true), false, &old, Mode::Delta, false);
+        assert_eq!(end, Some(SyncAction::Delete));
     }
 
     #[test]

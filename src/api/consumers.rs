@@ -4,8 +4,8 @@ use pgrx::JsonB;
 use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
 
-use super::given;
-use crate::catalog::relation_set::Service;
+use super::require_arg;
+use crate::catalog::relation_set::RelationSet;
 use crate::delivery;
 use crate::error::{Error, raise};
 use crate::ops::erase;
@@ -49,11 +49,11 @@ fn segmenter_subscribe(
 ) -> Uuid {
     let subscribe = || {
         subscribe::subscribe(
-            &Service::current()?,
-            given("consumer", consumer)?,
-            given("segment", segment)?,
-            given("target", target)?,
-            given("params", params)?.0,
+            &RelationSet::current()?,
+            require_arg("consumer", consumer)?,
+            require_arg("segment", segment)?,
+            require_arg("target", target)?,
+            require_arg("params", params)?.0,
         )
     };
     subscribe().unwrap_or_else(|error| raise(error))
@@ -96,8 +96,9 @@ fn segmenter_claim(
     ),
 > {
     let claim = || {
-        let (consumer, max) = (given("consumer", consumer)?, given("max_messages", max_messages)?);
-        delivery::claim(&Service::current()?, consumer, max, given("lease", lease)?)
+        let (consumer, max) =
+            (require_arg("consumer", consumer)?, require_arg("max_messages", max_messages)?);
+        delivery::claim(&RelationSet::current()?, consumer, max, require_arg("lease", lease)?)
     };
     let messages = claim().unwrap_or_else(|error| raise(error));
     TableIterator::new(messages.into_iter().map(|message| {
@@ -136,11 +137,12 @@ fn segmenter_ack(
     receipt: default!(Option<JsonbText>, "'{}'"),
 ) {
     let ack = || {
-        let (lease, message) = (given("lease", lease)?, given("message_id", message_id)?);
-        let receipt = Receipt::parse(&given("receipt", receipt)?.0).map_err(|problem| {
+        let (lease, message) =
+            (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
+        let receipt = Receipt::parse(&require_arg("receipt", receipt)?.0).map_err(|problem| {
             Error::Argument { name: "receipt", problem, hint: delivery::RECEIPT }
         })?;
-        delivery::ack(&Service::current()?, lease, message, &receipt)
+        delivery::ack(&RelationSet::current()?, lease, message, &receipt)
     };
     ack().unwrap_or_else(|error| raise(error))
 }
@@ -166,9 +168,10 @@ fn segmenter_nack(
     retry_after: default!(Option<Interval>, "NULL"),
 ) {
     let nack = || {
-        let (lease, message) = (given("lease", lease)?, given("message_id", message_id)?);
-        let error = given("error", error)?;
-        delivery::nack(&Service::current()?, lease, message, error, retry_after)
+        let (lease, message) =
+            (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
+        let error = require_arg("error", error)?;
+        delivery::nack(&RelationSet::current()?, lease, message, error, retry_after)
     };
     nack().unwrap_or_else(|error| raise(error))
 }
@@ -181,7 +184,8 @@ fn segmenter_nack(
 /// ```
 #[pg_extern]
 fn segmenter_retry(subscription: Option<Uuid>) -> i64 {
-    let retry = || delivery::retry(&Service::current()?, given("subscription", subscription)?);
+    let retry =
+        || delivery::retry(&RelationSet::current()?, require_arg("subscription", subscription)?);
     retry().unwrap_or_else(|error| raise(error))
 }
 
@@ -193,7 +197,8 @@ fn segmenter_retry(subscription: Option<Uuid>) -> i64 {
 /// ```
 #[pg_extern]
 fn segmenter_skip(subscription: Option<Uuid>) -> Option<i64> {
-    let skip = || delivery::skip(&Service::current()?, given("subscription", subscription)?);
+    let skip =
+        || delivery::skip(&RelationSet::current()?, require_arg("subscription", subscription)?);
     skip().unwrap_or_else(|error| raise(error))
 }
 
@@ -206,8 +211,8 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Option<i64> {
 #[pg_extern]
 fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
     let resync = || {
-        let subscription = given("subscription", subscription)?;
-        delivery::resync(&Service::current()?, subscription, run::new_id()?)
+        let subscription = require_arg("subscription", subscription)?;
+        delivery::resync(&RelationSet::current()?, subscription, run::new_id()?)
     };
     resync().unwrap_or_else(|error| raise(error)) as i64
 }
@@ -228,7 +233,7 @@ fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
 fn segmenter_erase(
     id: Option<&str>,
 ) -> TableIterator<'static, (name!(segment, String), name!(rows, i64), name!(messages, i64))> {
-    let erase = || erase::erase(&Service::current()?, given("id", id)?, run::new_id()?);
+    let erase = || erase::erase(&RelationSet::current()?, require_arg("id", id)?, run::new_id()?);
     let erased = erase().unwrap_or_else(|error| raise(error));
     TableIterator::new(
         erased.into_iter().map(|of| (of.segment, of.rows as i64, of.messages as i64)),

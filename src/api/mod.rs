@@ -6,7 +6,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use crate::catalog::log;
-use crate::catalog::relation_set::{Extension, Service};
+use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::config::Key;
 use crate::error::{self, Error, Result, raise};
 use crate::ops::create_segment;
@@ -14,8 +14,8 @@ use crate::ops::doctor;
 use crate::pg::bgw::process;
 use crate::pg::exec::role;
 use crate::refresh::incremental::watch;
-use crate::refresh::{self, Outcome};
-use crate::schedule::run::{self, Planned};
+use crate::refresh::{self, RefreshResult};
+use crate::schedule::run::{self, PlannedRefresh};
 
 mod consumers;
 mod sets;
@@ -59,19 +59,19 @@ fn segmenter_refresh(
         name!(detail, Option<String>),
     ),
 > {
-    let outcome = given("name", name).and_then(|name| {
-        let request = refresh::Request {
+    let outcome = require_arg("name", name).and_then(|name| {
+        let request = refresh::RefreshRequest {
             segment: Key::Name(name),
             name,
             query,
-            dry_run: given("dry_run", dry_run)?,
-            force: given("force", force)?,
-            full: given("full", full)?,
+            dry_run: require_arg("dry_run", dry_run)?,
+            force: require_arg("force", force)?,
+            full: require_arg("full", full)?,
             skip_busy: false,
             cycle: None,
             run_id: run::new_id()?,
         };
-        refresh::refresh(&Service::current()?, &request)
+        refresh::refresh(&RelationSet::current()?, &request)
     });
     TableIterator::new(outcome.map(row).map(std::iter::once).unwrap_or_else(|error| raise(error)))
 }
@@ -102,7 +102,7 @@ fn segmenter_run() -> TableIterator<
         name!(detail, Option<String>),
     ),
 > {
-    let outcomes = Service::current().and_then(|service| run::run(&service, run::new_id()?));
+    let outcomes = RelationSet::current().and_then(|set| run::run(&set, run::new_id()?));
     let outcomes = outcomes.unwrap_or_else(|error| raise(error));
     TableIterator::new(outcomes.into_iter().map(row))
 }
@@ -120,13 +120,11 @@ fn segmenter_run_plan() -> TableIterator<
         name!(hand_over_only, bool),
     ),
 > {
-    let planned = Service::current().and_then(|service| run::plan(&service));
+    let planned = RelationSet::current().and_then(|set| run::plan(&set));
     let planned = planned.unwrap_or_else(|error| raise(error));
-    TableIterator::new(
-        planned.into_iter().map(|Planned { id, name, cycle, hand_over_only, .. }| {
-            (id, name, cycle, hand_over_only)
-        }),
-    )
+    TableIterator::new(planned.into_iter().map(
+        |PlannedRefresh { id, name, cycle, hand_over_only, .. }| (id, name, cycle, hand_over_only),
+    ))
 }
 
 /// Refreshes one segment of a run, or only hands it over: the second half of `segmenter_run_each`.
@@ -140,11 +138,13 @@ fn segmenter_run_step(
     hand_over_only: default!(Option<bool>, "false"),
 ) -> Option<String> {
     let step = || {
-        let mut planned =
-            Planned::alone(given("segment_id", segment_id)?, given("segment", segment)?);
+        let mut planned = PlannedRefresh::standalone(
+            require_arg("segment_id", segment_id)?,
+            require_arg("segment", segment)?,
+        );
         planned.cycle = cycle.map(|names| names.into_iter().flatten().collect());
-        planned.hand_over_only = given("hand_over_only", hand_over_only)?;
-        run::step(&Service::current()?, &planned, given("run_id", run_id)?)
+        planned.hand_over_only = require_arg("hand_over_only", hand_over_only)?;
+        run::step(&RelationSet::current()?, &planned, require_arg("run_id", run_id)?)
     };
     let outcome = step().unwrap_or_else(|error| raise(error));
     outcome.map(|outcome| outcome.status.as_str().to_owned())
@@ -173,14 +173,14 @@ fn segmenter_create_segment(
     history: default!(Option<bool>, "true"),
 ) -> Uuid {
     let create = || {
-        let request = create_segment::Request {
-            name: given("name", name)?,
-            query: given("query", query)?,
+        let request = create_segment::NewSegment {
+            name: require_arg("name", name)?,
+            query: require_arg("query", query)?,
             refresh_cron,
             table_name,
-            history: given("history", history)?,
+            history: require_arg("history", history)?,
         };
-        create_segment::create(&Service::current()?, &request)
+        create_segment::create(&RelationSet::current()?, &request)
     };
     create().unwrap_or_else(|error| raise(error))
 }
@@ -204,8 +204,8 @@ fn segmenter_cron_next(
     timezone: default!(Option<&str>, "NULL"),
 ) -> Option<TimestampWithTimeZone> {
     let next = || {
-        let after = given("after", after)?;
-        run::cron_next(given("expression", expression)?, after, timezone)
+        let after = require_arg("after", after)?;
+        run::cron_next(require_arg("expression", expression)?, after, timezone)
     };
     next().unwrap_or_else(|error| raise(error))
 }
@@ -237,7 +237,7 @@ fn segmenter_due(
         name!(reason, String),
     ),
 > {
-    let rows = given("at", at).and_then(|at| run::due(&Service::current()?, at));
+    let rows = require_arg("at", at).and_then(|at| run::due(&RelationSet::current()?, at));
     TableIterator::new(due_rows(rows))
 }
 
@@ -270,8 +270,8 @@ fn segmenter_due_in(
         name!(reason, String),
     ),
 > {
-    let rows = given("cfg_table", cfg_table).and_then(|mart| {
-        run::due(&Service::of_mart(Extension::current()?, mart)?, given("at", at)?)
+    let rows = require_arg("cfg_table", cfg_table).and_then(|mart| {
+        run::due(&RelationSet::of_mart(Extension::current()?, mart)?, require_arg("at", at)?)
     });
     TableIterator::new(due_rows(rows))
 }
@@ -312,7 +312,7 @@ fn segmenter_doctor() -> TableIterator<
         name!(hint, Option<String>),
     ),
 > {
-    let findings = Service::current().and_then(|service| doctor::examine(&service));
+    let findings = RelationSet::current().and_then(|set| doctor::examine(&set));
     let findings = findings.unwrap_or_else(|error| raise(error));
     TableIterator::new(findings.into_iter().map(
         |doctor::Finding { check, level, detail, hint }| {
@@ -339,8 +339,8 @@ language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
 fn segmenter_watch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
     let watch = || {
-        let column = given("id_column", id_column)?.to_string_lossy();
-        watch::watch(&Service::current()?, given("source", source)?, &column)
+        let column = require_arg("id_column", id_column)?.to_string_lossy();
+        watch::watch(&RelationSet::current()?, require_arg("source", source)?, &column)
     };
     watch().unwrap_or_else(|error| raise(error));
 }
@@ -360,7 +360,7 @@ language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 fn segmenter_unwatch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
     let unwatch = || {
         let column = id_column.map(|column| column.to_string_lossy().into_owned());
-        watch::unwatch(&Service::current()?, given("source", source)?, column.as_deref())
+        watch::unwatch(&RelationSet::current()?, require_arg("source", source)?, column.as_deref())
     };
     unwatch().unwrap_or_else(|error| raise(error));
 }
@@ -373,7 +373,7 @@ fn segmenter_say_what_is_missing() {
     if let Some(hint) = doctor::missing_settings(&database) {
         let message =
             format!("no background worker refreshes segments of database \"{database}\" yet");
-        error::say(PgLogLevel::NOTICE, message, Some(&hint));
+        error::emit(PgLogLevel::NOTICE, message, Some(&hint));
     }
 }
 
@@ -399,7 +399,7 @@ fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
 /// ```
 #[pg_extern]
 fn segmenter_prune() {
-    let pruned = Service::current().and_then(|service| run::prune(&service));
+    let pruned = RelationSet::current().and_then(|set| run::prune(&set));
     pruned.map(drop).unwrap_or_else(|error| raise(error))
 }
 
@@ -415,17 +415,17 @@ type Row = (
     Option<String>,
 );
 
-fn row(outcome: Outcome) -> Row {
+fn row(outcome: RefreshResult) -> Row {
     let figures = outcome.figures;
     let count =
-        |of: fn(&segmenter_core::guards::Figures) -> u64| figures.as_ref().map(|f| of(f) as i64);
+        |of: fn(&segmenter_core::guards::DeltaStats) -> u64| figures.as_ref().map(|f| of(f) as i64);
     (
         outcome.segment,
         outcome.status.as_str().to_owned(),
         count(|f| f.added),
         count(|f| f.removed),
         count(|f| f.changed),
-        count(segmenter_core::guards::Figures::coverage),
+        count(segmenter_core::guards::DeltaStats::coverage),
         outcome.messages,
         log::interval(outcome.elapsed),
         outcome.detail,
@@ -433,6 +433,6 @@ fn row(outcome: Outcome) -> Row {
 }
 
 /// An argument that must not be null.
-fn given<T>(name: &'static str, value: Option<T>) -> Result<T> {
+fn require_arg<T>(name: &'static str, value: Option<T>) -> Result<T> {
     value.ok_or(Error::NullArgument(name))
 }

@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::given;
+use super::require_arg;
 use crate::catalog::manage_sets;
 use crate::error::raise;
 
@@ -25,7 +25,8 @@ create function segmenter_init(cfg_table text default 'segmenter', log_table tex
 language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
 fn segmenter_init(cfg_table: Option<&str>, log_table: Option<&str>) -> pg_sys::Oid {
-    let made = given("cfg_table", cfg_table).and_then(|name| manage_sets::init(name, log_table));
+    let made =
+        require_arg("cfg_table", cfg_table).and_then(|name| manage_sets::init(name, log_table));
     made.unwrap_or_else(|error| raise(error))
 }
 
@@ -70,6 +71,8 @@ fn segmenter_sets() -> TableIterator<
 /// ```
 #[pg_extern]
 fn segmenter_drop_set(cfg_table: Option<&str>, force: default!(Option<bool>, "false")) {
-    let drop = || manage_sets::drop_set(given("cfg_table", cfg_table)?, given("force", force)?);
+    let drop = || {
+        manage_sets::drop_set(require_arg("cfg_table", cfg_table)?, require_arg("force", force)?)
+    };
     drop().unwrap_or_else(|error| raise(error))
 }

@@ -10,24 +10,24 @@ use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Relation, Service, changes_of};
+use crate::catalog::relation_set::{Relation, RelationSet, changes_of};
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
-    self, ConfigError, ConsumerParams, Fields, Key, Segment, Source, Subject, Updater,
+    self, ConfigError, ConsumerParams, Fields, Key, Segment, SourceCheck, Subject, Updater,
 };
 use crate::delivery::push::is_allowed;
 use crate::error::{self, Error, raise};
-use crate::pg::catalog;
 use crate::pg::exec::lock;
 use crate::pg::exec::role::{self, RegRole};
 use crate::pg::exec::statement;
 use crate::pg::format::transition::{self, trigger_function};
+use crate::pg::system_catalog;
 use crate::refresh::publish::payload;
 use crate::refresh::publish::subscription::{self, Subscription};
-use crate::refresh::segment_lock::claim;
+use crate::refresh::segment_lock::acquire;
 
 /// A notification takes no more.
-const LONGEST_CONSUMER: usize = 7999;
+const MAX_CONSUMER: usize = 7999;
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
@@ -48,8 +48,8 @@ fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<N
 /// After segments, consumers or subscriptions are written: lets the scheduler know.
 #[pg_trigger]
 fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    let service = service_of(trigger).unwrap_or_else(|error| raise(error));
-    catalog::invalidate(service.segments());
+    let set = set_of(trigger).unwrap_or_else(|error| raise(error));
+    system_catalog::invalidate(set.segments());
     Ok(None)
 }
 
@@ -65,7 +65,7 @@ fn segmenter_check_subscription<'a>(
     trigger: &'a PgTrigger<'a>,
 ) -> Result<Option<NewRow<'a>>, Error> {
     if matches!(trigger.op()?, PgTriggerOperation::Delete) {
-        say_what_is_left(trigger).unwrap_or_else(|error| raise(error));
+        notice_kept_audience(trigger).unwrap_or_else(|error| raise(error));
         return Ok(trigger.old().map(PgHeapTuple::into_owned));
     }
     Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
@@ -95,12 +95,12 @@ fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
 }
 
 /// The set whose trigger it is.
-fn service_of(trigger: &PgTrigger<'_>) -> error::Result<Service> {
-    Service::of(trigger.relation()?.oid())
+fn set_of(trigger: &PgTrigger<'_>) -> error::Result<RelationSet> {
+    RelationSet::of(trigger.relation()?.oid())
 }
 
 fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
-    let service = service_of(trigger)?;
+    let set = set_of(trigger)?;
     let mut row = new_row(trigger)?;
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Segment(&name);
@@ -115,13 +115,15 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let old = trigger.old();
     match row.get_by_name::<pg_sys::Oid>("owner")? {
         None => {
-            service.must_speak_for(caller)?;
+            set.check_owner_can_act_as(caller)?;
             row.set_by_name("owner", RegRole(caller))?;
         }
         Some(owner) => {
             let before = old.as_ref().map(|old| old.get_by_name("owner")).transpose()?.flatten();
-            must_be_member(&service, caller, before, owner, subject)?;
-            if before != Some(owner) && !role::exists(owner) && !catalog::references_are_deferred()
+            check_member(&set, caller, before, owner, subject)?;
+            if before != Some(owner)
+                && !role::exists(owner)
+                && !system_catalog::references_are_deferred()
             {
                 return Err(Error::Config(ConfigError {
                     column: "owner",
@@ -133,7 +135,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
         }
     }
     if old.is_none() {
-        must_be_new(&service, &row, caller, &name)?;
+        check_new_id(&set, &row, caller, &name)?;
     }
     if let Some(old) = old {
         let (before, after) = (old.get_by_name::<Uuid>("id")?, row.get_by_name::<Uuid>("id")?);
@@ -150,62 +152,62 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 }
 
 fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
-    let service = service_of(trigger)?;
+    let set = set_of(trigger)?;
     // A restored row's table is in the mart already, and has no index yet.
     let is_insert = matches!(trigger.op()?, PgTriggerOperation::Insert);
     if is_insert
-        && catalog::references_are_deferred()
-        && role::may_act_as(role::current(), service.owner)
+        && system_catalog::references_are_deferred()
+        && role::may_act_as(role::current(), set.owner)
     {
         return Ok(());
     }
-    let old = trigger.old().map(|row| Registered::read(&row)).transpose()?.flatten();
+    let old = trigger.old().map(|row| RegisteredRow::read(&row)).transpose()?.flatten();
     let is_delete = matches!(trigger.op()?, PgTriggerOperation::Delete);
     let new = match trigger.new() {
-        Some(row) if !is_delete => Registered::read(&row)?,
+        Some(row) if !is_delete => RegisteredRow::read(&row)?,
         _ => None,
     };
     if let (Some(old), Some(new)) = (&old, &new)
         && old.table != new.table
     {
         // Not while a refresh puts rows there.
-        let _lock = claim(&service, old.id, &old.name)?;
-        must_have_moved(&service, old)?;
+        let _lock = acquire(&set, old.id, &old.name)?;
+        check_moved(&set, old)?;
     }
     if let Some(old) = &old
         && new.as_ref().is_none_or(|new| new.table != old.table)
     {
-        segment_table::release(&service, old.table, &old.id)?;
+        segment_table::release(&set, old.table, &old.id)?;
     }
     match new {
         // A retired segment's table stays where it is.
         Some(new) if new.actual => {
             // Locking a table takes rights on it.
             if !role::may_use_table(role::current(), new.table)? {
-                let table = segment_table::name(&service, new.table)?.unwrap_or_default();
+                let table = segment_table::name(&set, new.table)?.unwrap_or_default();
                 return Err(Error::NotTableOwner(table));
             }
             if !lock::lock_table(new.table) {
                 return Err(Error::TableDropped(new.name));
             }
             let holder = Holder { id: new.id, name: &new.name, owner: new.owner };
-            Table::check(&service, new.table, holder)?.register(&service, holder, role::current())
+            Table::check(&set, new.table, holder)?.register(&set, holder, role::current())
         }
         _ => Ok(()),
     }
 }
 
 fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
-    let service = service_of(trigger)?;
+    let set = set_of(trigger)?;
     let row = new_row(trigger)?;
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
     let params = config::consumer_params(json(&row, "params")?, subject)?;
-    if name.len() > LONGEST_CONSUMER {
+    if name.len() > MAX_CONSUMER {
         return Err(Error::Config(ConfigError {
             column: "name",
             subject: "the consumer".into(),
-            problem: format!("it has {} bytes, more than {LONGEST_CONSUMER}", name.len()),
+            problem: format!("it has {} bytes, more than {MAX_CONSUMER}", name.len()),
             hint: Some("Consumers are woken by their names.".into()),
         }));
     }
@@ -213,7 +215,7 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
         let old = trigger.old();
         let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
-        must_be_member(&service, role::current(), before, role, subject)?;
+        check_member(&set, role::current(), before, role, subject)?;
     }
     Ok(row)
 }
@@ -238,13 +240,13 @@ fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()
     }
     if !is_allowed(&http.url) {
         let report = Error::NotAllowed { url: http.url.to_string() }.report();
-        error::warn(&format!("{subject} will get no messages"), &report);
+        error::emit_warning(&format!("{subject} will get no messages"), &report);
     }
     Ok(())
 }
 
 fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
-    let service = service_of(trigger)?;
+    let set = set_of(trigger)?;
     let row = new_row(trigger)?;
     let target = text(&row, "target")?.unwrap_or_default();
     let subject = Subject::Subscription(&target);
@@ -276,7 +278,7 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     if let Some(segment) = segment
         && are_new
     {
-        check_fields(&service, segment, &params.fields, subject)?;
+        check_fields(&set, segment, &params.fields, subject)?;
     }
     Ok(row)
 }
@@ -284,16 +286,16 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
 /// The columns that are handed over must be there; of a table that cannot be looked at now, the
 /// next refresh will tell.
 fn check_fields(
-    service: &Service,
+    set: &RelationSet,
     segment: Uuid,
     fields: &Fields,
     subject: Subject<'_>,
 ) -> error::Result<()> {
-    let Ok(Some(segment)) = Segment::find(service, Key::Id(segment)) else { return Ok(()) };
+    let Ok(Some(segment)) = Segment::find(set, Key::Id(segment)) else { return Ok(()) };
     if !role::may_act_as(role::current(), segment.owner) {
         return Ok(());
     }
-    let Ok(table) = Table::check(service, segment.table, segment.holder()) else { return Ok(()) };
+    let Ok(table) = Table::check(set, segment.table, segment.holder()) else { return Ok(()) };
     payload::check_fields(&table, fields).map_err(|error| {
         Error::Config(ConfigError {
             column: "params",
@@ -305,15 +307,15 @@ fn check_fields(
 }
 
 /// Before a subscription is deleted: the consumer will not hear of it.
-fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
+fn notice_kept_audience(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let Some(old) = trigger.old() else { return Ok(()) };
-    let service = service_of(trigger)?;
+    let set = set_of(trigger)?;
     let id = old.get_by_name::<Uuid>("id")?;
-    let known = subscription::find(&service, service.owner, None, id)?;
+    let known = subscription::find(&set, set.owner, None, id)?;
     if known.iter().any(Subscription::has_audience) {
         let target = old.get_by_name("target")?.unwrap_or_default();
-        let subscriptions = service.display_name(Relation::Subscriptions);
-        error::warn(
+        let subscriptions = set.display_name(Relation::Subscriptions);
+        error::emit_warning(
             "a subscription is deleted",
             &Error::AudienceLeft { target, subscriptions }.report(),
         );
@@ -322,21 +324,21 @@ fn say_what_is_left(trigger: &PgTrigger<'_>) -> error::Result<()> {
 }
 
 /// With the id of a segment that was deleted its log and messages would come along.
-fn must_be_new(
-    service: &Service,
+fn check_new_id(
+    set: &RelationSet,
     row: &NewRow<'_>,
     caller: pg_sys::Oid,
     name: &str,
 ) -> error::Result<()> {
     let Some(id) = row.get_by_name::<Uuid>("id")? else { return Ok(()) };
-    if role::may_act_as(caller, service.owner) {
+    if role::may_act_as(caller, set.owner) {
         return Ok(());
     }
-    let taken = service.as_owner(|| {
+    let taken = set.as_owner(|| {
         Spi::connect(|client| {
             client
                 .select(
-                    &service.sql(&queries::config::SEGMENT_ID_IS_TAKEN, &[]),
+                    &set.sql(&queries::config::SEGMENT_ID_IS_TAKEN, &[]),
                     Some(1),
                     &[id.into()],
                 )?
@@ -348,7 +350,7 @@ fn must_be_new(
 }
 
 /// A segment's row as far as its table is concerned.
-struct Registered {
+struct RegisteredRow {
     id: Uuid,
     name: String,
     table: pg_sys::Oid,
@@ -356,7 +358,7 @@ struct Registered {
     actual: bool,
 }
 
-impl Registered {
+impl RegisteredRow {
     fn read(row: &Row<'_>) -> error::Result<Option<Self>> {
         let (Some(id), Some(table), Some(owner)) =
             (row.get_by_name("id")?, row.get_by_name("table_name")?, row.get_by_name("owner")?)
@@ -375,10 +377,10 @@ impl Registered {
 }
 
 /// A segment leaves a table only without rows in it: in the mart they would count twice.
-fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
-    let Some(table) = segment_table::name(service, old.table)? else { return Ok(()) };
-    let holds_rows = service
-        .as_segment_owner(old.owner, || segment_table::holds_rows_of(service, &table, &old.id))?;
+fn check_moved(set: &RelationSet, old: &RegisteredRow) -> error::Result<()> {
+    let Some(table) = segment_table::name(set, old.table)? else { return Ok(()) };
+    let holds_rows =
+        set.as_segment_owner(old.owner, || segment_table::holds_rows_of(set, &table, &old.id))?;
     if !holds_rows {
         return Ok(());
     }
@@ -394,11 +396,11 @@ fn must_have_moved(service: &Service, old: &Registered) -> error::Result<()> {
 }
 
 /// A text that is no interval, or no name, is raised by PostgreSQL, which names it.
-fn check_sources(sources: &[Source]) -> error::Result<()> {
+fn check_sources(sources: &[SourceCheck]) -> error::Result<()> {
     let sql = queries::config::IS_INTERVAL.text();
     Spi::connect(|client| {
         for source in sources {
-            let Source::Table(source) = source else { continue };
+            let SourceCheck::Table(source) = source else { continue };
             statement::split_name(&source.table);
             for limit in [&source.warn_after, &source.error_after].into_iter().flatten() {
                 client.select(sql, Some(1), &[limit.as_str().into()])?;
@@ -408,8 +410,8 @@ fn check_sources(sources: &[Source]) -> error::Result<()> {
     })
 }
 
-fn must_be_member(
-    service: &Service,
+fn check_member(
+    set: &RelationSet,
     caller: pg_sys::Oid,
     before: Option<pg_sys::Oid>,
     wanted: pg_sys::Oid,
@@ -419,7 +421,7 @@ fn must_be_member(
         return Ok(());
     }
     if role::may_act_as(caller, wanted) {
-        return service.must_speak_for(wanted);
+        return set.check_owner_can_act_as(wanted);
     }
     Err(Error::NotMember { role: role::name(wanted), subject: subject.to_string() })
 }

@@ -8,18 +8,18 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::error::{Report, Result};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
-use segmenter_core::guards::Figures;
+use segmenter_core::guards::DeltaStats;
 
 /// How something ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum LogStatus {
     Running,
     Ok,
     Skipped,
@@ -28,15 +28,15 @@ pub enum Status {
     Failed,
 }
 
-impl Status {
+impl LogStatus {
     pub fn as_str(self) -> &'static str {
         match self {
-            Status::Running => "running",
-            Status::Ok => "ok",
-            Status::Skipped => "skipped",
-            Status::Waiting => "waiting",
-            Status::Refused => "refused",
-            Status::Failed => "failed",
+            LogStatus::Running => "running",
+            LogStatus::Ok => "ok",
+            LogStatus::Skipped => "skipped",
+            LogStatus::Waiting => "waiting",
+            LogStatus::Refused => "refused",
+            LogStatus::Failed => "failed",
         }
     }
 }
@@ -65,7 +65,7 @@ impl Action {
 
 /// The numbers of an entry, as far as there are any.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
+pub struct LogCounts {
     pub received: Option<i64>,
     pub invalid: Option<i64>,
     pub added: Option<i64>,
@@ -74,8 +74,8 @@ pub struct Counts {
     pub coverage: Option<i64>,
 }
 
-impl From<Figures> for Counts {
-    fn from(figures: Figures) -> Self {
+impl From<DeltaStats> for LogCounts {
+    fn from(figures: DeltaStats) -> Self {
         let count = |figure: u64| Some(figure as i64);
         Self {
             received: count(figures.received),
@@ -92,11 +92,11 @@ impl From<Figures> for Counts {
 pub struct Entry<'a> {
     pub run_id: Option<Uuid>,
     pub action: Action,
-    pub status: Status,
+    pub status: LogStatus,
     pub segment: (Option<Uuid>, &'a str),
     /// The subscription, and its target.
     pub subscription: Option<(Uuid, &'a str)>,
-    pub counts: Counts,
+    pub counts: LogCounts,
     pub began: Instant,
     pub elapsed: Option<Duration>,
     pub message: Option<&'a str>,
@@ -105,7 +105,7 @@ pub struct Entry<'a> {
 }
 
 /// Writes an entry in the current transaction.
-pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
+pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
     let args = [
         entry.run_id.into(),
         entry.action.as_str().into(),
@@ -126,18 +126,18 @@ pub fn write(service: &Service, entry: Entry<'_>) -> Result<()> {
         JsonB(entry.params).into(),
         clock::timestamp(entry.began).into(),
     ];
-    service.as_owner(|| {
-        Ok(Spi::run_with_args(&service.sql(&queries::catalog::log::INSERT_ENTRY, &[]), &args)?)
+    set.as_owner(|| {
+        Ok(Spi::run_with_args(&set.sql(&queries::catalog::log::INSERT_ENTRY, &[]), &args)?)
     })
 }
 
 /// Whether a segment has been waiting for its sources since its last attempt.
-pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
-    let last = service.as_owner(|| {
+pub fn is_waiting(set: &RelationSet, segment: Uuid) -> Result<bool> {
+    let last = set.as_owner(|| {
         Spi::connect(|client| {
             let row = client
                 .select(
-                    &service.sql(&queries::catalog::log::LAST_REFRESH_STATUS, &[]),
+                    &set.sql(&queries::catalog::log::LAST_REFRESH_STATUS, &[]),
                     Some(1),
                     &[segment.into()],
                 )?
@@ -145,22 +145,22 @@ pub fn is_waiting(service: &Service, segment: Uuid) -> Result<bool> {
             if row.is_empty() { Ok(None) } else { row.get_one::<String>() }
         })
     })?;
-    Ok(last.as_deref() == Some(Status::Waiting.as_str()))
+    Ok(last.as_deref() == Some(LogStatus::Waiting.as_str()))
 }
 
 /// Logs as interrupted the refreshes that are logged as running and did not come to an end: all
 /// but those of the runs `alive`, or those of one segment. Gives the segments' names.
-pub fn interrupt(service: &Service, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
+pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
     let args = [alive.to_vec().into(), segment.into()];
-    service.as_owner(|| {
-        let running = service.sql(&queries::catalog::log::FIND_UNFINISHED, &[]);
+    set.as_owner(|| {
+        let running = set.sql(&queries::catalog::log::FIND_UNFINISHED, &[]);
         let running = Spi::connect(|_| statement::read_one::<Vec<i64>>(&running, &args))?;
         let Some(running) = running.filter(|running| !running.is_empty()) else {
             return Ok(Vec::new());
         };
         Spi::connect_mut(|client| {
             let rows = client.update(
-                &service.sql(&queries::catalog::log::INSERT_INTERRUPTED, &[]),
+                &set.sql(&queries::catalog::log::INSERT_INTERRUPTED, &[]),
                 None,
                 &[running.into()],
             )?;
@@ -170,11 +170,11 @@ pub fn interrupt(service: &Service, alive: &[Uuid], segment: Option<Uuid>) -> Re
 }
 
 /// The last status that a run has logged of a segment.
-pub fn status_of(service: &Service, segment: Uuid, run: Uuid) -> Result<Option<String>> {
+pub fn status_of(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<Option<String>> {
     let args = [segment.into(), run.into()];
-    service.as_owner(|| {
+    set.as_owner(|| {
         Spi::connect(|_| {
-            statement::read_one(&service.sql(&queries::catalog::log::LAST_RUN_STATUS, &[]), &args)
+            statement::read_one(&set.sql(&queries::catalog::log::LAST_RUN_STATUS, &[]), &args)
         })
     })
 }
@@ -184,7 +184,7 @@ const PRUNED_AT_ONCE: i64 = 10_000;
 
 /// Deletes entries that are older than `segmenter.log_retention`, but for a segment's last one of
 /// each status. Says whether there may be more of them.
-pub fn prune(service: &Service) -> Result<bool> {
+pub fn prune(set: &RelationSet) -> Result<bool> {
     // With a snapshot that is kept, entries that others have deleted meanwhile would be an error.
     if process::is_in_recovery() || snapshot::is_kept() {
         return Ok(false);
@@ -200,16 +200,13 @@ pub fn prune(service: &Service) -> Result<bool> {
         PRUNED_AT_ONCE.into(),
         clock::timestamp(delivered).into(),
     ];
-    service.as_owner(|| {
-        let old = service.sql(&queries::catalog::log::FIND_EXPIRED, &[]);
+    set.as_owner(|| {
+        let old = set.sql(&queries::catalog::log::FIND_EXPIRED, &[]);
         // Without a transaction id where there is nothing to do.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
         let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
         let more = old.len() as i64 == PRUNED_AT_ONCE;
-        Spi::run_with_args(
-            &service.sql(&queries::catalog::log::DELETE_ENTRIES, &[]),
-            &[old.into()],
-        )?;
+        Spi::run_with_args(&set.sql(&queries::catalog::log::DELETE_ENTRIES, &[]), &[old.into()])?;
         Ok(more)
     })
 }

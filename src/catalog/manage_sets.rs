@@ -4,16 +4,16 @@ use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Extension, OWN_CHECK, Service, fill, names_of};
+use crate::catalog::relation_set::{Extension, OWN_CHECK, RelationSet, names_of, render};
 use crate::error::{Error, Result, SetError};
-use crate::pg::catalog;
-use crate::pg::catalog::LONGEST_NAME;
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
-use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
+use crate::pg::system_catalog::MAX_NAME;
 
 /// The longest that follows the mart's name in the name of an index or a constraint.
-const LONGEST_ENDING: usize = "_subscriptions_actual_check".len();
+const MAX_ENDING: usize = "_subscriptions_actual_check".len();
 /// So much of a longer name of a mart stays in them, before what tells it from others.
 const STEM: usize = 27;
 
@@ -84,11 +84,11 @@ pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
             (word, Name { schema: schema.clone(), relation })
         })
         .collect();
-    must_be_free(cfg_table, &relations)?;
+    check_names_free(cfg_table, &relations)?;
 
     let definition = extension.read::<String>(&queries::catalog::GET_DEFINITION, &[])?;
     let stem = stem(&mart.relation)?;
-    let sql = fill(&definition.unwrap_or_default(), |word| match word.strip_prefix(':') {
+    let sql = render(&definition.unwrap_or_default(), |word| match word.strip_prefix(':') {
         Some(ending) => Some(quote_identifier(format!("{stem}_{ending}"))),
         None if word == "schema" => Some(extension.schema().to_owned()),
         None => {
@@ -102,20 +102,20 @@ pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
     forget_dropped(&extension)?;
     let sql = &queries::catalog::REGISTER_SET;
     let made: Option<pg_sys::Oid> = extension.write(sql, &[names.into()])?;
-    catalog::invalidate(extension.registry()?);
+    system_catalog::invalidate(extension.registry()?);
     made.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
 /// What a set is to be called must be free, and not be cut.
-fn must_be_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
+fn check_names_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
     let refuse = |code, problem: String, hint| {
         Err(SetError::Name { code, name: cfg_table.to_owned(), problem, hint }.into())
     };
     for (_, name) in relations {
-        if name.relation.len() > LONGEST_NAME {
+        if name.relation.len() > MAX_NAME {
             return refuse(
                 PgSqlErrorCode::ERRCODE_NAME_TOO_LONG,
-                format!("\"{}\" has more than {LONGEST_NAME} bytes", name.relation),
+                format!("\"{}\" has more than {MAX_NAME} bytes", name.relation),
                 "Give cfg_table a name of at most 49 bytes, log_table one of at most 63.",
             );
         }
@@ -137,7 +137,7 @@ fn must_be_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
 
 /// How the names of indexes and constraints begin: as the mart's, or with what tells it from others.
 fn stem(mart: &str) -> Result<String> {
-    if mart.len() + LONGEST_ENDING <= LONGEST_NAME {
+    if mart.len() + MAX_ENDING <= MAX_NAME {
         return Ok(mart.to_owned());
     }
     let mut end = STEM;
@@ -150,7 +150,7 @@ fn stem(mart: &str) -> Result<String> {
 }
 
 /// A row of `segmenter_sets`.
-pub struct Listed {
+pub struct ListedSet {
     pub cfg_table: String,
     pub log_table: String,
     pub owner: String,
@@ -160,19 +160,20 @@ pub struct Listed {
 }
 
 /// All sets, the extension's own first.
-pub fn list() -> Result<Vec<Listed>> {
+pub fn list() -> Result<Vec<ListedSet>> {
     let extension = Extension::current()?;
-    let current = attempt(Keep::Nothing, Service::current).ok().map(|service| service.mart());
+    let current =
+        in_subtransaction(OnSuccess::Rollback, RelationSet::current).ok().map(|set| set.mart());
     let mut listed = Vec::new();
     for mart in extension.sets()? {
         let sql = &queries::catalog::DESCRIBE_SET;
         let names: Option<Vec<Option<String>>> = extension.read(sql, &[mart.into()])?;
         let mut names = names.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
-        let segments = attempt(Keep::Nothing, || {
-            let service = Service::of_mart(extension.clone(), mart)?;
-            Ok(in_use(&service, role::current())?.0)
+        let segments = in_subtransaction(OnSuccess::Rollback, || {
+            let set = RelationSet::of_mart(extension.clone(), mart)?;
+            Ok(in_use(&set, role::current())?.0)
         });
-        listed.push(Listed {
+        listed.push(ListedSet {
             cfg_table: names.next().unwrap_or_default(),
             log_table: names.next().unwrap_or_default(),
             owner: names.next().unwrap_or_default(),
@@ -185,48 +186,45 @@ pub fn list() -> Result<Vec<Listed>> {
 
 /// Drops a set with all it holds. Segment tables stay, as ordinary ones.
 pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
-    let service = Service::named(Extension::current()?, cfg_table)?;
-    let set = || service.name().to_owned();
-    if service.is_own {
-        return Err(SetError::Own(set()).into());
+    let set = RelationSet::named(Extension::current()?, cfg_table)?;
+    let set_name = || set.name().to_owned();
+    if set.is_own {
+        return Err(SetError::Own(set_name()).into());
     }
-    if !role::owns_table(role::current(), service.mart()) {
-        return Err(SetError::NotOwner(set()).into());
+    if !role::owns_table(role::current(), set.mart()) {
+        return Err(SetError::NotOwner(set_name()).into());
     }
     // What is counted stays so.
-    service.extension.as_caller(|| Spi::run(&service.sql(&queries::catalog::LOCK_SET, &[])))?;
-    let (segments, messages) = in_use(&service, service.owner)?;
+    set.extension.as_caller(|| Spi::run(&set.sql(&queries::catalog::LOCK_SET, &[])))?;
+    let (segments, messages) = in_use(&set, set.owner)?;
     if !force && (segments, messages) != (0, 0) {
-        return Err(SetError::InUse { set: set(), segments, messages }.into());
+        return Err(SetError::InUse { set: set_name(), segments, messages }.into());
     }
-    service.extension.as_caller(|| {
+    set.extension.as_caller(|| {
         Spi::connect_mut(|client| {
             let args = [OWN_CHECK.into()];
             let commands = client
-                .select(&service.sql(&queries::catalog::LIST_RELEASE_COMMANDS, &[]), None, &args)?
+                .select(&set.sql(&queries::catalog::LIST_RELEASE_COMMANDS, &[]), None, &args)?
                 .map(|row| row.get::<String>(1));
             let commands: Vec<Option<String>> = commands.collect::<std::result::Result<_, _>>()?;
             for command in commands.into_iter().flatten() {
                 client.update(&command, None, &[])?;
             }
-            client.update(&service.sql(&queries::catalog::DROP_SET, &[]), None, &[])?;
+            client.update(&set.sql(&queries::catalog::DROP_SET, &[]), None, &[])?;
             Ok::<_, Error>(())
         })
     })?;
-    forget_dropped(&service.extension)?;
-    catalog::invalidate(service.extension.registry()?);
+    forget_dropped(&set.extension)?;
+    system_catalog::invalidate(set.extension.registry()?);
     Ok(())
 }
 
 /// How many actual segments a set has, of roles that `reader` is a member of, and messages that are not
 /// delivered.
-fn in_use(service: &Service, reader: pg_sys::Oid) -> Result<(i64, i64)> {
-    let counts: Option<Vec<i64>> = service.as_owner(|| {
+fn in_use(set: &RelationSet, reader: pg_sys::Oid) -> Result<(i64, i64)> {
+    let counts: Option<Vec<i64>> = set.as_owner(|| {
         Spi::connect(|_| {
-            statement::read_one(
-                &service.sql(&queries::catalog::COUNT_SET_USE, &[]),
-                &[reader.into()],
-            )
+            statement::read_one(&set.sql(&queries::catalog::COUNT_SET_USE, &[]), &[reader.into()])
         })
     })?;
     Ok(match counts.unwrap_or_default().as_slice() {

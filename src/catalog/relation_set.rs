@@ -9,9 +9,9 @@ use super::queries;
 use super::query::{Query, RunsAs, assuming};
 use crate::catalog::settings;
 use crate::error::{Error, Result, SetError, raise};
-use crate::pg::catalog;
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::exec::statement;
+use crate::pg::system_catalog;
 
 /// The relations of a set, and places in our SQL where their names go, written `@word@`: what each
 /// is called after the mart.
@@ -34,7 +34,7 @@ pub enum Relation {
     Subscriptions = 3,
     Log = 4,
     Outbox = 5,
-    Status = 7,
+    LogStatus = 7,
 }
 
 /// The check of a segment table that is one segment's own.
@@ -47,7 +47,7 @@ const SHARED: [(&str, &str); 2] =
 
 /// The relation of captured changes of the extension that a function belongs to.
 pub fn changes_of(function: pg_sys::Oid) -> pg_sys::Oid {
-    catalog::relation_beside(function, c"segmenter_changes")
+    system_catalog::relation_beside(function, c"segmenter_changes")
 }
 
 /// The extension, as the database has it.
@@ -70,7 +70,7 @@ impl Extension {
                 return Ok(None);
             }
             let version: String = row.get_by_name("version")?.unwrap_or_default();
-            if version != env!("CARGO_PKG_VERSION") && !catalog::is_creating_extension() {
+            if version != env!("CARGO_PKG_VERSION") && !system_catalog::is_creating_extension() {
                 return Err(Error::OtherVersion(version));
             }
             let schema = row.get_by_name::<String, _>("schema")?;
@@ -94,13 +94,18 @@ impl Extension {
     /// The text of a statement that names nothing of a set.
     pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         query.check_role();
-        fill(query.text, |word| part(parts, word).or_else(|| self.name(word)))
+        render(query.text, |word| placeholder(parts, word).or_else(|| self.name(word)))
     }
 
     /// Runs statements on the extension's own relations, as its owner.
     pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::ExtensionOwner, || {
-            role::run_as(self.owner, Rights::Service, &settings("pg_catalog, pg_temp".into()), body)
+            role::run_as(
+                self.owner,
+                Rights::RelationSet,
+                &settings("pg_catalog, pg_temp".into()),
+                body,
+            )
         })
     }
 
@@ -112,7 +117,7 @@ impl Extension {
     /// Runs our own statements as a role that is not the extension's owner. They may call what that role has
     /// attached to its relations, so the operation is restricted.
     fn restricted<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
-        role::run_as(role, Rights::User, &settings("pg_catalog, pg_temp".into()), body)
+        role::run_as(role, Rights::Restricted, &settings("pg_catalog, pg_temp".into()), body)
     }
 
     /// The one value of a statement that runs as the extension's owner.
@@ -162,16 +167,16 @@ impl Extension {
 }
 
 /// Which set is asked for.
-enum Which {
-    Own,
-    Mart(pg_sys::Oid),
+enum Lookup {
+    Default,
+    ByMart(pg_sys::Oid),
     /// The one with this relation.
-    Has(pg_sys::Oid),
+    ByMember(pg_sys::Oid),
 }
 
 /// A set of service relations.
 #[derive(Clone)]
-pub struct Service {
+pub struct RelationSet {
     pub extension: Extension,
     /// Who owns them.
     pub owner: pg_sys::Oid,
@@ -184,7 +189,7 @@ pub struct Service {
     pub timezone: String,
 }
 
-impl Service {
+impl RelationSet {
     /// The set that this session works on.
     pub fn current() -> Result<Self> {
         let extension = Extension::current()?;
@@ -195,34 +200,34 @@ impl Service {
     /// The set that belongs to the extension.
     pub fn own(extension: Extension) -> Result<Self> {
         let gone = || SetError::Broken { set: "segmenter".into(), relation: "mart" };
-        Ok(Self::registered(extension, Which::Own)?.ok_or_else(gone)?)
+        Ok(Self::registered(extension, Lookup::Default)?.ok_or_else(gone)?)
     }
 
     /// The set whose mart has a name, as the caller's search_path has it.
     pub fn named(extension: Extension, name: &str) -> Result<Self> {
         let unknown = || SetError::Unknown(name.to_owned());
-        let mart = catalog::relation_named(name).ok_or_else(unknown)?;
-        Ok(Self::registered(extension, Which::Mart(mart))?.ok_or_else(unknown)?)
+        let mart = system_catalog::relation_named(name).ok_or_else(unknown)?;
+        Ok(Self::registered(extension, Lookup::ByMart(mart))?.ok_or_else(unknown)?)
     }
 
     /// The set whose mart this is.
     pub fn of_mart(extension: Extension, mart: pg_sys::Oid) -> Result<Self> {
-        let unknown = || SetError::Unknown(catalog::shown_name(mart));
-        Ok(Self::registered(extension, Which::Mart(mart))?.ok_or_else(unknown)?)
+        let unknown = || SetError::Unknown(system_catalog::display_name(mart));
+        Ok(Self::registered(extension, Lookup::ByMart(mart))?.ok_or_else(unknown)?)
     }
 
     /// The set that a relation belongs to, from its trigger.
     pub fn of(relation: pg_sys::Oid) -> Result<Self> {
-        let foreign = || SetError::Foreign(catalog::shown_name(relation));
-        let found = Self::registered(Extension::current()?, Which::Has(relation))?;
+        let foreign = || SetError::Foreign(system_catalog::display_name(relation));
+        let found = Self::registered(Extension::current()?, Lookup::ByMember(relation))?;
         Ok(found.ok_or_else(foreign)?)
     }
 
-    fn registered(extension: Extension, which: Which) -> Result<Option<Self>> {
+    fn registered(extension: Extension, which: Lookup) -> Result<Option<Self>> {
         let (mart, relation) = match which {
-            Which::Own => (None, None),
-            Which::Mart(mart) => (Some(mart), None),
-            Which::Has(relation) => (None, Some(relation)),
+            Lookup::Default => (None, None),
+            Lookup::ByMart(mart) => (Some(mart), None),
+            Lookup::ByMember(relation) => (None, Some(relation)),
         };
         let found = extension.as_owner(|| {
             let sql = extension.sql(&queries::catalog::FIND_SET, &[]);
@@ -259,13 +264,13 @@ impl Service {
 
     /// How messages call a relation: as a statement of the caller's may name it.
     pub fn display_name(&self, relation: Relation) -> String {
-        catalog::visible_name(self.oid(relation))
+        system_catalog::visible_name(self.oid(relation))
             .unwrap_or_else(|| self.names[relation as usize].clone())
     }
 
     /// The error that a segment does not exist, or is not the caller's to see.
     pub fn unknown_segment(&self, name: impl Into<String>) -> Error {
-        Error::UnknownSegment { name: name.into(), status: self.display_name(Relation::Status) }
+        Error::UnknownSegment { name: name.into(), status: self.display_name(Relation::LogStatus) }
     }
 
     /// The mart, by which the set is known.
@@ -297,7 +302,7 @@ impl Service {
     /// must be quoted already. Placeholders in what is put in are left as they are.
     pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         query.check_role();
-        fill(query.text, |word| part(parts, word).or_else(|| self.relation(word)))
+        render(query.text, |word| placeholder(parts, word).or_else(|| self.relation(word)))
     }
 
     /// Runs statements on the relations of the set, as its owner.
@@ -305,7 +310,7 @@ impl Service {
         assuming(RunsAs::SetOwner, || match self.is_own {
             true => {
                 let settings = settings("pg_catalog, pg_temp".into());
-                role::run_as(self.extension.owner, Rights::Service, &settings, body)
+                role::run_as(self.extension.owner, Rights::RelationSet, &settings, body)
             }
             false => self.extension.restricted(self.owner, body),
         })
@@ -330,22 +335,22 @@ impl Service {
     pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
         let caller = role::current();
         assuming(RunsAs::Caller, || {
-            role::run_as(caller, Rights::User, &self.user_settings(caller), body)
+            role::run_as(caller, Rights::Restricted, &self.user_settings(caller), body)
         })
     }
 
     /// Runs as a role that a row of this set names, which its owner must be able to act as. The schema
     /// is in the search_path, unless yet another role could have created an operator or a function there.
     fn as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
-        if let Err(error) = self.must_speak_for(role) {
+        if let Err(error) = self.check_owner_can_act_as(role) {
             raise(error);
         }
-        role::run_as(role, Rights::User, &self.user_settings(role), body)
+        role::run_as(role, Rights::Restricted, &self.user_settings(role), body)
     }
 
     /// Whoever owns a set can write anything there, and so give his SQL any owner: it runs for those only
     /// that he may become. (One that is gone is complained of where it is asked for.)
-    pub fn must_speak_for(&self, role: pg_sys::Oid) -> Result<()> {
+    pub fn check_owner_can_act_as(&self, role: pg_sys::Oid) -> Result<()> {
         if self.is_own || !role::exists(role) || role::may_act_as(self.owner, role) {
             return Ok(());
         }
@@ -375,7 +380,7 @@ impl Service {
 /// Whether there is a set of that name; true as well where there is no extension to tell.
 pub fn is_set(name: &str) -> Result<()> {
     match Extension::find()? {
-        Some(extension) => Service::named(extension, name).map(drop),
+        Some(extension) => RelationSet::named(extension, name).map(drop),
         None => Ok(()),
     }
 }
@@ -389,7 +394,7 @@ pub fn names_of<'a>(mart: &str, log: Option<&str>) -> impl Iterator<Item = (&'a 
 }
 
 /// A text with its `@word@`s filled in; `@text:word@` stands within a text in quotes.
-pub fn fill(text: &str, part: impl Fn(&str) -> Option<String>) -> String {
+pub fn render(text: &str, part: impl Fn(&str) -> Option<String>) -> String {
     let mut filled = String::with_capacity(text.len() + 256);
     let mut rest = text;
     while let Some(at) = rest.find('@') {
@@ -412,7 +417,7 @@ pub fn fill(text: &str, part: impl Fn(&str) -> Option<String>) -> String {
     filled
 }
 
-fn part(parts: &[(&str, &str)], word: &str) -> Option<String> {
+fn placeholder(parts: &[(&str, &str)], word: &str) -> Option<String> {
     parts.iter().find(|(name, _)| *name == word).map(|(_, part)| (*part).to_owned())
 }
 

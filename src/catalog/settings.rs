@@ -23,7 +23,7 @@ static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// The highest number of workers that one scheduler may have.
-const MOST_WORKERS: i32 = 64;
+const WORKERS_LIMIT: i32 = 64;
 
 /// Defines the settings. `is_set`: whether there is a set of service relations of that name.
 pub fn init(is_set: fn(&str) -> Result<()>) {
@@ -58,7 +58,7 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         c"Each takes one of max_worker_processes.",
         &MAX_WORKERS,
         1,
-        MOST_WORKERS,
+        WORKERS_LIMIT,
         GucContext::Sighup,
         GucFlags::empty(),
     );
@@ -118,7 +118,7 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         c"Each takes one of max_worker_processes while there is something to deliver.",
         &MAX_DELIVERIES,
         0,
-        MOST_WORKERS,
+        WORKERS_LIMIT,
         GucContext::Sighup,
         GucFlags::empty(),
     );

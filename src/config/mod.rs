@@ -8,7 +8,7 @@ use serde_json::Value;
 use segmenter_core::guards::Guards;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
 
 pub mod segment_table;
@@ -25,7 +25,7 @@ pub struct Segment {
     /// None: the segment is loaded by hand.
     pub refresher: Option<Refresher>,
     pub guards: Guards,
-    pub sources: Vec<Source>,
+    pub sources: Vec<SourceCheck>,
     /// Whose clocks its schedules go by; none: `segmenter.timezone`.
     pub timezone: Option<String>,
     pub actual: bool,
@@ -47,16 +47,16 @@ pub enum Key<'a> {
 
 impl Segment {
     /// Reads a segment as the active snapshot sees it; by name only an actual one is found.
-    pub fn find(service: &Service, key: Key<'_>) -> Result<Option<Segment>> {
+    pub fn find(set: &RelationSet, key: Key<'_>) -> Result<Option<Segment>> {
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
         };
-        service.as_owner(|| {
+        set.as_owner(|| {
             Spi::connect(|client| {
                 let row = client
                     .select(
-                        &service.sql(&queries::config::FIND_SEGMENT, &[]),
+                        &set.sql(&queries::config::FIND_SEGMENT, &[]),
                         Some(1),
                         &[name.into(), id.into()],
                     )?

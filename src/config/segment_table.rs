@@ -5,12 +5,12 @@ use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal};
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::{OWN_CHECK, Relation, Service};
+use crate::catalog::relation_set::{OWN_CHECK, Relation, RelationSet};
 use crate::config::SERVICE_COLUMNS;
 use crate::error::{Error, Result, SetError};
-use crate::pg::catalog;
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction;
+use crate::pg::system_catalog;
 
 /// The mart's columns, with their types and whether they must be NOT NULL. All but the contacts
 /// are service columns, which a segment's query does not give: the key is in a class of its own.
@@ -26,7 +26,7 @@ const MART: [(&str, &str, bool); 7] = [
 
 /// How a table keeps members; its unique index says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
+pub struct TableLayout {
     /// Many segments may share it.
     pub shared: bool,
     /// Every membership is a row with its own period.
@@ -71,7 +71,7 @@ pub struct Table {
     pub oid: pg_sys::Oid,
     /// Qualified and quoted.
     pub name: String,
-    pub kind: Kind,
+    pub kind: TableLayout,
     /// Every column but the service columns.
     pub columns: Vec<Column>,
     /// The collation of the key.
@@ -86,13 +86,13 @@ pub struct Table {
 
 impl Table {
     /// Checks a segment's table against the contract. The caller holds a lock on it.
-    pub fn check(service: &Service, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
-        service.as_owner(|| {
+    pub fn check(set: &RelationSet, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
+        set.as_owner(|| {
             Spi::connect(|client| {
                 let args = [table.into(), OWN_CHECK.into(), holder.id.into(), holder.owner.into()];
                 let facts = client
                     .select(
-                        &service.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
+                        &set.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
                         Some(1),
                         &args,
                     )?
@@ -146,23 +146,23 @@ impl Table {
 
     /// For a refresh: the table must be in the mart, be this segment's where it is one's own, and
     /// the segment's owner must be allowed to write there.
-    pub fn must_be_usable(&self, service: &Service, holder: Holder<'_>) -> Result<()> {
-        self.must_be_in_mart(service, holder)?;
-        self.must_be_writable(holder.owner)
+    pub fn check_usable(&self, set: &RelationSet, holder: Holder<'_>) -> Result<()> {
+        self.check_in_mart(set, holder)?;
+        self.check_writable(holder.owner)
     }
 
     /// The table must be in the mart, and be this segment's where it is one's own.
-    pub fn must_be_in_mart(&self, service: &Service, holder: Holder<'_>) -> Result<()> {
+    pub fn check_in_mart(&self, set: &RelationSet, holder: Holder<'_>) -> Result<()> {
         if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
             return Err(Error::NotInMart {
                 table: self.name.clone(),
-                segments: service.display_name(Relation::Segments),
+                segments: set.display_name(Relation::Segments),
             });
         }
-        self.must_not_be_anothers(&holder.id)
+        self.check_not_anothers(&holder.id)
     }
 
-    fn must_be_writable(&self, role: pg_sys::Oid) -> Result<()> {
+    fn check_writable(&self, role: pg_sys::Oid) -> Result<()> {
         if self.may_write {
             return Ok(());
         }
@@ -173,12 +173,12 @@ impl Table {
     /// Doing it again changes nothing.
     pub fn register(
         &self,
-        service: &Service,
+        set: &RelationSet,
         holder: Holder<'_>,
         caller: pg_sys::Oid,
     ) -> Result<()> {
         let segment = &holder.id;
-        self.must_not_be_anothers(segment)?;
+        self.check_not_anothers(segment)?;
         if !self.kind.shared
             && let Some(other) = &self.other_segment
         {
@@ -193,25 +193,24 @@ impl Table {
             return Err(Error::NotTableOwner(self.name.clone()));
         }
         if !role::owns_table(caller, self.oid) {
-            self.must_be_writable(holder.owner)?;
+            self.check_writable(holder.owner)?;
         }
         // The mart's owner brings it in.
-        if (claim || !self.in_mart) && !service.is_own && !role::owns_table(service.owner, self.oid)
-        {
+        if (claim || !self.in_mart) && !set.is_own && !role::owns_table(set.owner, self.oid) {
             return Err(SetError::NotTableOwner {
-                set: service.name().to_owned(),
-                owner: role::name(service.owner),
+                set: set.name().to_owned(),
+                owner: role::name(set.owner),
                 table: self.name.clone(),
             }
             .into());
         }
         if claim {
-            self.claim(service, segment)?;
+            self.add_own_check(set, segment)?;
         }
         if !self.in_mart {
-            service.as_owner(|| {
+            set.as_owner(|| {
                 Spi::run(
-                    &service.sql(
+                    &set.sql(
                         &queries::config::segment_table::ATTACH_TABLE,
                         &[("table", &self.name)],
                     ),
@@ -221,10 +220,10 @@ impl Table {
         Ok(())
     }
 
-    fn claim(&self, service: &Service, segment: &Uuid) -> Result<()> {
-        let claimed = subtransaction::attempt(subtransaction::Keep::Changes, || {
-            service.as_owner(|| {
-                Ok(Spi::run(&service.sql(
+    fn add_own_check(&self, set: &RelationSet, segment: &Uuid) -> Result<()> {
+        let claimed = subtransaction::in_subtransaction(subtransaction::OnSuccess::Commit, || {
+            set.as_owner(|| {
+                Ok(Spi::run(&set.sql(
                     &queries::config::segment_table::ADD_OWN_CHECK,
                     &[
                         ("table", &self.name),
@@ -248,7 +247,7 @@ impl Table {
         })
     }
 
-    fn must_not_be_anothers(&self, segment: &Uuid) -> Result<()> {
+    fn check_not_anothers(&self, segment: &Uuid) -> Result<()> {
         match &self.own_check {
             Some(check) if !check.contains(&segment.to_string()) => Err(unfit(
                 &self.name,
@@ -261,13 +260,13 @@ impl Table {
 }
 
 /// Takes a table out of the mart again, unless another segment is kept in it.
-pub fn release(service: &Service, table: pg_sys::Oid, segment: &Uuid) -> Result<()> {
-    service.as_owner(|| {
+pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<()> {
+    set.as_owner(|| {
         Spi::connect_mut(|client| {
             let args = [table.into(), (*segment).into(), OWN_CHECK.into()];
             let commands: Vec<String> = client
                 .update(
-                    &service.sql(&queries::config::segment_table::LIST_DETACH_COMMANDS, &[]),
+                    &set.sql(&queries::config::segment_table::LIST_DETACH_COMMANDS, &[]),
                     None,
                     &args,
                 )?
@@ -282,15 +281,15 @@ pub fn release(service: &Service, table: pg_sys::Oid, segment: &Uuid) -> Result<
 }
 
 /// The name of a table, qualified and quoted; none where it does not exist.
-pub fn name(service: &Service, table: pg_sys::Oid) -> Result<Option<String>> {
-    service.as_owner(|| {
+pub fn name(set: &RelationSet, table: pg_sys::Oid) -> Result<Option<String>> {
+    set.as_owner(|| {
         Spi::connect(|client| {
             let args =
                 [table.into(), OWN_CHECK.into(), None::<Uuid>.into(), role::current().into()];
             facts_name(
                 &client
                     .select(
-                        &service.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
+                        &set.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
                         Some(1),
                         &args,
                     )?
@@ -301,8 +300,8 @@ pub fn name(service: &Service, table: pg_sys::Oid) -> Result<Option<String>> {
 }
 
 /// Whether a table holds rows of a segment. Runs as a role that may read the table.
-pub fn holds_rows_of(service: &Service, table: &str, segment: &Uuid) -> Result<bool> {
-    let sql = service.sql(&queries::config::segment_table::HAS_ROWS, &[("table", table)]);
+pub fn holds_rows_of(set: &RelationSet, table: &str, segment: &Uuid) -> Result<bool> {
+    let sql = set.sql(&queries::config::segment_table::HAS_ROWS, &[("table", table)]);
     let found = Spi::connect(|client| {
         client.select(&sql, Some(1), &[(*segment).into()])?.first().get_one()
     })?;
@@ -316,15 +315,15 @@ struct UniqueIndex {
 }
 
 /// The kind of a table with these indexes. A full index forbids history, so it comes first.
-fn kind(indexes: &[UniqueIndex]) -> Option<Kind> {
+fn kind(indexes: &[UniqueIndex]) -> Option<TableLayout> {
     [(false, false), (true, false), (false, true), (true, true)]
         .into_iter()
-        .map(|(shared, history)| Kind { shared, history })
+        .map(|(shared, history)| TableLayout { shared, history })
         .find(|kind| indexes.iter().any(|index| index.holds(*kind)))
 }
 
 impl UniqueIndex {
-    fn holds(&self, kind: Kind) -> bool {
+    fn holds(&self, kind: TableLayout) -> bool {
         let mut columns: Vec<_> = self.columns.iter().map(String::as_str).collect();
         columns.sort_unstable();
         let key: &[&str] = if kind.shared { &["id", "segment_id"] } else { &["id"] };
@@ -346,7 +345,7 @@ fn columns(client: &pgrx::spi::SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<
                 |fact: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(fact)?.unwrap_or_default());
             let declared_type = row.get_by_name("type_oid")?.unwrap_or(pg_sys::InvalidOid);
             let modifier = row.get_by_name("modifier")?.unwrap_or(-1);
-            let (type_oid, modifier) = catalog::base_type(declared_type, modifier);
+            let (type_oid, modifier) = system_catalog::base_type(declared_type, modifier);
             Ok(Column {
                 name: row.get_by_name("name")?.unwrap_or_default(),
                 is_plain: type_oid == declared_type,
@@ -449,6 +448,6 @@ mod tests {
     #[test]
     fn a_full_index_forbids_history() {
         let both = [index(&["id"], Some(OPEN)), index(&["segment_id", "id"], None)];
-        assert_eq!(kind(&both), Some(Kind { shared: true, history: false }));
+        assert_eq!(kind(&both), Some(TableLayout { shared: true, history: false }));
     }
 }

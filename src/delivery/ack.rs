@@ -6,10 +6,10 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use super::{Told, acts_for, set_status};
-use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use super::{DeliveryUpdate, acts_for, set_status};
+use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{self, Subject};
 use crate::error::{Error, Result};
@@ -19,10 +19,10 @@ use segmenter_core::due::backoff;
 use segmenter_core::receipt::Receipt;
 
 /// So many bytes of what a consumer complains of are kept.
-const LONGEST_ERROR: usize = 2000;
+const MAX_ERROR: usize = 2000;
 
 /// A message in the hands of whoever holds its lease, its delivery locked.
-struct Held {
+struct LeasedMessage {
     subscription: Uuid,
     target: String,
     segment: (Uuid, String),
@@ -37,21 +37,17 @@ struct Held {
     what: Value,
 }
 
-impl Held {
+impl LeasedMessage {
     /// Checks a lease, and who shows it.
     fn find(
         client: &mut SpiClient<'_>,
-        service: &Service,
+        set: &RelationSet,
         caller: pg_sys::Oid,
         lease: Uuid,
         message: i64,
     ) -> Result<Self> {
         let row = client
-            .update(
-                &service.sql(&queries::delivery::ack::LOCK_LEASE, &[]),
-                Some(1),
-                &[message.into()],
-            )?
+            .update(&set.sql(&queries::delivery::ack::LOCK_LEASE, &[]), Some(1), &[message.into()])?
             .first();
         let no_lease = || Error::NoLease { lease, message };
         if row.is_empty() {
@@ -69,7 +65,7 @@ impl Held {
             return Err(no_lease());
         }
         let consumer = text("consumer")?;
-        if !acts_for(service, caller, row.get_by_name("role")?) {
+        if !acts_for(set, caller, row.get_by_name("role")?) {
             return Err(Error::NotConsumer(consumer));
         }
         let params = row.get_by_name::<JsonB, _>("params")?.map(|json| json.0).unwrap_or_default();
@@ -100,9 +96,9 @@ impl Held {
 
     fn log(
         &self,
-        service: &Service,
-        status: Status,
-        counts: Counts,
+        set: &RelationSet,
+        status: LogStatus,
+        counts: LogCounts,
         message: Option<&str>,
         receipt: Option<Value>,
     ) -> Result<()> {
@@ -123,26 +119,26 @@ impl Held {
             error: None,
             params,
         };
-        log::write(service, entry)
+        log::write(set, entry)
     }
 }
 
 /// Delivers a subscription through a message, which the lease is on. Saying so again is harmless.
-pub fn ack(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
-    let acked = ack_held(service, lease, message, receipt);
+pub fn ack(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
+    let acked = ack_held(set, lease, message, receipt);
     match acked {
         // That somebody was erased is not kept once it is delivered.
-        Err(Error::NoLease { .. }) if was_delivered(service, lease, message)? => Ok(()),
+        Err(Error::NoLease { .. }) if was_delivered(set, lease, message)? => Ok(()),
         acked => acked,
     }
 }
 
-fn was_delivered(service: &Service, lease: Uuid, message: i64) -> Result<bool> {
-    let consumer = service.as_owner(|| {
+fn was_delivered(set: &RelationSet, lease: Uuid, message: i64) -> Result<bool> {
+    let consumer = set.as_owner(|| {
         Spi::connect(|client| {
             let row = client
                 .select(
-                    &service.sql(&queries::delivery::ack::WAS_DELIVERED, &[]),
+                    &set.sql(&queries::delivery::ack::WAS_DELIVERED, &[]),
                     Some(1),
                     &[lease.into(), message.into()],
                 )?
@@ -151,11 +147,11 @@ fn was_delivered(service: &Service, lease: Uuid, message: i64) -> Result<bool> {
             Ok::<_, Error>(role)
         })
     })?;
-    Ok(consumer.is_some_and(|role| acts_for(service, role::current(), role)))
+    Ok(consumer.is_some_and(|role| acts_for(set, role::current(), role)))
 }
 
-fn ack_held(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
-    with_held(service, lease, message, |client, held| {
+fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
+    with_held(set, lease, message, |client, held| {
         if held.is_delivered {
             return Ok(());
         }
@@ -164,31 +160,31 @@ fn ack_held(service: &Service, lease: Uuid, message: i64, receipt: &Receipt) -> 
             &queries::delivery::ack::ADVANCE_CURSOR,
             &queries::delivery::ack::DELETE_ERASED_MESSAGES,
         ] {
-            client.update(&service.sql(text, &[]), None, &args)?;
+            client.update(&set.sql(text, &[]), None, &args)?;
         }
-        let is_over = held.operation == "delete";
+        let is_final = held.operation == "delete";
         // An id that comes with the deletion is of what was deleted.
-        let told = Told {
-            external_id: receipt.external_id.as_deref().filter(|_| !is_over),
+        let told = DeliveryUpdate {
+            external_id: receipt.external_id.as_deref().filter(|_| !is_final),
             is_deleted: held.deletes,
-            is_over,
+            is_final,
         };
-        set_status(client, service, held.subscription, told)?;
-        let counts = Counts {
+        set_status(client, set, held.subscription, told)?;
+        let counts = LogCounts {
             received: receipt.num_received,
             invalid: receipt.num_invalid,
             coverage: receipt.coverage,
-            ..Counts::default()
+            ..LogCounts::default()
         };
         let whole = (!receipt.whole.is_empty()).then(|| Value::Object(receipt.whole.clone()));
-        held.log(service, Status::Ok, counts, receipt.message.as_deref(), whole)
+        held.log(set, LogStatus::Ok, counts, receipt.message.as_deref(), whole)
     })
 }
 
 /// Says that a message, which the lease is on, could not be delivered. It is tried again after
 /// `retry_after`, or later and later; after the consumer's `max_attempts` a person has to look.
 pub fn nack(
-    service: &Service,
+    set: &RelationSet,
     lease: Uuid,
     message: i64,
     error: &str,
@@ -198,8 +194,8 @@ pub fn nack(
         let problem = "it must not be negative".into();
         return Err(Error::Argument { name: "retry_after", problem, hint: "" });
     }
-    let error = shortened(error);
-    with_held(service, lease, message, |client, held| {
+    let error = truncate_utf8(error);
+    with_held(set, lease, message, |client, held| {
         if held.is_delivered {
             return Err(Error::NoLease { lease, message });
         }
@@ -208,39 +204,39 @@ pub fn nack(
             log::interval(wait.and_then(|wait| wait.to_std().ok()).unwrap_or_default())
         });
         client.update(
-            &service.sql(&queries::delivery::ack::SCHEDULE_RETRY, &[]),
+            &set.sql(&queries::delivery::ack::SCHEDULE_RETRY, &[]),
             None,
             &[held.subscription.into(), error.into(), wait.into()],
         )?;
         if held.attempts.unsigned_abs() >= held.max_attempts {
             client.update(
-                &service.sql(&queries::delivery::MARK_FAILED, &[]),
+                &set.sql(&queries::delivery::MARK_FAILED, &[]),
                 None,
                 &[held.subscription.into()],
             )?;
         }
-        held.log(service, Status::Failed, Counts::default(), Some(error), None)
+        held.log(set, LogStatus::Failed, LogCounts::default(), Some(error), None)
     })
 }
 
 fn with_held<T>(
-    service: &Service,
+    set: &RelationSet,
     lease: Uuid,
     message: i64,
-    body: impl FnOnce(&mut SpiClient<'_>, &Held) -> Result<T>,
+    body: impl FnOnce(&mut SpiClient<'_>, &LeasedMessage) -> Result<T>,
 ) -> Result<T> {
     let caller = role::current();
-    service.as_owner(|| {
+    set.as_owner(|| {
         Spi::connect_mut(|client| {
-            let held = Held::find(client, service, caller, lease, message)?;
+            let held = LeasedMessage::find(client, set, caller, lease, message)?;
             body(client, &held)
         })
     })
 }
 
 /// Cuts a complaint to what is worth keeping.
-fn shortened(text: &str) -> &str {
-    let mut end = text.len().min(LONGEST_ERROR);
+fn truncate_utf8(text: &str) -> &str {
+    let mut end = text.len().min(MAX_ERROR);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

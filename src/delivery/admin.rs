@@ -5,17 +5,17 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use super::{Told, acts_for, set_status};
-use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use super::{DeliveryUpdate, acts_for, set_status};
+use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Relation, Service};
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::error::{Error, Result};
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::refresh::publish::outbox;
 
 /// A subscription as a person has to do with it.
-pub struct Subscribed {
+pub struct SubscriptionRow {
     pub id: Uuid,
     pub segment: (Uuid, String),
     pub consumer: String,
@@ -24,14 +24,14 @@ pub struct Subscribed {
     role: Option<pg_sys::Oid>,
 }
 
-impl Subscribed {
-    pub fn find(service: &Service, id: Uuid) -> Result<Self> {
-        let unknown = || unknown(service, id);
-        service.as_owner(|| {
+impl SubscriptionRow {
+    pub fn find(set: &RelationSet, id: Uuid) -> Result<Self> {
+        let unknown = || unknown(set, id);
+        set.as_owner(|| {
             Spi::connect(|client| {
                 let row = client
                     .select(
-                        &service.sql(&queries::delivery::admin::FIND_SUBSCRIPTION, &[]),
+                        &set.sql(&queries::delivery::admin::FIND_SUBSCRIPTION, &[]),
                         Some(1),
                         &[id.into()],
                     )?
@@ -59,19 +59,19 @@ impl Subscribed {
 
     /// Finds one that the caller has a say in: he owns the segment, or acts for the consumer. To
     /// anybody else it does not exist.
-    pub fn of_caller(service: &Service, id: Uuid) -> Result<Self> {
-        let found = Self::find(service, id)?;
+    pub fn of_caller(set: &RelationSet, id: Uuid) -> Result<Self> {
+        let found = Self::find(set, id)?;
         let caller = role::current();
-        if role::may_act_as(caller, found.owner) || acts_for(service, caller, found.role) {
+        if role::may_act_as(caller, found.owner) || acts_for(set, caller, found.role) {
             return Ok(found);
         }
-        Err(unknown(service, id))
+        Err(unknown(set, id))
     }
 
     pub fn log(
         &self,
-        service: &Service,
-        status: Status,
+        set: &RelationSet,
+        status: LogStatus,
         message: &str,
         params: Value,
     ) -> Result<()> {
@@ -81,30 +81,30 @@ impl Subscribed {
             status,
             segment: (Some(self.segment.0), &self.segment.1),
             subscription: Some((self.id, &self.target)),
-            counts: Counts::default(),
+            counts: LogCounts::default(),
             began: clock::now(),
             elapsed: None,
             message: Some(message),
             error: None,
             params,
         };
-        log::write(service, entry)
+        log::write(set, entry)
     }
 }
 
 /// What waits for a subscription.
-struct Pending {
+struct StuckMessages {
     count: i64,
     first: Option<i64>,
     last: Option<i64>,
     has_create: bool,
 }
 
-impl Pending {
-    fn read(client: &mut SpiClient<'_>, service: &Service, subscription: Uuid) -> Result<Self> {
+impl StuckMessages {
+    fn read(client: &mut SpiClient<'_>, set: &RelationSet, subscription: Uuid) -> Result<Self> {
         let row = client
             .update(
-                &service.sql(&queries::delivery::admin::COUNT_PENDING, &[]),
+                &set.sql(&queries::delivery::admin::COUNT_PENDING, &[]),
                 Some(1),
                 &[subscription.into()],
             )?
@@ -121,66 +121,65 @@ impl Pending {
 }
 
 /// Has a subscription go on at once, whatever has failed. Gives how many messages wait.
-pub fn retry(service: &Service, subscription: Uuid) -> Result<i64> {
-    let subscribed = Subscribed::of_caller(service, subscription)?;
-    Ok(resume(service, &subscribed, |_| None)?.count)
+pub fn retry(set: &RelationSet, subscription: Uuid) -> Result<i64> {
+    let subscribed = SubscriptionRow::of_caller(set, subscription)?;
+    Ok(resume(set, &subscribed, |_| None)?.count)
 }
 
 /// Has a subscription go on after the message it is at. Gives that message; none: nothing waits.
-pub fn skip(service: &Service, subscription: Uuid) -> Result<Option<i64>> {
-    let subscribed = Subscribed::of_caller(service, subscription)?;
-    let pending = resume(service, &subscribed, |pending| pending.first)?;
+pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
+    let subscribed = SubscriptionRow::of_caller(set, subscription)?;
+    let pending = resume(set, &subscribed, |pending| pending.first)?;
     if let Some(message) = pending.first {
         let told = format!("message {message} was passed over");
         let params = json!({ "message_id": message, "consumer": subscribed.consumer });
-        subscribed.log(service, Status::Skipped, &told, params)?;
+        subscribed.log(set, LogStatus::Skipped, &told, params)?;
     }
     Ok(pending.first)
 }
 
 /// Drops whatever waits for a subscription. Says whether its audience's creation was among that.
-pub fn drop_pending(service: &Service, subscribed: &Subscribed) -> Result<bool> {
-    let pending = resume(service, subscribed, |pending| pending.last)?;
+pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<bool> {
+    let pending = resume(set, subscribed, |pending| pending.last)?;
     if pending.count > 0 {
         let told =
             format!("{} messages were dropped, since everything is handed over", pending.count);
         let params = json!({ "message_id": pending.last, "consumer": subscribed.consumer });
-        subscribed.log(service, Status::Skipped, &told, params)?;
+        subscribed.log(set, LogStatus::Skipped, &told, params)?;
     }
     Ok(pending.has_create)
 }
 
 /// Clears what stands in a subscription's way, and moves its cursor to `through`.
 fn resume(
-    service: &Service,
-    subscribed: &Subscribed,
-    through: impl FnOnce(&Pending) -> Option<i64>,
-) -> Result<Pending> {
-    service
-        .as_owner(|| {
-            Spi::connect_mut(|client| {
-                let subscription = subscribed.id;
-                let sql = service.sql(&queries::delivery::admin::MOVE_CURSOR, &[]);
-                // The first time it locks the cursor, so that what waits stays what it is.
-                client.update(&sql, None, &[subscription.into(), None::<i64>.into()])?;
-                let pending = Pending::read(client, service, subscription)?;
-                if let Some(through) = through(&pending) {
-                    client.update(&sql, None, &[subscription.into(), through.into()])?;
-                }
-                client.update(
-                    &service.sql(&queries::delivery::admin::CLEAR_FAILED, &[]),
-                    None,
-                    &[subscription.into()],
-                )?;
-                set_status(client, service, subscription, Told::default())?;
-                outbox::notify(client, vec![&subscribed.consumer])?;
-                Ok(pending)
-            })
+    set: &RelationSet,
+    subscribed: &SubscriptionRow,
+    through: impl FnOnce(&StuckMessages) -> Option<i64>,
+) -> Result<StuckMessages> {
+    set.as_owner(|| {
+        Spi::connect_mut(|client| {
+            let subscription = subscribed.id;
+            let sql = set.sql(&queries::delivery::admin::MOVE_CURSOR, &[]);
+            // The first time it locks the cursor, so that what waits stays what it is.
+            client.update(&sql, None, &[subscription.into(), None::<i64>.into()])?;
+            let pending = StuckMessages::read(client, set, subscription)?;
+            if let Some(through) = through(&pending) {
+                client.update(&sql, None, &[subscription.into(), through.into()])?;
+            }
+            client.update(
+                &set.sql(&queries::delivery::admin::CLEAR_FAILED, &[]),
+                None,
+                &[subscription.into()],
+            )?;
+            set_status(client, set, subscription, DeliveryUpdate::default())?;
+            outbox::notify(client, vec![&subscribed.consumer])?;
+            Ok(pending)
         })
-        .and_then(|resumed| outbox::wake_workers(service).map(|()| resumed))
+    })
+    .and_then(|resumed| outbox::wake_workers(set).map(|()| resumed))
 }
 
-fn unknown(service: &Service, id: Uuid) -> Error {
-    let subscriptions = service.display_name(Relation::Subscriptions);
+fn unknown(set: &RelationSet, id: Uuid) -> Error {
+    let subscriptions = set.display_name(Relation::Subscriptions);
     Error::UnknownSubscription { id, subscriptions }
 }

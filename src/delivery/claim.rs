@@ -5,11 +5,11 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::Value;
 
-use super::admin::Subscribed;
+use super::admin::SubscriptionRow;
 use super::{Consumer, acts_for};
-use crate::catalog::log::{self, Status};
+use crate::catalog::log::{self, LogStatus};
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::Key;
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
@@ -33,7 +33,7 @@ pub struct Message {
 
 /// Claims the next messages, in their order, of one subscription that nobody holds.
 pub fn claim(
-    service: &Service,
+    set: &RelationSet,
     consumer: &str,
     max_messages: i32,
     lease: Interval,
@@ -46,26 +46,26 @@ pub fn claim(
     if lease.as_micros() <= 0 {
         return problem("lease", "it must be longer than nothing");
     }
-    let found = Consumer::find(service, Key::Name(consumer))?;
+    let found = Consumer::find(set, Key::Name(consumer))?;
     let consumer = found.ok_or_else(|| Error::UnknownConsumer(consumer.into()))?;
-    if !acts_for(service, role::current(), consumer.role) {
+    if !acts_for(set, role::current(), consumer.role) {
         return Err(Error::NotConsumer(consumer.name));
     }
-    claim_of(service, &consumer, max_messages, lease)
+    claim_of(set, &consumer, max_messages, lease)
 }
 
 pub fn claim_of(
-    service: &Service,
+    set: &RelationSet,
     consumer: &Consumer,
     max_messages: i32,
     lease: Interval,
 ) -> Result<Vec<Message>> {
-    service.as_owner(|| {
+    set.as_owner(|| {
         // Without a transaction id where there is nothing to do.
         let waiting: Option<Vec<Uuid>> = Spi::connect(|client| {
             client
                 .select(
-                    &service.sql(&queries::delivery::claim::FIND_CANDIDATES, &[]),
+                    &set.sql(&queries::delivery::claim::FIND_CANDIDATES, &[]),
                     Some(1),
                     &[consumer.id.into()],
                 )?
@@ -74,7 +74,7 @@ pub fn claim_of(
         })?;
         for subscription in waiting.unwrap_or_default() {
             let claimed = Spi::connect_mut(|client| {
-                claim_from(client, service, consumer, subscription, max_messages, lease)
+                claim_from(client, set, consumer, subscription, max_messages, lease)
             })?;
             if !claimed.is_empty() {
                 return Ok(claimed);
@@ -88,7 +88,7 @@ pub fn claim_of(
 /// what is committed by then, so that what is decided holds once the cursor is locked.
 fn claim_from(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     consumer: &Consumer,
     subscription: Uuid,
     max_messages: i32,
@@ -96,7 +96,7 @@ fn claim_from(
 ) -> Result<Vec<Message>> {
     let row = client
         .update(
-            &service.sql(&queries::delivery::claim::LOCK_CURSOR, &[]),
+            &set.sql(&queries::delivery::claim::LOCK_CURSOR, &[]),
             Some(1),
             &[subscription.into()],
         )?
@@ -108,14 +108,14 @@ fn claim_from(
     if attempts.unsigned_abs() >= consumer.params.max_attempts {
         // Whoever held it has said nothing, time and again.
         let error = format!("the lease ran out {attempts} times");
-        return give_up(client, service, subscription, &error).map(|()| Vec::new());
+        return give_up(client, set, subscription, &error).map(|()| Vec::new());
     }
 
     let args = [subscription.into(), i64::from(max_messages).into()];
     let id = new_lease(client)?;
     let mut messages = Vec::new();
     for row in
-        client.update(&service.sql(&queries::delivery::claim::LIST_MESSAGES, &[]), None, &args)?
+        client.update(&set.sql(&queries::delivery::claim::LIST_MESSAGES, &[]), None, &args)?
     {
         if row.get_by_name::<bool, _>("is_available")? != Some(true) {
             break;
@@ -142,7 +142,7 @@ fn claim_from(
     }
     if let Some(last) = messages.last() {
         let args = [subscription.into(), id.into(), lease.into(), last.id.into()];
-        client.update(&service.sql(&queries::delivery::claim::TAKE_LEASE, &[]), None, &args)?;
+        client.update(&set.sql(&queries::delivery::claim::TAKE_LEASE, &[]), None, &args)?;
     }
     Ok(messages)
 }
@@ -155,21 +155,17 @@ fn new_lease(client: &SpiClient<'_>) -> Result<Uuid> {
 /// Leaves a subscription, whose cursor is locked, to a person.
 fn give_up(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     subscription: Uuid,
     error: &str,
 ) -> Result<()> {
     let now = log::interval(std::time::Duration::ZERO);
     client.update(
-        &service.sql(&queries::delivery::ack::SCHEDULE_RETRY, &[]),
+        &set.sql(&queries::delivery::ack::SCHEDULE_RETRY, &[]),
         None,
         &[subscription.into(), error.into(), now.into()],
     )?;
-    client.update(
-        &service.sql(&queries::delivery::MARK_FAILED, &[]),
-        None,
-        &[subscription.into()],
-    )?;
-    let subscribed = Subscribed::find(service, subscription)?;
-    subscribed.log(service, Status::Failed, error, Value::Null)
+    client.update(&set.sql(&queries::delivery::MARK_FAILED, &[]), None, &[subscription.into()])?;
+    let subscribed = SubscriptionRow::find(set, subscription)?;
+    subscribed.log(set, LogStatus::Failed, error, Value::Null)
 }

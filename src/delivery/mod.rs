@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::{self, ConsumerParams, Key, Subject};
 use crate::error::Result;
 use crate::pg::exec::role;
@@ -34,16 +34,16 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    pub fn find(service: &Service, key: Key<'_>) -> Result<Option<Self>> {
+    pub fn find(set: &RelationSet, key: Key<'_>) -> Result<Option<Self>> {
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
         };
-        service.as_owner(|| {
+        set.as_owner(|| {
             Spi::connect(|client| {
                 let row = client
                     .select(
-                        &service.sql(&queries::delivery::FIND_CONSUMER, &[]),
+                        &set.sql(&queries::delivery::FIND_CONSUMER, &[]),
                         Some(1),
                         &[name.into(), id.into()],
                     )?
@@ -70,29 +70,29 @@ impl Consumer {
 }
 
 /// Whether a role may act for a consumer with the role given.
-fn acts_for(service: &Service, caller: pg_sys::Oid, consumer: Option<pg_sys::Oid>) -> bool {
-    role::may_act_as(caller, service.owner)
+fn acts_for(set: &RelationSet, caller: pg_sys::Oid, consumer: Option<pg_sys::Oid>) -> bool {
+    role::may_act_as(caller, set.owner)
         || consumer.is_some_and(|role| role::may_act_as(caller, role))
 }
 
 /// What an acknowledgement says of an audience.
 #[derive(Clone, Copy, Default)]
-struct Told<'a> {
+struct DeliveryUpdate<'a> {
     /// The id that the consumer has given it.
     external_id: Option<&'a str>,
     /// It was deleted, and whether nothing came after that.
     is_deleted: bool,
-    is_over: bool,
+    is_final: bool,
 }
 
 fn set_status(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     subscription: Uuid,
-    told: Told<'_>,
+    told: DeliveryUpdate<'_>,
 ) -> Result<()> {
-    let Told { external_id, is_deleted, is_over } = told;
-    let args = [subscription.into(), external_id.into(), is_deleted.into(), is_over.into()];
-    client.update(&service.sql(&queries::delivery::UPDATE_AUDIENCE_STATUS, &[]), None, &args)?;
+    let DeliveryUpdate { external_id, is_deleted, is_final } = told;
+    let args = [subscription.into(), external_id.into(), is_deleted.into(), is_final.into()];
+    client.update(&set.sql(&queries::delivery::UPDATE_AUDIENCE_STATUS, &[]), None, &args)?;
     Ok(())
 }

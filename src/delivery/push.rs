@@ -10,7 +10,7 @@ use super::claim::{Message, claim_of};
 use super::{Consumer, ack, nack};
 use crate::catalog::log::interval;
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Extension, Relation, Service};
+use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
 use crate::error::{Error, Report, Result};
@@ -19,23 +19,23 @@ use crate::pg::bgw::thread;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::read_one;
-use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::json::JsonbText;
 use segmenter_core::http::address::Address;
-use segmenter_core::http::{Answer, Request, Sender};
+use segmenter_core::http::{Answer, HttpRequest, Sender};
 use segmenter_core::receipt::Receipt;
 
 /// How long a function may take for one message.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(300);
 /// How long an answer is waited for, unless the consumer says otherwise, and at most.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
-const LONGEST_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
+const MAX_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What a lease has beyond that.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// Delivers to a consumer until nothing is left to deliver now.
 pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report> {
-    let service = process::transaction(|| Service::of_mart(Extension::current()?, set))?;
+    let set = process::transaction(|| RelationSet::of_mart(Extension::current()?, set))?;
     let sender = Sender::default();
     loop {
         process::reload_config();
@@ -44,11 +44,11 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             if process::is_database_wanted() {
                 return Ok(None);
             }
-            let Some(consumer) = Consumer::find(&service, Key::Id(consumer))? else {
+            let Some(consumer) = Consumer::find(&set, Key::Id(consumer))? else {
                 return Ok(None);
             };
-            let Some(limit) = limit(&service, &consumer)? else { return Ok(None) };
-            let claimed = claim_of(&service, &consumer, 1, interval(limit + MARGIN))?;
+            let Some(limit) = limit(&set, &consumer)? else { return Ok(None) };
+            let claimed = claim_of(&set, &consumer, 1, interval(limit + MARGIN))?;
             Ok(claimed.into_iter().next().map(|message| (consumer, limit, message)))
         })?;
         let Some((consumer, limit, message)) = next else { return Ok(()) };
@@ -59,50 +59,49 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
         match &consumer.params.updater {
             Updater::Pull => return Ok(()),
             Updater::Function(function) => {
-                call(&service, &consumer, function, &message)?;
+                call(&set, &consumer, function, &message)?;
                 // Whoever can connect as it by now does so anew: this connection stays what it is.
                 if consumer.role.is_some_and(|role| role != role::current()) {
                     return Ok(());
                 }
             }
-            Updater::Http(updater) => send(&service, &sender, updater, limit, &message)?,
+            Updater::Http(updater) => send(&set, &sender, updater, limit, &message)?,
         }
     }
 }
 
 /// How long one message may take; none: the consumer claims its messages itself.
-fn limit(service: &Service, consumer: &Consumer) -> Result<Option<Duration>> {
+fn limit(set: &RelationSet, consumer: &Consumer) -> Result<Option<Duration>> {
     match &consumer.params.updater {
         Updater::Pull => Ok(None),
         Updater::Function(_) => Ok(Some(FUNCTION_LIMIT)),
-        Updater::Http(updater) => timeout(service, updater.timeout.as_deref()).map(Some),
+        Updater::Http(updater) => timeout(set, updater.timeout.as_deref()).map(Some),
     }
 }
 
 /// A consumer's timeout, which is an interval in PostgreSQL's notation.
-fn timeout(service: &Service, text: Option<&str>) -> Result<Duration> {
+fn timeout(set: &RelationSet, text: Option<&str>) -> Result<Duration> {
     let Some(text) = text else { return Ok(HTTP_TIMEOUT) };
     let sql = queries::delivery::push::PARSE_TIMEOUT;
-    let limit =
-        service.as_owner(|| Spi::connect(|_| read_one::<i64>(sql.text(), &[text.into()])))?;
+    let limit = set.as_owner(|| Spi::connect(|_| read_one::<i64>(sql.text(), &[text.into()])))?;
     let limit = Duration::from_millis(limit.unwrap_or_default().max(1) as u64);
-    Ok(limit.min(LONGEST_HTTP_TIMEOUT))
+    Ok(limit.min(MAX_HTTP_TIMEOUT))
 }
 
 /// Calls the consumer's function. What it does is committed together with the acknowledgement.
 fn call(
-    service: &Service,
+    set: &RelationSet,
     consumer: &Consumer,
     function: &FunctionUpdater,
     message: &Message,
 ) -> std::result::Result<(), Report> {
     let called = process::transaction_within(Some(FUNCTION_LIMIT), || {
-        let receipt = result_of(service, consumer, function, message)?;
-        ack(service, message.lease, message.id, &receipt)
+        let receipt = result_of(set, consumer, function, message)?;
+        ack(set, message.lease, message.id, &receipt)
     });
     match called {
         Ok(()) => Ok(()),
-        Err(report) => complain(service, message, &report.to_line(), None),
+        Err(report) => record_failure(set, message, &report.to_line(), None),
     }
 }
 
@@ -114,7 +113,7 @@ fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
         hint: hint.to_owned(),
     };
     const NAME: &str = "Name it with its schema and argument: crm.push(jsonb).";
-    let found = attempt(Keep::Nothing, || {
+    let found = in_subtransaction(OnSuccess::Rollback, || {
         Spi::connect(|client| {
             let sql = &queries::delivery::push::RESOLVE_FUNCTION;
             let row = client.select(sql.text(), Some(1), &[name.into()])?.first();
@@ -143,7 +142,7 @@ fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
 }
 
 fn result_of(
-    service: &Service,
+    set: &RelationSet,
     consumer: &Consumer,
     function: &FunctionUpdater,
     message: &Message,
@@ -157,11 +156,11 @@ fn result_of(
             "the consumer has no role to call it with".into(),
             format!(
                 "Give it one: update {} set role = … for it.",
-                service.display_name(Relation::Consumers)
+                set.display_name(Relation::Consumers)
             ),
         );
     };
-    service.must_speak_for(role)?;
+    set.check_owner_can_act_as(role)?;
     if role != role::current() {
         let name = role::name(role);
         return refuse(
@@ -172,14 +171,14 @@ fn result_of(
             ),
         );
     }
-    service.as_consumer(role, || {
+    set.as_consumer(role, || {
         let (name, result) = resolve(consumer, &function.name)?;
         let cast = if result == pg_sys::VOIDOID { "" } else { "::pg_catalog.jsonb" };
         let args = [message.payload.clone().into(), message.id.into(), message.attempt.into()];
         let receipt: Option<JsonbText> = Spi::connect_mut(|client| {
             let row = client
                 .update(
-                    &service.sql(
+                    &set.sql(
                         &queries::delivery::push::CALL_FUNCTION,
                         &[("function", &name), ("cast", cast)],
                     ),
@@ -200,7 +199,7 @@ fn result_of(
 
 /// Sends a message to the consumer's URL. No transaction is open while the answer is waited for.
 fn send(
-    service: &Service,
+    set: &RelationSet,
     sender: &Sender,
     updater: &HttpUpdater,
     timeout: Duration,
@@ -208,9 +207,9 @@ fn send(
 ) -> std::result::Result<(), Report> {
     if !is_allowed(&updater.url) {
         let report = Error::NotAllowed { url: updater.url.to_string() }.report();
-        return complain(service, message, &report.to_line(), None);
+        return record_failure(set, message, &report.to_line(), None);
     }
-    let request = Request {
+    let request = HttpRequest {
         address: updater.url.clone(),
         headers: updater.headers.clone(),
         timeout,
@@ -221,18 +220,18 @@ fn send(
     let sender = sender.clone();
     let sent = match process::caught(|| thread::run(move || sender.send(&request))) {
         Ok(sent) => sent,
-        Err(report) => return complain(service, message, &report.to_line(), None),
+        Err(report) => return record_failure(set, message, &report.to_line(), None),
     };
     match sent {
         Some(Answer::Accepted { body }) => {
             let receipt = Receipt::of_answer(body);
-            process::transaction(|| ack(service, message.lease, message.id, &receipt))
-                .or_else(unless_taken)
+            process::transaction(|| ack(set, message.lease, message.id, &receipt))
+                .or_else(ignore_lost_lease)
         }
         Some(Answer::Refused { problem, retry_after }) => {
-            complain(service, message, &problem, retry_after.map(interval))
+            record_failure(set, message, &problem, retry_after.map(interval))
         }
-        None => complain(service, message, "the message could not be sent", None),
+        None => record_failure(set, message, "the message could not be sent", None),
     }
 }
 
@@ -241,33 +240,33 @@ pub fn is_allowed(address: &Address) -> bool {
     settings::http_allow().iter().any(|prefix| address.is_under(prefix))
 }
 
-fn complain(
-    service: &Service,
+fn record_failure(
+    set: &RelationSet,
     message: &Message,
     problem: &str,
     retry_after: Option<Interval>,
 ) -> std::result::Result<(), Report> {
-    process::transaction(|| nack(service, message.lease, message.id, problem, retry_after))
-        .or_else(unless_taken)
+    process::transaction(|| nack(set, message.lease, message.id, problem, retry_after))
+        .or_else(ignore_lost_lease)
 }
 
 /// That the lease ran out, and somebody else has the message now, is no trouble.
-fn unless_taken(report: Report) -> std::result::Result<(), Report> {
+fn ignore_lost_lease(report: Report) -> std::result::Result<(), Report> {
     let is_taken =
         report.sqlstate == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE as i32;
     if is_taken { Ok(()) } else { Err(report) }
 }
 
 /// Gives back what workers had in hand that are gone: of one consumer, or of all but those of `alive`.
-pub fn release(service: &Service, consumer: Option<Uuid>, alive: &[Uuid]) -> Result<()> {
+pub fn release(set: &RelationSet, consumer: Option<Uuid>, alive: &[Uuid]) -> Result<()> {
     let args = [consumer.into(), alive.to_vec().into()];
-    service.as_owner(|| {
-        let held = service.sql(&queries::delivery::push::LIST_LEASES, &[]);
+    set.as_owner(|| {
+        let held = set.sql(&queries::delivery::push::LIST_LEASES, &[]);
         // Without a transaction id where there is nothing to do.
         let held: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&held, &args))?;
         let Some(held) = held.filter(|held| !held.is_empty()) else { return Ok(()) };
         Ok(Spi::run_with_args(
-            &service.sql(&queries::delivery::push::RELEASE_LEASES, &[]),
+            &set.sql(&queries::delivery::push::RELEASE_LEASES, &[]),
             &[held.into()],
         )?)
     })
@@ -283,12 +282,12 @@ pub struct Waiting {
 }
 
 /// The consumers that the workers serve and that something waits for, the oldest first.
-pub fn waiting(service: &Service) -> Result<Vec<Waiting>> {
-    service.as_owner(|| {
+pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
+    set.as_owner(|| {
         Spi::connect(|client| {
             let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
             let rows = client.select(
-                &service.sql(&queries::delivery::push::LIST_WAITING_CONSUMERS, &[]),
+                &set.sql(&queries::delivery::push::LIST_WAITING_CONSUMERS, &[]),
                 None,
                 &[],
             )?;
@@ -303,7 +302,7 @@ pub fn waiting(service: &Service) -> Result<Vec<Waiting>> {
                     role: role.filter(|role| {
                         calls_function == Some(true)
                             && role::exists(*role)
-                            && service.must_speak_for(*role).is_ok()
+                            && set.check_owner_can_act_as(*role).is_ok()
                             && role::can_log_in(*role)
                             && role::can_connect(*role)
                     }),

@@ -10,7 +10,7 @@ use segmenter_core::guards::Refusal;
 mod report;
 mod set;
 
-pub use report::{Report, raise, say, warn};
+pub use report::{Report, emit, emit_warning, raise};
 pub use set::SetError;
 
 /// What stops a piece of work.

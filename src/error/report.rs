@@ -72,7 +72,7 @@ pub fn raise(error: Error) -> ! {
 }
 
 /// Says an error as a WARNING, after what has become of it: the caller's statement goes on.
-pub fn warn(what: &str, report: &Report) {
+pub fn emit_warning(what: &str, report: &Report) {
     let code = PgSqlErrorCode::from(report.sqlstate);
     let mut warning = ErrorReport::new(code, format!("{what}: {}", report.message), "segmenter");
     if let Some(detail) = &report.detail {
@@ -85,7 +85,7 @@ pub fn warn(what: &str, report: &Report) {
 }
 
 /// Says something that is no error, to the client or the server's log as its level has it.
-pub fn say(level: PgLogLevel, message: String, hint: Option<&str>) {
+pub fn emit(level: PgLogLevel, message: String, hint: Option<&str>) {
     let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
     let mut report = ErrorReport::new(code, message, "segmenter");
     if let Some(hint) = hint {

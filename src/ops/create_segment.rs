@@ -7,18 +7,18 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use serde_json::json;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Holder, Table};
 use crate::error::{Error, Result};
-use crate::pg::catalog;
-use crate::pg::catalog::LONGEST_NAME;
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{self, Kind, Prepared, ResultColumn};
+use crate::pg::exec::statement::{self, Prepared, ResultColumn, StatementKind};
+use crate::pg::system_catalog;
+use crate::pg::system_catalog::MAX_NAME;
 use crate::refresh::delta;
 
 /// What is asked for.
-pub struct Request<'a> {
+pub struct NewSegment<'a> {
     pub name: &'a str,
     pub query: &'a str,
     pub refresh_cron: Option<&'a str>,
@@ -27,11 +27,11 @@ pub struct Request<'a> {
 }
 
 /// Creates a segment as its caller could by hand, with no rights but the caller's own.
-pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
+pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
     let table = table_name(request)?;
-    service.as_caller(|| {
+    set.as_caller(|| {
         Spi::connect_mut(|client| {
-            let query = delta::single(request.query, Kind::Select)?;
+            let query = delta::parse_single_statement(request.query, StatementKind::Select)?;
             let columns = Prepared::new(query, &[])?.columns();
             if columns.iter().any(|column| column.name == "?column?") {
                 return Err(Error::Query {
@@ -48,9 +48,9 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
             };
             let parts = [("table", table.as_str()), ("columns", &extra_columns(&columns))];
             // Statements are told apart by PostgreSQL's own parser, as SPI does it.
-            client.update(&service.sql(text, &parts), None, &[])?;
+            client.update(&set.sql(text, &parts), None, &[])?;
 
-            let sql = service.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
+            let sql = set.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
             let args = [
                 request.name.into(),
                 table.as_str().into(),
@@ -61,10 +61,10 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
             let row = client.update(&sql, None, &args)?.first();
             let (id, oid) = row.get_two::<Uuid, pg_sys::Oid>()?;
             let (Some(id), Some(oid)) = (id, oid) else {
-                return Err(service.unknown_segment(request.name));
+                return Err(set.unknown_segment(request.name));
             };
             let holder = Holder { id, name: request.name, owner: role::current() };
-            let table = Table::check(service, oid, holder)?;
+            let table = Table::check(set, oid, holder)?;
             delta::check(query, &table)?;
             Ok(id)
         })
@@ -72,17 +72,17 @@ pub fn create(service: &Service, request: &Request<'_>) -> Result<Uuid> {
 }
 
 /// Where the table goes, qualified and quoted: looked up in the caller's own search_path.
-fn table_name(request: &Request<'_>) -> Result<String> {
+fn table_name(request: &NewSegment<'_>) -> Result<String> {
     let (schema, table) = match request.table_name {
         Some(name) => {
             let (schema, table) = statement::split_name(name);
             // PostgreSQL cuts the name as it takes it apart.
-            if table.len() >= LONGEST_NAME - 3 && !ends_with(name, &table) {
+            if table.len() >= MAX_NAME - 3 && !ends_with(name, &table) {
                 return Err(Error::NameTooLong(name.into()));
             }
             (schema, table)
         }
-        None if request.name.len() > LONGEST_NAME => {
+        None if request.name.len() > MAX_NAME => {
             return Err(Error::NameTooLong(request.name.into()));
         }
         None => (None, request.name.to_owned()),
@@ -117,7 +117,7 @@ fn extra_columns(columns: &[ResultColumn]) -> String {
             format!(
                 ",\n    {} {}",
                 quote_identifier(&column.name),
-                catalog::full_type_name(column.type_oid, column.modifier)
+                system_catalog::full_type_name(column.type_oid, column.modifier)
             )
         })
         .collect()

@@ -8,10 +8,10 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::config::{Fields, Segment};
 use crate::error::{Error, Result};
@@ -22,10 +22,10 @@ use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::statement;
 use crate::refresh::handover::latest;
 use crate::refresh::publish::outbox;
-use crate::refresh::publish::payload::{self, Source};
+use crate::refresh::publish::payload::{self, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
-use segmenter_core::sync_plan::Handover;
+use segmenter_core::sync_plan::SyncAction;
 
 /// What was erased from one segment.
 pub struct Erased {
@@ -37,11 +37,11 @@ pub struct Erased {
 }
 
 /// Erases a person from every segment of roles that the caller is a member of.
-pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
+pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     let args = [role::current().into()];
-    let segments: Option<Vec<Uuid>> = service.as_owner(|| {
+    let segments: Option<Vec<Uuid>> = set.as_owner(|| {
         Spi::connect(|_| {
-            statement::read_one(&service.sql(&queries::ops::erase::LIST_SEGMENTS, &[]), &args)
+            statement::read_one(&set.sql(&queries::ops::erase::LIST_SEGMENTS, &[]), &args)
         })
     })?;
     let segments = segments.unwrap_or_default();
@@ -49,29 +49,26 @@ pub fn erase(service: &Service, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     let mut hashes = BTreeSet::new();
     for segment in &segments {
         // A refresh that is going on comes first: it may be about to hand the person over.
-        let _held = segment_lock::wait(service, *segment)?;
-        let (_snapshot, segment) = match latest(service, *segment) {
+        let _held = segment_lock::wait(set, *segment)?;
+        let (_snapshot, segment) = match latest(set, *segment) {
             Ok(latest) => latest,
             Err(Error::UnknownSegment { .. }) => continue,
             Err(error) => return Err(error),
         };
-        let of_segment = erase_from(service, &segment, id, run_id, &mut hashes)?;
+        let of_segment = erase_from(set, &segment, id, run_id, &mut hashes)?;
         if of_segment.rows > 0 || of_segment.messages > 0 {
-            log_erased(service, &segment, None, &of_segment, run_id)?;
+            log_erased(set, &segment, None, &of_segment, run_id)?;
             erased.push(of_segment);
         }
     }
     // What one segment knows of the person another one's log may tell.
     if let Some(pattern) = pattern(id, &hashes) {
-        segments.iter().try_for_each(|segment| scrub(service, *segment, &pattern, id))?;
+        segments.iter().try_for_each(|segment| scrub(set, *segment, &pattern, id))?;
     }
     // For whom segments of others do not count, their changes do not either: they leave once read.
-    if service.is_own && role::may_act_as(role::current(), service.owner) {
-        service.extension.as_owner(|| {
-            Spi::run_with_args(
-                &service.sql(&queries::ops::erase::DELETE_CAPTURED, &[]),
-                &[id.into()],
-            )
+    if set.is_own && role::may_act_as(role::current(), set.owner) {
+        set.extension.as_owner(|| {
+            Spi::run_with_args(&set.sql(&queries::ops::erase::DELETE_CAPTURED, &[]), &[id.into()])
         })?;
     }
     Ok(erased)
@@ -86,38 +83,38 @@ enum Notice {
 }
 
 fn erase_from(
-    service: &Service,
+    set: &RelationSet,
     segment: &Segment,
     id: &str,
     run_id: Uuid,
     hashes: &mut BTreeSet<String>,
 ) -> Result<Erased> {
     let table = match lock::lock_table(segment.table) {
-        true => Some(Table::check(service, segment.table, segment.holder())?),
+        true => Some(Table::check(set, segment.table, segment.holder())?),
         // What it held is gone with it.
         false => None,
     };
     let mut erased = Erased { segment: segment.name.clone(), rows: 0, messages: 0 };
     let snapshot = Active::fresh();
-    let subscriptions = subscription::find(service, service.owner, Some(segment.id), None)?;
+    let subscriptions = subscription::find(set, set.owner, Some(segment.id), None)?;
     let mut notices = Vec::new();
     Spi::connect_mut(|client| {
         for subscription in subscriptions {
-            if let Some(notice) = take_out(client, service, table.as_ref(), &subscription, id)? {
+            if let Some(notice) = redact_messages(client, set, table.as_ref(), &subscription, id)? {
                 notices.push((subscription, notice));
             }
         }
-        service.as_owner(|| {
+        set.as_owner(|| {
             client
                 .update(
-                    &service.sql(&queries::ops::erase::DELETE_ORPHANED_MESSAGES, &[]),
+                    &set.sql(&queries::ops::erase::DELETE_ORPHANED_MESSAGES, &[]),
                     None,
                     &[segment.id.into()],
                 )
                 .map(drop)
         })?;
         if let Some(table) = &table {
-            erased.rows = delete_rows(client, service, table, segment, id, hashes)?;
+            erased.rows = delete_rows(client, set, table, segment, id, hashes)?;
         }
         Ok::<_, Error>(())
     })?;
@@ -125,7 +122,7 @@ fn erase_from(
 
     let _snapshot = Active::fresh();
     let gone = Error::TableDropped(segment.name.clone()).report();
-    let source = Source { service, table: table.as_ref().ok_or(gone), delta: None, run_id };
+    let source = PayloadInput { set, table: table.as_ref().ok_or(gone), delta: None, run_id };
     Spi::connect_mut(|client| {
         for (subscription, notice) in notices {
             match notice {
@@ -133,10 +130,10 @@ fn erase_from(
                     erased.messages +=
                         outbox::hand_over_removal(client, &source, &subscription, members)?;
                     let told = Erased { segment: segment.name.clone(), rows: 0, messages: 1 };
-                    log_erased(service, segment, Some(&subscription), &told, run_id)?;
+                    log_erased(set, segment, Some(&subscription), &told, run_id)?;
                 }
                 Notice::Everything => {
-                    let owed = vec![(subscription, Handover::Everything)];
+                    let owed = vec![(subscription, SyncAction::FullSync)];
                     erased.messages += outbox::hand_over(client, &source, owed)?.messages;
                 }
             }
@@ -147,17 +144,17 @@ fn erase_from(
 
 /// Takes the person out of a subscription's messages. Gives what its consumer has to be told; none:
 /// it has nothing of him.
-fn take_out(
+fn redact_messages(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     table: Option<&Table>,
     subscription: &Subscription,
     id: &str,
 ) -> Result<Option<Notice>> {
-    let logged: Option<JsonB> = service.as_owner(|| {
+    let logged: Option<JsonB> = set.as_owner(|| {
         let row = client
             .select(
-                &service.sql(&queries::ops::erase::LIST_FIELDS, &[]),
+                &set.sql(&queries::ops::erase::LIST_FIELDS, &[]),
                 Some(1),
                 &[subscription.id.into()],
             )?
@@ -172,12 +169,12 @@ fn take_out(
     let (mut members, mut probes) = (Vec::new(), Vec::new());
     let mut is_unsure = false;
     for fields in &used {
-        let versions = versions(client, service, table, subscription.segment, fields, id)?;
+        let versions = versions(client, set, table, subscription.segment, fields, id)?;
         match (fields.id_name(), table) {
             (Some(name), _) => probes.push(json!({ name: id })),
             (None, Some(table)) => {
                 let like: Vec<Value> = versions.iter().map(|(member, _)| member.clone()).collect();
-                is_unsure |= are_shared(client, service, table, subscription, fields, id, &like)?;
+                is_unsure |= are_shared(client, set, table, subscription, fields, id, &like)?;
                 probes.extend(like);
             }
             (None, None) => {}
@@ -186,16 +183,16 @@ fn take_out(
         let is_whole = table.is_none_or(|table| payload::check_fields(table, fields).is_ok());
         if fields == current && !is_whole {
             is_unsure = true;
-            members.extend(actual_key(client, service, table, subscription.segment, id)?);
+            members.extend(actual_key(client, set, table, subscription.segment, id)?);
         } else if fields == current {
             let actual = versions.into_iter().filter(|(_, is_actual)| *is_actual);
             members.extend(actual.map(|(member, _)| member));
         }
     }
     let args = [subscription.id.into(), JsonB(Value::Array(probes)).into()];
-    let taken: Option<JsonB> = service.as_owner(|| {
+    let taken: Option<JsonB> = set.as_owner(|| {
         client
-            .update(&service.sql(&queries::ops::erase::REDACT_MESSAGES, &[]), Some(1), &args)?
+            .update(&set.sql(&queries::ops::erase::REDACT_MESSAGES, &[]), Some(1), &args)?
             .first()
             .get_one()
     })?;
@@ -204,7 +201,7 @@ fn take_out(
         is_unsure |= current.id_name().is_none();
         for member in taken {
             // What has other fields was replaced by what came after it, or will be.
-            if current.fit(&member) && !members.contains(&member) {
+            if current.matches(&member) && !members.contains(&member) {
                 members.push(member);
             }
         }
@@ -219,19 +216,19 @@ fn take_out(
 /// The person's key as a member, where the person is one now.
 fn actual_key(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     table: Option<&Table>,
     segment: Uuid,
     id: &str,
 ) -> Result<Option<Value>> {
-    let versions = versions(client, service, table, segment, &Fields::key(), id)?;
+    let versions = versions(client, set, table, segment, &Fields::key(), id)?;
     Ok(versions.into_iter().find(|(_, is_actual)| *is_actual).map(|(member, _)| member))
 }
 
 /// Whether others look like the person in what is handed over without a key.
 fn are_shared(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     table: &Table,
     subscription: &Subscription,
     fields: &Fields,
@@ -241,8 +238,8 @@ fn are_shared(
     let Some(now) = as_stored(table, fields)? else { return Ok(false) };
     let members = JsonB(Value::Array(members.to_vec()));
     let args = [subscription.segment.into(), id.into(), members.into()];
-    let shared: Option<bool> = service.as_table_owner(table.owner, || {
-        let sql = sql_on(service, table, &queries::ops::erase::HAS_LOOKALIKES, &now);
+    let shared: Option<bool> = set.as_table_owner(table.owner, || {
+        let sql = sql_on(set, table, &queries::ops::erase::HAS_LOOKALIKES, &now);
         client.select(&sql, Some(1), &args)?.first().get_one()
     })?;
     Ok(shared.unwrap_or_default())
@@ -251,19 +248,19 @@ fn are_shared(
 /// A member as the table holds it, as far as it has the columns; none: it has not one of them.
 fn as_stored(table: &Table, fields: &Fields) -> Result<Option<String>> {
     let has = |column: &str| table.columns.iter().any(|known| known.name == column);
-    fields.among(has).map(|fields| payload::member_as_stored(table, &fields)).transpose()
+    fields.restrict_to(has).map(|fields| payload::member_as_stored(table, &fields)).transpose()
 }
 
-fn sql_on(service: &Service, table: &Table, query: &Query, now: &str) -> String {
+fn sql_on(set: &RelationSet, table: &Table, query: &Query, now: &str) -> String {
     let parts =
         [("table", table.name.as_str()), ("collation", table.id_collation.as_str()), ("now", now)];
-    service.sql(query, &parts)
+    set.sql(query, &parts)
 }
 
 /// What the segment's table holds, or held, of the person, as members, and whether it is so now.
 fn versions(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     table: Option<&Table>,
     segment: Uuid,
     fields: &Fields,
@@ -271,8 +268,8 @@ fn versions(
 ) -> Result<Vec<(Value, bool)>> {
     let Some(table) = table else { return Ok(Vec::new()) };
     let Some(now) = as_stored(table, fields)? else { return Ok(Vec::new()) };
-    let found: Option<JsonB> = service.as_table_owner(table.owner, || {
-        let sql = sql_on(service, table, &queries::ops::erase::LIST_VERSIONS, &now);
+    let found: Option<JsonB> = set.as_table_owner(table.owner, || {
+        let sql = sql_on(set, table, &queries::ops::erase::LIST_VERSIONS, &now);
         client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()
     })?;
     Ok(found.and_then(|json| serde_json::from_value(json.0).ok()).unwrap_or_default())
@@ -281,14 +278,14 @@ fn versions(
 /// Deletes the person's rows, with the rights of the table's owner, and notes their hashes.
 fn delete_rows(
     client: &mut SpiClient<'_>,
-    service: &Service,
+    set: &RelationSet,
     table: &Table,
     segment: &Segment,
     id: &str,
     hashes: &mut BTreeSet<String>,
 ) -> Result<u64> {
-    service.as_table_owner(table.owner, || {
-        let sql = sql_on(service, table, &queries::ops::erase::DELETE_ROWS, "");
+    set.as_table_owner(table.owner, || {
+        let sql = sql_on(set, table, &queries::ops::erase::DELETE_ROWS, "");
         let rows = client.update(&sql, None, &[segment.id.into(), id.into()])?;
         let count = rows.len() as u64;
         for row in rows {
@@ -301,15 +298,15 @@ fn delete_rows(
 }
 
 /// Takes what errors, consumers and hand-made lists say of the person out of a segment's log.
-fn scrub(service: &Service, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
+fn scrub(set: &RelationSet, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
     let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
-    service.as_owner(|| {
+    set.as_owner(|| {
         Spi::run_with_args(
-            &service.sql(&queries::ops::erase::REDACT_LOG, &[]),
+            &set.sql(&queries::ops::erase::REDACT_LOG, &[]),
             &[segment.into(), pattern.into(), letters.into()],
         )?;
         Ok(Spi::run_with_args(
-            &service.sql(&queries::ops::erase::REDACT_ERRORS, &[]),
+            &set.sql(&queries::ops::erase::REDACT_ERRORS, &[]),
             &[segment.into(), pattern.into()],
         )?)
     })
@@ -339,7 +336,7 @@ fn pattern(id: &str, hashes: &BTreeSet<String>) -> Option<String> {
 }
 
 fn log_erased(
-    service: &Service,
+    set: &RelationSet,
     segment: &Segment,
     subscription: Option<&Subscription>,
     erased: &Erased,
@@ -348,11 +345,11 @@ fn log_erased(
     let entry = Entry {
         run_id: Some(run_id),
         action: Action::Erase,
-        status: Status::Ok,
+        status: LogStatus::Ok,
         segment: (Some(segment.id), &segment.name),
         subscription: subscription
             .map(|subscription| (subscription.id, subscription.target.as_str())),
-        counts: Counts::default(),
+        counts: LogCounts::default(),
         began: clock::now(),
         elapsed: None,
         message: None,
@@ -363,7 +360,7 @@ fn log_erased(
             "role": role::name(role::current()),
         }),
     };
-    log::write(service, entry)
+    log::write(set, entry)
 }
 
 #[cfg(test)]

@@ -6,28 +6,28 @@ use pgrx::prelude::*;
 use serde_json::Value;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 use crate::pg::exec::role::{self, RegRole};
 
 /// Subscribes a consumer to a segment as its caller could by hand, with no rights but the caller's
 /// own. A new consumer gets the caller's role.
 pub fn subscribe(
-    service: &Service,
+    set: &RelationSet,
     consumer: &str,
     segment: &str,
     target: &str,
     params: Value,
 ) -> Result<Uuid> {
-    service.as_caller(|| {
+    set.as_caller(|| {
         Spi::connect_mut(|client| {
             let args = [segment.into(), consumer.into()];
             let found = client
-                .update(&service.sql(&queries::ops::subscribe::FIND_BOTH, &[]), Some(1), &args)?
+                .update(&set.sql(&queries::ops::subscribe::FIND_BOTH, &[]), Some(1), &args)?
                 .first()
                 .get_two::<Uuid, Uuid>()?;
             let (Some(segment), known) = found else {
-                return Err(service.unknown_segment(segment));
+                return Err(set.unknown_segment(segment));
             };
             let consumer = match known {
                 Some(consumer) => Some(consumer),
@@ -35,7 +35,7 @@ pub fn subscribe(
                     let args = [consumer.into(), RegRole(role::current()).into()];
                     client
                         .update(
-                            &service.sql(&queries::ops::subscribe::INSERT_CONSUMER, &[]),
+                            &set.sql(&queries::ops::subscribe::INSERT_CONSUMER, &[]),
                             None,
                             &args,
                         )?
@@ -46,11 +46,7 @@ pub fn subscribe(
             let args = [consumer.into(), segment.into(), target.into(), JsonB(params).into()];
             // To its end: a statement that is left after its first row fires no statement triggers.
             let id = client
-                .update(
-                    &service.sql(&queries::ops::subscribe::INSERT_SUBSCRIPTION, &[]),
-                    None,
-                    &args,
-                )?
+                .update(&set.sql(&queries::ops::subscribe::INSERT_SUBSCRIPTION, &[]), None, &args)?
                 .first()
                 .get_one()?;
             id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))

@@ -167,7 +167,7 @@ unsafe extern "C-unwind" fn is_known_set(
     match is_set(&name) {
         Ok(()) => {}
         // ALTER DATABASE, ALTER ROLE: it may be one where and when it counts.
-        Err(error) if is_test => error::say(PgLogLevel::NOTICE, error.to_string(), None),
+        Err(error) if is_test => error::emit(PgLogLevel::NOTICE, error.to_string(), None),
         Err(error) => raise(error),
     }
     true

@@ -7,8 +7,8 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::config::segment_table;
 use crate::error::{Error, Result};
-use crate::refresh::delta::Side;
-use segmenter_core::guards::Figures;
+use crate::refresh::delta::DeltaTarget;
+use segmenter_core::guards::DeltaStats;
 
 /// One statement of an apply, and how many rows it must touch.
 struct Step {
@@ -21,11 +21,11 @@ struct Step {
 /// its triggers, defaults and checks do: they get no rights of the segment's owner.
 pub fn apply(
     client: &mut SpiClient<'_>,
-    side: &Side<'_>,
-    figures: Figures,
+    side: &DeltaTarget<'_>,
+    figures: DeltaStats,
     at: Timestamp,
 ) -> Result<()> {
-    side.service.as_table_owner(side.table.owner, || {
+    side.set.as_table_owner(side.table.owner, || {
         for step in steps(side, figures)? {
             if step.rows == 0 {
                 continue;
@@ -44,19 +44,23 @@ pub fn apply(
 }
 
 /// Removals first, so that whoever watches the table sees them first too.
-fn steps(side: &Side<'_>, figures: Figures) -> Result<Vec<Step>> {
-    let Side { service, table, segment, .. } = side;
+fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
+    let DeltaTarget { set, table, segment, .. } = side;
     let sql = |query: &Query, parts: &[(&str, &str)]| {
         let mut all = vec![("table", table.name.as_str())];
         all.extend_from_slice(parts);
-        service.sql(query, &all)
+        set.sql(query, &all)
     };
     let close =
         |operations: &str| sql(&queries::refresh::apply::CLOSE_ROWS, &[("operations", operations)]);
     let open = |operation: &str, columns: &[String], values: &[String]| {
         sql(
             &queries::refresh::apply::INSERT_ROWS,
-            &[("operation", operation), ("columns", &listed(columns)), ("values", &listed(values))],
+            &[
+                ("operation", operation),
+                ("columns", &comma_prefixed(columns)),
+                ("values", &comma_prefixed(values)),
+            ],
         )
     };
     let (names, values): (Vec<_>, Vec<_>) = side
@@ -93,12 +97,12 @@ fn steps(side: &Side<'_>, figures: Figures) -> Result<Vec<Step>> {
             &queries::refresh::apply::ON_CONFLICT_REOPEN,
             &[
                 ("key", if table.kind.shared { "segment_id, id" } else { "id" }),
-                ("assignments", &listed(&assign(&|_, name| format!("excluded.{name}")))),
+                ("assignments", &comma_prefixed(&assign(&|_, name| format!("excluded.{name}")))),
             ],
         );
         // A first load finds nobody who returns, and is much faster for not looking.
         let is_first =
-            figures.before == 0 && !segment_table::holds_rows_of(service, &table.name, segment)?;
+            figures.before == 0 && !segment_table::holds_rows_of(set, &table.name, segment)?;
         vec![
             Step { sql: close(&operations(&["r"])), rows: figures.removed },
             Step { sql: change, rows: figures.changed },
@@ -108,7 +112,7 @@ fn steps(side: &Side<'_>, figures: Figures) -> Result<Vec<Step>> {
 }
 
 /// A list to follow another element.
-fn listed(elements: &[String]) -> String {
+fn comma_prefixed(elements: &[String]) -> String {
     elements.iter().map(|element| format!(", {element}")).collect()
 }
 

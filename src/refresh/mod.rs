@@ -6,29 +6,29 @@ use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Relation, Service};
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::segment_table::Table;
 use crate::config::{Key, Refresher, Segment, Sql};
-use crate::error::{Error, Report, Result, warn};
-use crate::pg::catalog;
+use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
 use crate::pg::exec::lock;
 use crate::pg::exec::portal;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::{self, Active};
-use crate::pg::exec::statement::{self, Kind};
-use crate::pg::exec::subtransaction::{Keep, attempt};
-use crate::refresh::delta::{Delta, Side};
-use crate::refresh::incremental::{Beginning, Progress};
+use crate::pg::exec::statement::{self, StatementKind};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
+use crate::refresh::delta::{Delta, DeltaTarget};
+use crate::refresh::incremental::{Progress, WatermarkCandidate};
 use crate::refresh::publish::outbox;
-use crate::refresh::publish::outbox::HandedOver;
-use crate::refresh::publish::payload::Source;
+use crate::refresh::publish::outbox::PublishStats;
+use crate::refresh::publish::payload::PayloadInput;
 use crate::refresh::publish::subscription::{self, Subscription};
-use crate::refresh::segment_lock::claim;
-use segmenter_core::guards::Figures;
-use segmenter_core::sync_plan::Handover;
+use crate::refresh::segment_lock::acquire;
+use segmenter_core::guards::DeltaStats;
+use segmenter_core::sync_plan::SyncAction;
 
 pub mod apply;
 pub mod delta;
@@ -39,10 +39,10 @@ pub mod publish;
 pub mod segment_lock;
 pub mod source_check;
 
-use outcome::{Ended, params};
+use outcome::{Ending, params};
 
 /// What is asked for.
-pub struct Request<'a> {
+pub struct RefreshRequest<'a> {
     pub segment: Key<'a>,
     /// The name to show where the segment is not found.
     pub name: &'a str,
@@ -62,10 +62,10 @@ pub struct Request<'a> {
 }
 
 /// How it ended: a row of the result.
-pub struct Outcome {
+pub struct RefreshResult {
     pub segment: String,
-    pub status: Status,
-    pub figures: Option<Figures>,
+    pub status: LogStatus,
+    pub figures: Option<DeltaStats>,
     pub messages: Option<i64>,
     pub elapsed: Duration,
     pub detail: Option<String>,
@@ -75,10 +75,10 @@ pub struct Outcome {
 const TRIES: u32 = 3;
 
 /// What a refresh that came through did.
-struct Done {
-    figures: Figures,
+struct Applied {
+    figures: DeltaStats,
     at: Timestamp,
-    handed: HandedOver,
+    handed: PublishStats,
     /// What there is to say of sources that are late.
     late: Vec<String>,
     /// How far an incremental refresh got.
@@ -88,21 +88,21 @@ struct Done {
 /// Refreshes a segment. Whatever goes wrong with it becomes a WARNING, an entry of the log and an
 /// outcome; nothing of it stays in the database. Raised is only what concerns the whole
 /// transaction: a cancelled query, a log that cannot be written.
-pub fn refresh(service: &Service, request: &Request<'_>) -> Result<Outcome> {
+pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
     let (began, timer) = (clock::now(), Instant::now());
     let mut segment = None;
-    let keep = if request.dry_run { Keep::Nothing } else { Keep::Changes };
+    let keep = if request.dry_run { OnSuccess::Rollback } else { OnSuccess::Commit };
     let mut tries = 0;
     let result = loop {
         tries += 1;
-        let result = attempt(keep, || steps(service, request, &mut segment));
+        let result = in_subtransaction(keep, || steps(set, request, &mut segment));
         // Somebody wrote to the table under us: with a new snapshot it may come out right.
         let changed = matches!(result, Err(Error::TableChanged { .. }));
         if !changed || tries == TRIES || snapshot::is_kept() {
             break result;
         }
     };
-    finish(service, request, segment.as_ref(), result, (began, timer.elapsed()))
+    finish(set, request, segment.as_ref(), result, (began, timer.elapsed()))
 }
 
 /// Whether a refresh may begin now.
@@ -120,15 +120,15 @@ pub enum Start {
 
 /// Logs that a refresh begins, unless there is no use in it; that is not logged again and again.
 /// The refresh itself follows in a transaction of its own.
-pub fn start(service: &Service, request: &Request<'_>) -> Result<Start> {
+pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
     let mut found = None;
-    let ready = attempt(Keep::Nothing, || {
-        let segment = find(service, request, &mut found)?;
-        let _portals = portal::CloseNew::begin()?;
-        may_refresh(service, segment, role::current())?;
-        let _lock = claim(service, segment.id, &segment.name)?;
-        if log::is_waiting(service, segment.id)? {
-            must_be_loaded(service, segment, request)?;
+    let ready = in_subtransaction(OnSuccess::Rollback, || {
+        let segment = find(set, request, &mut found)?;
+        let _portals = portal::CursorScope::begin()?;
+        may_refresh(set, segment, role::current())?;
+        let _lock = acquire(set, segment.id, &segment.name)?;
+        if log::is_waiting(set, segment.id)? {
+            check_sources_loaded(set, segment, request)?;
         }
         Ok(())
     });
@@ -138,14 +138,14 @@ pub fn start(service: &Service, request: &Request<'_>) -> Result<Start> {
         (_, None) => return Ok(Start::Gone),
         // What is wrong with it, the refresh will say.
         (_, Some(segment)) => log::write(
-            service,
+            set,
             Entry {
                 run_id: Some(request.run_id),
                 action: Action::Refresh,
-                status: Status::Running,
+                status: LogStatus::Running,
                 segment: (Some(segment.id), &segment.name),
                 subscription: None,
-                counts: Counts::default(),
+                counts: LogCounts::default(),
                 began: clock::now(),
                 elapsed: None,
                 message: None,
@@ -159,34 +159,34 @@ pub fn start(service: &Service, request: &Request<'_>) -> Result<Start> {
 
 /// Logs a refresh that could not be made, or was given up, as failed.
 pub fn fail(
-    service: &Service,
-    request: &Request<'_>,
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
     error: Error,
     (began, elapsed): (clock::Instant, Duration),
-) -> Result<Outcome> {
-    let segment = Segment::find(service, request.segment)?;
-    finish(service, request, segment.as_ref(), Err(error), (began, elapsed))
+) -> Result<RefreshResult> {
+    let segment = Segment::find(set, request.segment)?;
+    finish(set, request, segment.as_ref(), Err(error), (began, elapsed))
 }
 
 /// Tells how a refresh ended: as a WARNING where it failed, in the log, and to the caller.
 fn finish(
-    service: &Service,
-    request: &Request<'_>,
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
     segment: Option<&Segment>,
-    result: Result<Done>,
+    result: Result<Applied>,
     (began, elapsed): (clock::Instant, Duration),
-) -> Result<Outcome> {
+) -> Result<RefreshResult> {
     let name = segment.map_or(request.name, |segment| segment.name.as_str());
-    let ended = Ended::of(result, request, segment);
+    let ended = Ending::of(result, request, segment);
     if let Some(report) = &ended.error {
-        warn(&format!("segment \"{name}\" was not refreshed"), report);
+        emit_warning(&format!("segment \"{name}\" was not refreshed"), report);
     }
     // Waiting is a state: its beginning is logged, not every look at it. But what is logged as running
     // gets an end, though somebody else has found it waiting meanwhile.
     let goes_on = match segment {
-        Some(segment) if ended.status == Status::Waiting => {
-            log::is_waiting(service, segment.id)?
-                && log::status_of(service, segment.id, request.run_id)?.is_none()
+        Some(segment) if ended.status == LogStatus::Waiting => {
+            log::is_waiting(set, segment.id)?
+                && log::status_of(set, segment.id, request.run_id)?.is_none()
         }
         _ => false,
     };
@@ -197,14 +197,14 @@ fn finish(
     };
     if !request.dry_run && !goes_on {
         log::write(
-            service,
+            set,
             Entry {
                 run_id: Some(request.run_id),
                 action: Action::Refresh,
                 status: ended.status,
                 segment: (id, name),
                 subscription: None,
-                counts: ended.figures.map(Counts::from).unwrap_or_default(),
+                counts: ended.figures.map(LogCounts::from).unwrap_or_default(),
                 began,
                 elapsed: Some(elapsed),
                 message: ended.message.as_deref(),
@@ -214,10 +214,10 @@ fn finish(
         )?;
     }
     // The scheduler has to know that it is to be tried again sooner.
-    if ended.status == Status::Failed && !request.skip_busy && segment.is_some() {
-        catalog::invalidate(service.segments());
+    if ended.status == LogStatus::Failed && !request.skip_busy && segment.is_some() {
+        system_catalog::invalidate(set.segments());
     }
-    Ok(Outcome {
+    Ok(RefreshResult {
         segment: name.to_owned(),
         status: ended.status,
         figures: ended.figures,
@@ -228,61 +228,65 @@ fn finish(
 }
 
 /// The steps, in their order.
-fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) -> Result<Done> {
-    let segment = find(service, request, found)?;
+fn steps(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
+    found: &mut Option<Segment>,
+) -> Result<Applied> {
+    let segment = find(set, request, found)?;
     // Users' SQL runs from here on, in sources too.
-    let _portals = portal::CloseNew::begin()?;
-    may_refresh(service, segment, role::current())?;
+    let _portals = portal::CursorScope::begin()?;
+    may_refresh(set, segment, role::current())?;
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
-    let _lock = claim(service, segment.id, &segment.name)?;
+    let _lock = acquire(set, segment.id, &segment.name)?;
     let beginning = match request.query {
-        None => Beginning::of(service, segment)?,
-        Some(_) => Beginning::none(),
+        None => WatermarkCandidate::of(set, segment)?,
+        Some(_) => WatermarkCandidate::none(),
     };
-    let (_snapshot, segment) = settle(service, request, found)?;
-    may_refresh(service, segment, role::current())?;
-    must_not_be_superseded(service, segment)?;
+    let (_snapshot, segment) = lock_and_snapshot(set, request, found)?;
+    may_refresh(set, segment, role::current())?;
+    check_not_superseded(set, segment)?;
     if !role::exists(segment.owner) {
         return Err(Error::OwnerDropped {
             segment: segment.name.clone(),
-            segments: service.display_name(Relation::Segments),
+            segments: set.display_name(Relation::Segments),
         });
     }
 
-    let table = Table::check(service, segment.table, segment.holder())?;
-    table.must_be_usable(service, segment.holder())?;
+    let table = Table::check(set, segment.table, segment.holder())?;
+    table.check_usable(set, segment.holder())?;
 
-    let at = instant(service, segment)?;
+    let at = instant(set, segment)?;
     let refresher = match request.query {
         Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
-        None => segment.refresher.clone().ok_or_else(|| no_refresher(service, segment))?,
+        None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
-    let late = must_be_loaded(service, segment, request)?;
-    let owed = owed(service, segment)?;
+    let late = check_sources_loaded(set, segment, request)?;
+    let owed = pending_actions(set, segment)?;
     let (figures, handed, progress) = Spi::connect_mut(|client| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
                 let full = request.full;
-                Some(incremental::plan(service, segment, &table, incremental, &beginning, full)?)
+                Some(incremental::plan(set, segment, &table, incremental, &beginning, full)?)
             }
             _ => None,
         };
         let mut progress = None;
-        let (delta, side) = service.as_segment_owner(segment.owner, || {
+        let (delta, side) = set.as_segment_owner(segment.owner, || {
             let (delta, side) = match (&refresher, plan) {
                 (Refresher::Procedure(Sql { sql }), _) => {
-                    let (delta, side) = run_procedure(client, service, &table, segment, sql)?;
+                    let (delta, side) = run_procedure(client, set, &table, segment, sql)?;
                     guard(segment, request, &delta)?;
                     return Ok((delta, side));
                 }
                 (Refresher::Query(Sql { sql }), _) => {
-                    delta::of_query(service, &table, segment.id, sql)?
+                    delta::of_query(set, &table, segment.id, sql)?
                 }
                 (Refresher::Incremental(_), plan) => {
-                    let plan = plan.ok_or_else(|| no_refresher(service, segment))?;
-                    let (delta, side, made) = plan.delta(service, &table, segment.id)?;
+                    let plan = plan.ok_or_else(|| no_refresher(set, segment))?;
+                    let (delta, side, made) = plan.delta(set, &table, segment.id)?;
                     progress = Some(made);
                     (delta, side)
                 }
@@ -294,8 +298,8 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
             }
             Ok::<_, Error>((delta, side))
         })?;
-        let source = Source {
-            service,
+        let source = PayloadInput {
+            set,
             table: Ok(&table),
             delta: Some((&side, delta.figures)),
             run_id: request.run_id,
@@ -308,21 +312,24 @@ fn steps(service: &Service, request: &Request<'_>, found: &mut Option<Segment>) 
         };
         Ok::<_, Error>((delta.figures, handed, progress))
     })?;
-    Ok(Done { figures, at, handed, late, progress })
+    Ok(Applied { figures, at, handed, late, progress })
 }
 
-fn no_refresher(service: &Service, segment: &Segment) -> Error {
+fn no_refresher(set: &RelationSet, segment: &Segment) -> Error {
     Error::NoRefresher {
         segment: segment.name.clone(),
-        segments: service.display_name(Relation::Segments),
+        segments: set.display_name(Relation::Segments),
     }
 }
 
 /// What a refresh owes to those who subscribe to the segment.
-fn owed(service: &Service, segment: &Segment) -> Result<Vec<(Subscription, Handover)>> {
-    let found = subscription::find(service, role::current(), Some(segment.id), None)?;
+fn pending_actions(
+    set: &RelationSet,
+    segment: &Segment,
+) -> Result<Vec<(Subscription, SyncAction)>> {
+    let found = subscription::find(set, role::current(), Some(segment.id), None)?;
     let owed = found.into_iter().filter_map(|subscription| {
-        let handover = subscription.owed(true)?;
+        let handover = subscription.pending_action(true)?;
         Some((subscription, handover))
     });
     Ok(owed.collect())
@@ -330,33 +337,33 @@ fn owed(service: &Service, segment: &Segment) -> Result<Vec<(Subscription, Hando
 
 /// Finds the segment, and keeps it for messages about it.
 pub fn find<'a>(
-    service: &Service,
-    request: &Request<'_>,
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
     found: &'a mut Option<Segment>,
 ) -> Result<&'a Segment> {
-    match Segment::find(service, request.segment)? {
+    match Segment::find(set, request.segment)? {
         Some(segment) => Ok(found.insert(segment)),
-        None => Err(service.unknown_segment(request.name)),
+        None => Err(set.unknown_segment(request.name)),
     }
 }
 
 /// Whether a role may have a segment refreshed, and handed over.
-pub fn may_refresh(service: &Service, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
+pub fn may_refresh(set: &RelationSet, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
     if role::may_act_as(caller, segment.owner) {
         // The row may be another's who has no say for its owner.
-        return service.must_speak_for(segment.owner);
+        return set.check_owner_can_act_as(segment.owner);
     }
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
 }
 
 /// Locks the segment's table, and takes the snapshot after that: the segment and its table then
 /// stay what they are, now that nobody else can be refreshing it.
-fn settle<'a>(
-    service: &Service,
-    request: &Request<'_>,
+fn lock_and_snapshot<'a>(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
     found: &'a mut Option<Segment>,
 ) -> Result<(Active, &'a Segment)> {
-    let gone = || service.unknown_segment(request.name);
+    let gone = || set.unknown_segment(request.name);
     let (id, mut table) = match found {
         Some(segment) => (segment.id, segment.table),
         None => return Err(gone()),
@@ -364,13 +371,13 @@ fn settle<'a>(
     loop {
         let is_there = lock::lock_table(table);
         let snapshot = Active::fresh();
-        let current = Segment::find(service, Key::Id(id))?.filter(|segment| segment.actual);
+        let current = Segment::find(set, Key::Id(id))?.filter(|segment| segment.actual);
         let current = current.ok_or_else(gone)?;
         if current.table == table {
             if is_there {
                 return Ok((snapshot, found.insert(current)));
             }
-            must_not_be_superseded(service, &current)?;
+            check_not_superseded(set, &current)?;
             return Err(Error::TableDropped(current.name));
         }
         // It was moved while we waited.
@@ -380,15 +387,15 @@ fn settle<'a>(
 
 /// A transaction that keeps its snapshot cannot see a refresh, or a change of the segment, that came
 /// between it and the lock.
-pub fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()> {
+pub fn check_not_superseded(set: &RelationSet, segment: &Segment) -> Result<()> {
     if !snapshot::is_kept() {
         return Ok(());
     }
     let state = || -> Result<Option<String>> {
-        service.as_owner(|| {
+        set.as_owner(|| {
             Spi::connect(|_| {
                 statement::read_one(
-                    &service.sql(&queries::refresh::GET_SEGMENT_STATE, &[]),
+                    &set.sql(&queries::refresh::GET_SEGMENT_STATE, &[]),
                     &[segment.id.into()],
                 )
             })
@@ -403,25 +410,25 @@ pub fn must_not_be_superseded(service: &Service, segment: &Segment) -> Result<()
 }
 
 /// The sources are those of the segment's refresher: a one-off query has none.
-fn must_be_loaded(
-    service: &Service,
+fn check_sources_loaded(
+    set: &RelationSet,
     segment: &Segment,
-    request: &Request<'_>,
+    request: &RefreshRequest<'_>,
 ) -> Result<Vec<String>> {
     if request.query.is_some() || segment.sources.is_empty() {
         return Ok(Vec::new());
     }
     Spi::connect(|_| {
-        service.as_segment_owner(segment.owner, || source_check::check(service, &segment.sources))
+        set.as_segment_owner(segment.owner, || source_check::check(set, &segment.sources))
     })
 }
 
-fn instant(service: &Service, segment: &Segment) -> Result<Timestamp> {
-    let args = [segment.id.into(), service.timezone.as_str().into()];
-    let at = service.as_owner(|| {
+fn instant(set: &RelationSet, segment: &Segment) -> Result<Timestamp> {
+    let args = [segment.id.into(), set.timezone.as_str().into()];
+    let at = set.as_owner(|| {
         Spi::connect(|client| {
             client
-                .select(&service.sql(&queries::refresh::GET_INSTANT, &[]), Some(1), &args)?
+                .select(&set.sql(&queries::refresh::GET_INSTANT, &[]), Some(1), &args)?
                 .first()
                 .get_one::<Timestamp>()
         })
@@ -431,22 +438,22 @@ fn instant(service: &Service, segment: &Segment) -> Result<Timestamp> {
 
 fn run_procedure<'a>(
     client: &mut SpiClient<'_>,
-    service: &'a Service,
+    set: &'a RelationSet,
     table: &'a Table,
     segment: &Segment,
     sql: &str,
-) -> Result<(Delta, Side<'a>)> {
-    let call = delta::single(sql, Kind::Call)?;
-    let before = delta::before_procedure(service, table, segment.id)?;
+) -> Result<(Delta, DeltaTarget<'a>)> {
+    let call = delta::parse_single_statement(sql, StatementKind::Call)?;
+    let before = delta::before_procedure(set, table, segment.id)?;
     client.update(call, None, &[])?;
     let _snapshot = Active::fresh();
-    if Table::check(service, segment.table, segment.holder())? != *table {
+    if Table::check(set, segment.table, segment.holder())? != *table {
         return Err(Error::TableAltered(table.name.clone()));
     }
     before.compare()
 }
 
-fn guard(segment: &Segment, request: &Request<'_>, delta: &Delta) -> Result<()> {
+fn guard(segment: &Segment, request: &RefreshRequest<'_>, delta: &Delta) -> Result<()> {
     if request.force {
         return Ok(());
     }

@@ -4,17 +4,17 @@ use pgrx::datum::Timestamp;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Done, Request};
-use crate::catalog::log::Status;
+use super::{Applied, RefreshRequest};
+use crate::catalog::log::LogStatus;
 use crate::config::Segment;
 use crate::error::{Error, Report, Result};
 use crate::pg::exec::role;
-use segmenter_core::guards::Figures;
+use segmenter_core::guards::DeltaStats;
 
 /// How a refresh ended, as it is told.
-pub struct Ended {
-    pub status: Status,
-    pub figures: Option<Figures>,
+pub struct Ending {
+    pub status: LogStatus,
+    pub figures: Option<DeltaStats>,
     pub messages: Option<i64>,
     pub at: Option<Timestamp>,
     pub message: Option<String>,
@@ -26,8 +26,12 @@ pub struct Ended {
     pub attempted: bool,
 }
 
-impl Ended {
-    pub fn of(result: Result<Done>, request: &Request<'_>, segment: Option<&Segment>) -> Self {
+impl Ending {
+    pub fn of(
+        result: Result<Applied>,
+        request: &RefreshRequest<'_>,
+        segment: Option<&Segment>,
+    ) -> Self {
         let plain = |status, message: String| Self {
             status,
             figures: None,
@@ -40,7 +44,7 @@ impl Ended {
         };
         match result {
             Ok(done) => Self {
-                status: Status::Ok,
+                status: LogStatus::Ok,
                 figures: Some(done.figures),
                 messages: Some(done.handed.messages as i64),
                 at: Some(done.at),
@@ -50,14 +54,14 @@ impl Ended {
                 attempted: true,
             },
             Err(error @ Error::Busy { .. }) if request.skip_busy => {
-                plain(Status::Skipped, error.to_string())
+                plain(LogStatus::Skipped, error.to_string())
             }
-            Err(error @ Error::NotLoaded(_)) => plain(Status::Waiting, error.to_string()),
+            Err(error @ Error::NotLoaded(_)) => plain(LogStatus::Waiting, error.to_string()),
             Err(error) => {
                 let report = advise(error.report(), segment);
                 let (status, figures) = match &error {
-                    Error::Refused(refusal) => (Status::Refused, Some(refusal.figures)),
-                    _ => (Status::Failed, None),
+                    Error::Refused(refusal) => (LogStatus::Refused, Some(refusal.figures)),
+                    _ => (LogStatus::Failed, None),
                 };
                 Self {
                     status,
@@ -105,7 +109,7 @@ fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
 }
 
 /// What is worth saying of a refresh that came through.
-fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
+fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     let mut remarks = done.late.clone();
     if request.dry_run {
         remarks.push("dry run: nothing was changed".to_owned());
@@ -120,7 +124,11 @@ fn remark(done: &Done, request: &Request<'_>) -> Option<String> {
     (!remarks.is_empty()).then(|| remarks.join("; "))
 }
 
-pub fn params(request: &Request<'_>, segment: Option<&Segment>, ended: Option<&Ended>) -> Value {
+pub fn params(
+    request: &RefreshRequest<'_>,
+    segment: Option<&Segment>,
+    ended: Option<&Ending>,
+) -> Value {
     let refresher = match (request.query, segment) {
         (Some(sql), _) => json!({"query": {"sql": sql}}),
         (None, Some(Segment { refresher: Some(refresher), .. })) => json!(refresher),

@@ -4,15 +4,15 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
-use crate::pg::exec::lock::{self, Held};
+use crate::pg::exec::lock::{self, SegmentLockGuard};
 
 /// Takes a segment's lock until the (sub)transaction ends. Where it is taken, the error
 /// [`Error::Busy`] says by which process.
-pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
-    let key = key(service, segment)?;
-    service.as_owner(|| {
+pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLockGuard> {
+    let key = key(set, segment)?;
+    set.as_owner(|| {
         Spi::connect(|client| {
             if let Some(held) = lock::try_lock(key) {
                 return Ok(held);
@@ -24,7 +24,7 @@ pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
             ];
             let row = client
                 .select(
-                    &service.sql(&queries::refresh::segment_lock::FIND_HOLDER, &[]),
+                    &set.sql(&queries::refresh::segment_lock::FIND_HOLDER, &[]),
                     Some(1),
                     &args,
                 )?
@@ -36,17 +36,17 @@ pub fn claim(service: &Service, segment: Uuid, name: &str) -> Result<Held> {
 }
 
 /// Takes a segment's lock, once whoever has it is done; none: this backend is in the middle of it.
-pub fn wait(service: &Service, segment: Uuid) -> Result<Held> {
-    let key = key(service, segment)?;
+pub fn wait(set: &RelationSet, segment: Uuid) -> Result<SegmentLockGuard> {
+    let key = key(set, segment)?;
     lock::lock(key).ok_or_else(|| Error::Busy { segment: segment.to_string(), pid: None })
 }
 
-fn key(service: &Service, segment: Uuid) -> Result<lock::Key> {
-    let key: Option<i64> = service.as_owner(|| {
+fn key(set: &RelationSet, segment: Uuid) -> Result<lock::Key> {
+    let key: Option<i64> = set.as_owner(|| {
         Spi::connect(|client| {
             client
                 .select(
-                    &service.sql(&queries::refresh::segment_lock::GET_KEY, &[]),
+                    &set.sql(&queries::refresh::segment_lock::GET_KEY, &[]),
                     Some(1),
                     &[segment.into()],
                 )?

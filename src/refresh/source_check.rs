@@ -5,8 +5,8 @@ use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
-use crate::config::{ReadySource, Source, TableSource};
+use crate::catalog::relation_set::RelationSet;
+use crate::config::{ReadySource, SourceCheck, TableSource};
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared};
@@ -33,13 +33,13 @@ enum Verdict {
 /// Checks the sources of a segment with its owner's rights, within an SPI connection, as the
 /// active snapshot sees them. Gives what is worth saying of those that are late; where one is not
 /// loaded that is the error [`Error::NotLoaded`].
-pub fn check(service: &Service, sources: &[Source]) -> Result<Vec<String>> {
+pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Vec<String>> {
     let (mut late, mut missing) = (Vec::new(), Vec::new());
     role::read_only(|| {
         for source in sources {
             let verdict = match source {
-                Source::Table(source) => judge(source, &facts(service, source)?),
-                Source::Ready(source) => judge_ready(source, is_ready(source)?),
+                SourceCheck::Table(source) => judge(source, &facts(set, source)?),
+                SourceCheck::Ready(source) => judge_ready(source, is_ready(source)?),
             };
             match verdict {
                 Verdict::Loaded => {}
@@ -52,10 +52,10 @@ pub fn check(service: &Service, sources: &[Source]) -> Result<Vec<String>> {
 }
 
 /// The tables among a segment's sources. Runs with the owner's rights, within an SPI connection.
-pub fn relations(sources: &[Source]) -> Result<Vec<pg_sys::Oid>> {
+pub fn relations(sources: &[SourceCheck]) -> Result<Vec<pg_sys::Oid>> {
     let mut relations = Vec::new();
     for source in sources {
-        let Source::Table(source) = source else { continue };
+        let SourceCheck::Table(source) = source else { continue };
         let sql = queries::refresh::source_check::FIND_TABLE.text();
         let name = table_name(&source.table);
         relations.extend(statement::read_one::<pg_sys::Oid>(sql, &[name.into()])?);
@@ -98,15 +98,15 @@ fn judge_ready(source: &ReadySource, ready: bool) -> Verdict {
     }
 }
 
-fn facts(service: &Service, source: &TableSource) -> Result<Facts> {
+fn facts(set: &RelationSet, source: &TableSource) -> Result<Facts> {
     let table = table_name(&source.table);
     let filter = source.filter.as_deref().unwrap_or("true");
     let mut facts = Facts::default();
     if let Some(column) = &source.loaded_at {
         let column = quote_identifier(column);
         let args = [source.error_after.as_deref().into(), source.warn_after.as_deref().into()];
-        let found: Vec<Option<String>> = single(
-            &service.sql(
+        let found: Vec<Option<String>> = fetch_one(
+            &set.sql(
                 &queries::refresh::source_check::GET_AGE,
                 &[("table", &table), ("loaded_at", &column), ("filter", filter)],
             ),
@@ -119,8 +119,8 @@ fn facts(service: &Service, source: &TableSource) -> Result<Facts> {
         }
     }
     if let Some(min) = source.min_rows {
-        facts.rows = single::<i64>(
-            &service.sql(
+        facts.rows = fetch_one::<i64>(
+            &set.sql(
                 &queries::refresh::source_check::COUNT_ROWS,
                 &[("table", &table), ("filter", filter)],
             ),
@@ -154,7 +154,7 @@ fn is_ready(source: &ReadySource) -> Result<bool> {
 }
 
 /// Runs a statement with a user's filter in it, having made sure that it still is one.
-fn single<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
+fn fetch_one<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
     if statement::parse(sql).len() != 1 {
         return Err(Error::Query {
             code: PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,

@@ -5,16 +5,16 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{self, ConfigError, Subject};
 use crate::error::{Error, Result};
 use crate::pg::clock::{self, Instant};
-use segmenter_core::due::{Attempt, Due, failures};
+use segmenter_core::due::{Due, LastRun, failures};
 use segmenter_core::timetable::Timetables;
 
 /// So often come the runs of a scheduler, for segments without a schedule.
-const RUNS: TimeDelta = TimeDelta::minutes(1);
+const RUN_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// An actual segment, and when it is to be refreshed. What else is wrong with it, its refresh
 /// will say.
@@ -41,14 +41,14 @@ impl Item {
     /// When a scheduler refreshes it: when it is due, and once a minute where every run will do.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         match self.due? {
-            Due::EveryRun => Some(self.last_refresh.map_or(now, |last| last + RUNS)),
+            Due::EveryRun => Some(self.last_refresh.map_or(now, |last| last + RUN_INTERVAL)),
             due => due.at(),
         }
     }
 
     /// When a scheduler looks again whether it can be refreshed now: the longer it has been waiting
     /// the longer that takes, a tenth of that time.
-    pub fn look_again(&self, now: Instant) -> Instant {
+    pub fn next_check(&self, now: Instant) -> Instant {
         let waited = self.waiting_since.map_or(TimeDelta::zero(), |since| now - since);
         now + (waited / 10).clamp(TimeDelta::seconds(1), TimeDelta::seconds(30))
     }
@@ -72,7 +72,7 @@ impl Item {
 
     fn read(
         row: &pgrx::spi::SpiHeapTupleData<'_>,
-        service: &Service,
+        set: &RelationSet,
         timetables: &mut Timetables,
     ) -> Result<Self> {
         let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
@@ -85,13 +85,13 @@ impl Item {
         let statuses: Vec<String> = row.get_by_name("statuses")?.unwrap_or_default();
         let last = match (time("began")?, time("ended")?) {
             (Some(began), Some(ended)) => {
-                Some(Attempt { began, ended, failures: failures(&statuses) })
+                Some(LastRun { began, ended, failures: failures(&statuses) })
             }
             _ => None,
         };
 
         let subject = Subject::Segment(&name);
-        let zone = timezone.as_deref().unwrap_or(&service.timezone);
+        let zone = timezone.as_deref().unwrap_or(&set.timezone);
         let actual_begin = time("actual_begin")?.ok_or_else(missing)?;
         let after = last.map_or(actual_begin, |last| last.began);
         let parse_zone = || config::timezone("refresh_timezone", Some(zone), subject);
@@ -130,17 +130,17 @@ impl Item {
 }
 
 /// The actual segments of roles that `reader` is a member of, by name: all, or those of `only`.
-pub fn items(service: &Service, reader: pg_sys::Oid, only: Option<&[Uuid]>) -> Result<Vec<Item>> {
+pub fn items(set: &RelationSet, reader: pg_sys::Oid, only: Option<&[Uuid]>) -> Result<Vec<Item>> {
     let only = only.map(<[Uuid]>::to_vec);
-    service.as_owner(|| {
+    set.as_owner(|| {
         Spi::connect(|client| {
             let rows = client.select(
-                &service.sql(&queries::schedule::LIST_DUE, &[]),
+                &set.sql(&queries::schedule::LIST_DUE, &[]),
                 None,
                 &[reader.into(), only.into()],
             )?;
             let mut timetables = Timetables::default();
-            rows.map(|row| Item::read(&row, service, &mut timetables)).collect()
+            rows.map(|row| Item::read(&row, set, &mut timetables)).collect()
         })
     })
 }

@@ -6,15 +6,15 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use crate::catalog::log;
-use crate::catalog::log::Status;
-use crate::catalog::relation_set::{Relation, Service};
+use crate::catalog::log::LogStatus;
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::{self, Key, Refresher, Sql, Subject};
 use crate::error::{Error, Result};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
-use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::delta;
 use crate::refresh::handover;
 use crate::refresh::incremental;
@@ -22,13 +22,13 @@ use crate::refresh::incremental::capture;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::subscription;
 use crate::refresh::source_check;
-use crate::refresh::{self, Outcome, Request};
+use crate::refresh::{self, RefreshRequest, RefreshResult};
 use crate::schedule::due::{self, Item};
 use segmenter_core::dependency_order::{self, Placed, order};
 use segmenter_core::due::Due;
 
 /// A segment that is due, in its place.
-pub struct Planned {
+pub struct PlannedRefresh {
     pub id: Uuid,
     pub name: String,
     pub owner: pg_sys::Oid,
@@ -40,9 +40,9 @@ pub struct Planned {
     pub hand_over_only: bool,
 }
 
-impl Planned {
+impl PlannedRefresh {
     /// One that has nothing to do with others.
-    pub fn alone(id: Uuid, name: String) -> Self {
+    pub fn standalone(id: Uuid, name: String) -> Self {
         Self {
             id,
             name,
@@ -54,8 +54,8 @@ impl Planned {
     }
 
     /// Its refresh as a part of a run.
-    pub fn request(&self, run_id: Uuid) -> Request<'_> {
-        Request {
+    pub fn request(&self, run_id: Uuid) -> RefreshRequest<'_> {
+        RefreshRequest {
             segment: Key::Id(self.id),
             name: &self.name,
             query: None,
@@ -69,7 +69,7 @@ impl Planned {
     }
 
     /// Why no worker can refresh it.
-    pub fn obstacle(&self, service: &Service) -> Option<Error> {
+    pub fn blocking_error(&self, set: &RelationSet) -> Option<Error> {
         let segment = self.name.clone();
         if let Some(cycle) = &self.cycle {
             return Some(Error::Cycle { segment, cycle: cycle.clone() });
@@ -77,10 +77,10 @@ impl Planned {
         if !role::exists(self.owner) {
             return Some(Error::OwnerDropped {
                 segment,
-                segments: service.display_name(Relation::Segments),
+                segments: set.display_name(Relation::Segments),
             });
         }
-        if let Err(error) = service.must_speak_for(self.owner) {
+        if let Err(error) = set.check_owner_can_act_as(self.owner) {
             return Some(error);
         }
         let owner = role::name(self.owner);
@@ -93,40 +93,47 @@ impl Planned {
 }
 
 /// The relations that segments read, as far as they were asked for.
-pub type Reads = HashMap<Uuid, Vec<pg_sys::Oid>>;
+pub type ReadTables = HashMap<Uuid, Vec<pg_sys::Oid>>;
 
 /// The segments that the caller may refresh and that are due, in order; then those that are not due,
 /// but whose subscribers are owed something.
-pub fn plan(service: &Service) -> Result<Vec<Planned>> {
+pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
     if process::is_in_recovery() {
         notice!("the server is in recovery: segments are refreshed on the primary");
         return Ok(Vec::new());
     }
     let now = clock::now();
-    let mut items = due::items(service, role::current(), None)?;
+    let mut items = due::items(set, role::current(), None)?;
     items.retain(|item| item.is_due(now));
-    let mut planned = arrange(service, items, &mut Reads::new())?;
-    for (id, name) in subscription::owed(service, role::current())? {
+    let mut planned = order_by_dependency(set, items, &mut ReadTables::new())?;
+    for (id, name) in subscription::with_pending_actions(set, role::current())? {
         if !planned.iter().any(|planned| planned.id == id) {
-            planned.push(Planned { hand_over_only: true, ..Planned::alone(id, name) });
+            planned.push(PlannedRefresh {
+                hand_over_only: true,
+                ..PlannedRefresh::standalone(id, name)
+            });
         }
     }
     Ok(planned)
 }
 
 /// Puts segments in order, each after those whose tables it reads.
-pub fn arrange(service: &Service, items: Vec<Item>, known: &mut Reads) -> Result<Vec<Planned>> {
+pub fn order_by_dependency(
+    set: &RelationSet,
+    items: Vec<Item>,
+    known: &mut ReadTables,
+) -> Result<Vec<PlannedRefresh>> {
     if items.is_empty() {
         return Ok(Vec::new());
     }
-    let mart = service.mart();
+    let mart = set.mart();
     for item in &items {
-        known.entry(item.id).or_insert_with(|| reads(service, item));
+        known.entry(item.id).or_insert_with(|| reads(set, item));
     }
-    let reads: Vec<dependency_order::Reads> = items
+    let reads: Vec<dependency_order::Dependencies> = items
         .iter()
         .enumerate()
-        .map(|(this, reader)| dependency_order::Reads {
+        .map(|(this, reader)| dependency_order::Dependencies {
             items: (0..items.len())
                 .filter(|&other| other != this && known[&reader.id].contains(&items[other].table))
                 .collect(),
@@ -140,7 +147,7 @@ pub fn arrange(service: &Service, items: Vec<Item>, known: &mut Reads) -> Result
         let after = earlier.filter(|other| reads.everything || reads.items.contains(other));
         let Item { id, name, owner, .. } = &items[*item];
         let names = cycle.iter().map(|&item| items[item].name.clone()).collect();
-        Planned {
+        PlannedRefresh {
             id: *id,
             name: name.clone(),
             owner: *owner,
@@ -153,33 +160,37 @@ pub fn arrange(service: &Service, items: Vec<Item>, known: &mut Reads) -> Result
 }
 
 /// Refreshes one segment of a run, or only hands it over. None: there was nothing to hand over.
-pub fn step(service: &Service, planned: &Planned, run_id: Uuid) -> Result<Option<Outcome>> {
+pub fn step(
+    set: &RelationSet,
+    planned: &PlannedRefresh,
+    run_id: Uuid,
+) -> Result<Option<RefreshResult>> {
     let request = planned.request(run_id);
     if planned.hand_over_only {
-        return handover::hand_over(service, &request);
+        return handover::hand_over(set, &request);
     }
-    let mut outcome = refresh::refresh(service, &request)?;
+    let mut outcome = refresh::refresh(set, &request)?;
     // What new subscribers are owed does not wait for a refresh that comes through.
-    if !matches!(outcome.status, Status::Ok | Status::Skipped) {
-        let handed = handover::hand_over(service, &request)?;
+    if !matches!(outcome.status, LogStatus::Ok | LogStatus::Skipped) {
+        let handed = handover::hand_over(set, &request)?;
         outcome.messages = handed.and_then(|handed| handed.messages);
     }
     Ok(Some(outcome))
 }
 
 /// The name of a segment, retired ones too: they may be still to be handed over.
-pub fn name_of(service: &Service, segment: Uuid) -> Result<Option<String>> {
-    let found = config::Segment::find(service, Key::Id(segment))?;
+pub fn name_of(set: &RelationSet, segment: Uuid) -> Result<Option<String>> {
+    let found = config::Segment::find(set, Key::Id(segment))?;
     Ok(found.map(|segment| segment.name))
 }
 
 /// A segment that is handed over without being due.
-pub fn hand_over_only(service: &Service, segment: Uuid) -> Result<Option<Planned>> {
-    let found = config::Segment::find(service, Key::Id(segment))?;
-    Ok(found.map(|segment| Planned {
+pub fn hand_over_only(set: &RelationSet, segment: Uuid) -> Result<Option<PlannedRefresh>> {
+    let found = config::Segment::find(set, Key::Id(segment))?;
+    Ok(found.map(|segment| PlannedRefresh {
         owner: segment.owner,
         hand_over_only: true,
-        ..Planned::alone(segment.id, segment.name)
+        ..PlannedRefresh::standalone(segment.id, segment.name)
     }))
 }
 
@@ -195,18 +206,18 @@ pub fn new_id() -> Result<Uuid> {
 }
 
 /// Refreshes everything that is due, in one transaction.
-pub fn run(service: &Service, run_id: Uuid) -> Result<Vec<Outcome>> {
-    let plan = plan(service)?;
+pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
+    let plan = plan(set)?;
     let outcomes: Result<Vec<_>> =
-        plan.iter().filter_map(|planned| step(service, planned, run_id).transpose()).collect();
-    prune(service)?;
+        plan.iter().filter_map(|planned| step(set, planned, run_id).transpose()).collect();
+    prune(set)?;
     outcomes
 }
 
 /// Deletes a portion of what is kept for long enough. Says whether there may be more of it.
-pub fn prune(service: &Service) -> Result<bool> {
-    let changes = capture::prune(&service.extension)?;
-    let more = [outbox::prune(service)?, changes, log::prune(service)?];
+pub fn prune(set: &RelationSet) -> Result<bool> {
+    let changes = capture::prune(&set.extension)?;
+    let more = [outbox::prune(set)?, changes, log::prune(set)?];
     Ok(more.contains(&true))
 }
 
@@ -216,8 +227,8 @@ pub fn cron_next(
     after: TimestampWithTimeZone,
     timezone: Option<&str>,
 ) -> Result<Option<TimestampWithTimeZone>> {
-    let service_zone = settings::timezone();
-    let zone = timezone.unwrap_or(&service_zone);
+    let set_zone = settings::timezone();
+    let zone = timezone.unwrap_or(&set_zone);
     let schedule = config::cron("expression", Some(expression), Subject::Schedule)?;
     let zone = config::timezone("timezone", Some(zone), Subject::Schedule)?;
     let next = schedule
@@ -237,9 +248,9 @@ pub struct DueRow {
 }
 
 /// Which segments that the caller may see are due at a time, and why.
-pub fn due(service: &Service, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> {
+pub fn due(set: &RelationSet, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> {
     let at = clock::instant(at);
-    let items = due::items(service, role::current(), None)?;
+    let items = due::items(set, role::current(), None)?;
     let rows = items.into_iter().map(|item| DueRow {
         due: item.is_due(at),
         reason: item.reason(at),
@@ -253,23 +264,23 @@ pub fn due(service: &Service, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> 
 
 /// The relations that a segment's query reads and its sources name; those that cannot be told are
 /// left out.
-fn reads(service: &Service, item: &Item) -> Vec<pg_sys::Oid> {
+fn reads(set: &RelationSet, item: &Item) -> Vec<pg_sys::Oid> {
     if !role::exists(item.owner) {
         return Vec::new();
     }
-    let Ok(Some(segment)) = config::Segment::find(service, Key::Id(item.id)) else {
+    let Ok(Some(segment)) = config::Segment::find(set, Key::Id(item.id)) else {
         return Vec::new();
     };
     let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
-        let asked = attempt(Keep::Nothing, || {
-            service.as_segment_owner(item.owner, || Spi::connect(|_| ask()))
+        let asked = in_subtransaction(OnSuccess::Rollback, || {
+            set.as_segment_owner(item.owner, || Spi::connect(|_| ask()))
         });
         asked.unwrap_or_default()
     };
     let mut reads = match segment.refresher {
         Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::relations_of(&sql)),
         Some(Refresher::Incremental(incremental)) => {
-            as_owner(&|| incremental::relations(service, &incremental))
+            as_owner(&|| incremental::relations(set, &incremental))
         }
         _ => Vec::new(),
     };

@@ -6,20 +6,20 @@ use chrono::TimeDelta;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::delivery::push::{self, Waiting};
 use crate::error::Result;
-use crate::pg::bgw::job_table::{End, Job, Stage, Task};
+use crate::pg::bgw::job_table::{Job, JobResult, JobState, Task};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 
 /// For so long a consumer is left alone whose worker has died.
-const REST: TimeDelta = TimeDelta::seconds(5);
+const RETRY_DELAY: TimeDelta = TimeDelta::seconds(5);
 
 #[derive(Default)]
 pub struct Deliveries {
     waiting: Vec<Waiting>,
-    resting: HashMap<Uuid, Instant>,
+    backing_off: HashMap<Uuid, Instant>,
     /// As many are served as may be: who waits, waits for one of them to end.
     is_busy: bool,
 }
@@ -31,28 +31,28 @@ impl Deliveries {
     }
 
     /// Takes note of a worker that has ended. What one that died had in hand is to be had again.
-    pub fn settle(&mut self, service: &Service, job: &Job, now: Instant) -> Result<()> {
-        if matches!(job.stage, Stage::Ended(End::Done)) {
+    pub fn on_worker_exit(&mut self, set: &RelationSet, job: &Job, now: Instant) -> Result<()> {
+        if matches!(job.stage, JobState::Ended(JobResult::Done)) {
             return Ok(());
         }
-        self.resting.insert(job.subject(), now + REST);
-        push::release(service, Some(job.subject()), &[])
+        self.backing_off.insert(job.subject(), now + RETRY_DELAY);
+        push::release(set, Some(job.subject()), &[])
     }
 
     /// Starts workers for consumers that something waits for, up to `limit` of them at once. `look`: it may
     /// not be known what waits. False: there is no room for another worker.
     pub fn start(
         &mut self,
-        service: &Service,
+        set: &RelationSet,
         database: pg_sys::Oid,
         running: &[Uuid],
         limit: usize,
         look: bool,
     ) -> Result<bool> {
         let now = clock::now();
-        if process::changed(service.outbox()) || look {
-            self.waiting = push::waiting(service)?;
-            self.resting.retain(|_, until| *until > now);
+        if process::changed(set.outbox()) || look {
+            self.waiting = push::waiting(set)?;
+            self.backing_off.retain(|_, until| *until > now);
         }
         let mut served = running.to_vec();
         self.is_busy = false;
@@ -67,7 +67,7 @@ impl Deliveries {
             }
             let role = role.unwrap_or(pg_sys::InvalidOid);
             let name = format!("segmenter delivery to {name}");
-            let set = (database, service.mart());
+            let set = (database, set.mart());
             if !super::start(set, Task::Deliver, role, *consumer, &name)? {
                 return Ok(false);
             }
@@ -86,7 +86,7 @@ impl Deliveries {
     }
 
     fn time(&self, waiting: &Waiting) -> Instant {
-        let rests = self.resting.get(&waiting.consumer).copied();
-        rests.map_or(waiting.at, |until| until.max(waiting.at))
+        let backoff_until = self.backing_off.get(&waiting.consumer).copied();
+        backoff_until.map_or(waiting.at, |until| until.max(waiting.at))
     }
 }

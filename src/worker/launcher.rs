@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use pgrx::prelude::*;
 
-use super::{LAUNCHER, SCHEDULER, complain};
+use super::{LAUNCHER, SCHEDULER, log_error};
 use crate::catalog::settings;
-use crate::error::say;
+use crate::error::emit;
 use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 
@@ -15,7 +15,7 @@ use crate::pg::bgw::process;
 const ROUND: Duration = Duration::from_secs(5);
 /// How long it waits before it starts a scheduler again, doubled each time up to a minute.
 const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// What it knows of a database.
 struct Database {
@@ -35,7 +35,7 @@ pub fn main() {
         let names = settings::databases();
         databases.retain(|name, _| names.contains(name));
         let there = process::transaction(|| Ok(process::databases())).unwrap_or_else(|report| {
-            complain("cannot list the databases", &report);
+            log_error("cannot list the databases", &report);
             HashMap::new()
         });
         let mut no_room = false;
@@ -53,7 +53,7 @@ pub fn main() {
             }
         }
         if no_room && !is_full {
-            say(
+            emit(
                 PgLogLevel::WARNING,
                 "segmenter: no room for another scheduler".into(),
                 Some("Raise max_worker_processes. It is tried again."),
@@ -72,8 +72,8 @@ impl Database {
             None => PAUSE,
             Some((asked, pause)) if asked.elapsed() < pause => return true,
             // It ran for a while.
-            Some((asked, _)) if asked.elapsed() > 2 * LONGEST_PAUSE => PAUSE,
-            Some((_, pause)) => (2 * pause).min(LONGEST_PAUSE),
+            Some((asked, _)) if asked.elapsed() > 2 * MAX_PAUSE => PAUSE,
+            Some((_, pause)) => (2 * pause).min(MAX_PAUSE),
         };
         self.asked = Some((Instant::now(), pause));
         process::spawn(
@@ -92,7 +92,7 @@ impl Database {
 
     fn miss(&mut self, name: &str) {
         if !self.missing {
-            say(
+            emit(
                 PgLogLevel::WARNING,
                 format!("segmenter: database \"{name}\" does not exist"),
                 Some("Create it, or take it out of segmenter.databases."),

@@ -9,9 +9,9 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use crate::delivery::push::serve;
-use crate::error::{Report, Result, say};
+use crate::error::{Report, Result, emit};
 use crate::pg::bgw::job_table;
-use crate::pg::bgw::job_table::{End, Task, Ticket};
+use crate::pg::bgw::job_table::{JobHandle, JobResult, Task};
 use crate::pg::bgw::process;
 use crate::schedule::run;
 
@@ -48,7 +48,7 @@ pub extern "C-unwind" fn segmenter_scheduler(argument: pg_sys::Datum) {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
-    work(job_table::Ticket::from_datum(argument));
+    work(job_table::JobHandle::from_datum(argument));
 }
 
 /// Puts a job of a set, in a database, on the board, and starts a worker for it; false: there is no room
@@ -70,14 +70,14 @@ fn start(
 }
 
 /// Does what the scheduler has put on the board, as whom it says.
-fn work(ticket: Ticket) {
+fn work(ticket: JobHandle) {
     process::start();
     let Some(job) = job_table::begin(ticket) else { return };
     let role = (job.role != 0).then(|| job.role.into());
     process::connect(Some(job.database.into()), role);
     let worked = match job.task {
         Task::Refresh | Task::HandOver => refresher::work(&job),
-        Task::Deliver => serve(job.set.into(), job.subject()).map(|()| End::Done),
+        Task::Deliver => serve(job.set.into(), job.subject()).map(|()| JobResult::Done),
     };
     match worked {
         Ok(end) => {
@@ -85,13 +85,13 @@ fn work(ticket: Ticket) {
             job_table::end(ticket, end);
         }
         // The scheduler sees what the log lacks.
-        Err(report) => complain("a worker could not go on", &report),
+        Err(report) => log_error("a worker could not go on", &report),
     }
 }
 
 /// Writes to the server's log what went wrong with a piece of our own work.
-fn complain(what: &str, report: &Report) {
-    say(
+fn log_error(what: &str, report: &Report) {
+    emit(
         PgLogLevel::WARNING,
         format!("segmenter: {what}: {}", report.to_line()),
         report.hint.as_deref(),

@@ -10,31 +10,31 @@ use pgrx::prelude::*;
 
 use super::deliveries::Deliveries;
 use crate::catalog::log;
-use crate::catalog::relation_set::{Extension, Service};
+use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::delivery::push;
-use crate::error::{Error, Result, say};
-use crate::pg::bgw::job_table::{End, Job, Stage, Task, Ticket};
+use crate::error::{Error, Result, emit};
+use crate::pg::bgw::job_table::{Job, JobHandle, JobResult, JobState, Task};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::refresh;
 use crate::refresh::publish::subscription;
 use crate::schedule::due;
-use crate::schedule::run::{self, Planned, Reads};
+use crate::schedule::run::{self, PlannedRefresh, ReadTables};
 
 /// After so long it tries again what could not be done.
-pub const REST: Duration = Duration::from_secs(5);
+pub const RETRY_DELAY: Duration = Duration::from_secs(5);
 /// How often it deletes old entries of the log.
 const PRUNING: Duration = Duration::from_secs(3600);
 /// For how long at most.
-const LONGEST_PRUNING: Duration = Duration::from_secs(60);
+const MAX_PRUNING: Duration = Duration::from_secs(60);
 /// A worker that has not begun after this long will not.
 const STARTING: i64 = 60;
 
 /// How a round went.
 pub struct Round {
     /// The jobs that are settled, once this is committed.
-    pub ended: Vec<Ticket>,
+    pub ended: Vec<JobHandle>,
     /// When something is to be done next.
     pub next: Option<clock::Instant>,
     /// There was no room for another worker.
@@ -49,39 +49,39 @@ pub struct Limits {
 }
 
 /// A segment to be handed over.
-struct Owed {
+struct PendingPublish {
     name: String,
     /// From when on to try.
     at: clock::Instant,
     /// A job was at the segment when this was found: it need not have seen what is owed, so that its end
     /// settles nothing.
-    stays: bool,
+    must_rerun: bool,
 }
 
 /// A set, and what is known of its segments and consumers.
-pub struct Set {
+pub struct SetScheduler {
     database: pg_sys::Oid,
     pub mart: pg_sys::Oid,
     /// What it was called when it was looked at; none: it is the extension's own, or was not.
     pub name: Option<String>,
     /// None: it may have changed.
-    service: Option<Service>,
-    queue: segmenter_core::queue::Queue<Uuid, Planned>,
+    set: Option<RelationSet>,
+    queue: segmenter_core::queue::Queue<Uuid, PlannedRefresh>,
     /// What the segments that are due, or running, read.
-    reads: Reads,
+    reads: ReadTables,
     /// Segments whose subscribers are owed something without a refresh.
-    owed: BTreeMap<Uuid, Owed>,
+    owed: BTreeMap<Uuid, PendingPublish>,
     deliveries: Deliveries,
     pruned: Option<Instant>,
 }
 
-impl Set {
+impl SetScheduler {
     pub fn new(database: pg_sys::Oid, mart: pg_sys::Oid) -> Self {
         Self {
             database,
             mart,
             name: None,
-            service: None,
+            set: None,
             queue: segmenter_core::queue::Queue::default(),
             reads: HashMap::new(),
             owed: BTreeMap::new(),
@@ -92,9 +92,9 @@ impl Set {
 
     /// Starts from nothing at the next round.
     pub fn forget(&mut self) {
-        if let Some(service) = self.service.take() {
-            process::unwatch(service.segments());
-            process::unwatch(service.outbox());
+        if let Some(set) = self.set.take() {
+            process::unwatch(set.segments());
+            process::unwatch(set.outbox());
         }
         self.queue.clear();
         self.reads.clear();
@@ -103,14 +103,14 @@ impl Set {
     }
 
     /// Looks after what is due and what has ended. `jobs` are the set's.
-    pub fn round(&mut self, jobs: &[(Ticket, Job)], limits: Limits) -> Result<Round> {
+    pub fn round(&mut self, jobs: &[(JobHandle, Job)], limits: Limits) -> Result<Round> {
         let now = clock::now();
-        let known = self.service.as_ref().filter(|service| !process::changed(service.segments()));
+        let known = self.set.as_ref().filter(|set| !process::changed(set.segments()));
         let mut look = known.is_none();
         if look {
-            self.look(jobs, now)?;
+            self.refresh_plan(jobs, now)?;
         }
-        let Some(service) = &self.service else { return Err(Error::NoExtension) };
+        let Some(set) = &self.set else { return Err(Error::NoExtension) };
 
         let mut ended = Vec::new();
         let mut running = HashSet::new();
@@ -126,22 +126,22 @@ impl Set {
             ended.push(*ticket);
             match job.task {
                 Task::Refresh => {
-                    settle(service, job, jobs)?;
+                    reconcile_lost_worker(set, job, jobs)?;
                     self.reads.remove(&job.subject());
                 }
                 Task::HandOver => {}
                 Task::Deliver => {
-                    self.deliveries.settle(service, job, now)?;
+                    self.deliveries.on_worker_exit(set, job, now)?;
                     look = true;
                     continue;
                 }
             }
-            settle_owed(&mut self.owed, job, now);
+            clear_pending(&mut self.owed, job, now);
             // It may have fallen due meanwhile, whatever was done with it.
             let is_held = job.task == Task::Refresh
-                && matches!(job.stage, Stage::Ended(End::Waiting | End::Busy));
-            for item in due::items(service, role::current(), Some(&[job.subject()]))? {
-                let next = if is_held { Some(item.look_again(now)) } else { item.next(now) };
+                && matches!(job.stage, JobState::Ended(JobResult::Waiting | JobResult::Busy));
+            for item in due::items(set, role::current(), Some(&[job.subject()]))? {
+                let next = if is_held { Some(item.next_check(now)) } else { item.next(now) };
                 self.queue.set(item.id, next.filter(|_| item.due.is_some()));
             }
         }
@@ -154,18 +154,18 @@ impl Set {
                 .chain(self.queue.pending())
                 .chain(running.iter().copied())
                 .collect();
-            let mut items = due::items(service, role::current(), Some(&concerned))?;
+            let mut items = due::items(set, role::current(), Some(&concerned))?;
             // One that was refreshed by hand meanwhile may not be due any more.
             items.retain(|item| {
-                let stays =
+                let must_rerun =
                     running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
-                if !stays {
+                if !must_rerun {
                     self.queue.set(item.id, item.next(now));
                 }
-                stays
+                must_rerun
             });
             items.sort_by_key(|item| item.next(now));
-            let planned = run::arrange(service, items, &mut self.reads)?;
+            let planned = run::order_by_dependency(set, items, &mut self.reads)?;
             let pending = planned.into_iter().filter(|planned| !running.contains(&planned.id));
             self.queue.put(
                 pending
@@ -174,9 +174,9 @@ impl Set {
         }
 
         let mut is_full = !self.start(&mut running, limits.refreshes)?;
-        if let Some(service) = &self.service {
+        if let Some(set) = &self.set {
             let limit = limits.deliveries;
-            is_full |= !self.deliveries.start(service, self.database, &served, limit, look)?;
+            is_full |= !self.deliveries.start(set, self.database, &served, limit, look)?;
         }
         self.prune()?;
 
@@ -186,16 +186,16 @@ impl Set {
     }
 
     /// Looks at all segments anew: at the beginning, and when they have changed.
-    fn look(&mut self, jobs: &[(Ticket, Job)], now: clock::Instant) -> Result<()> {
-        let is_first = self.service.is_none();
-        let service = Service::of_mart(Extension::current()?, self.mart)?;
-        process::watch(service.segments());
-        process::watch(service.outbox());
-        self.name = (!service.is_own).then(|| service.name().to_owned());
-        let service = self.service.insert(service);
+    fn refresh_plan(&mut self, jobs: &[(JobHandle, Job)], now: clock::Instant) -> Result<()> {
+        let is_first = self.set.is_none();
+        let set = RelationSet::of_mart(Extension::current()?, self.mart)?;
+        process::watch(set.segments());
+        process::watch(set.outbox());
+        self.name = (!set.is_own).then(|| set.name().to_owned());
+        let set = self.set.insert(set);
         if is_first {
             let alive: Vec<Uuid> = jobs.iter().map(|(_, job)| job.run()).collect();
-            for name in log::interrupt(service, &alive, None)? {
+            for name in log::interrupt(set, &alive, None)? {
                 say_interrupted(&name);
             }
             let served: Vec<Uuid> = jobs
@@ -203,17 +203,19 @@ impl Set {
                 .filter(|(_, job)| job.task == Task::Deliver)
                 .map(|(_, job)| job.subject())
                 .collect();
-            push::release(service, None, &served)?;
+            push::release(set, None, &served)?;
         }
         let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
-        let owed = subscription::owed(service, role::current())?;
+        let owed = subscription::with_pending_actions(set, role::current())?;
         self.owed = owed
             .into_iter()
-            .map(|(id, name)| (id, Owed { name, at: now, stays: running.contains(&id) }))
+            .map(|(id, name)| {
+                (id, PendingPublish { name, at: now, must_rerun: running.contains(&id) })
+            })
             .collect();
         self.queue.clear();
         self.reads.clear();
-        for item in due::items(service, role::current(), None)? {
+        for item in due::items(set, role::current(), None)? {
             if !running.contains(&item.id) {
                 self.queue.set(item.id, item.next(now));
             }
@@ -223,13 +225,13 @@ impl Set {
 
     /// Starts workers as long as there may be more of them; false: there is no room.
     fn start(&mut self, running: &mut HashSet<Uuid>, limit: usize) -> Result<bool> {
-        let Some(service) = &self.service else { return Ok(true) };
+        let Some(set) = &self.set else { return Ok(true) };
         while running.len() < limit {
             let Some((id, planned)) = self.queue.take_ready(running) else { break };
-            if let Some(error) = planned.obstacle(service) {
+            if let Some(error) = planned.blocking_error(set) {
                 let request = planned.request(run::new_id()?);
-                refresh::fail(service, &request, error, (clock::now(), Duration::ZERO))?;
-                let items = due::items(service, role::current(), Some(&[id]))?;
+                refresh::fail(set, &request, error, (clock::now(), Duration::ZERO))?;
+                let items = due::items(set, role::current(), Some(&[id]))?;
                 items.iter().for_each(|item| self.queue.set(id, item.next(clock::now())));
                 continue;
             }
@@ -250,8 +252,8 @@ impl Set {
                 break;
             }
             // No code of the segment's owner runs there: where he cannot connect, we can.
-            let Some(planned) = run::hand_over_only(service, id)? else { continue };
-            let able = planned.obstacle(service).is_none();
+            let Some(planned) = run::hand_over_only(set, id)? else { continue };
+            let able = planned.blocking_error(set).is_none();
             let role = if able { planned.owner } else { pg_sys::InvalidOid };
             if !self.spawn(Task::HandOver, role, id, &name)? {
                 return Ok(false);
@@ -268,11 +270,11 @@ impl Set {
     }
 
     fn prune(&mut self) -> Result<()> {
-        let Some(service) = &self.service else { return Ok(()) };
+        let Some(set) = &self.set else { return Ok(()) };
         if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
             // Who has read captured changes is asked of every set. (A round of another set is limited as it is.)
-            let _limit = service.is_own.then(|| process::Limit::begin(Some(LONGEST_PRUNING)));
-            let more = run::prune(service)?;
+            let _limit = set.is_own.then(|| process::Limit::begin(Some(MAX_PRUNING)));
+            let more = run::prune(set)?;
             self.pruned = (!more).then(Instant::now);
         }
         Ok(())
@@ -282,44 +284,39 @@ impl Set {
 /// Whether a job needs looking after.
 pub fn has_ended(job: &Job, now: clock::Instant) -> bool {
     match job.stage {
-        Stage::Ended(_) => true,
-        Stage::Asked => (now - job.asked()).num_seconds() >= STARTING,
+        JobState::Ended(_) => true,
+        JobState::Requested => (now - job.requested_at()).num_seconds() >= STARTING,
         _ => false,
     }
 }
 
 /// What is owed was handed over by a worker that came to its end; else it is tried again.
-fn settle_owed(owed: &mut BTreeMap<Uuid, Owed>, job: &Job, now: clock::Instant) {
+fn clear_pending(owed: &mut BTreeMap<Uuid, PendingPublish>, job: &Job, now: clock::Instant) {
     let Some(entry) = owed.get_mut(&job.subject()) else { return };
-    if !matches!(job.stage, Stage::Ended(End::Done | End::Waiting)) {
-        entry.at = now + TimeDelta::seconds(REST.as_secs() as i64);
-    } else if !std::mem::take(&mut entry.stays) {
+    if !matches!(job.stage, JobState::Ended(JobResult::Done | JobResult::Waiting)) {
+        entry.at = now + TimeDelta::seconds(RETRY_DELAY.as_secs() as i64);
+    } else if !std::mem::take(&mut entry.must_rerun) {
         owed.remove(&job.subject());
     }
 }
 
 /// Gives an end in the log to a worker that ended without a word.
-fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
-    if !matches!(job.stage, Stage::Ended(End::Died) | Stage::Asked) {
+fn reconcile_lost_worker(set: &RelationSet, job: &Job, jobs: &[(JobHandle, Job)]) -> Result<()> {
+    if !matches!(job.stage, JobState::Ended(JobResult::Died) | JobState::Requested) {
         return Ok(());
     }
     let segment = job.subject();
-    match log::status_of(service, segment, job.run())?.as_deref() {
+    match log::status_of(set, segment, job.run())?.as_deref() {
         None => {
-            let Some(name) = run::name_of(service, segment)? else { return Ok(()) };
-            let planned = Planned::alone(segment, name.clone());
+            let Some(name) = run::name_of(set, segment)? else { return Ok(()) };
+            let planned = PlannedRefresh::standalone(segment, name.clone());
             let request = planned.request(job.run());
-            refresh::fail(
-                service,
-                &request,
-                Error::WorkerDied(name),
-                (clock::now(), Duration::ZERO),
-            )?;
+            refresh::fail(set, &request, Error::WorkerDied(name), (clock::now(), Duration::ZERO))?;
         }
         Some("running") => {
             let others = jobs.iter().filter(|(_, other)| other.run() != job.run());
             let alive: Vec<Uuid> = others.map(|(_, other)| other.run()).collect();
-            for name in log::interrupt(service, &alive, Some(segment))? {
+            for name in log::interrupt(set, &alive, Some(segment))? {
                 say_interrupted(&name);
             }
         }
@@ -329,7 +326,7 @@ fn settle(service: &Service, job: &Job, jobs: &[(Ticket, Job)]) -> Result<()> {
 }
 
 fn say_interrupted(name: &str) {
-    say(
+    emit(
         PgLogLevel::LOG,
         format!("segmenter: the refresh of segment \"{name}\" was interrupted"),
         None,

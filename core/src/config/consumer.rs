@@ -16,10 +16,10 @@ const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_
 const MAX_ATTEMPTS: u32 = 10;
 const BATCH_SIZE: u32 = 10_000;
 /// What PostgreSQL can still keep in one value, with room to spare.
-const LARGEST_BATCH: u32 = 100_000;
+const MAX_BATCH: u32 = 100_000;
 /// A function of PostgreSQL takes a hundred arguments: a name and a value each.
-const MOST_FIELDS: usize = 50;
-const LONGEST_FIELD: usize = 1000;
+const MAX_FIELDS: usize = 50;
+const MAX_FIELD: usize = 1000;
 const DEFAULT_FIELDS: [&str; 3] = ["id", "hash_email", "hash_phone"];
 
 /// The column `params` of a consumer: how it is served.
@@ -97,14 +97,14 @@ impl Fields {
     }
 
     /// The fields whose columns there are; none: not one.
-    pub fn among(&self, has: impl Fn(&str) -> bool) -> Option<Self> {
+    pub fn restrict_to(&self, has: impl Fn(&str) -> bool) -> Option<Self> {
         let fields = self.0.iter().filter(|(column, _)| *column == "id" || has(column));
         let fields: BTreeMap<_, _> = fields.map(|(c, n)| (c.clone(), n.clone())).collect();
         (!fields.is_empty()).then_some(Self(fields))
     }
 
     /// Whether a member has just these names.
-    pub fn fit(&self, member: &Value) -> bool {
+    pub fn matches(&self, member: &Value) -> bool {
         let has = |member: &serde_json::Map<String, Value>| {
             member.len() == self.0.len() && self.0.values().all(|name| member.contains_key(name))
         };
@@ -167,8 +167,8 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
     let raw: RawSubscription = typed("params", json, subject, SUBSCRIPTION)?;
     let batch_size = raw.batch_size.unwrap_or(BATCH_SIZE);
     let fields = match raw.fields {
-        _ if !(1..=LARGEST_BATCH).contains(&batch_size) => {
-            Err(format!("\"batch_size\" must be from 1 to {LARGEST_BATCH}"))
+        _ if !(1..=MAX_BATCH).contains(&batch_size) => {
+            Err(format!("\"batch_size\" must be from 1 to {MAX_BATCH}"))
         }
         None | Some(Value::Null) => Ok(Fields::default()),
         Some(json) => fields(json),
@@ -197,17 +197,17 @@ fn fields(json: Value) -> std::result::Result<Fields, String> {
     if pairs.is_empty() {
         return Err("\"fields\" names no column".into());
     }
-    if pairs.len() > MOST_FIELDS {
-        return Err(format!("\"fields\" names {} columns, more than {MOST_FIELDS}", pairs.len()));
+    if pairs.len() > MAX_FIELDS {
+        return Err(format!("\"fields\" names {} columns, more than {MAX_FIELDS}", pairs.len()));
     }
     let mut names = BTreeSet::new();
     for (column, name) in &pairs {
         if column != "id" && SERVICE_COLUMNS.contains(&column.as_str()) {
             return Err(format!("\"fields\": \"{column}\" is a service column"));
         }
-        if name.is_empty() || name.len() > LONGEST_FIELD {
+        if name.is_empty() || name.len() > MAX_FIELD {
             return Err(format!(
-                "\"fields\": the name of \"{column}\" must have 1 to {LONGEST_FIELD} bytes"
+                "\"fields\": the name of \"{column}\" must have 1 to {MAX_FIELD} bytes"
             ));
         }
         if !names.insert(name) {

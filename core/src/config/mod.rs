@@ -15,7 +15,7 @@ pub use consumer::{
     consumer_params, subscription_params,
 };
 pub use segment::{
-    Incremental, ReadySource, Refresher, Source, Sql, TableSource, Watched, guards, refresher,
+    Incremental, ReadySource, Refresher, SourceCheck, Sql, TableSource, Watched, guards, refresher,
     sources,
 };
 

@@ -102,7 +102,7 @@ impl From<WatchedJson> for Watched {
 
 /// One entry of the column `sources`: what has to be loaded before a refresh.
 #[derive(Debug, Clone)]
-pub enum Source {
+pub enum SourceCheck {
     Table(TableSource),
     Ready(ReadySource),
 }
@@ -172,19 +172,19 @@ pub fn guards(json: Value, subject: Subject<'_>) -> Result<Guards> {
 }
 
 /// Validates `sources`.
-pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<Source>> {
+pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<SourceCheck>> {
     let Value::Array(entries) = json else {
         return Err(ConfigError::new("sources", subject, format!("{json} is not a list"), SOURCES));
     };
     let source = |entry: Value| {
         if entry.get("ready").is_some() || entry.get("name").is_some() {
-            return typed("sources", entry, subject, SOURCES).map(Source::Ready);
+            return typed("sources", entry, subject, SOURCES).map(SourceCheck::Ready);
         }
         let source: TableSource = typed("sources", entry, subject, SOURCES)?;
         source
             .validate()
             .map_err(|problem| ConfigError::new("sources", subject, problem, SOURCES))?;
-        Ok(Source::Table(source))
+        Ok(SourceCheck::Table(source))
     };
     entries.into_iter().map(source).collect()
 }

@@ -49,7 +49,7 @@ const RESERVED: [&str; 12] = [
 ];
 
 /// A message to send.
-pub struct Request {
+pub struct HttpRequest {
     pub address: Address,
     /// The user's headers, which [`check_headers`] lets pass.
     pub headers: BTreeMap<String, String>,
@@ -108,7 +108,7 @@ impl Default for Sender {
 
 impl Sender {
     /// Sends a message and waits for the answer, no longer than the request allows.
-    pub fn send(&self, request: &Request) -> Answer {
+    pub fn send(&self, request: &HttpRequest) -> Answer {
         if let Err(problem) = check_headers(&request.headers) {
             return Answer::refused(problem);
         }
@@ -118,7 +118,7 @@ impl Sender {
         }
     }
 
-    fn post(&self, request: &Request) -> Result<Response<Body>, Error> {
+    fn post(&self, request: &HttpRequest) -> Result<Response<Body>, Error> {
         let mut post = self.0.post(request.address.uri());
         for (name, value) in &request.headers {
             post = post.header(name, value);

@@ -45,8 +45,8 @@ fn serve(pieces: Vec<Vec<u8>>, pause: Duration) -> (Address, JoinHandle<(String,
     (address, server)
 }
 
-fn request(address: Address) -> Request {
-    Request {
+fn request(address: Address) -> HttpRequest {
+    HttpRequest {
         address,
         headers: BTreeMap::new(),
         timeout: Duration::from_secs(10),
@@ -146,8 +146,8 @@ fn busy_receivers_say_when_to_come_back() {
         }
     };
     assert_eq!(busy("429 Too Many Requests", "120"), Some(Duration::from_secs(120)));
-    assert_eq!(busy("503 Service Unavailable", "1"), Some(Duration::from_secs(1)));
-    assert_eq!(busy("503 Service Unavailable", "soon"), None);
+    assert_eq!(busy("503 RelationSet Unavailable", "1"), Some(Duration::from_secs(1)));
+    assert_eq!(busy("503 RelationSet Unavailable", "soon"), None);
     assert_eq!(busy("500 Internal Server Error", "120"), None);
     let date = (Utc::now() + TimeDelta::minutes(10)).format("%a, %d %b %Y %H:%M:%S GMT");
     let wait = busy("429 Too Many Requests", &date.to_string()).unwrap();
@@ -218,14 +218,14 @@ fn the_limit_of_time_is_for_all_of_it() {
     };
     let late = || Answer::refused("no answer within 1s");
     let ok = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n";
-    let bad = "HTTP/1.1 400 Bad Request\r\ncontent-length: 9\r\n\r\nab";
+    let bad = "HTTP/1.1 400 Bad HttpRequest\r\ncontent-length: 9\r\n\r\nab";
     thread::scope(|scope| {
         scope.spawn(|| check(&[""; 8], late()));
         scope.spawn(|| check(&["H", "T", "T", "P", "/", "1", ".", "1"], late()));
         scope.spawn(|| check(&[ok, "a", "b", "c", "d", "e", "f", "g"], unread("it broke off")));
         scope.spawn(|| check(&[ok, "abcdefghi"], accepted(Some("abcdefghi"))));
         scope.spawn(|| {
-            check(&[bad, "", "", "", "", "", "", ""], Answer::refused("400 Bad Request: ab"))
+            check(&[bad, "", "", "", "", "", "", ""], Answer::refused("400 Bad HttpRequest: ab"))
         });
     });
 }
@@ -235,7 +235,7 @@ fn tls_needs_a_receiver_that_speaks_it() {
     let (listener, address) = listen();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad HttpRequest\r\n\r\n");
         let _ = stream.read(&mut [0; 4096]);
     });
     let address = address.to_string().replace("http:", "https:").parse().unwrap();

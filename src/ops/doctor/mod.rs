@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::{Relation, Service};
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::segment_table::{Holder, Table};
 use crate::delivery::push::is_allowed;
@@ -16,9 +16,9 @@ use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
-use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::schedule::due::{self, Item};
-use crate::schedule::run::Planned;
+use crate::schedule::run::PlannedRefresh;
 use segmenter_core::due::Due;
 
 mod findings;
@@ -27,17 +27,17 @@ use findings::Findings;
 pub use findings::{Finding, Level};
 
 /// A scheduler that has not gone round for so long is stuck.
-const STUCK: TimeDelta = TimeDelta::seconds(60);
+const SCHEDULER_STALE_AFTER: TimeDelta = TimeDelta::seconds(60);
 /// A segment that has been due for so long should have been refreshed.
 const OVERDUE: TimeDelta = TimeDelta::minutes(2);
 
 /// Looks at everything that the caller may see.
-pub fn examine(service: &Service) -> Result<Vec<Finding>> {
-    let items = due::items(service, role::current(), None)?;
+pub fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
+    let items = due::items(set, role::current(), None)?;
     let (_, database) = process::current_database();
     // Of the server, which is not the set's.
     let ask_server = |query: &Query| -> Result<Vec<Option<String>>> {
-        Ok(service.extension.read(query, &[])?.unwrap_or_default())
+        Ok(set.extension.read(query, &[])?.unwrap_or_default())
     };
     let server = ask_server(&queries::ops::doctor::SERVER_SETTINGS)?;
     let [zone, cron, room] = [0, 1, 2].map(|at| server.get(at).cloned().flatten());
@@ -45,23 +45,23 @@ pub fn examine(service: &Service) -> Result<Vec<Finding>> {
         Some(_) => ask_server(&queries::ops::doctor::CRON_JOBS)?,
         None => Vec::new(),
     };
-    let is_served = job_table::is_there() && settings::databases().contains(&database);
+    let is_served = job_table::is_initialized() && settings::databases().contains(&database);
 
     let mut findings = Findings::default();
     server_side(&mut findings, &database, !jobs.is_empty(), room);
     cron_jobs(&mut findings, &jobs, is_served);
     schedules(&mut findings, &items, is_served);
     if is_served {
-        owners(&mut findings, service, &items);
+        owners(&mut findings, set, &items);
     }
-    tables(&mut findings, service, &items);
-    state(&mut findings, service)?;
-    zones(&mut findings, service, &zone.unwrap_or_default())?;
-    sources(&mut findings, service)?;
-    vacuum(&mut findings, service)?;
-    incremental(&mut findings, service)?;
-    consumers(&mut findings, service, is_served)?;
-    deliveries(&mut findings, service)?;
+    tables(&mut findings, set, &items);
+    state(&mut findings, set)?;
+    zones(&mut findings, set, &zone.unwrap_or_default())?;
+    sources(&mut findings, set)?;
+    vacuum(&mut findings, set)?;
+    incremental(&mut findings, set)?;
+    consumers(&mut findings, set, is_served)?;
+    deliveries(&mut findings, set)?;
     findings.sum_up();
     Ok(findings.0)
 }
@@ -70,7 +70,7 @@ pub fn examine(service: &Service) -> Result<Vec<Finding>> {
 pub fn missing_settings(database: &str) -> Option<String> {
     let mut databases = settings::databases();
     let is_listed = databases.iter().any(|name| name == database);
-    if job_table::is_there() && is_listed {
+    if job_table::is_initialized() && is_listed {
         return None;
     }
     if !is_listed {
@@ -93,7 +93,7 @@ fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Optio
         return;
     }
     if let Some(hint) = missing_settings(database) {
-        let (check, detail) = if job_table::is_there() {
+        let (check, detail) = if job_table::is_initialized() {
             ("database", format!("database \"{database}\" is not in segmenter.databases"))
         } else {
             ("library", "segmenter is not in shared_preload_libraries".to_owned())
@@ -114,13 +114,13 @@ fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Optio
             "It is started again within a minute; if it is not, the server's log says why, and max_worker_processes may be too low.",
         ),
         Some(scheduler) => {
-            let ago = clock::now() - scheduler.ticked();
+            let ago = clock::now() - scheduler.last_heartbeat();
             let detail = format!(
                 "process {} last went round {} s ago",
                 scheduler.pid,
                 ago.num_seconds().max(0)
             );
-            if ago > STUCK {
+            if ago > SCHEDULER_STALE_AFTER {
                 let hint = "See in pg_stat_activity and pg_locks what it waits for; pg_terminate_backend() has it started again.";
                 found.problem("scheduler", detail, hint);
             } else {
@@ -187,18 +187,18 @@ fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
 }
 
 fn board_jobs() -> Vec<pgrx::datum::Uuid> {
-    if !job_table::is_there() {
+    if !job_table::is_initialized() {
         return Vec::new();
     }
     let jobs = job_table::jobs(process::current_database().0);
     jobs.iter().filter_map(|(_, job)| job.segment()).collect()
 }
 
-fn owners(found: &mut Findings, service: &Service, items: &[Item]) {
+fn owners(found: &mut Findings, set: &RelationSet, items: &[Item]) {
     for item in items.iter().filter(|item| item.due.is_some()) {
-        let mut planned = Planned::alone(item.id, item.name.clone());
+        let mut planned = PlannedRefresh::standalone(item.id, item.name.clone());
         planned.owner = item.owner;
-        if let Some(obstacle) = planned.obstacle(service) {
+        if let Some(obstacle) = planned.blocking_error(set) {
             let Report { message, hint, .. } = obstacle.report();
             found.add("owners", Level::Problem, message, hint);
         }
@@ -206,11 +206,11 @@ fn owners(found: &mut Findings, service: &Service, items: &[Item]) {
     found.close("owners", "every owner can log in");
 }
 
-fn tables(found: &mut Findings, service: &Service, items: &[Item]) {
+fn tables(found: &mut Findings, set: &RelationSet, items: &[Item]) {
     for item in items {
         let holder = Holder { id: item.id, name: &item.name, owner: item.owner };
-        let checked = attempt(Keep::Nothing, || {
-            Table::check(service, item.table, holder)?.must_be_usable(service, holder)
+        let checked = in_subtransaction(OnSuccess::Rollback, || {
+            Table::check(set, item.table, holder)?.check_usable(set, holder)
         });
         if let Err(error) = checked {
             let Report { message, hint, .. } = error.report();
@@ -221,9 +221,9 @@ fn tables(found: &mut Findings, service: &Service, items: &[Item]) {
     found.close("tables", "every segment's table is as it has to be");
 }
 
-fn state(found: &mut Findings, service: &Service) -> Result<()> {
+fn state(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::LAST_FAILURES;
-    for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
+    for row in ask(set, sql, &[role::current().into()])?.chunks(3) {
         let [name, status, message] = row else { continue };
         let detail = format!("segment \"{name}\" is {status}: {message}");
         found.warn(
@@ -231,7 +231,7 @@ fn state(found: &mut Findings, service: &Service) -> Result<()> {
             detail,
             format!(
                 "See {} for the error, its detail and its hint.",
-                service.display_name(Relation::Log)
+                set.display_name(Relation::Log)
             ),
         );
     }
@@ -239,16 +239,16 @@ fn state(found: &mut Findings, service: &Service) -> Result<()> {
     Ok(())
 }
 
-fn zones(found: &mut Findings, service: &Service, zone: &str) -> Result<()> {
-    if plain(&service.timezone) != plain(zone) {
+fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
+    if plain(&set.timezone) != plain(zone) {
         found.warn(
             "time zones",
-            format!("segmenter.timezone is {}, the database's TimeZone is {zone}", service.timezone),
+            format!("segmenter.timezone is {}, the database's TimeZone is {zone}", set.timezone),
             "Members' periods are local times in segmenter.timezone, and schedules go by it: mind that when you compare them with your own. It should not be changed once there are members.",
         );
     }
     let sql = &queries::ops::doctor::SCHEDULE_ZONES;
-    for row in ask(service, sql, &[role::current().into()])?.chunks(2) {
+    for row in ask(set, sql, &[role::current().into()])?.chunks(2) {
         let [name, refresh] = row else { continue };
         if plain(refresh) != plain(zone) {
             found.warn(
@@ -271,9 +271,9 @@ fn plain(zone: &str) -> String {
     }
 }
 
-fn sources(found: &mut Findings, service: &Service) -> Result<()> {
+fn sources(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::UNINDEXED_SOURCES;
-    for row in ask(service, sql, &[role::current().into()])?.chunks(3) {
+    for row in ask(set, sql, &[role::current().into()])?.chunks(3) {
         let [name, table, column] = row else { continue };
         found.warn(
             "sources",
@@ -288,9 +288,9 @@ fn sources(found: &mut Findings, service: &Service) -> Result<()> {
     Ok(())
 }
 
-fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
+fn vacuum(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::UNVACUUMED_TABLES;
-    for table in ask(service, sql, &[role::current().into()])? {
+    for table in ask(set, sql, &[role::current().into()])? {
         found.warn(
             "vacuum",
             format!("table {table} was never vacuumed and has many dead rows"),
@@ -301,9 +301,9 @@ fn vacuum(found: &mut Findings, service: &Service) -> Result<()> {
     Ok(())
 }
 
-fn incremental(found: &mut Findings, service: &Service) -> Result<()> {
+fn incremental(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::INCREMENTAL_FINDINGS;
-    for row in ask_one(service, sql, &[role::current().into()])?.chunks(5) {
+    for row in ask_one(set, sql, &[role::current().into()])?.chunks(5) {
         let [Some(name), missed, kept, incomplete, full_at] = row else { continue };
         if let Some(missed) = missed {
             let at = full_at.as_deref().unwrap_or_default();
@@ -332,10 +332,10 @@ fn incremental(found: &mut Findings, service: &Service) -> Result<()> {
     Ok(())
 }
 
-fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result<()> {
+fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result<()> {
     let sql = &queries::ops::doctor::PUSHED_CONSUMERS;
-    let args = [role::current().into(), service.owner.into()];
-    for row in ask_one(service, sql, &args)?.chunks(4) {
+    let args = [role::current().into(), set.owner.into()];
+    for row in ask_one(set, sql, &args)?.chunks(4) {
         let [Some(name), function, role, url] = row else { continue };
         if !is_served {
             found.problem(
@@ -357,7 +357,7 @@ fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result
                 format!("consumer \"{name}\" has no role to call its function with"),
                 format!(
                     "Give it one: update {} set role = … for it.",
-                    service.display_name(Relation::Consumers)
+                    set.display_name(Relation::Consumers)
                 ),
             );
         }
@@ -366,9 +366,9 @@ fn consumers(found: &mut Findings, service: &Service, is_served: bool) -> Result
     Ok(())
 }
 
-fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
+fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::DELIVERY_FINDINGS;
-    for row in ask(service, sql, &[role::current().into()])?.chunks(5) {
+    for row in ask(set, sql, &[role::current().into()])?.chunks(5) {
         let [consumer, target, segment, what, detail] = row else { continue };
         let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
         match what.as_str() {
@@ -387,7 +387,7 @@ fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
                 format!("a message to {subscription} has been waiting since {detail}"),
                 format!(
                     "See whether the consumer claims its messages, and what delivery_error in {} says.",
-                    service.display_name(Relation::Status)
+                    set.display_name(Relation::LogStatus)
                 ),
             ),
         }
@@ -397,16 +397,16 @@ fn deliveries(found: &mut Findings, service: &Service) -> Result<()> {
 }
 
 /// The values of an array, of arrays of the same length too, one after another.
-fn ask(service: &Service, query: &Query, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
-    Ok(ask_one(service, query, args)?.into_iter().map(Option::unwrap_or_default).collect())
+fn ask(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
+    Ok(ask_one(set, query, args)?.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 fn ask_one(
-    service: &Service,
+    set: &RelationSet,
     query: &Query,
     args: &[DatumWithOid<'_>],
 ) -> Result<Vec<Option<String>>> {
-    let found: Option<Vec<Option<String>>> = service
-        .as_owner(|| Spi::connect(|_| statement::read_one(&service.sql(query, &[]), args)))?;
+    let found: Option<Vec<Option<String>>> =
+        set.as_owner(|| Spi::connect(|_| statement::read_one(&set.sql(query, &[]), args)))?;
     Ok(found.unwrap_or_default())
 }

@@ -3,7 +3,7 @@
 use pgrx::prelude::*;
 
 /// Has `pg_stat_activity` look again: a transaction otherwise keeps what it saw there first.
-pub fn look_again() {
+pub fn clear_activity_snapshot() {
     // SAFETY: drops a copy that is made anew when it is needed.
     unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
 }

@@ -26,25 +26,25 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// When it last went round.
-    pub fn ticked(&self) -> Instant {
+    pub fn last_heartbeat(&self) -> Instant {
         clock::at(self.time)
     }
 }
 
 /// How far a job has come.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub enum Stage {
+pub enum JobState {
     #[default]
     Free,
     /// A worker has been asked for.
-    Asked,
+    Requested,
     Running,
-    Ended(End),
+    Ended(JobResult),
 }
 
 /// How a worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum End {
+pub enum JobResult {
     /// What came of it is in the log.
     Done,
     /// The sources are still not loaded.
@@ -70,7 +70,7 @@ pub enum Task {
 /// The task of one worker.
 #[derive(Clone, Copy, Default)]
 pub struct Job {
-    pub stage: Stage,
+    pub stage: JobState,
     pub task: Task,
     pub database: u32,
     /// The set of service relations, by its mart.
@@ -102,19 +102,19 @@ impl Job {
     }
 
     /// When its worker was asked for.
-    pub fn asked(&self) -> Instant {
+    pub fn requested_at(&self) -> Instant {
         clock::at(self.asked)
     }
 }
 
 /// A job's place on the board.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
+pub struct JobHandle {
     place: u32,
     generation: u32,
 }
 
-impl Ticket {
+impl JobHandle {
     /// The ticket as the argument of a worker.
     pub fn to_datum(self) -> pg_sys::Datum {
         pg_sys::Datum::from(((self.generation as u64) << 32) | self.place as u64)
@@ -127,13 +127,13 @@ impl Ticket {
 }
 
 #[derive(Clone, Copy)]
-struct Board {
+struct JobTable {
     schedulers: [Scheduler; SCHEDULERS],
     jobs: [Job; JOBS],
     generation: u32,
 }
 
-impl Default for Board {
+impl Default for JobTable {
     fn default() -> Self {
         Self {
             schedulers: [Scheduler::default(); SCHEDULERS],
@@ -144,10 +144,10 @@ impl Default for Board {
 }
 
 // SAFETY: plain values without pointers.
-unsafe impl PGRXSharedMemory for Board {}
+unsafe impl PGRXSharedMemory for JobTable {}
 
 // SAFETY: no other extension uses this name.
-static BOARD: PgLwLock<Board> = unsafe { PgLwLock::new(c"segmenter") };
+static BOARD: PgLwLock<JobTable> = unsafe { PgLwLock::new(c"segmenter") };
 static IS_THERE: AtomicBool = AtomicBool::new(false);
 
 /// Asks for the shared memory: while the library is preloaded.
@@ -157,7 +157,7 @@ pub fn init() {
 }
 
 /// Whether the library was preloaded.
-pub fn is_there() -> bool {
+pub fn is_initialized() -> bool {
     IS_THERE.load(Ordering::Relaxed)
 }
 
@@ -166,36 +166,37 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
     let (database, now) = (database.to_u32(), clock::micros());
     let pid = process_id();
     {
-        let mut board = BOARD.exclusive();
-        if board.schedulers.iter().any(|other| other.database == database && other.pid != 0) {
+        let mut table = BOARD.exclusive();
+        if table.schedulers.iter().any(|other| other.database == database && other.pid != 0) {
             return false;
         }
-        let place = board
+        let place = table
             .schedulers
             .iter()
             .position(|place| place.pid == 0 && (place.database == database || place.time < now));
         let Some(place) = place else { return false };
-        board.schedulers[place] = Scheduler { database, pid, time: now };
+        table.schedulers[place] = Scheduler { database, pid, time: now };
     }
     // SAFETY: the callback stays in the library.
-    unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::null()) };
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::null()) };
     true
 }
 
 /// Leaves this process's place as a scheduler, or says how its job ended, when it exits.
-unsafe extern "C-unwind" fn leave(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
+unsafe extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
     let pid = process_id();
-    let mut board = BOARD.exclusive();
-    for place in board.schedulers.iter_mut().filter(|place| place.pid == pid) {
+    let mut table = BOARD.exclusive();
+    for place in table.schedulers.iter_mut().filter(|place| place.pid == pid) {
         *place = Scheduler::default();
     }
-    for job in board.jobs.iter_mut().filter(|job| job.stage == Stage::Running && job.pid == pid) {
-        job.stage = Stage::Ended(End::Died);
+    for job in table.jobs.iter_mut().filter(|job| job.stage == JobState::Running && job.pid == pid)
+    {
+        job.stage = JobState::Ended(JobResult::Died);
     }
 }
 
 /// Says that this scheduler has gone round.
-pub fn tick() {
+pub fn heartbeat() {
     let (pid, now) = (process_id(), clock::micros());
     for place in BOARD.exclusive().schedulers.iter_mut().filter(|place| place.pid == pid) {
         place.time = now;
@@ -203,7 +204,7 @@ pub fn tick() {
 }
 
 /// Leaves this scheduler's place, and keeps its database without one for so many seconds.
-pub fn make_way(seconds: i64) {
+pub fn release_with_cooldown(seconds: i64) {
     let (pid, now) = (process_id(), clock::micros());
     for place in BOARD.exclusive().schedulers.iter_mut().filter(|place| place.pid == pid) {
         place.pid = 0;
@@ -213,15 +214,15 @@ pub fn make_way(seconds: i64) {
 
 /// The scheduler of a database.
 pub fn scheduler(database: pg_sys::Oid) -> Option<Scheduler> {
-    let board = BOARD.share();
-    board.schedulers.iter().find(|s| s.pid != 0 && s.database == database.to_u32()).copied()
+    let table = BOARD.share();
+    table.schedulers.iter().find(|s| s.pid != 0 && s.database == database.to_u32()).copied()
 }
 
 /// Whether a database has a scheduler, or is to be left alone for now.
 pub fn is_taken(database: pg_sys::Oid) -> bool {
     let now = clock::micros();
-    let board = BOARD.share();
-    let mut places = board.schedulers.iter().filter(|s| s.database == database.to_u32());
+    let table = BOARD.share();
+    let mut places = table.schedulers.iter().filter(|s| s.database == database.to_u32());
     places.any(|place| place.pid != 0 || place.time > now)
 }
 
@@ -232,14 +233,14 @@ pub fn add(
     role: pg_sys::Oid,
     subject: Uuid,
     run: Uuid,
-) -> Option<Ticket> {
+) -> Option<JobHandle> {
     let asked = clock::micros();
-    let mut board = BOARD.exclusive();
-    let place = board.jobs.iter().position(|job| job.stage == Stage::Free)?;
-    board.generation = board.generation.wrapping_add(1);
-    let generation = board.generation;
-    board.jobs[place] = Job {
-        stage: Stage::Asked,
+    let mut table = BOARD.exclusive();
+    let place = table.jobs.iter().position(|job| job.stage == JobState::Free)?;
+    table.generation = table.generation.wrapping_add(1);
+    let generation = table.generation;
+    table.jobs[place] = Job {
+        stage: JobState::Requested,
         task,
         database: database.to_u32(),
         set: set.to_u32(),
@@ -250,49 +251,49 @@ pub fn add(
         asked,
         generation,
     };
-    Some(Ticket { place: place as u32, generation })
+    Some(JobHandle { place: place as u32, generation })
 }
 
 /// Begins a job in this process; none: nobody waits for it any more.
-pub fn begin(ticket: Ticket) -> Option<Job> {
+pub fn begin(ticket: JobHandle) -> Option<Job> {
     let begun = {
-        let mut board = BOARD.exclusive();
-        let job = board.jobs.get_mut(ticket.place as usize)?;
-        if job.generation != ticket.generation || job.stage != Stage::Asked {
+        let mut table = BOARD.exclusive();
+        let job = table.jobs.get_mut(ticket.place as usize)?;
+        if job.generation != ticket.generation || job.stage != JobState::Requested {
             return None;
         }
-        job.stage = Stage::Running;
+        job.stage = JobState::Running;
         job.pid = process_id();
         *job
     };
     // SAFETY: the callback stays in the library.
-    unsafe { pg_sys::before_shmem_exit(Some(leave), pg_sys::Datum::null()) };
+    unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::null()) };
     Some(begun)
 }
 
 /// Says how a job ended.
-pub fn end(ticket: Ticket, end: End) {
-    with(ticket, |job| job.stage = Stage::Ended(end));
+pub fn end(ticket: JobHandle, end: JobResult) {
+    with(ticket, |job| job.stage = JobState::Ended(end));
 }
 
 /// Takes a job off the board.
-pub fn remove(ticket: Ticket) {
+pub fn remove(ticket: JobHandle) {
     with(ticket, |job| *job = Job::default());
 }
 
-fn with(ticket: Ticket, change: impl FnOnce(&mut Job)) {
-    let mut board = BOARD.exclusive();
-    let job = board.jobs.get_mut(ticket.place as usize);
+fn with(ticket: JobHandle, change: impl FnOnce(&mut Job)) {
+    let mut table = BOARD.exclusive();
+    let job = table.jobs.get_mut(ticket.place as usize);
     if let Some(job) = job.filter(|job| job.generation == ticket.generation) {
         change(job);
     }
 }
 
 /// The jobs of a database.
-pub fn jobs(database: pg_sys::Oid) -> Vec<(Ticket, Job)> {
-    let board = BOARD.share();
-    let jobs = board.jobs.iter().enumerate();
-    jobs.filter(|(_, job)| job.stage != Stage::Free && job.database == database.to_u32())
-        .map(|(place, job)| (Ticket { place: place as u32, generation: job.generation }, *job))
+pub fn jobs(database: pg_sys::Oid) -> Vec<(JobHandle, Job)> {
+    let table = BOARD.share();
+    let jobs = table.jobs.iter().enumerate();
+    jobs.filter(|(_, job)| job.stage != JobState::Free && job.database == database.to_u32())
+        .map(|(place, job)| (JobHandle { place: place as u32, generation: job.generation }, *job))
         .collect()
 }

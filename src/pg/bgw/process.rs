@@ -59,7 +59,7 @@ pub fn register(kind: &str, function: &str, restart: Duration) {
 /// Asks for a worker now; this process's wait ends when it starts or exits. False: there is no room
 /// for another one.
 pub fn spawn(kind: &str, name: &str, function: &str, argument: pg_sys::Datum) -> bool {
-    BackgroundWorkerBuilder::new(&shortened(name, pg_sys::BGW_MAXLEN as usize))
+    BackgroundWorkerBuilder::new(&truncate_utf8(name, pg_sys::BGW_MAXLEN as usize))
         .set_type(kind)
         .set_library(LIBRARY)
         .set_function(function)
@@ -71,7 +71,7 @@ pub fn spawn(kind: &str, name: &str, function: &str, argument: pg_sys::Datum) ->
 }
 
 /// Cuts a text to fit a C string of that size.
-fn shortened(text: &str, size: usize) -> String {
+fn truncate_utf8(text: &str, size: usize) -> String {
     let mut end = text.len().min(size - 1);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -165,7 +165,7 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
     }
-    learn_changes();
+    apply_invalidations();
     let trace = ErrorTrace::begin();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
         // SAFETY: a snapshot that is pushed is popped, or the abort does it.
@@ -307,15 +307,15 @@ pub fn is_database_wanted() -> bool {
 }
 
 #[derive(Default)]
-struct Watched {
+struct RelcacheEntry {
     /// The news came, maybe after the snapshot of the transaction that is open.
-    is_told: bool,
+    pending: bool,
     /// It came before that snapshot, which sees the change.
-    is_seen: bool,
+    visible: bool,
 }
 
 thread_local! {
-    static WATCHED: RefCell<HashMap<u32, Watched>> = RefCell::default();
+    static WATCHED: RefCell<HashMap<u32, RelcacheEntry>> = RefCell::default();
 }
 
 /// Watches over relations, so that [`changed`] tells when one was altered, dropped or invalidated.
@@ -328,7 +328,7 @@ pub fn watch_relations() {
 /// Watches a relation as well. It counts as changed in the next transaction, which sees what happened
 /// before it was watched.
 pub fn watch(relation: pg_sys::Oid) {
-    let new = Watched { is_told: true, is_seen: false };
+    let new = RelcacheEntry { pending: true, visible: false };
     WATCHED.with_borrow_mut(|watched| {
         watched.entry(relation.to_u32()).or_insert(new);
     });
@@ -346,21 +346,21 @@ pub fn unwatch(relation: pg_sys::Oid) {
 pub fn changed(relation: pg_sys::Oid) -> bool {
     WATCHED.with_borrow_mut(|watched| {
         let watched = watched.get_mut(&relation.to_u32());
-        watched.is_none_or(|watched| std::mem::take(&mut watched.is_seen))
+        watched.is_none_or(|watched| std::mem::take(&mut watched.visible))
     })
 }
 
 /// Has [`changed`] say so of each in the next transaction.
-pub fn suppose_changed() {
+pub fn invalidate_all() {
     note(|_| true);
 }
 
 /// At the beginning of a transaction, before its snapshot is taken: whoever has told us by now is
 /// seen as committed.
-fn learn_changes() {
+fn apply_invalidations() {
     WATCHED.with_borrow_mut(|watched| {
         for watched in watched.values_mut() {
-            watched.is_seen |= std::mem::take(&mut watched.is_told);
+            watched.visible |= std::mem::take(&mut watched.pending);
         }
     });
 }
@@ -368,7 +368,7 @@ fn learn_changes() {
 fn note(is_concerned: impl Fn(u32) -> bool) {
     WATCHED.with_borrow_mut(|watched| {
         for (relation, watched) in watched {
-            watched.is_told |= is_concerned(*relation);
+            watched.pending |= is_concerned(*relation);
         }
     });
 }

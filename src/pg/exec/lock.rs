@@ -28,9 +28,9 @@ thread_local! {
 }
 
 /// A lock that is in use. The lock itself stays until the (sub)transaction ends.
-pub struct Held(Key);
+pub struct SegmentLockGuard(Key);
 
-impl Drop for Held {
+impl Drop for SegmentLockGuard {
     fn drop(&mut self) {
         HELD.with_borrow_mut(|held| held.retain(|key| *key != self.0));
     }
@@ -38,17 +38,17 @@ impl Drop for Held {
 
 /// Takes the lock until the (sub)transaction ends; none: somebody else holds it, or this backend
 /// is using it.
-pub fn try_lock(key: Key) -> Option<Held> {
+pub fn try_lock(key: Key) -> Option<SegmentLockGuard> {
     take(key, true)
 }
 
 /// Takes the lock until the (sub)transaction ends, once nobody else holds it; none: this backend is
 /// using it.
-pub fn lock(key: Key) -> Option<Held> {
+pub fn lock(key: Key) -> Option<SegmentLockGuard> {
     take(key, false)
 }
 
-fn take(key: Key, at_once: bool) -> Option<Held> {
+fn take(key: Key, at_once: bool) -> Option<SegmentLockGuard> {
     if HELD.with_borrow(|held| held.contains(&key)) {
         return None;
     }
@@ -67,7 +67,7 @@ fn take(key: Key, at_once: bool) -> Option<Held> {
     };
     taken.then(|| {
         HELD.with_borrow_mut(|held| held.push(key));
-        Held(key)
+        SegmentLockGuard(key)
     })
 }
 

@@ -8,18 +8,18 @@ use pgrx::prelude::*;
 use crate::error::Result;
 
 /// Closes, when it is dropped, the cursors that were opened since it was made.
-pub struct CloseNew {
+pub struct CursorScope {
     before: HashSet<String>,
 }
 
-impl CloseNew {
+impl CursorScope {
     /// Begins within an SPI connection.
     pub fn begin() -> Result<Self> {
         Ok(Self { before: open()? })
     }
 }
 
-impl Drop for CloseNew {
+impl Drop for CursorScope {
     fn drop(&mut self) {
         // While an error unwinds, the abort closes them.
         if std::thread::panicking() {

@@ -57,7 +57,7 @@ unsafe extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}
 /// # Safety
 ///
 /// As for [`Receive::receive`].
-pub(in crate::pg) unsafe fn after<T>(body: impl FnOnce() -> T) -> T {
+pub(in crate::pg) unsafe fn with_error_guard<T>(body: impl FnOnce() -> T) -> T {
     // SAFETY: nothing in `body` has to be dropped.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(body) }
 }

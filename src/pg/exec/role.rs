@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 pub use crate::pg::version::{MEMBERSHIP, may_act_as, owns_table};
 
 /// Settings that decide what a query means. They are pinned, so that a refresh gives the same
@@ -19,10 +19,10 @@ pub struct Settings {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
     /// Our own statements, every name of which is qualified.
-    Service,
+    RelationSet,
     /// Somebody's SQL. Called by another role, it runs as a security-restricted operation: it
     /// cannot change the role, leave deferred triggers or temporary objects behind.
-    User,
+    Restricted,
 }
 
 /// A role as a value of the type `regrole`.
@@ -118,7 +118,7 @@ fn set_text_form() {
 /// Runs `body` so that any change it tries to make is an error, and undone: PostgreSQL refuses most
 /// of them, and what slips through has taken a transaction id.
 pub fn read_only<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
-    attempt(Keep::Changes, || {
+    in_subtransaction(OnSuccess::Commit, || {
         // SAFETY: the end of the subtransaction that `attempt` has begun takes it back. (As a setting
         // it could not be set for a while from 16 on.)
         unsafe { pg_sys::XactReadOnly = true };
@@ -142,11 +142,11 @@ impl Identity {
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut saved.role, &mut saved.context);
             let restriction = match rights {
-                Rights::User if role != saved.role => {
+                Rights::Restricted if role != saved.role => {
                     pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION
                 }
-                Rights::User => 0,
-                Rights::Service => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+                Rights::Restricted => 0,
+                Rights::RelationSet => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
             };
             pg_sys::SetUserIdAndSecContext(role, saved.context | restriction as i32);
         }

@@ -10,7 +10,7 @@ use crate::pg::version;
 
 /// What kind of statement a text is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum StatementKind {
     Select,
     Call,
     Other,
@@ -18,7 +18,7 @@ pub enum Kind {
 
 /// A statement as the parser delimits it.
 pub struct Parsed<'a> {
-    pub kind: Kind,
+    pub kind: StatementKind,
     /// Without a trailing semicolon and what follows it.
     pub text: &'a str,
 }
@@ -33,9 +33,9 @@ pub fn parse(sql: &str) -> Vec<Parsed<'_>> {
         list.iter_ptr()
             .map(|raw| {
                 let kind = match (*(*raw).stmt).type_ {
-                    pg_sys::NodeTag::T_SelectStmt => Kind::Select,
-                    pg_sys::NodeTag::T_CallStmt => Kind::Call,
-                    _ => Kind::Other,
+                    pg_sys::NodeTag::T_SelectStmt => StatementKind::Select,
+                    pg_sys::NodeTag::T_CallStmt => StatementKind::Call,
+                    _ => StatementKind::Other,
                 };
                 let begin = (*raw).stmt_location.max(0) as usize;
                 let end = match (*raw).stmt_len {

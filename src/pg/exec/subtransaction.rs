@@ -12,15 +12,15 @@ use crate::error::{Error, Report, Result};
 
 /// Whether work that succeeded stays.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
-    Changes,
+pub enum OnSuccess {
+    Commit,
     /// A dry run: everything is undone, only the value returned remains.
-    Nothing,
+    Rollback,
 }
 
 /// Runs `body` in a subtransaction. An error it returns, or that PostgreSQL raises in it, undoes
 /// what it did and comes back as `Err`; a cancelled query and a bug are raised on.
-pub fn attempt<T>(keep: Keep, body: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: a subtransaction may be begun wherever a function runs; both ends of it, and the
     // restored context and owner, are in this function.
     let (context, owner) = unsafe {
@@ -32,14 +32,14 @@ pub fn attempt<T>(keep: Keep, body: impl FnOnce() -> Result<T>) -> Result<T> {
 
     let result = {
         let _trace = ErrorTrace::begin();
-        PgTryBuilder::new(AssertUnwindSafe(|| body().map_err(Stopped::Failed)))
-            .catch_others(|caught| Err(Stopped::from(caught)))
+        PgTryBuilder::new(AssertUnwindSafe(|| body().map_err(Caught::Failed)))
+            .catch_others(|caught| Err(Caught::from(caught)))
             .execute()
     };
 
     // SAFETY: as above.
     unsafe {
-        if result.is_ok() && keep == Keep::Changes {
+        if result.is_ok() && keep == OnSuccess::Commit {
             pg_sys::ReleaseCurrentSubTransaction();
         } else {
             pg_sys::RollbackAndReleaseCurrentSubTransaction();
@@ -50,18 +50,18 @@ pub fn attempt<T>(keep: Keep, body: impl FnOnce() -> Result<T>) -> Result<T> {
 
     match result {
         Ok(value) => Ok(value),
-        Err(Stopped::Failed(error)) => Err(error),
-        Err(Stopped::Raised(caught)) => caught.rethrow(),
+        Err(Caught::Failed(error)) => Err(error),
+        Err(Caught::Raised(caught)) => caught.rethrow(),
     }
 }
 
-enum Stopped {
+enum Caught {
     Failed(Error),
     /// Not ours to swallow.
     Raised(Box<CaughtError>),
 }
 
-impl From<CaughtError> for Stopped {
+impl From<CaughtError> for Caught {
     fn from(caught: CaughtError) -> Self {
         // Whoever cancels the query means all of it. The same SQLSTATE raised by a user's SQL does
         // not count; a shutdown is no ERROR and never gets here.
@@ -70,13 +70,13 @@ impl From<CaughtError> for Stopped {
                 && report.function_name() == Some("ProcessInterrupts")
         };
         match &caught {
-            CaughtError::RustPanic { .. } => Stopped::Raised(Box::new(caught)),
+            CaughtError::RustPanic { .. } => Caught::Raised(Box::new(caught)),
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
                 if is_cancelled(report) =>
             {
-                Stopped::Raised(Box::new(caught))
+                Caught::Raised(Box::new(caught))
             }
-            _ => Stopped::Failed(Error::Postgres(Box::new(report_of(&caught)))),
+            _ => Caught::Failed(Error::Postgres(Box::new(report_of(&caught)))),
         }
     }
 }
@@ -105,13 +105,13 @@ pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
 /// What a Rust error report leaves out of a PostgreSQL error, the SQLSTATE as it was raised and
 /// the context, noted by an error context callback while the error is on its way.
 #[derive(Clone)]
-struct Noted {
+struct TracedError {
     sqlstate: i32,
     context: Option<String>,
 }
 
 thread_local! {
-    static NOTED: RefCell<Option<Noted>> = const { RefCell::new(None) };
+    static TRACED: RefCell<Option<TracedError>> = const { RefCell::new(None) };
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -128,7 +128,7 @@ impl ErrorTrace {
         unsafe {
             let callback = Box::into_raw(Box::new(pg_sys::ErrorContextCallback {
                 previous: pg_sys::error_context_stack,
-                callback: Some(note),
+                callback: Some(record_error),
                 arg: std::ptr::null_mut(),
             }));
             pg_sys::error_context_stack = callback;
@@ -137,8 +137,8 @@ impl ErrorTrace {
     }
 
     /// The error that was raised last.
-    fn last() -> Option<Noted> {
-        NOTED.with(|noted| noted.borrow_mut().take())
+    fn last() -> Option<TracedError> {
+        TRACED.with(|noted| noted.borrow_mut().take())
     }
 }
 
@@ -151,7 +151,7 @@ impl Drop for ErrorTrace {
 
 /// Called by PostgreSQL for every message, while it is being built. It must not raise, and it
 /// sees every notice too: the last one seen before the catch is the error that was caught.
-unsafe extern "C-unwind" fn note(_: *mut std::ffi::c_void) {
+unsafe extern "C-unwind" fn record_error(_: *mut std::ffi::c_void) {
     // GetErrorContextStack() calls every callback anew, this one too.
     if BUSY.replace(true) {
         return;
@@ -163,16 +163,16 @@ unsafe extern "C-unwind" fn note(_: *mut std::ffi::c_void) {
         let text = pg_sys::GetErrorContextStack();
         let context = (!text.is_null())
             .then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
-            .map(|text| without_ours(&text).to_owned())
+            .map(|text| strip_own_context(&text).to_owned())
             .filter(|text| !text.is_empty());
-        Noted { sqlstate, context }
+        TracedError { sqlstate, context }
     };
-    NOTED.with(|cell| *cell.borrow_mut() = Some(noted));
+    TRACED.with(|cell| *cell.borrow_mut() = Some(noted));
     BUSY.set(false);
 }
 
 /// A context without our own statement around the user's SQL: all of ours begin with a comment.
-fn without_ours(context: &str) -> &str {
+fn strip_own_context(context: &str) -> &str {
     let ours = context.find("SQL statement \"-- ").unwrap_or(context.len());
     context[..ours].trim_end()
 }

@@ -7,14 +7,14 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
-use crate::pg::exec::receiver::{Receive, Receiver, after, raw, values, with_bytes};
+use crate::pg::exec::receiver::{Receive, Receiver, raw, values, with_bytes, with_error_guard};
 use crate::pg::exec::statement::Prepared;
 use segmenter_core::jsonb::{Array, Value};
 
 /// Rows counted by their first column, a non-null `"char"`.
-pub struct Tally([u64; 256]);
+pub struct ByteHistogram([u64; 256]);
 
-impl Tally {
+impl ByteHistogram {
     pub fn of(&self, operation: u8) -> u64 {
         self.0[operation as usize]
     }
@@ -55,9 +55,9 @@ impl Relation {
 
     /// Runs a query as the active snapshot sees the database and keeps all its rows, behind those
     /// that are there.
-    pub fn keep(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
+    pub fn append(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
-        let mut keeping = Receiver::new(Keeping { store: self.store });
+        let mut keeping = Receiver::new(StoreReceiver { store: self.store });
         query.execute(args, keeping.as_mut_ptr())?;
         self.register(&query);
         Ok(())
@@ -65,16 +65,19 @@ impl Relation {
 
     /// The same for a query whose first column is a `"char"`: rows are counted by it, and those
     /// where it is one of `skipped` are counted only.
-    pub fn keep_tallied(
+    pub fn append_counted(
         &self,
         sql: &str,
         args: &[DatumWithOid<'_>],
         skipped: &[u8],
-    ) -> Result<Tally> {
+    ) -> Result<ByteHistogram> {
         let query = Prepared::new(sql, args)?;
         let is_skipped = std::array::from_fn(|letter| skipped.contains(&(letter as u8)));
-        let mut tallying =
-            Receiver::new(Tallying { store: self.store, is_skipped, tally: Tally([0; 256]) });
+        let mut tallying = Receiver::new(HistogramReceiver {
+            store: self.store,
+            is_skipped,
+            tally: ByteHistogram([0; 256]),
+        });
         query.execute(args, tallying.as_mut_ptr())?;
         self.register(&query);
         Ok(tallying.inner.tally)
@@ -83,7 +86,7 @@ impl Relation {
     /// Runs a query and keeps its rows as arrays of `size` objects at most, with their number from 1
     /// and how many objects are in each; texts and values of the type `jsonb` are the values of the
     /// `keys`. Gives the number of objects.
-    pub fn keep_objects(
+    pub fn append_json(
         &self,
         sql: &str,
         args: &[DatumWithOid<'_>],
@@ -95,7 +98,7 @@ impl Relation {
             "select 1 as part, 1 as members, '[]'::pg_catalog.jsonb as payload",
             &[],
         )?;
-        let mut collecting = Receiver::new(Collecting {
+        let mut collecting = Receiver::new(BatchReceiver {
             store: self.store,
             desc: arrays.result_desc(),
             size,
@@ -113,7 +116,7 @@ impl Relation {
         query.execute(args, collecting.as_mut_ptr())?;
         let collecting = &mut collecting.inner;
         // SAFETY: what is put away is its own.
-        unsafe { after(|| collecting.put()) };
+        unsafe { with_error_guard(|| collecting.put()) };
         if collecting.is_full {
             ereport!(
                 ERROR,
@@ -156,11 +159,11 @@ impl Drop for Relation {
     }
 }
 
-struct Keeping {
+struct StoreReceiver {
     store: *mut pg_sys::Tuplestorestate,
 }
 
-impl Receive for Keeping {
+impl Receive for StoreReceiver {
     unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         // SAFETY: both are live.
         unsafe { raw::tuplestore_puttupleslot(self.store, slot) };
@@ -168,13 +171,13 @@ impl Receive for Keeping {
     }
 }
 
-struct Tallying {
+struct HistogramReceiver {
     store: *mut pg_sys::Tuplestorestate,
     is_skipped: [bool; 256],
-    tally: Tally,
+    tally: ByteHistogram,
 }
 
-impl Receive for Tallying {
+impl Receive for HistogramReceiver {
     unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         // SAFETY: both are live; the first column is a by-value "char" that is never null.
         unsafe {
@@ -189,7 +192,7 @@ impl Receive for Tallying {
     }
 }
 
-struct Collecting {
+struct BatchReceiver {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
     size: usize,
@@ -203,7 +206,7 @@ struct Collecting {
     is_full: bool,
 }
 
-impl Receive for Collecting {
+impl Receive for BatchReceiver {
     unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         self.array.begin();
         // SAFETY: the values have the types of the columns.
@@ -226,7 +229,7 @@ impl Receive for Collecting {
     }
 }
 
-impl Collecting {
+impl BatchReceiver {
     /// Puts the array away, if there is something in it.
     ///
     /// SAFETY: as for `Receive::receive`.

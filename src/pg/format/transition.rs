@@ -36,8 +36,8 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
             let (mut length, mut by_value) = (0, false);
             pg_sys::get_typlenbyval(typ, &mut length, &mut by_value);
             let text = TextOf::of(typ);
-            let mut old = Reader::open(trigger.tg_oldtable, desc, number);
-            let mut new = Reader::open(trigger.tg_newtable, desc, number);
+            let mut old = TransitionScan::open(trigger.tg_oldtable, desc, number);
+            let mut new = TransitionScan::open(trigger.tg_newtable, desc, number);
             let mut add_all = || {
                 loop {
                     let (before, after) = (old.next(), new.next());
@@ -71,13 +71,13 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
 }
 
 /// A transition table, or none.
-struct Reader {
+struct TransitionScan {
     store: *mut pg_sys::Tuplestorestate,
     slot: *mut pg_sys::TupleTableSlot,
     number: i32,
 }
 
-impl Reader {
+impl TransitionScan {
     /// SAFETY: the store is null or alive, its rows are as the descriptor says.
     unsafe fn open(
         store: *mut pg_sys::Tuplestorestate,

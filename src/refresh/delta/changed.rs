@@ -3,17 +3,17 @@
 use pgrx::datum::Uuid;
 
 use super::{
-    ADDED, CHANGED, DELTA, Delta, INVALID, REMOVED, Side, UNCHANGED, check_query, duplicates,
-    old_value, single,
+    ADDED, CHANGED, DELTA, Delta, DeltaTarget, INVALID, REMOVED, UNCHANGED, check_query,
+    duplicates, old_value, parse_single_statement,
 };
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{Kind, Prepared};
+use crate::pg::exec::statement::{Prepared, StatementKind};
 use crate::pg::exec::tuplestore::Relation;
-use segmenter_core::guards::Figures;
+use segmenter_core::guards::DeltaStats;
 
 /// Of an id that has not changed.
 const OUTSIDE: u8 = b'o';
@@ -24,31 +24,31 @@ const NEITHER: u8 = b'-';
 /// ids in a relation of the SPI connection, which has so many, each once. `before` is the number of
 /// members. Whoever has not changed is not looked at, even where the query gives him.
 pub fn of_changed<'a>(
-    service: &'a Service,
+    set: &'a RelationSet,
     table: &'a Table,
     segment: Uuid,
     sql: &str,
     (ids, changed): (&str, u64),
     before: u64,
-) -> Result<(Delta, Side<'a>)> {
+) -> Result<(Delta, DeltaTarget<'a>)> {
     let relation = Relation::new(DELTA);
     let (figures, side) = role::read_only(|| {
-        let query = single(sql, Kind::Select)?;
+        let query = parse_single_statement(sql, StatementKind::Select)?;
         let received = check_query(&Prepared::new(query, &[])?, table)?;
-        let side = Side { service, table, segment, received };
+        let side = DeltaTarget { set, table, segment, received };
 
         let received = side.received_sql(query);
         let member = side.member_sql();
         let sql = &queries::refresh::delta::JOIN_CHANGED;
         let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
-        let tally = relation.keep_tallied(&sql, &side.args(), &skipped)?;
+        let tally = relation.append_counted(&sql, &side.args(), &skipped)?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| tally.of(*letter)).sum::<u64>();
         if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {
             return Err(Error::DuplicateIds { examples: duplicates(&side, &received)? });
         }
-        let figures = Figures {
+        let figures = DeltaStats {
             received: of(&[ADDED, CHANGED, UNCHANGED, INVALID, OUTSIDE]),
             invalid: of(&[INVALID]),
             added: of(&[ADDED]),
@@ -61,7 +61,7 @@ pub fn of_changed<'a>(
     Ok((Delta { figures, _relation: relation }, side))
 }
 
-impl Side<'_> {
+impl DeltaTarget<'_> {
     /// The member with the id `c.id`, if there is one.
     fn member_sql(&self) -> String {
         let values: String = self

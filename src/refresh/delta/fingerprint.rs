@@ -2,13 +2,13 @@
 
 use std::ffi::CStr;
 
-use super::{CHANGED, REMOVED, Side, check_duplicates, is_fitted_array, old_value};
+use super::{CHANGED, DeltaTarget, REMOVED, check_duplicates, is_fitted_array, old_value};
 use crate::catalog::queries;
 use crate::error::Result;
-use crate::pg::catalog;
 use crate::pg::exec::tuplestore::Relation;
-use crate::pg::format::fingerprint::Prints;
-use segmenter_core::guards::Figures;
+use crate::pg::format::fingerprint::FingerprintIndex;
+use crate::pg::system_catalog;
+use segmenter_core::guards::DeltaStats;
 
 const MET: &CStr = c"segmenter_met";
 
@@ -16,15 +16,17 @@ const MET: &CStr = c"segmenter_met";
 const MISTAKEN: u8 = b'x';
 
 /// Computes the delta by fingerprints. None, and no row in the relation, where that cannot be done.
-pub(super) fn by_prints(
-    side: &Side<'_>,
+pub(super) fn by_fingerprint(
+    side: &DeltaTarget<'_>,
     relation: &Relation,
     received: &str,
-) -> Result<Option<Figures>> {
+) -> Result<Option<DeltaStats>> {
     if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
         return Ok(None);
     }
-    let Some(prints) = Prints::take(&side.prints_sql(), &side.args())? else { return Ok(None) };
+    let Some(prints) = FingerprintIndex::take(&side.fingerprint_sql(), &side.args())? else {
+        return Ok(None);
+    };
     let before = prints.count();
     let met = Relation::new(MET);
     let compared = prints.compare(
@@ -34,7 +36,7 @@ pub(super) fn by_prints(
         &met,
         (CHANGED, REMOVED),
     )?;
-    let figures = Figures {
+    let figures = DeltaStats {
         received: compared.unchanged + compared.added + compared.changed + compared.invalid,
         invalid: compared.invalid,
         added: compared.added,
@@ -43,13 +45,13 @@ pub(super) fn by_prints(
         before,
     };
     let mut is_mistaken = false;
-    if compared.met_twice || compared.added_twice != Some(false) {
-        check_duplicates(side, compared.met_twice, figures, received)?;
+    if compared.duplicate_key || compared.duplicate_new_key != Some(false) {
+        check_duplicates(side, compared.duplicate_key, figures, received)?;
         // No key was, but two that have the same hash.
-        is_mistaken = compared.met_twice;
+        is_mistaken = compared.duplicate_key;
     }
     if !is_mistaken && met.rows() > 0 {
-        let tally = relation.keep_tallied(&side.delta_met_sql(), &[], &[])?;
+        let tally = relation.append_counted(&side.delta_met_sql(), &[], &[])?;
         is_mistaken = tally.of(MISTAKEN) > 0;
     }
     if is_mistaken {
@@ -59,9 +61,9 @@ pub(super) fn by_prints(
     Ok(Some(figures))
 }
 
-impl Side<'_> {
+impl DeltaTarget<'_> {
     /// The members with what fingerprints are taken of.
-    fn prints_sql(&self) -> String {
+    fn fingerprint_sql(&self) -> String {
         let values: String = self
             .received_columns()
             .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
@@ -72,7 +74,7 @@ impl Side<'_> {
     fn delta_received_sql(&self, received: &str) -> String {
         let new = self.received_columns().map(|(number, _)| format!(", q.n{number}"));
         let old = self.columns().map(|(number, column)| {
-            format!(", null::{} as o{number}", catalog::type_name(column.type_oid))
+            format!(", null::{} as o{number}", system_catalog::type_name(column.type_oid))
         });
         let values: String = new.chain(old).collect();
         self.sql(

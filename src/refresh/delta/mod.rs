@@ -9,21 +9,21 @@ use pgrx::prelude::*;
 
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Column, Table};
 use crate::error::{Error, Result};
-use crate::pg::catalog;
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{self, Kind, Prepared};
-use crate::pg::exec::tuplestore::{Relation, Tally};
-use segmenter_core::guards::Figures;
+use crate::pg::exec::statement::{self, Prepared, StatementKind};
+use crate::pg::exec::tuplestore::{ByteHistogram, Relation};
+use crate::pg::system_catalog;
+use segmenter_core::guards::DeltaStats;
 
 mod changed;
 mod fingerprint;
 
 pub use changed::of_changed;
-use fingerprint::by_prints;
+use fingerprint::by_fingerprint;
 
 const DELTA: &CStr = c"segmenter_delta";
 const BEFORE: &CStr = c"segmenter_before";
@@ -36,20 +36,20 @@ const UNCHANGED: u8 = b'=';
 
 /// The delta of one refresh. The relation behind it lives as long as this does.
 pub struct Delta {
-    pub figures: Figures,
+    pub figures: DeltaStats,
     _relation: Relation,
 }
 
 /// A segment's table as one side of a delta sees it.
-pub struct Side<'a> {
-    pub service: &'a Service,
+pub struct DeltaTarget<'a> {
+    pub set: &'a RelationSet,
     pub table: &'a Table,
     pub segment: Uuid,
     /// For every column of the table, whether what is received has it too.
     received: Vec<bool>,
 }
 
-impl<'a> Side<'a> {
+impl<'a> DeltaTarget<'a> {
     /// Every column of the table, and its number in the delta, where what is received has it.
     pub fn received_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.columns().filter(|(number, _)| self.received[number - 1])
@@ -78,7 +78,7 @@ impl<'a> Side<'a> {
     fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         let mut all = vec![("table", self.table.name.as_str())];
         all.extend_from_slice(parts);
-        self.service.sql(query, &all)
+        self.set.sql(query, &all)
     }
 
     /// The members as they are.
@@ -123,15 +123,15 @@ impl<'a> Side<'a> {
 
     /// How many members there are.
     fn count_members(&self) -> Result<u64> {
-        count_members(self.service, self.table, self.segment)
+        count_members(self.set, self.table, self.segment)
     }
 }
 
 /// How many members a segment has. Runs within an SPI connection.
-pub fn count_members(service: &Service, table: &Table, segment: Uuid) -> Result<u64> {
+pub fn count_members(set: &RelationSet, table: &Table, segment: Uuid) -> Result<u64> {
     let parts = [("table", table.name.as_str())];
     Ok(statement::read_one::<i64>(
-        &service.sql(&queries::refresh::COUNT_MEMBERS, &parts),
+        &set.sql(&queries::refresh::COUNT_MEMBERS, &parts),
         &[segment.into()],
     )?
     .unwrap_or_default() as u64)
@@ -140,23 +140,23 @@ pub fn count_members(service: &Service, table: &Table, segment: Uuid) -> Result<
 /// Computes the delta between a query and a segment's members, as the active snapshot sees both.
 /// Runs with the owner's rights, within an SPI connection; whatever tries to write fails.
 pub fn of_query<'a>(
-    service: &'a Service,
+    set: &'a RelationSet,
     table: &'a Table,
     segment: Uuid,
     sql: &str,
-) -> Result<(Delta, Side<'a>)> {
+) -> Result<(Delta, DeltaTarget<'a>)> {
     let relation = Relation::new(DELTA);
     let (figures, side) = role::read_only(|| {
-        let query = single(sql, Kind::Select)?;
+        let query = parse_single_statement(sql, StatementKind::Select)?;
         let received = check_query(&Prepared::new(query, &[])?, table)?;
-        let side = Side { service, table, segment, received };
+        let side = DeltaTarget { set, table, segment, received };
 
         let received = side.received_sql(query);
-        if let Some(figures) = by_prints(&side, &relation, &received)? {
+        if let Some(figures) = by_fingerprint(&side, &relation, &received)? {
             return Ok((figures, side));
         }
         let sql = side.delta_sql(&received, &side.members_sql());
-        let figures = figures(&relation.keep_tallied(&sql, &side.args(), &[UNCHANGED])?);
+        let figures = figures(&relation.append_counted(&sql, &side.args(), &[UNCHANGED])?);
         // Every member is matched once unless a key was received twice.
         check_duplicates(&side, figures.before != side.count_members()?, figures, &received)?;
         Ok((figures, side))
@@ -166,32 +166,32 @@ pub fn of_query<'a>(
 
 /// The members of a segment before a procedure changes them.
 pub struct Before<'a> {
-    side: Side<'a>,
+    side: DeltaTarget<'a>,
     _relation: Relation,
 }
 
 /// Keeps an image of the members, as the active snapshot sees them.
 pub fn before_procedure<'a>(
-    service: &'a Service,
+    set: &'a RelationSet,
     table: &'a Table,
     segment: Uuid,
 ) -> Result<Before<'a>> {
     let received = vec![true; table.columns.len()];
-    let side = Side { service, table, segment, received };
+    let side = DeltaTarget { set, table, segment, received };
     let relation = Relation::new(BEFORE);
-    relation.keep(&side.members_sql(), &side.args())?;
+    relation.append(&side.members_sql(), &side.args())?;
     Ok(Before { side, _relation: relation })
 }
 
 impl<'a> Before<'a> {
     /// Computes the delta between that image and the members, as the active snapshot sees them.
-    pub fn compare(self) -> Result<(Delta, Side<'a>)> {
+    pub fn compare(self) -> Result<(Delta, DeltaTarget<'a>)> {
         let received = self
             .side
             .received_sql(&self.side.sql(&queries::refresh::delta::LIST_STORED_MEMBERS, &[]));
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
-        let tally = relation.keep_tallied(&sql, &self.side.args(), &[UNCHANGED])?;
+        let tally = relation.append_counted(&sql, &self.side.args(), &[UNCHANGED])?;
         if tally.of(INVALID) > 0 {
             return Err(Error::MembersWithoutId {
                 table: self.side.table.name.clone(),
@@ -203,10 +203,10 @@ impl<'a> Before<'a> {
 }
 
 /// The one statement of a text, without a semicolon or comment behind it.
-pub fn single(sql: &str, kind: Kind) -> Result<&str> {
+pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
     let problem = |problem: String| {
         let hint = match kind {
-            Kind::Call => "Give one CALL of the procedure.",
+            StatementKind::Call => "Give one CALL of the procedure.",
             _ => "Give one SELECT whose column \"id\" is the member's key.",
         };
         Err(Error::Query {
@@ -216,7 +216,7 @@ pub fn single(sql: &str, kind: Kind) -> Result<&str> {
             hint: Some(hint.into()),
         })
     };
-    let what = if kind == Kind::Call { "CALL" } else { "SELECT" };
+    let what = if kind == StatementKind::Call { "CALL" } else { "SELECT" };
     match statement::parse(sql).as_slice() {
         [] => problem("the SQL holds no statement".into()),
         [one] if one.kind == kind => Ok(one.text),
@@ -227,12 +227,13 @@ pub fn single(sql: &str, kind: Kind) -> Result<&str> {
 
 /// Which relations a query reads. Runs with the owner's rights, within an SPI connection.
 pub fn relations_of(sql: &str) -> Result<Vec<pg_sys::Oid>> {
-    Ok(Prepared::new(single(sql, Kind::Select)?, &[])?.relations())
+    Ok(Prepared::new(parse_single_statement(sql, StatementKind::Select)?, &[])?.relations())
 }
 
 /// Checks that a query fits a table. Runs with the owner's rights, within an SPI connection.
 pub fn check(sql: &str, table: &Table) -> Result<()> {
-    check_query(&Prepared::new(single(sql, Kind::Select)?, &[])?, table).map(|_| ())
+    check_query(&Prepared::new(parse_single_statement(sql, StatementKind::Select)?, &[])?, table)
+        .map(|_| ())
 }
 
 /// Checks that a query fits a table, and says which columns of the table it gives.
@@ -259,7 +260,7 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
         let position = table.columns.iter().position(|target| target.name == *name);
         let Some(position) = position else {
             if name == "id" {
-                return twice(name);
+                return duplicate_column(name);
             }
             if SERVICE_COLUMNS.contains(&name.as_str()) {
                 return problem(
@@ -285,7 +286,7 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
         };
         let target = &table.columns[position];
         if received[position] {
-            return twice(name);
+            return duplicate_column(name);
         }
         if target.is_generated || target.is_identity {
             return problem(
@@ -294,10 +295,10 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
                 Some("Leave it out.".into()),
             );
         }
-        if !catalog::is_assignable(column.type_oid, target.type_oid) {
+        if !system_catalog::is_assignable(column.type_oid, target.type_oid) {
             let (given, wanted) = (
-                catalog::shown_type_name(column.type_oid),
-                catalog::shown_type_name(target.type_oid),
+                system_catalog::format_type(column.type_oid),
+                system_catalog::format_type(target.type_oid),
             );
             return problem(
                 Code::ERRCODE_DATATYPE_MISMATCH,
@@ -320,7 +321,7 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
     Ok(received)
 }
 
-fn twice(name: &str) -> Result<Vec<bool>> {
+fn duplicate_column(name: &str) -> Result<Vec<bool>> {
     Err(Error::Query {
         code: PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
         problem: format!("the query gives column \"{name}\" twice"),
@@ -332,16 +333,16 @@ fn twice(name: &str) -> Result<Vec<bool>> {
 /// A key that was received twice is an error that gives examples. Keys that are new are looked at
 /// in the delta.
 fn check_duplicates(
-    side: &Side<'_>,
+    side: &DeltaTarget<'_>,
     matched_twice: bool,
-    figures: Figures,
+    figures: DeltaStats,
     received: &str,
 ) -> Result<()> {
-    let added_twice = || -> Result<bool> {
+    let duplicate_new_key = || -> Result<bool> {
         let sql = &queries::refresh::delta::HAS_DUPLICATE_ADDED;
         Ok(figures.added > 1 && statement::read_one(sql.text(), &[])?.unwrap_or_default())
     };
-    if matched_twice || added_twice()? {
+    if matched_twice || duplicate_new_key()? {
         let examples = duplicates(side, received)?;
         if !examples.is_empty() {
             return Err(Error::DuplicateIds { examples });
@@ -351,7 +352,7 @@ fn check_duplicates(
 }
 
 /// Examples of ids that are received more than once.
-fn duplicates(side: &Side<'_>, received: &str) -> Result<Vec<String>> {
+fn duplicates(side: &DeltaTarget<'_>, received: &str) -> Result<Vec<String>> {
     Ok(statement::read_one(
         &side.sql(&queries::refresh::delta::FIND_DUPLICATES, &[("received", received)]),
         &[],
@@ -359,10 +360,10 @@ fn duplicates(side: &Side<'_>, received: &str) -> Result<Vec<String>> {
     .unwrap_or_default())
 }
 
-fn figures(tally: &Tally) -> Figures {
+fn figures(tally: &ByteHistogram) -> DeltaStats {
     let (added, removed, changed) = (tally.of(ADDED), tally.of(REMOVED), tally.of(CHANGED));
     let (invalid, unchanged) = (tally.of(INVALID), tally.of(UNCHANGED));
-    Figures {
+    DeltaStats {
         received: unchanged + added + changed + invalid,
         invalid,
         added,
@@ -374,21 +375,21 @@ fn figures(tally: &Tally) -> Figures {
 
 /// A received value in the column's type, as it would be stored.
 fn new_value(column: &Column) -> String {
-    let cast = format!("(s.{})::{}", column.quoted(), catalog::type_name(column.type_oid));
-    catalog::fit(&cast, column.type_oid, column.modifier)
+    let cast = format!("(s.{})::{}", column.quoted(), system_catalog::type_name(column.type_oid));
+    system_catalog::coerce_to_typmod(&cast, column.type_oid, column.modifier)
 }
 
 fn old_value(column: &Column) -> String {
     if column.is_plain {
         format!("t.{}", column.quoted())
     } else {
-        format!("(t.{})::{}", column.quoted(), catalog::type_name(column.type_oid))
+        format!("(t.{})::{}", column.quoted(), system_catalog::type_name(column.type_oid))
     }
 }
 
 /// Whether a column is of arrays whose elements are fitted to a modifier when they are stored.
 fn is_fitted_array(column: &Column) -> bool {
-    column.modifier >= 0 && catalog::is_array(column.type_oid)
+    column.modifier >= 0 && system_catalog::is_array(column.type_oid)
 }
 
 /// Whether the stored bytes differ. For character types comparing text is the same, only faster;
@@ -404,7 +405,7 @@ fn differs(number: usize, column: &Column) -> String {
         // would be stored.
         array if is_fitted_array(column) => format!(
             "row({new}::{})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record",
-            catalog::full_type_name(array, column.modifier)
+            system_catalog::full_type_name(array, column.modifier)
         ),
         _ => format!(
             "row({new})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record"

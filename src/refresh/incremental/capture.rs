@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::{Extension, Service};
+use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::settings;
 use crate::config::Watched;
 use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
 use crate::pg::bgw::process;
-use crate::pg::catalog;
 use crate::pg::clock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
-use crate::pg::exec::subtransaction::{Keep, attempt};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
+use crate::pg::system_catalog;
 
 /// A table with its partitions and children, in our SQL.
 pub(super) const TREE: (&str, &str) =
@@ -83,10 +83,14 @@ impl Captured {
 }
 
 /// Looks at what a segment watches, and takes the snapshot that is active.
-pub fn look(service: &Service, owner: pg_sys::Oid, watched: &[Watched]) -> Result<Captured> {
+pub fn read_captured(
+    set: &RelationSet,
+    owner: pg_sys::Oid,
+    watched: &[Watched],
+) -> Result<Captured> {
     let tables = watched.iter().map(|watched| {
-        let asked = service.as_segment_owner(owner, || ask(watched))?;
-        states(service, watched, asked)
+        let asked = set.as_segment_owner(owner, || ask(watched))?;
+        states(set, watched, asked)
     });
     let tables = tables.collect::<Result<Vec<(Table, String, Vec<String>)>>>()?;
     let text = |query: &Query| Spi::connect(|_| statement::read_one::<String>(query.text(), &[]));
@@ -139,7 +143,7 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
             );
         }
         let oid = row.get_by_name("oid")?.unwrap_or(pg_sys::InvalidOid);
-        let id_type = catalog::type_with_collation(
+        let id_type = system_catalog::type_with_collation(
             row.get_by_name("type")?.unwrap_or(pg_sys::InvalidOid),
             row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
         )?;
@@ -150,16 +154,16 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
 
 /// The captures of a watched table: its partitions, the state of the triggers, who lacks some.
 fn states(
-    service: &Service,
+    set: &RelationSet,
     watched: &Watched,
     (oid, table): (pg_sys::Oid, Table),
 ) -> Result<(Table, String, Vec<String>)> {
-    let args = [oid.into(), watched.id.as_str().into(), service.changes().into()];
+    let args = [oid.into(), watched.id.as_str().into(), set.changes().into()];
     // As of the snapshot that is kept: what was altered after it is for the next refresh to find.
-    let json = service.extension.as_owner(|| {
+    let json = set.extension.as_owner(|| {
         Spi::connect(|_| {
             statement::read_one::<pgrx::JsonB>(
-                &service.sql(&queries::refresh::incremental::capture::DESCRIBE_TRIGGERS, &[TREE]),
+                &set.sql(&queries::refresh::incremental::capture::DESCRIBE_TRIGGERS, &[TREE]),
                 &args,
             )
         })
@@ -185,8 +189,8 @@ struct State {
 }
 
 /// Why what has changed between two looks cannot be told.
-pub fn obstacle(
-    service: &Service,
+pub fn full_pass_reason(
+    set: &RelationSet,
     before: &Captured,
     now: &Captured,
 ) -> Result<Option<&'static str>> {
@@ -203,10 +207,10 @@ pub fn obstacle(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    let all = service.extension.as_owner(|| {
+    let all = set.extension.as_owner(|| {
         Spi::connect(|_| {
             statement::read_one::<i32>(
-                &service.sql(&queries::refresh::incremental::capture::CONCERNS_ALL_IDS, &[]),
+                &set.sql(&queries::refresh::incremental::capture::CONCERNS_ALL_IDS, &[]),
                 &args,
             )
         })
@@ -226,7 +230,7 @@ fn retained_since() -> Option<DateTime<Utc>> {
 
 /// Keeps what was captured between two looks for [`changed_sql`]. Runs within an SPI connection.
 pub fn keep_captured(
-    service: &Service,
+    set: &RelationSet,
     before: &Captured,
     now: &Captured,
     captured: &Relation,
@@ -239,40 +243,38 @@ pub fn keep_captured(
         before.snapshot.as_str().into(),
         before.own.as_deref().into(),
     ];
-    service.extension.as_owner(|| {
-        captured.keep(
-            &service.sql(&queries::refresh::incremental::capture::LIST_UNREAD_IDS, &[]),
-            &args,
-        )
+    set.extension.as_owner(|| {
+        captured
+            .append(&set.sql(&queries::refresh::incremental::capture::LIST_UNREAD_IDS, &[]), &args)
     })
 }
 
 /// A query for the ids in the relation [`CAPTURED`], in the types of their columns, with the rights of the
 /// segment's owner: a domain may call anything.
-pub fn changed_sql(service: &Service, now: &Captured) -> String {
+pub fn changed_sql(set: &RelationSet, now: &Captured) -> String {
     let ids = (0..).zip(&now.tables).map(|(number, table): (i32, _)| {
         let parts = [("number", number.to_string()), ("type", table.id_type.clone())];
         let parts = parts.each_ref().map(|(word, part)| (*word, part.as_str()));
-        service.sql(&queries::refresh::incremental::capture::CAST_IDS, &parts)
+        set.sql(&queries::refresh::incremental::capture::CAST_IDS, &parts)
     });
     ids.collect::<Vec<_>>().join("union all\n")
 }
 
 /// A query for all ids of watched tables.
-pub fn all_sql(service: &Service, now: &Captured) -> String {
-    ids_sql(service, &now.tables)
+pub fn all_sql(set: &RelationSet, now: &Captured) -> String {
+    ids_sql(set, &now.tables)
 }
 
 /// The same before there is anything to go by. Runs with the owner's rights.
-pub fn ids_of(service: &Service, watched: &[Watched]) -> Result<String> {
+pub fn ids_of(set: &RelationSet, watched: &[Watched]) -> Result<String> {
     let tables = watched.iter().map(|watched| Ok(ask(watched)?.1));
-    Ok(ids_sql(service, &tables.collect::<Result<Vec<_>>>()?))
+    Ok(ids_sql(set, &tables.collect::<Result<Vec<_>>>()?))
 }
 
-fn ids_sql(service: &Service, tables: &[Table]) -> String {
+fn ids_sql(set: &RelationSet, tables: &[Table]) -> String {
     let ids = tables.iter().map(|table| {
         let parts = [("column", table.id_column.as_str()), ("table", table.name.as_str())];
-        service.sql(&queries::refresh::incremental::watch::LIST_IDS, &parts)
+        set.sql(&queries::refresh::incremental::watch::LIST_IDS, &parts)
     });
     ids.collect::<Vec<_>>().join("union all\n")
 }
@@ -292,8 +294,9 @@ pub fn prune(extension: &Extension) -> Result<bool> {
     let mut read = Vec::new();
     for mart in extension.sets()? {
         // A set that cannot be asked does without them: its segments will look at all ids.
-        let asked =
-            attempt(Keep::Nothing, || readers(&Service::of_mart(extension.clone(), mart)?, since));
+        let asked = in_subtransaction(OnSuccess::Rollback, || {
+            readers(&RelationSet::of_mart(extension.clone(), mart)?, since)
+        });
         read.extend(asked.unwrap_or_default());
     }
     let read = serde_json::to_value(read).unwrap_or_default();
@@ -314,18 +317,18 @@ pub fn prune(extension: &Extension) -> Result<bool> {
 
 /// How far a segment has read the captured changes of its sources.
 #[derive(Serialize, Deserialize)]
-struct Reader {
+struct ReadPosition {
     sources: Vec<u32>,
     through: u64,
 }
 
 /// The segments of a set that are still to read captured changes.
-fn readers(service: &Service, since: TimestampWithTimeZone) -> Result<Vec<Reader>> {
+fn readers(set: &RelationSet, since: TimestampWithTimeZone) -> Result<Vec<ReadPosition>> {
     let args = [since.into(), activity::cluster().to_string().into()];
-    let json: Option<pgrx::JsonB> = service.as_owner(|| {
+    let json: Option<pgrx::JsonB> = set.as_owner(|| {
         Spi::connect(|_| {
             statement::read_one(
-                &service.sql(&queries::refresh::incremental::capture::LIST_READERS, &[]),
+                &set.sql(&queries::refresh::incremental::capture::LIST_READERS, &[]),
                 &args,
             )
         })

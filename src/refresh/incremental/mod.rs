@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::config::{self, Incremental, Refresher, Segment, Subject};
 use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
-use crate::pg::catalog;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{self, Kind, Prepared};
+use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::tuplestore::Relation;
-use crate::refresh::delta::{self, Delta, Side};
+use crate::pg::system_catalog;
+use crate::refresh::delta::{self, Delta, DeltaTarget};
 use crate::refresh::incremental::capture::{CAPTURED, Captured};
 
 pub mod capture;
@@ -33,7 +33,7 @@ const RECENT: &std::ffi::CStr = c"segmenter_recent";
 
 /// How far a refresh got, as its entry of the log has it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Position {
+struct Checkpoint {
     /// The database cluster and the segment's table, since a copy elsewhere is another one.
     cluster: u64,
     table: u32,
@@ -54,14 +54,14 @@ struct Position {
 }
 
 /// What is known before the snapshot of a refresh is taken.
-pub struct Beginning(Option<std::result::Result<Instant, &'static str>>);
+pub struct WatermarkCandidate(Option<std::result::Result<Instant, &'static str>>);
 
-impl Beginning {
+impl WatermarkCandidate {
     /// Of a refresh by what the segment says. To be called before the snapshot is taken.
-    pub fn of(service: &Service, segment: &Segment) -> Result<Self> {
+    pub fn of(set: &RelationSet, segment: &Segment) -> Result<Self> {
         match &segment.refresher {
             Some(Refresher::Incremental(Incremental { changed: Some(_), .. })) => {
-                Ok(Self(Some(watermark::take(service)?)))
+                Ok(Self(Some(watermark::take(set)?)))
             }
             _ => Ok(Self::none()),
         }
@@ -75,19 +75,19 @@ impl Beginning {
 
 /// Why all ids are looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Full {
-    Asked,
+enum FullPassReason {
+    Requested,
     Scheduled,
     /// What has changed since the last refresh cannot be told.
-    Unknown(&'static str),
+    Required(&'static str),
 }
 
-impl Full {
+impl FullPassReason {
     fn as_str(self) -> &'static str {
         match self {
-            Full::Asked => "it was asked for",
-            Full::Scheduled => "full_cron",
-            Full::Unknown(reason) => reason,
+            FullPassReason::Requested => "it was asked for",
+            FullPassReason::Scheduled => "full_cron",
+            FullPassReason::Required(reason) => reason,
         }
     }
 }
@@ -96,12 +96,12 @@ impl Full {
 pub struct Plan {
     refresher: Incremental,
     /// Where the last one got to.
-    since: Option<Position>,
+    since: Option<Checkpoint>,
     /// Why all ids are looked at; none: only those that have changed are.
-    full: Option<Full>,
+    full: Option<FullPassReason>,
     /// Members before, unless they have to be counted.
     before: Option<u64>,
-    next: Position,
+    next: Checkpoint,
     /// Why the watermark stays where it was.
     kept: Option<&'static str>,
 }
@@ -116,20 +116,20 @@ pub struct Progress {
 
 /// Decides what is to be done, as the active snapshot sees the segment.
 pub fn plan(
-    service: &Service,
+    set: &RelationSet,
     segment: &Segment,
     table: &Table,
     refresher: &Incremental,
-    beginning: &Beginning,
+    beginning: &WatermarkCandidate,
     full: bool,
 ) -> Result<Plan> {
     let now = clock::now();
-    let last = Last::find(service, segment.id)?;
+    let last = LastCheckpoint::find(set, segment.id)?;
     let captured = match &refresher.watch {
-        Some(watched) => Some(capture::look(service, segment.owner, watched)?),
+        Some(watched) => Some(capture::read_captured(set, segment.owner, watched)?),
         None => None,
     };
-    let next = Position {
+    let next = Checkpoint {
         cluster: activity::cluster(),
         table: table.oid.to_u32(),
         owner: segment.owner.to_u32(),
@@ -140,9 +140,9 @@ pub fn plan(
     };
 
     let since = last.as_ref().and_then(|last| last.position(segment, &next));
-    let is_due = |since: &Position| -> Result<bool> {
+    let is_due = |since: &Checkpoint| -> Result<bool> {
         let Some(schedule) = refresher.full_schedule() else { return Ok(false) };
-        let zone = segment.timezone.as_deref().unwrap_or(&service.timezone);
+        let zone = segment.timezone.as_deref().unwrap_or(&set.timezone);
         let zone =
             config::timezone("refresh_timezone", Some(zone), Subject::Segment(&segment.name))?;
         let next = zone.and_then(|zone| schedule.next_after(since.full_at, zone));
@@ -151,10 +151,10 @@ pub fn plan(
     let before = last.as_ref().filter(|last| !last.erased).and_then(|last| last.coverage);
     let is_emptied = || -> Result<bool> {
         let parts = [("table", table.name.as_str())];
-        let any = service.as_table_owner(table.owner, || {
+        let any = set.as_table_owner(table.owner, || {
             Spi::connect(|_| {
                 statement::read_one::<bool>(
-                    &service.sql(&queries::refresh::HAS_MEMBERS, &parts),
+                    &set.sql(&queries::refresh::HAS_MEMBERS, &parts),
                     &[segment.id.into()],
                 )
             })
@@ -167,16 +167,16 @@ pub fn plan(
             Some("the last refresh left no watermark")
         }
         Some(since) => match (&since.captured, &next.captured) {
-            (Some(before), Some(now)) => capture::obstacle(service, before, now)?,
+            (Some(before), Some(now)) => capture::full_pass_reason(set, before, now)?,
             _ => None,
         },
     };
     let full = match (&since, obstacle) {
-        (_, Some(obstacle)) => Some(Full::Unknown(obstacle)),
-        _ if full => Some(Full::Asked),
-        (Some(since), None) if is_due(since)? => Some(Full::Scheduled),
+        (_, Some(obstacle)) => Some(FullPassReason::Required(obstacle)),
+        _ if full => Some(FullPassReason::Requested),
+        (Some(since), None) if is_due(since)? => Some(FullPassReason::Scheduled),
         _ if before.is_none_or(|before| before > 0) && is_emptied()? => {
-            Some(Full::Unknown("the segment's table was emptied"))
+            Some(FullPassReason::Required("the segment's table was emptied"))
         }
         _ => None,
     };
@@ -198,17 +198,19 @@ pub fn plan(
 
 /// Which relations an incremental refresher reads. Runs with the owner's rights, within an SPI
 /// connection.
-pub fn relations(service: &Service, refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
+pub fn relations(set: &RelationSet, refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
     let text = match (&refresher.changed, &refresher.watch) {
-        (Some(changed), _) => delta::single(changed, Kind::Select)?.to_owned(),
-        (None, watched) => capture::ids_of(service, watched.as_deref().unwrap_or_default())?,
+        (Some(changed), _) => {
+            delta::parse_single_statement(changed, StatementKind::Select)?.to_owned()
+        }
+        (None, watched) => capture::ids_of(set, watched.as_deref().unwrap_or_default())?,
     };
     let args = [TimestampWithTimeZone::negative_infinity().into()];
     let mut relations = Prepared::new(&text, &args)?.relations();
     // The member query is read with a relation that has the right column, and nothing in it.
     let changed = Relation::new(CHANGED);
     let none = &queries::refresh::incremental::LIST_NO_IDS;
-    changed.keep(&service.sql(none, &[("query", &text)]), &args)?;
+    changed.append(&set.sql(none, &[("query", &text)]), &args)?;
     relations.extend(delta::relations_of(&refresher.sql)?);
     Ok(relations)
 }
@@ -217,10 +219,10 @@ impl Plan {
     /// Computes the delta. Runs with the owner's rights, within an SPI connection.
     pub fn delta<'a>(
         &self,
-        service: &'a Service,
+        set: &'a RelationSet,
         table: &'a Table,
         segment: Uuid,
-    ) -> Result<(Delta, Side<'a>, Progress)> {
+    ) -> Result<(Delta, DeltaTarget<'a>, Progress)> {
         let sql = &self.refresher.sql;
         let changed = Relation::new(CHANGED);
         let (ids, recent) = (Relation::new(IDS), Relation::new(RECENT));
@@ -230,13 +232,13 @@ impl Plan {
             None => {
                 let changed_query = role::read_only(|| {
                     let captured = Relation::new(CAPTURED);
-                    let query = self.since_query(service, &captured)?;
+                    let query = self.since_query(set, &captured)?;
                     if query.is_plain {
-                        query.keep(service, &changed)?;
+                        query.materialize(set, &changed)?;
                     } else {
                         // The query for members is to see once what is equal, and reads otherwise.
-                        query.keep(service, &ids)?;
-                        changed.keep(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
+                        query.materialize(set, &ids)?;
+                        changed.append(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
                     }
                     Ok(query)
                 })?;
@@ -244,18 +246,19 @@ impl Plan {
                 looked_at = if changed_query.is_plain { &changed } else { &ids };
                 let before = match self.before {
                     Some(before) => before,
-                    None => delta::count_members(service, table, segment)?,
+                    None => delta::count_members(set, table, segment)?,
                 };
-                delta::of_changed(service, table, segment, sql, (name, looked_at.rows()), before)?
+                delta::of_changed(set, table, segment, sql, (name, looked_at.rows()), before)?
             }
             Some(_) => {
-                role::read_only(|| self.keep_all(service, &changed, table, segment))?;
-                let found = delta::of_query(service, table, segment, sql)?;
+                role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
+                let found = delta::of_query(set, table, segment, sql)?;
                 // What the passes before should have found is what has not changed since.
-                if matches!(self.full, Some(Full::Asked | Full::Scheduled)) {
+                if matches!(self.full, Some(FullPassReason::Requested | FullPassReason::Scheduled))
+                {
                     missed = role::read_only(|| {
                         let captured = Relation::new(CAPTURED);
-                        self.since_query(service, &captured)?.keep(service, &recent)?;
+                        self.since_query(set, &captured)?.materialize(set, &recent)?;
                         let sql = &queries::refresh::incremental::COUNT_MISSED;
                         statement::read_one::<i64>(sql.text(), &[])
                     })?;
@@ -268,13 +271,13 @@ impl Plan {
 
     /// The query for the ids that have changed since the last refresh; where these are captured, it
     /// reads `captured`.
-    fn since_query(&self, service: &Service, captured: &Relation) -> Result<Changed> {
+    fn since_query(&self, set: &RelationSet, captured: &Relation) -> Result<Changed> {
         let since = self.since.as_ref();
         let before = since.and_then(|since| since.captured.as_ref());
         if let (Some(before), Some(now)) = (before, &self.next.captured) {
-            capture::keep_captured(service, before, now, captured)?;
+            capture::keep_captured(set, before, now, captured)?;
             return Changed::of(
-                capture::changed_sql(service, now),
+                capture::changed_sql(set, now),
                 TimestampWithTimeZone::negative_infinity(),
             );
         }
@@ -283,28 +286,28 @@ impl Plan {
     }
 
     /// Keeps all ids that there are.
-    fn keep_all(
+    fn materialize_all_ids(
         &self,
-        service: &Service,
+        set: &RelationSet,
         relation: &Relation,
         table: &Table,
         segment: Uuid,
     ) -> Result<()> {
         let since = TimestampWithTimeZone::negative_infinity();
         let Changed { text, id_type, .. } = match &self.next.captured {
-            Some(captured) => Changed::of(capture::all_sql(service, captured), since)?,
+            Some(captured) => Changed::of(capture::all_sql(set, captured), since)?,
             None => self.changed_query(since)?,
         };
         let args = [since.into(), segment.into()];
         let parts =
             [("query", text.as_str()), ("type", id_type.as_str()), ("table", table.name.as_str())];
-        relation.keep(&service.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)
+        relation.append(&set.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)
     }
 
     /// The query for changed ids, once it is known to be one.
     fn changed_query(&self, since: TimestampWithTimeZone) -> Result<Changed> {
         let text = self.refresher.changed.as_deref().unwrap_or_default();
-        Changed::of(delta::single(text, Kind::Select)?.to_owned(), since)
+        Changed::of(delta::parse_single_statement(text, StatementKind::Select)?.to_owned(), since)
     }
 
     fn progress(&self, ids: u64, missed: Option<i64>) -> Progress {
@@ -370,20 +373,20 @@ impl Changed {
                 "the query of changed ids gives no column \"id\"",
             )
         })?;
-        let id_type = catalog::type_with_collation(id.type_oid, id.collation)?;
-        let is_plain = catalog::is_plain_key(id.type_oid, id.collation);
+        let id_type = system_catalog::type_with_collation(id.type_oid, id.collation)?;
+        let is_plain = system_catalog::is_plain_key(id.type_oid, id.collation);
         Ok(Self { text, since, id_type, is_plain })
     }
 
     /// Runs it, and keeps every id once.
-    fn keep(&self, service: &Service, relation: &Relation) -> Result<()> {
+    fn materialize(&self, set: &RelationSet, relation: &Relation) -> Result<()> {
         let key = match self.is_plain {
             true => "s.id",
             false => "s.id, (s.id)::pg_catalog.text collate pg_catalog.\"C\"",
         };
         let parts = [("query", self.text.as_str()), ("key", key)];
-        relation.keep(
-            &service.sql(&queries::refresh::incremental::LIST_CHANGED_IDS, &parts),
+        relation.append(
+            &set.sql(&queries::refresh::incremental::LIST_CHANGED_IDS, &parts),
             &[self.since.into()],
         )
     }
@@ -402,20 +405,20 @@ fn wrong_changed(code: PgSqlErrorCode, problem: &str) -> Error {
 }
 
 /// What the log has of the last refresh that succeeded.
-struct Last {
+struct LastCheckpoint {
     params: Value,
     coverage: Option<u64>,
     /// Members were erased since.
     erased: bool,
 }
 
-impl Last {
-    fn find(service: &Service, segment: Uuid) -> Result<Option<Self>> {
-        service.as_owner(|| {
+impl LastCheckpoint {
+    fn find(set: &RelationSet, segment: Uuid) -> Result<Option<Self>> {
+        set.as_owner(|| {
             Spi::connect(|client| {
                 let row = client
                     .select(
-                        &service.sql(&queries::refresh::incremental::LAST_CHECKPOINT, &[]),
+                        &set.sql(&queries::refresh::incremental::LAST_CHECKPOINT, &[]),
                         Some(1),
                         &[segment.into()],
                     )?
@@ -435,9 +438,9 @@ impl Last {
     }
 
     /// The position, if it is one of the refresher and the table that the segment has.
-    fn position(&self, segment: &Segment, next: &Position) -> Option<Position> {
+    fn position(&self, segment: &Segment, next: &Checkpoint) -> Option<Checkpoint> {
         let same = self.params.get("refresh_params") == Some(&json!(segment.refresher));
-        let position = Position::deserialize(self.params.get("incremental")?).ok()?;
+        let position = Checkpoint::deserialize(self.params.get("incremental")?).ok()?;
         let here = (position.cluster, position.table, position.owner)
             == (next.cluster, next.table, next.owner);
         (same && here).then_some(position)

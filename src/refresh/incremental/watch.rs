@@ -6,18 +6,18 @@ use pgrx::spi::SpiClient;
 use super::capture::TREE;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 
 /// Has the changes of a table, its partitions and children captured, with the caller's rights. What is
 /// captured already stays as it is.
-pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()> {
+pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()> {
     let refuse = |problem: String, hint: &str| {
         Err(Error::Watch { problem, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) })
     };
     Spi::connect_mut(|client| {
         for row in client.select(
-            &service.sql(&queries::refresh::incremental::watch::CHECK_TABLES, &[TREE]),
+            &set.sql(&queries::refresh::incremental::watch::CHECK_TABLES, &[TREE]),
             None,
             &[source.into(), column.into()],
         )? {
@@ -61,26 +61,26 @@ pub fn watch(service: &Service, source: pg_sys::Oid, column: &str) -> Result<()>
             }
         }
         let sql = &queries::refresh::incremental::watch::LIST_CREATE_COMMANDS;
-        run_each(client, sql, service, source, Some(column))
+        run_each(client, sql, set, source, Some(column))
     })
 }
 
 /// Ends that for a column, or for all of them.
-pub fn unwatch(service: &Service, source: pg_sys::Oid, column: Option<&str>) -> Result<()> {
+pub fn unwatch(set: &RelationSet, source: pg_sys::Oid, column: Option<&str>) -> Result<()> {
     let sql = &queries::refresh::incremental::watch::LIST_DROP_COMMANDS;
-    Spi::connect_mut(|client| run_each(client, sql, service, source, column))
+    Spi::connect_mut(|client| run_each(client, sql, set, source, column))
 }
 
 /// Runs the statements that a query gives.
 fn run_each(
     client: &mut SpiClient<'_>,
     query: &Query,
-    service: &Service,
+    set: &RelationSet,
     source: pg_sys::Oid,
     column: Option<&str>,
 ) -> Result<()> {
-    let args = [source.into(), column.into(), service.changes().into()];
-    let sql = service.sql(query, &[TREE]);
+    let args = [source.into(), column.into(), set.changes().into()];
+    let sql = set.sql(query, &[TREE]);
     let statements: Vec<String> = client
         .select(&sql, None, &args)?
         .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))

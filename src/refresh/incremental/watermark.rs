@@ -14,7 +14,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
 use crate::pg::bgw::activity;
 use crate::pg::bgw::process;
@@ -29,17 +29,17 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// Takes the watermark for the snapshot that is taken next: no transaction that is not seen in that
 /// began at it or before. None where that cannot be told, and why.
-pub fn take(service: &Service) -> Result<std::result::Result<Instant, &'static str>> {
+pub fn take(set: &RelationSet) -> Result<std::result::Result<Instant, &'static str>> {
     if snapshot::is_kept() {
         return Ok(Err("the transaction keeps a snapshot from its first statement on"));
     }
     let now = clock::now();
-    let Some(oldest) = service.extension.as_owner(|| oldest(service, now))? else {
+    let Some(oldest) = set.extension.as_owner(|| oldest(set, now))? else {
         return Ok(Err("it cannot be told since when a session has been in its transaction"));
     };
     // When a prepared transaction began is not recorded. It was a session's when that was looked at,
     // or stands here, or is seen.
-    let prepared = service.extension.as_owner(|| {
+    let prepared = set.extension.as_owner(|| {
         let sql = &queries::refresh::incremental::watermark::HAS_PREPARED;
         Spi::connect(|_| statement::read_one::<bool>(sql.text(), &[]))
     })?;
@@ -52,7 +52,7 @@ pub fn take(service: &Service) -> Result<std::result::Result<Instant, &'static s
 
 /// When the oldest transaction began of those that are open in this database, our own among them;
 /// `now` where there is no older one. None: a session does not say.
-fn oldest(service: &Service, now: Instant) -> Result<Option<Instant>> {
+fn oldest(set: &RelationSet, now: Instant) -> Result<Option<Instant>> {
     let own = Spi::connect(|_| {
         statement::read_one::<TimestampWithTimeZone>(
             queries::refresh::incremental::watermark::TRANSACTION_BEGAN.text(),
@@ -64,11 +64,11 @@ fn oldest(service: &Service, now: Instant) -> Result<Option<Instant>> {
     // they were waiting when they were looked at the last time.
     let mut doubtful: Option<HashMap<i32, bool>> = None;
     for _ in 0..LOOKS {
-        activity::look_again();
+        activity::clear_activity_snapshot();
         let mut still = HashMap::new();
         Spi::connect(|client| -> Result<()> {
             for row in client.select(
-                &service.sql(&queries::refresh::incremental::watermark::LIST_SESSIONS, &[]),
+                &set.sql(&queries::refresh::incremental::watermark::LIST_SESSIONS, &[]),
                 None,
                 &[],
             )? {

@@ -8,34 +8,34 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use crate::catalog::log::{self, Action, Counts, Entry, Status};
+use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{Fields, SubscriptionParams};
-use crate::error::{Report, Result, warn};
+use crate::error::{Report, Result, emit_warning};
 use crate::pg::bgw::process;
-use crate::pg::catalog;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
-use crate::pg::exec::subtransaction::{Keep, attempt};
-use crate::refresh::delta::Side;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
+use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::payload::{
-    Members, Parts, Source, check_fields, members_sql, segment_arg, table,
+    Members, Parts, PayloadInput, check_fields, members_sql, segment_arg, table,
 };
 use crate::refresh::publish::subscription::Subscription;
-use segmenter_core::sync_plan::{self, Handover, Operation};
+use segmenter_core::sync_plan::{self, Operation, SyncAction};
 
 /// What was handed over.
 #[derive(Debug, Default)]
-pub struct HandedOver {
+pub struct PublishStats {
     pub messages: u64,
     /// How many subscriptions it failed for; the log says why.
     pub failed: usize,
 }
 
-impl HandedOver {
+impl PublishStats {
     /// What is worth saying of it.
     pub fn remark(&self) -> Option<String> {
         match self.failed {
@@ -50,9 +50,9 @@ impl HandedOver {
 type Group = (Members, Fields, u32);
 
 /// Whether changes are handed over with columns that the refresher does not give.
-pub fn reads_stored(side: &Side<'_>, owed: &[(Subscription, Handover)]) -> bool {
+pub fn reads_stored(side: &DeltaTarget<'_>, owed: &[(Subscription, SyncAction)]) -> bool {
     owed.iter().any(|(subscription, handover)| {
-        *handover == Handover::Changes
+        *handover == SyncAction::Delta
             && subscription.params.fields.iter().any(|(name, _)| {
                 name != "id" && side.received_columns().all(|(_, column)| column.name != name)
             })
@@ -60,8 +60,11 @@ pub fn reads_stored(side: &Side<'_>, owed: &[(Subscription, Handover)]) -> bool 
 }
 
 /// Counts the messages that [`hand_over`] would write after the delta was applied.
-pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<HandedOver> {
-    let mut counted = HandedOver::default();
+pub fn count(
+    source: &PayloadInput<'_>,
+    owed: &[(Subscription, SyncAction)],
+) -> Result<PublishStats> {
+    let mut counted = PublishStats::default();
     let all = source.delta.as_ref().map_or(0, |(_, figures)| figures.coverage());
     for (subscription, handover) in owed {
         let SubscriptionParams { mode, batch_size, fields } = &subscription.params;
@@ -69,17 +72,17 @@ pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<H
             let mut messages = 0;
             for &operation in handover.operations(*mode) {
                 let members = match (handover, operation) {
-                    (Handover::Changes, _) => {
+                    (SyncAction::Delta, _) => {
                         let owner = table(source)?.owner;
                         let count = || {
                             let members = members_sql(source, Members::Changed, operation, fields)?;
                             let count = &queries::refresh::publish::COUNT_MEMBERS;
-                            let sql = source.service.sql(count, &[("members", &members)]);
+                            let sql = source.set.sql(count, &[("members", &members)]);
                             statement::read_one::<i64>(&sql, &segment_arg(subscription))
                         };
-                        source.service.as_table_owner(owner, count)?.unwrap_or_default() as u64
+                        source.set.as_table_owner(owner, count)?.unwrap_or_default() as u64
                     }
-                    (Handover::End, _) => 0,
+                    (SyncAction::Delete, _) => 0,
                     _ => check_fields(table(source)?, fields).map(|()| all)?,
                 };
                 messages += sync_plan::messages(operation, members, *batch_size);
@@ -99,27 +102,28 @@ pub fn count(source: &Source<'_>, owed: &[(Subscription, Handover)]) -> Result<H
 /// the segment's lock, and the active snapshot sees what was applied.
 pub fn hand_over(
     client: &mut SpiClient<'_>,
-    source: &Source<'_>,
-    owed: Vec<(Subscription, Handover)>,
-) -> Result<HandedOver> {
+    source: &PayloadInput<'_>,
+    owed: Vec<(Subscription, SyncAction)>,
+) -> Result<PublishStats> {
     let now = clock::now();
-    let mut groups: BTreeMap<Group, Vec<(Subscription, Handover)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
     for (subscription, handover) in owed {
         let members = match handover {
-            Handover::End => Members::None,
-            Handover::Begin | Handover::Everything | Handover::Renewal => Members::All,
-            Handover::Changes => Members::Changed,
+            SyncAction::Delete => Members::None,
+            SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,
+            SyncAction::Delta => Members::Changed,
         };
         let SubscriptionParams { batch_size, fields, .. } = &subscription.params;
         let group = (members, fields.clone(), *batch_size);
         groups.entry(group).or_default().push((subscription, handover));
     }
 
-    let mut handed = HandedOver::default();
+    let mut handed = PublishStats::default();
     let mut served = Vec::new();
     for (group, subscriptions) in groups {
-        let written =
-            attempt(Keep::Changes, || write_group(client, source, now, &group, &subscriptions));
+        let written = in_subtransaction(OnSuccess::Commit, || {
+            write_group(client, source, now, &group, &subscriptions)
+        });
         match written {
             Ok(written) => {
                 for ((subscription, handover), written) in subscriptions.into_iter().zip(written) {
@@ -139,40 +143,41 @@ pub fn hand_over(
             }
         }
     }
-    settle(client, source.service, &served)?;
+    update_subscription_state(client, source.set, &served)?;
     Ok(handed)
 }
 
 /// Writes one message that has a subscription's consumer remove members, whatever it has of them.
 pub fn hand_over_removal(
     client: &mut SpiClient<'_>,
-    source: &Source<'_>,
+    source: &PayloadInput<'_>,
     subscription: &Subscription,
     members: Vec<Value>,
 ) -> Result<u64> {
-    let mut written = Written::default();
+    let mut written = WrittenMessages::default();
     let now = clock::now();
     let parts = Parts::given(members)?;
     write(client, source, now, subscription, Operation::Remove, Some(&parts), &mut written)?;
-    settle(client, source.service, std::slice::from_ref(subscription))?;
+    update_subscription_state(client, source.set, std::slice::from_ref(subscription))?;
     Ok(written.messages)
 }
 
 /// What was written for one subscription.
 #[derive(Default)]
-struct Written {
+struct WrittenMessages {
     messages: u64,
-    counts: Counts,
+    counts: LogCounts,
 }
 
 fn write_group(
     client: &mut SpiClient<'_>,
-    source: &Source<'_>,
+    source: &PayloadInput<'_>,
     now: Instant,
     (members, fields, batch_size): &Group,
-    subscriptions: &[(Subscription, Handover)],
-) -> Result<Vec<Written>> {
-    let mut written: Vec<Written> = subscriptions.iter().map(|_| Written::default()).collect();
+    subscriptions: &[(Subscription, SyncAction)],
+) -> Result<Vec<WrittenMessages>> {
+    let mut written: Vec<WrittenMessages> =
+        subscriptions.iter().map(|_| WrittenMessages::default()).collect();
     // An operation or two each: the last ones are about the same members, and so are those before.
     for place in [1, 0] {
         let mut parts = None;
@@ -192,12 +197,12 @@ fn write_group(
 /// Writes the messages of one operation: one for each part, or one without members.
 fn write(
     client: &mut SpiClient<'_>,
-    source: &Source<'_>,
+    source: &PayloadInput<'_>,
     now: Instant,
     subscription: &Subscription,
     operation: Operation,
     parts: Option<&Parts>,
-    written: &mut Written,
+    written: &mut WrittenMessages,
 ) -> Result<()> {
     let parts = parts.filter(|parts| operation.has_members() && parts.members > 0);
     let members = parts.map_or(0, |parts| parts.members);
@@ -225,11 +230,11 @@ fn write(
             subscription.target.as_str().into(),
             subscription.external_id.as_deref().into(),
         ];
-        source.service.as_owner(|| {
+        source.set.as_owner(|| {
             client
                 .update(
                     &source
-                        .service
+                        .set
                         .sql(&queries::refresh::publish::INSERT_MESSAGES, &[("parts", relation)]),
                     None,
                     &args,
@@ -248,27 +253,31 @@ fn write(
 }
 
 /// Makes cursors for those that have none, says that messages wait, and wakes who waits for them.
-fn settle(client: &mut SpiClient<'_>, service: &Service, served: &[Subscription]) -> Result<()> {
+fn update_subscription_state(
+    client: &mut SpiClient<'_>,
+    set: &RelationSet,
+    served: &[Subscription],
+) -> Result<()> {
     if served.is_empty() {
         return Ok(());
     }
     let ids: Vec<Uuid> = served.iter().map(|subscription| subscription.id).collect();
     let names: BTreeSet<&str> = served.iter().map(|served| served.consumer.as_str()).collect();
     let is_pushed = served.iter().any(|subscription| subscription.is_pushed);
-    service.as_owner(|| {
+    set.as_owner(|| {
         client.update(
-            &service.sql(&queries::refresh::publish::INSERT_CURSORS, &[]),
+            &set.sql(&queries::refresh::publish::INSERT_CURSORS, &[]),
             None,
             &[ids.clone().into()],
         )?;
         client.update(
-            &service.sql(&queries::refresh::publish::MARK_QUEUED, &[]),
+            &set.sql(&queries::refresh::publish::MARK_QUEUED, &[]),
             None,
             &[ids.into()],
         )?;
         notify(client, names.into_iter().collect())
     })?;
-    if is_pushed { wake_workers(service) } else { Ok(()) }
+    if is_pushed { wake_workers(set) } else { Ok(()) }
 }
 
 /// So many bytes of messages are deleted at once: a run that finds more leaves the rest to the next.
@@ -276,20 +285,20 @@ const PRUNED_AT_ONCE: i64 = 64 << 20;
 
 /// Deletes messages that were delivered longer than `segmenter.outbox_retention` ago. Says whether
 /// there may be more of them.
-pub fn prune(service: &Service) -> Result<bool> {
+pub fn prune(set: &RelationSet) -> Result<bool> {
     if process::is_in_recovery() || snapshot::is_kept() {
         return Ok(false);
     }
     let Some(retention) = settings::outbox_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
     let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
-    service.as_owner(|| {
-        let old = service.sql(&queries::refresh::publish::FIND_DELIVERED, &[]);
+    set.as_owner(|| {
+        let old = set.sql(&queries::refresh::publish::FIND_DELIVERED, &[]);
         // Without a transaction id where there is nothing to do.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
         let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
         Spi::run_with_args(
-            &service.sql(&queries::refresh::publish::DELETE_MESSAGES, &[]),
+            &set.sql(&queries::refresh::publish::DELETE_MESSAGES, &[]),
             &[old.into()],
         )?;
         Ok(true)
@@ -303,52 +312,52 @@ pub fn notify(client: &mut SpiClient<'_>, consumers: Vec<&str>) -> Result<()> {
 }
 
 /// Has the scheduler look for messages that the background workers deliver.
-pub fn wake_workers(service: &Service) -> Result<()> {
-    catalog::invalidate(service.outbox());
+pub fn wake_workers(set: &RelationSet) -> Result<()> {
+    system_catalog::invalidate(set.outbox());
     Ok(())
 }
 
 fn log_handed_over(
-    source: &Source<'_>,
+    source: &PayloadInput<'_>,
     subscription: &Subscription,
-    handover: Handover,
+    handover: SyncAction,
     now: Instant,
-    written: &Written,
+    written: &WrittenMessages,
 ) -> Result<()> {
     let params = json!({
         "operations": handover.operations(subscription.params.mode),
         "fields": subscription.params.fields,
         "messages": written.messages,
     });
-    let (status, counts) = (Status::Ok, written.counts);
-    log::write(source.service, entry(source, subscription, now, status, counts, None, params))
+    let (status, counts) = (LogStatus::Ok, written.counts);
+    log::write(source.set, entry(source, subscription, now, status, counts, None, params))
 }
 
 fn log_failed(
-    source: &Source<'_>,
+    source: &PayloadInput<'_>,
     subscription: &Subscription,
     now: Instant,
     report: &Report,
 ) -> Result<()> {
     let Subscription { consumer, target, segment_name, .. } = subscription;
-    warn(
+    emit_warning(
         &format!(
             "segment \"{segment_name}\" was not handed over to \"{consumer}\" for \"{target}\""
         ),
         report,
     );
     let params = json!({ "fields": subscription.params.fields });
-    let (status, counts) = (Status::Failed, Counts::default());
+    let (status, counts) = (LogStatus::Failed, LogCounts::default());
     let entry = entry(source, subscription, now, status, counts, Some(report), params);
-    log::write(source.service, entry)
+    log::write(source.set, entry)
 }
 
 fn entry<'a>(
-    source: &Source<'_>,
+    source: &PayloadInput<'_>,
     subscription: &'a Subscription,
     began: Instant,
-    status: Status,
-    counts: Counts,
+    status: LogStatus,
+    counts: LogCounts,
     error: Option<&'a Report>,
     params: Value,
 ) -> Entry<'a> {

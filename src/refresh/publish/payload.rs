@@ -11,25 +11,25 @@ use pgrx::spi::quote_literal;
 use serde_json::Value;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::Fields;
 use crate::config::segment_table::{Column, Table};
 use crate::error::{Error, Report, Result};
 use crate::pg::exec::tuplestore::Relation;
-use crate::refresh::delta::Side;
+use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::subscription::Subscription;
-use segmenter_core::guards::Figures;
+use segmenter_core::guards::DeltaStats;
 use segmenter_core::sync_plan::Operation;
 
 const PARTS: &CStr = c"segmenter_parts";
 
 /// What is handed over from.
-pub struct Source<'a> {
-    pub service: &'a Service,
+pub struct PayloadInput<'a> {
+    pub set: &'a RelationSet,
     /// The segment's table, or why it cannot be read.
     pub table: std::result::Result<&'a Table, Report>,
     /// The delta in the SPI connection, where there was a refresh.
-    pub delta: Option<(&'a Side<'a>, Figures)>,
+    pub delta: Option<(&'a DeltaTarget<'a>, DeltaStats)>,
     pub run_id: Uuid,
 }
 
@@ -50,7 +50,7 @@ pub struct Parts {
 impl Parts {
     /// Builds them with the rights of the table's owner: it is his types that say how values show.
     pub fn build(
-        source: &Source<'_>,
+        source: &PayloadInput<'_>,
         subscription: &Subscription,
         (members, operation): (Members, Operation),
         fields: &Fields,
@@ -58,9 +58,9 @@ impl Parts {
     ) -> Result<Self> {
         let relation = Relation::new(PARTS);
         let args = segment_arg(subscription);
-        let members = source.service.as_table_owner(table(source)?.owner, || {
+        let members = source.set.as_table_owner(table(source)?.owner, || {
             let members = members_sql(source, members, operation, fields)?;
-            relation.keep_objects(&members, &args, &names(fields), batch_size as usize)
+            relation.append_json(&members, &args, &names(fields), batch_size as usize)
         })?;
         Ok(Self { relation, members })
     }
@@ -75,7 +75,7 @@ impl Parts {
         let count = members.len();
         let relation = Relation::new(PARTS);
         let sql = "select 1 as part, $1 as members, $2 as payload";
-        relation.keep(sql, &[(count as i32).into(), JsonB(Value::Array(members)).into()])?;
+        relation.append(sql, &[(count as i32).into(), JsonB(Value::Array(members)).into()])?;
         Ok(Self { relation, members: count as u64 })
     }
 }
@@ -149,16 +149,16 @@ impl Given {
 
 /// The members that an operation is about: the values of `fields`, in the order of [`names`].
 pub fn members_sql(
-    source: &Source<'_>,
+    source: &PayloadInput<'_>,
     members: Members,
     operation: Operation,
     fields: &Fields,
 ) -> Result<String> {
-    let (service, table) = (source.service, table(source)?);
+    let (set, table) = (source.set, table(source)?);
     if members == Members::All {
         let now = Given::values(&mut stored(table, fields)?);
         let parts = [("table", table.name.as_str()), ("now", now.as_str())];
-        return Ok(service.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
+        return Ok(set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
     }
     let received: BTreeSet<usize> = match &source.delta {
         Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
@@ -184,7 +184,7 @@ pub fn members_sql(
         new.push(Given::new(name, value, Some(column)));
     }
     let delta = match is_stored {
-        true => service.sql(
+        true => set.sql(
             &queries::refresh::publish::DELTA_WITH_STORED,
             &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
         ),
@@ -202,10 +202,10 @@ pub fn members_sql(
         ("old", &old),
         ("new", &new),
     ];
-    Ok(service.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
+    Ok(set.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
 }
 
-pub fn table<'a>(source: &Source<'a>) -> Result<&'a Table> {
+pub fn table<'a>(source: &PayloadInput<'a>) -> Result<&'a Table> {
     source.table.clone().map_err(|report| Error::Postgres(Box::new(report)))
 }
 

@@ -10,12 +10,12 @@ use pgrx::spi::SpiHeapTupleData;
 use serde_json::Value;
 
 use crate::catalog::queries;
-use crate::catalog::relation_set::Service;
+use crate::catalog::relation_set::RelationSet;
 use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
-use crate::error::{Error, Result, warn};
+use crate::error::{Error, Result, emit_warning};
 use crate::pg::clock::Instant;
 use segmenter_core::schedule::Schedule;
-use segmenter_core::sync_plan::{self, Handover, Operation, Past};
+use segmenter_core::sync_plan::{self, AudienceState, Operation, SyncAction};
 
 /// A subscription as messages are written for it.
 pub struct Subscription {
@@ -32,29 +32,29 @@ pub struct Subscription {
     pub external_id: Option<String>,
     pub params: SubscriptionParams,
     schedule: Option<(Schedule, Tz)>,
-    past: Past,
+    past: AudienceState,
     is_actual: bool,
 }
 
 impl Subscription {
     /// What has to be handed over: after a refresh, or without one.
-    pub fn owed(&self, refreshed: bool) -> Option<Handover> {
+    pub fn pending_action(&self, refreshed: bool) -> Option<SyncAction> {
         let SubscriptionParams { mode, fields, .. } = &self.params;
-        Handover::of(&self.past, self.is_actual, fields, *mode, refreshed)
+        SyncAction::of(&self.past, self.is_actual, fields, *mode, refreshed)
     }
 
     /// What makes the audience right whatever the consumer has: unless the subscription has ended.
     /// `begins`: it was not told yet that there is one.
-    pub fn renewed(&self, begins: bool) -> Option<Handover> {
-        self.is_actual.then_some(match self.past.is_there && !begins {
-            true => Handover::Everything,
-            false => Handover::Renewal,
+    pub fn recreate_action(&self, begins: bool) -> Option<SyncAction> {
+        self.is_actual.then_some(match self.past.exists && !begins {
+            true => SyncAction::FullSync,
+            false => SyncAction::Recreate,
         })
     }
 
     /// Whether the consumer has been told of an audience, and not to delete it.
     pub fn has_audience(&self) -> bool {
-        self.past.is_there
+        self.past.exists
     }
 
     /// With which fields the members that the consumer has were handed over.
@@ -70,7 +70,7 @@ impl Subscription {
         }
     }
 
-    fn read(row: &SpiHeapTupleData<'_>, service: &Service) -> Result<Self> {
+    fn read(row: &SpiHeapTupleData<'_>, set: &RelationSet) -> Result<Self> {
         let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
         let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
         let json = |column: &str| -> Result<Option<Value>> {
@@ -89,7 +89,7 @@ impl Subscription {
         let subject = Subject::Subscription(&target);
         let schedule = config::cron("cron", text("cron")?.as_deref(), subject)?;
         let zone = text("timezone")?;
-        let zone = zone.as_deref().unwrap_or(&service.timezone);
+        let zone = zone.as_deref().unwrap_or(&set.timezone);
         let zone = config::timezone("timezone", Some(zone), subject)?;
         let served_by = json("consumer_params")?.unwrap_or_default();
         let served_by = config::consumer_params(served_by, Subject::Consumer(&consumer))?;
@@ -110,8 +110,8 @@ impl Subscription {
             external_id: text("external_id")?,
             params: config::subscription_params(json("params")?.unwrap_or_default(), subject)?,
             schedule: schedule.zip(zone),
-            past: Past {
-                is_there: is("was_served")? && !is_deleted,
+            past: AudienceState {
+                exists: is("was_served")? && !is_deleted,
                 fields: fields("last_fields")?,
                 failed: fields("failed_fields")?,
             },
@@ -126,27 +126,29 @@ impl Subscription {
 /// The subscriptions to segments of roles that `reader` is a member of: all, those to one segment,
 /// or one. One whose config cannot be read any more is left out, with a WARNING.
 pub fn find(
-    service: &Service,
+    set: &RelationSet,
     reader: pg_sys::Oid,
     segment: Option<Uuid>,
     only: Option<Uuid>,
 ) -> Result<Vec<Subscription>> {
     let args = [reader.into(), segment.into(), only.into()];
-    let read = service.as_owner(|| {
+    let read = set.as_owner(|| {
         Spi::connect(|client| {
             let rows = client.select(
-                &service.sql(&queries::refresh::publish::LIST_SUBSCRIPTIONS, &[]),
+                &set.sql(&queries::refresh::publish::LIST_SUBSCRIPTIONS, &[]),
                 None,
                 &args,
             )?;
-            Ok::<_, Error>(rows.map(|row| Subscription::read(&row, service)).collect::<Vec<_>>())
+            Ok::<_, Error>(rows.map(|row| Subscription::read(&row, set)).collect::<Vec<_>>())
         })
     })?;
     let mut subscriptions = Vec::with_capacity(read.len());
     for subscription in read {
         match subscription {
             Ok(subscription) => subscriptions.push(subscription),
-            Err(error @ Error::Config(_)) => warn("a subscription is passed over", &error.report()),
+            Err(error @ Error::Config(_)) => {
+                emit_warning("a subscription is passed over", &error.report())
+            }
             Err(error) => return Err(error),
         }
     }
@@ -154,8 +156,13 @@ pub fn find(
 }
 
 /// The segments, with their names, whose subscribers are owed something though nothing is refreshed.
-pub fn owed(service: &Service, reader: pg_sys::Oid) -> Result<BTreeMap<Uuid, String>> {
-    let subscriptions = find(service, reader, None, None)?;
-    let owed = subscriptions.into_iter().filter(|subscription| subscription.owed(false).is_some());
+pub fn with_pending_actions(
+    set: &RelationSet,
+    reader: pg_sys::Oid,
+) -> Result<BTreeMap<Uuid, String>> {
+    let subscriptions = find(set, reader, None, None)?;
+    let owed = subscriptions
+        .into_iter()
+        .filter(|subscription| subscription.pending_action(false).is_some());
     Ok(owed.map(|subscription| (subscription.segment, subscription.segment_name)).collect())
 }

@@ -12,7 +12,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
-use crate::pg::exec::receiver::{Receive, Receiver, after, raw, values};
+use crate::pg::exec::receiver::{Receive, Receiver, raw, values, with_error_guard};
 use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::tuplestore::Relation;
 
@@ -23,15 +23,15 @@ use batch::Batch;
 use hashing::{Hashing, lengths};
 
 /// The fingerprint of a member, and where its row is.
-struct Print {
+struct Fingerprint {
     key: u64,
     row: u64,
     block: u32,
     offset: u16,
-    is_met: bool,
+    is_matched: bool,
 }
 
-impl Print {
+impl Fingerprint {
     /// Puts a row about this member into a relation of those who left or changed.
     ///
     /// SAFETY: the values are those of the descriptor's columns.
@@ -61,9 +61,9 @@ impl Print {
 }
 
 /// The fingerprints of a segment's members, in the order of their keys' hashes.
-pub struct Prints {
+pub struct FingerprintIndex {
     hashing: Hashing,
-    prints: Vec<Print>,
+    prints: Vec<Fingerprint>,
     /// Where those begin that have the same first bits.
     starts: Vec<u32>,
     shift: u32,
@@ -71,15 +71,15 @@ pub struct Prints {
 
 /// What became of the rows received.
 #[derive(Default)]
-pub struct Compared {
+pub struct MatchStats {
     pub added: u64,
     pub changed: u64,
     pub unchanged: u64,
     pub invalid: u64,
     /// A key of a member, or at least its hash, was received more than once.
-    pub met_twice: bool,
+    pub duplicate_key: bool,
     /// The same of a key that is no member's; none where there was no memory to tell.
-    pub added_twice: Option<bool>,
+    pub duplicate_new_key: Option<bool>,
 }
 
 /// So many bytes fingerprints may take.
@@ -88,7 +88,7 @@ fn memory() -> usize {
     unsafe { pg_sys::maintenance_work_mem as usize * 1024 }
 }
 
-impl Prints {
+impl FingerprintIndex {
     /// Takes the fingerprints of the members that a query gives: the key, values, and the row's
     /// `ctid`. None: they are too many for the memory there is.
     pub fn take(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<Self>> {
@@ -96,11 +96,11 @@ impl Prints {
         let columns = query.columns();
         let compared = &columns[..columns.len().saturating_sub(1)];
         let hashing = Hashing::new(compared.iter().map(|column| column.type_oid));
-        let room = (memory() / (size_of::<Print>() + 1)).min(u32::MAX as usize);
+        let room = (memory() / (size_of::<Fingerprint>() + 1)).min(u32::MAX as usize);
         let mut taking =
-            Receiver::new(Taking { hashing, prints: Vec::new(), room, is_full: false });
+            Receiver::new(LoadReceiver { hashing, prints: Vec::new(), room, is_full: false });
         query.execute(args, taking.as_mut_ptr())?;
-        let Taking { hashing, mut prints, is_full, .. } = taking.inner;
+        let LoadReceiver { hashing, mut prints, is_full, .. } = taking.inner;
         if is_full {
             return Ok(None);
         }
@@ -135,14 +135,14 @@ impl Prints {
         added: &Relation,
         met: &Relation,
         (changed, removed): (u8, u8),
-    ) -> Result<Compared> {
+    ) -> Result<MatchStats> {
         let query = Prepared::new(sql, args)?;
         let desc = query.result_desc();
         let columns = lengths(query.columns().iter().map(|column| column.type_oid));
-        let room = memory().saturating_sub(self.prints.len() * (size_of::<Print>() + 1));
-        let mut comparing = Receiver::new(Comparing {
+        let room = memory().saturating_sub(self.prints.len() * (size_of::<Fingerprint>() + 1));
+        let mut comparing = Receiver::new(ProbeReceiver {
             batch: Batch::new(columns),
-            deciding: Deciding {
+            deciding: MatchSink {
                 prints: &mut self,
                 added: added.store(),
                 met: met.store(),
@@ -150,25 +150,25 @@ impl Prints {
                 changed,
                 new_keys: Vec::new(),
                 room: room / size_of::<u64>(),
-                compared: Compared::default(),
+                compared: MatchStats::default(),
             },
         });
         query.execute(args, comparing.as_mut_ptr())?;
         // SAFETY: the rows of a batch are its own.
-        unsafe { after(|| comparing.inner.settle()) };
-        let Deciding { mut new_keys, mut compared, .. } = comparing.inner.deciding;
+        unsafe { with_error_guard(|| comparing.inner.flush_batch()) };
+        let MatchSink { mut new_keys, mut compared, .. } = comparing.inner.deciding;
         if new_keys.len() as u64 == compared.added {
             new_keys.sort_unstable();
-            compared.added_twice = Some(new_keys.windows(2).any(|pair| pair[0] == pair[1]));
+            compared.duplicate_new_key = Some(new_keys.windows(2).any(|pair| pair[0] == pair[1]));
         }
         pgrx::check_for_interrupts!();
 
-        self.prints.retain(|print| !print.is_met);
+        self.prints.retain(|print| !print.is_matched);
         let mut nulls = vec![true; query.columns().len()];
         let mut values = vec![pg_sys::Datum::null(); nulls.len()];
         // SAFETY: there is a value for every column of the descriptor.
         unsafe {
-            after(|| {
+            with_error_guard(|| {
                 for print in &self.prints {
                     print.put(met.store(), desc, removed, &mut values, &mut nulls);
                 }
@@ -180,60 +180,60 @@ impl Prints {
     }
 
     /// The hash of some key that is kept where this one would be.
-    fn first_near(&self, key: u64) -> u64 {
+    fn bucket_start(&self, key: u64) -> u64 {
         let start = self.starts.get((key >> self.shift) as usize);
         let print = start.and_then(|&start| self.prints.get(start as usize));
         print.map_or(0, |print| print.key)
     }
 
     /// Finds the member whom a row is about, who is thereby met.
-    fn meet(&mut self, key: u64, row: u64) -> Meeting<'_> {
+    fn probe(&mut self, key: u64, row: u64) -> Probe<'_> {
         let bucket = (key >> self.shift) as usize;
         let (Some(&from), Some(&to)) = (self.starts.get(bucket), self.starts.get(bucket + 1))
         else {
-            return Meeting::Nobody;
+            return Probe::Miss;
         };
         let Some(bucket) = self.prints.get_mut(from as usize..to as usize) else {
-            return Meeting::Nobody;
+            return Probe::Miss;
         };
         let (mut other, mut is_twice) = (None, false);
         for print in bucket.iter_mut().filter(|print| print.key == key) {
-            if print.is_met {
+            if print.is_matched {
                 is_twice = true;
             } else if print.row == row {
-                print.is_met = true;
-                return Meeting::Same;
+                print.is_matched = true;
+                return Probe::Unchanged;
             } else {
                 other = Some(print);
             }
         }
         match other {
             Some(print) => {
-                print.is_met = true;
-                Meeting::Other(print)
+                print.is_matched = true;
+                Probe::Changed(print)
             }
-            None if is_twice => Meeting::Again,
-            None => Meeting::Nobody,
+            None if is_twice => Probe::Duplicate,
+            None => Probe::Miss,
         }
     }
 }
 
-enum Meeting<'a> {
-    Nobody,
-    Same,
-    Other(&'a Print),
+enum Probe<'a> {
+    Miss,
+    Unchanged,
+    Changed(&'a Fingerprint),
     /// One who has been met before.
-    Again,
+    Duplicate,
 }
 
-struct Taking {
+struct LoadReceiver {
     hashing: Hashing,
-    prints: Vec<Print>,
+    prints: Vec<Fingerprint>,
     room: usize,
     is_full: bool,
 }
 
-impl Receive for Taking {
+impl Receive for LoadReceiver {
     unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         self.is_full = self.prints.len() >= self.room || self.prints.try_reserve(1).is_err();
         if self.is_full {
@@ -247,18 +247,18 @@ impl Receive for Taking {
             let block =
                 u32::from((*place).ip_blkid.bi_hi) << 16 | u32::from((*place).ip_blkid.bi_lo);
             let offset = (*place).ip_posid;
-            self.prints.push(Print { key, row, block, offset, is_met: false });
+            self.prints.push(Fingerprint { key, row, block, offset, is_matched: false });
         }
         true
     }
 }
 
-struct Comparing<'a> {
+struct ProbeReceiver<'a> {
     batch: Batch,
-    deciding: Deciding<'a>,
+    deciding: MatchSink<'a>,
 }
 
-impl Receive for Comparing<'_> {
+impl Receive for ProbeReceiver<'_> {
     unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
         // SAFETY: the slot's row has the columns of the descriptor, the key in the second.
         unsafe {
@@ -271,7 +271,7 @@ impl Receive for Comparing<'_> {
             if self.batch.take(hashes, values, nulls) {
                 return true;
             }
-            self.settle();
+            self.flush_batch();
             if !self.batch.take(hashes, values, nulls) {
                 self.deciding.decide(hashes, values, nulls);
             }
@@ -280,18 +280,18 @@ impl Receive for Comparing<'_> {
     }
 }
 
-impl Comparing<'_> {
+impl ProbeReceiver<'_> {
     /// Decides about the rows of the batch.
     ///
     /// SAFETY: as for `Receive::receive`.
-    unsafe fn settle(&mut self) {
+    unsafe fn flush_batch(&mut self) {
         let Self { batch, deciding } = self;
         // Where a member is, is hardly ever in a cache. The processor waits for many such places
         // at once, unless there is something to decide in between.
         let touched = batch
             .rows
             .iter()
-            .fold(0, |sum: u64, &(key, _)| sum.wrapping_add(deciding.prints.first_near(key)));
+            .fold(0, |sum: u64, &(key, _)| sum.wrapping_add(deciding.prints.bucket_start(key)));
         std::hint::black_box(touched);
         let width = batch.columns.len();
         let values = batch.values.chunks_exact_mut(width);
@@ -305,8 +305,8 @@ impl Comparing<'_> {
 }
 
 /// What there is to do with rows whose hashes are known.
-struct Deciding<'a> {
-    prints: &'a mut Prints,
+struct MatchSink<'a> {
+    prints: &'a mut FingerprintIndex,
     added: *mut pg_sys::Tuplestorestate,
     met: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
@@ -314,10 +314,10 @@ struct Deciding<'a> {
     /// The hashes of the keys of those who are added, as long as there is room for them.
     new_keys: Vec<u64>,
     room: usize,
-    compared: Compared,
+    compared: MatchStats,
 }
 
-impl Deciding<'_> {
+impl MatchSink<'_> {
     /// SAFETY: as for `Receive::receive`; the values are those of the descriptor's columns.
     unsafe fn decide(
         &mut self,
@@ -325,15 +325,15 @@ impl Deciding<'_> {
         values: &mut [pg_sys::Datum],
         nulls: &mut [bool],
     ) {
-        match self.prints.meet(key, row) {
-            Meeting::Same => self.compared.unchanged += 1,
-            Meeting::Again => self.compared.met_twice = true,
-            Meeting::Other(print) => {
+        match self.prints.probe(key, row) {
+            Probe::Unchanged => self.compared.unchanged += 1,
+            Probe::Duplicate => self.compared.duplicate_key = true,
+            Probe::Changed(print) => {
                 self.compared.changed += 1;
                 // SAFETY: as promised.
                 unsafe { print.put(self.met, self.desc, self.changed, values, nulls) };
             }
-            Meeting::Nobody => {
+            Probe::Miss => {
                 self.compared.added += 1;
                 if self.new_keys.len() < self.room && self.new_keys.try_reserve(1).is_ok() {
                     self.new_keys.push(key);

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use pgrx::prelude::*;
 
 /// PostgreSQL cuts longer identifiers.
-pub const LONGEST_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
+pub const MAX_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
 
 /// Whether a value of one type may be stored in a column of another without a cast.
 pub fn is_assignable(from: pg_sys::Oid, to: pg_sys::Oid) -> bool {
@@ -45,7 +45,7 @@ pub fn full_type_name(typ: pg_sys::Oid, modifier: i32) -> String {
 }
 
 /// The name of a type as people read it.
-pub fn shown_type_name(typ: pg_sys::Oid) -> String {
+pub fn format_type(typ: pg_sys::Oid) -> String {
     // SAFETY: as above.
     unsafe { owned(pg_sys::format_type_extended(typ, -1, 0)) }
 }
@@ -58,7 +58,7 @@ pub fn is_array(typ: pg_sys::Oid) -> bool {
 
 /// An expression of a type fitted to a modifier of it as storing it would be: rounded, padded, and
 /// an error where it is too long (a cast would cut it silently).
-pub fn fit(expression: &str, typ: pg_sys::Oid, modifier: i32) -> String {
+pub fn coerce_to_typmod(expression: &str, typ: pg_sys::Oid, modifier: i32) -> String {
     let mut function = pg_sys::InvalidOid;
     // SAFETY: asks the catalogues; names are copied.
     unsafe {
@@ -132,7 +132,7 @@ pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {
 }
 
 /// The name of a relation as people read it, or its number where it is gone.
-pub fn shown_name(relation: pg_sys::Oid) -> String {
+pub fn display_name(relation: pg_sys::Oid) -> String {
     visible_name(relation).unwrap_or_else(|| relation.to_u32().to_string())
 }
 
