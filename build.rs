@@ -53,7 +53,13 @@ fn queries() {
             let variant: String = role.split(' ').map(capitalized).collect();
             let _ = writeln!(code, "crate::catalog::query::RunsAs::{variant}, ");
         }
-        let _ = writeln!(code, "], text: {:?} }};", file.text);
+        // A fragment goes into another statement. Of all others the first line is a comment: it names the
+        // file where a statement is shown, and `strip_own_context` knows our statements by it.
+        let text = match file.runs_as.is_empty() {
+            true => file.text.clone(),
+            false => format!("-- segmenter: {}\n{}", file.name, file.text),
+        };
+        let _ = writeln!(code, "], text: {text:?} }};");
     }
     open.iter().for_each(|_| code.push_str("}\n"));
     let out = env::var("OUT_DIR").unwrap_or_default();

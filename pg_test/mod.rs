@@ -232,7 +232,7 @@ mod tests {
             let modifier: i32 = one(&format!(
                 "select atttypmod from pg_attribute where attrelid = 'm'::regclass and attname = '{modifier}'"
             ));
-            system_catalog::fit(expression, oid, modifier)
+            system_catalog::coerce_to_typmod(expression, oid, modifier)
         };
         run("create table m (n numeric(10, 2), v varchar(3), c char(3), p timestamp(0), i int)");
         assert_eq!(
@@ -313,6 +313,19 @@ mod tests {
         assert!(grown < 256 * 1024, "{grown} bytes more");
     }
 
+    /// The context of an error in a segment's query is that of the query, without our statement around it.
+    #[pg_test]
+    fn a_context_ends_where_our_statement_begins() {
+        shop();
+        run("create function crm.fail() returns boolean language plpgsql as 'begin return 1 / 0; end'");
+        run("select segmenter_create_segment('bad', 'select id, hash_email from crm.people where crm.fail()')");
+        run("select segmenter_refresh('bad')");
+        let context: String =
+            one("select error ->> 'context' from segmenter_log where segment_name = 'bad'");
+        assert!(context.contains("crm.fail()"), "{context}");
+        assert!(!context.contains("SQL statement"), "{context}");
+    }
+
     /// Each statement of `sql/query` can be prepared with the types of its parameters, and gives the
     /// columns that its header says; commands are run, and undone.
     #[pg_test]
@@ -320,7 +333,8 @@ mod tests {
         shop();
         run("select segmenter_refresh('vip')");
         run("create table free (like vip)");
-        run("select segmenter_init('public.prepared')");
+        // A set is dropped after its view.
+        run("select segmenter_init('public.prepared'); drop view prepared_status");
         run(
             "create schema cron; create table cron.job (jobid bigint, active boolean, database text, command text)",
         );

@@ -1,7 +1,7 @@
 -- Registers a segment.
 -- runs as: caller
 -- params: name text, table text, refresh_params jsonb, refresh_cron text
--- row: id uuid, table_oid oid
+-- row: id uuid, table_name oid
 insert into @segments@ (name, table_name, refresh_params, refresh_cron, refresh_auto)
 values ($1, $2::pg_catalog.regclass, $3, $4, $4 is not null)
 returning id, table_name::oid

@@ -6,8 +6,8 @@ select
     (
         select s.id from @segments@ s
         where s.name operator(pg_catalog.=) $1 and s.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamptz
-    ),
+    ) as segment_id,
     (
         select c.id from @consumers@ c
         where c.name operator(pg_catalog.=) $2 and c.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamptz
-    )
+    ) as consumer_id

@@ -1,6 +1,6 @@
 -- All ids of a watched table.
 -- runs as: segment owner
--- row: id text
+-- row: …
 -- @column@: the column of ids, e.g. id
 -- @table@: the watched table, e.g. public.vip
 select t.@column@ as id from @table@ as t
