@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_says_how_members_are_kept() {
+    fn the_unique_index_determines_the_layout() {
         let found = |index| kind(&[index]).map(|kind| (kind.shared, kind.history));
         assert_eq!(found(index(&["id"], None)), Some((false, false)));
         assert_eq!(found(index(&["segment_id", "id"], None)), Some((true, false)));
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_index_forbids_history() {
+    fn an_index_without_a_predicate_rules_out_history() {
         let both = [index(&["id"], Some(OPEN)), index(&["segment_id", "id"], None)];
         assert_eq!(kind(&both), Some(TableLayout { shared: true, history: false }));
     }
