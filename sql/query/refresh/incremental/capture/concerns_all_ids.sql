@@ -1,6 +1,7 @@
--- Whether an unread change of the tables $1 with the columns $2 concerns all ids: 1, all ids are
--- affected (TRUNCATE, or the column is gone), 2, unread changes were pruned, null, neither. Unread
--- is what the snapshot $3 does not see, and what the transaction $4, which took it, captured.
+-- Whether an unread change of the tables $1 with the columns $2 concerns all ids: the kind is 1 if
+-- all ids are affected (TRUNCATE, or the column is gone), 2 if unread changes were pruned,
+-- otherwise null. Unread is what the snapshot $3 does not see, and what the transaction $4, which
+-- took it, captured.
 -- runs as: extension owner
 -- params: sources oid[], columns text[], snapshot text, own_transaction text
 -- row: kind integer
