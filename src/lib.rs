@@ -1,9 +1,14 @@
-//! Segmenter: marketing segments that are computed, kept and handed over inside PostgreSQL.
+//! Segmenter: marketing segments that are computed, stored and handed over inside PostgreSQL.
 //!
-//! One way through: `config → schedule → readiness → delta → guards → apply → audience → outbox →
-//! log`. `refresh` names those steps for one segment, `run` goes through all that are due, `delivery`
-//! gives out what the outbox holds, `api` and `trigger` are what SQL sees. A module uses only what
-//! stands before it.
+//! The modules, each using only those before it: `error`, `pg` (everything that calls PostgreSQL's
+//! C functions), `catalog` (the relation sets, their log, the settings), `config` (validated config
+//! rows), `refresh` (one refresh of one segment), `delivery` (messages to consumers), `schedule`
+//! (what is due, and runs of it), `ops` (creating, subscribing, erasing, health checks), and two
+//! entry points: `worker` (background processes) and `api` (SQL functions and triggers). The crate
+//! `segmenter-core` holds what needs no server.
+//!
+//! A refresh takes these steps: check the sources, compute the delta, check the guards, apply the
+//! delta, write messages into the outbox, write the log.
 
 #![cfg_attr(not(any(test, feature = "pg_test")), deny(clippy::unwrap_used, clippy::expect_used))]
 

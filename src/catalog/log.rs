@@ -1,4 +1,4 @@
-//! The log: one entry for everything that happened.
+//! The log of a relation set: entries for refreshes, hand-overs, deliveries and erasures.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use segmenter_core::guards::DeltaStats;
 
-/// How something ended.
+/// The status of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStatus {
     Running,
@@ -41,13 +41,13 @@ impl LogStatus {
     }
 }
 
-/// What an entry is about.
+/// The action that an entry reports.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     Refresh,
-    /// Messages were written to the outbox, or could not be.
+    /// Messages were written to the outbox, or writing them failed.
     HandOver,
-    /// A consumer was given messages.
+    /// Messages were delivered to a consumer.
     Deliver,
     Erase,
 }
@@ -63,7 +63,7 @@ impl Action {
     }
 }
 
-/// The numbers of an entry, as far as there are any.
+/// The counts of an entry; none where a count does not apply.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogCounts {
     pub received: Option<i64>,
@@ -94,7 +94,7 @@ pub struct Entry<'a> {
     pub action: Action,
     pub status: LogStatus,
     pub segment: (Option<Uuid>, &'a str),
-    /// The subscription, and its target.
+    /// The subscription's id and its target.
     pub subscription: Option<(Uuid, &'a str)>,
     pub counts: LogCounts,
     pub began: Instant,
@@ -104,7 +104,7 @@ pub struct Entry<'a> {
     pub params: Value,
 }
 
-/// Writes an entry in the current transaction.
+/// Writes an entry in the current transaction, as the set's owner.
 pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
     let args = [
         entry.run_id.into(),
@@ -131,7 +131,7 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
     })
 }
 
-/// Whether a segment has been waiting for its sources since its last attempt.
+/// Whether the last refresh of a segment ended as `waiting`: a source is not loaded yet.
 pub fn is_waiting(set: &RelationSet, segment: Uuid) -> Result<bool> {
     let last = set.as_owner(|| {
         Spi::connect(|client| {
@@ -148,8 +148,9 @@ pub fn is_waiting(set: &RelationSet, segment: Uuid) -> Result<bool> {
     Ok(last.as_deref() == Some(LogStatus::Waiting.as_str()))
 }
 
-/// Logs as interrupted the refreshes that are logged as running and did not come to an end: all
-/// but those of the runs `alive`, or those of one segment. Gives the segments' names.
+/// Logs as `interrupted` every refresh that is logged as `running` and has no later entry.
+/// Refreshes of the runs in `alive` are left out; where `segment` is given, only its refreshes are
+/// considered. Returns the segments' names.
 pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
     let args = [alive.to_vec().into(), segment.into()];
     set.as_owner(|| {
@@ -169,7 +170,7 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
     })
 }
 
-/// The last status that a run has logged of a segment.
+/// The last status that a run has logged for a segment; none: the run has logged nothing for it.
 pub fn status_of(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<Option<String>> {
     let args = [segment.into(), run.into()];
     set.as_owner(|| {
@@ -179,19 +180,20 @@ pub fn status_of(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<Option<S
     })
 }
 
-/// So many entries are deleted at once: a run that finds more leaves the rest to the next one.
+/// The number of entries that one call deletes at most; the next call deletes the rest.
 const PRUNED_AT_ONCE: i64 = 10_000;
 
-/// Deletes entries that are older than `segmenter.log_retention`, but for a segment's last one of
-/// each status. Says whether there may be more of them.
+/// Deletes entries older than `segmenter.log_retention`, except the last entry of each action and
+/// status of a segment or subscription. Returns whether more entries may be left to delete.
 pub fn prune(set: &RelationSet) -> Result<bool> {
-    // With a snapshot that is kept, entries that others have deleted meanwhile would be an error.
+    // With a kept snapshot, deleting entries that were concurrently deleted would be an error.
     if process::is_in_recovery() || snapshot::is_kept() {
         return Ok(false);
     }
     let Some(retention) = settings::log_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
-    // When a message was delivered says when it may be deleted.
+    // The outbox's retention counts from the delivery, and the log says when that was: entries of
+    // deliveries are kept at least as long as messages.
     let delivered =
         settings::outbox_retention().and_then(|kept| clock::now().checked_sub_signed(kept));
     let delivered = delivered.map_or(before, |delivered| delivered.min(before));
@@ -202,7 +204,8 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
     ];
     set.as_owner(|| {
         let old = set.sql(&queries::catalog::log::FIND_EXPIRED, &[]);
-        // Without a transaction id where there is nothing to do.
+        // The search runs read-only: no transaction id is assigned where there is nothing to
+        // delete.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
         let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
         let more = old.len() as i64 == PRUNED_AT_ONCE;
@@ -211,7 +214,7 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
     })
 }
 
-/// A duration as PostgreSQL keeps it.
+/// Converts a duration to an `interval`.
 pub fn interval(duration: Duration) -> Interval {
     Interval::from_micros(duration.as_micros() as i64)
 }

@@ -1,4 +1,4 @@
-//! Sets of service relations under names of the user's choice: made, listed, dropped.
+//! Creates, lists and drops relation sets under names that the user chooses.
 
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
@@ -12,19 +12,20 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::pg::system_catalog::MAX_NAME;
 
-/// The longest that follows the mart's name in the name of an index or a constraint.
+/// The length of the longest suffix after the mart's name in names of indexes and constraints.
 const MAX_ENDING: usize = "_subscriptions_actual_check".len();
-/// So much of a longer name of a mart stays in them, before what tells it from others.
+/// The number of bytes of a long mart name that those names keep, before a hash of the whole name.
 const STEM: usize = 27;
 
-/// A name as PostgreSQL takes it apart.
+/// A name, split into its parts as PostgreSQL does.
 struct Name {
     schema: String,
     relation: String,
 }
 
 impl Name {
-    /// Reads a name; without a schema the relation is made in the first one of the caller's search_path.
+    /// Parses a name. Without a schema it gets the first schema of the caller's search_path.
+    /// Temporary and system schemas are refused.
     fn parse(text: &str) -> Result<Self> {
         let refuse = |code, problem: String, hint| {
             Err(SetError::Name { code, name: text.to_owned(), problem, hint }.into())
@@ -69,7 +70,9 @@ impl Name {
     }
 }
 
-/// Makes a set of service relations, which the caller owns, as he could by hand. Gives its mart.
+/// Creates a relation set with the caller's rights, so that the caller owns it. `cfg_table` names
+/// the mart, `log_table` the log (default: derived from the mart's name). Returns the mart's OID. A
+/// name that is malformed, too long or already used is an error.
 pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
     let extension = Extension::current()?;
     let mart = Name::parse(cfg_table)?;
@@ -106,7 +109,7 @@ pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
     made.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
-/// What a set is to be called must be free, and not be cut.
+/// Checks that the names of a set's relations are free and fit into PostgreSQL's limit of a name.
 fn check_names_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
     let refuse = |code, problem: String, hint| {
         Err(SetError::Name { code, name: cfg_table.to_owned(), problem, hint }.into())
@@ -135,7 +138,8 @@ fn check_names_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
     }
 }
 
-/// How the names of indexes and constraints begin: as the mart's, or with what tells it from others.
+/// The prefix for names of indexes and constraints: the mart's name, or, where that is too long,
+/// its beginning with a hash of the whole name.
 fn stem(mart: &str) -> Result<String> {
     if mart.len() + MAX_ENDING <= MAX_NAME {
         return Ok(mart.to_owned());
@@ -154,7 +158,8 @@ pub struct ListedSet {
     pub cfg_table: String,
     pub log_table: String,
     pub owner: String,
-    /// Of roles that the caller is a member of; none: the set is not whole.
+    /// The number of active segments whose owner the caller is a member of; none: a relation of the
+    /// set is missing.
     pub segments: Option<i64>,
     pub is_current: bool,
 }
@@ -184,7 +189,8 @@ pub fn list() -> Result<Vec<ListedSet>> {
     Ok(listed)
 }
 
-/// Drops a set with all it holds. Segment tables stay, as ordinary ones.
+/// Drops a set with everything in it. Segment tables are kept, as ordinary tables. Unless `force`
+/// is set, active segments or undelivered messages are an error.
 pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
     let set = RelationSet::named(Extension::current()?, cfg_table)?;
     let set_name = || set.name().to_owned();
@@ -194,7 +200,7 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
     if !role::owns_table(role::current(), set.mart()) {
         return Err(SetError::NotOwner(set_name()).into());
     }
-    // What is counted stays so.
+    // The lock keeps the counts below valid until the relations are dropped.
     set.extension.as_caller(|| Spi::run(&set.sql(&queries::catalog::LOCK_SET, &[])))?;
     let (segments, messages) = in_use(&set, set.owner)?;
     if !force && (segments, messages) != (0, 0) {
@@ -219,8 +225,8 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
     Ok(())
 }
 
-/// How many actual segments a set has, of roles that `reader` is a member of, and messages that are not
-/// delivered.
+/// The number of active segments of a set whose owner `reader` is a member of, and the number of
+/// undelivered messages.
 fn in_use(set: &RelationSet, reader: pg_sys::Oid) -> Result<(i64, i64)> {
     let counts: Option<Vec<i64>> = set.as_owner(|| {
         Spi::connect(|_| {
@@ -233,7 +239,7 @@ fn in_use(set: &RelationSet, reader: pg_sys::Oid) -> Result<(i64, i64)> {
     })
 }
 
-/// Takes sets off the list whose mart was dropped by hand.
+/// Unregisters sets whose mart was dropped with DROP TABLE.
 fn forget_dropped(extension: &Extension) -> Result<()> {
     Ok(extension
         .as_owner(|| Spi::run(&extension.sql(&queries::catalog::UNREGISTER_DROPPED_SETS, &[])))?)

@@ -1,4 +1,5 @@
-//! The extension's own relations: which sets of them there are, as which role they are used, the log.
+//! The extension's own relations: the relation sets, the roles that statements on them run as, the
+//! log and the settings.
 
 pub mod log;
 pub mod manage_sets;
@@ -6,7 +7,7 @@ pub mod query;
 pub mod relation_set;
 pub mod settings;
 
-/// A constant for each file of `sql/query`, in modules that are called like its directories.
+/// A constant for each file of `sql/query`, in modules named after its directories.
 pub mod queries {
     include!(concat!(env!("OUT_DIR"), "/queries.rs"));
 }

@@ -1,8 +1,9 @@
-//! The statements of `sql/query`, and as which role each of them runs.
+//! The statements of `sql/query`, and the role that each of them runs as.
 //!
-//! The build makes a constant of each file ([`super::queries`]). A file's header says which role runs
-//! the statement; a build with debug assertions (every test's) refuses to take its text while
-//! another role is assumed, so that the headers, and the page that is made of them, are true.
+//! The build turns each file into a constant ([`super::queries`]). The file's header names the
+//! roles that the statement runs as. A build with debug assertions, as the tests use it, panics if
+//! the text is taken while another role is assumed: the headers, and the page generated from them,
+//! therefore match the code.
 
 use std::cell::Cell;
 
@@ -13,7 +14,7 @@ pub enum RunsAs {
     ExtensionOwner,
     /// The owner of the relation set.
     SetOwner,
-    /// The owner of the segment, restricted: users' SQL runs.
+    /// The owner of the segment, restricted: the statement contains users' SQL.
     SegmentOwner,
     /// The owner of the segment table, restricted.
     TableOwner,
@@ -23,10 +24,10 @@ pub enum RunsAs {
     Caller,
 }
 
-/// A statement: the text of a file in `sql/query`.
+/// The text of a file in `sql/query`.
 #[derive(Debug)]
 pub struct Query {
-    /// The file's path below `sql/query`, without its ending.
+    /// The file's path below `sql/query`, without its extension.
     pub name: &'static str,
     pub runs_as: &'static [RunsAs],
     pub(super) text: &'static str,
@@ -37,24 +38,25 @@ thread_local! {
 }
 
 impl Query {
-    /// A statement that is in no file.
+    /// A statement that is in no file, for tests.
     #[cfg(feature = "pg_test")]
     pub fn of(name: &'static str, text: &'static str) -> Self {
         Self { name, runs_as: &[], text }
     }
 
-    /// The text of a statement without placeholders.
+    /// The text of a statement without placeholders. Checks the assumed role.
     pub fn text(&self) -> &'static str {
         self.check_role();
         self.text
     }
 
-    /// The text of a fragment: a part of a statement, which is checked itself.
+    /// The text of a fragment. Only the statement that includes it is checked for its role.
     pub const fn fragment(&self) -> &'static str {
         self.text.trim_ascii_end()
     }
 
-    /// A statement of the caller's own may run wherever a caller calls from.
+    /// Panics, with debug assertions, if the assumed role is not one of the header. A statement
+    /// that runs as the caller may run under any role, because functions are called under any role.
     pub(super) fn check_role(&self) {
         debug_assert!(
             self.runs_as.is_empty()
@@ -68,7 +70,7 @@ impl Query {
     }
 }
 
-/// Runs `body` while statements of `role` may be taken.
+/// Runs `body` with `role` as the assumed role, which [`Query::text`] checks statements against.
 pub(super) fn assuming<T>(role: RunsAs, body: impl FnOnce() -> T) -> T {
     struct Restore(RunsAs);
     impl Drop for Restore {

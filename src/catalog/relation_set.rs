@@ -1,5 +1,5 @@
-//! The service relations: the one module that knows what they are called, and as whom our own
-//! statements on them run.
+//! Relation sets: the only module that knows the names of a set's relations and the roles that our
+//! own statements on them run as.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -13,8 +13,8 @@ use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::exec::statement;
 use crate::pg::system_catalog;
 
-/// The relations of a set, and places in our SQL where their names go, written `@word@`: what each
-/// is called after the mart.
+/// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
+/// relation's name has after the mart's name.
 const RELATIONS: [(&str, &str); 8] = [
     ("mart", ""),
     ("segments", "_segments"),
@@ -25,7 +25,7 @@ const RELATIONS: [(&str, &str); 8] = [
     ("deliveries", "_deliveries"),
     ("status", "_status"),
 ];
-/// A relation of a set, by its place in [`RELATIONS`].
+/// A relation of a set, by its index in [`RELATIONS`].
 #[derive(Debug, Clone, Copy)]
 pub enum Relation {
     Mart = 0,
@@ -37,31 +37,33 @@ pub enum Relation {
     LogStatus = 7,
 }
 
-/// The check of a segment table that is one segment's own.
+/// The name of the check constraint that limits an unshared segment table to one segment's rows.
 pub const OWN_CHECK: &str = "segmenter_own_segment";
 
-/// Relations of the extension whatever sets there are; `@schema@` is for its functions,
-/// `@membership@` what `pg_has_role` is asked.
+/// Relations that belong to the extension, not to a set. Two more placeholders are not relations:
+/// `@schema@`, the extension's schema, and `@membership@`, the privilege that is passed to
+/// `pg_has_role`.
 const SHARED: [(&str, &str); 2] =
     [("registry", "segmenter_registry"), ("changes", "segmenter_changes")];
 
-/// The relation of captured changes of the extension that a function belongs to.
+/// The relation of captured changes in the schema of a function of the extension.
 pub fn changes_of(function: pg_sys::Oid) -> pg_sys::Oid {
     system_catalog::relation_beside(function, c"segmenter_changes")
 }
 
-/// The extension, as the database has it.
+/// The extension, as installed in this database.
 #[derive(Clone)]
 pub struct Extension {
     /// The schema, quoted where it needs to be.
     schema: String,
     owner: pg_sys::Oid,
-    /// Who, not being a superuser, may create something in the schema; 0 is everybody.
+    /// The roles, other than superusers, that may create objects in the schema; 0 is PUBLIC.
     creators: Vec<pg_sys::Oid>,
 }
 
 impl Extension {
-    /// The extension, unless it is not there. One of another version is an error.
+    /// Finds the extension; none: it is not installed. Another version than this library's is an
+    /// error.
     pub fn find() -> Result<Option<Self>> {
         Spi::connect(|client| {
             let sql = queries::catalog::FIND_EXTENSION.text();
@@ -91,7 +93,7 @@ impl Extension {
         Self::find()?.ok_or(Error::NoExtension)
     }
 
-    /// The text of a statement that names nothing of a set.
+    /// The text of a statement that uses no relation of a set, with its placeholders filled in.
     pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         query.check_role();
         render(query.text, |word| placeholder(parts, word).or_else(|| self.name(word)))
@@ -109,18 +111,18 @@ impl Extension {
         })
     }
 
-    /// Runs our own statements with the caller's rights.
+    /// Runs our own statements with the caller's rights, restricted.
     pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::Caller, || self.restricted(role::current(), body))
     }
 
-    /// Runs our own statements as a role that is not the extension's owner. They may call what that role has
-    /// attached to its relations, so the operation is restricted.
+    /// Runs our own statements as a role other than the extension's owner. They may call code that
+    /// the role has attached to its relations (triggers, defaults), so the operation is restricted.
     fn restricted<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
         role::run_as(role, Rights::Restricted, &settings("pg_catalog, pg_temp".into()), body)
     }
 
-    /// The one value of a statement that runs as the extension's owner.
+    /// Runs a query that returns one value as the extension's owner.
     pub fn read<T: FromDatum + IntoDatum>(
         &self,
         query: &Query,
@@ -129,7 +131,7 @@ impl Extension {
         self.as_owner(|| Spi::connect(|_| statement::read_one(&self.sql(query, &[]), args)))
     }
 
-    /// The same of a statement that writes.
+    /// Runs a writing statement that returns one value as the extension's owner.
     pub fn write<T: FromDatum + IntoDatum>(
         &self,
         query: &Query,
@@ -149,7 +151,7 @@ impl Extension {
         Ok(marts.unwrap_or_default())
     }
 
-    /// The relation that lists the sets.
+    /// The relation in which sets are registered.
     pub fn registry(&self) -> Result<pg_sys::Oid> {
         let registry = self.read(&queries::catalog::REGISTRY_OID, &[])?;
         Ok(registry.unwrap_or(pg_sys::InvalidOid))
@@ -166,31 +168,31 @@ impl Extension {
     }
 }
 
-/// Which set is asked for.
+/// The criterion by which a set is looked up.
 enum Lookup {
     Default,
     ByMart(pg_sys::Oid),
-    /// The one with this relation.
+    /// The set that this relation belongs to.
     ByMember(pg_sys::Oid),
 }
 
-/// A set of service relations.
+/// A relation set.
 #[derive(Clone)]
 pub struct RelationSet {
     pub extension: Extension,
-    /// Who owns them.
+    /// The owner of its relations.
     pub owner: pg_sys::Oid,
-    /// It is the extension's own.
+    /// Whether it is the extension's own set.
     pub is_own: bool,
-    /// As in [`RELATIONS`]: the relations, and what they are called, qualified and quoted.
+    /// The relations' OIDs and their names, qualified and quoted, in the order of [`RELATIONS`].
     oids: Vec<pg_sys::Oid>,
     names: Vec<String>,
-    /// The zone of members' local times.
+    /// The time zone of members' local times.
     pub timezone: String,
 }
 
 impl RelationSet {
-    /// The set that this session works on.
+    /// The set that this session works on: `segmenter.cfg_table`, or the extension's own.
     pub fn current() -> Result<Self> {
         let extension = Extension::current()?;
         let Some(name) = settings::cfg_table() else { return Self::own(extension) };
@@ -203,20 +205,20 @@ impl RelationSet {
         Ok(Self::registered(extension, Lookup::Default)?.ok_or_else(gone)?)
     }
 
-    /// The set whose mart has a name, as the caller's search_path has it.
+    /// The set whose mart has this name, resolved in the caller's search_path.
     pub fn named(extension: Extension, name: &str) -> Result<Self> {
         let unknown = || SetError::Unknown(name.to_owned());
         let mart = system_catalog::relation_named(name).ok_or_else(unknown)?;
         Ok(Self::registered(extension, Lookup::ByMart(mart))?.ok_or_else(unknown)?)
     }
 
-    /// The set whose mart this is.
+    /// The set with this mart.
     pub fn of_mart(extension: Extension, mart: pg_sys::Oid) -> Result<Self> {
         let unknown = || SetError::Unknown(system_catalog::display_name(mart));
         Ok(Self::registered(extension, Lookup::ByMart(mart))?.ok_or_else(unknown)?)
     }
 
-    /// The set that a relation belongs to, from its trigger.
+    /// The set that a relation belongs to; for triggers.
     pub fn of(relation: pg_sys::Oid) -> Result<Self> {
         let foreign = || SetError::Foreign(system_catalog::display_name(relation));
         let found = Self::registered(Extension::current()?, Lookup::ByMember(relation))?;
@@ -251,7 +253,7 @@ impl RelationSet {
             let set = names.first().cloned().flatten().unwrap_or_default();
             return Err(SetError::Broken { set, relation }.into());
         }
-        // Nobody but people needs the view.
+        // A missing view is accepted: it is only for users, no statement of ours reads it.
         let names: Vec<String> = names.into_iter().map(Option::unwrap_or_default).collect();
         let timezone = settings::timezone();
         Ok(Some(Self { extension, owner, is_own, oids, names, timezone }))
@@ -262,28 +264,28 @@ impl RelationSet {
         self.oids[relation as usize]
     }
 
-    /// How messages call a relation: as a statement of the caller's may name it.
+    /// The name of a relation in messages, as the caller would write it in a statement.
     pub fn display_name(&self, relation: Relation) -> String {
         system_catalog::visible_name(self.oid(relation))
             .unwrap_or_else(|| self.names[relation as usize].clone())
     }
 
-    /// The error that a segment does not exist, or is not the caller's to see.
+    /// The error for a segment that does not exist or is not visible to the caller.
     pub fn unknown_segment(&self, name: impl Into<String>) -> Error {
         Error::UnknownSegment { name: name.into(), status: self.display_name(Relation::LogStatus) }
     }
 
-    /// The mart, by which the set is known.
+    /// The mart, which identifies the set.
     pub fn mart(&self) -> pg_sys::Oid {
         self.oid(Relation::Mart)
     }
 
-    /// The relation of the segments.
+    /// The relation `segmenter_segments` of this set.
     pub fn segments(&self) -> pg_sys::Oid {
         self.oid(Relation::Segments)
     }
 
-    /// The relation of the messages.
+    /// The relation `segmenter_outbox` of this set.
     pub fn outbox(&self) -> pg_sys::Oid {
         self.oid(Relation::Outbox)
     }
@@ -298,14 +300,14 @@ impl RelationSet {
         self.extension.name("changes").unwrap_or_default()
     }
 
-    /// The text of a statement with every placeholder filled in: the relations, and `parts`, which
-    /// must be quoted already. Placeholders in what is put in are left as they are.
+    /// The text of a statement with its placeholders filled in: the relations, and `parts`, which
+    /// must be quoted already. Placeholders inside of inserted text are not replaced.
     pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         query.check_role();
         render(query.text, |word| placeholder(parts, word).or_else(|| self.relation(word)))
     }
 
-    /// Runs statements on the relations of the set, as its owner.
+    /// Runs our own statements on the relations of the set, as its owner.
     pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::SetOwner, || match self.is_own {
             true => {
@@ -316,7 +318,7 @@ impl RelationSet {
         })
     }
 
-    /// Runs users' SQL of a segment as its owner.
+    /// Runs users' SQL of a segment as the segment's owner.
     pub fn as_segment_owner<T>(&self, owner: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::SegmentOwner, || self.as_user(owner, body))
     }
@@ -331,7 +333,7 @@ impl RelationSet {
         assuming(RunsAs::ConsumerRole, || self.as_user(role, body))
     }
 
-    /// Runs the caller's own SQL.
+    /// Runs the caller's own SQL as the caller.
     pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
         let caller = role::current();
         assuming(RunsAs::Caller, || {
@@ -339,8 +341,9 @@ impl RelationSet {
         })
     }
 
-    /// Runs as a role that a row of this set names, which its owner must be able to act as. The schema
-    /// is in the search_path, unless yet another role could have created an operator or a function there.
+    /// Runs as a role that a row of this set names. The set's owner must be able to act as the
+    /// role. The extension's schema is in the search_path, unless another role may create operators
+    /// or functions there.
     fn as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
         if let Err(error) = self.check_owner_can_act_as(role) {
             raise(error);
@@ -348,8 +351,9 @@ impl RelationSet {
         role::run_as(role, Rights::Restricted, &self.user_settings(role), body)
     }
 
-    /// Whoever owns a set can write anything there, and so give his SQL any owner: it runs for those only
-    /// that he may become. (One that is gone is complained of where it is asked for.)
+    /// Checks that the set's owner may act as a role. The owner can forge any column `owner` or
+    /// `role` in its set, so SQL of a row runs only as a role that the set's owner may `SET ROLE`
+    /// to. A dropped role passes: the caller reports it.
     pub fn check_owner_can_act_as(&self, role: pg_sys::Oid) -> Result<()> {
         if self.is_own || !role::exists(role) || role::may_act_as(self.owner, role) {
             return Ok(());
@@ -377,7 +381,8 @@ impl RelationSet {
     }
 }
 
-/// Whether there is a set of that name; true as well where there is no extension to tell.
+/// Checks that a name is that of a set's mart. Passes where the extension is not installed, because
+/// there is nothing to check against.
 pub fn is_set(name: &str) -> Result<()> {
     match Extension::find()? {
         Some(extension) => RelationSet::named(extension, name).map(drop),
@@ -385,7 +390,8 @@ pub fn is_set(name: &str) -> Result<()> {
     }
 }
 
-/// What the relations of a set are called, with the mart's name and perhaps the log's.
+/// The names of a set's relations, derived from the mart's name; the log may have a name of its
+/// own.
 pub fn names_of<'a>(mart: &str, log: Option<&str>) -> impl Iterator<Item = (&'a str, String)> {
     RELATIONS.iter().map(move |(word, ending)| match (*word, log) {
         ("log", Some(log)) => (*word, log.to_owned()),
@@ -393,7 +399,9 @@ pub fn names_of<'a>(mart: &str, log: Option<&str>) -> impl Iterator<Item = (&'a 
     })
 }
 
-/// A text with its `@word@`s filled in; `@text:word@` stands within a text in quotes.
+/// Fills in the placeholders of a text. `@word@` becomes the part itself; `@text:word@` is written
+/// inside of a string literal and becomes the part with its quotes doubled. Words without a part
+/// are left as they are.
 pub fn render(text: &str, part: impl Fn(&str) -> Option<String>) -> String {
     let mut filled = String::with_capacity(text.len() + 256);
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! The settings: private statics, one accessor each.
+//! The settings (GUCs): private statics, one accessor each.
 
 use std::ffi::{CStr, CString};
 use std::time::Duration;
@@ -22,10 +22,10 @@ static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
-/// The highest number of workers that one scheduler may have.
+/// The highest value of `segmenter.max_workers` and `segmenter.max_deliveries`.
 const WORKERS_LIMIT: i32 = 64;
 
-/// Defines the settings. `is_set`: whether there is a set of service relations of that name.
+/// Defines the settings. `is_set` checks that a name is that of a relation set's mart.
 pub fn init(is_set: fn(&str) -> Result<()>) {
     settings::define_set(
         c"segmenter.cfg_table",
@@ -133,13 +133,13 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
     settings::reserve_prefix(c"segmenter");
 }
 
-/// The set that the functions work on; none: the extension's own.
+/// The name of the set that the functions work on; none: the extension's own.
 pub fn cfg_table() -> Option<String> {
     let name = CFG_TABLE.get()?.to_string_lossy().into_owned();
     (!name.is_empty()).then_some(name)
 }
 
-/// The zone of members' local times.
+/// The time zone of members' local times.
 pub fn timezone() -> String {
     let zone = TIMEZONE.get();
     zone.as_deref().map(CStr::to_string_lossy).map_or_else(|| "UTC".into(), Into::into)
@@ -154,47 +154,48 @@ pub fn databases() -> Vec<String> {
     names
 }
 
-/// How many refreshes a scheduler runs at once.
+/// The number of refreshes that a scheduler runs at the same time.
 pub fn max_workers() -> usize {
     MAX_WORKERS.get().max(1) as usize
 }
 
-/// How long a worker's refresh may take.
+/// The time limit of a worker's refresh; none: no limit.
 pub fn refresh_timeout() -> Option<Duration> {
     let limit = REFRESH_TIMEOUT.get();
     (limit > 0).then(|| Duration::from_millis(limit as u64))
 }
 
-/// How long after a failure the next attempt comes; zero: when the schedule says.
+/// The delay before the first retry after a failure; zero: no retry before the schedule's next
+/// time.
 pub fn retry_delay() -> TimeDelta {
     TimeDelta::seconds(RETRY_DELAY.get().into())
 }
 
-/// How many consumers are served at once.
+/// The number of consumers that a scheduler serves at the same time.
 pub fn max_deliveries() -> usize {
     MAX_DELIVERIES.get().max(0) as usize
 }
 
-/// Under which addresses consumers may be.
+/// The URL prefixes that messages may be sent to.
 pub fn http_allow() -> Vec<Address> {
     let listed = HTTP_ALLOW.get();
     let names = listed.as_deref().and_then(settings::split_names).unwrap_or_default();
     names.iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// How long messages are kept after their delivery.
+/// How long messages are kept after their delivery; none: for ever.
 pub fn outbox_retention() -> Option<TimeDelta> {
     let minutes = OUTBOX_RETENTION.get();
     (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
 }
 
-/// How long captured changes wait for who does not read them.
+/// How long captured changes are kept for segments that do not read them; none: for ever.
 pub fn capture_retention() -> Option<TimeDelta> {
     let minutes = CAPTURE_RETENTION.get();
     (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))
 }
 
-/// How long entries of the log are kept.
+/// How long entries of the log are kept; none: for ever.
 pub fn log_retention() -> Option<TimeDelta> {
     let minutes = LOG_RETENTION.get();
     (minutes >= 0).then(|| TimeDelta::minutes(minutes.into()))

@@ -1,4 +1,4 @@
-//! Config rows of segments as validated types.
+//! Reads and validates the config rows of segments. Later code may assume that they are valid.
 
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
@@ -16,29 +16,29 @@ pub mod segment_table;
 use segment_table::Holder;
 pub use segmenter_core::config::*;
 
-/// What a segment is, read and validated.
+/// A row of `segmenter_segments`, read and validated.
 pub struct Segment {
     pub id: Uuid,
     pub name: String,
     pub table: pg_sys::Oid,
     pub owner: pg_sys::Oid,
-    /// None: the segment is loaded by hand.
+    /// How the members are computed; none: the segment is loaded by hand.
     pub refresher: Option<Refresher>,
     pub guards: Guards,
     pub sources: Vec<SourceCheck>,
-    /// Whose clocks its schedules go by; none: `segmenter.timezone`.
+    /// The time zone of its schedules; none: `segmenter.timezone`.
     pub timezone: Option<String>,
     pub actual: bool,
 }
 
 impl Segment {
-    /// As its table is asked about it.
+    /// The part of the segment that checks of its table need.
     pub fn holder(&self) -> Holder<'_> {
         Holder { id: self.id, name: &self.name, owner: self.owner }
     }
 }
 
-/// Which segment, or consumer, is meant.
+/// Identifies a segment or a consumer.
 #[derive(Clone, Copy)]
 pub enum Key<'a> {
     Name(&'a str),
@@ -46,7 +46,8 @@ pub enum Key<'a> {
 }
 
 impl Segment {
-    /// Reads a segment as the active snapshot sees it; by name only an actual one is found.
+    /// Reads a segment as the active snapshot sees it. A name finds active segments only, an id
+    /// retired ones too. A value that is not valid is an error.
     pub fn find(set: &RelationSet, key: Key<'_>) -> Result<Option<Segment>> {
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),

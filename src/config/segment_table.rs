@@ -1,4 +1,4 @@
-//! Segment tables: what the contract asks of one, and bringing it into the mart.
+//! Segment tables: the check that a table meets the contract, and attaching it to the mart.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -12,8 +12,8 @@ use crate::pg::exec::role;
 use crate::pg::exec::subtransaction;
 use crate::pg::system_catalog;
 
-/// The mart's columns, with their types and whether they must be NOT NULL. All but the contacts
-/// are service columns, which a segment's query does not give: the key is in a class of its own.
+/// The mart's columns, their types, and whether they must be NOT NULL. All except the contacts are
+/// service columns, which a segment's query must not return; the key `id` is the exception.
 const MART: [(&str, &str, bool); 7] = [
     ("segment_id", "uuid", true),
     ("id", "character varying", false),
@@ -24,16 +24,16 @@ const MART: [(&str, &str, bool); 7] = [
     ("processed", "timestamp without time zone", true),
 ];
 
-/// How a table keeps members; its unique index says so.
+/// How a table stores members, as its unique index determines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TableLayout {
-    /// Many segments may share it.
+    /// Several segments may share the table.
     pub shared: bool,
-    /// Every membership is a row with its own period.
+    /// Every membership period is a row of its own.
     pub history: bool,
 }
 
-/// The segment that a table is looked at for.
+/// The segment for which a table is checked.
 #[derive(Clone, Copy)]
 pub struct Holder<'a> {
     pub id: Uuid,
@@ -45,10 +45,10 @@ pub struct Holder<'a> {
 #[derive(PartialEq, Eq)]
 pub struct Column {
     pub name: String,
-    /// The type without domains around it.
+    /// The column's type; of a domain, its base type.
     pub type_oid: pg_sys::Oid,
     pub modifier: i32,
-    /// Whether the column's own type is that type.
+    /// Whether the column's declared type is `type_oid`, not a domain over it.
     pub is_plain: bool,
     pub is_generated: bool,
     pub is_identity: bool,
@@ -72,11 +72,11 @@ pub struct Table {
     /// Qualified and quoted.
     pub name: String,
     pub kind: TableLayout,
-    /// Every column but the service columns.
+    /// All columns except the service columns.
     pub columns: Vec<Column>,
-    /// The collation of the key.
+    /// The collation of the column `id`.
     pub id_collation: String,
-    /// Who owns it: with whose rights it is written.
+    /// The table's owner, whose rights are used to write it.
     pub owner: pg_sys::Oid,
     may_write: bool,
     in_mart: bool,
@@ -85,7 +85,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Checks a segment's table against the contract. The caller holds a lock on it.
+    /// Checks a segment's table against the contract. The caller holds a lock on the table.
     pub fn check(set: &RelationSet, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
         set.as_owner(|| {
             Spi::connect(|client| {
@@ -144,14 +144,14 @@ impl Table {
         })
     }
 
-    /// For a refresh: the table must be in the mart, be this segment's where it is one's own, and
-    /// the segment's owner must be allowed to write there.
+    /// Checks that a refresh may use the table: it is in the mart, an unshared table belongs to
+    /// this segment, and the segment's owner may write to it.
     pub fn check_usable(&self, set: &RelationSet, holder: Holder<'_>) -> Result<()> {
         self.check_in_mart(set, holder)?;
         self.check_writable(holder.owner)
     }
 
-    /// The table must be in the mart, and be this segment's where it is one's own.
+    /// Checks that the table is in the mart, and that an unshared table belongs to this segment.
     pub fn check_in_mart(&self, set: &RelationSet, holder: Holder<'_>) -> Result<()> {
         if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
             return Err(Error::NotInMart {
@@ -169,8 +169,9 @@ impl Table {
         Err(Error::NotTableUser { table: self.name.clone(), role: role::name(role) })
     }
 
-    /// Brings the table into the mart, and says whose its rows are where it is one segment's own.
-    /// Doing it again changes nothing.
+    /// Attaches the table to the mart. An unshared table also gets a check constraint that limits
+    /// it to this segment's rows. `caller` must own the table where either has to be done.
+    /// Repeating it changes nothing.
     pub fn register(
         &self,
         set: &RelationSet,
@@ -195,7 +196,7 @@ impl Table {
         if !role::owns_table(caller, self.oid) {
             self.check_writable(holder.owner)?;
         }
-        // The mart's owner brings it in.
+        // The commands below run as the mart's owner, so that role must own the table too.
         if (claim || !self.in_mart) && !set.is_own && !role::owns_table(set.owner, self.oid) {
             return Err(SetError::NotTableOwner {
                 set: set.name().to_owned(),
@@ -259,7 +260,7 @@ impl Table {
     }
 }
 
-/// Takes a table out of the mart again, unless another segment is kept in it.
+/// Detaches a table from the mart, unless another segment is stored in it.
 pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<()> {
     set.as_owner(|| {
         Spi::connect_mut(|client| {
@@ -280,7 +281,7 @@ pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<
     })
 }
 
-/// The name of a table, qualified and quoted; none where it does not exist.
+/// The name of a table, qualified and quoted; none: it does not exist.
 pub fn name(set: &RelationSet, table: pg_sys::Oid) -> Result<Option<String>> {
     set.as_owner(|| {
         Spi::connect(|client| {
@@ -299,7 +300,8 @@ pub fn name(set: &RelationSet, table: pg_sys::Oid) -> Result<Option<String>> {
     })
 }
 
-/// Whether a table holds rows of a segment. Runs as a role that may read the table.
+/// Whether a table has rows of a segment, ended membership periods included. Runs as the current
+/// role, which must be able to read the table.
 pub fn holds_rows_of(set: &RelationSet, table: &str, segment: &Uuid) -> Result<bool> {
     let sql = set.sql(&queries::config::segment_table::HAS_ROWS, &[("table", table)]);
     let found = Spi::connect(|client| {
@@ -308,13 +310,14 @@ pub fn holds_rows_of(set: &RelationSet, table: &str, segment: &Uuid) -> Result<b
     Ok(found.unwrap_or_default())
 }
 
-/// A unique index that could hold the members' key.
+/// A unique index that could cover the members' key.
 struct UniqueIndex {
     columns: Vec<String>,
     predicate: Option<String>,
 }
 
-/// The kind of a table with these indexes. A full index forbids history, so it comes first.
+/// The layout of a table with these indexes. An index without a predicate rules out history, so it
+/// takes precedence.
 fn kind(indexes: &[UniqueIndex]) -> Option<TableLayout> {
     [(false, false), (true, false), (false, true), (true, true)]
         .into_iter()
@@ -327,7 +330,7 @@ impl UniqueIndex {
         let mut columns: Vec<_> = self.columns.iter().map(String::as_str).collect();
         columns.sort_unstable();
         let key: &[&str] = if kind.shared { &["id", "segment_id"] } else { &["id"] };
-        // As PostgreSQL words it with pg_catalog alone in the search path.
+        // The text that PostgreSQL generates with only pg_catalog in the search_path.
         let open = "(actual_end = 'infinity'::timestamp without time zone)";
         columns == key && self.predicate.as_deref() == kind.history.then_some(open)
     }
@@ -432,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_says_how_members_are_kept() {
+    fn the_unique_index_determines_the_layout() {
         let found = |index| kind(&[index]).map(|kind| (kind.shared, kind.history));
         assert_eq!(found(index(&["id"], None)), Some((false, false)));
         assert_eq!(found(index(&["segment_id", "id"], None)), Some((true, false)));
@@ -446,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_index_forbids_history() {
+    fn an_index_without_a_predicate_rules_out_history() {
         let both = [index(&["id"], Some(OPEN)), index(&["segment_id", "id"], None)];
         assert_eq!(kind(&both), Some(TableLayout { shared: true, history: false }));
     }

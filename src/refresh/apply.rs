@@ -1,4 +1,4 @@
-//! Brings a delta into the segment table: only rows that changed are written.
+//! Applies a delta to the segment table: only rows that changed are written.
 
 use pgrx::datum::Timestamp;
 use pgrx::spi::SpiClient;
@@ -10,15 +10,17 @@ use crate::error::{Error, Result};
 use crate::refresh::delta::DeltaTarget;
 use segmenter_core::guards::DeltaStats;
 
-/// One statement of an apply, and how many rows it must touch.
+/// A statement of an apply, and the number of rows that it must write.
 struct Step {
     sql: String,
     rows: u64,
 }
 
-/// Applies the relation `segmenter_delta` to a segment's table, at the local time `at`, in the SPI
-/// connection that knows the relation. Runs with the rights of the table's owner, who decides what
-/// its triggers, defaults and checks do: they get no rights of the segment's owner.
+/// Applies the relation `segmenter_delta` to a segment's table. `at` is the local time of the new
+/// membership periods. `client` is the SPI connection in which the relation is registered. Runs
+/// with the rights of the table's owner: that role decides what the table's triggers, defaults and
+/// checks do, so they must not run with the rights of the segment's owner. If a statement does not
+/// write exactly the rows of the delta, the error is [`Error::TableChanged`].
 pub fn apply(
     client: &mut SpiClient<'_>,
     side: &DeltaTarget<'_>,
@@ -43,7 +45,8 @@ pub fn apply(
     })
 }
 
-/// Removals first, so that whoever watches the table sees them first too.
+/// The statements, removals first: triggers and other observers of the table see removals before
+/// additions.
 fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
     let DeltaTarget { set, table, segment, .. } = side;
     let sql = |query: &Query, parts: &[(&str, &str)]| {
@@ -100,7 +103,8 @@ fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
                 ("assignments", &comma_prefixed(&assign(&|_, name| format!("excluded.{name}")))),
             ],
         );
-        // A first load finds nobody who returns, and is much faster for not looking.
+        // The first load of a segment has no returning members: the insert is much faster without
+        // ON CONFLICT.
         let is_first =
             figures.before == 0 && !segment_table::holds_rows_of(set, &table.name, segment)?;
         vec![
@@ -111,7 +115,7 @@ fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
     })
 }
 
-/// A list to follow another element.
+/// The elements, each after a comma: a list that continues another one.
 fn comma_prefixed(elements: &[String]) -> String {
     elements.iter().map(|element| format!(", {element}")).collect()
 }

@@ -1,4 +1,5 @@
-//! Handing over without a refresh: for subscriptions that are new, were changed or ended.
+//! Hand-over without a refresh: for subscriptions that are new, changed or ended, and for a resync
+//! of consumers whose copy is out of date.
 
 use std::time::Instant;
 
@@ -22,7 +23,8 @@ use crate::refresh::segment_lock::acquire;
 use crate::refresh::{self, RefreshRequest, RefreshResult};
 use segmenter_core::sync_plan::SyncAction;
 
-/// Hands over what subscribers to a segment are owed though it is not refreshed. None: nothing.
+/// Hands over what the segment's subscriptions require without a refresh; none: nothing was to be
+/// handed over. An error becomes a WARNING, an entry of the log and the status of the result.
 pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Option<RefreshResult>> {
     let (began, timer) = (clock::now(), Instant::now());
     let Key::Id(segment) = request.segment else { return Ok(None) };
@@ -85,7 +87,8 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
     }
 }
 
-/// The segment as it is now that its lock is held, and the snapshot that shows it so.
+/// The segment as it is under its lock, and the snapshot that shows it. The snapshot is active
+/// until it is dropped.
 pub fn latest(set: &RelationSet, segment: Uuid) -> Result<(Active, Segment)> {
     let snapshot = Active::fresh();
     let found = Segment::find(set, Key::Id(segment))?;
@@ -94,7 +97,9 @@ pub fn latest(set: &RelationSet, segment: Uuid) -> Result<(Active, Segment)> {
     Ok((snapshot, segment))
 }
 
-/// Hands over what is `owed` from the members that the segment's table holds.
+/// Hands over members as the segment table stores them. `owed` returns the action for a
+/// subscription; none: nothing is handed over to it. `only` restricts the hand-over to one
+/// subscription.
 pub fn from_table(
     set: &RelationSet,
     segment: &Segment,
@@ -118,7 +123,7 @@ pub fn from_table(
     })
 }
 
-/// The segment's table, locked, or why nothing can be read from it.
+/// Locks and checks the segment's table. The error says why it cannot be read.
 fn check_table(set: &RelationSet, segment: &Segment) -> std::result::Result<Table, Report> {
     let checked = in_subtransaction(OnSuccess::Commit, || {
         if !lock::lock_table(segment.table) {

@@ -1,4 +1,4 @@
-//! One refresh of one segment: names the steps, owns their transaction.
+//! One refresh of one segment: its steps, in order, in one subtransaction.
 
 use std::time::{Duration, Instant};
 
@@ -41,27 +41,28 @@ pub mod source_check;
 
 use outcome::{Ending, params};
 
-/// What is asked for.
+/// The arguments of a refresh.
 pub struct RefreshRequest<'a> {
     pub segment: Key<'a>,
-    /// The name to show where the segment is not found.
+    /// The name to report if the segment is not found.
     pub name: &'a str,
     /// A one-off query in place of the segment's refresher.
     pub query: Option<&'a str>,
-    /// Only say what would change.
+    /// Compute and report the delta, but change nothing.
     pub dry_run: bool,
-    /// Let the delta pass whatever the guards say.
+    /// Apply the delta even if a guard refuses it.
     pub force: bool,
-    /// Have an incremental refresher look at all ids.
+    /// Make a full pass with an incremental refresher.
     pub full: bool,
-    /// Pass over a segment that is busy, rather than fail.
+    /// Report a busy segment as skipped instead of failed.
     pub skip_busy: bool,
-    /// The segments it forms a cycle with, itself among them.
+    /// The names of the segments that it forms a cycle with, its own among them; a cycle is an
+    /// error.
     pub cycle: Option<&'a [String]>,
     pub run_id: Uuid,
 }
 
-/// How it ended: a row of the result.
+/// The result of a refresh: a row of the functions' results.
 pub struct RefreshResult {
     pub segment: String,
     pub status: LogStatus,
@@ -71,23 +72,23 @@ pub struct RefreshResult {
     pub detail: Option<String>,
 }
 
-/// How often a refresh is tried while others write to its table.
+/// The number of attempts at a refresh whose table is changed by concurrent writes.
 const TRIES: u32 = 3;
 
-/// What a refresh that came through did.
+/// What a successful refresh did.
 struct Applied {
     figures: DeltaStats,
     at: Timestamp,
     handed: PublishStats,
-    /// What there is to say of sources that are late.
+    /// Remarks about sources that are late.
     late: Vec<String>,
-    /// How far an incremental refresh got.
+    /// The checkpoint and the remark of an incremental refresh.
     progress: Option<Progress>,
 }
 
-/// Refreshes a segment. Whatever goes wrong with it becomes a WARNING, an entry of the log and an
-/// outcome; nothing of it stays in the database. Raised is only what concerns the whole
-/// transaction: a cancelled query, a log that cannot be written.
+/// Refreshes a segment. An error in it becomes a WARNING, an entry of the log and the status of the
+/// result, and everything that it changed is rolled back. Only what concerns the whole transaction
+/// is raised or returned as an error: a cancelled query, a log that cannot be written.
 pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
     let (began, timer) = (clock::now(), Instant::now());
     let mut segment = None;
@@ -96,7 +97,8 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     let result = loop {
         tries += 1;
         let result = in_subtransaction(keep, || steps(set, request, &mut segment));
-        // Somebody wrote to the table under us: with a new snapshot it may come out right.
+        // A concurrent write changed rows of the table: with a new snapshot the refresh may
+        // succeed.
         let changed = matches!(result, Err(Error::TableChanged { .. }));
         if !changed || tries == TRIES || snapshot::is_kept() {
             break result;
@@ -105,21 +107,21 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     finish(set, request, segment.as_ref(), result, (began, timer.elapsed()))
 }
 
-/// Whether a refresh may begin now.
+/// Whether a refresh can begin now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// It is logged as running.
+    /// It begins, and is logged as `running`.
     Now,
-    /// It was waiting for its sources, and they are still not loaded.
+    /// It has been waiting for its sources, and they are still not loaded.
     Waiting,
-    /// Somebody else is refreshing it.
+    /// Another process holds the segment's lock.
     Busy,
-    /// There is no such segment any more.
+    /// The segment no longer exists.
     Gone,
 }
 
-/// Logs that a refresh begins, unless there is no use in it; that is not logged again and again.
-/// The refresh itself follows in a transaction of its own.
+/// Logs that a refresh begins. Where it cannot begin, nothing is logged, so that repeated attempts
+/// do not fill the log. The refresh itself follows in a transaction of its own.
 pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
     let mut found = None;
     let ready = in_subtransaction(OnSuccess::Rollback, || {
@@ -136,7 +138,7 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         (Err(Error::Busy { .. }), _) => return Ok(Start::Busy),
         (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
         (_, None) => return Ok(Start::Gone),
-        // What is wrong with it, the refresh will say.
+        // Any other error is left to the refresh, which logs it.
         (_, Some(segment)) => log::write(
             set,
             Entry {
@@ -157,7 +159,7 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
     Ok(Start::Now)
 }
 
-/// Logs a refresh that could not be made, or was given up, as failed.
+/// Logs as failed a refresh that could not be made, or that was stopped.
 pub fn fail(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
@@ -168,7 +170,7 @@ pub fn fail(
     finish(set, request, segment.as_ref(), Err(error), (began, elapsed))
 }
 
-/// Tells how a refresh ended: as a WARNING where it failed, in the log, and to the caller.
+/// Reports the end of a refresh: in the log, in the result, and, where it failed, as a WARNING.
 fn finish(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
@@ -181,8 +183,8 @@ fn finish(
     if let Some(report) = &ended.error {
         emit_warning(&format!("segment \"{name}\" was not refreshed"), report);
     }
-    // Waiting is a state: its beginning is logged, not every look at it. But what is logged as running
-    // gets an end, though somebody else has found it waiting meanwhile.
+    // Log only the transition into `waiting`. A run already logged as `running` must still be
+    // closed, even if another run has logged `waiting` meanwhile.
     let goes_on = match segment {
         Some(segment) if ended.status == LogStatus::Waiting => {
             log::is_waiting(set, segment.id)?
@@ -190,7 +192,8 @@ fn finish(
         }
         _ => false,
     };
-    // One that is gone by now may have been logged as running.
+    // A segment deleted meanwhile may have been logged as `running`: that entry is closed under its
+    // id.
     let id = match request.segment {
         Key::Id(id) => Some(id),
         Key::Name(_) => segment.map(|segment| segment.id),
@@ -213,7 +216,8 @@ fn finish(
             },
         )?;
     }
-    // The scheduler has to know that it is to be tried again sooner.
+    // The scheduler must learn of a failure outside of a run, because the retry can come before the
+    // next scheduled refresh.
     if ended.status == LogStatus::Failed && !request.skip_busy && segment.is_some() {
         system_catalog::invalidate(set.segments());
     }
@@ -227,14 +231,14 @@ fn finish(
     })
 }
 
-/// The steps, in their order.
+/// Takes the steps of a refresh, in order. `found` receives the segment, for messages about it.
 fn steps(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
     found: &mut Option<Segment>,
 ) -> Result<Applied> {
     let segment = find(set, request, found)?;
-    // Users' SQL runs from here on, in sources too.
+    // Users' SQL runs from here on, first in the source checks.
     let _portals = portal::CursorScope::begin()?;
     may_refresh(set, segment, role::current())?;
     if let Some(cycle) = request.cycle {
@@ -292,7 +296,9 @@ fn steps(
                 }
             };
             guard(segment, request, &delta)?;
-            // What a table makes of a change is known once it is made; a dry run is undone.
+            // Columns that the refresher does not return get their values when the delta is applied
+            // (defaults, triggers). Counting messages with such columns therefore needs the applied
+            // delta, which the dry run then rolls back.
             if !request.dry_run || outbox::reads_stored(&side, &owed) {
                 apply::apply(client, &side, delta.figures, at)?;
             }
@@ -304,7 +310,7 @@ fn steps(
             delta: Some((&side, delta.figures)),
             run_id: request.run_id,
         };
-        // What was applied is to be seen.
+        // This snapshot sees the applied delta.
         let _snapshot = Active::fresh();
         let handed = match request.dry_run {
             true => outbox::count(&source, &owed)?,
@@ -322,7 +328,7 @@ fn no_refresher(set: &RelationSet, segment: &Segment) -> Error {
     }
 }
 
-/// What a refresh owes to those who subscribe to the segment.
+/// The hand-overs that a refresh of the segment requires, by subscription.
 fn pending_actions(
     set: &RelationSet,
     segment: &Segment,
@@ -335,7 +341,7 @@ fn pending_actions(
     Ok(owed.collect())
 }
 
-/// Finds the segment, and keeps it for messages about it.
+/// Reads the segment and keeps it in `found`, for messages about it.
 pub fn find<'a>(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
@@ -347,17 +353,19 @@ pub fn find<'a>(
     }
 }
 
-/// Whether a role may have a segment refreshed, and handed over.
+/// Checks that a role may refresh a segment and hand it over: it must be able to act as the
+/// segment's owner, and so must the owner of the set.
 pub fn may_refresh(set: &RelationSet, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
     if role::may_act_as(caller, segment.owner) {
-        // The row may be another's who has no say for its owner.
+        // The owner of the set can have written the row, so it must be able to act as this role
+        // too.
         return set.check_owner_can_act_as(segment.owner);
     }
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
 }
 
-/// Locks the segment's table, and takes the snapshot after that: the segment and its table then
-/// stay what they are, now that nobody else can be refreshing it.
+/// Locks the segment's table and then takes the snapshot. The caller holds the segment's lock: from
+/// then on, neither another refresh nor a change of the segment's table can interfere.
 fn lock_and_snapshot<'a>(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
@@ -380,13 +388,13 @@ fn lock_and_snapshot<'a>(
             check_not_superseded(set, &current)?;
             return Err(Error::TableDropped(current.name));
         }
-        // It was moved while we waited.
+        // The segment was moved to another table before the lock was granted.
         table = current.table;
     }
 }
 
-/// A transaction that keeps its snapshot cannot see a refresh, or a change of the segment, that came
-/// between it and the lock.
+/// Raises an error in a transaction that keeps its snapshot (REPEATABLE READ or higher) if the
+/// segment was refreshed or changed between that snapshot and the lock.
 pub fn check_not_superseded(set: &RelationSet, segment: &Segment) -> Result<()> {
     if !snapshot::is_kept() {
         return Ok(());
@@ -409,7 +417,8 @@ pub fn check_not_superseded(set: &RelationSet, segment: &Segment) -> Result<()> 
     if latest != seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
 }
 
-/// The sources are those of the segment's refresher: a one-off query has none.
+/// Checks the segment's sources and returns remarks about late ones. They belong to the segment's
+/// refresher: a one-off query has none.
 fn check_sources_loaded(
     set: &RelationSet,
     segment: &Segment,

@@ -1,4 +1,4 @@
-//! How a refresh ended, as it is told: in its result, in the log and in a WARNING.
+//! The outcome of a refresh, as it is reported in its result, in the log and in a WARNING.
 
 use pgrx::datum::Timestamp;
 use pgrx::prelude::*;
@@ -11,7 +11,7 @@ use crate::error::{Error, Report, Result};
 use crate::pg::exec::role;
 use segmenter_core::guards::DeltaStats;
 
-/// How a refresh ended, as it is told.
+/// The outcome of a refresh.
 pub struct Ending {
     pub status: LogStatus,
     pub figures: Option<DeltaStats>,
@@ -19,10 +19,10 @@ pub struct Ending {
     pub at: Option<Timestamp>,
     pub message: Option<String>,
     pub error: Option<Report>,
-    /// How far an incremental refresh got.
+    /// The checkpoint of an incremental refresh.
     pub progress: Option<Value>,
-    /// False where the segment was busy or the caller may not refresh it: nothing was tried, and
-    /// its schedule is not concerned.
+    /// False where the segment was busy or the caller may not refresh it: nothing was attempted,
+    /// and the entry does not count for the segment's schedule.
     pub attempted: bool,
 }
 
@@ -78,7 +78,7 @@ impl Ending {
     }
 }
 
-/// Adds to an error of a segment's SQL what PostgreSQL cannot know of the circumstances.
+/// Adds hints and details to an error of a segment's SQL that follow from how Segmenter runs it.
 fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
     use PgSqlErrorCode as Code;
     let code = PgSqlErrorCode::from(report.sqlstate);
@@ -108,7 +108,7 @@ fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
     report
 }
 
-/// What is worth saying of a refresh that came through.
+/// Remarks about a successful refresh, separated by semicolons; none: there are none.
 fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     let mut remarks = done.late.clone();
     if request.dry_run {

@@ -1,4 +1,5 @@
-//! One at a time: the lock that a refresh of a segment holds, and a move of its table takes.
+//! The lock that keeps refreshes, hand-overs and erasures of a segment, and changes of its table,
+//! apart.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -8,8 +9,8 @@ use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 use crate::pg::exec::lock::{self, SegmentLockGuard};
 
-/// Takes a segment's lock until the (sub)transaction ends. Where it is taken, the error
-/// [`Error::Busy`] says by which process.
+/// Takes a segment's lock until the (sub)transaction ends. If the lock is not free, the error
+/// [`Error::Busy`] names the process that holds it.
 pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLockGuard> {
     let key = key(set, segment)?;
     set.as_owner(|| {
@@ -35,7 +36,8 @@ pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLo
     })
 }
 
-/// Takes a segment's lock, once whoever has it is done; none: this backend is in the middle of it.
+/// Waits for a segment's lock and takes it. The error [`Error::Busy`] means that this backend
+/// itself is using it.
 pub fn wait(set: &RelationSet, segment: Uuid) -> Result<SegmentLockGuard> {
     let key = key(set, segment)?;
     lock::lock(key).ok_or_else(|| Error::Busy { segment: segment.to_string(), pid: None })

@@ -1,4 +1,4 @@
-//! Are a segment's sources loaded? Asked in the snapshot that its members are read in.
+//! Checks that a segment's sources are loaded, in the snapshot in which its members are read.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -11,28 +11,28 @@ use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared};
 
-/// What was found of one source.
+/// The facts found about one source.
 #[derive(Debug, Default)]
 struct Facts {
-    /// How long ago it was loaded, as text, and whether that is longer than `error_after` and
-    /// `warn_after`; none where it has no row.
+    /// The time since it was loaded, as text, and whether that exceeds `error_after` and
+    /// `warn_after`; none: it has no row with a load time.
     age: Option<(String, bool, bool)>,
-    /// How many rows it has, counted no further than needed.
+    /// Its number of rows, counted up to `min_rows` only.
     rows: Option<u64>,
 }
 
-/// What that means.
+/// The result of a source check.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Loaded,
-    /// Loaded, but worth a word.
+    /// Loaded, with a remark that it is late.
     Late(String),
     NotLoaded(String),
 }
 
-/// Checks the sources of a segment with its owner's rights, within an SPI connection, as the
-/// active snapshot sees them. Gives what is worth saying of those that are late; where one is not
-/// loaded that is the error [`Error::NotLoaded`].
+/// Checks the sources of a segment as the active snapshot sees them. Runs with the rights of the
+/// segment's owner, within an SPI connection. Returns remarks about late sources; sources that are
+/// not loaded are the error [`Error::NotLoaded`].
 pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Vec<String>> {
     let (mut late, mut missing) = (Vec::new(), Vec::new());
     role::read_only(|| {
@@ -51,7 +51,8 @@ pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Vec<String>> 
     })
 }
 
-/// The tables among a segment's sources. Runs with the owner's rights, within an SPI connection.
+/// The tables among a segment's sources. Runs with the rights of the segment's owner, within an SPI
+/// connection.
 pub fn relations(sources: &[SourceCheck]) -> Result<Vec<pg_sys::Oid>> {
     let mut relations = Vec::new();
     for source in sources {
@@ -131,7 +132,7 @@ fn facts(set: &RelationSet, source: &TableSource) -> Result<Facts> {
     Ok(facts)
 }
 
-/// Whether the query of a source says true.
+/// Whether the query of a source returns true.
 fn is_ready(source: &ReadySource) -> Result<bool> {
     let refuse = |code, problem: &str| {
         Err(Error::Query {
@@ -153,7 +154,7 @@ fn is_ready(source: &ReadySource) -> Result<bool> {
     Ok(statement::read_one::<bool>(one.text, &[])?.unwrap_or_default())
 }
 
-/// Runs a statement with a user's filter in it, having made sure that it still is one.
+/// Runs a statement that contains a user's filter, after checking that it is still one statement.
 fn fetch_one<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
     if statement::parse(sql).len() != 1 {
         return Err(Error::Query {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn age_decides() {
+    fn the_age_decides() {
         assert_eq!(judge(&source(true, None), &age(false, false)), Verdict::Loaded);
         let Verdict::Late(late) = judge(&source(true, None), &age(false, true)) else { panic!() };
         assert!(
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn so_does_the_number_of_rows() {
+    fn the_number_of_rows_decides() {
         let rows = |rows| Facts { age: None, rows: Some(rows) };
         assert_eq!(judge(&source(false, Some(1)), &rows(1)), Verdict::Loaded);
         assert!(matches!(judge(&source(false, Some(2)), &rows(1)), Verdict::NotLoaded(_)));

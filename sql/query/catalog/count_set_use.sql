@@ -1,4 +1,5 @@
--- How many actual segments there are of roles that $1 is a member of, and messages that are not delivered.
+-- The number of active segments whose owner $1 is a member of, and the number of undelivered
+-- messages.
 -- runs as: set owner
 -- params: reader oid
 -- row: counts bigint[]

@@ -1,4 +1,5 @@
--- What a set's mart $1 and its log are called, and who owns it.
+-- The names of the mart $1 and its log, and the owner of the set. The log's name is null where the
+-- log was dropped.
 -- runs as: extension owner
 -- params: mart oid
 -- row: names text[]

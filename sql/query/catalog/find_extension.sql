@@ -1,11 +1,13 @@
--- Where the extension lives, who owns it, and its version. Runs in the caller's search_path.
+-- The extension's schema, owner and version, and the roles that may create objects in the schema.
+-- Runs in the caller's search_path.
 -- runs as: caller
 -- row: schema text, owner oid, version text, creators oid[]
 select
     n.nspname::pg_catalog.text as schema,
     e.extowner as owner,
     e.extversion as version,
-    -- Who could plant an operator or a function there: no superusers, who need not.
+    -- Roles that could plant an operator or a function there. Superusers are left out: they can do
+    -- anything without it.
     array(
         select distinct case
             when a.grantee operator(pg_catalog.=) 'pg_database_owner'::pg_catalog.regrole then d.datdba

@@ -1,5 +1,5 @@
--- The set of service relations whose mart is $1, or that the relation $2 belongs to, or the extension's own: its
--- owner, the OIDs of its relations, what they are called now (null: gone).
+-- The relation set whose mart is $1, or that the relation $2 belongs to, or, where both are null,
+-- the extension's own: its owner, and the OIDs and current names of its relations (null: dropped).
 -- runs as: extension owner
 -- params: mart oid, relation oid
 -- row: mart oid, owner oid, is_own boolean, oids oid[], names text[]

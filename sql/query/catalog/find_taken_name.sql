@@ -1,4 +1,5 @@
--- The first of the names $2 in the schemas $1 that a relation or a type has. Runs in the caller's search_path.
+-- The first of the names $2 in the schemas $1 that a relation or type already has. Runs in the
+-- caller's search_path.
 -- runs as: caller
 -- params: schemas text[], names text[]
 -- row: name text

@@ -1,4 +1,4 @@
--- The text that makes a set, with places for names.
+-- The SQL text that creates a set, with placeholders for names.
 -- runs as: extension owner
 -- row: definition text
 select @schema@.segmenter_definition()

@@ -1,4 +1,4 @@
--- A short text for a name that is too long.
+-- The first eight hexadecimal digits of the MD5 of a name: they keep shortened names apart.
 -- runs as: caller
 -- params: name text
 -- row: hash text

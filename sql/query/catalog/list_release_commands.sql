@@ -1,5 +1,5 @@
--- The commands that take every segment table out of the mart, and drop the status view where it is there. $1: the
--- constraint that says whose its rows are.
+-- The commands that take every segment table out of the mart and drop the status view, if it
+-- exists. $1 is the name of the check constraint that limits a table to one segment's rows.
 -- runs as: caller
 -- params: constraint text
 -- row: command text

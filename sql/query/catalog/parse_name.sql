@@ -1,4 +1,4 @@
--- The parts of a qualified name, as PostgreSQL reads it.
+-- The parts of a qualified name, split by PostgreSQL's rules.
 -- runs as: caller
 -- params: name text
 -- row: parts text[]

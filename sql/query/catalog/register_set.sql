@@ -1,4 +1,4 @@
--- Lists a set whose relations have the names $1.
+-- Registers a set whose relations have the names $1.
 -- runs as: extension owner
 -- params: names text[]
 -- row: mart oid

@@ -1,4 +1,4 @@
--- The relation that lists the sets.
+-- The OID of the relation in which sets are registered.
 -- runs as: extension owner
 -- row: registry oid
 select '@text:registry@'::regclass::oid

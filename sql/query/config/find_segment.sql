@@ -1,4 +1,4 @@
--- One segment by $1, its name (among actual ones), or by $2, its id.
+-- The active segment with the name $1, or the segment with the id $2.
 -- runs as: set owner
 -- params: name text, id uuid
 -- row: id uuid, name text, table_oid oid, owner oid, refresh_params jsonb, guards jsonb, sources jsonb, refresh_timezone text, actual boolean

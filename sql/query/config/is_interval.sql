@@ -1,4 +1,4 @@
--- True; a text that is no interval is an error.
+-- True where a text is an interval; any other text is an error.
 -- runs as: caller
 -- params: interval text
 -- row: is_interval boolean

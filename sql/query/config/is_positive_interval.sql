@@ -1,4 +1,5 @@
--- Whether a text is an interval longer than zero; a text that is none is an error.
+-- Whether an interval, given as text, is longer than zero; text that is not an interval is an
+-- error.
 -- runs as: caller
 -- params: interval text
 -- row: is_positive boolean

@@ -1,4 +1,4 @@
--- Whether the id $1 belonged to a segment that is gone.
+-- Whether the id $1 occurs in the log or the outbox: it was used by a deleted segment.
 -- runs as: set owner
 -- params: id uuid
 -- row: is_taken boolean

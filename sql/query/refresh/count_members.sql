@@ -1,4 +1,4 @@
--- Counts the members of the segment.
+-- The number of members of the segment.
 -- runs as: segment owner
 -- params: segment uuid
 -- row: members bigint

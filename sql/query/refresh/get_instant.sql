@@ -1,5 +1,6 @@
--- The local time at which a refresh of $1 changes members, in the zone $2: now, but never before
--- that of an earlier refresh, whatever the clock or a change to winter time does.
+-- The local time at which a refresh of $1 changes members, in the time zone $2: the current time,
+-- but not before the time of the last refresh, even if the clock goes back or daylight saving time
+-- ends.
 -- runs as: set owner
 -- params: segment uuid, zone text
 -- row: at timestamp

@@ -1,5 +1,5 @@
--- What tells one state of the segment $1 from another: what was last refreshed, handed over or erased
--- with success, and the version of its row.
+-- A text that changes with the segment $1: the version of its row, and the last successful refresh,
+-- hand-over or erasure in the log.
 -- runs as: set owner
 -- params: segment uuid
 -- row: state text

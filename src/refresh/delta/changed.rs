@@ -1,4 +1,4 @@
-//! The delta of those ids only that may have changed.
+//! The delta of an incremental pass: only for the ids that may have changed.
 
 use pgrx::datum::Uuid;
 
@@ -15,14 +15,15 @@ use crate::pg::exec::statement::{Prepared, StatementKind};
 use crate::pg::exec::tuplestore::Relation;
 use segmenter_core::guards::DeltaStats;
 
-/// Of an id that has not changed.
+/// The operation of a received row whose id is not among the changed ids.
 const OUTSIDE: u8 = b'o';
-/// Neither a member before nor one now.
+/// The operation of a changed id that is no member, neither before nor now.
 const NEITHER: u8 = b'-';
 
-/// Computes the delta between a query and a segment's members, as [`super::of_query`] does, for the
-/// ids in a relation of the SPI connection, which has so many, each once. `before` is the number of
-/// members. Whoever has not changed is not looked at, even where the query gives him.
+/// Computes the delta between a query and a segment's members, as [`super::of_query`] does, but
+/// only for changed ids. `ids` is the relation of the SPI connection that has them, each once, and
+/// `changed` its number of rows. `before` is the number of members before. Rows that the query
+/// returns for other ids are ignored.
 pub fn of_changed<'a>(
     set: &'a RelationSet,
     table: &'a Table,
@@ -62,7 +63,7 @@ pub fn of_changed<'a>(
 }
 
 impl DeltaTarget<'_> {
-    /// The member with the id `c.id`, if there is one.
+    /// A query for the member with the id `c.id`.
     fn member_sql(&self) -> String {
         let values: String = self
             .columns()

@@ -1,4 +1,4 @@
-//! The delta by fingerprints of the members.
+//! The delta computed from fingerprints of the members.
 
 use std::ffi::CStr;
 
@@ -12,10 +12,12 @@ use segmenter_core::guards::DeltaStats;
 
 const MET: &CStr = c"segmenter_met";
 
-/// One that was taken for another.
+/// The operation of a row whose hash matched a member with another key.
 const MISTAKEN: u8 = b'x';
 
-/// Computes the delta by fingerprints. None, and no row in the relation, where that cannot be done.
+/// Computes the delta from fingerprints into `relation`. None: fingerprints cannot be used, and the
+/// relation is empty. That is so for arrays that are coerced when they are stored, for members
+/// whose fingerprints do not fit in memory, and after a collision of hashes.
 pub(super) fn by_fingerprint(
     side: &DeltaTarget<'_>,
     relation: &Relation,
@@ -47,7 +49,7 @@ pub(super) fn by_fingerprint(
     let mut is_mistaken = false;
     if compared.duplicate_key || compared.duplicate_new_key != Some(false) {
         check_duplicates(side, compared.duplicate_key, figures, received)?;
-        // No key was, but two that have the same hash.
+        // `check_duplicates` found no key twice: two different keys have the same hash.
         is_mistaken = compared.duplicate_key;
     }
     if !is_mistaken && met.rows() > 0 {
@@ -62,7 +64,7 @@ pub(super) fn by_fingerprint(
 }
 
 impl DeltaTarget<'_> {
-    /// The members with what fingerprints are taken of.
+    /// A query for the members, with the columns that fingerprints are computed from.
     fn fingerprint_sql(&self) -> String {
         let values: String = self
             .received_columns()

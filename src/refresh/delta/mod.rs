@@ -1,6 +1,6 @@
-//! What a refresh changes, computed in one pass over what is received and the members, and kept as
-//! the relation `segmenter_delta`: by fingerprints of the members, where these fit in memory, by a
-//! full join otherwise, which spills to disk.
+//! The delta of a refresh, computed in one pass over the received rows and the members, and stored
+//! as the relation `segmenter_delta`. Where the fingerprints of the members fit in memory, they are
+//! compared; otherwise a full join is used, which spills to disk.
 
 use std::ffi::CStr;
 
@@ -34,29 +34,29 @@ const CHANGED: u8 = b'c';
 const INVALID: u8 = b'i';
 const UNCHANGED: u8 = b'=';
 
-/// The delta of one refresh. The relation behind it lives as long as this does.
+/// The delta of one refresh. Dropping it drops the relation `segmenter_delta`.
 pub struct Delta {
     pub figures: DeltaStats,
     _relation: Relation,
 }
 
-/// A segment's table as one side of a delta sees it.
+/// The segment table that a delta is computed against, and the columns that the refresher returns.
 pub struct DeltaTarget<'a> {
     pub set: &'a RelationSet,
     pub table: &'a Table,
     pub segment: Uuid,
-    /// For every column of the table, whether what is received has it too.
+    /// For each column of the table, whether the received rows have it.
     received: Vec<bool>,
 }
 
 impl<'a> DeltaTarget<'a> {
-    /// Every column of the table, and its number in the delta, where what is received has it.
+    /// The columns of the table that the received rows have, with their numbers in the delta.
     pub fn received_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.columns().filter(|(number, _)| self.received[number - 1])
     }
 
-    /// The columns that a new version takes over from the old one: those that are not received,
-    /// can be written, and need not be unique.
+    /// The columns whose values a new version of a row takes from the old one: not received,
+    /// writable, and in no unique index.
     pub fn carried_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.columns().filter(|(number, column)| {
             !self.received[number - 1]
@@ -66,7 +66,7 @@ impl<'a> DeltaTarget<'a> {
         })
     }
 
-    /// Every column of the table with its number in the delta, from 1.
+    /// All columns of the table, with their numbers in the delta, from 1.
     fn columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.table.columns.iter().enumerate().map(|(index, column)| (index + 1, column))
     }
@@ -81,7 +81,7 @@ impl<'a> DeltaTarget<'a> {
         self.set.sql(query, &all)
     }
 
-    /// The members as they are.
+    /// A query for the stored members, as the old side of a delta.
     fn members_sql(&self) -> String {
         let values: String = self
             .columns()
@@ -90,7 +90,7 @@ impl<'a> DeltaTarget<'a> {
         self.sql(&queries::refresh::delta::LIST_MEMBERS, &[("old_values", &values)])
     }
 
-    /// What a query gives, in the types of the table.
+    /// A user's query, with its values cast to the types of the table, as the new side of a delta.
     fn received_sql(&self, query: &str) -> String {
         let values: String = self
             .received_columns()
@@ -107,7 +107,7 @@ impl<'a> DeltaTarget<'a> {
         self.delta_of(sql, &[("received", received), ("members", members)])
     }
 
-    /// A text of ours that compares what is received (q) with members (m).
+    /// Fills in one of our statements that compares received rows (q) with members (m).
     fn delta_of(&self, query: &Query, sides: &[(&str, &str)]) -> String {
         let differs: Vec<_> =
             self.received_columns().map(|(number, column)| differs(number, column)).collect();
@@ -121,13 +121,13 @@ impl<'a> DeltaTarget<'a> {
         self.sql(query, &parts)
     }
 
-    /// How many members there are.
+    /// The number of members in the table.
     fn count_members(&self) -> Result<u64> {
         count_members(self.set, self.table, self.segment)
     }
 }
 
-/// How many members a segment has. Runs within an SPI connection.
+/// The number of members of a segment. Runs within an SPI connection.
 pub fn count_members(set: &RelationSet, table: &Table, segment: Uuid) -> Result<u64> {
     let parts = [("table", table.name.as_str())];
     Ok(statement::read_one::<i64>(
@@ -137,8 +137,9 @@ pub fn count_members(set: &RelationSet, table: &Table, segment: Uuid) -> Result<
     .unwrap_or_default() as u64)
 }
 
-/// Computes the delta between a query and a segment's members, as the active snapshot sees both.
-/// Runs with the owner's rights, within an SPI connection; whatever tries to write fails.
+/// Computes the delta between a query and a segment's members, both as the active snapshot sees
+/// them. Runs with the rights of the segment's owner, within an SPI connection. A query that does
+/// not fit the table, writes, or returns a key twice is an error.
 pub fn of_query<'a>(
     set: &'a RelationSet,
     table: &'a Table,
@@ -157,20 +158,20 @@ pub fn of_query<'a>(
         }
         let sql = side.delta_sql(&received, &side.members_sql());
         let figures = figures(&relation.append_counted(&sql, &side.args(), &[UNCHANGED])?);
-        // Every member is matched once unless a key was received twice.
+        // Each member is counted once, unless its key was received twice.
         check_duplicates(&side, figures.before != side.count_members()?, figures, &received)?;
         Ok((figures, side))
     })?;
     Ok((Delta { figures, _relation: relation }, side))
 }
 
-/// The members of a segment before a procedure changes them.
+/// A copy of a segment's members, taken before a procedure changes them.
 pub struct Before<'a> {
     side: DeltaTarget<'a>,
     _relation: Relation,
 }
 
-/// Keeps an image of the members, as the active snapshot sees them.
+/// Copies the members, as the active snapshot sees them.
 pub fn before_procedure<'a>(
     set: &'a RelationSet,
     table: &'a Table,
@@ -184,7 +185,8 @@ pub fn before_procedure<'a>(
 }
 
 impl<'a> Before<'a> {
-    /// Computes the delta between that image and the members, as the active snapshot sees them.
+    /// Computes the delta between the copy and the members that the active snapshot sees now.
+    /// Members without an id are an error.
     pub fn compare(self) -> Result<(Delta, DeltaTarget<'a>)> {
         let received = self
             .side
@@ -202,7 +204,8 @@ impl<'a> Before<'a> {
     }
 }
 
-/// The one statement of a text, without a semicolon or comment behind it.
+/// The only statement of a text, without a trailing semicolon or comment. Another number of
+/// statements, or another kind, is an error.
 pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
     let problem = |problem: String| {
         let hint = match kind {
@@ -225,18 +228,21 @@ pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
     }
 }
 
-/// Which relations a query reads. Runs with the owner's rights, within an SPI connection.
+/// The relations that a query reads. Runs with the rights of the segment's owner, within an SPI
+/// connection.
 pub fn relations_of(sql: &str) -> Result<Vec<pg_sys::Oid>> {
     Ok(Prepared::new(parse_single_statement(sql, StatementKind::Select)?, &[])?.relations())
 }
 
-/// Checks that a query fits a table. Runs with the owner's rights, within an SPI connection.
+/// Checks that a query fits a table. Runs with the rights of the segment's owner, within an SPI
+/// connection.
 pub fn check(sql: &str, table: &Table) -> Result<()> {
     check_query(&Prepared::new(parse_single_statement(sql, StatementKind::Select)?, &[])?, table)
         .map(|_| ())
 }
 
-/// Checks that a query fits a table, and says which columns of the table it gives.
+/// Checks that a query fits a table. Returns for each column of the table whether the query returns
+/// it.
 fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
     use PgSqlErrorCode as Code;
     let problem = |code, problem: String, hint: Option<String>| {
@@ -330,8 +336,8 @@ fn duplicate_column(name: &str) -> Result<Vec<bool>> {
     })
 }
 
-/// A key that was received twice is an error that gives examples. Keys that are new are looked at
-/// in the delta.
+/// Raises an error, with examples, if a key was received twice. `matched_twice` says so for keys of
+/// members; new keys are checked in the delta here.
 fn check_duplicates(
     side: &DeltaTarget<'_>,
     matched_twice: bool,
@@ -373,7 +379,7 @@ fn figures(tally: &ByteHistogram) -> DeltaStats {
     }
 }
 
-/// A received value in the column's type, as it would be stored.
+/// An expression: a received value, cast to the column's type and modifier as storing would do it.
 fn new_value(column: &Column) -> String {
     let cast = format!("(s.{})::{}", column.quoted(), system_catalog::type_name(column.type_oid));
     system_catalog::coerce_to_typmod(&cast, column.type_oid, column.modifier)
@@ -387,13 +393,14 @@ fn old_value(column: &Column) -> String {
     }
 }
 
-/// Whether a column is of arrays whose elements are fitted to a modifier when they are stored.
+/// Whether a column is an array whose elements are coerced to a type modifier when they are stored.
 fn is_fitted_array(column: &Column) -> bool {
     column.modifier >= 0 && system_catalog::is_array(column.type_oid)
 }
 
-/// Whether the stored bytes differ. For character types comparing text is the same, only faster;
-/// types without an equality operator of their own can be compared as images too.
+/// A condition: whether the stored bytes of the new and old value differ. For character types,
+/// comparing text gives the same result faster. The record image operator also compares types
+/// without an equality operator.
 fn differs(number: usize, column: &Column) -> String {
     let (new, old) = (format!("q.n{number}"), format!("m.o{number}"));
     match column.type_oid {
@@ -401,8 +408,8 @@ fn differs(number: usize, column: &Column) -> String {
             "({new} is null) operator(pg_catalog.<>) ({old} is null) \
              or {new}::pg_catalog.text operator(pg_catalog.<>) {old}::pg_catalog.text collate pg_catalog.\"C\""
         ),
-        // Stored as they come, so that an element that is too long is an error; compared as they
-        // would be stored.
+        // The received array is stored without this cast, so that storing an element that is too
+        // long is an error. It is compared as it would be stored.
         array if is_fitted_array(column) => format!(
             "row({new}::{})::pg_catalog.record operator(pg_catalog.*<>) row({old})::pg_catalog.record",
             system_catalog::full_type_name(array, column.modifier)

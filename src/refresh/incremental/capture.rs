@@ -1,8 +1,9 @@
-//! Captured changes: which ids of a watched table were written, recorded by triggers in the writer's
-//! transaction, and read by every segment that watches the table.
+//! Captured changes: the ids of a watched table that were written. Triggers record them in the
+//! writer's transaction, and every segment that watches the table reads them.
 //!
-//! A segment keeps the snapshot of its last refresh; what that did not see is still to be read, however
-//! late the writer committed. Where the captures are not what they were, all ids are looked at.
+//! A segment stores the snapshot of its last refresh. Changes that this snapshot does not see are
+//! still unread, however late their transactions committed. If tables or triggers have changed
+//! since, a full pass is made.
 
 use chrono::{DateTime, Utc};
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
@@ -24,27 +25,27 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::system_catalog;
 
-/// A table with its partitions and children, in our SQL.
+/// The part of our SQL that lists a table with its partitions and children.
 pub(super) const TREE: (&str, &str) =
     ("tree", queries::refresh::incremental::watch::PARTITION_TREE.fragment());
 
 pub const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
 
-/// How far captured changes were read, as the log keeps it; and what there is to read.
+/// A position in the captured changes, as the log stores it, and the watched tables it refers to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Captured {
-    /// The snapshot that read them, `pg_snapshot`.
+    /// The snapshot, a `pg_snapshot`, in which changes were read.
     snapshot: String,
-    /// The transaction that took it, where it had an id.
+    /// The transaction that took the snapshot, if it had an id.
     own: Option<String>,
     at: DateTime<Utc>,
-    /// What tells one state of the triggers from another.
+    /// A text that changes whenever the triggers or the tables change.
     triggers: String,
-    /// The watched tables, their partitions and children.
+    /// The OIDs of the watched tables, their partitions and children.
     sources: Vec<u32>,
     #[serde(skip)]
     tables: Vec<Table>,
-    /// Those that lack triggers.
+    /// The names of those that lack triggers, or whose changes can be missed for another reason.
     #[serde(skip)]
     missing: Vec<String>,
 }
@@ -52,23 +53,24 @@ pub struct Captured {
 /// A watched table.
 #[derive(Debug, Clone)]
 struct Table {
-    /// Qualified and quoted, as the names below.
+    /// The name, qualified and quoted, as are the column and the type below.
     name: String,
     id_column: String,
     id_type: String,
-    /// As the triggers name it.
+    /// The column's name without quotes, as in the triggers' argument.
     column: String,
-    /// Itself, its partitions and children.
+    /// The OIDs of the table, its partitions and children.
     sources: Vec<pg_sys::Oid>,
 }
 
 impl Captured {
-    /// A table whose changes are not captured, if there is one.
+    /// A table whose changes are not all captured; none: all are.
     pub fn incomplete(&self) -> Option<&str> {
         self.missing.first().map(String::as_str)
     }
 
-    /// Tables with the columns whose changes are captured, once for each.
+    /// Parallel arrays with an element for each watched table, partition and child: the number of
+    /// the watched table, the OID, and the column.
     fn sources(&self) -> (Vec<i32>, Vec<pg_sys::Oid>, Vec<String>) {
         let mut all = (Vec::new(), Vec::new(), Vec::new());
         for (number, table) in (0..).zip(&self.tables) {
@@ -82,7 +84,7 @@ impl Captured {
     }
 }
 
-/// Looks at what a segment watches, and takes the snapshot that is active.
+/// Describes the tables that a segment watches, and takes the active snapshot as the new position.
 pub fn read_captured(
     set: &RelationSet,
     owner: pg_sys::Oid,
@@ -111,7 +113,8 @@ pub fn read_captured(
     })
 }
 
-/// A watched table as the segment's owner sees it, who must be able to read all of it.
+/// Describes a watched table as the segment's owner sees it. That role must be able to read every
+/// id in it, otherwise an error is returned.
 fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
     let sql = &queries::refresh::incremental::watch::DESCRIBE_WATCHED;
     let args = [watched.table.as_str().into(), watched.id.as_str().into()];
@@ -152,14 +155,16 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
     })
 }
 
-/// The captures of a watched table: its partitions, the state of the triggers, who lacks some.
+/// Describes the capture of a watched table: the table with its partitions, the state of the
+/// triggers, and the relations whose changes can be missed.
 fn states(
     set: &RelationSet,
     watched: &Watched,
     (oid, table): (pg_sys::Oid, Table),
 ) -> Result<(Table, String, Vec<String>)> {
     let args = [oid.into(), watched.id.as_str().into(), set.changes().into()];
-    // As of the snapshot that is kept: what was altered after it is for the next refresh to find.
+    // This is read in the snapshot that is stored: the next refresh finds what was altered after
+    // it.
     let json = set.extension.as_owner(|| {
         Spi::connect(|_| {
             statement::read_one::<pgrx::JsonB>(
@@ -179,7 +184,7 @@ fn states(
     Ok((Table { sources, ..table }, state.state, state.missing))
 }
 
-/// What captures.sql gives.
+/// The JSON that the query `describe_triggers` returns.
 #[derive(Deserialize)]
 struct State {
     sources: Vec<u32>,
@@ -188,7 +193,7 @@ struct State {
     missing: Vec<String>,
 }
 
-/// Why what has changed between two looks cannot be told.
+/// Why an incremental pass is impossible since the last checkpoint; none: it is possible.
 pub fn full_pass_reason(
     set: &RelationSet,
     before: &Captured,
@@ -223,12 +228,14 @@ pub fn full_pass_reason(
     })
 }
 
-/// Since when captured changes are kept for segments that have not read them.
+/// The start of the retention period of captured changes: a segment whose last read is not after it
+/// makes a full pass. None: they are kept for ever.
 fn retained_since() -> Option<DateTime<Utc>> {
     clock::now().checked_sub_signed(settings::capture_retention()?)
 }
 
-/// Keeps what was captured between two looks for [`changed_sql`]. Runs within an SPI connection.
+/// Stores the ids captured between two positions in a relation, for [`changed_sql`]. Runs within an
+/// SPI connection.
 pub fn keep_captured(
     set: &RelationSet,
     before: &Captured,
@@ -249,8 +256,8 @@ pub fn keep_captured(
     })
 }
 
-/// A query for the ids in the relation [`CAPTURED`], in the types of their columns, with the rights of the
-/// segment's owner: a domain may call anything.
+/// A query for the ids in the relation [`CAPTURED`], in the types of their columns. Must run with
+/// the rights of the segment's owner, because casting to a domain can call any function.
 pub fn changed_sql(set: &RelationSet, now: &Captured) -> String {
     let ids = (0..).zip(&now.tables).map(|(number, table): (i32, _)| {
         let parts = [("number", number.to_string()), ("type", table.id_type.clone())];
@@ -260,12 +267,13 @@ pub fn changed_sql(set: &RelationSet, now: &Captured) -> String {
     ids.collect::<Vec<_>>().join("union all\n")
 }
 
-/// A query for all ids of watched tables.
+/// A query for all ids of the watched tables.
 pub fn all_sql(set: &RelationSet, now: &Captured) -> String {
     ids_sql(set, &now.tables)
 }
 
-/// The same before there is anything to go by. Runs with the owner's rights.
+/// A query for all ids of the watched tables, without a position. Runs with the rights of the
+/// segment's owner.
 pub fn ids_of(set: &RelationSet, watched: &[Watched]) -> Result<String> {
     let tables = watched.iter().map(|watched| Ok(ask(watched)?.1));
     Ok(ids_sql(set, &tables.collect::<Result<Vec<_>>>()?))
@@ -279,13 +287,13 @@ fn ids_sql(set: &RelationSet, tables: &[Table]) -> String {
     ids.collect::<Vec<_>>().join("union all\n")
 }
 
-/// So many captured changes are deleted at once.
+/// The number of captured changes that one call deletes at most; the next call deletes the rest.
 const PRUNED_AT_ONCE: i64 = 10_000;
 
-/// Deletes captured changes that all segments, of every set, have read. Says whether there may be more of
-/// them.
+/// Deletes captured changes that all segments of all sets have read. Returns whether more of them
+/// may be left to delete.
 pub fn prune(extension: &Extension) -> Result<bool> {
-    // With a snapshot that is kept, what others have deleted meanwhile would be an error.
+    // With a kept snapshot, deleting changes that were concurrently deleted would be an error.
     if process::is_in_recovery() || snapshot::is_kept() {
         return Ok(false);
     }
@@ -293,7 +301,7 @@ pub fn prune(extension: &Extension) -> Result<bool> {
     let since = since.unwrap_or(TimestampWithTimeZone::negative_infinity());
     let mut read = Vec::new();
     for mart in extension.sets()? {
-        // A set that cannot be asked does without them: its segments will look at all ids.
+        // A set that cannot be read does not keep changes: its segments will make a full pass.
         let asked = in_subtransaction(OnSuccess::Rollback, || {
             readers(&RelationSet::of_mart(extension.clone(), mart)?, since)
         });
@@ -315,14 +323,15 @@ pub fn prune(extension: &Extension) -> Result<bool> {
     Ok(more)
 }
 
-/// How far a segment has read the captured changes of its sources.
+/// How far a segment has read the captured changes of its watched tables.
 #[derive(Serialize, Deserialize)]
 struct ReadPosition {
     sources: Vec<u32>,
     through: u64,
 }
 
-/// The segments of a set that are still to read captured changes.
+/// The active segments of a set that still have to read captured changes. Segments that have not
+/// read since `since` are left out.
 fn readers(set: &RelationSet, since: TimestampWithTimeZone) -> Result<Vec<ReadPosition>> {
     let args = [since.into(), activity::cluster().to_string().into()];
     let json: Option<pgrx::JsonB> = set.as_owner(|| {

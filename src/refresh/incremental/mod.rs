@@ -1,7 +1,8 @@
-//! The incremental refresher: only ids that may have changed since the last refresh are looked at.
+//! The incremental refresher: an incremental pass compares only ids that may have changed since the
+//! last refresh.
 //!
-//! How far a refresh got is kept in its entry of the log, so that it holds exactly when the refresh
-//! does. Where there is nothing to go on from, or a full pass is due, all ids are looked at.
+//! The checkpoint is stored in the log entry of the refresh, so it is valid exactly if the refresh
+//! was committed. Without a usable checkpoint, or when a full pass is due, all ids are compared.
 
 use chrono::{DateTime, Utc};
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
@@ -31,33 +32,35 @@ const CHANGED: &std::ffi::CStr = c"changed";
 const IDS: &std::ffi::CStr = c"segmenter_ids";
 const RECENT: &std::ffi::CStr = c"segmenter_recent";
 
-/// How far a refresh got, as its entry of the log has it.
+/// How far an incremental refresh got, as stored in its log entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Checkpoint {
-    /// The database cluster and the segment's table, since a copy elsewhere is another one.
+    /// The database cluster and the segment's table: a checkpoint is not valid in a copy elsewhere.
     cluster: u64,
     table: u32,
-    /// Whose rights the queries ran with: another one may see other rows.
+    /// The role whose rights the queries ran with: another role may see other rows.
     #[serde(default)]
     owner: u32,
-    /// When all ids were looked at the last time.
+    /// The time of the last full pass.
     full_at: DateTime<Utc>,
-    /// How many changes the passes before that had missed, where that could be told.
+    /// The number of changes that the last full pass found and the passes before it had missed;
+    /// none: unknown.
     #[serde(default)]
     missed: Option<i64>,
-    /// Changes since then may not have been seen.
+    /// The time since which changes may be unseen.
     #[serde(default)]
     watermark: Option<DateTime<Utc>>,
-    /// Captured changes that this does not see were not seen.
+    /// The position in the captured changes: changes that its snapshot does not see are unread.
     #[serde(default)]
     captured: Option<Captured>,
 }
 
-/// What is known before the snapshot of a refresh is taken.
+/// The watermark, determined before the snapshot of a refresh is taken, or why there is none.
 pub struct WatermarkCandidate(Option<std::result::Result<Instant, &'static str>>);
 
 impl WatermarkCandidate {
-    /// Of a refresh by what the segment says. To be called before the snapshot is taken.
+    /// Determines the watermark if the segment's refresher needs one. Must be called before the
+    /// snapshot is taken.
     pub fn of(set: &RelationSet, segment: &Segment) -> Result<Self> {
         match &segment.refresher {
             Some(Refresher::Incremental(Incremental { changed: Some(_), .. })) => {
@@ -67,18 +70,18 @@ impl WatermarkCandidate {
         }
     }
 
-    /// Of one that needs none of it.
+    /// For a refresh that needs no watermark.
     pub fn none() -> Self {
         Self(None)
     }
 }
 
-/// Why all ids are looked at.
+/// Why a full pass is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FullPassReason {
     Requested,
     Scheduled,
-    /// What has changed since the last refresh cannot be told.
+    /// An incremental pass is impossible, for this reason.
     Required(&'static str),
 }
 
@@ -92,29 +95,30 @@ impl FullPassReason {
     }
 }
 
-/// What an incremental refresh is to do.
+/// What an incremental refresh will do.
 pub struct Plan {
     refresher: Incremental,
-    /// Where the last one got to.
+    /// The checkpoint of the last refresh; none: there is none, or it is not usable.
     since: Option<Checkpoint>,
-    /// Why all ids are looked at; none: only those that have changed are.
+    /// Why a full pass is made; none: an incremental pass.
     full: Option<FullPassReason>,
-    /// Members before, unless they have to be counted.
+    /// The number of members before; none: they must be counted.
     before: Option<u64>,
     next: Checkpoint,
-    /// Why the watermark stays where it was.
+    /// Why there is no new watermark, so that the old one is kept.
     kept: Option<&'static str>,
 }
 
-/// What is told of an incremental refresh.
+/// What an incremental refresh reports.
 pub struct Progress {
-    /// For the log.
+    /// The checkpoint to store with this run, with details of the pass.
     pub params: Value,
-    /// What is worth saying.
+    /// A remark for the result; none: nothing is remarkable.
     pub remark: Option<String>,
 }
 
-/// Decides what is to be done, as the active snapshot sees the segment.
+/// Decides between a full and an incremental pass, as the active snapshot sees the segment. `full`
+/// requests a full pass.
 pub fn plan(
     set: &RelationSet,
     segment: &Segment,
@@ -196,8 +200,8 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Which relations an incremental refresher reads. Runs with the owner's rights, within an SPI
-/// connection.
+/// The relations that an incremental refresher reads. Runs with the rights of the segment's owner,
+/// within an SPI connection.
 pub fn relations(set: &RelationSet, refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
     let text = match (&refresher.changed, &refresher.watch) {
         (Some(changed), _) => {
@@ -207,7 +211,8 @@ pub fn relations(set: &RelationSet, refresher: &Incremental) -> Result<Vec<pg_sy
     };
     let args = [TimestampWithTimeZone::negative_infinity().into()];
     let mut relations = Prepared::new(&text, &args)?.relations();
-    // The member query is read with a relation that has the right column, and nothing in it.
+    // The member query refers to the relation `changed`: an empty one with the right column is
+    // enough to analyze it.
     let changed = Relation::new(CHANGED);
     let none = &queries::refresh::incremental::LIST_NO_IDS;
     changed.append(&set.sql(none, &[("query", &text)]), &args)?;
@@ -216,7 +221,7 @@ pub fn relations(set: &RelationSet, refresher: &Incremental) -> Result<Vec<pg_sy
 }
 
 impl Plan {
-    /// Computes the delta. Runs with the owner's rights, within an SPI connection.
+    /// Computes the delta. Runs with the rights of the segment's owner, within an SPI connection.
     pub fn delta<'a>(
         &self,
         set: &'a RelationSet,
@@ -236,7 +241,9 @@ impl Plan {
                     if query.is_plain {
                         query.materialize(set, &changed)?;
                     } else {
-                        // The query for members is to see once what is equal, and reads otherwise.
+                        // Ids that are equal in their type can differ as text. `segmenter_ids`
+                        // keeps them all for the comparison; `changed` has one of each, so that the
+                        // member query does not return a member twice.
                         query.materialize(set, &ids)?;
                         changed.append(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
                     }
@@ -253,7 +260,8 @@ impl Plan {
             Some(_) => {
                 role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
                 let found = delta::of_query(set, table, segment, sql)?;
-                // What the passes before should have found is what has not changed since.
+                // Ids that changed since the last refresh are no fault of earlier passes. A change
+                // of any other id should have been found earlier: it is counted as missed.
                 if matches!(self.full, Some(FullPassReason::Requested | FullPassReason::Scheduled))
                 {
                     missed = role::read_only(|| {
@@ -269,8 +277,8 @@ impl Plan {
         Ok((delta, side, self.progress(looked_at.rows(), missed)))
     }
 
-    /// The query for the ids that have changed since the last refresh; where these are captured, it
-    /// reads `captured`.
+    /// The query for ids that have changed since the last refresh. Captured ids are put into the
+    /// relation `captured`, which the query then reads.
     fn since_query(&self, set: &RelationSet, captured: &Relation) -> Result<Changed> {
         let since = self.since.as_ref();
         let before = since.and_then(|since| since.captured.as_ref());
@@ -285,7 +293,8 @@ impl Plan {
         self.changed_query(since.unwrap_or(TimestampWithTimeZone::negative_infinity()))
     }
 
-    /// Keeps all ids that there are.
+    /// Stores all ids: those of the query for changed ids, since the beginning, and those of the
+    /// members.
     fn materialize_all_ids(
         &self,
         set: &RelationSet,
@@ -304,7 +313,7 @@ impl Plan {
         relation.append(&set.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)
     }
 
-    /// The query for changed ids, once it is known to be one.
+    /// The configured query for changed ids, checked.
     fn changed_query(&self, since: TimestampWithTimeZone) -> Result<Changed> {
         let text = self.refresher.changed.as_deref().unwrap_or_default();
         Changed::of(delta::parse_single_statement(text, StatementKind::Select)?.to_owned(), since)
@@ -346,13 +355,13 @@ impl Plan {
     }
 }
 
-/// A query for changed ids, whose `$1` is since when.
+/// A query for changed ids. Its `$1` is the time since which changes are requested.
 struct Changed {
     text: String,
     since: TimestampWithTimeZone,
-    /// Their type with its collation.
+    /// The type of the ids, with its collation.
     id_type: String,
-    /// Whether ids of that type are equal where their texts are.
+    /// Whether ids of that type are equal exactly if their texts are.
     is_plain: bool,
 }
 
@@ -378,7 +387,7 @@ impl Changed {
         Ok(Self { text, since, id_type, is_plain })
     }
 
-    /// Runs it, and keeps every id once.
+    /// Runs the query and stores each id once.
     fn materialize(&self, set: &RelationSet, relation: &Relation) -> Result<()> {
         let key = match self.is_plain {
             true => "s.id",
@@ -404,11 +413,11 @@ fn wrong_changed(code: PgSqlErrorCode, problem: &str) -> Error {
     }
 }
 
-/// What the log has of the last refresh that succeeded.
+/// The log's data on the last successful refresh.
 struct LastCheckpoint {
     params: Value,
     coverage: Option<u64>,
-    /// Members were erased since.
+    /// Whether members were erased since.
     erased: bool,
 }
 
@@ -437,7 +446,7 @@ impl LastCheckpoint {
         })
     }
 
-    /// The position, if it is one of the refresher and the table that the segment has.
+    /// The checkpoint, if refresher, table, owner and cluster are still the same.
     fn position(&self, segment: &Segment, next: &Checkpoint) -> Option<Checkpoint> {
         let same = self.params.get("refresh_params") == Some(&json!(segment.refresher));
         let position = Checkpoint::deserialize(self.params.get("incremental")?).ok()?;

@@ -1,4 +1,4 @@
-//! Putting a table's captures up, and taking them away.
+//! Creates and drops the triggers that capture a table's changes.
 
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -9,8 +9,9 @@ use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 
-/// Has the changes of a table, its partitions and children captured, with the caller's rights. What is
-/// captured already stays as it is.
+/// Creates the triggers that capture changes of a column of a table, its partitions and children,
+/// with the caller's rights. Existing triggers are kept. A relation whose changes cannot be
+/// captured is an error.
 pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()> {
     let refuse = |problem: String, hint: &str| {
         Err(Error::Watch { problem, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) })
@@ -65,13 +66,13 @@ pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()>
     })
 }
 
-/// Ends that for a column, or for all of them.
+/// Drops the triggers for a column of a table, its partitions and children; none: for all columns.
 pub fn unwatch(set: &RelationSet, source: pg_sys::Oid, column: Option<&str>) -> Result<()> {
     let sql = &queries::refresh::incremental::watch::LIST_DROP_COMMANDS;
     Spi::connect_mut(|client| run_each(client, sql, set, source, column))
 }
 
-/// Runs the statements that a query gives.
+/// Runs the statements that a query returns.
 fn run_each(
     client: &mut SpiClient<'_>,
     query: &Query,

@@ -1,10 +1,13 @@
-//! Since when changes may not have been seen.
+//! The watermark: the time since which changes may be unseen.
 //!
-//! A change is stamped with a time of the transaction that makes it, `now()` or later, and seen
-//! once that commits, however long it takes. So a refresh that sees all that is committed has to
-//! look again, the next time, at everything since the beginning of the oldest transaction that was
-//! open. Nobody says when a session reads the clock for `now()`: what is relied on is that it is
-//! listed with that time as soon as it has a transaction, and that it waits for nothing in between.
+//! A change is stamped with a time of its transaction, `now()` or later, and becomes visible when
+//! that transaction commits, however long this takes. After a refresh, which sees all committed
+//! changes, the next one must therefore read everything since the start of the oldest transaction
+//! that was open.
+//!
+//! PostgreSQL does not show when a session reads the clock for `now()`. The algorithm relies on two
+//! facts: a session is listed with that time as soon as it has a transaction, and it does not wait
+//! for anything between reading the clock and being listed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,13 +25,15 @@ use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 
-/// So often sessions are looked at that are neither waiting nor in a transaction, with a pause in
-/// between: a session is like that for an instant.
+/// The number of times that sessions are listed at most, and the pause in between. They are listed
+/// again while a session may have a transaction whose start is not listed yet; that state lasts an
+/// instant.
 const LOOKS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Takes the watermark for the snapshot that is taken next: no transaction that is not seen in that
-/// began at it or before. None where that cannot be told, and why.
+/// Determines the watermark for the snapshot that is taken next: every transaction that this
+/// snapshot does not see began after the watermark. The inner error says why it cannot be
+/// determined.
 pub fn take(set: &RelationSet) -> Result<std::result::Result<Instant, &'static str>> {
     if snapshot::is_kept() {
         return Ok(Err("the transaction keeps a snapshot from its first statement on"));
@@ -37,8 +42,9 @@ pub fn take(set: &RelationSet) -> Result<std::result::Result<Instant, &'static s
     let Some(oldest) = set.extension.as_owner(|| oldest(set, now))? else {
         return Ok(Err("it cannot be told since when a session has been in its transaction"));
     };
-    // When a prepared transaction began is not recorded. It was a session's when that was looked at,
-    // or stands here, or is seen.
+    // A prepared transaction has no recorded start time. One that was prepared after the sessions
+    // were listed was counted there, with its session's start time. One that was prepared before is
+    // either still listed here, or has ended, and then the snapshot sees it.
     let prepared = set.extension.as_owner(|| {
         let sql = &queries::refresh::incremental::watermark::HAS_PREPARED;
         Spi::connect(|_| statement::read_one::<bool>(sql.text(), &[]))
@@ -46,12 +52,13 @@ pub fn take(set: &RelationSet) -> Result<std::result::Result<Instant, &'static s
     if prepared.unwrap_or_default() {
         return Ok(Err("a prepared transaction is open"));
     }
-    // What has the very time is to be found by "later than", too.
+    // One microsecond less, so that a condition "later than" also finds changes of exactly this
+    // time.
     Ok(Ok(oldest - TimeDelta::microseconds(1)))
 }
 
-/// When the oldest transaction began of those that are open in this database, our own among them;
-/// `now` where there is no older one. None: a session does not say.
+/// The start of the oldest open transaction in this database, this one included; `now` if there is
+/// no older one. None: the start of a session's transaction could not be determined.
 fn oldest(set: &RelationSet, now: Instant) -> Result<Option<Instant>> {
     let own = Spi::connect(|_| {
         statement::read_one::<TimestampWithTimeZone>(
@@ -60,8 +67,8 @@ fn oldest(set: &RelationSet, now: Instant) -> Result<Option<Instant>> {
         )
     })?;
     let mut oldest = own.map_or(now, |own| now.min(clock::instant(own)));
-    // Sessions that may have read the clock before `now` and not be listed with it yet, and whether
-    // they were waiting when they were looked at the last time.
+    // Sessions that may have read the clock before `now` and are not listed with that time yet, and
+    // whether they were waiting when they were last listed.
     let mut doubtful: Option<HashMap<i32, bool>> = None;
     for _ in 0..LOOKS {
         activity::clear_activity_snapshot();
@@ -73,7 +80,7 @@ fn oldest(set: &RelationSet, now: Instant) -> Result<Option<Instant>> {
                 &[],
             )? {
                 let Some(pid) = row.get_by_name::<i32, _>("pid")? else { continue };
-                // Who has come after the first look reads the clock after it.
+                // A session that was not in the first list reads the clock after `now`.
                 let waited = match &doubtful {
                     None => false,
                     Some(before) => match before.get(&pid) {
@@ -86,7 +93,8 @@ fn oldest(set: &RelationSet, now: Instant) -> Result<Option<Instant>> {
                     continue;
                 }
                 let in_transaction: bool = row.get_by_name("in_transaction")?.unwrap_or_default();
-                // Whoever was waiting, and is in no transaction, reads the clock later than that.
+                // A session that was waiting when it was last listed, and is in no transaction now,
+                // reads the clock after that, and so after `now`.
                 if waited && !in_transaction {
                     continue;
                 }

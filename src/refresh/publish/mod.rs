@@ -1,4 +1,4 @@
-//! Messages for subscribers, written in the transaction of the refresh.
+//! Writes messages for subscribers into the outbox, in the transaction of the refresh.
 
 pub mod outbox;
 pub mod payload;

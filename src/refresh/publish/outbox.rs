@@ -1,5 +1,5 @@
-//! Handing over: the messages that follow from a refresh, written in its transaction. The payloads
-//! hold members from the delta or from the segment's table.
+//! The messages that follow from a refresh or a hand-over, written in its transaction. Their
+//! payloads hold members from the delta or from the segment table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,16 +27,16 @@ use crate::refresh::publish::payload::{
 use crate::refresh::publish::subscription::Subscription;
 use segmenter_core::sync_plan::{self, Operation, SyncAction};
 
-/// What was handed over.
+/// The result of a hand-over.
 #[derive(Debug, Default)]
 pub struct PublishStats {
     pub messages: u64,
-    /// How many subscriptions it failed for; the log says why.
+    /// The number of subscriptions that could not be served; the log has the reasons.
     pub failed: usize,
 }
 
 impl PublishStats {
-    /// What is worth saying of it.
+    /// A remark about failures; none: there were none.
     pub fn remark(&self) -> Option<String> {
         match self.failed {
             0 => None,
@@ -46,10 +46,12 @@ impl PublishStats {
     }
 }
 
-/// Subscriptions that get the same members, cut in the same way: they are built once for all.
+/// What subscriptions must have in common to share parts, which are built once for all of them: the
+/// source of the members, the fields, and the size of a part.
 type Group = (Members, Fields, u32);
 
-/// Whether changes are handed over with columns that the refresher does not give.
+/// Whether a delta is handed over with columns that the refresher does not return: their values are
+/// read from the table.
 pub fn reads_stored(side: &DeltaTarget<'_>, owed: &[(Subscription, SyncAction)]) -> bool {
     owed.iter().any(|(subscription, handover)| {
         *handover == SyncAction::Delta
@@ -59,7 +61,7 @@ pub fn reads_stored(side: &DeltaTarget<'_>, owed: &[(Subscription, SyncAction)])
     })
 }
 
-/// Counts the messages that [`hand_over`] would write after the delta was applied.
+/// Counts the messages that [`hand_over`] would write after the delta is applied.
 pub fn count(
     source: &PayloadInput<'_>,
     owed: &[(Subscription, SyncAction)],
@@ -97,9 +99,10 @@ pub fn count(
     Ok(counted)
 }
 
-/// Writes the messages that are owed, in the SPI connection that knows the delta. What goes wrong
-/// with one subscription concerns no other: it is logged, and made up for later. The caller holds
-/// the segment's lock, and the active snapshot sees what was applied.
+/// Writes the messages for the actions in `owed`. `client` is the SPI connection in which the delta
+/// is registered. An error with one group of subscriptions does not affect the others: it is
+/// logged, and the next hand-over sends all members. The caller holds the segment's lock, and the
+/// active snapshot sees the applied delta.
 pub fn hand_over(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
@@ -147,7 +150,8 @@ pub fn hand_over(
     Ok(handed)
 }
 
-/// Writes one message that has a subscription's consumer remove members, whatever it has of them.
+/// Writes one message that removes members at a subscription's consumer, whether or not the
+/// consumer has them. Returns the number of messages.
 pub fn hand_over_removal(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
@@ -162,7 +166,7 @@ pub fn hand_over_removal(
     Ok(written.messages)
 }
 
-/// What was written for one subscription.
+/// The messages written for one subscription.
 #[derive(Default)]
 struct WrittenMessages {
     messages: u64,
@@ -178,7 +182,8 @@ fn write_group(
 ) -> Result<Vec<WrittenMessages>> {
     let mut written: Vec<WrittenMessages> =
         subscriptions.iter().map(|_| WrittenMessages::default()).collect();
-    // An operation or two each: the last ones are about the same members, and so are those before.
+    // Each action has one or two operations, counted here from the end. At the same position they
+    // concern the same members, so the parts are shared.
     for place in [1, 0] {
         let mut parts = None;
         for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
@@ -194,7 +199,7 @@ fn write_group(
     Ok(written)
 }
 
-/// Writes the messages of one operation: one for each part, or one without members.
+/// Writes the messages of one operation: one for each part, or one message without members.
 fn write(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
@@ -252,7 +257,8 @@ fn write(
     Ok(())
 }
 
-/// Makes cursors for those that have none, says that messages wait, and wakes who waits for them.
+/// Creates missing cursors, marks the subscriptions as queued, and wakes their consumers and the
+/// background workers.
 fn update_subscription_state(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -280,11 +286,11 @@ fn update_subscription_state(
     if is_pushed { wake_workers(set) } else { Ok(()) }
 }
 
-/// So many bytes of messages are deleted at once: a run that finds more leaves the rest to the next.
+/// The size in bytes of the messages that one call deletes at most; the next call deletes the rest.
 const PRUNED_AT_ONCE: i64 = 64 << 20;
 
-/// Deletes messages that were delivered longer than `segmenter.outbox_retention` ago. Says whether
-/// there may be more of them.
+/// Deletes messages that were delivered longer than `segmenter.outbox_retention` ago. Returns
+/// whether more messages may be left to delete.
 pub fn prune(set: &RelationSet) -> Result<bool> {
     if process::is_in_recovery() || snapshot::is_kept() {
         return Ok(false);
@@ -294,7 +300,8 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
     let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
     set.as_owner(|| {
         let old = set.sql(&queries::refresh::publish::FIND_DELIVERED, &[]);
-        // Without a transaction id where there is nothing to do.
+        // The search runs read-only: no transaction id is assigned where there is nothing to
+        // delete.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
         let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
         Spi::run_with_args(
@@ -305,13 +312,13 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
     })
 }
 
-/// Wakes consumers by their names. Runs with the extension owner's rights.
+/// Notifies consumers by their names. Must run as the set's owner.
 pub fn notify(client: &mut SpiClient<'_>, consumers: Vec<&str>) -> Result<()> {
     client.update(queries::refresh::publish::NOTIFY_CONSUMERS.text(), None, &[consumers.into()])?;
     Ok(())
 }
 
-/// Has the scheduler look for messages that the background workers deliver.
+/// Makes the scheduler check for messages that the background workers deliver.
 pub fn wake_workers(set: &RelationSet) -> Result<()> {
     system_catalog::invalidate(set.outbox());
     Ok(())

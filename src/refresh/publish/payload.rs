@@ -1,5 +1,5 @@
-//! The members of messages: values that PostgreSQL gives, from the delta or from the segment's table, put
-//! together as objects with the names that the subscription asks for, and cut into parts.
+//! The members in messages: their values, from the delta or from the segment table, combined into
+//! objects with the names that the subscription requests, and split into parts.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -23,17 +23,17 @@ use segmenter_core::sync_plan::Operation;
 
 const PARTS: &CStr = c"segmenter_parts";
 
-/// What is handed over from.
+/// The input for payloads.
 pub struct PayloadInput<'a> {
     pub set: &'a RelationSet,
-    /// The segment's table, or why it cannot be read.
+    /// The segment's table, or the reason why it cannot be read.
     pub table: std::result::Result<&'a Table, Report>,
-    /// The delta in the SPI connection, where there was a refresh.
+    /// The delta of the refresh, in the SPI connection; none: a hand-over without a refresh.
     pub delta: Option<(&'a DeltaTarget<'a>, DeltaStats)>,
     pub run_id: Uuid,
 }
 
-/// Where the members of messages come from.
+/// The members that messages hold.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Members {
     None,
@@ -41,14 +41,16 @@ pub enum Members {
     Changed,
 }
 
-/// The members of an operation, by parts, as the relation `segmenter_parts`.
+/// The members of an operation, split into parts, as the relation `segmenter_parts`.
 pub struct Parts {
     relation: Relation,
     pub members: u64,
 }
 
 impl Parts {
-    /// Builds them with the rights of the table's owner: it is his types that say how values show.
+    /// Builds the parts. Runs with the rights of the table's owner, because converting values can
+    /// call functions of that role's types. `batch_size` is the number of members in a part at
+    /// most.
     pub fn build(
         source: &PayloadInput<'_>,
         subscription: &Subscription,
@@ -65,12 +67,12 @@ impl Parts {
         Ok(Self { relation, members })
     }
 
-    /// How many parts there are.
+    /// The number of parts.
     pub fn count(&self) -> u64 {
         self.relation.rows()
     }
 
-    /// One part with the members given.
+    /// One part with the given members.
     pub fn given(members: Vec<Value>) -> Result<Self> {
         let count = members.len();
         let relation = Relation::new(PARTS);
@@ -80,7 +82,7 @@ impl Parts {
     }
 }
 
-/// A member as the segment's table `t` holds it: names and values in turn.
+/// A member as the segment table `t` stores it: names and values in turn, for `jsonb_build_object`.
 pub fn member_as_stored(table: &Table, fields: &Fields) -> Result<String> {
     Ok(Given::pairs(&stored(table, fields)?))
 }
@@ -101,19 +103,20 @@ fn position(table: &Table, column: &str) -> Result<usize> {
     position.ok_or_else(|| Error::MissingField { column: column.into(), table: table.name.clone() })
 }
 
-/// Whether a table has the columns that are to be handed over.
+/// Checks that a table has the columns of the fields.
 pub fn check_fields(table: &Table, fields: &Fields) -> Result<()> {
     member_as_stored(table, fields).map(drop)
 }
 
-/// The names that fields are handed over with, in the order of keys in a `jsonb`.
+/// The names of fields in messages, in the order that `jsonb` keeps keys in.
 fn names(fields: &Fields) -> Vec<&str> {
     let mut names: Vec<&str> = fields.iter().map(|(_, name)| name).collect();
     names.sort_by_key(|name| (name.len(), *name));
     names
 }
 
-/// What a field is handed over from: a text as it is, everything else as a `jsonb`.
+/// A field of a member: its name and its value, an SQL expression. A text is passed as it is,
+/// everything else as `jsonb`.
 struct Given {
     name: String,
     value: String,
@@ -128,7 +131,7 @@ impl Given {
         Self { name: name.to_owned(), value, is_text }
     }
 
-    /// The values of fields, in the order of [`names`].
+    /// The values of fields, separated by commas, in the order of [`names`].
     fn values(fields: &mut [Self]) -> String {
         fields.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
         let values = fields.iter().map(|Self { value, is_text, .. }| match is_text {
@@ -138,7 +141,7 @@ impl Given {
         values.collect::<Vec<_>>().join(", ")
     }
 
-    /// Names and values in turn.
+    /// Names and values in turn, separated by commas.
     fn pairs(fields: &[Self]) -> String {
         let pairs = fields
             .iter()
@@ -147,7 +150,8 @@ impl Given {
     }
 }
 
-/// The members that an operation is about: the values of `fields`, in the order of [`names`].
+/// A query for the members that an operation concerns: the values of `fields`, in the order of
+/// [`names`].
 pub fn members_sql(
     source: &PayloadInput<'_>,
     members: Members,

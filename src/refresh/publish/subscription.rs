@@ -1,4 +1,4 @@
-//! Subscriptions: what they ask for, what was handed over to them, and what they are owed.
+//! Subscriptions: their config, what was handed over to them, and which action is pending.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::pg::clock::Instant;
 use segmenter_core::schedule::Schedule;
 use segmenter_core::sync_plan::{self, AudienceState, Operation, SyncAction};
 
-/// A subscription as messages are written for it.
+/// A subscription, with all that writing its messages needs.
 pub struct Subscription {
     pub id: Uuid,
     pub segment: Uuid,
@@ -25,7 +25,7 @@ pub struct Subscription {
     pub target: String,
     pub consumer_id: Uuid,
     pub consumer: String,
-    /// Whether the background workers serve it.
+    /// Whether the background workers deliver its messages (the updater is not `pull`).
     pub is_pushed: bool,
     /// The audience's name.
     pub audience: String,
@@ -37,14 +37,14 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// What has to be handed over: after a refresh, or without one.
+    /// The action that the subscription requires, after a refresh or without one; none: no action.
     pub fn pending_action(&self, refreshed: bool) -> Option<SyncAction> {
         let SubscriptionParams { mode, fields, .. } = &self.params;
         SyncAction::of(&self.past, self.is_actual, fields, *mode, refreshed)
     }
 
-    /// What makes the audience right whatever the consumer has: unless the subscription has ended.
-    /// `begins`: it was not told yet that there is one.
+    /// The action that makes the audience correct whatever the consumer has; none: the subscription
+    /// has ended. `begins`: the consumer does not have the audience's `create` message yet.
     pub fn recreate_action(&self, begins: bool) -> Option<SyncAction> {
         self.is_actual.then_some(match self.past.exists && !begins {
             true => SyncAction::FullSync,
@@ -52,17 +52,18 @@ impl Subscription {
         })
     }
 
-    /// Whether the consumer has been told of an audience, and not to delete it.
+    /// Whether an audience was handed over, and its deletion was not.
     pub fn has_audience(&self) -> bool {
         self.past.exists
     }
 
-    /// With which fields the members that the consumer has were handed over.
+    /// The fields with which the members were handed over last.
     pub fn served_fields(&self) -> &Fields {
         self.past.fields.as_ref().unwrap_or(&self.params.fields)
     }
 
-    /// From when on messages may be handed out; none: never.
+    /// The time from which messages may be delivered: `now`, or the next time of the subscription's
+    /// schedule; none: the schedule has no further time.
     pub fn available_at(&self, now: Instant) -> Option<Instant> {
         match &self.schedule {
             Some((schedule, zone)) => schedule.next_after(now, *zone),
@@ -123,8 +124,8 @@ impl Subscription {
     }
 }
 
-/// The subscriptions to segments of roles that `reader` is a member of: all, those to one segment,
-/// or one. One whose config cannot be read any more is left out, with a WARNING.
+/// Finds subscriptions to segments whose owner `reader` is a member of: all, those to one segment,
+/// or one. A subscription whose config is not valid is left out, with a WARNING.
 pub fn find(
     set: &RelationSet,
     reader: pg_sys::Oid,
@@ -155,7 +156,7 @@ pub fn find(
     Ok(subscriptions)
 }
 
-/// The segments, with their names, whose subscribers are owed something though nothing is refreshed.
+/// The segments, id and name, with subscriptions that require an action without a refresh.
 pub fn with_pending_actions(
     set: &RelationSet,
     reader: pg_sys::Oid,

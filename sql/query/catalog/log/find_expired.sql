@@ -1,5 +1,6 @@
--- Up to $2 entries older than $1, or than $3 where they are of deliveries, except a segment's and a
--- subscription's last one of each action and status.
+-- Up to $2 log entries older than $1; entries of deliveries must also be older than $3. The last
+-- entry of each action and status of a segment and subscription is left out, unless the segment was
+-- deleted.
 -- runs as: set owner
 -- params: before timestamptz, limit bigint, delivered_before timestamptz
 -- row: ids bigint[]

@@ -1,5 +1,5 @@
--- The entries of refreshes that began and have no end in the log, of runs other than $1, and of the
--- segment $2 where that is given.
+-- The entries `running` of refreshes that have no later entry. Runs in $1 are left out; where $2 is
+-- given, only this segment is considered.
 -- runs as: set owner
 -- params: alive uuid[], segment uuid
 -- row: ids bigint[]

@@ -1,4 +1,4 @@
--- Writes an entry of the log.
+-- Writes a log entry.
 -- runs as: set owner
 -- params: run_id uuid, action text, status text, segment_id uuid, segment_name text, subscription_id uuid, target text, num_received bigint, num_invalid bigint, added bigint, removed bigint, changed bigint, coverage bigint, elapsed interval, message text, error jsonb, params jsonb, processed timestamptz
 insert into @log@ (

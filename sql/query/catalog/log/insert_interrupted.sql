@@ -1,4 +1,5 @@
--- An end for the entries $1, which have none. When they ended nobody knows, only that it is over.
+-- Writes an entry `interrupted` for each of the unfinished entries $1. The time of the interruption
+-- is unknown: `processed` is the begin of the refresh, `elapsed` the time from then until now.
 -- runs as: set owner
 -- params: entries bigint[]
 -- row: segment_name text

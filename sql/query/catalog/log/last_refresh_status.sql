@@ -1,4 +1,4 @@
--- How the last refresh of $1 ended.
+-- The status of the last refresh of $1 that was attempted.
 -- runs as: set owner
 -- params: segment uuid
 -- row: status text

@@ -1,4 +1,4 @@
--- How far the run $2 has come with the segment $1.
+-- The last status that the run $2 has logged for the segment $1.
 -- runs as: set owner
 -- params: segment uuid, run uuid
 -- row: status text

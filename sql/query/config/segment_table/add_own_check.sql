@@ -1,4 +1,4 @@
--- Adds the check that a table holds rows of one segment only.
+-- Adds the check constraint that limits a table to the rows of one segment.
 -- runs as: set owner
 -- @table@: the segment table, e.g. public.free
 -- @check@: the name of the constraint, e.g. segmenter_own_segment

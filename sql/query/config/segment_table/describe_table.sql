@@ -1,5 +1,5 @@
--- What a segment table has to be, as the catalogue knows it. $1: the table, $2: the name of the
--- constraint that says whose its rows are, $3: the segment, $4: its owner.
+-- The properties that decide whether the table $1 can store the members of the segment $3, whose
+-- owner is $4. $2 is the name of the check constraint that limits a table to one segment's rows.
 -- runs as: set owner
 -- params: table oid, constraint text, segment uuid, owner oid
 -- row: name text, is_ordinary boolean, is_kept boolean, is_service boolean, in_other_mart boolean, is_extension_member boolean, in_mart boolean, own_check text, owner oid, may_write boolean, other_segment text

@@ -1,4 +1,4 @@
--- Whether a table holds rows of the segment $1.
+-- Whether a table has rows of the segment $1.
 -- runs as: segment owner, table owner
 -- params: segment uuid
 -- row: has_rows boolean

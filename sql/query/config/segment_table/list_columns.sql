@@ -1,4 +1,4 @@
--- The columns of the table $1, and for those that the mart has too, the type they must have.
+-- The columns of the table $1, with their types and constraints.
 -- runs as: set owner
 -- params: table oid
 -- row: name text, type_oid oid, modifier integer, is_generated boolean, is_identity boolean, is_not_null boolean, is_unique boolean, collation text, declared text
@@ -9,7 +9,7 @@ select
     a.attgenerated <> '' as is_generated,
     a.attidentity <> '' as is_identity,
     a.attnotnull as is_not_null,
-    -- A value that must be unique beyond the members' key cannot be carried over to a new version.
+    -- A unique value cannot be copied to a new version of the row, except the key of the members.
     exists (
         select from pg_index i
         where i.indrelid = a.attrelid and i.indisunique and a.attnum = any ((i.indkey::int2[])[0 : i.indnkeyatts - 1])

@@ -1,5 +1,6 @@
--- The commands that take the table $1 out of the mart once the segment $2 has left it; none where
--- another segment is kept there. $3: the constraint that says whose its rows are.
+-- The commands that detach the table $1 from the mart after the segment $2 has left it; no command
+-- where another segment is stored there. $3 is the name of the check constraint that limits a table
+-- to one segment's rows.
 -- runs as: set owner
 -- params: table oid, segment uuid, constraint text
 -- row: command text
@@ -11,7 +12,7 @@ with released as (
       and not exists (
           select from @segments@ s where s.table_name = c.oid and s.id <> $2
       )
-      -- A row may be of a table that another set keeps its segments in.
+      -- A row can name a table that belongs to another set; that table is left as it is.
       and not exists (
           select from pg_inherits i
           join @registry@ r on r.mart = i.inhparent

@@ -1,4 +1,4 @@
--- The unique indexes of the table $1 that could hold the members' key.
+-- The unique indexes of the table $1 that could cover the members' key.
 -- runs as: set owner
 -- params: table oid
 -- row: columns text[], predicate text

@@ -1,6 +1,6 @@
--- Ends the membership, or the version, of what left or changed, where the delta has found it: a row that
--- somebody else has changed since is not there any more. The CASE hides its condition from PostgreSQL's
--- guess of how many rows it holds for.
+-- Ends the membership, or the version, of members that were removed or changed. The delta has the
+-- place of each row; a row that was changed concurrently is no longer at that place. The CASE keeps
+-- the planner from using its condition to estimate the number of rows.
 -- runs as: table owner
 -- params: segment uuid, at timestamp
 -- @table@: the segment table, e.g. public.vip

@@ -1,5 +1,5 @@
--- Begins a membership or a version. In the order of the keys their indexes are written page by page:
--- a sort costs far less than going back and forth.
+-- Begins a membership or a version. The rows are sorted by key, so that index pages are written in
+-- order: that is much faster than random access, and the sort is cheap.
 -- runs as: table owner
 -- params: segment uuid, at timestamp
 -- @table@: the segment table, e.g. public.vip

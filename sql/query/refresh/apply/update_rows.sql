@@ -1,4 +1,4 @@
--- Changes members in place, found as in close.sql.
+-- Changes members in place. Rows are found as in refresh/apply/close_rows.
 -- runs as: table owner
 -- params: segment uuid, at timestamp
 -- @table@: the segment table, e.g. public.vip

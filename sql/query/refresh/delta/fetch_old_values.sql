@@ -1,6 +1,7 @@
--- Members that left or changed, with their old values: what is behind the places in segmenter_met, in
--- the order of the table. Each is looked up, for it is not worth a join with all the others. A key that
--- another one was taken for is an x.
+-- The removed and changed members with their old values, read from the places in segmenter_met, in
+-- the order of the table. Each row is looked up by its place: there are too few of them for a join
+-- with the whole table. The operation x marks a row that was matched with another key by a
+-- collision.
 -- runs as: segment owner
 -- row: operation "char", id text, …, place tid
 -- @values@: new and old values, each after a comma, e.g. , d.n1, t.hash_email as o1

@@ -1,4 +1,4 @@
--- Examples of keys that are received more than once.
+-- Examples of keys that were received more than once.
 -- runs as: segment owner
 -- row: ids text[]
 -- @received@: the rows of refresh/delta/received_rows, e.g. select '1'::text collate pg_catalog."C" as id, 'h'::text as n1

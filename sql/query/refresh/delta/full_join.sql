@@ -1,7 +1,6 @@
--- The delta: what is received (q) against the members (m). The first column says what a row is:
--- (a)dded, (r)emoved, (c)hanged, (i)nvalid for want of a key, or = for unchanged.
--- n1, n2, … are the new values of the segment table's columns, o1, o2, … the old ones; place is where the
--- old row is.
+-- The delta: received rows (q) joined with the members (m). The operation is (a)dded, (r)emoved,
+-- (c)hanged, (i)nvalid because it has no key, or = for unchanged. n1, n2, … are the new values of
+-- the segment table's columns, o1, o2, … the old ones; place is the ctid of the old row.
 -- runs as: segment owner
 -- params: segment uuid
 -- row: operation "char", id text, …, place tid

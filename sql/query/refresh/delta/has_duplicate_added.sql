@@ -1,4 +1,4 @@
--- Whether a key was added twice.
+-- Whether a new key was received more than once.
 -- runs as: segment owner
 -- row: has_duplicate boolean
 select exists (

@@ -1,5 +1,6 @@
--- The delta of the ids in a relation (c): what is received (q) against the members (m), as
--- in delta.sql. Besides, o is what is received outside of them, and - who is no member, before or now.
+-- The delta of changed ids (c): received rows (q) joined with the members (m), with the operations
+-- of refresh/delta/full_join. Two more operations are o, a received row whose id is not among the
+-- changed ones, and -, a changed id that is no member, neither before nor now.
 -- runs as: segment owner
 -- params: segment uuid
 -- row: operation "char", id text, …, place tid

@@ -1,4 +1,4 @@
--- The actual members of one segment, $1, as the old side of a delta, and where their rows are.
+-- The members of the segment $1 with the places of their rows, as the old side of a delta.
 -- runs as: segment owner
 -- params: segment uuid
 -- row: id text, …, place tid

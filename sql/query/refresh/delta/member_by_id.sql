@@ -1,6 +1,6 @@
--- The actual member of one segment, $1, that has the id c.id, as the old side of a delta. Each is
--- looked up: how many of a table's rows are one segment's members PostgreSQL guesses badly before it has
--- analyzed the table, and a join on that guess might take hours.
+-- The member of the segment $1 with the id c.id, as the old side of a delta. OFFSET 0 forces one
+-- lookup for each id: before the table is analyzed, the planner estimates the number of members
+-- badly, and a join planned on that estimate may take hours.
 -- part of: refresh/delta/join_changed
 -- @old_values@: old values of the table's columns, each after a comma, e.g. , t.hash_email as o1
 -- @table@: the segment table, e.g. public.vip

@@ -1,4 +1,4 @@
--- What is received, in the form of a delta: as added, until it is met among the members.
+-- The received rows in the form of a delta, as added: the comparison with members changes that.
 -- runs as: segment owner
 -- row: operation "char", id text, …, place tid
 -- @values@: new values and nulls for old ones, each after a comma, e.g. , q.n1, null::text as o1

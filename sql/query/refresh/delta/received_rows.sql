@@ -1,4 +1,4 @@
--- What the segment should hold, as the new side of a delta.
+-- The rows that the segment's query returns, as the new side of a delta.
 -- runs as: segment owner
 -- row: id text, …
 -- @new_values@: values that the query gives, each after a comma, e.g. , s.hash_email as n1

@@ -1,4 +1,5 @@
--- How many members a full pass found changed that were not among the ids changed of late.
+-- The number of changed members that a full pass found and that are not among the recently changed
+-- ids.
 -- runs as: segment owner
 -- row: missed bigint
 select pg_catalog.count(*)

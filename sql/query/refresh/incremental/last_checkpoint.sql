@@ -1,4 +1,5 @@
--- How the last refresh of the segment $1 that succeeded went, and whether members were erased since.
+-- The parameters and figures of the last successful refresh of the segment $1, and whether members
+-- were erased since.
 -- runs as: set owner
 -- params: segment uuid
 -- row: params jsonb, coverage bigint, erased boolean

@@ -1,4 +1,5 @@
--- All ids that a query gives, and those of the segment $2's members, which it may have forgotten.
+-- All ids that a query returns, and the ids of the members of the segment $2: a member may no
+-- longer be among the query's ids.
 -- runs as: segment owner
 -- params: since timestamptz, segment uuid
 -- row: id text

@@ -1,4 +1,5 @@
--- The ids that have changed since $1, once each: those with another text are others.
+-- The ids that have changed since $1, each once. Ids that are equal but differ as text are all
+-- returned.
 -- runs as: segment owner
 -- params: since timestamptz
 -- row: id text

@@ -1,4 +1,4 @@
--- No row, with the column that a query for changed ids gives.
+-- No row, with the column that a query for changed ids returns.
 -- runs as: segment owner
 -- params: since timestamptz
 -- row: id text

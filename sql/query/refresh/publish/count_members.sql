@@ -1,4 +1,4 @@
--- How many members there are to hand over.
+-- The number of members to hand over.
 -- runs as: table owner
 -- params: segment uuid
 -- row: members bigint

@@ -1,4 +1,4 @@
--- Deletes the messages $1, but for those that somebody has in hand.
+-- Deletes the messages $1, except those that are locked by another transaction.
 -- runs as: set owner
 -- params: ids bigint[]
 delete from @outbox@ o

@@ -1,10 +1,10 @@
--- The delta with the stored rows: for columns that the refresher does not give.
+-- The delta joined with the stored rows, for columns that the refresher does not return.
 -- part of: refresh/publish/list_changed_members
 -- @table@: the segment table, e.g. public.vip
 -- @collation@: the collation of the column id, e.g. pg_catalog."default"
 segmenter_delta as d
 left join lateral (
-    -- As it is stored now: for columns that the refresher does not give.
+    -- The row as it is stored after the delta was applied. OFFSET 0 forces one lookup for each id.
     select s.*
     from only @table@ as s
     where s.segment_id operator(pg_catalog.=) $1

@@ -1,6 +1,6 @@
--- Messages that were delivered before $1, as far as the log tells, and those of subscriptions that are
--- gone: the oldest, of $2 bytes together or little more, and 10,000 at most. A subscription whose first
--- message is newer than that has none, and is not looked at any further.
+-- Messages that were delivered before $1 according to the log, and messages of deleted
+-- subscriptions: the oldest ones, up to about $2 bytes and 10,000 messages. A subscription whose
+-- oldest message is newer than $1 is skipped, because it has none.
 -- runs as: set owner
 -- params: before timestamptz, bytes bigint
 -- row: ids bigint[]

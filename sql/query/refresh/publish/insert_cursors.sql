@@ -1,6 +1,7 @@
--- Cursors for those of the subscriptions $1 that have none. What is there is not touched: a consumer
--- may have it in hand, and a conflict would wait for him. Whoever deletes a subscription is waited
--- for, and what he has deleted is left out: the refresh is not to fail of it.
+-- Creates delivery cursors for those of the subscriptions $1 that have none. Existing cursors are
+-- filtered out first: a consumer may have locked one, and ON CONFLICT would wait for it. FOR KEY
+-- SHARE waits for a concurrent deletion of a subscription and then leaves it out, so that the
+-- refresh does not fail.
 -- runs as: set owner
 -- params: subscriptions uuid[]
 insert into @deliveries@ (subscription_id)

@@ -1,4 +1,4 @@
--- Every actual member of the segment $1, as it is handed over.
+-- All members of the segment $1, with the values to hand over.
 -- runs as: table owner
 -- params: segment uuid
 -- row: …

@@ -1,5 +1,5 @@
--- Who has left the segment $1, or come into it, as the operation says, and who has changed in what is
--- handed over: as members with their old values, or their new ones.
+-- The members that were added or removed, as the operation says, and those whose values to hand
+-- over have changed: with their old values for a removal, otherwise with their new values.
 -- runs as: table owner
 -- params: segment uuid
 -- row: …

@@ -1,6 +1,6 @@
--- The subscriptions to segments of roles that $1 is a member of, with what was handed over to them:
--- all, those to the segment $2, or the subscription $3. Ended ones too, since that may be still to be
--- handed over.
+-- The subscriptions to segments whose owner $1 is a member of, with what was handed over to them:
+-- all, those to the segment $2, or the subscription $3. Ended ones are included, because their end
+-- may still have to be handed over.
 -- runs as: set owner
 -- params: reader oid, segment uuid, subscription uuid
 -- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, was_served boolean, last_operations jsonb, last_fields jsonb, failed_fields jsonb

@@ -1,5 +1,5 @@
--- Says of the subscriptions $1 that messages wait. One whose row somebody else has in hand is left
--- to him: neither a refresh nor a consumer waits for the other.
+-- Sets the status of the subscriptions $1 to `queued`. Rows that are locked are skipped, so that a
+-- refresh and a consumer never wait for each other.
 -- runs as: set owner
 -- params: subscriptions uuid[]
 update @subscriptions@ u

@@ -1,4 +1,4 @@
--- Wakes the consumers $1; PostgreSQL sends the same text once a transaction.
+-- Notifies the consumers $1. PostgreSQL sends equal notifications of a transaction only once.
 -- runs as: set owner
 -- params: consumers text[]
 -- row: notified void

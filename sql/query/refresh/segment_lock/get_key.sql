@@ -1,4 +1,4 @@
--- The key of the lock of the segment $1.
+-- The key of the advisory lock of the segment $1.
 -- runs as: set owner
 -- params: segment uuid
 -- row: key bigint

@@ -1,4 +1,4 @@
--- How many rows a source has, counted no further than $1.
+-- The number of rows of a source, counted up to $1 only.
 -- runs as: segment owner
 -- params: limit bigint
 -- row: rows bigint

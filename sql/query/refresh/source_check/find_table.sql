@@ -1,4 +1,4 @@
--- The OID of a relation by its name; null: there is none.
+-- The OID of the relation with the name $1; null: it does not exist.
 -- runs as: segment owner
 -- params: name text
 -- row: table oid

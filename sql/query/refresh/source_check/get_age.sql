@@ -1,4 +1,5 @@
--- How long ago a source was loaded, and whether that is longer than $1 and than $2.
+-- The time since a source was loaded, and whether that exceeds $1 and $2; null: the source has no
+-- load time.
 -- runs as: segment owner
 -- params: error_after text, warn_after text
 -- row: facts text[]

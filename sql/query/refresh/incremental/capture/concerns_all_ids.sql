@@ -1,5 +1,7 @@
--- Whether something that the snapshot $3 did not see, of the tables $1 with the columns $2, concerns
--- every id; $4 as $5 in captured.sql. 1: a change of all, 2: changes were pruned, up to a transaction.
+-- Whether an unread change of the tables $1 with the columns $2 concerns all ids: the kind is 1 if
+-- all ids are affected (TRUNCATE, or the column is gone), 2 if unread changes were pruned,
+-- otherwise null. Unread is what the snapshot $3 does not see, and what the transaction $4, which
+-- took it, captured.
 -- runs as: extension owner
 -- params: sources oid[], columns text[], snapshot text, own_transaction text
 -- row: kind integer
@@ -9,6 +11,6 @@ join @changes@ c on c.source = w.source and c.id_column = w.id_column
 where c.xid >= pg_snapshot_xmin($3::text::pg_snapshot)
   and case
     when c.ids is null then not pg_visible_in_snapshot(c.xid, $3::text::pg_snapshot) or c.xid = $4::text::xid8
-    -- Long ones need not be fetched.
+    -- Long arrays are not the marker of pruned changes and need not be fetched.
     when pg_column_size(c.ids) < 64 then c.ids = '{}'
   end

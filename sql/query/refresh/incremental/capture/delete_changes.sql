@@ -1,5 +1,5 @@
--- Deletes the captured changes $1. That there were some is kept, without ids: who has not read as far as
--- that looks at all ids.
+-- Deletes the captured changes $1. For each table and column one row without ids remains, with the
+-- latest transaction that was deleted: a segment that has not read as far makes a full pass.
 -- runs as: extension owner
 -- params: places text[]
 with pruned as (

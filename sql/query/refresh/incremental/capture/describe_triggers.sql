@@ -1,5 +1,6 @@
--- The table $1 with its partitions and children, and the triggers that capture changes of the column
--- $2, as JSON: sources, what tells one state of the triggers from another, whose changes may be missed.
+-- The table $1 with its partitions and children, and the triggers that capture changes of its
+-- column $2, as JSON: `sources` (OIDs), `state` (a hash of triggers and tables), `is_watched`, and
+-- `missing` (the relations whose changes may be missed).
 -- runs as: extension owner
 -- params: table oid, column text, changes text
 -- row: state jsonb
@@ -8,13 +9,15 @@ with recursive @tree@, captures as (
     select
         t.relation,
         coalesce(bool_or(g.tgenabled in ('O', 'A')), false) as is_watched,
-        -- INSERT, DELETE, UPDATE and TRUNCATE, as pg_trigger.tgtype has them, whatever
-        -- session_replication_role says.
+        -- The events as bits of pg_trigger.tgtype: INSERT, DELETE, UPDATE and TRUNCATE. Only
+        -- triggers that fire under every session_replication_role count.
         coalesce(bit_or(g.tgtype) filter (where g.tgenabled = 'A'), 0) & (4 + 8 + 16 + 32) as events,
         string_agg(format('%s %s', g.oid, g.xmin), ',' order by g.oid) as state,
-        -- ALTER TABLE rewrites a table, or gives a column's name to another, and no trigger fires.
+        -- ALTER TABLE can rewrite the table, or give the name to another column, and fires no
+        -- trigger.
         max(format('%s %s', k.relfilenode, a.attnum)) as form,
-        -- A crash empties it, replication fills it, and no trigger fires.
+        -- A crash empties an unlogged table, replication fills a subscribed one: neither fires a
+        -- trigger.
         bool_or(k.relpersistence <> 'p' or exists (select from pg_subscription_rel r where r.srrelid = k.oid)) as is_missed
     from tree t
     join pg_class k on k.oid = t.relation

@@ -1,6 +1,6 @@
--- Up to $3 captured changes that no segment has still to read. $1 is the oldest transaction whose changes
--- some open snapshot may not see: that of a segment that reads them for the first time is among these. $2 are
--- the segments that read, and through which transaction they have.
+-- Up to $3 captured changes that no segment still has to read. $1 is the oldest transaction that
+-- some open snapshot may not see, which includes the snapshot of a segment that reads for the first
+-- time. $2 has the segments that read, with the transaction up to which each has read.
 -- runs as: extension owner
 -- params: horizon text, readers jsonb, limit bigint
 -- row: places text[]
@@ -16,7 +16,8 @@ from (
     from @changes@ c
     where c.xid < $1::text::xid8
       and not exists (select from readers r where c.source = any (r.sources) and c.xid >= r.through)
-      -- What stands for pruned ones stays, until there is a later one. Long ones need not be fetched.
+      -- A marker of pruned changes is kept until there is a later one. Long arrays are no markers
+      -- and need not be fetched.
       and case
         when pg_column_size(c.ids) < 64 and c.ids = '{}' then
             not exists (select from pg_class k where k.oid = c.source)

@@ -1,5 +1,6 @@
--- Who is still to read captured changes: the actual segments that watch tables, with what they have read. One
--- that has not read since $1 does without them, and $2 is the cluster that the rest is true for.
+-- The active segments that watch tables, with the transaction up to which each has read the
+-- captured changes. A segment that has not read since $1, or whose position is from another cluster
+-- than $2, is left out: its next refresh makes a full pass.
 -- runs as: set owner
 -- params: since timestamptz, cluster text
 -- row: readers jsonb

@@ -1,6 +1,7 @@
--- Captured ids that the snapshot $4 did not see, each with the number of the watched table: $1 are the
--- numbers, $2 the tables, partitions and children, $3 the columns. What the transaction $5, which took
--- the snapshot, has captured may have come after that.
+-- Captured ids that the snapshot $4 did not see, each with the number of its watched table. $1, $2
+-- and $3 are parallel arrays: the numbers, the tables with their partitions and children, and the
+-- columns. All changes of the transaction $5, which took the snapshot, count as unread, because
+-- they may have been captured after it.
 -- runs as: extension owner
 -- params: numbers integer[], sources oid[], columns text[], snapshot text, own_transaction text
 -- row: number integer, id text

@@ -1,4 +1,5 @@
--- The table $1 with its partitions and children: whether changes of their column $2 can be captured.
+-- For the table $1 with its partitions and children: whether changes of their column $2 can be
+-- captured.
 -- runs as: caller
 -- params: table oid, column text
 -- row: name text, is_table boolean, is_segment boolean, is_permanent boolean, is_replicated boolean, has_column boolean

@@ -1,4 +1,5 @@
--- A table that a segment watches, by $1, its name, and its column $2, as the segment's owner sees them.
+-- The table with the name $1, which a segment watches, and its column $2, as the segment's owner
+-- sees them.
 -- runs as: segment owner
 -- params: table text, column text
 -- row: oid oid, name text, id_column text, type oid, collation oid, is_readable boolean, is_filtered boolean

@@ -1,5 +1,5 @@
--- The statements that put up what is missing of the captures of the column $2 of the table $1, its
--- partitions and children. They fire whatever session_replication_role says.
+-- The statements that create the missing capture triggers for the column $2 of the table $1, its
+-- partitions and children. The triggers fire under every session_replication_role.
 -- runs as: caller
 -- params: table oid, column text, changes text
 -- row: command text
@@ -13,7 +13,7 @@ with recursive @tree@, events (event, bit, referencing) as (
 ), missing as (
     select
         pg_catalog.format('%I.%I', s.nspname, c.relname) as relation,
-        -- A name has 63 bytes.
+        -- A long column name is replaced by its hash: a name has at most 63 bytes.
         case
             when pg_catalog.octet_length($2) operator(pg_catalog.<=) 40 then pg_catalog.format('segmenter_%s_%s', e.event, $2)
             else pg_catalog.format('segmenter_%s_%s', e.event, pg_catalog.md5($2))

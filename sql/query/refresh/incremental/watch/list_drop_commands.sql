@@ -1,5 +1,5 @@
--- The statements that take away the captures of the column $2, or of every column, of the table $1, its
--- partitions and children.
+-- The statements that drop the capture triggers for the column $2, or for all columns, of the table
+-- $1, its partitions and children.
 -- runs as: caller
 -- params: table oid, column text, changes text
 -- row: command text

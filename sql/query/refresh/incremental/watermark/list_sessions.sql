@@ -1,12 +1,12 @@
--- The other sessions of this database that may write: when their transactions began, whether they
--- are in one at all, and whether they wait for something.
+-- The other sessions of this database that may write: the start of their transaction, whether they
+-- are in a transaction, and whether they are waiting.
 -- runs as: extension owner
 -- row: pid integer, xact_start timestamptz, in_transaction boolean, waits boolean
 select
     a.pid,
     a.xact_start,
     exists (select from pg_locks l where l.pid = a.pid and l.locktype = 'virtualxid' and l.granted) as in_transaction,
-    -- A lock of the moment is waited for in the midst of work.
+    -- Lightweight locks do not count: a session waits for them in the middle of work.
     a.wait_event_type is not null and a.wait_event_type <> 'LWLock' as waits
 from pg_stat_activity a
 where a.datid = (select d.oid from pg_database d where d.datname = current_database())

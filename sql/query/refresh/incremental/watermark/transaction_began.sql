@@ -1,4 +1,4 @@
--- When the own transaction began.
+-- The start of the current transaction.
 -- runs as: caller
 -- row: began timestamptz
 select pg_catalog.now()
