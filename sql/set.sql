@@ -58,7 +58,7 @@ comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql":
 comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
 comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
 comment on column @segments@.sources is 'what has to be loaded before a refresh';
-comment on column @segments@.guards is 'limits that a refresh has to keep to: min_members, max_members, max_added, max_removed, max_change, allow_empty';
+comment on column @segments@.guards is 'limits of a refresh, as an object; a refresh that exceeds one is refused';
 comment on column @segments@.actual_begin is 'since when the segment exists';
 comment on column @segments@.actual_end is 'when it was retired; infinity: it is actual';
 
