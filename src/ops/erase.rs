@@ -67,9 +67,9 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     if let Some(pattern) = pattern(id, &hashes) {
         segments.iter().try_for_each(|segment| scrub(set, *segment, &pattern, id))?;
     }
-    // Captured changes are shared by all segments of the database. Ids are removed from them only if
-    // the caller may act as the owner of the extension's own set. Otherwise they are deleted once
-    // they have been read.
+    // Captured changes are shared by all segments of the database. Ids are removed from them only
+    // if the caller may act as the owner of the extension's own set. Otherwise they are deleted
+    // once they have been read.
     if set.is_own && role::may_act_as(role::current(), set.owner) {
         set.extension.as_owner(|| {
             Spi::run_with_args(&set.sql(&queries::ops::erase::DELETE_CAPTURED, &[]), &[id.into()])
