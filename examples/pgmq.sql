@@ -1,17 +1,18 @@
--- A consumer whose messages go into pgmq queues, one queue a target.
+-- A consumer whose messages go into pgmq queues, one queue for each target.
 --
--- Run it as a superuser, in the database that has segmenter and pgmq. It needs the
--- background workers: they call the function, as the role crm.
+-- Run this as a superuser in a database with the extensions segmenter and pgmq. The background
+-- workers must be enabled: they call the function, as the role crm.
 --
--- What is guaranteed:
---   * pgmq.send() commits together with the acknowledgement, so each message is in its
---     queue exactly once, however often the worker or the server is stopped amid it.
---   * Messages of one audience are in the queue in their order (msg_id). So that several
---     readers keep it too, they read with pgmq.read_grouped(): the group is the subscription.
---   * From the queue on, pgmq's promise holds: at least once. message_id in the message
---     tells repeats.
--- What is not: segmenter_erase() does not reach into the queue. The removal it hands over
--- follows in the queue; delete read messages with pgmq.delete() rather than pgmq.archive().
+-- Guarantees:
+--   * pgmq.send() commits together with the acknowledgement. So each message is in its queue
+--     exactly once, even if the worker or the server is stopped in between.
+--   * Messages of one audience are in the queue in order (msg_id). Several readers keep the order
+--     if they read with pgmq.read_grouped(): the group is the subscription.
+--   * From the queue on, pgmq's guarantee applies: at least once. Repeats have the same message_id
+--     in the message.
+-- Not covered: segmenter_erase() does not remove a person from messages that are in the queue
+-- already. The message that removes the person comes later in the queue. Delete the messages that
+-- were read with pgmq.delete(), not pgmq.archive().
 
 begin;
 
@@ -19,7 +20,7 @@ create role crm login;              -- the worker connects as this role
 create schema crm;
 grant usage on schema crm, pgmq to crm;
 
--- The queue of a target: 'segmenter_' and the target in small letters, digits and '_'.
+-- The name of a target's queue: 'segmenter_' and the target in lower-case letters, digits and '_'.
 create function crm.queue(target text) returns text
 language sql immutable strict set search_path = pg_catalog, pg_temp
 as $$ select 'segmenter_' || left(regexp_replace(lower(target), '[^a-z0-9]+', '_', 'g'), 37) $$;
@@ -39,7 +40,7 @@ comment on function crm.to_queue(jsonb) is 'puts a message of Segmenter into the
 revoke execute on function crm.queue(text), crm.to_queue(jsonb) from public;
 grant execute on function crm.queue(text), crm.to_queue(jsonb) to crm;
 
--- A queue for each target. Where one is missing the message waits and is tried again.
+-- A queue for each target. If a queue is missing, the message waits and is retried.
 select pgmq.create(crm.queue('mail'));
 grant insert, select on pgmq.q_segmenter_mail to crm;
 
@@ -48,21 +49,21 @@ values ('crm', 'messages go to pgmq', 'crm', '{"updater": {"function": {"name": 
 
 commit;
 
--- Then, for a segment:
+-- Then subscribe a segment:
 --     select segmenter_subscribe('crm', 'vip', 'mail');
--- And the reader:
+-- The reader:
 --     select * from pgmq.read_grouped('segmenter_mail', 60, 10);
 --     select pgmq.delete('segmenter_mail', 1);
 
 
--- With pg_net: the queue, and a bell.
+-- With pg_net: the queue, and an HTTP request that wakes the reader.
 --
--- pg_net sends after the commit, once, in no order, and keeps what it has to send in an
--- unlogged table: a request that fails, or that a crash meets, is gone, and Segmenter has
--- its acknowledgement already. So the members stay in the queue, and pg_net only tells the
--- reader that there is something. A ring that is lost costs nothing if the reader also
--- looks by itself now and then. To have the messages themselves sent by HTTP, with
--- retries and in order, use the updater "http".
+-- pg_net sends a request after the commit, once and in no particular order, and keeps it in an
+-- unlogged table. A request that fails, or is lost in a crash, is not sent again, but the message
+-- is acknowledged already. So the members stay in the queue, and pg_net only notifies the reader
+-- that a message is there. A lost notification does no harm if the reader also polls the queue
+-- from time to time. To send the messages themselves by HTTP, with retries and in order, use the
+-- updater "http".
 /*
 begin;
 
@@ -88,7 +89,7 @@ comment on function crm.to_queue_and_ring(jsonb) is 'puts a message of Segmenter
 revoke execute on function crm.to_queue_and_ring(jsonb) from public;
 grant execute on function crm.to_queue_and_ring(jsonb) to crm;
 
--- pg_net grants its tables to everybody by default; where that was taken back:
+-- pg_net grants the use of its tables to PUBLIC by default. If that was revoked:
 grant usage on schema net to crm;
 grant insert, select on net.http_request_queue to crm;
 grant usage on all sequences in schema net to crm;

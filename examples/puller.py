@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Pulls a consumer's messages from Segmenter and keeps its audiences as files.
+"""Pulls the messages of a consumer from Segmenter, and stores its audiences as files.
 
     puller.py 'host=/run/postgresql dbname=shop user=crm_sync' crm --out /var/lib/audiences
 
-Needs psycopg 3.2 or later. Replace send() with what your system takes; the rest stays.
-Several pullers may run side by side: a subscription is with one of them at a time.
+Requires psycopg 3.2 or later. Replace send() with the calls of your system, and keep the rest.
+Several pullers can run at the same time: only one of them has the lease of a subscription.
 
-<out>/<subscription_id>.json is the audience:
+The file <out>/<subscription_id>.json holds an audience:
 
     {"audience": name, "target": target, "message_id": the last message applied,
      "pending": null, or an unfinished replace: {"part": the last part, "members": [...]},
@@ -35,21 +35,21 @@ Message = dict[str, Any]
 Receipt = dict[str, Any]
 Connection = psycopg.Connection[Message]
 
-POLL = 10.0  # seconds: retries and schedules come due without a notification
+POLL = 10.0  # seconds; there is no notification when the time of a retry or a schedule comes
 log = logging.getLogger("puller")
 
 
-# --- What to replace ------------------------------------------------------------------
+# --- Replace this part -----------------------------------------------------------------
 
 def send(message: Message, out: Path) -> Receipt:
-    """Applies a message to its audience and says what became of it.
+    """Applies a message to its audience, and returns the receipt.
 
-    It may get a message again, and must do nothing the second time. What it raises is the
-    reason with which the message is given back, to be tried again later.
+    A message can be delivered again; then it must change nothing. An exception is reported as
+    the reason of the failure, and the message is retried later.
     """
     path = out / f"{message['subscription_id']}.json"
-    # The lock is for a puller whose lease ran out amid its work: it must not write over
-    # what its successor has done.
+    # The lease of this puller may run out while it is working, and another puller may take
+    # over. The lock and the check of message_id keep this one from overwriting its result.
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         new = {"message_id": 0, "pending": None, "members": None}
@@ -64,7 +64,7 @@ def send(message: Message, out: Path) -> Receipt:
 
 
 def apply(state: dict[str, Any], message: Message) -> int:
-    """Changes the state by a message; gives how many removals found nobody."""
+    """Applies a message to the state. Returns how many members to remove were not there."""
     operation, part, pending = message["operation"], message["part"], state["pending"]
     members, num_invalid = message["payload"]["members"], 0
     if operation in ("create", "delete"):
@@ -81,7 +81,7 @@ def apply(state: dict[str, Any], message: Message) -> int:
     elif pending is not None or state["members"] is None:
         raise ValueError(f"{operation} for an audience that is not complete: resync the subscription")
     else:
-        # Counted, not a set: without "id" among the fields two people may look the same.
+        # A multiset: if "id" is not among the fields, two people can have the same values.
         have = Counter(map(canonical, state["members"]))
         change = Counter(map(canonical, members))
         num_invalid = (change - have).total() if operation == "remove" else 0
@@ -96,7 +96,7 @@ def canonical(member: Any) -> str:
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """All of it or nothing, and still there after a power cut."""
+    """Writes the file atomically and durably: a power failure leaves the old or the new one."""
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(state, file, ensure_ascii=False)
@@ -108,14 +108,15 @@ def write(path: Path, state: dict[str, Any]) -> None:
     os.close(directory)
 
 
-# --- What stays -----------------------------------------------------------------------
+# --- Keep this part --------------------------------------------------------------------
 
 class Puller:
     def __init__(self, dsn: str, consumer: str, out: Path, lease: str, once: bool) -> None:
         self.dsn, self.consumer, self.out, self.lease, self.once = dsn, consumer, out, lease, once
         self.stopping, self.failed, self.delay = False, False, 1.0
-        # Sent, but the database may not know it yet: it is told after a reconnect.
-        # Otherwise the message would wait there until its lease has run out.
+        # The answer (ack or nack) to the last message, until the database has it. If the
+        # connection breaks it is sent after the reconnect; otherwise the message would wait until
+        # its lease has run out.
         self.untold: tuple[str, tuple[Any, ...]] | None = None
 
     def stop(self, signum: int, _frame: object) -> None:
@@ -125,7 +126,7 @@ class Puller:
     def run(self) -> int:
         while not self.stopping:
             try:
-                # Autocommit: a claim is committed before anything is done outside.
+                # Autocommit: a claim must be committed before the message is sent.
                 with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row,
                                      fallback_application_name=f"puller: {self.consumer}") as connection:
                     connection.execute("listen segmenter_outbox")
@@ -143,7 +144,7 @@ class Puller:
         return 1 if self.failed else 0
 
     def serve(self, connection: Connection) -> None:
-        """Handles messages until told to stop, or with --once until there are none."""
+        """Handles messages until a signal stops it, or with --once until no message waits."""
         while not self.stopping:
             message = connection.execute("select * from segmenter_claim(%s, 1, %s::interval)",
                                          (self.consumer, self.lease)).fetchone()
@@ -160,7 +161,7 @@ class Puller:
         held = (message["lease"], message["message_id"])
         try:
             receipt = send(message, self.out)
-        except Exception as error:  # whatever it is, the message goes back
+        except Exception as error:  # after any error the message is retried
             log.exception("%s: attempt %s failed", what, message["attempt"])
             self.failed = True
             reason = f"{type(error).__name__}: {error}"[:1000]
@@ -175,12 +176,12 @@ class Puller:
             try:
                 connection.execute(*self.untold)
             except ObjectNotInPrerequisiteState as lost:
-                # Another puller has the message by now; for it, it is a repeat.
+                # The lease ran out, and another puller has the message: it is a repeat there.
                 log.warning("%s", lost)
             self.untold = None
 
     def wait(self, connection: Connection) -> None:
-        """Until there is news for this consumer; a second at a time, to hear signals."""
+        """Waits for a notification of this consumer, in steps of a second so that signals work."""
         until = time.monotonic() + POLL
         while not self.stopping and time.monotonic() < until:
             for news in connection.notifies(timeout=1.0, stop_after=1):

@@ -1,4 +1,4 @@
-//! The functions for consumers, and for those who look after them.
+//! The SQL functions for consumers, and for the administration of deliveries.
 
 use pgrx::JsonB;
 use pgrx::datum::{Interval, Uuid};
@@ -15,10 +15,10 @@ use crate::schedule::run;
 use segmenter_core::jsonb;
 use segmenter_core::receipt::Receipt;
 
-/// A message with its members, which are taken as they are, in place of the object that
-/// `jsonb_build_object` would make of them one by one. Used where messages are written.
+/// Builds the payload of a message: `head` with the key `members` added. The members are copied as
+/// a whole; `jsonb_build_object` would copy them one by one. Used where messages are written.
 ///
-/// - `head`: everything but the members.
+/// - `head`: an object with everything but the members.
 /// - `members`: an array.
 #[pg_extern(sql = "
 create function segmenter_message(head jsonb, members jsonb) returns jsonb
@@ -30,12 +30,12 @@ fn segmenter_message(head: &[u8], members: &[u8]) -> Vec<u8> {
 
 /// Subscribes a consumer to a segment.
 ///
-/// - `consumer`: the consumer by its name; a new one is made, with the caller's role.
-/// - `segment`: the segment by its name.
-/// - `target`: the target system.
-/// - `params`: how it is handed over: `mode`, `batch_size`, `fields`.
+/// - `consumer`: the name of the consumer. A new one is created, with the caller's role.
+/// - `segment`: the name of the segment.
+/// - `target`: the name of the target system at the consumer.
+/// - `params`: how the segment is handed over: `mode`, `batch_size`, `fields`.
 ///
-/// Gives the subscription's id. Its first messages are written at the next refresh or run.
+/// Returns the subscription's id. The first messages are written at the next refresh or run.
 ///
 /// ```sql
 /// select segmenter_subscribe('crm', 'vip', 'newsletter', '{"fields": ["id", "hash_email"]}');
@@ -59,15 +59,17 @@ fn segmenter_subscribe(
     subscribe().unwrap_or_else(|error| raise(error))
 }
 
-/// Claims the next messages for a consumer, in their order, of one subscription that nobody holds.
-/// Commit before you act on them.
+/// Claims the next messages of one subscription of a consumer, in order. Among the subscriptions
+/// without a valid lease it takes the one whose waiting message is the oldest. Commit before you
+/// act on the messages.
 ///
-/// - `consumer`: the consumer by its name; the caller is a member of its role.
-/// - `max_messages`: how many at most.
-/// - `lease`: for how long nobody else gets them.
+/// - `consumer`: the name of the consumer. The caller must be a member of its role.
+/// - `max_messages`: the highest number of messages.
+/// - `lease`: the time during which no other session can claim the messages.
 ///
-/// Gives a row for each message; none where nothing waits. Each is to be acknowledged by
-/// `segmenter_ack`, or given back by `segmenter_nack`; when the lease runs out it is handed out again.
+/// Returns a row for each message; no row if no message waits. Acknowledge each message with
+/// `segmenter_ack`, or report a failure with `segmenter_nack`. When the lease runs out, the
+/// messages can be claimed again.
 ///
 /// ```sql
 /// select * from segmenter_claim('crm', 10);
@@ -119,13 +121,16 @@ fn segmenter_claim(
     }))
 }
 
-/// Acknowledges messages: the subscription is delivered through this one.
+/// Acknowledges messages: all messages of the subscription up to and including this one are
+/// delivered.
 ///
-/// - `lease`, `message_id`: as they were claimed.
-/// - `receipt`: what the consumer says of it: `external_id` (the audience's id there), `coverage`,
-///   `num_received`, `num_invalid`, `message`; other keys are kept too. At most 64 KiB.
+/// - `lease`, `message_id`: as returned by the claim.
+/// - `receipt`: what the consumer reports about the message: `external_id` (the audience's id in
+///   the target system), `coverage`, `num_received`, `num_invalid`, `message`; other keys are kept,
+///   too. At most 64 KiB.
 ///
-/// To acknowledge again does no harm. A lease that ran out and was taken by another is refused.
+/// Repeating an acknowledgement changes nothing. A lease that ran out and was replaced by another
+/// one is an error.
 ///
 /// ```sql
 /// select segmenter_ack('1b0c…', 17, '{"external_id": "238…", "num_received": 950}');
@@ -147,15 +152,15 @@ fn segmenter_ack(
     ack().unwrap_or_else(|error| raise(error))
 }
 
-/// Gives messages back that could not be delivered.
+/// Reports that a message could not be delivered.
 ///
-/// - `lease`, `message_id`: as they were claimed.
-/// - `error`: why.
-/// - `retry_after`: when to try again; by default after `segmenter.retry_delay`, doubled with each
-///   attempt up to an hour.
+/// - `lease`, `message_id`: as returned by the claim.
+/// - `error`: the reason.
+/// - `retry_after`: the delay before the next attempt; by default `segmenter.retry_delay`, doubled
+///   with each attempt up to an hour.
 ///
-/// After the consumer's `max_attempts` the subscription is `failed`, and waits for `segmenter_retry`,
-/// `segmenter_skip` or `segmenter_resync`.
+/// After the consumer's `max_attempts` the message is stuck: the subscription is `failed`, and
+/// waits for `segmenter_retry`, `segmenter_skip` or `segmenter_resync`.
 ///
 /// ```sql
 /// select segmenter_nack('1b0c…', 17, 'the server answered 500', '10 minutes');
@@ -176,8 +181,9 @@ fn segmenter_nack(
     nack().unwrap_or_else(|error| raise(error))
 }
 
-/// Has a subscription that failed, or waits to be tried again, go on at once. Gives how many messages
-/// wait. The caller owns the segment, or acts for the consumer.
+/// Makes a subscription that has failed, or waits for its next attempt, continue at once. Returns
+/// the number of waiting messages. The caller must be a member of the segment's owner or of the
+/// consumer's role.
 ///
 /// ```sql
 /// select segmenter_retry(id) from segmenter_subscriptions where status = 'failed';
@@ -189,8 +195,8 @@ fn segmenter_retry(subscription: Option<Uuid>) -> i64 {
     retry().unwrap_or_else(|error| raise(error))
 }
 
-/// Passes over the message that a subscription is at. Gives its id; null: nothing waits. What it said
-/// is lost to the consumer, unless `segmenter_resync` follows.
+/// Skips the message that a subscription is at. Returns its id; null: no message waits. The
+/// consumer never gets the content of this message, unless `segmenter_resync` follows.
 ///
 /// ```sql
 /// select segmenter_skip(id) from segmenter_subscriptions where status = 'failed';
@@ -202,8 +208,8 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Option<i64> {
     skip().unwrap_or_else(|error| raise(error))
 }
 
-/// Drops what waits for a subscription, and hands over every member in place of what the consumer
-/// has. Gives the number of messages.
+/// Discards the waiting messages of a subscription, and writes all members as `replace`. Returns
+/// the number of messages written.
 ///
 /// ```sql
 /// select segmenter_resync(id) from segmenter_subscriptions where target = 'newsletter';
@@ -217,14 +223,15 @@ fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
     resync().unwrap_or_else(|error| raise(error)) as i64
 }
 
-/// Erases a person: in one transaction from every segment of roles that the caller is a member of, with
-/// all history, and from messages; each consumer that was told of the person is told to remove them.
-/// Erase the person from the segments' sources first, or the next refresh brings them back.
+/// Erases a person, in one transaction, from every segment whose owner the caller is a member of,
+/// with all history, and from messages. Each consumer that has received the person gets a message
+/// to remove the person. Erase the person from the segments' sources first: otherwise the next
+/// refresh adds the person again.
 ///
-/// - `id`: the member's key.
+/// - `id`: the id of the member.
 ///
-/// Gives a row for each segment that held the person: how many rows were deleted, and how many messages
-/// tell of it.
+/// Returns a row for each segment that held the person: the number of deleted rows, and the number
+/// of messages written.
 ///
 /// ```sql
 /// select * from segmenter_erase('42');

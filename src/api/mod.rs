@@ -1,4 +1,4 @@
-//! The functions that SQL sees. Thin: no rules here.
+//! The SQL functions. They convert arguments and results; the rules are in the other modules.
 
 use std::ffi::CStr;
 
@@ -24,15 +24,15 @@ mod triggers;
 /// Refreshes one segment by hand.
 ///
 /// - `name`: the segment.
-/// - `query`: a one-off query in place of the segment's refresher, such as a manual list.
+/// - `query`: a one-off query instead of the segment's refresher, for example a list of ids.
 /// - `dry_run`: compute the exact figures, change nothing, log nothing.
-/// - `force`: let the change pass whatever the segment's guards say.
-/// - `full`: have an incremental refresher look at all ids, not only at those that have changed.
+/// - `force`: ignore the segment's guards.
+/// - `full`: have an incremental refresher compare all ids, not only those that have changed.
 ///
-/// Gives one row: how many members were added, removed and changed, how many there are now
-/// (`coverage`), how many messages were handed over, how long it took. What goes wrong is a row
-/// with the status `failed` (or `refused`, by a guard), a WARNING with the SQLSTATE, and an entry
-/// of the log; the segment stays as it was.
+/// Returns one row: how many members were added, removed and changed, how many there are now
+/// (`coverage`), how many messages were written, and the time it took. An error is returned as a
+/// row with the status `failed` (or `refused`, by a guard), together with a WARNING that has the
+/// SQLSTATE, and a log entry; the segment stays as it was.
 ///
 /// ```sql
 /// select * from segmenter_refresh('vip', dry_run => true);
@@ -76,12 +76,13 @@ fn segmenter_refresh(
     TableIterator::new(outcome.map(row).map(std::iter::once).unwrap_or_else(|error| raise(error)))
 }
 
-/// Refreshes every segment that is actual, automatic and due, and whose owner's role the caller is
-/// a member of, in one transaction; a segment that reads another segment's table after that one.
+/// Refreshes every segment that is active, automatic and due, and whose owner the caller is a
+/// member of, in one transaction. A segment that reads the table of another segment is refreshed
+/// after that one.
 ///
-/// Gives a row for each, as `segmenter_refresh` does. A segment that fails does not stop the
-/// others. A busy one is `skipped`. Segments that are not due are handed over to new subscribers, and
-/// the end of subscriptions is: a row without figures.
+/// Returns a row for each segment, as `segmenter_refresh` does. A segment that fails does not stop
+/// the others. A locked segment is `skipped`. For segments that are not due, pending messages are
+/// written (for new and ended subscriptions): such a row has no figures.
 ///
 /// ```sql
 /// select * from segmenter_run();
@@ -107,8 +108,8 @@ fn segmenter_run() -> TableIterator<
     TableIterator::new(outcomes.into_iter().map(row))
 }
 
-/// What a run would refresh now, in its order, and what it would only hand over: the first half of
-/// `segmenter_run_each`.
+/// The segments that a run would refresh now, in order, and those that it would only hand over: the
+/// first half of `segmenter_run_each`.
 #[pg_extern]
 #[allow(clippy::type_complexity)]
 fn segmenter_run_plan() -> TableIterator<
@@ -128,7 +129,7 @@ fn segmenter_run_plan() -> TableIterator<
 }
 
 /// Refreshes one segment of a run, or only hands it over: the second half of `segmenter_run_each`.
-/// Gives its status; null: there was nothing to hand over.
+/// Returns its status; null: there was nothing to hand over.
 #[pg_extern]
 fn segmenter_run_step(
     segment_id: Option<Uuid>,
@@ -153,16 +154,17 @@ fn segmenter_run_step(
 /// Creates a segment: its table, and its row in segmenter_segments.
 ///
 /// - `name`: the segment.
-/// - `query`: one SELECT whose column `id` is the member's key; its other columns become columns
-///   of the table.
-/// - `refresh_cron`: when to refresh it; with one it is automatic.
-/// - `table_name`: the table to create, by default the segment's name in `current_schema()`.
-/// - `history`: keep every membership with its period (true), or the latest state only.
+/// - `query`: one SELECT whose column `id` is the member's id; its other columns become columns of
+///   the table.
+/// - `refresh_cron`: the schedule. A segment with a schedule is automatic.
+/// - `table_name`: the table to create; by default the segment's name in `current_schema()`.
+/// - `history`: true: keep every membership period; false: keep the latest state only.
 ///
-/// Gives the segment's id. Nothing is created where the query or the schedule is wrong.
+/// Returns the segment's id. If the query or the schedule is invalid, nothing is created.
 ///
 /// ```sql
-/// select segmenter_create_segment('vip', 'select id, hash_email from crm.people where vip', '@daily');
+/// select segmenter_create_segment(
+///     'vip', 'select id, hash_email from crm.people where vip', '@daily');
 /// ```
 #[pg_extern]
 fn segmenter_create_segment(
@@ -185,14 +187,14 @@ fn segmenter_create_segment(
     create().unwrap_or_else(|error| raise(error))
 }
 
-/// When a schedule comes next.
+/// The next time of a schedule.
 ///
 /// - `expression`: five cron fields, a name such as `@daily`, or a number of seconds.
 /// - `after`: the time to search from, exclusive.
-/// - `timezone`: the zone whose wall clock counts, by default `segmenter.timezone`.
+/// - `timezone`: the time zone of the schedule; by default `segmenter.timezone`.
 ///
-/// Gives null where it never comes. An expression or a zone that is wrong is an error that names
-/// what is wrong with it.
+/// Returns null if the schedule has no further time. The error for an invalid expression or zone
+/// names what is wrong.
 ///
 /// ```sql
 /// select segmenter_cron_next('30 6 * * mon-fri', now(), 'Europe/Berlin');
@@ -210,14 +212,14 @@ fn segmenter_cron_next(
     next().unwrap_or_else(|error| raise(error))
 }
 
-/// When each actual segment is due, of those that the caller may see.
+/// When the active segments that the caller may see are due.
 ///
 /// - `at`: the time to answer for.
 ///
-/// Gives a row for each: its schedule, when the last attempt began, when the next one comes (null:
-/// at every run, by hand only, or never), whether it is due at that time, and why. After failures
-/// the next attempt comes when `segmenter.retry_delay` has passed, doubled with each failure up to
-/// an hour, unless the schedule comes earlier.
+/// Returns a row for each: its schedule, when the last attempt began, the time of the next one
+/// (null: at every run, by hand only, or never), whether it is due at the time `at`, and why. After
+/// a failure the next attempt is due after `segmenter.retry_delay`, doubled with each failure up to
+/// an hour, or at the next time of the schedule, whichever is earlier.
 ///
 /// ```sql
 /// select * from segmenter_due(now() + interval '1 hour') where due;
@@ -241,9 +243,11 @@ fn segmenter_due(
     TableIterator::new(due_rows(rows))
 }
 
-/// The same of one set of service relations, whatever set the session works on: for its status view.
+/// `segmenter_due` for one relation set, independent of the set that the session works on: used by
+/// the set's status view.
 ///
 /// - `cfg_table`: the set's mart.
+/// - `at`: the time to answer for.
 ///
 /// ```sql
 /// select segment, next_refresh from segmenter_due_in('segmenter');
@@ -292,11 +296,12 @@ fn due_rows(rows: Result<Vec<run::DueRow>>) -> impl Iterator<Item = DueRow> {
     })
 }
 
-/// What should be looked after in this database: are the background workers set up and alive, is
-/// everything refreshed in time, are owners, tables, sources and schedules as they have to be?
+/// Health checks of this database: whether the background workers are configured and running,
+/// whether all segments are refreshed on time, and whether owners, tables, sources and schedules
+/// are valid.
 ///
-/// Gives a row for each check that found nothing (`ok`) and for each finding (`warning`, `problem`),
-/// of segments that the caller may see, and at the end the `summary`.
+/// Returns a row for each check without findings (`ok`) and for each finding (`warning`, `problem`)
+/// about the segments that the caller may see, and the `summary` as the last row.
 ///
 /// ```sql
 /// select * from segmenter_doctor() where status <> 'ok';
@@ -321,14 +326,14 @@ fn segmenter_doctor() -> TableIterator<
     ))
 }
 
-/// Has changes of a table captured, for segments that watch it: triggers record which ids each
-/// statement has written, in the writer's transaction.
+/// Captures the changes of a table for the segments that watch it: triggers record the ids that
+/// each statement writes, in the transaction of the writer.
 ///
-/// - `source`: the table; its partitions and children are included.
+/// - `source`: the table. Its partitions and children are included.
 /// - `id_column`: the column that holds the ids of members.
 ///
-/// The caller must own the table. What is captured already stays as it is: call it again for partitions
-/// that were added. `segmenter_unwatch` ends it.
+/// The caller must own the table. Tables that are captured already are not changed; call it again
+/// after adding a partition. `segmenter_unwatch` ends the capture.
 ///
 /// ```sql
 /// select segmenter_watch('crm.orders', 'customer_id');
@@ -347,8 +352,8 @@ fn segmenter_watch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
 
 /// Ends the capture of a table's changes.
 ///
-/// - `source`: the table; its partitions and children are included.
-/// - `id_column`: the column, by default every one.
+/// - `source`: the table. Its partitions and children are included.
+/// - `id_column`: the column; by default all captured columns.
 ///
 /// ```sql
 /// select segmenter_unwatch('crm.orders');
@@ -365,8 +370,8 @@ fn segmenter_unwatch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
     unwatch().unwrap_or_else(|error| raise(error));
 }
 
-/// Says which settings are missing for the background workers to serve this database. Called once,
-/// while the extension is created, and then dropped.
+/// Reports, as a NOTICE, the settings that are missing for the background workers to serve this
+/// database. Called once while the extension is created, and then dropped.
 #[pg_extern]
 fn segmenter_say_what_is_missing() {
     let (_, database) = process::current_database();
@@ -377,9 +382,9 @@ fn segmenter_say_what_is_missing() {
     }
 }
 
-/// Whether the caller may act as a role: is a member of it, from PostgreSQL 16 on one that may
-/// `SET ROLE` to it. The policies of the service relations ask it, since what they say stays the same
-/// when `pg_upgrade` takes them to another version.
+/// Whether the caller may act as a role: it is a member of it, and from PostgreSQL 16 on may also
+/// `SET ROLE` to it. The policies of the service relations call this function because the condition
+/// depends on the version, while `pg_upgrade` carries a policy over as it is.
 ///
 /// ```sql
 /// select segmenter_may_act_as('marketing'::regrole);
@@ -389,10 +394,10 @@ fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
     role::may_act_as(role::current(), role)
 }
 
-/// Deletes entries of the log that are older than `segmenter.log_retention`, except the last ones of
-/// each segment and subscription, and messages that were delivered longer than
-/// `segmenter.outbox_retention` ago: a portion at a time. Runs and the background workers do it by
-/// themselves.
+/// Deletes what is past its retention, one batch per call: log entries older than
+/// `segmenter.log_retention` (except the last ones of each segment and subscription), messages that
+/// were delivered longer than `segmenter.outbox_retention` ago, and captured changes that all
+/// segments have read. Runs and the background workers do this automatically.
 ///
 /// ```sql
 /// select segmenter_prune();
@@ -432,7 +437,7 @@ fn row(outcome: RefreshResult) -> Row {
     )
 }
 
-/// An argument that must not be null.
+/// Returns an argument that must not be null.
 fn require_arg<T>(name: &'static str, value: Option<T>) -> Result<T> {
     value.ok_or(Error::NullArgument(name))
 }

@@ -1,4 +1,4 @@
-//! The functions for sets of service relations under other names.
+//! The SQL functions that create, list and drop relation sets.
 
 use pgrx::prelude::*;
 
@@ -6,16 +6,16 @@ use super::require_arg;
 use crate::catalog::manage_sets;
 use crate::error::raise;
 
-/// Makes a set of service relations under names of one's own, as ordinary tables of the caller.
+/// Creates a relation set, as ordinary tables of the caller.
 ///
-/// - `cfg_table`: the mart, and how the names of the others begin: `crm.seg` makes `crm.seg_segments`,
-///   `crm.seg_status` and so on. Names are taken apart as PostgreSQL does it; without a schema they are
-///   made in the first one of `search_path`.
-/// - `log_table`: the log, by default `cfg_table` with `_log`.
+/// - `cfg_table`: the name of the mart, and the prefix of the other names: `crm.seg` creates
+///   `crm.seg_segments`, `crm.seg_status` and so on. The name is parsed as PostgreSQL parses names;
+///   without a schema, the first one of `search_path` is used.
+/// - `log_table`: the name of the log; by default `cfg_table` with `_log`.
 ///
-/// Gives the mart. A name that is taken, too long or in a schema for temporary objects is an error, and
-/// nothing is made. `set segmenter.cfg_table` has a session work on the set; the background workers serve
-/// every one.
+/// Returns the mart. A name that is taken, too long, or in a schema for temporary objects is an
+/// error, and nothing is created. `set segmenter.cfg_table` makes a session work on the set; the
+/// background workers serve all sets.
 ///
 /// ```sql
 /// select segmenter_init('crm.seg');
@@ -30,11 +30,11 @@ fn segmenter_init(cfg_table: Option<&str>, log_table: Option<&str>) -> pg_sys::O
     made.unwrap_or_else(|error| raise(error))
 }
 
-/// The sets of service relations in this database.
+/// The relation sets of this database.
 ///
-/// Gives a row for each, the extension's own first: the mart by which it is known, its log, its owner,
-/// the number of its actual segments that the caller may see (null: relations of it are missing), and
-/// whether the session works on it.
+/// Returns a row for each, the extension's own set first: the mart that identifies it, its log, its
+/// owner, the number of active segments that the caller may see (null: relations of the set are
+/// missing), and whether the session works on it.
 ///
 /// ```sql
 /// select * from segmenter_sets();
@@ -58,13 +58,13 @@ fn segmenter_sets() -> TableIterator<
     )
 }
 
-/// Drops a set of service relations with all that it holds: segments, log, messages. Segment tables stay,
-/// as ordinary tables.
+/// Drops a relation set with its segments, log and messages. Segment tables stay, as ordinary
+/// tables.
 ///
 /// - `cfg_table`: the set, by its mart.
-/// - `force`: drop it with actual segments in it, or messages that are not delivered.
+/// - `force`: drop it even if it has active segments or undelivered messages.
 ///
-/// The caller must own the set. What else depends on it, a view of the user's say, is an error.
+/// The caller must own the set. Other objects that depend on it, such as views, are an error.
 ///
 /// ```sql
 /// select segmenter_drop_set('crm.seg');

@@ -1,4 +1,5 @@
-//! The triggers on the config tables: rows are checked when they are written.
+//! The triggers of the config tables, which validate rows when they are written, and the triggers
+//! of watched tables.
 
 use std::ffi::CString;
 
@@ -26,26 +27,27 @@ use crate::refresh::publish::payload;
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock::acquire;
 
-/// A notification takes no more.
+/// The longest payload of a notification, in bytes. A consumer is notified with its name.
 const MAX_CONSUMER: usize = 7999;
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
 
-/// Before a segment is written: validates it, and stamps its owner.
+/// Before a segment is written: validates it, and sets its owner if none is given.
 #[pg_trigger]
 fn segmenter_check_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
     Ok(Some(check_segment(trigger).unwrap_or_else(|error| raise(error))))
 }
 
-/// After a segment is written: brings its table into the mart, or takes it out.
+/// After a segment is written: attaches its table to the mart, or detaches it.
 #[pg_trigger]
 fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
     register_segment(trigger).unwrap_or_else(|error| raise(error));
     Ok(None)
 }
 
-/// After segments, consumers or subscriptions are written: lets the scheduler know.
+/// After segments, consumers or subscriptions are written: invalidates the segments' relation, so
+/// that the scheduler reads the config again.
 #[pg_trigger]
 fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
     let set = set_of(trigger).unwrap_or_else(|error| raise(error));
@@ -59,7 +61,8 @@ fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<New
     Ok(Some(check_consumer(trigger).unwrap_or_else(|error| raise(error))))
 }
 
-/// Before a subscription is written: validates it; before it is deleted: says what it leaves behind.
+/// Before a subscription is written: validates it. Before it is deleted: warns if the consumer
+/// still has the audience.
 #[pg_trigger]
 fn segmenter_check_subscription<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -71,7 +74,7 @@ fn segmenter_check_subscription<'a>(
     Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
 }
 
-/// After a watched table is written: captures the ids that were.
+/// After a watched table is written: captures the ids that were written.
 #[pg_trigger]
 fn segmenter_capture<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
     capture(trigger).unwrap_or_else(|error| raise(error));
@@ -94,7 +97,7 @@ fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
     }
 }
 
-/// The set whose trigger it is.
+/// The relation set that the trigger's table belongs to.
 fn set_of(trigger: &PgTrigger<'_>) -> error::Result<RelationSet> {
     RelationSet::of(trigger.relation()?.oid())
 }
@@ -153,7 +156,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 
 fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let set = set_of(trigger)?;
-    // A restored row's table is in the mart already, and has no index yet.
+    // When a dump is restored, the table is attached to the mart already, and has no index yet.
     let is_insert = matches!(trigger.op()?, PgTriggerOperation::Insert);
     if is_insert
         && system_catalog::references_are_deferred()
@@ -170,7 +173,7 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     if let (Some(old), Some(new)) = (&old, &new)
         && old.table != new.table
     {
-        // Not while a refresh puts rows there.
+        // A refresh must not write to the table at the same time.
         let _lock = acquire(&set, old.id, &old.name)?;
         check_moved(&set, old)?;
     }
@@ -180,9 +183,9 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
         segment_table::release(&set, old.table, &old.id)?;
     }
     match new {
-        // A retired segment's table stays where it is.
+        // The table of a retired segment stays attached.
         Some(new) if new.actual => {
-            // Locking a table takes rights on it.
+            // Locking the table requires rights on it: check them first.
             if !role::may_use_table(role::current(), new.table)? {
                 let table = segment_table::name(&set, new.table)?.unwrap_or_default();
                 return Err(Error::NotTableOwner(table));
@@ -220,8 +223,9 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     Ok(row)
 }
 
-/// A timeout that is no interval is raised by PostgreSQL, which names it. Where messages may be sent
-/// is decided when they are: here one is only told.
+/// Checks the parameters of an `http` consumer. A timeout that is not an interval raises
+/// PostgreSQL's error, which names the text. A URL that is not allowed is only a WARNING here,
+/// since `segmenter.http_allow` is evaluated again when a message is sent.
 fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
     let Updater::Http(http) = &params.updater else { return Ok(()) };
     if let Some(timeout) = &http.timeout {
@@ -267,7 +271,8 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
             }));
         }
     }
-    // Whatever is wrong with them by now, the rest can be changed, and the subscription ended.
+    // Only changed parameters are checked. So if the fields have become invalid, other columns can
+    // still be changed, and the subscription can be ended.
     let are_new = match trigger.old() {
         Some(old) => {
             let before = old.get_by_name::<JsonB>("params")?.map(|json| json.0);
@@ -283,8 +288,8 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     Ok(row)
 }
 
-/// The columns that are handed over must be there; of a table that cannot be looked at now, the
-/// next refresh will tell.
+/// Checks that the fields are columns of the segment's table. If the table cannot be checked now,
+/// the next refresh reports the error.
 fn check_fields(
     set: &RelationSet,
     segment: Uuid,
@@ -306,7 +311,8 @@ fn check_fields(
     })
 }
 
-/// Before a subscription is deleted: the consumer will not hear of it.
+/// Before a subscription is deleted: warns that its audience stays at the consumer, which gets no
+/// message.
 fn notice_kept_audience(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let Some(old) = trigger.old() else { return Ok(()) };
     let set = set_of(trigger)?;
@@ -323,7 +329,8 @@ fn notice_kept_audience(trigger: &PgTrigger<'_>) -> error::Result<()> {
     Ok(())
 }
 
-/// With the id of a segment that was deleted its log and messages would come along.
+/// Refuses the id of a deleted segment, whose log entries and messages would belong to the new
+/// segment. The set's owner may use it.
 fn check_new_id(
     set: &RelationSet,
     row: &NewRow<'_>,
@@ -349,7 +356,7 @@ fn check_new_id(
     if taken.unwrap_or_default() { Err(Error::IdTaken(name.to_owned())) } else { Ok(()) }
 }
 
-/// A segment's row as far as its table is concerned.
+/// The columns of a segment's row that concern its table.
 struct RegisteredRow {
     id: Uuid,
     name: String,
@@ -376,7 +383,8 @@ impl RegisteredRow {
     }
 }
 
-/// A segment leaves a table only without rows in it: in the mart they would count twice.
+/// Checks that the old table holds no rows of a segment that moves to another table: the mart would
+/// show them twice.
 fn check_moved(set: &RelationSet, old: &RegisteredRow) -> error::Result<()> {
     let Some(table) = segment_table::name(set, old.table)? else { return Ok(()) };
     let holds_rows =
@@ -395,7 +403,8 @@ fn check_moved(set: &RelationSet, old: &RegisteredRow) -> error::Result<()> {
     }))
 }
 
-/// A text that is no interval, or no name, is raised by PostgreSQL, which names it.
+/// Checks the intervals and table names of source checks. PostgreSQL raises an error for an invalid
+/// text, and names it.
 fn check_sources(sources: &[SourceCheck]) -> error::Result<()> {
     let sql = queries::config::IS_INTERVAL.text();
     Spi::connect(|client| {

@@ -1,4 +1,4 @@
-//! What became of messages that were claimed, as the consumer tells it.
+//! Acknowledgements (ack) and negative acknowledgements (nack) of claimed messages.
 
 use pgrx::JsonB;
 use pgrx::datum::{Interval, Uuid};
@@ -18,10 +18,10 @@ use crate::pg::exec::role;
 use segmenter_core::due::backoff;
 use segmenter_core::receipt::Receipt;
 
-/// So many bytes of what a consumer complains of are kept.
+/// Error texts of consumers are cut to this number of bytes.
 const MAX_ERROR: usize = 2000;
 
-/// A message in the hands of whoever holds its lease, its delivery locked.
+/// A message under a valid lease. Its row of the deliveries is locked.
 struct LeasedMessage {
     subscription: Uuid,
     target: String,
@@ -32,13 +32,15 @@ struct LeasedMessage {
     max_attempts: u32,
     /// It was acknowledged before.
     is_delivered: bool,
-    /// With it the audience's deletion is delivered.
+    /// The deletion of the audience is acknowledged with this message, by itself or by an earlier
+    /// one.
     deletes: bool,
     what: Value,
 }
 
 impl LeasedMessage {
-    /// Checks a lease, and who shows it.
+    /// Finds and locks the message, and checks the lease and the rights of the caller. Errors:
+    /// [`Error::NoLease`], [`Error::NotConsumer`].
     fn find(
         client: &mut SpiClient<'_>,
         set: &RelationSet,
@@ -123,11 +125,13 @@ impl LeasedMessage {
     }
 }
 
-/// Delivers a subscription through a message, which the lease is on. Saying so again is harmless.
+/// Acknowledges the messages of a subscription up to and including `message`, which must be under
+/// the lease. Repeating an acknowledgement changes nothing.
 pub fn ack(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
     let acked = ack_held(set, lease, message, receipt);
     match acked {
-        // That somebody was erased is not kept once it is delivered.
+        // Messages written by an erasure are deleted when they are delivered. So a repeated
+        // acknowledgement may not find its message.
         Err(Error::NoLease { .. }) if was_delivered(set, lease, message)? => Ok(()),
         acked => acked,
     }
@@ -163,7 +167,8 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
             client.update(&set.sql(text, &[]), None, &args)?;
         }
         let is_final = held.operation == "delete";
-        // An id that comes with the deletion is of what was deleted.
+        // An external id in the receipt of a `delete` is the id of the deleted audience, so it is
+        // not kept.
         let told = DeliveryUpdate {
             external_id: receipt.external_id.as_deref().filter(|_| !is_final),
             is_deleted: held.deletes,
@@ -181,8 +186,10 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
     })
 }
 
-/// Says that a message, which the lease is on, could not be delivered. It is tried again after
-/// `retry_after`, or later and later; after the consumer's `max_attempts` a person has to look.
+/// Records that a message under the lease could not be delivered. It is retried after
+/// `retry_after`, by default with exponential backoff. After the consumer's `max_attempts` the
+/// message is stuck: it waits for an operator. An acknowledged message is an error
+/// ([`Error::NoLease`]), and so is a negative `retry_after`.
 pub fn nack(
     set: &RelationSet,
     lease: Uuid,
@@ -234,7 +241,7 @@ fn with_held<T>(
     })
 }
 
-/// Cuts a complaint to what is worth keeping.
+/// Cuts a text to at most [`MAX_ERROR`] bytes, at the boundary of a character.
 fn truncate_utf8(text: &str) -> &str {
     let mut end = text.len().min(MAX_ERROR);
     while !text.is_char_boundary(end) {

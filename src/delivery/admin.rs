@@ -1,4 +1,4 @@
-//! What a person does about a subscription that has failed.
+//! What an operator does about a subscription that has failed: retry, or skip a message.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -14,7 +14,8 @@ use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::refresh::publish::outbox;
 
-/// A subscription as a person has to do with it.
+/// A subscription, with the roles that may administer it: the segment's owner and the consumer's
+/// role.
 pub struct SubscriptionRow {
     pub id: Uuid,
     pub segment: (Uuid, String),
@@ -57,8 +58,8 @@ impl SubscriptionRow {
         })
     }
 
-    /// Finds one that the caller has a say in: he owns the segment, or acts for the consumer. To
-    /// anybody else it does not exist.
+    /// Finds a subscription that the caller may administer: it may act as the segment's owner, or
+    /// for the consumer. For other callers the error is the same as for an id that does not exist.
     pub fn of_caller(set: &RelationSet, id: Uuid) -> Result<Self> {
         let found = Self::find(set, id)?;
         let caller = role::current();
@@ -92,7 +93,8 @@ impl SubscriptionRow {
     }
 }
 
-/// What waits for a subscription.
+/// The waiting messages of a subscription: their number, the ids of the first and the last one, and
+/// whether the `create` of the audience is among them.
 struct StuckMessages {
     count: i64,
     first: Option<i64>,
@@ -120,13 +122,14 @@ impl StuckMessages {
     }
 }
 
-/// Has a subscription go on at once, whatever has failed. Gives how many messages wait.
+/// Clears the failure of a subscription, so that its waiting messages can be delivered at once.
+/// Returns their number.
 pub fn retry(set: &RelationSet, subscription: Uuid) -> Result<i64> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     Ok(resume(set, &subscribed, |_| None)?.count)
 }
 
-/// Has a subscription go on after the message it is at. Gives that message; none: nothing waits.
+/// Skips the message that a subscription is at. Returns its id; none: no message waits.
 pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     let pending = resume(set, &subscribed, |pending| pending.first)?;
@@ -138,7 +141,8 @@ pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
     Ok(pending.first)
 }
 
-/// Drops whatever waits for a subscription. Says whether its audience's creation was among that.
+/// Discards the waiting messages of a subscription. Returns whether the `create` of its audience
+/// was among them.
 pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<bool> {
     let pending = resume(set, subscribed, |pending| pending.last)?;
     if pending.count > 0 {
@@ -150,7 +154,8 @@ pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<b
     Ok(pending.has_create)
 }
 
-/// Clears what stands in a subscription's way, and moves its cursor to `through`.
+/// Clears the failure, the lease and the retry time of a subscription, and moves its cursor to the
+/// message `through`. Returns what waited before.
 fn resume(
     set: &RelationSet,
     subscribed: &SubscriptionRow,
@@ -160,7 +165,8 @@ fn resume(
         Spi::connect_mut(|client| {
             let subscription = subscribed.id;
             let sql = set.sql(&queries::delivery::admin::MOVE_CURSOR, &[]);
-            // The first time it locks the cursor, so that what waits stays what it is.
+            // The first call locks the cursor, so that no waiting message is claimed or delivered
+            // meanwhile.
             client.update(&sql, None, &[subscription.into(), None::<i64>.into()])?;
             let pending = StuckMessages::read(client, set, subscription)?;
             if let Some(through) = through(&pending) {

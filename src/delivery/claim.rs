@@ -1,4 +1,4 @@
-//! Claiming: the next messages, in their order, for whoever acts for a consumer.
+//! Claims: a consumer takes its next messages, in order, for a limited time.
 
 use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::format::json::JsonbText;
 
-/// A message that was claimed.
+/// A claimed message.
 pub struct Message {
     pub id: i64,
     pub lease: Uuid,
@@ -31,7 +31,10 @@ pub struct Message {
     pub payload: JsonbText,
 }
 
-/// Claims the next messages, in their order, of one subscription that nobody holds.
+/// Claims the next messages of one subscription, in order, for the time `lease`. Among the
+/// subscriptions without a valid lease it takes the one whose waiting message is the oldest. Empty:
+/// no message waits. Errors: an argument out of range, an unknown consumer, a caller that may not
+/// act for it.
 pub fn claim(
     set: &RelationSet,
     consumer: &str,
@@ -61,7 +64,7 @@ pub fn claim_of(
     lease: Interval,
 ) -> Result<Vec<Message>> {
     set.as_owner(|| {
-        // Without a transaction id where there is nothing to do.
+        // This look-up is read-only, so that no transaction id is assigned if nothing waits.
         let waiting: Option<Vec<Uuid>> = Spi::connect(|client| {
             client
                 .select(
@@ -84,8 +87,8 @@ pub fn claim_of(
     })
 }
 
-/// Claims messages of one subscription; none where somebody else was faster. Every statement sees
-/// what is committed by then, so that what is decided holds once the cursor is locked.
+/// Claims messages of one subscription; empty if another session was faster. Each statement has a
+/// snapshot of its own, so what is read after the cursor was locked stays true.
 fn claim_from(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -106,7 +109,7 @@ fn claim_from(
     }
     let attempts: i32 = row.get_one()?.unwrap_or_default();
     if attempts.unsigned_abs() >= consumer.params.max_attempts {
-        // Whoever held it has said nothing, time and again.
+        // No attempt is left, and the last lease ran out without an answer from the consumer.
         let error = format!("the lease ran out {attempts} times");
         return give_up(client, set, subscription, &error).map(|()| Vec::new());
     }
@@ -152,7 +155,7 @@ fn new_lease(client: &SpiClient<'_>) -> Result<Uuid> {
     id?.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
-/// Leaves a subscription, whose cursor is locked, to a person.
+/// Marks a subscription, whose cursor is locked, as failed: it waits for an operator.
 fn give_up(
     client: &mut SpiClient<'_>,
     set: &RelationSet,

@@ -1,4 +1,5 @@
-//! Delivering: messages are claimed, and what became of them is told. Reads the outbox only.
+//! Delivery: messages are claimed by consumers or pushed by workers, then acknowledged, retried or
+//! skipped.
 
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
@@ -22,10 +23,10 @@ pub use admin::{retry, skip};
 pub use claim::claim;
 pub use resync::resync;
 
-/// What a receipt is, for hints.
+/// The form of a receipt, for hints.
 pub const RECEIPT: &str = "A receipt is an object of external_id and message (texts), coverage, num_received and num_invalid (numbers of members), and whatever else is worth keeping.";
 
-/// A consumer, and who may act for it.
+/// A consumer, the role that it acts as, and its parsed parameters.
 pub struct Consumer {
     pub id: Uuid,
     pub name: String,
@@ -69,18 +70,19 @@ impl Consumer {
     }
 }
 
-/// Whether a role may act for a consumer with the role given.
+/// Whether the role `caller` may act for a consumer whose role is `consumer`: it may act as that
+/// role, or as the set's owner.
 fn acts_for(set: &RelationSet, caller: pg_sys::Oid, consumer: Option<pg_sys::Oid>) -> bool {
     role::may_act_as(caller, set.owner)
         || consumer.is_some_and(|role| role::may_act_as(caller, role))
 }
 
-/// What an acknowledgement says of an audience.
+/// What an acknowledgement changes in the state of an audience.
 #[derive(Clone, Copy, Default)]
 struct DeliveryUpdate<'a> {
-    /// The id that the consumer has given it.
+    /// The audience's id in the target system, if the receipt has one.
     external_id: Option<&'a str>,
-    /// It was deleted, and whether nothing came after that.
+    /// The audience was deleted; `is_final`: and the last acknowledged message was that deletion.
     is_deleted: bool,
     is_final: bool,
 }

@@ -1,5 +1,5 @@
-//! Serving a consumer that does not claim its messages itself: its function is called, or its URL,
-//! for one message after another, in a process of its own.
+//! Pushing: a worker calls the function or the URL of a consumer that does not claim its messages
+//! itself, once for each message.
 
 use std::time::Duration;
 
@@ -25,21 +25,22 @@ use segmenter_core::http::address::Address;
 use segmenter_core::http::{Answer, HttpRequest, Sender};
 use segmenter_core::receipt::Receipt;
 
-/// How long a function may take for one message.
+/// Time limit of a function for one message.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(300);
-/// How long an answer is waited for, unless the consumer says otherwise, and at most.
+/// Time limit of an HTTP request: the default, and the highest value that a consumer can set.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
-/// What a lease has beyond that.
+/// How much longer than this time limit a lease is.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// Delivers to a consumer until nothing is left to deliver now.
+/// Delivers messages to a consumer until none can be delivered now.
 pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report> {
     let set = process::transaction(|| RelationSet::of_mart(Extension::current()?, set))?;
     let sender = Sender::default();
     loop {
         process::reload_config();
-        // Anew each time: it may have been changed, or somebody may want the database.
+        // Read again for each message: the consumer may have changed, or another session may need
+        // the database without connections.
         let next = process::transaction_within(Some(FUNCTION_LIMIT), || {
             if process::is_database_wanted() {
                 return Ok(None);
@@ -60,7 +61,8 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             Updater::Pull => return Ok(()),
             Updater::Function(function) => {
                 call(&set, &consumer, function, &message)?;
-                // Whoever can connect as it by now does so anew: this connection stays what it is.
+                // The worker is connected as another role, so the call was refused. If the
+                // consumer's role can connect by now, the next worker connects as this role.
                 if consumer.role.is_some_and(|role| role != role::current()) {
                     return Ok(());
                 }
@@ -70,7 +72,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
     }
 }
 
-/// How long one message may take; none: the consumer claims its messages itself.
+/// Time limit of one message. None: the consumer claims its messages itself.
 fn limit(set: &RelationSet, consumer: &Consumer) -> Result<Option<Duration>> {
     match &consumer.params.updater {
         Updater::Pull => Ok(None),
@@ -79,7 +81,8 @@ fn limit(set: &RelationSet, consumer: &Consumer) -> Result<Option<Duration>> {
     }
 }
 
-/// A consumer's timeout, which is an interval in PostgreSQL's notation.
+/// The timeout of a consumer, given as an interval in PostgreSQL's notation, but at most
+/// [`MAX_HTTP_TIMEOUT`].
 fn timeout(set: &RelationSet, text: Option<&str>) -> Result<Duration> {
     let Some(text) = text else { return Ok(HTTP_TIMEOUT) };
     let sql = queries::delivery::push::PARSE_TIMEOUT;
@@ -88,7 +91,8 @@ fn timeout(set: &RelationSet, text: Option<&str>) -> Result<Duration> {
     Ok(limit.min(MAX_HTTP_TIMEOUT))
 }
 
-/// Calls the consumer's function. What it does is committed together with the acknowledgement.
+/// Calls the consumer's function. Its changes are committed together with the acknowledgement. If
+/// it fails, they are rolled back and the error is recorded.
 fn call(
     set: &RelationSet,
     consumer: &Consumer,
@@ -105,7 +109,8 @@ fn call(
     }
 }
 
-/// What a function is, as the catalogue knows it.
+/// Looks up a function: the qualified name to call it by, and its result type. Error: it does not
+/// exist, or it has other arguments or another result than a consumer's function must have.
 fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
     let unfit = |problem: String, hint: &str| Error::Function {
         consumer: consumer.name.clone(),
@@ -126,7 +131,7 @@ fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
             Ok(Some((call, result, fits)))
         })
     });
-    // A text that is no name of a function is raised.
+    // For a text that cannot be the name of a function PostgreSQL raises an error.
     let found = found.map_err(|error| match error.report().sqlstate {
         code if code == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as i32 => error,
         _ => unfit(format!("\"{name}\": {error}"), NAME),
@@ -150,7 +155,8 @@ fn result_of(
     let refuse = |problem: String, hint: String| {
         Err(Error::Function { consumer: consumer.name.clone(), problem, hint })
     };
-    // The connection is the role's, so that its code is never in a process with more rights.
+    // The worker must be connected as the consumer's role, so that the function never runs in a
+    // process with more rights.
     let Some(role) = consumer.role.filter(|role| role::exists(*role)) else {
         return refuse(
             "the consumer has no role to call it with".into(),
@@ -197,7 +203,7 @@ fn result_of(
     })
 }
 
-/// Sends a message to the consumer's URL. No transaction is open while the answer is waited for.
+/// Sends a message to the consumer's URL. No transaction is open during the request.
 fn send(
     set: &RelationSet,
     sender: &Sender,
@@ -235,7 +241,7 @@ fn send(
     }
 }
 
-/// Whether messages may be sent to an address.
+/// Whether `segmenter.http_allow` permits messages to an address.
 pub fn is_allowed(address: &Address) -> bool {
     settings::http_allow().iter().any(|prefix| address.is_under(prefix))
 }
@@ -250,19 +256,20 @@ fn record_failure(
         .or_else(ignore_lost_lease)
 }
 
-/// That the lease ran out, and somebody else has the message now, is no trouble.
+/// Losing the lease is not an error: another worker owns the message.
 fn ignore_lost_lease(report: Report) -> std::result::Result<(), Report> {
     let is_taken =
         report.sqlstate == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE as i32;
     if is_taken { Ok(()) } else { Err(report) }
 }
 
-/// Gives back what workers had in hand that are gone: of one consumer, or of all but those of `alive`.
+/// Releases the leases of workers that are gone: the leases of one consumer, or, without one, those
+/// of all consumers that are not in `alive`.
 pub fn release(set: &RelationSet, consumer: Option<Uuid>, alive: &[Uuid]) -> Result<()> {
     let args = [consumer.into(), alive.to_vec().into()];
     set.as_owner(|| {
         let held = set.sql(&queries::delivery::push::LIST_LEASES, &[]);
-        // Without a transaction id where there is nothing to do.
+        // This look-up is read-only, so that no transaction id is assigned if no lease is held.
         let held: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&held, &args))?;
         let Some(held) = held.filter(|held| !held.is_empty()) else { return Ok(()) };
         Ok(Spi::run_with_args(
@@ -272,16 +279,17 @@ pub fn release(set: &RelationSet, consumer: Option<Uuid>, alive: &[Uuid]) -> Res
     })
 }
 
-/// When a consumer that the workers serve has something to deliver.
+/// A consumer that workers serve, and when its next message can be delivered.
 pub struct Waiting {
     pub consumer: Uuid,
     pub name: String,
-    /// The role to connect as; none: the extension's owner.
+    /// The role to connect as. None: the bootstrap superuser.
     pub role: Option<pg_sys::Oid>,
     pub at: Instant,
 }
 
-/// The consumers that the workers serve and that something waits for, the oldest first.
+/// The consumers that workers serve and that have waiting messages, ordered by the time from which
+/// they can be delivered.
 pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
     set.as_owner(|| {
         Spi::connect(|client| {
@@ -298,7 +306,8 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
                 Ok(Waiting {
                     consumer: row.get_by_name("id")?.ok_or_else(missing)?,
                     name: row.get_by_name("name")?.unwrap_or_default(),
-                    // One that cannot connect is told so in its log.
+                    // Only a function needs the consumer's role. If that role cannot connect, the
+                    // worker records the reason as a failed delivery.
                     role: role.filter(|role| {
                         calls_function == Some(true)
                             && role::exists(*role)

@@ -9,8 +9,9 @@ use crate::refresh::handover::{from_table, latest};
 use crate::refresh::publish::subscription::Subscription;
 use crate::refresh::segment_lock::acquire;
 
-/// Drops what waits for a subscription and hands over every member in place of what is there.
-/// Gives the number of messages.
+/// Discards the waiting messages of a subscription and writes all members as `replace`. Returns the
+/// number of messages written. Errors: the subscription has ended, the segment is locked, or its
+/// table cannot be read.
 pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     let (segment, name) = &subscribed.segment;

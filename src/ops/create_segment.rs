@@ -1,4 +1,4 @@
-//! The short way to a segment: its table and its config row from a name and a query.
+//! Creates a segment from a name and a query: its table and its config row.
 
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
@@ -17,7 +17,7 @@ use crate::pg::system_catalog;
 use crate::pg::system_catalog::MAX_NAME;
 use crate::refresh::delta;
 
-/// What is asked for.
+/// The arguments of `segmenter_create_segment()`.
 pub struct NewSegment<'a> {
     pub name: &'a str,
     pub query: &'a str,
@@ -26,7 +26,8 @@ pub struct NewSegment<'a> {
     pub history: bool,
 }
 
-/// Creates a segment as its caller could by hand, with no rights but the caller's own.
+/// Creates a segment with the rights of the caller only, as the caller could by hand. Returns the
+/// segment's id. Errors of the query, the schedule or the table are raised, and nothing is created.
 pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
     let table = table_name(request)?;
     set.as_caller(|| {
@@ -47,7 +48,7 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
                 &queries::ops::create_segment::CREATE_LATEST_TABLE
             };
             let parts = [("table", table.as_str()), ("columns", &extra_columns(&columns))];
-            // Statements are told apart by PostgreSQL's own parser, as SPI does it.
+            // The text may hold several statements. SPI splits it with PostgreSQL's own parser.
             client.update(&set.sql(text, &parts), None, &[])?;
 
             let sql = set.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
@@ -57,7 +58,8 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
                 JsonB(json!({"query": {"sql": request.query}})).into(),
                 request.refresh_cron.into(),
             ];
-            // To its end: a statement that is left after its first row fires no statement triggers.
+            // No row limit here: a statement that stops after its first row does not fire its
+            // statement-level triggers.
             let row = client.update(&sql, None, &args)?.first();
             let (id, oid) = row.get_two::<Uuid, pg_sys::Oid>()?;
             let (Some(id), Some(oid)) = (id, oid) else {
@@ -71,12 +73,13 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
     })
 }
 
-/// Where the table goes, qualified and quoted: looked up in the caller's own search_path.
+/// The name of the new table, qualified and quoted. A name without a schema gets the current schema
+/// of the caller.
 fn table_name(request: &NewSegment<'_>) -> Result<String> {
     let (schema, table) = match request.table_name {
         Some(name) => {
             let (schema, table) = statement::split_name(name);
-            // PostgreSQL cuts the name as it takes it apart.
+            // PostgreSQL truncates a name that is too long when it parses it.
             if table.len() >= MAX_NAME - 3 && !ends_with(name, &table) {
                 return Err(Error::NameTooLong(name.into()));
             }
@@ -105,7 +108,7 @@ fn ends_with(name: &str, table: &str) -> bool {
     name.to_lowercase().ends_with(&table.to_lowercase())
 }
 
-/// What the query gives beyond the mart's columns.
+/// The columns of the query that the mart does not have, as column definitions.
 fn extra_columns(columns: &[ResultColumn]) -> String {
     columns
         .iter()

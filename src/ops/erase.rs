@@ -1,4 +1,5 @@
-//! Erasing a person: from the segments, from messages, and by telling those who were told of him.
+//! Erasing a person from segment tables, messages and the log. Consumers that have received the
+//! person get a message to remove the person.
 
 use std::collections::BTreeSet;
 
@@ -30,13 +31,14 @@ use segmenter_core::sync_plan::SyncAction;
 /// What was erased from one segment.
 pub struct Erased {
     pub segment: String,
-    /// Rows of its table.
+    /// Deleted rows of the segment table.
     pub rows: u64,
-    /// Messages that tell consumers of it.
+    /// Messages that have consumers remove the person.
     pub messages: u64,
 }
 
-/// Erases a person from every segment of roles that the caller is a member of.
+/// Erases a person from every segment whose owner the caller may act as. Returns the segments that
+/// held the person.
 pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     let args = [role::current().into()];
     let segments: Option<Vec<Uuid>> = set.as_owner(|| {
@@ -48,7 +50,7 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     let mut erased = Vec::new();
     let mut hashes = BTreeSet::new();
     for segment in &segments {
-        // A refresh that is going on comes first: it may be about to hand the person over.
+        // A running refresh may be about to hand the person over: wait until it has ended.
         let _held = segment_lock::wait(set, *segment)?;
         let (_snapshot, segment) = match latest(set, *segment) {
             Ok(latest) => latest,
@@ -61,11 +63,13 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
             erased.push(of_segment);
         }
     }
-    // What one segment knows of the person another one's log may tell.
+    // The hashes that one segment holds may occur in the log of another segment.
     if let Some(pattern) = pattern(id, &hashes) {
         segments.iter().try_for_each(|segment| scrub(set, *segment, &pattern, id))?;
     }
-    // For whom segments of others do not count, their changes do not either: they leave once read.
+    // Captured changes are shared by all segments of the database. Ids are removed from them only
+    // if the caller may act as the owner of the extension's own set. Otherwise they are deleted
+    // once they have been read.
     if set.is_own && role::may_act_as(role::current(), set.owner) {
         set.extension.as_owner(|| {
             Spi::run_with_args(&set.sql(&queries::ops::erase::DELETE_CAPTURED, &[]), &[id.into()])
@@ -74,11 +78,12 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     Ok(erased)
 }
 
-/// What a subscription's consumer has to be told.
+/// What a subscription's consumer has to receive.
 enum Notice {
-    /// To remove these, whatever it has of them.
+    /// A `remove` of these members, even of those that the consumer may not have.
     Remove(Vec<Value>),
-    /// Everybody else, since others look like the person, or what it has of him cannot be told.
+    /// All remaining members as `replace`: other members look like the person, or it is unknown
+    /// what the consumer has of the person.
     Everything,
 }
 
@@ -91,7 +96,7 @@ fn erase_from(
 ) -> Result<Erased> {
     let table = match lock::lock_table(segment.table) {
         true => Some(Table::check(set, segment.table, segment.holder())?),
-        // What it held is gone with it.
+        // The table was dropped, and its rows with it.
         false => None,
     };
     let mut erased = Erased { segment: segment.name.clone(), rows: 0, messages: 0 };
@@ -142,8 +147,8 @@ fn erase_from(
     })
 }
 
-/// Takes the person out of a subscription's messages. Gives what its consumer has to be told; none:
-/// it has nothing of him.
+/// Removes the person from a subscription's messages. Returns what the consumer has to receive;
+/// none: it has nothing of the person.
 fn redact_messages(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -179,7 +184,7 @@ fn redact_messages(
             }
             (None, None) => {}
         }
-        // Of a table that lacks what is handed over nobody can tell what the consumer has.
+        // If the table lacks a column that is handed over, it is unknown what the consumer has.
         let is_whole = table.is_none_or(|table| payload::check_fields(table, fields).is_ok());
         if fields == current && !is_whole {
             is_unsure = true;
@@ -197,10 +202,10 @@ fn redact_messages(
             .get_one()
     })?;
     if let Some(JsonB(Value::Array(taken))) = taken {
-        // Whose they were, without a key nobody can tell.
+        // Without the id among the fields it is unknown which person a removed member was.
         is_unsure |= current.id_name().is_none();
         for member in taken {
-            // What has other fields was replaced by what came after it, or will be.
+            // A member with other fields was replaced by a later message, or will be.
             if current.matches(&member) && !members.contains(&member) {
                 members.push(member);
             }
@@ -213,7 +218,7 @@ fn redact_messages(
     })
 }
 
-/// The person's key as a member, where the person is one now.
+/// The person's id as a member. None: the person is not a member now.
 fn actual_key(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -225,7 +230,7 @@ fn actual_key(
     Ok(versions.into_iter().find(|(_, is_actual)| *is_actual).map(|(member, _)| member))
 }
 
-/// Whether others look like the person in what is handed over without a key.
+/// Whether other members look like the person in what is handed over without the id.
 fn are_shared(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -245,7 +250,8 @@ fn are_shared(
     Ok(shared.unwrap_or_default())
 }
 
-/// A member as the table holds it, as far as it has the columns; none: it has not one of them.
+/// The SQL of a member as the table stores it, with those of the fields that are columns of the
+/// table. None: no field is.
 fn as_stored(table: &Table, fields: &Fields) -> Result<Option<String>> {
     let has = |column: &str| table.columns.iter().any(|known| known.name == column);
     fields.restrict_to(has).map(|fields| payload::member_as_stored(table, &fields)).transpose()
@@ -257,7 +263,8 @@ fn sql_on(set: &RelationSet, table: &Table, query: &Query, now: &str) -> String 
     set.sql(query, &parts)
 }
 
-/// What the segment's table holds, or held, of the person, as members, and whether it is so now.
+/// What the segment table holds of the person, as members with these fields. The flag says whether
+/// a row of such a member is current.
 fn versions(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -275,7 +282,8 @@ fn versions(
     Ok(found.and_then(|json| serde_json::from_value(json.0).ok()).unwrap_or_default())
 }
 
-/// Deletes the person's rows, with the rights of the table's owner, and notes their hashes.
+/// Deletes the person's rows with the rights of the table's owner, and adds their hashes to
+/// `hashes`.
 fn delete_rows(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -297,7 +305,7 @@ fn delete_rows(
     })
 }
 
-/// Takes what errors, consumers and hand-made lists say of the person out of a segment's log.
+/// Redacts errors, receipts and one-off queries that mention the person in a segment's log.
 fn scrub(set: &RelationSet, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
     let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
     set.as_owner(|| {
@@ -312,8 +320,8 @@ fn scrub(set: &RelationSet, segment: Uuid, pattern: &str, id: &str) -> Result<()
     })
 }
 
-/// A regular expression that finds the id, or a hash, as a word of its own, also as SQL and JSON
-/// write it; none: there is nothing to find.
+/// A regular expression that matches the id or one of the hashes as a whole word, also in the
+/// notation of SQL and JSON. None: there is nothing to match.
 fn pattern(id: &str, hashes: &BTreeSet<String>) -> Option<String> {
     let mut tells = hashes.clone();
     for text in [id.to_owned(), id.replace('\'', "''")] {
@@ -368,14 +376,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_takes_nothing_for_a_sign() {
+    fn a_pattern_escapes_punctuation() {
         let found = pattern("a.b|c", &BTreeSet::from(["42".to_owned(), String::new()]));
         assert_eq!(found.as_deref(), Some(r"(^|[^[:alnum:]_])(42|a\.b\|c)($|[^[:alnum:]_])"));
         assert_eq!(pattern("", &BTreeSet::new()), None);
     }
 
     #[test]
-    fn a_pattern_finds_what_sql_and_json_write() {
+    fn a_pattern_matches_the_notation_of_sql_and_json() {
         let found = pattern("o'b\"c", &BTreeSet::new()).expect("a pattern");
         for text in [r#"o\'b\"c"#, r#"o\'\'b\"c"#, r#"o\'b\\\"c"#, r#"o\'\'b\\\"c"#] {
             assert!(found.contains(text), "{text} in {found}");

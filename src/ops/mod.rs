@@ -1,4 +1,5 @@
-//! What a person asks for: erasing, checking, creating, subscribing.
+//! Operations that people call: creating segments, subscribing consumers, erasing a person, health
+//! checks.
 
 pub mod create_segment;
 pub mod doctor;

@@ -1,4 +1,4 @@
-//! The short way to a subscription: its row, and the consumer's where that is new.
+//! Subscribes a consumer to a segment: creates the subscription, and the consumer if it is new.
 
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
@@ -10,8 +10,8 @@ use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 use crate::pg::exec::role::{self, RegRole};
 
-/// Subscribes a consumer to a segment as its caller could by hand, with no rights but the caller's
-/// own. A new consumer gets the caller's role.
+/// Subscribes a consumer to a segment with the rights of the caller only, as the caller could by
+/// hand. A new consumer gets the caller's role. Returns the subscription's id.
 pub fn subscribe(
     set: &RelationSet,
     consumer: &str,
@@ -44,7 +44,8 @@ pub fn subscribe(
                 }
             };
             let args = [consumer.into(), segment.into(), target.into(), JsonB(params).into()];
-            // To its end: a statement that is left after its first row fires no statement triggers.
+            // No row limit here: a statement that stops after its first row does not fire its
+            // statement-level triggers.
             let id = client
                 .update(&set.sql(&queries::ops::subscribe::INSERT_SUBSCRIPTION, &[]), None, &args)?
                 .first()

@@ -1,4 +1,4 @@
-//! When a segment is to be refreshed: its schedule, and what became of the last attempts at it.
+//! When a segment is due: computed from its schedule and the results of its last refreshes.
 
 use chrono::TimeDelta;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
@@ -13,11 +13,11 @@ use crate::pg::clock::{self, Instant};
 use segmenter_core::due::{Due, LastRun, failures};
 use segmenter_core::timetable::Timetables;
 
-/// So often come the runs of a scheduler, for segments without a schedule.
+/// How often a scheduler refreshes a segment without a schedule, which is due at every run.
 const RUN_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
-/// An actual segment, and when it is to be refreshed. What else is wrong with it, its refresh
-/// will say.
+/// An active segment, and when it is due. Only the schedule is checked here. Other errors in the
+/// config are reported by the refresh.
 pub struct Item {
     pub id: Uuid,
     pub name: String,
@@ -25,11 +25,12 @@ pub struct Item {
     pub owner: pg_sys::Oid,
     pub refresh_cron: Option<String>,
     pub last_refresh: Option<Instant>,
-    /// None: by hand only.
+    /// None: refreshed by hand only.
     pub due: Option<Due>,
-    /// Since when it has been waiting for its sources.
+    /// Since when the segment has been waiting for its sources.
     pub waiting_since: Option<Instant>,
-    /// What is wrong with its schedule, which then counts for nothing.
+    /// An error in the schedule. The schedule is then ignored: an automatic segment is due at every
+    /// run.
     pub problem: Option<String>,
 }
 
@@ -38,7 +39,8 @@ impl Item {
         self.due.is_some_and(|due| due.is_at(now))
     }
 
-    /// When a scheduler refreshes it: when it is due, and once a minute where every run will do.
+    /// When a scheduler refreshes it: when it is due, or without a schedule [`RUN_INTERVAL`] after
+    /// the last refresh began.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         match self.due? {
             Due::EveryRun => Some(self.last_refresh.map_or(now, |last| last + RUN_INTERVAL)),
@@ -46,14 +48,14 @@ impl Item {
         }
     }
 
-    /// When a scheduler looks again whether it can be refreshed now: the longer it has been waiting
-    /// the longer that takes, a tenth of that time.
+    /// When a scheduler checks again whether a waiting or locked segment can be refreshed: after a
+    /// tenth of the time that it has been waiting, but at least 1 s and at most 30 s.
     pub fn next_check(&self, now: Instant) -> Instant {
         let waited = self.waiting_since.map_or(TimeDelta::zero(), |since| now - since);
         now + (waited / 10).clamp(TimeDelta::seconds(1), TimeDelta::seconds(30))
     }
 
-    /// Why it is due, or is not, in words.
+    /// Why it is due or not, as text for `segmenter_due()`.
     pub fn reason(&self, now: Instant) -> String {
         let reason = match self.due {
             _ if self.problem.is_some() => self.problem.clone().unwrap_or_default(),
@@ -113,7 +115,7 @@ impl Item {
             (Err(error), _) | (_, Err(error)) => (None, None, Some(error.to_string())),
         };
         let automatic = row.get_by_name::<bool, _>("refresh_auto")?.unwrap_or_default();
-        // A full pass makes it due as well.
+        // The schedule of the full passes makes the segment due as well.
         let due = automatic.then(|| Due::by(scheduled, last, settings::retry_delay()).or_at(full));
         Ok(Self {
             id: row.get_by_name("id")?.ok_or_else(missing)?,
@@ -129,7 +131,8 @@ impl Item {
     }
 }
 
-/// The actual segments of roles that `reader` is a member of, by name: all, or those of `only`.
+/// The active segments whose owner `reader` may act as, ordered by name. With `only`, those of them
+/// that it lists.
 pub fn items(set: &RelationSet, reader: pg_sys::Oid, only: Option<&[Uuid]>) -> Result<Vec<Item>> {
     let only = only.map(<[Uuid]>::to_vec);
     set.as_owner(|| {

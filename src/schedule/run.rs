@@ -1,4 +1,4 @@
-//! A run: every segment that is due, in an order that heeds what they are built on.
+//! A run: all segments that are due, each after the segments whose tables it reads.
 
 use std::collections::HashMap;
 
@@ -27,21 +27,21 @@ use crate::schedule::due::{self, Item};
 use segmenter_core::dependency_order::{self, Placed, order};
 use segmenter_core::due::Due;
 
-/// A segment that is due, in its place.
+/// A segment that is due, at its place in the order.
 pub struct PlannedRefresh {
     pub id: Uuid,
     pub name: String,
     pub owner: pg_sys::Oid,
-    /// The names of the segments it forms a cycle with, its own among them.
+    /// The names of the segments in its cycle, its own among them. None: it is in no cycle.
     pub cycle: Option<Vec<String>>,
-    /// The segments that it has to come after, since it reads their tables.
+    /// The segments that must be refreshed before it, because it reads their tables.
     pub after: Vec<Uuid>,
-    /// It is not due: only its subscribers are owed something.
+    /// It is not due: only pending messages for its subscribers are written.
     pub hand_over_only: bool,
 }
 
 impl PlannedRefresh {
-    /// One that has nothing to do with others.
+    /// A segment without dependencies.
     pub fn standalone(id: Uuid, name: String) -> Self {
         Self {
             id,
@@ -53,7 +53,8 @@ impl PlannedRefresh {
         }
     }
 
-    /// Its refresh as a part of a run.
+    /// The request to refresh it as a part of the run `run_id`. If the segment is locked it is
+    /// skipped.
     pub fn request(&self, run_id: Uuid) -> RefreshRequest<'_> {
         RefreshRequest {
             segment: Key::Id(self.id),
@@ -68,7 +69,9 @@ impl PlannedRefresh {
         }
     }
 
-    /// Why no worker can refresh it.
+    /// The error that prevents a worker from refreshing it: a cycle, or an owner that does not
+    /// exist, cannot log in or connect, or that the set's owner may not act as. None: a worker can
+    /// refresh it.
     pub fn blocking_error(&self, set: &RelationSet) -> Option<Error> {
         let segment = self.name.clone();
         if let Some(cycle) = &self.cycle {
@@ -92,11 +95,11 @@ impl PlannedRefresh {
     }
 }
 
-/// The relations that segments read, as far as they were asked for.
+/// The relations that segments read, by segment id. Filled as far as needed.
 pub type ReadTables = HashMap<Uuid, Vec<pg_sys::Oid>>;
 
-/// The segments that the caller may refresh and that are due, in order; then those that are not due,
-/// but whose subscribers are owed something.
+/// The segments that are due and that the caller may refresh, in order; then the segments that are
+/// not due but have pending messages. On a standby the result is empty, with a NOTICE.
 pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
     if process::is_in_recovery() {
         notice!("the server is in recovery: segments are refreshed on the primary");
@@ -117,7 +120,8 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
     Ok(planned)
 }
 
-/// Puts segments in order, each after those whose tables it reads.
+/// Orders segments so that each comes after those whose tables it reads. `known`: a cache of the
+/// relations that segments read.
 pub fn order_by_dependency(
     set: &RelationSet,
     items: Vec<Item>,
@@ -170,7 +174,8 @@ pub fn step(
         return handover::hand_over(set, &request);
     }
     let mut outcome = refresh::refresh(set, &request)?;
-    // What new subscribers are owed does not wait for a refresh that comes through.
+    // Messages that need no refresh (for a new or an ended subscription) are written even if the
+    // refresh did not succeed.
     if !matches!(outcome.status, LogStatus::Ok | LogStatus::Skipped) {
         let handed = handover::hand_over(set, &request)?;
         outcome.messages = handed.and_then(|handed| handed.messages);
@@ -178,13 +183,14 @@ pub fn step(
     Ok(Some(outcome))
 }
 
-/// The name of a segment, retired ones too: they may be still to be handed over.
+/// The name of a segment. Retired segments are found, too, since their subscribers may have to be
+/// handed the end of an audience.
 pub fn name_of(set: &RelationSet, segment: Uuid) -> Result<Option<String>> {
     let found = config::Segment::find(set, Key::Id(segment))?;
     Ok(found.map(|segment| segment.name))
 }
 
-/// A segment that is handed over without being due.
+/// The plan to hand over a segment that is not due. None: the segment does not exist.
 pub fn hand_over_only(set: &RelationSet, segment: Uuid) -> Result<Option<PlannedRefresh>> {
     let found = config::Segment::find(set, Key::Id(segment))?;
     Ok(found.map(|segment| PlannedRefresh {
@@ -205,7 +211,8 @@ pub fn new_id() -> Result<Uuid> {
     id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
-/// Refreshes everything that is due, in one transaction.
+/// Refreshes all segments that are due in one transaction, and then deletes what is past its
+/// retention.
 pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     let plan = plan(set)?;
     let outcomes: Result<Vec<_>> =
@@ -214,14 +221,16 @@ pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     outcomes
 }
 
-/// Deletes a portion of what is kept for long enough. Says whether there may be more of it.
+/// Deletes one batch each of delivered messages, captured changes and log entries that are past
+/// their retention. Returns whether there may be more.
 pub fn prune(set: &RelationSet) -> Result<bool> {
     let changes = capture::prune(&set.extension)?;
     let more = [outbox::prune(set)?, changes, log::prune(set)?];
     Ok(more.contains(&true))
 }
 
-/// When a schedule comes next after a time, by the wall clock of a zone.
+/// The next time of a schedule after a time, by the local time of a zone (default:
+/// `segmenter.timezone`). None: the schedule has no further time.
 pub fn cron_next(
     expression: &str,
     after: TimestampWithTimeZone,
@@ -237,7 +246,7 @@ pub fn cron_next(
     Ok(next.map(clock::timestamp))
 }
 
-/// A segment's row of `segmenter_due`.
+/// A row of `segmenter_due()`.
 pub struct DueRow {
     pub segment: String,
     pub refresh_cron: Option<String>,
@@ -247,7 +256,8 @@ pub struct DueRow {
     pub reason: String,
 }
 
-/// Which segments that the caller may see are due at a time, and why.
+/// When the segments that the caller may see are due, whether they are due at the time `at`, and
+/// why.
 pub fn due(set: &RelationSet, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> {
     let at = clock::instant(at);
     let items = due::items(set, role::current(), None)?;
@@ -262,8 +272,8 @@ pub fn due(set: &RelationSet, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> 
     Ok(rows.collect())
 }
 
-/// The relations that a segment's query reads and its sources name; those that cannot be told are
-/// left out.
+/// The relations that a segment's query reads and its sources name. A query that cannot be analysed
+/// counts as reading nothing.
 fn reads(set: &RelationSet, item: &Item) -> Vec<pg_sys::Oid> {
     if !role::exists(item.owner) {
         return Vec::new();

@@ -1,4 +1,5 @@
-//! The part of a scheduler that has consumers served: one worker for each, while it has messages.
+//! The part of a scheduler that starts delivery workers: one for each consumer that is served by
+//! workers and has waiting messages.
 
 use std::collections::HashMap;
 
@@ -13,24 +14,25 @@ use crate::pg::bgw::job_table::{Job, JobResult, JobState, Task};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 
-/// For so long a consumer is left alone whose worker has died.
+/// Delay before a consumer is served again whose worker has died.
 const RETRY_DELAY: TimeDelta = TimeDelta::seconds(5);
 
 #[derive(Default)]
 pub struct Deliveries {
     waiting: Vec<Waiting>,
     backing_off: HashMap<Uuid, Instant>,
-    /// As many are served as may be: who waits, waits for one of them to end.
+    /// The limit of workers was reached. The next one starts when a running one ends.
     is_busy: bool,
 }
 
 impl Deliveries {
-    /// Looks at all consumers anew next time.
+    /// Discards the list of waiting consumers. The next round reads it again.
     pub fn forget(&mut self) {
         self.waiting.clear();
     }
 
-    /// Takes note of a worker that has ended. What one that died had in hand is to be had again.
+    /// Handles the end of a worker. If it did not end normally, its leases are released, and the
+    /// consumer is not served for [`RETRY_DELAY`].
     pub fn on_worker_exit(&mut self, set: &RelationSet, job: &Job, now: Instant) -> Result<()> {
         if matches!(job.stage, JobState::Ended(JobResult::Done)) {
             return Ok(());
@@ -39,8 +41,10 @@ impl Deliveries {
         push::release(set, Some(job.subject()), &[])
     }
 
-    /// Starts workers for consumers that something waits for, up to `limit` of them at once. `look`: it may
-    /// not be known what waits. False: there is no room for another worker.
+    /// Starts workers for consumers with waiting messages, until `limit` consumers are served.
+    /// `running`: the consumers that are served already. `look`: read the list of waiting consumers
+    /// again even if the outbox was not invalidated. Returns false if there is no room for another
+    /// worker.
     pub fn start(
         &mut self,
         set: &RelationSet,
@@ -76,7 +80,8 @@ impl Deliveries {
         Ok(true)
     }
 
-    /// When something is to be delivered next, by consumers that are not served already.
+    /// The next time at which a message can be delivered to a consumer that is not served yet.
+    /// None: no message waits, or the limit was reached.
     pub fn next(&self, running: &[Uuid]) -> Option<Instant> {
         if self.is_busy {
             return None;

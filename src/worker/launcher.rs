@@ -11,17 +11,17 @@ use crate::error::emit;
 use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 
-/// How often it looks for databases that were created, and schedulers that have gone.
+/// The longest pause between two checks of the databases and their schedulers.
 const ROUND: Duration = Duration::from_secs(5);
-/// How long it waits before it starts a scheduler again, doubled each time up to a minute.
+/// Delay before a scheduler is started again. It doubles with each start, up to [`MAX_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// What it knows of a database.
+/// What the launcher remembers about a database.
 struct Database {
-    /// It does not exist, which was said.
+    /// The database does not exist, and this has been logged.
     missing: bool,
-    /// When a scheduler was last asked for, and how long it had waited before that.
+    /// When a scheduler was last requested, and the delay before it may be requested again.
     asked: Option<(Instant, Duration)>,
 }
 
@@ -66,12 +66,14 @@ pub fn main() {
 }
 
 impl Database {
-    /// Asks for its scheduler, unless that was just done; false: there is no room for one.
+    /// Requests the database's scheduler, unless the delay since the last request is not over.
+    /// Returns false if there is no room for another process.
     fn ask(&mut self, name: &str, oid: pg_sys::Oid) -> bool {
         let pause = match self.asked {
             None => PAUSE,
             Some((asked, pause)) if asked.elapsed() < pause => return true,
-            // It ran for a while.
+            // The last request is long ago, so the scheduler was running: start with the shortest
+            // delay.
             Some((asked, _)) if asked.elapsed() > 2 * MAX_PAUSE => PAUSE,
             Some((_, pause)) => (2 * pause).min(MAX_PAUSE),
         };
@@ -84,7 +86,7 @@ impl Database {
         )
     }
 
-    /// How long until it may be asked for again.
+    /// The time until a scheduler may be requested again; [`ROUND`] if that time is over.
     fn pause(&self) -> Duration {
         let left = self.asked.map(|(asked, pause)| pause.saturating_sub(asked.elapsed()));
         left.filter(|left| !left.is_zero()).unwrap_or(ROUND)

@@ -1,7 +1,8 @@
-//! The background workers: a launcher starts a scheduler for each database that is to have one, a
-//! scheduler starts a worker for each refresh, and for each consumer that is to be served. No rules
-//! here: when a segment is due says `due`, what comes after what says `run`, how a consumer is served
-//! says `delivery`.
+//! The background workers: the launcher starts a scheduler for each configured database; a
+//! scheduler starts a worker for each refresh, and for each consumer that workers serve. This
+//! module holds no rules: `schedule::due` decides when a segment is due, `schedule::run` in which
+//! order segments are refreshed, `delivery::push` how a consumer is served. `README.md` beside this
+//! file describes the processes and the life of a job.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ const LAUNCHER: &str = "segmenter launcher";
 const SCHEDULER: &str = "segmenter scheduler";
 const WORKER: &str = "segmenter worker";
 
-/// Called when the library is loaded: registers the launcher, where the server is just starting.
+/// Called when the library is loaded. While the server preloads it, allocates the job table and
+/// registers the launcher.
 pub fn init() {
     if process::is_preloading() {
         job_table::init();
@@ -51,8 +53,10 @@ pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
     work(job_table::JobHandle::from_datum(argument));
 }
 
-/// Puts a job of a set, in a database, on the board, and starts a worker for it; false: there is no room
-/// for one.
+/// Adds a job to the job table and starts a worker for it. `set`: the database and the mart;
+/// `role`: the role that the worker connects as, or `InvalidOid` for the bootstrap superuser;
+/// `subject`: the segment or the consumer; `name`: the name of the process. Returns false if the
+/// job table is full, or if there is no room for another process.
 fn start(
     set: (pg_sys::Oid, pg_sys::Oid),
     task: Task,
@@ -69,7 +73,7 @@ fn start(
     Ok(started)
 }
 
-/// Does what the scheduler has put on the board, as whom it says.
+/// Does a job that the scheduler has requested, connected as the role of the job.
 fn work(ticket: JobHandle) {
     process::start();
     let Some(job) = job_table::begin(ticket) else { return };
@@ -84,12 +88,13 @@ fn work(ticket: JobHandle) {
             process::flush_statistics();
             job_table::end(ticket, end);
         }
-        // The scheduler sees what the log lacks.
+        // The job is not marked as ended here. When the process exits its result becomes `Died`,
+        // and the scheduler writes the missing log entry.
         Err(report) => log_error("a worker could not go on", &report),
     }
 }
 
-/// Writes to the server's log what went wrong with a piece of our own work.
+/// Writes an error of a background process to the server's log. `what`: what could not be done.
 fn log_error(what: &str, report: &Report) {
     emit(
         PgLogLevel::WARNING,

@@ -1,4 +1,5 @@
-//! A worker: one refresh of one segment, or only its handing over, connected as the segment's owner.
+//! A worker that refreshes one segment, or only hands it over. It is connected as the segment's
+//! owner; for a hand-over as the bootstrap superuser if the owner cannot connect.
 
 use std::time::Instant;
 
@@ -31,7 +32,8 @@ pub fn work(job: &Job) -> Result<JobResult, Report> {
         Task::Refresh if actual => refresh(&set, &request)?,
         _ => (JobResult::Done, false),
     };
-    // What new subscribers are owed does not wait for a refresh that comes through.
+    // Messages that need no refresh (for a new or an ended subscription) are written even if the
+    // refresh did not succeed.
     if is_handed_over {
         return Ok(end);
     }
@@ -40,13 +42,14 @@ pub fn work(job: &Job) -> Result<JobResult, Report> {
     Ok(if is_busy && job.task == Task::HandOver { JobResult::Busy } else { end })
 }
 
-/// Runs a transaction of no more than `segmenter.refresh_timeout`: who owns a set may keep whoever reads
-/// its rows waiting, too.
+/// Runs a transaction that is cancelled after `segmenter.refresh_timeout`. Reads of the set's
+/// relations are limited, too, since the set's owner could make them run without end.
 fn limited<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Report> {
     process::transaction_within(settings::refresh_timeout(), body)
 }
 
-/// Refreshes, and says whether that has handed over as well.
+/// Refreshes the segment. The flag in the result is true if no hand-over must follow: the refresh
+/// wrote the messages, the segment is locked by another session, or it does not exist.
 fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<(JobResult, bool), Report> {
     match limited(|| refresh::start(set, request))? {
         Start::Now => {}

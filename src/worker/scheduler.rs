@@ -1,4 +1,4 @@
-//! A scheduler: serves every set of service relations of its database.
+//! A scheduler: serves all relation sets of its database.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,12 @@ use crate::pg::bgw::job_table::{self, Job, JobHandle};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 
-/// How often it looks round at least.
+/// The longest pause between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
-/// For so many seconds it leaves a database alone that somebody wants for himself.
+/// Seconds to stay disconnected so that `DROP DATABASE`, `ALTER DATABASE` and the like can proceed.
 const DATABASE_YIELD_SECONDS: i64 = 10;
-/// A set that is somebody's may not keep the others waiting for longer.
+/// Time limit of a round for a set other than the extension's own. The set's owner could make the
+/// round slow, which would delay the other sets.
 const MAX_ROUND: Duration = Duration::from_secs(10);
 
 pub fn main(database: pg_sys::Oid) {
@@ -65,17 +66,17 @@ pub fn main(database: pg_sys::Oid) {
     }
 }
 
-/// What a look at the database says.
+/// The result of a check of the database.
 enum TickResult {
-    /// Somebody wants it without us.
+    /// Another session needs the database without connections: disconnect.
     Leave,
-    /// The extension is not there.
+    /// The extension is not installed.
     Absent,
-    /// There are sets to serve.
+    /// There are relation sets to serve.
     Sets,
 }
 
-/// What was said in the server's log, not to be said again while it lasts.
+/// What was logged last. It is not logged again while it lasts.
 #[derive(Default)]
 struct LastLogged {
     trouble: Option<String>,
@@ -83,11 +84,11 @@ struct LastLogged {
     full: bool,
 }
 
-/// A set, and how it went with it.
+/// A relation set, and the state of serving it.
 struct SetState {
     set: SetScheduler,
     is_own: bool,
-    /// It is left alone until then, since something went wrong.
+    /// After an error the set is not served before this time.
     backoff_until: Option<Instant>,
     trouble: Option<String>,
 }
@@ -95,15 +96,16 @@ struct SetState {
 struct Scheduler {
     database: pg_sys::Oid,
     name: String,
-    /// With the relation that lists them; none: the extension is not there, or may have changed.
+    /// The relation sets, with the oid of the registry that lists them. None: the extension is not
+    /// installed, or the state was discarded after an error.
     sets: Option<(pg_sys::Oid, Vec<SetState>)>,
-    /// Which of them comes first this time.
+    /// Counts the rounds. Each round starts with another set, so that no set is always the last.
     turn: usize,
     said: LastLogged,
 }
 
 impl Scheduler {
-    /// Starts from nothing at the next round.
+    /// Discards all state. The next round reads it again.
     fn forget(&mut self) {
         if let Some((registry, mut sets)) = self.sets.take() {
             process::unwatch(registry);
@@ -111,7 +113,7 @@ impl Scheduler {
         }
     }
 
-    /// Sees which sets there are.
+    /// Checks the database, and reads the list of relation sets if it has changed.
     fn poll(&mut self) -> Result<TickResult> {
         if process::is_database_wanted() {
             return Ok(TickResult::Leave);
@@ -152,7 +154,7 @@ impl Scheduler {
         Ok(TickResult::Sets)
     }
 
-    /// Serves each set in a transaction of its own; gives how long there is nothing to do.
+    /// Serves each set in a transaction of its own. Returns the time until the next round.
     fn round(&mut self) -> Duration {
         let Some((_, sets)) = &mut self.sets else { return ROUND };
         let mut next: Option<clock::Instant> = None;
@@ -164,7 +166,8 @@ impl Scheduler {
             if served.backoff_until.is_some_and(|until| until > Instant::now()) {
                 continue;
             }
-            // Before the snapshot is taken: what a worker has done by then is in it.
+            // The jobs are read before the transaction takes its snapshot. So the snapshot contains
+            // all that the ended workers have committed.
             let (own, others) = self::jobs(self.database, served.set.mart);
             let limits = limits(&others);
             let limit = (!served.is_own).then_some(MAX_ROUND);
@@ -197,7 +200,7 @@ impl Scheduler {
         until.unwrap_or(ROUND).min(ROUND)
     }
 
-    /// Takes jobs off the board that are over and whose set is gone.
+    /// Removes ended jobs whose set does not exist any more.
     fn remove_orphaned_jobs(&self) {
         let Some((_, sets)) = &self.sets else { return };
         for (ticket, job) in job_table::jobs(self.database) {
@@ -215,12 +218,12 @@ fn is_over(job: &Job) -> bool {
 
 type Jobs = Vec<(JobHandle, Job)>;
 
-/// The jobs of a set, and those of the others.
+/// The jobs of a set, and the jobs of all other sets of the database.
 fn jobs(database: pg_sys::Oid, mart: pg_sys::Oid) -> (Jobs, Jobs) {
     job_table::jobs(database).into_iter().partition(|(_, job)| job.set == mart.to_u32())
 }
 
-/// What the other sets leave of the workers that a database may have.
+/// The numbers of workers that the other sets leave free within the limits of the database.
 fn limits(others: &[(JobHandle, Job)]) -> Limits {
     let busy = |is_refresh: bool| {
         let others = others.iter().filter(|(_, job)| !is_over(job));
@@ -232,7 +235,7 @@ fn limits(others: &[(JobHandle, Job)]) -> Limits {
     }
 }
 
-/// Says what went wrong, unless it is what was said before.
+/// Logs an error, unless it is the one that was logged last.
 fn log_once(said: &mut Option<String>, name: &str, set: Option<&str>, report: Report) {
     if said.as_ref() == Some(&report.message) {
         return;

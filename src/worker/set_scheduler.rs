@@ -1,5 +1,5 @@
-//! One set of service relations as its scheduler serves it: starts a worker for each refresh that is due,
-//! and sees to it that each has an end in the log.
+//! The scheduling of one relation set: starts a worker for each refresh that is due, and makes sure
+//! that each refresh gets an end in the log.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -22,54 +22,55 @@ use crate::refresh::publish::subscription;
 use crate::schedule::due;
 use crate::schedule::run::{self, PlannedRefresh, ReadTables};
 
-/// After so long it tries again what could not be done.
+/// Delay before an action of the scheduler that has failed is tried again.
 pub const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How often it deletes old entries of the log.
+/// How often old log entries, delivered messages and captured changes are deleted.
 const PRUNING: Duration = Duration::from_secs(3600);
-/// For how long at most.
+/// Time limit of one deletion.
 const MAX_PRUNING: Duration = Duration::from_secs(60);
-/// A worker that has not begun after this long will not.
+/// Seconds after which a requested worker that has not started is given up.
 const STARTING: i64 = 60;
 
-/// How a round went.
+/// The result of a round.
 pub struct Round {
-    /// The jobs that are settled, once this is committed.
+    /// Jobs whose end was handled. They are removed from the job table after the commit.
     pub ended: Vec<JobHandle>,
-    /// When something is to be done next.
+    /// The next time at which something is due.
     pub next: Option<clock::Instant>,
-    /// There was no room for another worker.
+    /// A worker could not be started, because the job table is full or no process is left.
     pub is_full: bool,
 }
 
-/// How many workers it may have at once.
+/// How many workers the set may have at once.
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub refreshes: usize,
     pub deliveries: usize,
 }
 
-/// A segment to be handed over.
+/// A segment with pending messages that need no refresh.
 struct PendingPublish {
     name: String,
-    /// From when on to try.
+    /// Not tried before this time.
     at: clock::Instant,
-    /// A job was at the segment when this was found: it need not have seen what is owed, so that its end
-    /// settles nothing.
+    /// A job of the segment was running when the pending messages were found. It may have begun
+    /// before they became pending, so its end does not complete this entry.
     must_rerun: bool,
 }
 
-/// A set, and what is known of its segments and consumers.
+/// A relation set, and the state of its segments and consumers.
 pub struct SetScheduler {
     database: pg_sys::Oid,
     pub mart: pg_sys::Oid,
-    /// What it was called when it was looked at; none: it is the extension's own, or was not.
+    /// The set's name at the last reading of its config. None: the extension's own set, or not read
+    /// yet.
     pub name: Option<String>,
-    /// None: it may have changed.
+    /// None: not read yet, or discarded after an error.
     set: Option<RelationSet>,
     queue: segmenter_core::queue::Queue<Uuid, PlannedRefresh>,
-    /// What the segments that are due, or running, read.
+    /// The relations that due and running segments read.
     reads: ReadTables,
-    /// Segments whose subscribers are owed something without a refresh.
+    /// Segments with pending messages that need no refresh.
     owed: BTreeMap<Uuid, PendingPublish>,
     deliveries: Deliveries,
     pruned: Option<Instant>,
@@ -90,7 +91,7 @@ impl SetScheduler {
         }
     }
 
-    /// Starts from nothing at the next round.
+    /// Discards all state. The next round reads it again.
     pub fn forget(&mut self) {
         if let Some(set) = self.set.take() {
             process::unwatch(set.segments());
@@ -102,7 +103,8 @@ impl SetScheduler {
         self.deliveries.forget();
     }
 
-    /// Looks after what is due and what has ended. `jobs` are the set's.
+    /// One round: handles ended jobs and starts what is due. `jobs`: the jobs of this set;
+    /// `limits`: how many workers it may have.
     pub fn round(&mut self, jobs: &[(JobHandle, Job)], limits: Limits) -> Result<Round> {
         let now = clock::now();
         let known = self.set.as_ref().filter(|set| !process::changed(set.segments()));
@@ -137,7 +139,7 @@ impl SetScheduler {
                 }
             }
             clear_pending(&mut self.owed, job, now);
-            // It may have fallen due meanwhile, whatever was done with it.
+            // The segment may be due again by now, whatever the result was.
             let is_held = job.task == Task::Refresh
                 && matches!(job.stage, JobState::Ended(JobResult::Waiting | JobResult::Busy));
             for item in due::items(set, role::current(), Some(&[job.subject()]))? {
@@ -155,7 +157,7 @@ impl SetScheduler {
                 .chain(running.iter().copied())
                 .collect();
             let mut items = due::items(set, role::current(), Some(&concerned))?;
-            // One that was refreshed by hand meanwhile may not be due any more.
+            // A segment that was refreshed by hand in the meantime may not be due any more.
             items.retain(|item| {
                 let must_rerun =
                     running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
@@ -181,11 +183,14 @@ impl SetScheduler {
         self.prune()?;
 
         let next = self.queue.next().into_iter().chain(self.deliveries.next(&served)).min();
-        // Without room for a worker, what is due has to wait as well.
+        // If there is no room for a worker, what is due cannot start: wait for the next regular
+        // round instead of trying again at once.
         Ok(Round { ended, next: next.filter(|_| !is_full), is_full })
     }
 
-    /// Looks at all segments anew: at the beginning, and when they have changed.
+    /// Reads the config of all segments: in the first round, and when it has changed. The first
+    /// round also closes refreshes that are logged as running but have no job, and releases the
+    /// leases of workers that are gone.
     fn refresh_plan(&mut self, jobs: &[(JobHandle, Job)], now: clock::Instant) -> Result<()> {
         let is_first = self.set.is_none();
         let set = RelationSet::of_mart(Extension::current()?, self.mart)?;
@@ -223,7 +228,8 @@ impl SetScheduler {
         Ok(())
     }
 
-    /// Starts workers as long as there may be more of them; false: there is no room.
+    /// Starts workers for refreshes and hand-overs until `limit` segments are running. Returns
+    /// false if there is no room for another worker.
     fn start(&mut self, running: &mut HashSet<Uuid>, limit: usize) -> Result<bool> {
         let Some(set) = &self.set else { return Ok(true) };
         while running.len() < limit {
@@ -241,7 +247,7 @@ impl SetScheduler {
             }
             running.insert(id);
         }
-        // One that is due, or running, is handed over there.
+        // A segment that is due or running is handed over by its refresh.
         let now = clock::now();
         let owed = self.owed.iter().filter(|(id, owed)| {
             owed.at <= now && !running.contains(id) && !self.queue.is_pending(**id)
@@ -251,7 +257,8 @@ impl SetScheduler {
             if running.len() >= limit {
                 break;
             }
-            // No code of the segment's owner runs there: where he cannot connect, we can.
+            // A hand-over runs no code of the segment's owner. If the owner cannot connect, the
+            // worker connects as the bootstrap superuser.
             let Some(planned) = run::hand_over_only(set, id)? else { continue };
             let able = planned.blocking_error(set).is_none();
             let role = if able { planned.owner } else { pg_sys::InvalidOid };
@@ -263,7 +270,7 @@ impl SetScheduler {
         Ok(true)
     }
 
-    /// Starts a worker for a segment; false: there is no room for it.
+    /// Starts a worker for a segment. Returns false if there is no room for it.
     fn spawn(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> Result<bool> {
         let set = (self.database, self.mart);
         super::start(set, task, role, segment, &format!("segmenter worker for {name}"))
@@ -272,7 +279,8 @@ impl SetScheduler {
     fn prune(&mut self) -> Result<()> {
         let Some(set) = &self.set else { return Ok(()) };
         if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
-            // Who has read captured changes is asked of every set. (A round of another set is limited as it is.)
+            // Deleting captured changes reads the config of every set, so it needs a limit. (The
+            // round of another set is limited as a whole.)
             let _limit = set.is_own.then(|| process::Limit::begin(Some(MAX_PRUNING)));
             let more = run::prune(set)?;
             self.pruned = (!more).then(Instant::now);
@@ -281,7 +289,7 @@ impl SetScheduler {
     }
 }
 
-/// Whether a job needs looking after.
+/// Whether a job has ended, or its worker has not started in time.
 pub fn has_ended(job: &Job, now: clock::Instant) -> bool {
     match job.stage {
         JobState::Ended(_) => true,
@@ -290,7 +298,8 @@ pub fn has_ended(job: &Job, now: clock::Instant) -> bool {
     }
 }
 
-/// What is owed was handed over by a worker that came to its end; else it is tried again.
+/// Removes the entry of a segment whose worker has completed. Otherwise sets the time of the next
+/// try.
 fn clear_pending(owed: &mut BTreeMap<Uuid, PendingPublish>, job: &Job, now: clock::Instant) {
     let Some(entry) = owed.get_mut(&job.subject()) else { return };
     if !matches!(job.stage, JobState::Ended(JobResult::Done | JobResult::Waiting)) {
@@ -300,7 +309,8 @@ fn clear_pending(owed: &mut BTreeMap<Uuid, PendingPublish>, job: &Job, now: cloc
     }
 }
 
-/// Gives an end in the log to a worker that ended without a word.
+/// Marks the run of a worker that died as failed: as `failed` if its refresh had not begun, as
+/// `interrupted` if it is logged as running.
 fn reconcile_lost_worker(set: &RelationSet, job: &Job, jobs: &[(JobHandle, Job)]) -> Result<()> {
     if !matches!(job.stage, JobState::Ended(JobResult::Died) | JobState::Requested) {
         return Ok(());

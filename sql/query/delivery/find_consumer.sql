@@ -1,5 +1,6 @@
--- One consumer by its name, $1, or its id, $2. One that was retired may still have messages to fetch,
--- its audiences' deletion last; an actual one of that name goes first.
+-- A consumer by its name $1 or its id $2. A retired consumer is found, too: messages may still wait
+-- for it, the deletion of its audiences as the last ones. An active consumer with the name comes
+-- first.
 -- runs as: set owner
 -- params: name text, id uuid
 -- row: id uuid, name text, role oid, params jsonb

@@ -1,6 +1,7 @@
--- How it stands with the audience of the subscription $1, after a delivery: $2 is the id that the
--- consumer has given it, $3 says that it was deleted, $4 that nothing came after that. Where somebody
--- else has the row in hand only another id is worth waiting for.
+-- Updates the state of the audience of the subscription $1 after a delivery, retry or skip. $2 is
+-- the external id of the audience, $3 is true if the audience was deleted, $4 if the deletion was
+-- the last message that was acknowledged. If another session has locked the row, only a changed
+-- external id is worth waiting for.
 -- runs as: set owner
 -- params: subscription uuid, external_id text, is_deleted boolean, is_last boolean
 update @subscriptions@ u

@@ -1,6 +1,7 @@
--- Every actual segment of a role that $1 is a member of (among those of $2, where that is given),
--- with the last attempt at it and, where that has failed, how those before it ended, the newest first.
--- To wait for sources, or to be passed over, is no attempt. Of most segments one entry tells all.
+-- The active segments whose owner $1 is a member of (only those of $2, if it is given), with the
+-- last attempt and, if that has failed, the statuses of the attempts up to it, the newest first.
+-- Waiting for sources and being skipped are not attempts. For most segments one log entry is
+-- enough.
 -- runs as: set owner
 -- params: reader oid, segments uuid[]
 -- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, statuses text[], waiting_since timestamptz
@@ -25,7 +26,7 @@ select
               and l.status in ('ok', 'refused', 'failed', 'interrupted')
               and (l.params @> '{"attempted": false}') is not true
             order by l.id desc
-            limit 13 -- so often a delay of a second doubles to an hour
+            limit 13 -- a delay of a second is over an hour after 12 doublings
         ) a
     ) end as statuses,
     case when latest.status = 'waiting' then latest.processed end as waiting_since

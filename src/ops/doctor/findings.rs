@@ -1,6 +1,6 @@
-//! What the doctor has found.
+//! The findings of the doctor.
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     Ok,
@@ -53,7 +53,7 @@ impl Findings {
         self.add(check, Level::Problem, detail, Some(hint.into()));
     }
 
-    /// Says that a check found nothing, if so.
+    /// Adds the row `ok` for a check without findings.
     pub(super) fn close(&mut self, check: &'static str, fine: &str) {
         if !self.0.iter().any(|finding| finding.check == check) {
             self.ok(check, fine);

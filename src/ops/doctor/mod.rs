@@ -1,4 +1,4 @@
-//! What a DBA should know of this database's segments before they trouble anybody.
+//! Health checks of a database: background workers, segments, sources, consumers and deliveries.
 
 use chrono::TimeDelta;
 use pgrx::datum::DatumWithOid;
@@ -26,16 +26,17 @@ mod findings;
 use findings::Findings;
 pub use findings::{Finding, Level};
 
-/// A scheduler that has not gone round for so long is stuck.
+/// Heartbeat age after which a scheduler is reported as stuck.
 const SCHEDULER_STALE_AFTER: TimeDelta = TimeDelta::seconds(60);
-/// A segment that has been due for so long should have been refreshed.
+/// Time after which a segment that is due but not refreshed is reported.
 const OVERDUE: TimeDelta = TimeDelta::minutes(2);
 
-/// Looks at everything that the caller may see.
+/// Runs all checks on what the caller may see. Returns the findings in the order of the checks, the
+/// summary last.
 pub fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     let items = due::items(set, role::current(), None)?;
     let (_, database) = process::current_database();
-    // Of the server, which is not the set's.
+    // The server's settings and jobs do not belong to the set: read them as the extension's owner.
     let ask_server = |query: &Query| -> Result<Vec<Option<String>>> {
         Ok(set.extension.read(query, &[])?.unwrap_or_default())
     };
@@ -66,7 +67,8 @@ pub fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     Ok(findings.0)
 }
 
-/// What is missing for the workers to serve a database, as settings to add; none: nothing.
+/// The hint that names the settings that are missing for the workers to serve a database. None:
+/// nothing is missing.
 pub fn missing_settings(database: &str) -> Option<String> {
     let mut databases = settings::databases();
     let is_listed = databases.iter().any(|name| name == database);
@@ -262,7 +264,7 @@ fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
     Ok(())
 }
 
-/// A zone's name without what makes no difference.
+/// A zone's name in lower case, with one name for all aliases of UTC.
 fn plain(zone: &str) -> String {
     let zone = zone.to_lowercase();
     match zone.strip_prefix("etc/").unwrap_or(&zone) {
@@ -396,7 +398,8 @@ fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
     Ok(())
 }
 
-/// The values of an array, of arrays of the same length too, one after another.
+/// The values of a query that returns one array. Arrays within the array are flattened; NULL
+/// becomes an empty text.
 fn ask(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
     Ok(ask_one(set, query, args)?.into_iter().map(Option::unwrap_or_default).collect())
 }

@@ -1,10 +1,10 @@
--- The subscription $1 is delivered through the message $2.
+-- Marks the messages of the subscription $1 up to and including $2 as delivered.
 -- runs as: set owner
 -- params: subscription uuid, message bigint
 update @deliveries@ d
 set delivered_through = $2,
     leased_until = case when d.leased_through > $2 then d.leased_until end,
-    -- What is still held is at its first attempt.
+    -- The remaining messages of the lease are at their first attempt.
     attempts = case when d.leased_through > $2 and d.leased_until is not null then 1 else 0 end,
     next_attempt_at = null,
     last_error = null,

@@ -1,4 +1,4 @@
--- Who was erased does not stay in messages that are delivered.
+-- Deletes messages that an erasure wrote, once they are delivered: they hold data of the person.
 -- runs as: set owner
 -- params: subscription uuid, message bigint
 delete from @outbox@ o

@@ -1,4 +1,5 @@
--- The delivery that the message $1 belongs to, locked.
+-- Locks the delivery of the subscription that the message $1 belongs to. Returns the lease, the
+-- consumer and the message.
 -- runs as: set owner
 -- params: message bigint
 -- row: subscription_id uuid, lease uuid, delivered_through bigint, leased_through bigint, attempts integer, target text, consumer text, role oid, params jsonb, segment_id uuid, segment text, run_id uuid, operation text, part integer, parts integer, members integer, deletes boolean
@@ -19,7 +20,7 @@ select
     o.part,
     o.parts,
     o.members,
-    -- The audience is deleted by this message, or by one before it that is acknowledged with it.
+    -- The audience is deleted by this message, or by an earlier one that is acknowledged with it.
     exists (
         select from @outbox@ p
         where p.subscription_id = d.subscription_id and p.operation = 'delete'

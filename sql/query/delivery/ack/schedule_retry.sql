@@ -1,5 +1,5 @@
--- The message that the subscription $1 is at could not be delivered, because of $2; it is tried again
--- after $3.
+-- Records that the message of the subscription $1 could not be delivered, because of $2. The next
+-- attempt is after the time $3.
 -- runs as: set owner
 -- params: subscription uuid, error text, retry_after interval
 update @deliveries@ d

@@ -1,4 +1,5 @@
--- Whether the message $2 was delivered with the lease $1, though it is not kept: who acts for whom.
+-- The role of the consumer to which the message $2 was delivered under the lease $1; no row if it
+-- was not delivered under this lease. The message itself may be deleted.
 -- runs as: set owner
 -- params: lease uuid, message bigint
 -- row: role oid

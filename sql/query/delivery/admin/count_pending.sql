@@ -1,5 +1,5 @@
--- What waits for the subscription $1: how many messages, the first, the last, and whether the
--- audience's creation is among them.
+-- The waiting messages of the subscription $1: their number, the first and the last id, and the
+-- number of messages that create the audience.
 -- runs as: set owner
 -- params: subscription uuid
 -- row: counts bigint[]

@@ -1,4 +1,5 @@
--- One subscription, $1, and who has a say in it.
+-- The subscription $1, with the roles that may administer it: the segment's owner and the
+-- consumer's role.
 -- runs as: set owner
 -- params: subscription uuid
 -- row: target text, segment_id uuid, segment text, owner oid, consumer text, role oid, params jsonb

@@ -1,4 +1,4 @@
--- The subscription $1 goes on at once, after the message $2 where one is given.
+-- Makes the subscription $1 continue at once, after the message $2 if one is given.
 -- runs as: set owner
 -- params: subscription uuid, through bigint
 update @deliveries@ d

@@ -1,4 +1,4 @@
--- The subscriptions of the consumer $1 that have a message to hand out now, the oldest first.
+-- The subscriptions of the consumer $1 that have a message to claim now, the oldest message first.
 -- runs as: set owner
 -- params: consumer uuid
 -- row: subscriptions uuid[]

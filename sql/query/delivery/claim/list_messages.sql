@@ -1,4 +1,5 @@
--- The next messages of the subscription $1, $2 at most, with the audience's id as it is known now.
+-- The next messages of the subscription $1, at most $2, with the current external id of the
+-- audience.
 -- runs as: set owner
 -- params: subscription uuid, max_messages bigint
 -- row: id bigint, audience text, external_id text, target text, operation text, part integer, parts integer, members integer, is_available boolean, payload jsonb

@@ -1,4 +1,5 @@
--- Takes the cursor of the subscription $1, unless somebody else has it, or holds messages.
+-- Locks the cursor of the subscription $1. No row if another session has locked it, if a lease is
+-- valid, or if the time of the next attempt has not come.
 -- runs as: set owner
 -- params: subscription uuid
 -- row: attempts integer

@@ -1,4 +1,4 @@
--- Leases the messages of the subscription $1 through $4, for the time $3.
+-- Leases the messages of the subscription $1 up to and including $4, for the time $3.
 -- runs as: set owner
 -- params: subscription uuid, lease uuid, duration interval, through bigint
 update @deliveries@ d

@@ -1,4 +1,4 @@
--- Gives the message $1, with its id and which attempt it is, to a consumer's function.
+-- Calls a consumer's function with the message $1, its id and the number of the attempt.
 -- runs as: consumer role
 -- params: message jsonb, message_id bigint, attempt integer
 -- row: receipt jsonb

@@ -1,5 +1,5 @@
--- The subscriptions with messages in hand, of the consumers that the background workers serve: of $1,
--- or of all but $2.
+-- The subscriptions with a valid lease, of the consumers that workers serve: of the consumer $1 if
+-- it is given, without the consumers $2.
 -- runs as: set owner
 -- params: consumer uuid, alive uuid[]
 -- row: subscriptions uuid[]

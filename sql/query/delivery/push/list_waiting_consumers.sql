@@ -1,5 +1,5 @@
--- The consumers that the background workers serve and that messages wait for: since when, or from
--- when on, they can be delivered.
+-- The consumers that workers serve and that have waiting messages, with the time from which the
+-- next message can be delivered.
 -- runs as: set owner
 -- row: id uuid, name text, role oid, calls_function boolean, at timestamptz
 select

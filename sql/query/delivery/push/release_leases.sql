@@ -1,4 +1,5 @@
--- What the subscriptions $1 have in hand is to be had again. One whose row somebody has is not his.
+-- Releases the leases of the subscriptions $1, so that their messages can be claimed again. Rows
+-- that another session has locked are skipped.
 -- runs as: set owner
 -- params: subscriptions uuid[]
 update @deliveries@ d

@@ -1,4 +1,5 @@
--- The function $1, as it is called, and whether it takes a message and may give a receipt.
+-- The function $1: the name to call it by, its result type, and whether its arguments and its
+-- result are those of a consumer's function.
 -- runs as: consumer role, caller
 -- params: function text
 -- row: call text, result oid, fits boolean

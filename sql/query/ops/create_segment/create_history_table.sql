@@ -1,4 +1,4 @@
--- Makes a segment table that keeps history.
+-- Creates a segment table that keeps history.
 -- runs as: caller
 -- @table@: the new table, e.g. public.made
 -- @columns@: further columns, each after a comma, e.g. , city text

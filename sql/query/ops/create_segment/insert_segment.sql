@@ -1,4 +1,4 @@
--- Registers a segment.
+-- Adds a segment to the config.
 -- runs as: caller
 -- params: name text, table text, refresh_params jsonb, refresh_cron text
 -- row: id uuid, table_name oid

@@ -1,5 +1,5 @@
--- How it stands with the actual subscriptions to segments of roles that $1 is a member of: those that
--- have failed, could not be handed over, or have had a message waiting for a day.
+-- The active subscriptions that need attention, to segments whose owner $1 is a member of: failed,
+-- not handed over, or with a message that has been waiting for a day.
 -- runs as: set owner
 -- params: reader oid
 -- row: findings text[]

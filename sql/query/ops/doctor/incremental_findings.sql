@@ -1,5 +1,5 @@
--- Actual segments with an incremental refresher, of roles that $1 is a member of, whose last refresh has
--- something to complain of: changes that were missed, a watermark that stays, captures that are missing.
+-- Active incremental segments whose owner $1 is a member of, and whose last refresh reported missed
+-- changes, a watermark that does not advance, or watched tables that are not captured.
 -- runs as: set owner
 -- params: reader oid
 -- row: findings text[]

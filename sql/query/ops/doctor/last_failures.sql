@@ -1,5 +1,5 @@
--- How it stands with the segments of roles that $1 is a member of: the last status of each, and what
--- is wrong with it.
+-- The active segments whose owner $1 is a member of and whose last refresh was neither ok nor
+-- skipped, with its status and the reason.
 -- runs as: set owner
 -- params: reader oid
 -- row: findings text[]

@@ -1,5 +1,5 @@
--- The actual consumers, of roles that $1 is a member of, that the background workers serve: their
--- function and role, or their URL.
+-- The active consumers that workers serve and whose role (or the set's owner, $2) $1 is a member
+-- of: their function and role, or their URL.
 -- runs as: set owner
 -- params: reader oid, set_owner oid
 -- row: consumers text[]

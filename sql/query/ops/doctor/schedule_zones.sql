@@ -1,4 +1,4 @@
--- The zones of the schedules of segments of roles that $1 is a member of.
+-- The time zones of the schedules of active segments whose owner $1 is a member of.
 -- runs as: set owner
 -- params: reader oid
 -- row: findings text[]

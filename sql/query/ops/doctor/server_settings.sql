@@ -1,4 +1,5 @@
--- The zone that sessions have by default, and whether pg_cron is here.
+-- The time zone of new sessions, the table of pg_cron's jobs if it is installed, and
+-- max_worker_processes.
 -- runs as: extension owner
 -- row: values text[]
 select array[

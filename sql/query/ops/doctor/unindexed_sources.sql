@@ -1,5 +1,5 @@
--- The tables among the sources of the segments of roles that $1 is a member of whose load time is looked
--- for without an index.
+-- The source tables without an index on the column of the load time, of active segments whose owner
+-- $1 is a member of.
 -- runs as: set owner
 -- params: reader oid
 -- row: findings text[]

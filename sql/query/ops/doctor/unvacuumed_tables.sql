@@ -1,4 +1,5 @@
--- The segment tables, of roles that $1 is a member of, with many dead rows that were never vacuumed.
+-- The segment tables with many dead rows that were never vacuumed, of active segments whose owner
+-- $1 is a member of.
 -- runs as: set owner
 -- params: reader oid
 -- row: tables text[]

@@ -1,4 +1,4 @@
--- The person's id among captured changes.
+-- Removes the id of a person from the captured changes.
 -- runs as: extension owner
 -- params: id text
 update @changes@ c

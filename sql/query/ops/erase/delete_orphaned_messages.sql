@@ -1,4 +1,5 @@
--- Messages of subscriptions to the segment $1 that were deleted: nobody will fetch them.
+-- Deletes the messages about the segment $1 whose subscription was deleted: no consumer can claim
+-- them.
 -- runs as: set owner
 -- params: segment uuid
 delete from @outbox@ o

@@ -1,4 +1,5 @@
--- Takes $2 out of the segment $1. Gives for each row whether it was actual, and its hashes.
+-- Deletes the rows of the member $2 of the segment $1. Returns for each row whether it was current,
+-- and its hashes.
 -- runs as: table owner
 -- params: segment uuid, id text
 -- row: is_actual boolean, hash_email text, hash_phone text

@@ -1,4 +1,5 @@
--- Whether others are, or were, handed over just like one of $3, so that they cannot be told from $2.
+-- Whether other members than $2 are, or were, handed over with the same values as one of $3, so
+-- that the consumer cannot distinguish them from $2.
 -- runs as: table owner
 -- params: segment uuid, id text, probes jsonb
 -- row: is_shared boolean

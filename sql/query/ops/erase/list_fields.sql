@@ -1,4 +1,4 @@
--- The fields that were ever handed over to the subscription $1.
+-- All sets of fields that were ever handed over to the subscription $1.
 -- runs as: set owner
 -- params: subscription uuid
 -- row: fields jsonb

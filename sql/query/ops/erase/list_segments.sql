@@ -1,5 +1,5 @@
--- The segments of roles that $1 is a member of, retired ones too, in an order of their own: whoever
--- locks several takes them in it.
+-- The segments whose owner $1 is a member of, retired ones too, ordered by id: sessions that lock
+-- several segments lock them in the same order.
 -- runs as: set owner
 -- params: reader oid
 -- row: segments uuid[]

@@ -1,5 +1,5 @@
--- All that the table holds, or held, of $2 in the segment $1, as it is handed over with these fields,
--- and whether it is so now.
+-- All versions of the member $2 of the segment $1 that the table holds, in the form in which they
+-- are handed over with these fields, and whether a version is current.
 -- runs as: table owner
 -- params: segment uuid, id text
 -- row: versions jsonb

@@ -1,4 +1,4 @@
--- The same of what consumers of the segment $1 complained of last.
+-- Redacts the last errors of the deliveries of the segment $1 that match the pattern $2.
 -- runs as: set owner
 -- params: segment uuid, pattern text
 update @deliveries@ d

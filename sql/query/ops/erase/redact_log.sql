@@ -1,6 +1,6 @@
--- What errors, consumers and lists that were loaded by hand say of a person, in the log of the
--- segment $1: $2 is a pattern of what tells him, $3 the letters and digits of his id. How a list by
--- hand spells an id is up to whoever wrote it, so that only those are compared.
+-- Redacts errors, receipts and one-off lists in the log of the segment $1. $2 is a pattern that
+-- matches the person's id and hashes, $3 the letters and digits of the id. One-off lists may spell
+-- an id in any way, so their letters and digits are compared, too.
 -- runs as: set owner
 -- params: segment uuid, pattern text, letters text
 update @log@ l

@@ -1,5 +1,5 @@
--- Takes the members that contain one of $2 out of the messages of the subscription $1. Gives those
--- that were still to be delivered.
+-- Removes the members that contain one of $2 from the messages of the subscription $1. Returns the
+-- removed members of messages that were not delivered yet.
 -- runs as: set owner
 -- params: subscription uuid, probes jsonb
 -- row: members jsonb

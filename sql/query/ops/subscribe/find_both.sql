@@ -1,4 +1,4 @@
--- The actual segment $1 and the actual consumer $2, as the caller sees them.
+-- The active segment $1 and the active consumer $2, as far as the caller may see them.
 -- runs as: caller
 -- params: segment text, consumer text
 -- row: segment_id uuid, consumer_id uuid

@@ -1,4 +1,4 @@
--- Makes a consumer.
+-- Creates a consumer.
 -- runs as: caller
 -- params: name text, role regrole
 -- row: id uuid

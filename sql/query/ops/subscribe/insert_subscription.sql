@@ -1,4 +1,4 @@
--- Makes a subscription.
+-- Creates a subscription.
 -- runs as: caller
 -- params: consumer uuid, segment uuid, target text, params jsonb
 -- row: id uuid
