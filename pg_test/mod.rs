@@ -317,8 +317,12 @@ mod tests {
     #[pg_test]
     fn a_context_ends_where_our_statement_begins() {
         shop();
-        run("create function crm.fail() returns boolean language plpgsql as 'begin return 1 / 0; end'");
-        run("select segmenter_create_segment('bad', 'select id, hash_email from crm.people where crm.fail()')");
+        run(
+            "create function crm.fail() returns boolean language plpgsql as 'begin return 1 / 0; end'",
+        );
+        run(
+            "select segmenter_create_segment('bad', 'select id, hash_email from crm.people where crm.fail()')",
+        );
         run("select segmenter_refresh('bad')");
         let context: String =
             one("select error ->> 'context' from segmenter_log where segment_name = 'bad'");

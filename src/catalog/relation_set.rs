@@ -34,7 +34,7 @@ pub enum Relation {
     Subscriptions = 3,
     Log = 4,
     Outbox = 5,
-    LogStatus = 7,
+    Status = 7,
 }
 
 /// The name of the check constraint that limits an unshared segment table to one segment's rows.
@@ -272,7 +272,7 @@ impl RelationSet {
 
     /// The error for a segment that does not exist or is not visible to the caller.
     pub fn unknown_segment(&self, name: impl Into<String>) -> Error {
-        Error::UnknownSegment { name: name.into(), status: self.display_name(Relation::LogStatus) }
+        Error::UnknownSegment { name: name.into(), status: self.display_name(Relation::Status) }
     }
 
     /// The mart, which identifies the set.

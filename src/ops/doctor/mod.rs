@@ -389,7 +389,7 @@ fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
                 format!("a message to {subscription} has been waiting since {detail}"),
                 format!(
                     "See whether the consumer claims its messages, and what delivery_error in {} says.",
-                    set.display_name(Relation::LogStatus)
+                    set.display_name(Relation::Status)
                 ),
             ),
         }
