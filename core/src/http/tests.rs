@@ -13,7 +13,7 @@ fn listen() -> (TcpListener, Address) {
     (listener, address.parse().unwrap())
 }
 
-/// Reads a request: its head, and its body.
+/// Reads a request: its head and its body.
 fn read(stream: &TcpStream) -> (String, String) {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -29,14 +29,14 @@ fn read(stream: &TcpStream) -> (String, String) {
     (head, String::from_utf8(body).unwrap())
 }
 
-/// Answers one request with these pieces, with a pause after each.
+/// Answers one request with these pieces, and pauses after each.
 fn serve(pieces: Vec<Vec<u8>>, pause: Duration) -> (Address, JoinHandle<(String, String)>) {
     let (listener, address) = listen();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let request = read(&stream);
         for piece in pieces {
-            // The client may have gone.
+            // The client may have disconnected.
             let _ = stream.write_all(&piece);
             thread::sleep(pause);
         }
@@ -322,7 +322,7 @@ fn connections_are_kept() {
 
 #[test]
 fn ipv6() {
-    // Not every machine has it.
+    // Not every machine has IPv6.
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let address = format!("http://{}/", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
