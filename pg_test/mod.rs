@@ -1,9 +1,9 @@
 //! Tests that run in the server, each in a transaction that is rolled back.
 
-/// What the test framework asks for before it starts a cluster.
+/// The test framework calls this before it starts a cluster.
 pub fn setup(_options: Vec<&str>) {}
 
-/// Settings of that cluster.
+/// The settings of that cluster.
 pub fn postgresql_conf_options() -> Vec<&'static str> {
     vec!["fsync = off", "timezone = 'Asia/Tokyo'"]
 }
@@ -294,7 +294,7 @@ mod tests {
     #[pg_test]
     fn a_thousand_refreshes_use_no_more_memory_than_one() {
         shop();
-        // What belongs to the transaction goes with it.
+        // The memory of the transaction is freed at its end.
         let context_bytes = || {
             one::<i64>(
                 "select sum(total_bytes)::bigint from pg_backend_memory_contexts
@@ -313,8 +313,8 @@ mod tests {
         assert!(grown < 256 * 1024, "{grown} bytes more");
     }
 
-    /// Each statement of `sql/query` can be prepared with the types of its parameters, and gives the
-    /// columns that its header says; commands are run, and undone.
+    /// Each statement of `sql/query` can be prepared with the types of its parameters, and returns
+    /// the columns of its header. Commands are run and rolled back.
     #[pg_test]
     fn every_query_is_what_its_header_says() {
         shop();
@@ -374,7 +374,7 @@ mod tests {
                     let types = |row: &[(String, pg_sys::Oid)]| {
                         row.iter().map(|(_, kind)| *kind).collect::<Vec<_>>()
                     };
-                    // Of a single value the name does not count.
+                    // The name of a single column is not compared.
                     let same = if row.len() == 1 {
                         types(&row) == types(&columns)
                     } else {
