@@ -20,7 +20,7 @@ use thiserror::Error;
 /// The last year that the `cron` crate searches.
 const LAST_YEAR: i32 = 2100;
 
-/// The named schedules, and the five fields each stands for.
+/// The named schedules, each with the five fields that it means.
 const MACROS: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
