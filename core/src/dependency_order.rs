@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_comes_first_and_the_rest_stays() {
+    fn items_come_after_what_they_read_and_keep_their_order() {
         assert_eq!(items(&reads(&[&[], &[], &[]])), [0, 1, 2]);
         assert_eq!(items(&reads(&[&[2], &[], &[1]])), [1, 2, 0]);
         assert_eq!(items(&reads(&[&[1, 2], &[3], &[3], &[]])), [3, 1, 2, 0]);
@@ -99,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn reading_oneself_is_no_cycle() {
+    fn an_item_that_reads_itself_is_no_cycle() {
         assert_eq!(order(&reads(&[&[0]])), [Placed { item: 0, cycle: vec![] }]);
     }
 
     #[test]
-    fn who_reads_everything_comes_last_but_for_what_is_built_on_it() {
+    fn an_item_that_reads_everything_comes_before_its_dependents_only() {
         let mut reads = reads(&[&[1], &[], &[], &[]]);
         reads[1].everything = true;
         reads[3].everything = true;

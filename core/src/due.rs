@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_schedule_every_run_will_do_and_a_date_that_never_comes_none() {
+    fn no_schedule_means_every_run_and_an_impossible_date_never() {
         let begin = at("2026-05-01T12:00:00Z");
         assert_eq!(Due::of(None, None, begin, MINUTE), Due::EveryRun);
         assert_eq!(Due::of(None, attempt("2026-05-04T00:00:00Z", 9), begin, MINUTE), Due::EveryRun);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_come_later_and_later_but_never_after_the_schedule() {
+    fn retry_delays_grow_but_the_schedule_can_come_earlier() {
         let begin = at("2026-05-01T12:00:00Z");
         let ended = at("2026-05-04T00:00:10Z");
         let daily: Schedule = "@daily".parse().unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_counted_from_the_newest_on() {
+    fn failures_are_counted_from_the_newest_attempt() {
         let count = |statuses: &[&str]| {
             failures(&statuses.iter().map(|status| status.to_string()).collect::<Vec<_>>())
         };

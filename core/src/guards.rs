@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_limited_unless_asked_but_emptying() {
+    fn only_emptying_is_refused_by_default() {
         let none = Guards::default();
         assert!(none.check(figures(0, 1_000_000, 0, 0)).is_ok());
         assert!(none.check(figures(100, 0, 99, 1)).is_ok());
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_counts_all_that_is_touched_and_spares_a_first_load() {
+    fn max_change_counts_all_changes_but_not_those_of_a_first_load() {
         let limits = guards(r#"{"max_change": 0.1}"#);
         assert!(limits.check(figures(100, 4, 3, 3)).is_ok());
         assert!(limits.check(figures(100, 4, 4, 3)).is_err());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_limits_are_named() {
+    fn invalid_guards_are_named() {
         assert!(
             serde_json::from_str::<Guards>(r#"{"max_removd": 1}"#)
                 .unwrap_err()

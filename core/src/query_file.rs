@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_read() {
+    fn a_header_is_parsed() {
         let text = "-- Finds it,\n-- if it is there.\n-- runs as: set owner, caller\n-- params: id uuid, at \
                     timestamptz\n-- row: id text, …, place tid\n-- @table@: a table, e.g. public.vip\nselect \
                     1 from @table@, @log@, '@text:mart@' where $1 @> $2\n";
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_lacks_something_is_refused() {
+    fn an_invalid_header_is_refused() {
         for (text, problem) in [
             ("select 1", "what it does"),
             ("-- A.\nselect 1", "either"),

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_due_in_time() {
+    fn segments_become_due_in_the_order_of_their_times() {
         let mut queue = Queue::<u8, ()>::default();
         queue.set(1, Some(at(30)));
         queue.set(2, Some(at(10)));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_comes_first() {
+    fn a_segment_waits_for_those_that_it_reads() {
         let mut queue = Queue::default();
         queue.put([(1, after(&[2, 9]), 'a'), (2, after(&[]), 'b'), (3, after(&[]), 'c')]);
         // 9 is not in the queue.
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_of_a_segment() {
+    fn a_running_segment_is_not_started_again() {
         let mut queue = Queue::default();
         queue.put([(1, after(&[]), ())]);
         queue.set(1, Some(at(0)));

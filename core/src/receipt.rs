@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receipt_is_read() {
+    fn a_receipt_is_parsed() {
         let receipt = Receipt::parse(
             r#"{"external_id": "a1", "coverage": 5, "num_received": 3, "num_invalid": 0, "message": "m", "x": [1]}"#,
         )
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn an_invalid_receipt_is_refused() {
         for (text, named) in [
             ("[]", "object"),
             ("", "EOF"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_receipt_is_remarked_on() {
+    fn an_answer_that_is_no_receipt_gets_a_message() {
         let of = |body: &str| Receipt::of_answer(Ok(Some(body.to_owned())));
         assert_eq!(Receipt::of_answer(Ok(None)), Receipt::default());
         assert_eq!(of(" \n"), Receipt::default());

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_begins_follows_and_ends() {
+    fn an_audience_is_created_updated_and_deleted() {
         let fields = Fields::default();
         let of = |past: &AudienceState, is_actual, mode, refreshed| {
             SyncAction::of(past, is_actual, &fields, mode, refreshed)
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn other_fields_or_an_unknown_past_take_everything() {
+    fn different_or_unknown_fields_need_a_full_sync() {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
         let of = |past: &AudienceState| SyncAction::of(past, true, &new, Mode::Delta, false);
         assert_eq!(of(&served(&old)), Some(SyncAction::FullSync));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_tried_again_when_something_has_changed() {
+    fn a_failure_is_retried_after_a_refresh_or_with_other_fields() {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
         let broken = |exists| AudienceState { exists, fields: None, failed: Some(old.clone()) };
         let of = |past: &AudienceState, fields, refreshed| {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_counted_as_they_are_cut() {
+    fn messages_are_counted_in_batches() {
         assert_eq!(messages(Operation::Create, 0, 10), 1);
         assert_eq!(messages(Operation::Add, 0, 10), 0);
         assert_eq!(messages(Operation::Add, 10, 10), 1);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_filled_in() {
+    fn placeholders_in_names_are_replaced() {
         let name = |template| name(template, "vip", "crm", "ads");
         assert_eq!(name("{{name}}"), "vip");
         assert_eq!(name("{{consumer}}: {{name}} {{other}} {{{target}}"), "crm: vip {{other}} {ads");

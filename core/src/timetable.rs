@@ -68,7 +68,7 @@ mod tests {
     use chrono::TimeDelta;
 
     #[test]
-    fn what_is_remembered_is_what_would_be_found() {
+    fn cached_times_equal_searched_times() {
         let begin: DateTime<Utc> = "2026-03-20T00:00:00Z".parse().unwrap();
         let schedules = [
             "@daily",
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_parsed_is_not_kept() {
+    fn an_invalid_schedule_is_not_cached() {
         let mut known = Timetables::default();
         let daily = || Ok::<_, &str>(Some(("@daily".parse().unwrap(), Tz::UTC)));
         assert!(known.get("@daily", "UTC", || Err("refused")).is_err());

@@ -110,7 +110,7 @@ fn files() -> Vec<QueryFile> {
 }
 
 #[test]
-fn the_page_is_what_the_headers_say() {
+fn the_page_agrees_with_the_headers() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/queries.md");
     let page = page(&files());
     if std::env::var_os("UPDATE").is_some() {
@@ -137,7 +137,7 @@ fn every_role_and_every_written_relation_is_found() {
 
 /// Every file is in a room: none is at the top.
 #[test]
-fn files_lie_in_rooms() {
+fn every_file_is_in_a_room() {
     let rooms = ["catalog", "config", "refresh", "delivery", "schedule", "ops"];
     for file in files() {
         let room = file.name.split('/').next().unwrap_or_default().to_owned();

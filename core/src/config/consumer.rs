@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_says_how_it_is_served() {
+    fn consumer_params_are_validated() {
         let params = consumer_params(json!({}), S).expect("defaults");
         assert!(matches!(params.updater, Updater::Pull));
         assert_eq!(params.max_attempts, 10);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_says_what_is_handed_over() {
+    fn subscription_params_are_validated() {
         let params = subscription_params(json!({}), S).expect("defaults");
         assert_eq!((params.mode, params.batch_size), (Mode::Delta, 10_000));
         assert_eq!(params.fields, Fields::default());

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_a_table_or_a_question() {
+    fn a_source_is_a_table_or_a_query() {
         let both = json!([{"table": "a.b", "loaded_at": "at", "error_after": "1 day", "min_rows": 1},
                           {"name": "orders", "ready": "select true"}]);
         assert_eq!(sources(both, S).expect("valid").len(), 2);

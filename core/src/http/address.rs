@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_must_be_the_same() {
+    fn scheme_host_and_port_must_be_equal() {
         covers(
             "https://api.example.com",
             &[
