@@ -5,8 +5,8 @@
 //! A fingerprint has two 64-bit hashes, of the key and of the whole row, with seeds that are new
 //! for each comparison. Two rows of which both hashes are equal are treated as equal; for a changed
 //! row the probability of that error is 2⁻⁶⁴. Rows that were added, removed or changed are written
-//! to a relation, with the place (ctid) of the old row. They are compared by value later, which
-//! also finds hashes of different keys that collide.
+//! to a relation, with the place (ctid) of the old row. The old rows are fetched later and their
+//! keys are compared, which finds different keys whose hashes collide.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
