@@ -1,5 +1,5 @@
-//! Makes a constant of each file in `sql/query`, and keeps the linker from dropping what describes our
-//! SQL objects.
+//! Generates a constant for each file of `sql/query`, and keeps the linker from removing the
+//! descriptions of the SQL objects.
 
 use std::env;
 use std::fmt::Write as _;
@@ -17,15 +17,15 @@ fn main() {
     println!("cargo::rerun-if-changed=core/src/query_file.rs");
     println!("cargo::rerun-if-changed=sql/query");
     queries();
-    // The descriptions are in a section of the library that nothing refers to: the linker must keep it.
-    // cargo-pgrx would say so too, in flags for everything that we depend on, which then is compiled once
-    // for the tests and once more for the library: bin/env.sh keeps it from that.
+    // The descriptions are in a section of the library to which nothing refers, so the linker needs
+    // this flag to keep it. cargo-pgrx would set the flag for all dependencies too, which would
+    // then be compiled twice, for the tests and for the library; bin/env.sh prevents that.
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "macos") {
         println!("cargo::rustc-link-arg-cdylib=-Wl,--no-gc-sections");
     }
 }
 
-/// Writes the module `queries`: a module for each directory, a constant for each file.
+/// Writes the module `queries`, with a module for each directory and a constant for each file.
 fn queries() {
     let files =
         QueryFile::read_all(Path::new("sql/query")).unwrap_or_else(|error| panic!("{error}"));

@@ -1,9 +1,9 @@
 //! Tests that run in the server, each in a transaction that is rolled back.
 
-/// What the test framework asks for before it starts a cluster.
+/// The test framework calls this before it starts a cluster.
 pub fn setup(_options: Vec<&str>) {}
 
-/// Settings of that cluster.
+/// The settings of that cluster.
 pub fn postgresql_conf_options() -> Vec<&'static str> {
     vec!["fsync = off", "timezone = 'Asia/Tokyo'"]
 }
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn what_fails_in_an_attempt_is_undone_and_told_whole() {
+    fn a_failed_subtransaction_is_undone_and_its_error_complete() {
         run("create table t (x int)");
         let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
             run("insert into t values (1)");
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_dry_attempt_gives_its_value_and_keeps_nothing() {
+    fn a_rolled_back_subtransaction_returns_its_value() {
         run("create table t (x int)");
         let rows = in_subtransaction(OnSuccess::Rollback, || {
             run("insert into t values (1)");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn attempts_nest() {
+    fn subtransactions_nest() {
         run("create table t (x int)");
         let outer = in_subtransaction(OnSuccess::Commit, || {
             run("insert into t values (1)");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[pg_test(error = "canceling statement due to user request")]
-    fn a_cancelled_query_is_raised_on() {
+    fn a_cancellation_is_raised_again() {
         let _: Result<()> = in_subtransaction(OnSuccess::Commit, || {
             run("select pg_cancel_backend(pg_backend_pid()), pg_sleep(10)");
             Ok(())
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn another_role_is_assumed_and_given_back() {
+    fn another_role_is_assumed_and_restored() {
         run("create role pgt_low");
         let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
         let before: String = one(
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn what_is_set_inside_does_not_stay() {
+    fn settings_changed_inside_are_restored() {
         let me = role::current();
         role::run_as(me, Rights::Restricted, &settings(), || {
             run("set work_mem = '1GB'; set datestyle = 'German'")
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_restricted_role_cannot_leave_it() {
+    fn a_restricted_operation_cannot_leave_its_role() {
         run("create role pgt_low");
         let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
         for escape in ["reset role", "set session authorization postgres", "create temp table x ()"]
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn nothing_is_written_where_it_is_read_only() {
+    fn read_only_code_cannot_write() {
         run("create table t (x int)");
         run("create sequence s");
         for write in [
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_text_is_taken_apart_into_statements() {
+    fn a_text_is_parsed_into_statements() {
         use statement::StatementKind::{Call, Other, Select};
         let parts = |sql| -> Vec<_> {
             statement::parse(sql).iter().map(|p| (p.kind, p.text.to_owned())).collect()
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn a_prepared_query_is_known_before_it_runs() {
+    fn a_prepared_query_is_analysed_before_it_runs() {
         run("create table t (x int); create view v as select x from t");
         Spi::connect(|_| {
             let plain = |sql| statement::Prepared::new(sql, &[]).expect("valid").is_plain_select();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn rows_are_kept_counted_and_read_by_name() {
+    fn rows_are_stored_counted_and_read_by_name() {
         let sum: i64 = Spi::connect(|client| {
             let sql = "select (case when g % 3 = 0 then 'x' else 'y' end)::\"char\", g from generate_series(1, $1) g";
             let relation = relation::Relation::new(c"kept");
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[pg_test]
-    fn values_are_fitted_as_storing_them_would() {
+    fn values_are_coerced_to_modifiers_as_by_assignment() {
         let fit = |expression: &str, typ: &str, modifier: &str| {
             let oid: pg_sys::Oid = one(&format!("select '{typ}'::regtype::oid"));
             let modifier: i32 = one(&format!(
@@ -294,7 +294,7 @@ mod tests {
     #[pg_test]
     fn a_thousand_refreshes_use_no_more_memory_than_one() {
         shop();
-        // What belongs to the transaction goes with it.
+        // The memory of the transaction is freed at its end.
         let context_bytes = || {
             one::<i64>(
                 "select sum(total_bytes)::bigint from pg_backend_memory_contexts
@@ -330,10 +330,10 @@ mod tests {
         assert!(!context.contains("SQL statement"), "{context}");
     }
 
-    /// Each statement of `sql/query` can be prepared with the types of its parameters, and gives the
-    /// columns that its header says; commands are run, and undone.
+    /// Each statement of `sql/query` can be prepared with the types of its parameters, and returns
+    /// the columns of its header. Commands are run and rolled back.
     #[pg_test]
-    fn every_query_is_what_its_header_says() {
+    fn every_query_agrees_with_its_header() {
         shop();
         run("select segmenter_refresh('vip')");
         run("create table free (like vip)");
@@ -392,7 +392,7 @@ mod tests {
                     let types = |row: &[(String, pg_sys::Oid)]| {
                         row.iter().map(|(_, kind)| *kind).collect::<Vec<_>>()
                     };
-                    // Of a single value the name does not count.
+                    // The name of a single column is not compared.
                     let same = if row.len() == 1 {
                         types(&row) == types(&columns)
                     } else {

@@ -1,4 +1,4 @@
-//! The type of time that decisions are made with.
+//! The time type of all decisions.
 
 use chrono::{DateTime, Utc};
 

@@ -1,4 +1,5 @@
-//! In which order segments are refreshed: one that reads another's table comes after it.
+//! The order in which segments are refreshed: a segment that reads another segment's table comes
+//! after it.
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
@@ -7,10 +8,10 @@ use petgraph::visit::{Dfs, Reversed};
 /// What an item of a run reads.
 #[derive(Debug, Clone, Default)]
 pub struct Dependencies {
-    /// The items it must come after, by their numbers.
+    /// The items that it must come after, by their indexes.
     pub items: Vec<usize>,
-    /// Whether it reads whatever there is (the mart), and so comes after all that do not build on
-    /// such an item themselves.
+    /// Whether it reads the mart, which has all items. It then comes after all items that do not
+    /// depend on such an item themselves.
     pub everything: bool,
 }
 
@@ -18,17 +19,18 @@ pub struct Dependencies {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Placed {
     pub item: usize,
-    /// The items that read each other, this one among them; empty where it is in no cycle.
+    /// The items of its cycle, including itself; empty if it is in no cycle.
     pub cycle: Vec<usize>,
 }
 
-/// Puts items into an order in which each comes after what it reads. Otherwise their order stays.
-/// An item that reads itself is in no cycle; one that reads members of a cycle is not in it.
+/// Orders items so that each comes after what it reads; otherwise the given order is kept. An item
+/// that reads only itself is not a cycle. An item that reads members of a cycle does not belong to
+/// it.
 pub fn order(reads: &[Dependencies]) -> Vec<Placed> {
     let mut graph = DiGraph::<(), ()>::with_capacity(reads.len(), 0);
     let nodes: Vec<_> = reads.iter().map(|_| graph.add_node(())).collect();
     for (item, read) in reads.iter().enumerate() {
-        // The newest edge is followed first.
+        // The search follows a node's newest edge first.
         for &other in read.items.iter().rev() {
             graph.add_edge(nodes[item], nodes[other], ());
         }
@@ -49,7 +51,7 @@ pub fn order(reads: &[Dependencies]) -> Vec<Placed> {
         }
     }
 
-    // Strongly connected components, each after those it reads.
+    // The strongly connected components; each comes after those that it reads.
     tarjan_scc(&graph)
         .into_iter()
         .flat_map(|component| {
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_comes_first_and_the_rest_stays() {
+    fn items_come_after_what_they_read_and_keep_their_order() {
         assert_eq!(items(&reads(&[&[], &[], &[]])), [0, 1, 2]);
         assert_eq!(items(&reads(&[&[2], &[], &[1]])), [1, 2, 0]);
         assert_eq!(items(&reads(&[&[1, 2], &[3], &[3], &[]])), [3, 1, 2, 0]);
@@ -97,12 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn reading_oneself_is_no_cycle() {
+    fn an_item_that_reads_itself_is_no_cycle() {
         assert_eq!(order(&reads(&[&[0]])), [Placed { item: 0, cycle: vec![] }]);
     }
 
     #[test]
-    fn who_reads_everything_comes_last_but_for_what_is_built_on_it() {
+    fn an_item_that_reads_everything_comes_before_its_dependents_only() {
         let mut reads = reads(&[&[1], &[], &[], &[]]);
         reads[1].everything = true;
         reads[3].everything = true;

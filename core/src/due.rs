@@ -1,38 +1,41 @@
-//! When a segment is to be refreshed, and when a failed attempt is repeated.
+//! When a segment is due for a refresh, and when a failed attempt is repeated.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// No retry is put off for longer than this.
+/// The longest delay of a retry.
 const MAX_RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
 
-/// The last attempt at a segment.
+/// The last attempt to refresh a segment.
 #[derive(Clone, Copy, Debug)]
 pub struct LastRun {
     pub began: DateTime<Utc>,
     pub ended: DateTime<Utc>,
-    /// How many attempts in a row have failed, this one last.
+    /// The number of failed attempts in a row, up to and including this one.
     pub failures: u32,
 }
 
 /// When a segment is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// At every run: it has no schedule.
+    /// At every run, because it has no schedule.
     EveryRun,
-    /// When its schedule comes.
+    /// At a time of its schedule.
     Scheduled(DateTime<Utc>),
-    /// Before that, because its last attempts, so many, have failed.
+    /// Earlier, as a retry after this number of failed attempts in a row.
     Retry(DateTime<Utc>, u32),
-    /// Its schedule does not come any more.
+    /// Never: its schedule has no further time.
     Never,
 }
 
 impl Due {
-    /// Decides. A schedule counts from the beginning of the last attempt, or from `actual_begin`:
-    /// `scheduled` is when it comes after that (never: none inside), or none where there is no
-    /// schedule. However often it came since then, one refresh catches up. After failures the next
-    /// attempt comes when `retry_delay` has passed, doubled with each failure up to an hour, unless the
-    /// schedule comes earlier; a delay of zero is no retry.
+    /// Decides when a segment is due. `scheduled` is `None` if it has no schedule. Otherwise it
+    /// contains the schedule's first time after the beginning of the last attempt (after
+    /// `actual_begin` if there was none), or `None` if the schedule has no further time. One
+    /// refresh makes up for all times that were missed.
+    ///
+    /// After a failure, the segment is due again when `retry_delay` has passed since the end of the
+    /// attempt, unless the schedule comes earlier. The delay is doubled with each further failure,
+    /// up to an hour; a delay of zero means no retry.
     pub fn by(
         scheduled: Option<Option<DateTime<Utc>>>,
         last: Option<LastRun>,
@@ -50,7 +53,7 @@ impl Due {
         }
     }
 
-    /// The same where another schedule makes it due as well, at the time given.
+    /// The same for a segment that another schedule makes due as well, at the given time.
     pub fn or_at(self, other: Option<DateTime<Utc>>) -> Self {
         match (self, other) {
             (Due::Never, Some(other)) => Due::Scheduled(other),
@@ -61,7 +64,7 @@ impl Due {
         }
     }
 
-    /// The time from which on it is due; none: at every run, or never.
+    /// The time from which it is due; `None`: at every run, or never.
     pub fn at(self) -> Option<DateTime<Utc>> {
         match self {
             Due::Scheduled(at) | Due::Retry(at, _) => Some(at),
@@ -69,7 +72,7 @@ impl Due {
         }
     }
 
-    /// Whether it is due at that time.
+    /// Whether it is due at a time.
     pub fn is_at(self, now: DateTime<Utc>) -> bool {
         self == Due::EveryRun || self.at().is_some_and(|at| at <= now)
     }
@@ -79,8 +82,8 @@ fn retry_at(last: LastRun, delay: TimeDelta) -> Option<DateTime<Utc>> {
     last.ended.checked_add_signed(backoff(last.failures, delay)?)
 }
 
-/// How long after so many failures the next attempt comes: the delay, doubled with each further
-/// failure up to an hour; none: without a delay, or a failure.
+/// The delay before the next attempt: `delay`, doubled with each failure after the first, up to an
+/// hour. `None` if there is no delay or no failure.
 pub fn backoff(failures: u32, delay: TimeDelta) -> Option<TimeDelta> {
     if failures == 0 || delay <= TimeDelta::zero() {
         return None;
@@ -90,7 +93,7 @@ pub fn backoff(failures: u32, delay: TimeDelta) -> Option<TimeDelta> {
     Some(delay.map_or(MAX_RETRY_DELAY, |delay| delay.min(MAX_RETRY_DELAY)))
 }
 
-/// How many attempts in a row have failed, the newest first.
+/// The number of failed attempts in a row; `statuses` has the newest first.
 pub fn failures(statuses: &[String]) -> u32 {
     let failed = |status: &&String| matches!(status.as_str(), "failed" | "interrupted");
     statuses.iter().take_while(failed).count() as u32
@@ -103,7 +106,7 @@ mod tests {
     use chrono_tz::Tz;
 
     impl Due {
-        /// By a schedule that goes by the clocks of its zone.
+        /// By a schedule in a time zone.
         fn of(
             schedule: Option<(&Schedule, Tz)>,
             last: Option<LastRun>,
@@ -133,23 +136,23 @@ mod tests {
         let daily: Schedule = "@daily".parse().unwrap();
         let of = |last| Due::of(Some((&daily, Tz::UTC)), last, begin, MINUTE);
 
-        // Never attempted; long missed; attempted today.
+        // Never attempted; missed for days; attempted today.
         assert_eq!(of(None), Due::Scheduled(at("2026-05-02T00:00:00Z")));
         assert_eq!(of(attempt("2026-05-02T00:00:01Z", 0)).at(), Some(at("2026-05-03T00:00:00Z")));
         assert_eq!(of(attempt("2026-05-04T00:00:00Z", 0)), Due::Scheduled(midnight));
-        // What came during the attempt is still to be done.
+        // A time that came during the attempt is still due.
         assert_eq!(of(attempt("2026-05-04T23:59:55Z", 0)), Due::Scheduled(midnight));
-        // Due from the very instant on.
+        // It is due from this instant on.
         assert!(Due::Scheduled(midnight).is_at(midnight));
         assert!(!Due::Scheduled(midnight).is_at(midnight - TimeDelta::microseconds(1)));
-        // Midnight elsewhere.
+        // Midnight in another zone.
         let kolkata = Some((&daily, Tz::Asia__Kolkata));
         let due = Due::of(kolkata, attempt("2026-05-04T18:00:00Z", 0), begin, MINUTE);
         assert_eq!(due.at(), Some(at("2026-05-04T18:30:00Z")));
     }
 
     #[test]
-    fn without_a_schedule_every_run_will_do_and_a_date_that_never_comes_none() {
+    fn no_schedule_means_every_run_and_an_impossible_date_never() {
         let begin = at("2026-05-01T12:00:00Z");
         assert_eq!(Due::of(None, None, begin, MINUTE), Due::EveryRun);
         assert_eq!(Due::of(None, attempt("2026-05-04T00:00:00Z", 9), begin, MINUTE), Due::EveryRun);
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn retries_come_later_and_later_but_never_after_the_schedule() {
+    fn retry_delays_grow_but_the_schedule_can_come_earlier() {
         let begin = at("2026-05-01T12:00:00Z");
         let ended = at("2026-05-04T00:00:10Z");
         let daily: Schedule = "@daily".parse().unwrap();
@@ -176,21 +179,21 @@ mod tests {
             let at = ended + TimeDelta::minutes(minutes);
             assert_eq!(of(failures, MINUTE), Due::Retry(at, failures), "{failures} failures");
         }
-        // None at all.
+        // No retry.
         assert_eq!(of(3, TimeDelta::zero()), of(0, MINUTE));
 
         let often: Schedule = "30 seconds".parse().unwrap();
         let last = attempt("2026-05-04T00:00:00Z", 1);
         let due = Due::of(Some((&often, Tz::UTC)), last, begin, MINUTE);
         assert_eq!(due, Due::Scheduled(at("2026-05-04T00:00:30Z")));
-        // A schedule that does not come any more does not keep a failure from being mended.
+        // A failure is retried although the schedule has no further time.
         let never: Schedule = "0 0 30 2 *".parse().unwrap();
         let due = Due::of(Some((&never, Tz::UTC)), last, begin, MINUTE);
         assert_eq!(due, Due::Retry(ended + MINUTE, 1));
     }
 
     #[test]
-    fn failures_are_counted_from_the_newest_on() {
+    fn failures_are_counted_from_the_newest_attempt() {
         let count = |statuses: &[&str]| {
             failures(&statuses.iter().map(|status| status.to_string()).collect::<Vec<_>>())
         };

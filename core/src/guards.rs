@@ -1,31 +1,31 @@
-//! May this delta pass? Limits that keep a broken source from emptying an audience.
+//! Guards: limits that refuse a refresh, so that a broken source does not empty an audience.
 
 use std::fmt;
 
 use serde::Deserialize;
 
-/// What a refresh changes, in numbers.
+/// The delta of a refresh in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeltaStats {
-    /// Rows the refresher gave.
+    /// Rows that the refresher returned.
     pub received: u64,
-    /// Rows among them without a key.
+    /// Those of them that have no key.
     pub invalid: u64,
     pub added: u64,
     pub removed: u64,
     pub changed: u64,
-    /// Actual members before.
+    /// Current members before the refresh.
     pub before: u64,
 }
 
 impl DeltaStats {
-    /// Actual members afterwards.
+    /// Current members after the refresh.
     pub fn coverage(&self) -> u64 {
         self.before + self.added - self.removed
     }
 }
 
-/// The column `guards`: every limit is optional and inclusive.
+/// The column `guards`: limits, each of them optional and inclusive.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Guards {
@@ -33,14 +33,14 @@ pub struct Guards {
     pub max_members: Option<u64>,
     pub max_added: Option<u64>,
     pub max_removed: Option<u64>,
-    /// Added, removed and changed members as a share of the members before, 0 to 1.
+    /// Added, removed and changed members as a share of the members before, from 0 to 1.
     pub max_change: Option<f64>,
-    /// Whether a segment that has members may lose all of them.
+    /// Whether a refresh may remove all members of a segment.
     #[serde(default)]
     pub allow_empty: bool,
 }
 
-/// Why a delta may not pass.
+/// Why a delta is refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
     pub figures: DeltaStats,
@@ -67,7 +67,8 @@ impl Refusal {
 }
 
 impl Guards {
-    /// What serde cannot say of a value: the share lies between 0 and 1, and the limits leave room.
+    /// Checks the rules that the types do not express: `max_change` is from 0 to 1, and
+    /// `min_members` is not more than `max_members`.
     pub fn validate(&self) -> Result<(), String> {
         if let Some(share) = self.max_change
             && !(0.0..=1.0).contains(&share)
@@ -82,7 +83,7 @@ impl Guards {
         Ok(())
     }
 
-    /// Whether a delta may pass, and if not, every reason why.
+    /// Checks a delta. The error has all reasons for the refusal.
     pub fn check(&self, figures: DeltaStats) -> Result<(), Refusal> {
         let coverage = figures.coverage();
         let mut reasons = Vec::new();
@@ -114,7 +115,7 @@ impl Guards {
                 format!("{} removed are more than max_removed {max}", figures.removed),
             );
         }
-        // A first load has no members before, so it has no share.
+        // A first load has no members before it, so a share of them does not exist.
         if let Some(max) = self.max_change
             && figures.before > 0
         {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_limited_unless_asked_but_emptying() {
+    fn only_emptying_is_refused_by_default() {
         let none = Guards::default();
         assert!(none.check(figures(0, 1_000_000, 0, 0)).is_ok());
         assert!(none.check(figures(100, 0, 99, 1)).is_ok());
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_counts_all_that_is_touched_and_spares_a_first_load() {
+    fn max_change_counts_all_changes_but_not_those_of_a_first_load() {
         let limits = guards(r#"{"max_change": 0.1}"#);
         assert!(limits.check(figures(100, 4, 3, 3)).is_ok());
         assert!(limits.check(figures(100, 4, 4, 3)).is_err());
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_limits_are_named() {
+    fn invalid_guards_are_named() {
         assert!(
             serde_json::from_str::<Guards>(r#"{"max_removd": 1}"#)
                 .unwrap_err()

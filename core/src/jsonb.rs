@@ -1,15 +1,15 @@
-//! Objects in arrays as the type `jsonb` keeps them, put together from their values' bytes. Done by
-//! PostgreSQL's functions each object is made on its own, taken apart again, and made anew.
+//! Builds a `jsonb` array of objects from the bytes of their values. PostgreSQL's own functions
+//! would build each object, take it apart again, and copy its parts into the array.
 //!
-//! The format is that of `jsonb.h`, byte by byte what PostgreSQL would write; it has been the same
-//! since 9.4, and has to stay the same for as long as databases are upgraded in place. Everything
-//! here is without the length of a datum before it.
+//! The format is that of `jsonb.h`, byte for byte what PostgreSQL would write. It has been the same
+//! since 9.4, and must stay the same as long as databases are upgraded in place. No value here
+//! includes the header of a datum, which holds its length.
 
-/// What the first word says: what it is, and of how many elements.
+/// The first word of a container: these flags, and the number of its elements.
 const IS_SCALAR: u32 = 0x1000_0000;
 const IS_OBJECT: u32 = 0x2000_0000;
 const IS_ARRAY: u32 = 0x4000_0000;
-/// What the word of an element says: its type, and its length or where it ends.
+/// The word of an element: its type, and its length or, with `ENDS`, its end.
 const LENGTH: u32 = 0x0FFF_FFFF;
 const TYPE: u32 = 0x7000_0000;
 const STRING: u32 = 0;
@@ -17,7 +17,7 @@ const NUMERIC: u32 = 0x1000_0000;
 const NULL: u32 = 0x4000_0000;
 const CONTAINER: u32 = 0x5000_0000;
 const ENDS: u32 = 0x8000_0000;
-/// One of so many says where it ends.
+/// Every 32nd element's word holds its end, the others hold their length.
 const STRIDE: usize = 32;
 
 const WORD: usize = size_of::<u32>();
@@ -26,13 +26,14 @@ const WORD: usize = size_of::<u32>();
 pub enum Value<'a> {
     Null,
     Text(&'a [u8]),
-    /// A `jsonb`.
+    /// A `jsonb` value.
     Json(&'a [u8]),
 }
 
-/// An array of objects with the same keys that grows at its end.
+/// An array of objects that all have the same keys. Objects are appended at the end.
 pub struct Array {
-    /// How each object begins: its words, those of the values yet to come, and its keys.
+    /// The beginning of each object: its first word, the words of its keys, empty words for its
+    /// values, and its keys.
     head: Vec<u8>,
     keys: usize,
     /// The words of the array's elements.
@@ -41,8 +42,9 @@ pub struct Array {
     object: Object,
 }
 
-/// The object that is being appended: where it begins in the data, with what it leaves free, where
-/// its words are, where its keys are, and how many elements, keys or values, it has so far.
+/// The object that is being appended. `begin`, `words` and `keys` are positions in the data: where
+/// the object begins (including the padding before it), where its words are and where its keys are.
+/// `elements` counts its keys and values so far. `fits` is false once something was too large.
 #[derive(Default)]
 struct Object {
     begin: usize,
@@ -53,7 +55,7 @@ struct Object {
 }
 
 impl Array {
-    /// An empty one, of objects with keys that are in the order of `jsonb`, by length first.
+    /// An empty array. The keys must be in the order of `jsonb`: by length, then by bytes.
     pub fn of(keys: &[&str]) -> Self {
         let mut head = (IS_OBJECT | keys.len() as u32).to_ne_bytes().to_vec();
         let mut end = 0;
@@ -71,7 +73,7 @@ impl Array {
         self.entries.is_empty()
     }
 
-    /// How many objects there are.
+    /// The number of objects.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -81,9 +83,9 @@ impl Array {
         self.data.clear();
     }
 
-    /// Begins an object: a value for each key follows.
+    /// Begins an object. A value for each key must follow, in the order of the keys.
     pub fn begin(&mut self) {
-        // What begins at a word has what that leaves free before it as its own.
+        // The padding before an aligned element counts as part of the element.
         let begin = self.data.len();
         let words = begin.next_multiple_of(WORD) + WORD;
         let fits = append(&mut self.data, &self.head, true);
@@ -111,7 +113,7 @@ impl Array {
         }
     }
 
-    /// Ends it. False: the array would be larger than one may be.
+    /// Ends the object. Returns false if the array would be too large, or if memory is short.
     pub fn end(&mut self) -> bool {
         let (begin, end) = (self.object.begin, self.data.len());
         let fits = self.object.fits && self.entries.try_reserve(1).is_ok();
@@ -121,12 +123,12 @@ impl Array {
         fits
     }
 
-    /// How many bytes the array takes.
+    /// The size of the array in bytes.
     pub fn size(&self) -> usize {
         WORD + self.entries.len() * WORD + self.data.len()
     }
 
-    /// Appends it to `bytes`.
+    /// Appends the array to `bytes`.
     pub fn write(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&(IS_ARRAY | self.entries.len() as u32).to_ne_bytes());
         bytes.extend(self.entries.iter().flat_map(|entry| entry.to_ne_bytes()));
@@ -134,7 +136,7 @@ impl Array {
     }
 }
 
-/// Appends a `jsonb` and tells its type.
+/// Appends a `jsonb`. Returns its type, and whether it fits.
 fn append_json(data: &mut Vec<u8>, json: &[u8]) -> (u32, bool) {
     let word = |at: usize| {
         let bytes = json.get(at..at + WORD).and_then(|bytes| bytes.try_into().ok());
@@ -143,7 +145,7 @@ fn append_json(data: &mut Vec<u8>, json: &[u8]) -> (u32, bool) {
     if word(0) & IS_SCALAR == 0 {
         return (CONTAINER, append(data, json, true));
     }
-    // An array of one element.
+    // A scalar is kept as an array of one element.
     let kind = word(WORD) & TYPE;
     (kind, append(data, json.get(2 * WORD..).unwrap_or_default(), kind == NUMERIC))
 }
@@ -168,8 +170,9 @@ fn entry(kind: u32, index: usize, length: usize, end: usize) -> u32 {
     }
 }
 
-/// An object with one more key, an array or an object, which is taken as it is. None: these are none, the
-/// object has the key, or the result would be larger than one may be.
+/// Adds a key to an object. The new value is a container (an array or an object), whose bytes are
+/// copied. Returns `None` if `object` is no object, `container` is no container, the key exists, or
+/// the result would be too large.
 pub fn with_key(object: &[u8], key: &str, container: &[u8]) -> Option<Vec<u8>> {
     let word = |at: usize| {
         let bytes = object.get(at * WORD..(at + 1) * WORD)?;
@@ -180,7 +183,7 @@ pub fn with_key(object: &[u8], key: &str, container: &[u8]) -> Option<Vec<u8>> {
     if word(0)? & IS_OBJECT == 0 || u32::from_ne_bytes(first?) & IS_SCALAR != 0 {
         return None;
     }
-    // Where each key, and then each value, ends.
+    // Split the object into its keys, followed by its values.
     let base = (1 + 2 * count) * WORD;
     let mut elements = Vec::with_capacity(2 * count);
     let mut begin = 0;
@@ -188,7 +191,7 @@ pub fn with_key(object: &[u8], key: &str, container: &[u8]) -> Option<Vec<u8>> {
         let entry = word(1 + index)?;
         let length = (entry & LENGTH) as usize;
         let end = if entry & ENDS == 0 { begin + length } else { length };
-        // What begins at a word has what that leaves free before it as its own.
+        // The padding before an aligned element counts as part of the element.
         let kind = entry & TYPE;
         let is_at_word = kind == NUMERIC || kind == CONTAINER;
         let from = if is_at_word { begin.next_multiple_of(WORD) } else { begin };

@@ -1,8 +1,8 @@
-//! Segmenter's decisions and formats: what needs no PostgreSQL to be decided, and none to be tested.
+//! Segmenter's decisions and formats that need no PostgreSQL.
 //!
-//! This crate does not depend on pgrx, so the compiler holds that nothing here reads the database, the
-//! clock of the server or a setting: all of that comes as arguments. `cargo test -p segmenter-core` runs
-//! its tests in seconds.
+//! This crate does not depend on pgrx. The compiler therefore guarantees that nothing here reads
+//! the database, the server's clock or a setting: these values are arguments. `cargo test -p
+//! segmenter-core` runs the tests of the crate in seconds.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]

@@ -1,6 +1,6 @@
-//! The files of `sql/query`: one statement each, under a header that says what it does, as which role
-//! it runs, its parameters and its row. The build reads them, and so do the tests. (`std` only: the
-//! build script includes this file as it is.)
+//! The files of `sql/query`. Each has one statement and a header: what it does, the role that it
+//! runs as, its parameters and its row. The build script and the tests read them. (This file uses
+//! `std` only, because the build script includes it.)
 //!
 //! ```text
 //! -- What the statement does.
@@ -11,10 +11,10 @@
 //! select …
 //! ```
 //!
-//! `params` and `row` may be missing. A row whose columns depend on the segment ends with, or holds,
-//! `…`. A word of the relation set (`@log@`) needs no line; any other placeholder does, with an
-//! example that a test fills in. `part of:` in place of `runs as:` makes it a fragment: text that
-//! another query takes in.
+//! `params` and `row` are optional. If columns of the row depend on the segment, the list contains
+//! `…`. A word of the relation set (`@log@`) needs no line. Every other placeholder needs one, with
+//! an example that a test inserts. `part of:` in place of `runs as:` marks a fragment: text that is
+//! inserted into other statements.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,8 @@ use std::path::{Path, PathBuf};
 pub const ROLES: [&str; 6] =
     ["extension owner", "set owner", "segment owner", "table owner", "consumer role", "caller"];
 
-/// Placeholders that stand for the relations of a set or of the extension, and for what is theirs.
+/// The placeholders that every statement may use: relations of the set and of the extension, the
+/// extension's schema, and the kind of role membership that `pg_has_role` checks.
 pub const WORDS: [&str; 12] = [
     "mart",
     "segments",
@@ -42,27 +43,27 @@ pub const WORDS: [&str; 12] = [
 /// A column or parameter: its name and its type.
 pub type Typed = (String, String);
 
-/// A file, read.
+/// A parsed file.
 #[derive(Debug, Clone)]
 pub struct QueryFile {
-    /// The path below `sql/query`, without its ending: `delivery/claim/lock_cursor`.
+    /// The path below `sql/query` without `.sql`: `delivery/claim/lock_cursor`.
     pub name: String,
     /// What the statement does.
     pub about: String,
-    /// The roles that it may run as; none: it is a fragment.
+    /// The roles that it may run as; empty for a fragment.
     pub runs_as: Vec<String>,
     pub params: Vec<Typed>,
     pub row: Vec<Typed>,
-    /// Whether the row has columns that depend on the segment.
+    /// Whether the row has more columns, which depend on the segment.
     pub is_open: bool,
-    /// Placeholders beyond [`WORDS`]: the word, and an example.
+    /// The placeholders other than [`WORDS`], each with an example.
     pub parts: Vec<(String, String)>,
     /// The statement without its header.
     pub text: String,
 }
 
 impl QueryFile {
-    /// Every file below a directory, by name.
+    /// Reads and checks all files below a directory, ordered by name. The error names the file.
     pub fn read_all(directory: &Path) -> Result<Vec<Self>, String> {
         let mut paths = Vec::new();
         collect(directory, &mut paths)?;
@@ -76,7 +77,7 @@ impl QueryFile {
         paths.iter().map(read).collect()
     }
 
-    /// Reads the text of a file.
+    /// Parses and checks the text of a file.
     pub fn parse(name: &str, text: &str) -> Result<Self, String> {
         let (mut about, mut runs_as, mut is_fragment) = (Vec::new(), Vec::new(), false);
         let (mut params, mut row, mut is_open, mut parts) =
@@ -147,7 +148,7 @@ impl QueryFile {
         Ok(())
     }
 
-    /// The placeholders of the text, once each; `@text:word@` counts as `@word@`.
+    /// The placeholders of the text, each once. `@text:word@` counts as `@word@`.
     pub fn placeholders(&self) -> Vec<&str> {
         let mut words: Vec<&str> = Vec::new();
         let mut rest = self.text.as_str();
@@ -166,7 +167,7 @@ impl QueryFile {
         words
     }
 
-    /// Whether the statement is a command that PostgreSQL cannot prepare.
+    /// Whether the statement is a utility command, which PostgreSQL cannot prepare.
     pub fn is_command(&self) -> bool {
         ["create", "alter", "drop", "lock"].iter().any(|verb| self.text.starts_with(verb))
     }
@@ -185,7 +186,7 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// A list of names with types, and whether there are more than it names.
+/// Parses a list of names with types; the flag says whether it contains `…`.
 fn typed(list: &str) -> Result<(Vec<Typed>, bool), String> {
     let (mut columns, mut is_open) = (Vec::new(), false);
     for entry in list.split(", ") {
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_read() {
+    fn a_header_is_parsed() {
         let text = "-- Finds it,\n-- if it is there.\n-- runs as: set owner, caller\n-- params: id uuid, at \
                     timestamptz\n-- row: id text, …, place tid\n-- @table@: a table, e.g. public.vip\nselect \
                     1 from @table@, @log@, '@text:mart@' where $1 @> $2\n";
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_lacks_something_is_refused() {
+    fn an_invalid_header_is_refused() {
         for (text, problem) in [
             ("select 1", "what it does"),
             ("-- A.\nselect 1", "either"),

@@ -1,20 +1,20 @@
-//! What a scheduler has to do: the segments that will be due, those that are, and which of these must
-//! wait for others. Pure; work grows with what is due, not with what there is.
+//! The queue of a scheduler: when segments become due, which are due, and which of these must wait
+//! for others. The work grows with the number of due segments, not with the number of all segments.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
 use crate::clock::Instant;
 
-/// A segment that is due.
+/// A due segment.
 struct Entry<K, T> {
     key: K,
-    /// What has to be finished before.
+    /// The segments that must be finished first.
     after: HashSet<K>,
     what: T,
 }
 
-/// Segments by `K`, with `T` to know of those that are due.
+/// Segments, identified by `K`; `T` is the data of a due one.
 pub struct Queue<K, T> {
     by_time: BTreeSet<(Instant, K)>,
     times: HashMap<K, Instant>,
@@ -32,7 +32,8 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
         *self = Self::default();
     }
 
-    /// Sets when a segment will be due next; none: not any more. What is due already stays due.
+    /// Sets when a segment becomes due next; `None`: never. A segment that is due already stays
+    /// due.
     pub fn set(&mut self, key: K, time: Option<Instant>) {
         if let Some(before) = self.times.remove(&key) {
             self.by_time.remove(&(before, key));
@@ -43,12 +44,12 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
         }
     }
 
-    /// When something will be due next.
+    /// When the next segment becomes due.
     pub fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(time, _)| *time)
     }
 
-    /// Takes what has become due.
+    /// Removes and returns the segments whose time has come.
     pub fn take_due(&mut self, now: Instant) -> Vec<K> {
         let mut due = Vec::new();
         while let Some((_, key)) = self.by_time.first().filter(|(time, _)| *time <= now).copied() {
@@ -58,7 +59,8 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
         due
     }
 
-    /// Puts what is due in its order, each with what it comes after, in place of what was pending.
+    /// Replaces the due segments. They are given in their order, each with the segments that it
+    /// must come after.
     pub fn put(&mut self, pending: impl IntoIterator<Item = (K, HashSet<K>, T)>) {
         self.pending =
             pending.into_iter().map(|(key, after, what)| Entry { key, after, what }).collect();
@@ -72,7 +74,8 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
         self.pending.iter().map(|pending| pending.key)
     }
 
-    /// The first that waits for nothing but `running` ones that it need not come after.
+    /// Removes and returns the first due segment that is not running itself and does not come after
+    /// one that is due or running.
     pub fn take_ready(&mut self, running: &HashSet<K>) -> Option<(K, T)> {
         let waits_for: HashSet<K> = self.pending().chain(running.iter().copied()).collect();
         let ready = self.pending.iter().position(|pending| {
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_due_in_time() {
+    fn segments_become_due_in_the_order_of_their_times() {
         let mut queue = Queue::<u8, ()>::default();
         queue.set(1, Some(at(30)));
         queue.set(2, Some(at(10)));
@@ -112,10 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_comes_first() {
+    fn a_segment_waits_for_those_that_it_reads() {
         let mut queue = Queue::default();
         queue.put([(1, after(&[2, 9]), 'a'), (2, after(&[]), 'b'), (3, after(&[]), 'c')]);
-        // 9 is none of ours.
+        // 9 is not in the queue.
         assert_eq!(queue.take_ready(&after(&[])), Some((2, 'b')));
         assert_eq!(queue.take_ready(&after(&[2])), Some((3, 'c')));
         assert_eq!(queue.take_ready(&after(&[2, 3])), None);
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_of_a_segment() {
+    fn a_running_segment_is_not_started_again() {
         let mut queue = Queue::default();
         queue.put([(1, after(&[]), ())]);
         queue.set(1, Some(at(0)));

@@ -1,28 +1,28 @@
-//! What a consumer answers to a message; pure.
+//! A consumer's answer to a message (the receipt): parsed and validated.
 
 use serde_json::{Map, Value};
 
-/// An answer is kept in the log, so that it must not be large.
+/// The size limit in bytes: receipts are kept in the log.
 const MAX_SIZE: usize = 64 * 1024;
 const MAX_ID: usize = 1000;
 
-/// A consumer's answer, read and validated.
+/// A consumer's answer, parsed and validated.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Receipt {
-    /// The audience's id on the consumer's side.
+    /// The id of the audience in the target system.
     pub external_id: Option<String>,
-    /// How many members it has there.
+    /// The number of members of the audience in the target system.
     pub coverage: Option<i64>,
-    /// How many members of the message were received, and how many of them were invalid.
+    /// The number of members of the message that were received, and of those that were invalid.
     pub num_received: Option<i64>,
     pub num_invalid: Option<i64>,
     pub message: Option<String>,
-    /// All of it, as it came.
+    /// The whole answer, unchanged.
     pub whole: Map<String, Value>,
 }
 
 impl Receipt {
-    /// Reads an answer; what is wrong with it is named.
+    /// Parses a receipt. The error names the invalid key.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.len() > MAX_SIZE {
             return Err(format!("it has {} bytes, more than {MAX_SIZE}", text.len()));
@@ -63,7 +63,7 @@ impl Receipt {
         })
     }
 
-    /// The same of an answer that need not be a receipt: one that is none is only remarked on.
+    /// Parses an answer that need not be a receipt. If it is none, the field `message` says so.
     pub fn of_answer(body: Result<Option<String>, &str>) -> Self {
         let parsed = match body.as_ref().map(Option::as_deref) {
             Ok(None) => return Self::default(),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receipt_is_read() {
+    fn a_receipt_is_parsed() {
         let receipt = Receipt::parse(
             r#"{"external_id": "a1", "coverage": 5, "num_received": 3, "num_invalid": 0, "message": "m", "x": [1]}"#,
         )
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused() {
+    fn an_invalid_receipt_is_refused() {
         for (text, named) in [
             ("[]", "object"),
             ("", "EOF"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_receipt_is_remarked_on() {
+    fn an_answer_that_is_no_receipt_gets_a_message() {
         let of = |body: &str| Receipt::of_answer(Ok(Some(body.to_owned())));
         assert_eq!(Receipt::of_answer(Ok(None)), Receipt::default());
         assert_eq!(of(" \n"), Receipt::default());

@@ -1,20 +1,20 @@
-//! Which messages follow from a refresh, a subscription and its past; pure.
+//! Decides which messages follow from a refresh and from the state of a subscription.
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Fields, Mode};
 
-/// What a message tells the consumer to do.
+/// The operation of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Operation {
-    /// There is an audience from now on, without members.
+    /// The consumer creates the audience, without members.
     Create,
     Add,
     Remove,
-    /// These are all the members there are.
+    /// The members of the message, with all its parts, replace those of the audience.
     Replace,
-    /// There is no audience any more.
+    /// The consumer deletes the audience.
     Delete,
 }
 
@@ -29,44 +29,45 @@ impl Operation {
         }
     }
 
-    /// Whether it is about members.
+    /// Whether its messages have members.
     pub fn has_members(self) -> bool {
         !matches!(self, Operation::Create | Operation::Delete)
     }
 }
 
-/// What was handed over before.
+/// What was handed over for a subscription so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AudienceState {
-    /// The consumer was told of an audience, and not to delete it.
+    /// Whether a `create` was handed over, and no `delete` after it.
     pub exists: bool,
-    /// With which fields its members were handed over, as far as it is known.
+    /// The fields with which its members were handed over; `None` if that is not known.
     pub fields: Option<Fields>,
-    /// The last time it could not be handed over, with these fields.
+    /// The fields of the last attempt to hand over, if that failed.
     pub failed: Option<Fields>,
 }
 
-/// What has to be handed over.
+/// What must be handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SyncAction {
-    /// A new audience, and every member.
+    /// A new audience and all members.
     Create,
-    /// Every member, in place of what is there.
+    /// All members, in place of those in the audience.
     FullSync,
-    /// The same, in an audience that the consumer may not have been told of.
+    /// The same, for an audience that the consumer may not know: `create` comes first.
     Recreate,
-    /// What the refresh changed.
+    /// The delta of the refresh.
     Delta,
     /// The end of the audience.
     Delete,
 }
 
 impl SyncAction {
-    /// Decides. `is_actual`: the subscription, its segment and its consumer are; `refreshed`: it is
-    /// about a refresh, which `mode` has a say in.
+    /// Decides what must be handed over; `None`: nothing. `is_actual`: the subscription, its
+    /// segment and its consumer are active. `refreshed`: a refresh has just been done; `mode`
+    /// matters only then.
     ///
-    /// What could not be handed over is tried again at the next refresh, or once its fields are
-    /// others: then everything is handed over, since changes were missed.
+    /// After a failure, the next attempt follows at the next refresh, or when the fields are
+    /// different. It hands over all members, because changes were missed.
     pub fn of(
         past: &AudienceState,
         is_actual: bool,
@@ -92,7 +93,7 @@ impl SyncAction {
         })
     }
 
-    /// The operations it takes, in their order.
+    /// The operations that it consists of, in order.
     pub fn operations(self, mode: Mode) -> &'static [Operation] {
         match (self, mode) {
             (SyncAction::Create, Mode::Delta) => &[Operation::Create, Operation::Add],
@@ -106,7 +107,7 @@ impl SyncAction {
     }
 }
 
-/// How many messages an operation on so many members takes.
+/// The number of messages of an operation with so many members.
 pub fn messages(operation: Operation, members: u64, batch_size: u32) -> u64 {
     let parts = members.div_ceil(batch_size.max(1).into());
     match operation {
@@ -116,7 +117,8 @@ pub fn messages(operation: Operation, members: u64, batch_size: u32) -> u64 {
     }
 }
 
-/// The audience's name, from the template in the subscription; as `segmenter_status` shows it.
+/// The name of the audience: the subscription's template with its placeholders replaced.
+/// `segmenter_status` shows the same name.
 pub fn name(template: &str, segment: &str, consumer: &str, target: &str) -> String {
     let name = template.replace("{{name}}", segment);
     name.replace("{{consumer}}", consumer).replace("{{target}}", target)
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_begins_follows_and_ends() {
+    fn an_audience_is_created_updated_and_deleted() {
         let fields = Fields::default();
         let of = |past: &AudienceState, is_actual, mode, refreshed| {
             SyncAction::of(past, is_actual, &fields, mode, refreshed)
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn other_fields_or_an_unknown_past_take_everything() {
+    fn different_or_unknown_fields_need_a_full_sync() {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
         let of = |past: &AudienceState| SyncAction::of(past, true, &new, Mode::Delta, false);
         assert_eq!(of(&served(&old)), Some(SyncAction::FullSync));
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_tried_again_when_something_has_changed() {
+    fn a_failure_is_retried_after_a_refresh_or_with_other_fields() {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
         let broken = |exists| AudienceState { exists, fields: None, failed: Some(old.clone()) };
         let of = |past: &AudienceState, fields, refreshed| {
@@ -177,13 +179,13 @@ mod tests {
         assert_eq!(of(&broken(true), &new, false), Some(SyncAction::FullSync));
         assert_eq!(of(&broken(false), &old, false), None);
         assert_eq!(of(&broken(false), &new, false), Some(SyncAction::Create));
-        // An end needs no fields.
+        // The end does not depend on the fields.
         let end = SyncAction::of(&broken(true), false, &old, Mode::Delta, false);
         assert_eq!(end, Some(SyncAction::Delete));
     }
 
     #[test]
-    fn messages_are_counted_as_they_are_cut() {
+    fn messages_are_counted_in_batches() {
         assert_eq!(messages(Operation::Create, 0, 10), 1);
         assert_eq!(messages(Operation::Add, 0, 10), 0);
         assert_eq!(messages(Operation::Add, 10, 10), 1);
@@ -193,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_filled_in() {
+    fn placeholders_in_names_are_replaced() {
         let name = |template| name(template, "vip", "crm", "ads");
         assert_eq!(name("{{name}}"), "vip");
         assert_eq!(name("{{consumer}}: {{name}} {{other}} {{{target}}"), "crm: vip {{other}} {ads");

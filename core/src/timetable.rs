@@ -1,5 +1,5 @@
-//! When schedules come that many segments share: each is parsed once, and searched once between two
-//! of its times. Pure.
+//! Times of schedules that many segments share. Each schedule is parsed once, and searched once
+//! between two of its times.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -9,11 +9,11 @@ use chrono_tz::Tz;
 
 use crate::schedule::Schedule;
 
-/// A schedule by the clocks of a zone, and what is known of when it comes.
+/// A schedule in a time zone, with the times that were found so far.
 pub struct Timetable {
     schedule: Schedule,
     zone: Tz,
-    /// From a time that was asked for on, when it comes next; none: never.
+    /// For each time that was searched from, the next time of the schedule; `None`: there is none.
     known: BTreeMap<DateTime<Utc>, Option<DateTime<Utc>>>,
 }
 
@@ -22,12 +22,12 @@ impl Timetable {
         Self { schedule, zone, known: BTreeMap::new() }
     }
 
-    /// The first time later than `after`, as [`Schedule::next_after`] gives it.
+    /// The first time later than `after`; the same as [`Schedule::next_after`].
     pub fn next_after(&mut self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         if !self.schedule.is_calendar() {
             return self.schedule.next_after(after, self.zone);
         }
-        // It does not come between a time that was asked for and the answer.
+        // The schedule has no time between a searched time and its result.
         match self.known.range(..=after).next_back() {
             Some((_, next)) if next.is_none_or(|next| after < next) => *next,
             _ => {
@@ -39,13 +39,13 @@ impl Timetable {
     }
 }
 
-/// Timetables by the texts of schedule and zone.
+/// Timetables, by the texts of schedule and zone.
 #[derive(Default)]
 pub struct Timetables(HashMap<(String, String), Option<Timetable>>);
 
 impl Timetables {
-    /// The timetable of these texts, which `parse` understands where they are new; none: it finds
-    /// nothing in them.
+    /// The timetable of these texts. If they are new, `parse` parses them; `None` if it returns
+    /// none. An error of `parse` is returned and not remembered.
     pub fn get<E>(
         &mut self,
         schedule: &str,
@@ -68,7 +68,7 @@ mod tests {
     use chrono::TimeDelta;
 
     #[test]
-    fn what_is_remembered_is_what_would_be_found() {
+    fn cached_times_equal_searched_times() {
         let begin: DateTime<Utc> = "2026-03-20T00:00:00Z".parse().unwrap();
         let schedules = [
             "@daily",
@@ -84,7 +84,7 @@ mod tests {
             let schedule: Schedule = text.parse().unwrap();
             for zone in [Tz::UTC, Tz::Europe__Berlin, Tz::America__New_York, Tz::Asia__Kolkata] {
                 let mut timetable = Timetable::new(schedule.clone(), zone);
-                // Through both changes of the clocks, back and forth.
+                // The times are in no order and cover both clock changes of the year.
                 for step in 0..4000_i64 {
                     let after = begin + TimeDelta::seconds(step * 7919 * 601 % (230 * 86_400));
                     let found = schedule.next_after(after, zone);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_cannot_be_parsed_is_not_kept() {
+    fn an_invalid_schedule_is_not_cached() {
         let mut known = Timetables::default();
         let daily = || Ok::<_, &str>(Some(("@daily".parse().unwrap(), Tz::UTC)));
         assert!(known.get("@daily", "UTC", || Err("refused")).is_err());

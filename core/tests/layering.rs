@@ -1,15 +1,15 @@
-//! Holds the direction in which the rooms of `src/` use each other: a room uses the rooms before it, and
-//! nothing of those after it. docs/architecture.md says what is in each room.
+//! Checks the direction in which the rooms of `src/` use each other: a room uses only the rooms
+//! before it. docs/architecture.md describes the rooms.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms, from the ground up. The crate segmenter-core is below all of them.
+/// The rooms, the lowest first. The crate segmenter-core is below all of them.
 const ROOMS: [&str; 10] =
     ["error", "pg", "catalog", "config", "refresh", "delivery", "schedule", "ops", "worker", "api"];
 
-/// `worker` and `api` are two ways in: neither uses the other.
+/// `worker` and `api` are two entry points: neither uses the other.
 const NEVER: [(&str, &str); 1] = [("api", "worker")];
 
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -23,7 +23,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The rooms that a text names as `crate::ROOM`, comments left out.
+/// The rooms that a text names as `crate::ROOM`, except in comments.
 fn used(text: &str) -> BTreeSet<&str> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
     code.flat_map(|line| line.split("crate::").skip(1))
@@ -73,7 +73,7 @@ fn names_are_found_in_code_and_not_in_comments() {
     assert_eq!(used(text).into_iter().collect::<Vec<_>>(), ["error", "pg", "refresh"]);
 }
 
-/// `unsafe` is in `pg` alone; the entry points of background workers need `#[unsafe(no_mangle)]`.
+/// Only `pg` has `unsafe` code; the entry points of background workers need `#[unsafe(no_mangle)]`.
 #[test]
 fn unsafe_code_is_in_pg() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");

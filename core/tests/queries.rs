@@ -1,5 +1,5 @@
-//! Compares docs/queries.md with the headers of `sql/query`; `make docs` writes it anew
-//! (`UPDATE=1 cargo test -p segmenter-core --test queries`).
+//! Compares docs/queries.md with the headers of `sql/query`. `make docs` writes the page (`UPDATE=1
+//! cargo test -p segmenter-core --test queries`).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -31,7 +31,7 @@ Users' own SQL (queries, procedures, source checks, functions of consumers) is n
 [security](security.md#whose-rights-sql-gets).
 ";
 
-/// What a placeholder stands for.
+/// The relation of a placeholder.
 fn relation(word: &str) -> Option<String> {
     match word {
         "schema" | "membership" => None,
@@ -110,7 +110,7 @@ fn files() -> Vec<QueryFile> {
 }
 
 #[test]
-fn the_page_is_what_the_headers_say() {
+fn the_page_agrees_with_the_headers() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/queries.md");
     let page = page(&files());
     if std::env::var_os("UPDATE").is_some() {
@@ -126,7 +126,7 @@ fn every_role_and_every_written_relation_is_found() {
     let roles: BTreeSet<&str> =
         files.iter().flat_map(|file| &file.runs_as).map(String::as_str).collect();
     assert_eq!(roles, BTreeSet::from(ROLES));
-    // What begins with a verb that writes writes something.
+    // A statement that begins with a verb that writes has a relation that it writes.
     for file in &files {
         let writes = ["insert", "update", "delete", "drop", "lock"];
         if writes.iter().any(|verb| file.text.starts_with(verb)) {
@@ -135,9 +135,9 @@ fn every_role_and_every_written_relation_is_found() {
     }
 }
 
-/// A file is named by what it does, in its room: no file lies at the top.
+/// Every file is in a room: none is at the top.
 #[test]
-fn files_lie_in_rooms() {
+fn every_file_is_in_a_room() {
     let rooms = ["catalog", "config", "refresh", "delivery", "schedule", "ops"];
     for file in files() {
         let room = file.name.split('/').next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Everything that can go wrong, and the one place where it becomes a PostgreSQL error.
+//! All errors of the extension, and the one place where they become PostgreSQL errors.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -13,20 +13,20 @@ mod set;
 pub use report::{Report, emit, emit_warning, raise};
 pub use set::SetError;
 
-/// What stops a piece of work.
+/// Why an operation fails.
 #[derive(Debug, Error)]
 pub enum Error {
     #[error("the extension \"segmenter\" does not exist in this database")]
     NoExtension,
 
-    /// The library does not work on objects of another version, which it may not understand.
+    /// The SQL objects have another version than the library, which may not understand them.
     #[error(
         "the extension \"segmenter\" is at version {0} in this database, its library at {library}",
         library = env!("CARGO_PKG_VERSION")
     )]
     OtherVersion(String),
 
-    /// What is wrong with a set of service relations.
+    /// An error of a relation set.
     #[error(transparent)]
     Set(#[from] SetError),
 
@@ -48,18 +48,18 @@ pub enum Error {
     #[error("argument \"{0}\" must not be null")]
     NullArgument(&'static str),
 
-    /// A column of a config row that does not hold what it may hold.
+    /// A column of a config row with an invalid value.
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// A segment's SQL that cannot serve as one.
+    /// The SQL of a segment is not usable.
     #[error("{problem}")]
     Query { code: PgSqlErrorCode, problem: String, detail: Option<String>, hint: Option<String> },
 
     #[error("changes of column \"{column}\" of table {table} are not captured")]
     NotWatched { table: String, column: String },
 
-    /// A table whose changes cannot be captured.
+    /// The changes of a table cannot be captured.
     #[error("{problem}")]
     Watch { problem: String, hint: Option<String> },
 
@@ -122,7 +122,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(Box<Refusal>),
 
-    /// Not a failure: it is tried again until they are loaded.
+    /// Not a failure: the refresh is tried again until the sources are loaded.
     #[error("{}", .0.join("; "))]
     NotLoaded(Vec<String>),
 
@@ -159,11 +159,11 @@ pub enum Error {
     #[error("{lease} is no lease on message {message}")]
     NoLease { lease: Uuid, message: i64 },
 
-    /// What a consumer's answer, or a claim's argument, must not be.
+    /// An invalid answer of a consumer, or an invalid argument of a claim.
     #[error("invalid {name}: {problem}")]
     Argument { name: &'static str, problem: String, hint: &'static str },
 
-    /// A consumer's function that cannot be called.
+    /// The function of a consumer cannot be called.
     #[error("the function of consumer \"{consumer}\" cannot be called: {problem}")]
     Function { consumer: String, problem: String, hint: String },
 
@@ -179,7 +179,7 @@ pub enum Error {
     #[error(transparent)]
     Trigger(#[from] pgrx::trigger_support::PgTriggerError),
 
-    /// An error that PostgreSQL raised, caught with all it said.
+    /// An error that PostgreSQL raised, with all its parts.
     #[error("{}", .0.message)]
     Postgres(Box<Report>),
 }
@@ -187,7 +187,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// The error as PostgreSQL words it.
+    /// The error as PostgreSQL reports it.
     pub fn report(&self) -> Report {
         if let Error::Postgres(report) = self {
             return Report::clone(report);

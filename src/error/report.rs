@@ -1,4 +1,4 @@
-//! How an error is told: to the client, in the log, in the `detail` of a result.
+//! The forms of an error: for the client, for the log, for the column `detail` of a result.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::Error;
 
-/// An error as PostgreSQL words it: what goes to the client and into the log.
+/// An error as PostgreSQL reports it to the client and in the server's log.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The SQLSTATE in PostgreSQL's packed form, so that codes users made up survive too.
+    /// The SQLSTATE in PostgreSQL's packed form, which can also hold codes that users define.
     pub sqlstate: i32,
     pub message: String,
     pub detail: Option<String>,
@@ -23,12 +23,12 @@ impl Report {
         unpack_sqlstate(self.sqlstate)
     }
 
-    /// Whether it says that somebody, or a limit of time, cancelled the query.
+    /// Whether the query was cancelled, by a user or by a time limit.
     pub fn is_cancelled(&self) -> bool {
         self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED as i32
     }
 
-    /// The `error` column of the log.
+    /// The value of the column `error` of the log.
     pub fn to_json(&self) -> Value {
         json!({
             "sqlstate": self.sqlstate(),
@@ -39,7 +39,7 @@ impl Report {
         })
     }
 
-    /// The same in one line, for the `detail` column of a result.
+    /// Message and SQLSTATE in one line, for the column `detail` of a result.
     pub fn to_line(&self) -> String {
         format!("{} [{}]", self.message, self.sqlstate())
     }
@@ -60,18 +60,19 @@ impl From<Error> for ErrorReport {
     }
 }
 
-/// Six bits a character, the first one lowest, counted from `0`.
+/// Six bits for each character, the first one in the lowest bits, counted from `0`.
 fn unpack_sqlstate(packed: i32) -> String {
     (0..5).map(|i| char::from(b'0' + ((packed >> (6 * i)) & 0x3f) as u8)).collect()
 }
 
-/// Raises the error.
+/// Raises the error; does not return.
 pub fn raise(error: Error) -> ! {
     ErrorReport::from(error).report(PgLogLevel::ERROR);
     unreachable!("an ERROR does not return")
 }
 
-/// Says an error as a WARNING, after what has become of it: the caller's statement goes on.
+/// Reports an error as a WARNING, so that the caller's statement continues. The message begins with
+/// `what`, the consequence of the error.
 pub fn emit_warning(what: &str, report: &Report) {
     let code = PgSqlErrorCode::from(report.sqlstate);
     let mut warning = ErrorReport::new(code, format!("{what}: {}", report.message), "segmenter");
@@ -84,7 +85,8 @@ pub fn emit_warning(what: &str, report: &Report) {
     warning.report(PgLogLevel::WARNING);
 }
 
-/// Says something that is no error, to the client or the server's log as its level has it.
+/// Reports something that is not an error. The level decides whether it goes to the client or to
+/// the server's log.
 pub fn emit(level: PgLogLevel, message: String, hint: Option<&str>) {
     let code = PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION;
     let mut report = ErrorReport::new(code, message, "segmenter");

@@ -1,4 +1,4 @@
-//! What is wrong with a set of service relations.
+//! Errors of relation sets.
 
 use pgrx::prelude::*;
 use thiserror::Error;

@@ -1,4 +1,4 @@
-//! The time, between PostgreSQL and chrono.
+//! The current time, and conversion of times between PostgreSQL and chrono.
 
 use chrono::{DateTime, Utc};
 use pgrx::datum::TimestampWithTimeZone;
@@ -6,32 +6,32 @@ use pgrx::prelude::*;
 
 pub use segmenter_core::clock::Instant;
 
-/// PostgreSQL counts microseconds from the year 2000.
+/// The beginning of the year 2000 in Unix microseconds. PostgreSQL counts from there.
 const EPOCH: i64 = 946_684_800_000_000;
 
-/// Now.
+/// The current time.
 pub fn now() -> Instant {
     at(micros())
 }
 
-/// Now, as PostgreSQL counts.
+/// The current time in PostgreSQL's microseconds.
 pub(in crate::pg) fn micros() -> i64 {
     // SAFETY: reads the clock.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
-/// A point in time of PostgreSQL's; those before or after all others are the outermost ones.
+/// Converts from PostgreSQL's type. The infinite times become chrono's first and last one.
 pub fn instant(time: TimestampWithTimeZone) -> Instant {
     at(time.into())
 }
 
-/// The same, the other way round.
+/// Converts to PostgreSQL's type. A time that it cannot hold becomes `infinity`.
 pub fn timestamp(instant: Instant) -> TimestampWithTimeZone {
     let micros = instant.timestamp_micros().saturating_sub(EPOCH);
     TimestampWithTimeZone::try_from(micros).unwrap_or(TimestampWithTimeZone::positive_infinity())
 }
 
-/// A point in time as PostgreSQL counts it.
+/// Converts from PostgreSQL's microseconds.
 pub(in crate::pg) fn at(micros: i64) -> Instant {
     match micros {
         i64::MIN => DateTime::<Utc>::MIN_UTC,

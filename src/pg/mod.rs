@@ -1,4 +1,5 @@
-//! Everything that needs `unsafe`: calls of PostgreSQL's C interface. What is exported is safe to call.
+//! All code that needs `unsafe`: calls of PostgreSQL's C interface. Other rooms call safe functions
+//! only.
 
 pub mod bgw;
 pub mod clock;

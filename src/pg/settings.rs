@@ -1,4 +1,4 @@
-//! Settings whose values are checked.
+//! Settings whose values are checked when they are set.
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::OnceLock;
@@ -12,25 +12,28 @@ use crate::pg::exec::snapshot::Active;
 use segmenter_core::http::address::Address;
 use segmenter_core::schedule::parse_zone;
 
-/// Defines a setting that holds the name of a time zone. A name that PostgreSQL or the schedules
-/// do not know is refused. Only superusers set it, because it decides what every refresh writes.
+/// Defines a setting that holds the name of a time zone. Only names that both PostgreSQL and the
+/// schedules know are accepted. Only superusers can set it, because it decides what every refresh
+/// writes.
 pub fn define_timezone(name: &'static CStr, texts: Texts, setting: &'static Setting) {
     define(name, texts, setting, GucContext::Suset, is_timezone);
 }
 
-/// Defines a setting of the server that holds a list of names. A text that is no list is refused.
+/// Defines a setting of the server that holds a list of names. A text that is not a list is
+/// refused.
 pub fn define_names(name: &'static CStr, texts: Texts, setting: &'static Setting) {
     define(name, texts, setting, GucContext::Sighup, is_names);
 }
 
-/// Defines a setting that holds a list of addresses. One that is none is refused. Only superusers
-/// set it, because it decides where the server may connect to.
+/// Defines a setting that holds a list of addresses; an invalid address is refused. Only superusers
+/// can set it, because it decides where the server may connect to.
 pub fn define_addresses(name: &'static CStr, texts: Texts, setting: &'static Setting) {
     define(name, texts, setting, GucContext::Suset, is_addresses);
 }
 
-/// Defines a setting that holds the name of a set, or nothing. A name that `is_set` does not know is
-/// refused where it is set in a session; elsewhere that is left to when it is used.
+/// Defines a setting that holds the name of a relation set, or nothing. In a session, a name for
+/// which `is_set` returns an error is refused. From a file, a database or a role the name is
+/// accepted unchecked, and the error is raised when the setting is used.
 pub fn define_set(
     name: &'static CStr,
     texts: Texts,
@@ -44,12 +47,13 @@ pub fn define_set(
 }
 
 static IS_SET: OnceLock<fn(&str) -> Result<()>> = OnceLock::new();
-/// What was set before the library was loaded is not to be dropped with a warning.
+/// True while the setting is being defined. A value that was set before the library was loaded must
+/// not be dropped with a warning then.
 static IS_DEFINING: AtomicBool = AtomicBool::new(false);
 
-/// Where a setting's text is kept.
+/// The storage of a setting's text.
 pub type Setting = GucSetting<Option<CString>>;
-/// Its short description, and what there is to add.
+/// The short description of a setting, and the long one.
 pub type Texts = [&'static CStr; 2];
 type Check = unsafe extern "C-unwind" fn(
     *mut *mut c_char,
@@ -81,9 +85,9 @@ fn define(
     }
 }
 
-/// The names in a list, without the double quotes around them; none: it is no list.
+/// The names in a list, without the double quotes around them; `None` if the text is not a list.
 pub fn split_names(list: &CStr) -> Option<Vec<String>> {
-    // SAFETY: the list is taken apart in a copy of its own, into which the names point.
+    // SAFETY: the list is split in a copy of its own, into which the names point.
     unsafe {
         let copy = pg_sys::pstrdup(list.as_ptr());
         let mut names = std::ptr::null_mut();
@@ -98,7 +102,7 @@ pub fn split_names(list: &CStr) -> Option<Vec<String>> {
     }
 }
 
-/// Reserves a prefix, so that a misspelt setting is refused.
+/// Reserves a prefix, so that a misspelt setting under it is refused.
 pub fn reserve_prefix(prefix: &'static CStr) {
     // SAFETY: the string is static.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
@@ -166,7 +170,7 @@ unsafe extern "C-unwind" fn is_known_set(
     let _snapshot = Active::catalog();
     match is_set(&name) {
         Ok(()) => {}
-        // ALTER DATABASE, ALTER ROLE: it may be one where and when it counts.
+        // ALTER DATABASE and ALTER ROLE: the set may exist where and when the value is used.
         Err(error) if is_test => error::emit(PgLogLevel::NOTICE, error.to_string(), None),
         Err(error) => raise(error),
     }

@@ -1,10 +1,10 @@
-//! Questions about types and settings that SQL cannot put.
+//! Look-ups in the system catalogs for which SQL has no function.
 
 use std::ffi::CString;
 
 use pgrx::prelude::*;
 
-/// PostgreSQL cuts longer identifiers.
+/// The longest identifier in bytes; PostgreSQL truncates longer ones.
 pub const MAX_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
 
 /// Whether a value of one type may be stored in a column of another without a cast.
@@ -13,54 +13,56 @@ pub fn is_assignable(from: pg_sys::Oid, to: pg_sys::Oid) -> bool {
     unsafe { pg_sys::can_coerce_type(1, &from, &to, pg_sys::CoercionContext::COERCION_ASSIGNMENT) }
 }
 
-/// A type without the domains around it, and the modifier (length, precision) it then has.
+/// The base type of a domain with its modifier (length, precision). Other types are returned
+/// unchanged.
 pub fn base_type(typ: pg_sys::Oid, mut modifier: i32) -> (pg_sys::Oid, i32) {
     // SAFETY: the modifier is read and written in place.
     unsafe { (pg_sys::getBaseTypeAndTypmod(typ, &mut modifier), modifier) }
 }
 
-/// Whether what SQL names exists is left to later, as `check_function_bodies` says: pg_dump turns
-/// it off in its scripts, which fill tables before they build indexes.
+/// Whether SQL may name objects that do not exist yet, as `check_function_bodies` decides. pg_dump
+/// turns it off in its scripts, which fill tables before they build indexes.
 pub fn references_are_deferred() -> bool {
     // SAFETY: reads a setting.
     unsafe { !pg_sys::check_function_bodies }
 }
 
-/// Has every session look at a relation anew, once this transaction commits.
+/// Invalidates what all sessions have cached about a relation, when this transaction commits.
 pub fn invalidate(relation: pg_sys::Oid) {
     // SAFETY: queues a message; a relation that does not exist is raised.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
 }
 
-/// The name of a type without modifier, qualified unless it is a keyword of SQL.
+/// The name of a type without its modifier, qualified unless it is an SQL keyword.
 pub fn type_name(typ: pg_sys::Oid) -> String {
     full_type_name(typ, -1)
 }
 
-/// The name of a type with a modifier, where there is one.
+/// The name of a type with its modifier, if there is one.
 pub fn full_type_name(typ: pg_sys::Oid, modifier: i32) -> String {
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
     // SAFETY: gives a string of its own, copied here; a missing type is raised.
     unsafe { owned(pg_sys::format_type_extended(typ, modifier, flags as u16)) }
 }
 
-/// The name of a type as people read it.
+/// The name of a type for messages.
 pub fn format_type(typ: pg_sys::Oid) -> String {
     // SAFETY: as above.
     unsafe { owned(pg_sys::format_type_extended(typ, -1, 0)) }
 }
 
-/// Whether a type is an array: its elements can be fitted to a modifier by a cast only.
+/// Whether a type is an array. Only a cast can coerce the elements of an array to a modifier.
 pub fn is_array(typ: pg_sys::Oid) -> bool {
-    // SAFETY: asks the catalogues.
+    // SAFETY: reads the catalogs.
     unsafe { pg_sys::get_element_type(typ) != pg_sys::InvalidOid }
 }
 
-/// An expression of a type fitted to a modifier of it as storing it would be: rounded, padded, and
-/// an error where it is too long (a cast would cut it silently).
+/// The SQL expression that coerces `expression` to a modifier of its type as an assignment does:
+/// the value is rounded or padded, and a value that is too long is an error (a cast would truncate
+/// it silently).
 pub fn coerce_to_typmod(expression: &str, typ: pg_sys::Oid, modifier: i32) -> String {
     let mut function = pg_sys::InvalidOid;
-    // SAFETY: asks the catalogues; names are copied.
+    // SAFETY: reads the catalogs; names are copied.
     unsafe {
         if modifier < 0
             || pg_sys::find_typmod_coercion_function(typ, &mut function)
@@ -78,11 +80,11 @@ pub fn coerce_to_typmod(expression: &str, typ: pg_sys::Oid, modifier: i32) -> St
     }
 }
 
-/// Whether values of a type are equal just where their texts are the same.
+/// Whether two values of a type are equal exactly if their texts are equal.
 pub fn is_plain_key(typ: pg_sys::Oid, collation: pg_sys::Oid) -> bool {
     match base_type(typ, -1).0 {
         pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::UUIDOID => true,
-        // SAFETY: asks the catalogues.
+        // SAFETY: reads the catalogs.
         pg_sys::TEXTOID | pg_sys::VARCHAROID => unsafe {
             collation != pg_sys::InvalidOid && pg_sys::get_collation_isdeterministic(collation)
         },
@@ -90,7 +92,7 @@ pub fn is_plain_key(typ: pg_sys::Oid, collation: pg_sys::Oid) -> bool {
     }
 }
 
-/// A type with its collation, as a cast takes them.
+/// A type with its collation, in the form for a cast.
 pub fn type_with_collation(
     typ: pg_sys::Oid,
     collation: pg_sys::Oid,
@@ -102,22 +104,22 @@ pub fn type_with_collation(
     })
 }
 
-/// The name of a collation; none: there is none.
+/// The name of a collation; `None` for the invalid OID.
 fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>> {
     if collation == pg_sys::InvalidOid {
         return Ok(None);
     }
-    // The name goes by what is in the search_path, as the statement does that it is for.
+    // The name depends on the search_path, which is that of the statement that will contain it.
     let sql = "select $1::pg_catalog.regcollation::pg_catalog.text";
     Spi::connect(|_| crate::pg::exec::statement::read_one(sql, &[collation.into()]))
 }
 
-/// The relation of a name, as the search_path has it; none: there is no such relation. A text that is no
-/// name is raised. It takes no right to the schema: what may be done with it is asked elsewhere.
+/// Finds a relation by its name in the search_path; `None` if there is none. A text that is not a
+/// name raises an error. No privilege on the schema is required: callers check what they need.
 pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {
     let (schema, relation) = crate::pg::exec::statement::split_name(name);
     let relation = CString::new(relation).ok()?;
-    // SAFETY: asks the catalogues about C strings; what is missing gives an invalid OID.
+    // SAFETY: finds C strings in the catalogs; what is missing gives an invalid OID.
     let found = unsafe {
         match schema {
             None => pg_sys::RelnameGetRelid(relation.as_ptr()),
@@ -131,15 +133,15 @@ pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {
     (found != pg_sys::InvalidOid).then_some(found)
 }
 
-/// The name of a relation as people read it, or its number where it is gone.
+/// The name of a relation for messages, or its OID if it does not exist.
 pub fn display_name(relation: pg_sys::Oid) -> String {
     visible_name(relation).unwrap_or_else(|| relation.to_u32().to_string())
 }
 
-/// The name of a relation, with its schema where that is needed to find it; none: it is gone, or nothing
-/// can be looked up now.
+/// The name of a relation, with its schema if it is not visible in the search_path. `None` if the
+/// relation does not exist, or outside a transaction, where no look-up is possible.
 pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {
-    // SAFETY: asks the catalogues within a transaction; names are copied.
+    // SAFETY: reads the catalogs within a transaction; names are copied.
     unsafe {
         if !pg_sys::IsTransactionState() {
             return None;
@@ -157,15 +159,15 @@ pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// Whether the script of an extension runs.
+/// Whether the script of an extension is running.
 pub fn is_creating_extension() -> bool {
     // SAFETY: reads a global of the backend.
     unsafe { pg_sys::creating_extension }
 }
 
-/// A relation in the schema of a function.
+/// Finds a relation in the schema of a function. The result is the invalid OID if there is none.
 pub fn relation_beside(function: pg_sys::Oid, name: &std::ffi::CStr) -> pg_sys::Oid {
-    // SAFETY: asks the catalogues; what is missing gives an invalid OID.
+    // SAFETY: reads the catalogs; what is missing gives an invalid OID.
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_func_namespace(function)) }
 }
 

@@ -1,4 +1,4 @@
-//! Where PostgreSQL's versions differ. No other module asks which one it is built for.
+//! Differences between PostgreSQL versions. No other module depends on the version.
 
 use std::ffi::CStr;
 
@@ -9,16 +9,16 @@ pub use pg_sys::pqsignal;
 #[cfg(feature = "pg18")]
 pub use pg_sys::pqsignal_be as pqsignal;
 
-/// What `pg_has_role` is asked to learn whether a role may act as another. From 16 on a membership
-/// can be without SET, and then gives no right to become the role.
+/// The kind of membership that `pg_has_role` checks to find out whether a role may act as another.
+/// From version 16 on, a membership without SET does not allow a role to become the other one.
 #[cfg(feature = "pg15")]
 pub const MEMBERSHIP: &str = "'member'";
 #[cfg(not(feature = "pg15"))]
 pub const MEMBERSHIP: &str = "'set'";
 
-/// The same in C.
+/// The same check in C.
 pub fn may_act_as(caller: pg_sys::Oid, role: pg_sys::Oid) -> bool {
-    // SAFETY: asks the catalogues.
+    // SAFETY: reads the catalogs.
     unsafe {
         #[cfg(feature = "pg15")]
         return pg_sys::is_member_of_role(caller, role);
@@ -27,9 +27,9 @@ pub fn may_act_as(caller: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     }
 }
 
-/// Whether a role could alter a table.
+/// Whether a role has the rights of a table's owner.
 pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
-    // SAFETY: asks the catalogues.
+    // SAFETY: reads the catalogs.
     unsafe {
         #[cfg(feature = "pg15")]
         return pg_sys::pg_class_ownercheck(table, role);
@@ -38,7 +38,7 @@ pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
     }
 }
 
-/// A name taken apart at its dots; one that cannot be a name is raised.
+/// Splits a name at its dots. A text that cannot be a name raises an error.
 pub(in crate::pg) fn name_parts(name: &CStr) -> *mut pg_sys::List {
     // SAFETY: reads the string; without a context for errors they are raised.
     unsafe {

@@ -1,4 +1,5 @@
-//! The `params` of consumers and subscriptions: how they are served, and with what.
+//! Parses and validates the column `params` of consumers (how a consumer is served) and of
+//! subscriptions (what is handed over, and how).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,12 +13,13 @@ use crate::http::check_headers;
 const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": …}}} or {\"updater\": {\"http\": {\"url\": …, \"headers\": …, \"timeout\": …, \"secret\": …}}}, and max_attempts where wanted.";
 const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members) and fields (a list of columns, or an object from column to name).";
 
-/// So often a message is tried unless the consumer says otherwise.
+/// The default of `max_attempts`.
 const MAX_ATTEMPTS: u32 = 10;
 const BATCH_SIZE: u32 = 10_000;
-/// What PostgreSQL can still keep in one value, with room to spare.
+/// The most members in a message. The payload must fit into one PostgreSQL value.
 const MAX_BATCH: u32 = 100_000;
-/// A function of PostgreSQL takes a hundred arguments: a name and a value each.
+/// The most fields of a member. A PostgreSQL function takes at most 100 arguments: a name and a
+/// value for each field.
 const MAX_FIELDS: usize = 50;
 const MAX_FIELD: usize = 1000;
 const DEFAULT_FIELDS: [&str; 3] = ["id", "hash_email", "hash_phone"];
@@ -26,15 +28,15 @@ const DEFAULT_FIELDS: [&str; 3] = ["id", "hash_email", "hash_phone"];
 #[derive(Debug, Clone)]
 pub struct ConsumerParams {
     pub updater: Updater,
-    /// After so many failed attempts at a message its subscription waits for a person.
+    /// The number of failed attempts after which a message is stuck and waits for an operator.
     pub max_attempts: u32,
 }
 
-/// The way a consumer is served.
+/// How messages reach the consumer.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Updater {
-    /// It claims its messages itself.
+    /// The consumer claims its messages itself.
     #[default]
     Pull,
     #[serde(deserialize_with = "object")]
@@ -43,30 +45,30 @@ pub enum Updater {
     Http(HttpUpdater),
 }
 
-/// A SQL function that takes each message.
+/// An SQL function that is called with each message.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionUpdater {
     pub name: String,
 }
 
-/// A URL that each message is sent to.
+/// A URL to which each message is posted.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpUpdater {
     pub url: Address,
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// An interval, as text.
+    /// A PostgreSQL interval, as text.
     pub timeout: Option<String>,
     pub secret: Option<String>,
 }
 
-/// The column `params` of a subscription: how it is handed over.
+/// The column `params` of a subscription: what is handed over, and how.
 #[derive(Debug, Clone)]
 pub struct SubscriptionParams {
     pub mode: Mode,
-    /// How many members go into a message.
+    /// The most members in a message.
     pub batch_size: u32,
     pub fields: Fields,
 }
@@ -74,36 +76,37 @@ pub struct SubscriptionParams {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// What changed.
+    /// The delta of each refresh.
     #[default]
     Delta,
-    /// All members each time.
+    /// All members after each refresh.
     Replace,
 }
 
-/// Which columns of the segment table go into a member, and under which names.
+/// The columns of the segment table that a member in a message has, and their names there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Fields(BTreeMap<String, String>);
 
 impl Fields {
-    /// Each column, and its name in a member.
+    /// Each column with its name in a member.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(column, name)| (column.as_str(), name.as_str()))
     }
 
-    /// The key alone.
+    /// Only the key: the column `id` under its own name.
     pub fn key() -> Self {
         Self([("id".to_owned(), "id".to_owned())].into())
     }
 
-    /// The fields whose columns there are; none: not one.
+    /// The fields whose columns exist according to `has`; `id` always exists. `None` if no field is
+    /// left.
     pub fn restrict_to(&self, has: impl Fn(&str) -> bool) -> Option<Self> {
         let fields = self.0.iter().filter(|(column, _)| *column == "id" || has(column));
         let fields: BTreeMap<_, _> = fields.map(|(c, n)| (c.clone(), n.clone())).collect();
         (!fields.is_empty()).then_some(Self(fields))
     }
 
-    /// Whether a member has just these names.
+    /// Whether a member has exactly the names of these fields.
     pub fn matches(&self, member: &Value) -> bool {
         let has = |member: &serde_json::Map<String, Value>| {
             member.len() == self.0.len() && self.0.values().all(|name| member.contains_key(name))
@@ -111,7 +114,7 @@ impl Fields {
         member.as_object().is_some_and(has)
     }
 
-    /// The name of the key in a member, where it goes into one.
+    /// The name of the key in a member; `None` if the key is not one of the fields.
     pub fn id_name(&self) -> Option<&str> {
         self.0.get("id").map(String::as_str)
     }
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_consumer_says_how_it_is_served() {
+    fn consumer_params_are_validated() {
         let params = consumer_params(json!({}), S).expect("defaults");
         assert!(matches!(params.updater, Updater::Pull));
         assert_eq!(params.max_attempts, 10);
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_says_what_is_handed_over() {
+    fn subscription_params_are_validated() {
         let params = subscription_params(json!({}), S).expect("defaults");
         assert_eq!((params.mode, params.batch_size), (Mode::Delta, 10_000));
         assert_eq!(params.fields, Fields::default());

@@ -1,4 +1,5 @@
-//! Parses and validates the JSON and texts of config rows. Later code may assume that they are valid.
+//! Parses and validates the JSON and texts of config rows. Later code may assume that they are
+//! valid.
 
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
@@ -36,7 +37,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error with a hint; an empty one is none.
+    /// An error with a hint; an empty hint is left out.
     pub fn new(
         column: &'static str,
         subject: Subject<'_>,
@@ -52,7 +53,7 @@ impl ConfigError {
     }
 }
 
-/// Whose row a value stands in, for messages.
+/// The row that a value belongs to, for messages.
 #[derive(Clone, Copy)]
 pub enum Subject<'a> {
     Segment(&'a str),
@@ -72,7 +73,7 @@ impl std::fmt::Display for Subject<'_> {
     }
 }
 
-/// Validates a cron expression in the column named.
+/// Validates the cron expression in the given column; a null is valid.
 pub fn cron(
     column: &'static str,
     text: Option<&str>,
@@ -82,7 +83,7 @@ pub fn cron(
     parsed.map_err(|error| ConfigError::new(column, subject, error.to_string(), &error.hint()))
 }
 
-/// Validates the name of a time zone in the column named.
+/// Validates the name of a time zone in the given column; a null is valid.
 pub fn timezone(
     column: &'static str,
     text: Option<&str>,
@@ -92,14 +93,14 @@ pub fn timezone(
     parsed.map_err(|error| ConfigError::new(column, subject, error.to_string(), &error.hint()))
 }
 
-/// Reads a value as its type; what is wrong with it is named by its key.
+/// Deserializes an object. The error names the key of the invalid value.
 fn typed<T: DeserializeOwned>(
     column: &'static str,
     json: Value,
     subject: Subject<'_>,
     hint: &str,
 ) -> Result<T> {
-    // A struct would be read from a list as well, by position.
+    // Serde would also read a struct from a list, by position.
     if !json.is_object() {
         return Err(ConfigError::new(column, subject, format!("{json} is not an object"), hint));
     }
@@ -113,7 +114,7 @@ fn typed<T: DeserializeOwned>(
     })
 }
 
-/// An object in place of a struct's fields by position, for serde.
+/// For serde: requires an object, because a list would be read as a struct's fields by position.
 fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     json: D,
 ) -> std::result::Result<T, D::Error> {

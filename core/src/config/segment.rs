@@ -1,4 +1,4 @@
-//! The columns `refresh_params`, `guards` and `sources` of a segment.
+//! Parses and validates the columns `refresh_params`, `guards` and `sources` of a segment.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,47 +11,48 @@ const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": …}}, {\"pr
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
 const SOURCES: &str = "Give a list of {\"table\": …, \"loaded_at\": …, \"warn_after\": …, \"error_after\": …, \"filter\": …, \"min_rows\": …} or {\"name\": …, \"ready\": \"select …\"}.";
 
-/// The column `refresh_params`: how a segment is recomputed.
+/// The column `refresh_params`: how the members are recomputed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Refresher {
-    /// One SELECT that gives the members.
+    /// One SELECT that returns the members.
     #[serde(deserialize_with = "object")]
     Query(Sql),
     /// A CALL that changes the segment table itself.
     #[serde(deserialize_with = "object")]
     Procedure(Sql),
-    /// A way to know the ids that may have changed, and a query for the members among them.
+    /// A source of the ids that may have changed, and a query that returns the members among them.
     #[serde(deserialize_with = "object")]
     Incremental(Incremental),
 }
 
-/// What a refresher runs.
+/// The SQL of a query or procedure refresher.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sql {
     pub sql: String,
 }
 
-/// What an incremental refresher runs: `changed` or `watch` says which ids may have changed.
+/// The parameters of an incremental refresher. Exactly one of `changed` and `watch` is set; it
+/// gives the ids that may have changed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Incremental {
-    /// A query for them; `$1` is the time since when.
+    /// A query for these ids. `$1` is the watermark: the time since which changes may be unseen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<String>,
-    /// The tables whose changes are captured.
+    /// The tables whose changes are captured by triggers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<Vec<Watched>>,
-    /// One SELECT that gives the members among the ids of the relation `changed`.
+    /// One SELECT that returns the members among the ids of the relation `changed`.
     pub sql: String,
-    /// When all ids are looked at, whatever has changed.
+    /// The schedule of the full passes, which compare all ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_cron: Option<String>,
 }
 
 impl Incremental {
-    /// What serde cannot say.
+    /// Checks the rules that the types do not express.
     fn validate(&self) -> std::result::Result<(), String> {
         match (&self.changed, &self.watch) {
             (None, None) => return Err("it has neither \"changed\" nor \"watch\"".into()),
@@ -66,13 +67,13 @@ impl Incremental {
         }
     }
 
-    /// When all ids are looked at.
+    /// The schedule of the full passes; `None` if there is none.
     pub fn full_schedule(&self) -> Option<schedule::Schedule> {
         self.full_cron.as_deref()?.parse().ok()
     }
 }
 
-/// A table whose changes are captured, and the column of it that holds ids.
+/// A table whose changes are captured, and its column that holds the ids.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(from = "WatchedJson")]
 pub struct Watched {
@@ -100,14 +101,14 @@ impl From<WatchedJson> for Watched {
     }
 }
 
-/// One entry of the column `sources`: what has to be loaded before a refresh.
+/// One entry of the column `sources`: a source that is checked before a refresh.
 #[derive(Debug, Clone)]
 pub enum SourceCheck {
     Table(TableSource),
     Ready(ReadySource),
 }
 
-/// A table that is loaded when its newest row is new enough.
+/// A table that is checked for the age of its newest row, the number of its rows, or both.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableSource {
@@ -120,7 +121,8 @@ pub struct TableSource {
 }
 
 impl TableSource {
-    /// What serde cannot say: that there is something to check.
+    /// Checks the rules that the types do not express: an age limit needs `loaded_at`, and there
+    /// must be something to check.
     fn validate(&self) -> std::result::Result<(), String> {
         let table = &self.table;
         if self.loaded_at.is_none() && (self.warn_after.is_some() || self.error_after.is_some()) {
@@ -135,16 +137,16 @@ impl TableSource {
     }
 }
 
-/// Whatever is ready when its query says so.
+/// A source that is ready when its query returns true.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadySource {
     pub name: String,
-    /// A query for one boolean.
+    /// A query that returns one boolean.
     pub ready: String,
 }
 
-/// Validates `refresh_params`; an empty object is no refresher.
+/// Validates `refresh_params`. An empty object means that the segment has no refresher: `None`.
 pub fn refresher(json: Value, subject: Subject<'_>) -> Result<Option<Refresher>> {
     match json.as_object().map(|object| object.len()) {
         Some(0) => return Ok(None),
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_a_table_or_a_question() {
+    fn a_source_is_a_table_or_a_query() {
         let both = json!([{"table": "a.b", "loaded_at": "at", "error_after": "1 day", "min_rows": 1},
                           {"name": "orders", "ready": "select true"}]);
         assert_eq!(sources(both, S).expect("valid").len(), 2);

@@ -1,8 +1,8 @@
-//! Where a message goes: an absolute http or https URL that can be read in one way only.
+//! The destination of messages: an absolute http or https URL that can be read in one way only.
 //!
-//! An address is compared with the prefixes that are allowed before anything is sent to it. So all
-//! that another reader could take for a different place is refused: users before the host, dot
-//! segments, encoded slashes, backslashes.
+//! An address is compared with the allowed prefixes before a request is sent to it. Everything that
+//! another parser could take for a different place is therefore refused: a user before the host,
+//! dot segments, encoded slashes, backslashes.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -12,13 +12,13 @@ use serde::Deserialize;
 use thiserror::Error;
 use ureq::http::Uri;
 
-/// The longest name of a host that there may be.
+/// The longest host name, in bytes.
 const NAME_LIMIT: usize = 253;
 
 /// A valid address.
 ///
-/// Made from text by [`FromStr`], which refuses with an [`AddressError`] what it does not take.
-/// `Display` gives the text back as it was.
+/// [`FromStr`] makes it from text, and refuses an invalid text with an [`AddressError`]. `Display`
+/// writes the original text.
 ///
 /// # Examples
 ///
@@ -40,25 +40,26 @@ pub struct Address {
     port: u16,
 }
 
-/// A host, in the form in which two of them can be compared.
+/// A host in a form that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
-    /// A name or an IPv4 address: lower case, without the dot at its end.
+    /// A name or an IPv4 address: in lower case, without a dot at its end.
     Name(String),
     V6(Ipv6Addr),
 }
 
 impl Address {
-    /// The same, for the HTTP client.
+    /// The address in the HTTP client's type.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Whether this address is the other one, or below it.
+    /// Whether this address is equal to `prefix` or below it.
     ///
-    /// Scheme, host and port must be the same. The other's path must be this path, or end where one
-    /// of its segments does: `/a` covers `/a`, `/a/b` and `/a?x`, not `/ab`; `/a/` does not cover
-    /// `/a`. A prefix with a query covers that path with that query alone.
+    /// Scheme, host and port must be the same. The path of `prefix` must be the whole path, or end
+    /// where one of the path's segments ends: `/a` covers `/a`, `/a/b` and `/a?x`, but not `/ab`;
+    /// `/a/` does not cover `/a`. A prefix with a query covers only the same path with the same
+    /// query.
     pub fn is_under(&self, prefix: &Self) -> bool {
         let same_place = self.uri.scheme() == prefix.uri.scheme()
             && self.host == prefix.host
@@ -109,7 +110,7 @@ impl FromStr for Address {
         if authority.contains('@') {
             return Err(AddressError::User);
         }
-        // An IPv6 address has colons of its own.
+        // An IPv6 address contains colons itself.
         let host_end = if authority.starts_with('[') {
             authority.find(']').map(|end| end + 1)
         } else {
@@ -120,7 +121,7 @@ impl FromStr for Address {
         let port = if port.is_empty() { default_port } else { parse_port(port)? };
 
         let uri: Uri = text.parse().map_err(|_| AddressError::Malformed)?;
-        // The client goes by its own reading, which must be the one checked here.
+        // The client uses the URI as it parsed it, which must agree with what is checked here.
         if uri.authority().is_none_or(|read| read.as_str() != authority) {
             return Err(AddressError::Malformed);
         }
@@ -155,29 +156,29 @@ impl FromStr for Host {
     }
 }
 
-/// Reads what follows a host: a colon and a number.
+/// Parses what follows a host: a colon and a number.
 fn parse_port(text: &str) -> Result<u16, AddressError> {
     let wrong = || AddressError::Port(text.trim_start_matches(':').to_owned());
     let digits = text.strip_prefix(':').ok_or_else(wrong)?;
-    // The standard parser would let a plus sign pass.
+    // The standard parser would accept a plus sign.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong());
     }
     digits.parse().ok().filter(|&port| port != 0).ok_or_else(wrong)
 }
 
-/// Whether a server could take a segment of a path for more than a name: for the directory or the
-/// one above it, or for several segments. Some servers leave out what follows a semicolon first.
+/// Whether a server could read a path segment as more than a name: as the same or the parent
+/// directory, or as several segments. Some servers first remove what follows a semicolon.
 fn is_ambiguous(segment: &str) -> bool {
     let segment = segment.to_ascii_lowercase();
     let name = segment.split(';').next().unwrap_or_default().replace("%2e", ".");
     matches!(name.as_str(), "." | "..") || segment.contains("%2f") || segment.contains("%5c")
 }
 
-/// Why a text is no address.
+/// Why a text is not an address.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
-    /// It holds a blank, a control character, a backslash or something beyond ASCII.
+    /// It contains a blank, a control character, a backslash or a character outside ASCII.
     #[error("character \"{}\" is not allowed", .0.escape_default())]
     Character(char),
     /// It ends with a fragment, which is never sent.
@@ -189,22 +190,22 @@ pub enum AddressError {
     /// It has another scheme.
     #[error("\"{0}\" is not http or https")]
     Scheme(String),
-    /// It names a user, or a password. The message does not repeat it.
+    /// It contains a user or a password. The message does not repeat it.
     #[error("a user or password before the host is not allowed")]
     User,
-    /// There is nothing where the host should be.
+    /// The host is missing.
     #[error("it has no host")]
     NoHost,
     /// The host is neither a name nor an IP address.
     #[error("\"{0}\" is not a host")]
     Host(String),
-    /// The port is none from 1 to 65535.
+    /// The port is not a number from 1 to 65535.
     #[error("\"{0}\" is not a port")]
     Port(String),
-    /// A segment of the path is a dot or two, or holds an encoded slash.
+    /// A segment of the path is `.` or `..`, or contains an encoded slash.
     #[error("path segment \"{0}\" is not allowed")]
     Segment(String),
-    /// Something else about it is wrong.
+    /// It is not a URL for another reason.
     #[error("it is not a URL")]
     Malformed,
 }
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_must_be_the_same() {
+    fn scheme_host_and_port_must_be_equal() {
         covers(
             "https://api.example.com",
             &[

@@ -1,6 +1,6 @@
-//! Sends one message by HTTP, and tells what came of it.
+//! Sends a message by HTTP and returns the answer.
 //!
-//! Calls nothing of PostgreSQL: it runs in a thread of its own.
+//! Nothing here calls PostgreSQL, because it runs in a thread of its own.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,21 +18,21 @@ pub mod address;
 
 use address::Address;
 
-/// The longest body that is read of an answer, in bytes.
+/// The longest body of an answer that is read, in bytes.
 const RECEIPT_LIMIT: u64 = 64 * 1024;
 
-/// How much of a refusal's body is told, in bytes.
+/// How much of a refusal's body is reported, in bytes.
 const EXCERPT_LIMIT: u64 = 500;
 
-/// The longest time that a receiver may ask to be left alone.
+/// The longest delay that a receiver can ask for.
 const RETRY_LIMIT: Duration = Duration::from_hours(24);
 
 const USER_AGENT: &str = concat!("segmenter/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const SIGNATURE: &str = "x-segmenter-signature";
 
-/// The headers that a user may not set: ours, and those that say where a message ends or what
-/// becomes of the connection.
+/// The headers that users cannot set: Segmenter's own, and those that delimit the message or
+/// control the connection.
 const RESERVED: [&str; 12] = [
     "connection",
     "content-length",
@@ -51,31 +51,31 @@ const RESERVED: [&str; 12] = [
 /// A message to send.
 pub struct HttpRequest {
     pub address: Address,
-    /// The user's headers, which [`check_headers`] lets pass.
+    /// The user's headers, as accepted by [`check_headers`].
     pub headers: BTreeMap<String, String>,
-    /// How long all of it may take, from looking up the host to the end of the answer.
+    /// The time limit for the whole request, from the host look-up to the end of the answer.
     pub timeout: Duration,
-    /// The key of the signature; none: the message goes unsigned.
+    /// The key of the signature; `None`: the message is not signed.
     pub secret: Option<String>,
-    /// The same each time the message is sent, so that the receiver can tell.
+    /// The idempotency key: the same at each attempt, so that the receiver recognizes a repetition.
     pub message_id: i64,
-    /// The message itself, in JSON.
+    /// The message in JSON.
     pub body: String,
 }
 
-/// What came of a message.
+/// The result of sending a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The receiver has it: status 2xx.
+    /// The receiver has accepted the message: status 2xx.
     Accepted {
-        /// The answer's body, if it is not empty, or why it could not be read.
+        /// The answer's body (`None` if it is empty), or why it could not be read.
         body: Result<Option<String>, &'static str>,
     },
-    /// Any other status, or no answer at all.
+    /// Another status, or no answer.
     Refused {
-        /// One line: the status and how the body begins, or what went wrong on the way.
+        /// One line: the status and the beginning of the body, or the error.
         problem: String,
-        /// How long the receiver asks to wait, when it is too busy (429, 503).
+        /// The delay that a busy receiver asks for (status 429 or 503).
         retry_after: Option<Duration>,
     },
 }
@@ -86,13 +86,13 @@ impl Answer {
     }
 }
 
-/// Sends messages, over connections that are kept for the next one. Clones share them.
+/// Sends messages. Connections are kept for the next message; clones share them.
 #[derive(Clone)]
 pub struct Sender(Agent);
 
 impl Default for Sender {
-    /// Certificates are checked against the system's store. Proxies of the environment are not used:
-    /// it is the server's, not the user's.
+    /// Certificates are checked against the system's store. Proxy settings of the environment are
+    /// ignored, because the environment belongs to the server, not to the user.
     fn default() -> Self {
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = Agent::config_builder()
@@ -107,7 +107,7 @@ impl Default for Sender {
 }
 
 impl Sender {
-    /// Sends a message and waits for the answer, no longer than the request allows.
+    /// Sends a message and waits for the answer, at most for the request's time limit.
     pub fn send(&self, request: &HttpRequest) -> Answer {
         if let Err(problem) = check_headers(&request.headers) {
             return Answer::refused(problem);
@@ -134,7 +134,7 @@ impl Sender {
     }
 }
 
-/// Checks the headers that a user wants sent; what is wrong is named.
+/// Checks the headers that a user wants to send. The error names the header.
 pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
     for (name, value) in headers {
         let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
@@ -146,7 +146,7 @@ pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
         if HeaderValue::from_str(value).is_err() {
             return Err(format!("header \"{name}\": its value holds a control character"));
         }
-        // There is no agreement on what such bytes would mean.
+        // The meaning of such bytes is not defined.
         if !value.is_ascii() {
             return Err(format!("header \"{name}\": its value is not ASCII"));
         }
@@ -189,8 +189,8 @@ fn answer(response: Response<Body>, now: DateTime<Utc>) -> Answer {
     Answer::Refused { problem, retry_after }
 }
 
-/// The body of an answer. The message is with the receiver whatever becomes of it, also when it
-/// breaks off, is too long or no text that PostgreSQL could hold.
+/// Reads the body of an accepted answer. The message counts as accepted even if the body breaks
+/// off, is too long, or is not a text that PostgreSQL can hold.
 fn receipt(body: Body) -> Result<Option<String>, &'static str> {
     let bytes =
         body.into_with_config().limit(RECEIPT_LIMIT).read_to_vec().map_err(
@@ -206,10 +206,10 @@ fn receipt(body: Body) -> Result<Option<String>, &'static str> {
     }
 }
 
-/// How a body begins, in one line.
+/// The beginning of a body, in one line.
 fn excerpt(body: Body) -> String {
     let mut bytes = Vec::new();
-    // What was read before the body broke off is kept.
+    // What was read before the body broke off is used.
     let _ = body.into_reader().take(EXCERPT_LIMIT).read_to_end(&mut bytes);
     one_line(&String::from_utf8_lossy(&bytes))
 }
@@ -218,11 +218,11 @@ fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ").trim().to_owned()
 }
 
-/// How long a `Retry-After` asks to wait: a number of seconds, or a date.
+/// Parses the value of `Retry-After`, a number of seconds or a date, into a delay.
 fn parse_retry(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // A number too large to read is too large to keep to, too.
+        // A number that is too large to parse is limited like every large one.
         text.parse().map_or(RETRY_LIMIT, Duration::from_secs)
     } else {
         let date = DateTime::parse_from_rfc2822(text).ok()?;

@@ -12,7 +12,7 @@ fn listen() -> (TcpListener, Address) {
     (listener, address.parse().unwrap())
 }
 
-/// Reads a request: its head, and its body.
+/// Reads a request: its head and its body.
 fn read(stream: &TcpStream) -> (String, String) {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
@@ -28,14 +28,14 @@ fn read(stream: &TcpStream) -> (String, String) {
     (head, String::from_utf8(body).unwrap())
 }
 
-/// Answers one request with these pieces, with a pause after each.
+/// Answers one request with these pieces, and pauses after each.
 fn serve(pieces: Vec<Vec<u8>>, pause: Duration) -> (Address, JoinHandle<(String, String)>) {
     let (listener, address) = listen();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let request = read(&stream);
         for piece in pieces {
-            // The client may have gone.
+            // The client may have disconnected.
             let _ = stream.write_all(&piece);
             thread::sleep(pause);
         }
@@ -87,7 +87,7 @@ fn success_with_and_without_a_body() {
 }
 
 #[test]
-fn bodies_that_are_no_receipt() {
+fn bodies_that_cannot_be_read() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
     assert_eq!(answer_to(format!("{head}ab")), unread("it broke off"));
     assert_eq!(answer_to([head.as_bytes(), b"ab\xffcd"].concat()), unread("it is not UTF-8"));
@@ -133,7 +133,7 @@ fn redirects_are_not_followed() {
 }
 
 #[test]
-fn busy_receivers_say_when_to_come_back() {
+fn busy_receivers_can_ask_for_a_delay() {
     let busy = |status: &str, retry: &str| {
         let head = format!("HTTP/1.1 {status}\r\nretry-after: {retry}\r\n");
         match answer_to(format!("{head}content-length: 4\r\n\r\nbusy")) {
@@ -171,7 +171,7 @@ fn retry_after() {
 }
 
 #[test]
-fn a_refusal_tells_how_the_body_begins() {
+fn a_refusal_reports_the_beginning_of_the_body() {
     let body = [b"\r\n\xff\0\x1b[31m oh\nno\t".as_slice(), &[b'x'; 2000]].concat();
     let head = format!("HTTP/1.1 500 Boom\r\ncontent-length: {}\r\n\r\n", body.len());
     let Answer::Refused { problem, retry_after } = answer_to([head.as_bytes(), &body].concat())
@@ -204,7 +204,7 @@ fn no_answer() {
 }
 
 #[test]
-fn the_limit_of_time_is_for_all_of_it() {
+fn the_time_limit_covers_the_whole_request() {
     let check = |pieces: &[&str], expected: Answer| {
         let pieces = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
         let (address, server) = serve(pieces, Duration::from_millis(300));
@@ -229,7 +229,7 @@ fn the_limit_of_time_is_for_all_of_it() {
 }
 
 #[test]
-fn tls_needs_a_receiver_that_speaks_it() {
+fn tls_fails_if_the_receiver_does_not_use_it() {
     let (listener, address) = listen();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
@@ -245,7 +245,7 @@ fn tls_needs_a_receiver_that_speaks_it() {
 }
 
 #[test]
-fn what_is_sent() {
+fn request_line_headers_and_body() {
     let answer = b"HTTP/1.1 204 No Content\r\n\r\n".to_vec();
     let (address, server) = serve(vec![answer], Duration::ZERO);
     let port = address.uri().port_u16().unwrap();
@@ -320,7 +320,7 @@ fn connections_are_kept() {
 
 #[test]
 fn ipv6() {
-    // Not every machine has it.
+    // Not every machine has IPv6.
     let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
     let address = format!("http://{}/", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
@@ -359,7 +359,7 @@ fn headers_that_may_not_be_set() {
 }
 
 #[test]
-fn nothing_is_sent_with_such_headers() {
+fn nothing_is_sent_with_invalid_headers() {
     let (listener, address) = listen();
     listener.set_nonblocking(true).unwrap();
     let mut request = request(address);

@@ -1,9 +1,9 @@
-//! When a schedule comes: cron expressions with pg_cron's meaning, in any time zone.
+//! Cron schedules with pg_cron's meaning, in any time zone.
 //!
-//! A schedule's text is parsed once into a [`Schedule`]; after that nothing can fail but finding
-//! no next run. The calendar search itself is the `cron` crate's, kept to what it is sound at: it
-//! gets lists of plain numbers and naive wall-clock times. The grammar, the rule on the two day
-//! fields, `$` and the daylight saving changes are dealt with here.
+//! The text of a schedule is parsed once into a [`Schedule`]. After that the only thing that can
+//! fail is finding a next run. The `cron` crate does the calendar search. It gets only lists of
+//! plain numbers and naive wall-clock times, for which it is reliable. The grammar, the rule for
+//! the two day fields, `$` and the clock changes are handled here.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,10 +17,10 @@ use chrono::{
 use chrono_tz::{GapInfo, TZ_VARIANTS, Tz};
 use thiserror::Error;
 
-/// The last year the `cron` crate searches.
+/// The last year that the `cron` crate searches.
 const LAST_YEAR: i32 = 2100;
 
-/// The named schedules, and the five fields each stands for.
+/// The named schedules, each with the five fields that it means.
 const MACROS: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
@@ -35,21 +35,20 @@ const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-/// The words that follow a number of seconds.
+/// The words that may follow a number of seconds.
 const SECONDS: [&str; 2] = ["seconds", "second"];
 
 /// A valid schedule: five cron fields, a name such as `@daily`, or a number of seconds.
 ///
-/// Made from text by [`FromStr`], which refuses with a [`ScheduleError`] what it does not
-/// understand:
+/// [`FromStr`] makes it from text, and refuses an invalid text with a [`ScheduleError`]:
 ///
 /// - five fields between blanks: minute (0–59), hour (0–23), day of month (1–31), month (1–12 or
 ///   `jan`–`dec`), day of week (0–7 or `sun`–`sat`; 0 and 7 are both Sunday), names in any case;
-/// - a field is a list, by commas, of values, rising ranges `low-high`, and `*`; a range or `*`
-///   may have a step `/n`, from 1 to the field's largest value. A range may end with `sun`
+/// - a field is a list, separated by commas, of values, rising ranges `low-high`, and `*`; a range
+///   or `*` may have a step `/n`, from 1 to the field's largest value. A range may end with `sun`
 ///   (`fri-sun`). `$` alone is the last day of the month;
-/// - if neither day field begins with `*`, a day that matches either will do; otherwise it must
-///   match both;
+/// - if neither day field begins with `*`, a day must match one of them; otherwise it must match
+///   both;
 /// - `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`, `@annually`;
 /// - `N seconds` (or `second`), N from 1 to 59.
 ///
@@ -68,12 +67,12 @@ pub struct Schedule(Rule);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
-    /// Runs so long after the time one asks about.
+    /// Runs this long after the given time.
     Every(TimeDelta),
-    /// Runs when the wall clock shows a time in any of the calendars.
+    /// Runs when the wall clock shows a time of one of the calendars.
     Clock {
-        /// Whether the job is at set times of day, as opposed to hourly or finer: it then runs
-        /// once for each such time, whatever the clocks do.
+        /// Whether the job is at fixed times of day, and not hourly or more often. It then runs
+        /// once for each such time, also when the clocks change.
         fixed: bool,
         calendars: Vec<Calendar>,
     },
@@ -83,13 +82,13 @@ enum Rule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Calendar {
     times: cron::Schedule,
-    /// Whether only those on the last day of a month count.
+    /// Whether only times on the last day of a month count.
     last_day: bool,
 }
 
 impl Calendar {
-    /// Puts sets of field values in the `cron` crate's own notation: seconds first, and the days
-    /// of the week numbered from Sunday as 1.
+    /// Writes sets of field values in the notation of the `cron` crate: it has seconds first, and
+    /// weekdays numbered from Sunday as 1.
     fn new(
         [minutes, hours, days, months, weekdays]: [&BTreeSet<u32>; 5],
         last_day: bool,
@@ -145,7 +144,7 @@ impl Schedule {
         let last_day = day == "$";
         let minutes = Field::Minute.parse(minute)?;
         let hours = Field::Hour.parse(hour)?;
-        // No month is shorter than 28 days, so its last day is none before the 28th.
+        // The last day of a month is never before the 28th.
         let days = Field::DayOfMonth.parse(if last_day { "28-31" } else { day })?;
         let months = Field::Month.parse(month)?;
         let weekdays = Field::DayOfWeek.parse(weekday)?;
@@ -153,7 +152,7 @@ impl Schedule {
         let calendar = |days, weekdays, last_day| {
             Calendar::new([&minutes, &hours, days, &months, weekdays], last_day)
         };
-        // The crate wants both day fields to match, so "either" takes two calendars.
+        // The crate requires that both day fields match, so "one of them" takes two calendars.
         let calendars = if day.starts_with('*') || weekday.starts_with('*') {
             vec![calendar(&days, &weekdays, last_day)?]
         } else {
@@ -166,23 +165,23 @@ impl Schedule {
         Ok(Self(Rule::Clock { fixed, calendars }))
     }
 
-    /// Whether it comes when the wall clock shows certain times, whatever time one asks about.
+    /// Whether it runs when the wall clock shows certain times, independent of the given time.
     pub fn is_calendar(&self) -> bool {
         matches!(self.0, Rule::Clock { .. })
     }
 
     /// The first run later than `after`, by the clocks of `zone`; `None` if there is none.
     ///
-    /// A job at set times of day (neither minute nor hour begins with `*`) whose time is skipped
-    /// when clocks go forward runs at the first instant after the gap; one whose time comes twice
-    /// when they go back runs the first time only. Other jobs follow real time: they skip the gap
-    /// and run in both passes. A schedule of N seconds is simply `after` and N seconds, its
-    /// fraction of a second kept, in any zone.
+    /// A job at fixed times of day (neither minute nor hour begins with `*`) whose time is skipped
+    /// when clocks go forward runs at the first instant after the gap; a job whose time occurs
+    /// twice when they go back runs the first time only. Other jobs follow real time: they skip the
+    /// gap and run in both passes. A schedule of N seconds is `after` plus N seconds in any zone;
+    /// the fraction of a second is kept.
     ///
-    /// Runs on the calendar are known from 1970 to the end of 2100: an earlier `after` counts as
-    /// the start of 1970, and after 2100 there are none (`chrono-tz` foresees changes of the clocks
-    /// to the end of 2099). A date that never comes (30 February) costs a look at each of those
-    /// years, which is microseconds.
+    /// Calendar runs are known from 1970 to the end of 2100. An earlier `after` counts as the start
+    /// of 1970, and after 2100 there are no runs (`chrono-tz` knows clock changes to the end of
+    /// 2099). For a date that does not exist (30 February) all these years are searched, which
+    /// takes microseconds.
     ///
     /// # Examples
     ///
@@ -202,13 +201,13 @@ impl Schedule {
             Rule::Every(interval) => return after.checked_add_signed(*interval),
             Rule::Clock { fixed, calendars } => (*fixed, calendars),
         };
-        // Also keeps the local times below within what chrono can hold.
+        // This also keeps the local times below within chrono's range.
         if after.year() > LAST_YEAR {
             return None;
         }
         let after = after.max(DateTime::UNIX_EPOCH);
 
-        // When a job runs for a time on the wall, if that is later than `after`.
+        // The instant of a wall-clock time, if it is later than `after`.
         let run = |wall: NaiveDateTime| {
             let run = match zone.from_local_datetime(&wall) {
                 MappedLocalTime::Single(run) => Some(run),
@@ -221,10 +220,10 @@ impl Schedule {
             run.map(|run| run.to_utc()).filter(|run| *run > after)
         };
 
-        // Later instants show later times on the wall, but for the second pass of an overlap. In
-        // the first pass, then, times already past on the wall are still to come in the second, so
-        // the search is made by the clocks of both passes, and the earlier find is the next run.
-        // Outside overlaps there is one pass, taken as both.
+        // Later instants have later wall-clock times, except in the second pass of an overlap. In
+        // the first pass, times that are already over on the wall clock are therefore still to come
+        // in the second pass. The search uses the clocks of both passes, and the earlier result is
+        // the next run. Outside overlaps there is one pass, which is used as both.
         let here = zone.from_local_datetime(&after.with_timezone(&zone).naive_local());
         [here.earliest(), here.latest()]
             .into_iter()
@@ -260,7 +259,7 @@ impl fmt::Display for Field {
 }
 
 impl Field {
-    /// Its name, its lowest and highest values, and their names from the lowest on.
+    /// Its name, its lowest and highest value, and the names of values from the lowest on.
     const fn facts(self) -> (&'static str, u32, u32, &'static [&'static str]) {
         match self {
             Self::Minute => ("minute", 0, 59, &[]),
@@ -271,7 +270,7 @@ impl Field {
         }
     }
 
-    /// The values a whole field lists.
+    /// The values of a whole field.
     fn parse(self, text: &str) -> Result<BTreeSet<u32>, ScheduleError> {
         let mut values = BTreeSet::new();
         for item in text.split(',') {
@@ -293,11 +292,11 @@ impl Field {
         let (low, high) = match span.split_once('-') {
             Some((low, high)) => (self.value(low)?, self.value(high)?),
             None if span == "*" => (min, max),
-            // A step needs something to step through.
+            // A step requires a range or `*`.
             None if step.is_some() => return None,
             None => (self.value(span)?, self.value(span)?),
         };
-        // Sunday is 0 by name, and 7 where a range has it last.
+        // Sunday by name is 0, but 7 at the end of a range.
         let high = match high {
             0 if low > 0 && span.to_ascii_lowercase().ends_with("-sun") => 7,
             high => high,
@@ -317,7 +316,7 @@ impl Field {
             .filter(|value| (min..=max).contains(value))
     }
 
-    /// What the field allows.
+    /// A sentence that says what the field allows.
     fn hint(self) -> String {
         let (name, min, max, _) = self.facts();
         let also = match self {
@@ -333,15 +332,15 @@ impl Field {
     }
 }
 
-/// Reads decimal digits alone: the standard parser would let a plus sign pass.
+/// Parses decimal digits only: the standard parser would accept a plus sign.
 fn number(text: &str) -> Option<u32> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Why a text is no schedule.
+/// Why a text is not a schedule.
 ///
-/// `Display` gives the message, in PostgreSQL's style; [`ScheduleError::hint`] says what is
+/// `Display` gives the message in PostgreSQL's style; [`ScheduleError::hint`] gives what is
 /// allowed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ScheduleError {
@@ -356,27 +355,27 @@ pub enum ScheduleError {
         /// The whole text.
         text: String,
     },
-    /// The text begins with `@` and is none of the names known.
+    /// The text begins with `@` and is not a known name.
     #[error("unknown schedule macro \"{0}\"")]
     Macro(String),
-    /// The number before `seconds` is none from 1 to 59.
+    /// The number before `seconds` is not from 1 to 59.
     #[error("invalid number of seconds \"{0}\" in schedule")]
     Seconds(String),
-    /// A field cannot be understood, or is out of range.
+    /// A field is invalid or out of range.
     #[error("invalid {field} \"{text}\" in schedule")]
     Field {
         /// Which field.
         field: Field,
-        /// The offending item of its list, or the whole list where that item is empty.
+        /// The invalid item of its list, or the whole list if that item is empty.
         text: String,
     },
-    /// The calendar refused lists checked before; no text is known to bring this about.
+    /// The `cron` crate refused lists that were checked before; no text is known to cause this.
     #[error("calendar cannot hold schedule \"{0}\"")]
     Calendar(String),
 }
 
 impl ScheduleError {
-    /// What is allowed in place of what was found, as a sentence or two.
+    /// What is allowed instead, in one or two sentences.
     ///
     /// # Examples
     ///
@@ -403,21 +402,21 @@ impl ScheduleError {
     }
 }
 
-/// A text that names no time zone.
+/// A text that is not the name of a time zone.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("unknown time zone \"{0}\"")]
 pub struct ZoneError(String);
 
 impl ZoneError {
-    /// What is allowed, as a sentence.
+    /// What is allowed, in one sentence.
     pub fn hint(&self) -> String {
         "A time zone is an IANA name, such as UTC or Europe/Berlin.".to_owned()
     }
 }
 
-/// The time zone of an IANA name, such as `Europe/Berlin`, in any case.
+/// Finds a time zone by its IANA name, such as `Europe/Berlin`, in any case.
 ///
-/// Offsets (`+02`) and POSIX rules are no names; they are refused with a [`ZoneError`].
+/// Offsets (`+02`) and POSIX rules are not names; they are refused with a [`ZoneError`].
 ///
 /// # Examples
 ///
@@ -429,7 +428,7 @@ impl ZoneError {
 /// # }
 /// ```
 pub fn parse_zone(name: &str) -> Result<Tz, ZoneError> {
-    // By its exact name it is found at once.
+    // The exact name is found without a search.
     let found = name.parse().ok();
     found
         .or_else(|| TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(name)))

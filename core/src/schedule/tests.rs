@@ -19,8 +19,8 @@ fn next(text: &str, after: &str, zone_name: &str) -> Option<DateTime<Utc>> {
     schedule(text).next_after(at(after), zone(zone_name))
 }
 
-/// The rows of a file of shared vectors below its heading; `None`, with a line that says so, where
-/// the file is absent.
+/// The rows of a file of shared vectors, without its heading. If the file does not exist, a line
+/// says so and the result is `None`.
 fn vectors(file: &str) -> Option<Vec<Vec<String>>> {
     let folder = std::env::var_os("SEGMENTER_CRON_VECTORS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/cron")),
@@ -36,7 +36,7 @@ fn vectors(file: &str) -> Option<Vec<Vec<String>>> {
     }
 }
 
-/// The cells of a CSV line; quoted ones may hold commas (the vectors hold no quotes).
+/// The cells of a CSV line. Quoted cells may contain commas; the vectors contain no quotes.
 fn cells(line: &str) -> Vec<String> {
     let mut cells = vec![String::new()];
     let mut quoted = false;
@@ -163,7 +163,7 @@ fn a_range_may_end_with_sunday_by_name() {
 }
 
 #[test]
-fn leap_days_come_when_they_do() {
+fn leap_days_come_in_leap_years() {
     for (after, expected) in [
         ("2024-02-29T11:59:59.999Z", "2024-02-29T12:00:00Z"),
         ("2024-02-29T12:00:00Z", "2028-02-29T12:00:00Z"),
@@ -184,7 +184,7 @@ fn leap_days_come_when_they_do() {
 
 #[test]
 fn a_skipped_day_runs_its_jobs_once_at_its_end() {
-    // Samoa went over the date line: 30 December 2011 did not happen there.
+    // Samoa crossed the date line: there was no 30 December 2011.
     let midnight = Some(at("2011-12-30T10:00:00Z"));
     for text in ["0 12 30 12 *", "0,30 3,4 30 12 *", "0 0 * * *"] {
         assert_eq!(next(text, "2011-12-30T09:59:00Z", "Pacific/Apia"), midnight, "{text}");
@@ -196,14 +196,14 @@ fn a_skipped_day_runs_its_jobs_once_at_its_end() {
 }
 
 #[test]
-fn what_never_runs_is_found_out_quickly() {
+fn a_schedule_that_never_runs_is_recognized_quickly() {
     let began = Instant::now();
     for (text, zone_name) in [
         ("0 0 30 2 *", "UTC"),
         ("* * 31 feb */2", "Australia/Lord_Howe"),
         ("*/2 * 30-31 2 *", "America/New_York"),
         ("0 0 31 4,6,9,11 *", "UTC"),
-        // The hour that Berlin's clocks skip, on the days they do.
+        // The hour that Berlin's clocks skip, on the days when they skip it.
         ("* 2 29-31 3 */7", "Europe/Berlin"),
     ] {
         let next = next(text, "2026-11-01T05:30:00Z", zone_name);
@@ -213,7 +213,7 @@ fn what_never_runs_is_found_out_quickly() {
 }
 
 #[test]
-fn instants_beyond_the_years_known_do_no_harm() {
+fn instants_outside_the_known_years_are_handled() {
     for zone_name in ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"] {
         let zone = zone(zone_name);
         let daily = schedule("@daily");
@@ -224,7 +224,7 @@ fn instants_beyond_the_years_known_do_no_harm() {
     }
 }
 
-/// Numbers that look random and are the same in each run (Knuth's MMIX generator).
+/// Pseudo-random numbers, the same in each run (Knuth's MMIX generator).
 struct Dice(u64);
 
 impl Dice {
@@ -239,7 +239,7 @@ impl Dice {
     }
 }
 
-/// One field as the reference sees it: its text, and by number whether it holds a value.
+/// One field of the reference: its text, and for each number whether it is one of its values.
 struct Mask {
     text: String,
     holds: [bool; 60],
@@ -271,7 +271,7 @@ impl Mask {
     }
 }
 
-/// What an expression means, worked out minute by minute.
+/// The reference: an expression that is checked minute by minute.
 struct Reference {
     fields: [Mask; 5],
     last_day: bool,
@@ -279,7 +279,7 @@ struct Reference {
 
 impl Reference {
     fn roll(dice: &mut Dice) -> Self {
-        // Hours lean towards the night, when clocks change.
+        // Hours of the night, when clocks change, are more likely.
         let night = 23 - 18 * dice.below(2);
         let mut fields = [
             Mask::roll(dice, 0, 59, 3),
@@ -312,7 +312,7 @@ impl Reference {
         self.fields[field].text.starts_with('*')
     }
 
-    /// Whether the expression holds for a time on the wall.
+    /// Whether the expression matches a wall-clock time.
     fn holds(&self, wall: NaiveDateTime) -> bool {
         let holds = |field: usize, value: u32| self.fields[field].holds[value as usize];
         let day = if self.last_day {
@@ -326,15 +326,15 @@ impl Reference {
         holds(0, wall.minute()) && holds(1, wall.hour()) && holds(3, wall.month()) && days
     }
 
-    /// The first run later than `after` and no later than `until`. The time is let run minute by
-    /// minute from days before, as a cron would see it: a fixed job is run for all the minutes on
-    /// the wall since the latest it saw before, another for the minute there is.
+    /// The first run later than `after` and not later than `until`. Time advances minute by minute
+    /// from some time before, as a cron daemon would see it. A fixed job runs for all wall-clock
+    /// minutes after the latest one seen before; other jobs run for the current minute.
     fn next(&self, after: DateTime<Utc>, until: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         let fixed = !self.starred(0) && !self.starred(1);
         let minute = TimeDelta::minutes(1);
         let wall_at = |time: DateTime<Utc>| time.with_timezone(&zone).naive_local();
         let mut time = after.with_second(0).unwrap().with_nanosecond(0).unwrap();
-        // A fixed job must know what it has seen; overlaps are shorter than this.
+        // A fixed job depends on the minutes seen before; overlaps are shorter than this.
         time -= if fixed { TimeDelta::hours(27) } else { minute };
         let mut seen = wall_at(time);
         while time < until {
@@ -352,7 +352,7 @@ impl Reference {
     }
 }
 
-/// An instant between 2006 and 2035, mostly within hours of a change of the zone's clocks.
+/// An instant between 2006 and 2035, in most cases within hours of a clock change of the zone.
 fn roll_instant(dice: &mut Dice, zone: Tz) -> DateTime<Utc> {
     let offset = |time: DateTime<Utc>| zone.offset_from_utc_datetime(&time.naive_utc()).fix();
     let mut time = at("2006-01-01T00:00:00Z") + TimeDelta::minutes(dice.below(15_500_000) as i64);
@@ -369,7 +369,7 @@ fn roll_instant(dice: &mut Dice, zone: Tz) -> DateTime<Utc> {
 }
 
 #[test]
-fn next_runs_agree_with_a_clock_watched_minute_by_minute() {
+fn next_runs_agree_with_a_minute_by_minute_reference() {
     let zones = [
         "UTC",
         "Europe/Berlin",

@@ -1,14 +1,16 @@
-//! What other sessions are doing.
+//! `pg_stat_activity`, and the identifier of the cluster.
 
 use pgrx::prelude::*;
 
-/// Has `pg_stat_activity` look again: a transaction otherwise keeps what it saw there first.
+/// Discards this transaction's copy of `pg_stat_activity`, so that the next query reads the present
+/// state.
 pub fn clear_activity_snapshot() {
-    // SAFETY: drops a copy that is made anew when it is needed.
+    // SAFETY: drops a copy that is made again when it is needed.
     unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
 }
 
-/// The number of this database cluster: a copy that is restored elsewhere has another one.
+/// The system identifier of this cluster. A cluster into which a dump is restored has another one;
+/// a physical copy has the same.
 pub fn cluster() -> u64 {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::GetSystemIdentifier() }

@@ -1,5 +1,6 @@
-//! What the background workers and the sessions know of each other: a board in shared memory, there
-//! when the library was preloaded. After a crash it is empty, as every process is gone then.
+//! The job table in shared memory: the schedulers and the jobs of the workers, for all processes.
+//! It exists if the library was preloaded. After a crash it is empty, because all processes have
+//! ended.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,29 +15,30 @@ use crate::pg::clock::{self, Instant};
 const SCHEDULERS: usize = 64;
 const JOBS: usize = 256;
 
-/// A scheduler: the process that starts the refreshes of one database.
+/// A scheduler: the process that starts the workers of one database.
 #[derive(Clone, Copy, Default)]
 pub struct Scheduler {
     pub database: u32,
-    /// 0: there is none. A place that was left is kept for its database for a while.
+    /// 0: there is no process. A place that was released may be reserved for its database for some
+    /// time.
     pub pid: i32,
-    /// When it last went round, or until when its place is kept.
+    /// The last heartbeat; without a process, the time until which the place is reserved.
     time: i64,
 }
 
 impl Scheduler {
-    /// When it last went round.
+    /// The time of the last heartbeat.
     pub fn last_heartbeat(&self) -> Instant {
         clock::at(self.time)
     }
 }
 
-/// How far a job has come.
+/// The state of a job.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum JobState {
     #[default]
     Free,
-    /// A worker has been asked for.
+    /// A worker has been requested.
     Requested,
     Running,
     Ended(JobResult),
@@ -45,44 +47,44 @@ pub enum JobState {
 /// How a worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JobResult {
-    /// What came of it is in the log.
+    /// It finished its task; the outcome is in the log.
     Done,
     /// The sources are still not loaded.
     Waiting,
-    /// Somebody else is refreshing the segment.
+    /// Another process is refreshing the segment.
     Busy,
-    /// Without a word.
+    /// The process exited without reporting a result.
     Died,
 }
 
-/// What a worker is for.
+/// The kind of a worker's task.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub enum Task {
-    /// A segment is refreshed.
+    /// Refresh a segment.
     #[default]
     Refresh,
-    /// A segment is handed over to those who are owed something.
+    /// Hand over pending messages of a segment without refreshing it.
     HandOver,
-    /// A consumer is served.
+    /// Deliver messages to a consumer.
     Deliver,
 }
 
-/// The task of one worker.
+/// The job of one worker.
 #[derive(Clone, Copy, Default)]
 pub struct Job {
     pub stage: JobState,
     pub task: Task,
     pub database: u32,
-    /// The set of service relations, by its mart.
+    /// The relation set, identified by its mart.
     pub set: u32,
-    /// As whom the worker connects; 0: as the bootstrap superuser.
+    /// The role as which the worker connects; 0: the bootstrap superuser.
     pub role: u32,
     subject: [u8; 16],
     run: [u8; 16],
-    /// The worker, once it runs.
+    /// The worker's process, once it runs.
     pub pid: i32,
     asked: i64,
-    /// Tells one use of the place from another.
+    /// Distinguishes the uses of a place.
     generation: u32,
 }
 
@@ -92,7 +94,7 @@ impl Job {
         Uuid::from_bytes(self.subject)
     }
 
-    /// The segment, where it is about one.
+    /// The segment, unless the task is to deliver.
     pub fn segment(&self) -> Option<Uuid> {
         (self.task != Task::Deliver).then(|| self.subject())
     }
@@ -101,13 +103,13 @@ impl Job {
         Uuid::from_bytes(self.run)
     }
 
-    /// When its worker was asked for.
+    /// When the worker was requested.
     pub fn requested_at(&self) -> Instant {
         clock::at(self.asked)
     }
 }
 
-/// A job's place on the board.
+/// The place of a job in the table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct JobHandle {
     place: u32,
@@ -115,7 +117,7 @@ pub struct JobHandle {
 }
 
 impl JobHandle {
-    /// The ticket as the argument of a worker.
+    /// The handle as the argument of a worker.
     pub fn to_datum(self) -> pg_sys::Datum {
         pg_sys::Datum::from(((self.generation as u64) << 32) | self.place as u64)
     }
@@ -150,7 +152,7 @@ unsafe impl PGRXSharedMemory for JobTable {}
 static BOARD: PgLwLock<JobTable> = unsafe { PgLwLock::new(c"segmenter") };
 static IS_THERE: AtomicBool = AtomicBool::new(false);
 
-/// Asks for the shared memory: while the library is preloaded.
+/// Requests the shared memory. It must be called while the library is being preloaded.
 pub fn init() {
     pg_shmem_init!(BOARD);
     IS_THERE.store(true, Ordering::Relaxed);
@@ -161,7 +163,8 @@ pub fn is_initialized() -> bool {
     IS_THERE.load(Ordering::Relaxed)
 }
 
-/// Makes this process the scheduler of its database; false: there is one, or no place is left.
+/// Makes this process the scheduler of a database. Returns false if the database has one, or if no
+/// place is free.
 pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
     let (database, now) = (database.to_u32(), clock::micros());
     let pid = process_id();
@@ -182,7 +185,8 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
     true
 }
 
-/// Leaves this process's place as a scheduler, or says how its job ended, when it exits.
+/// At exit: releases this process's place as a scheduler, and ends its job if that is still
+/// running.
 unsafe extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
     let pid = process_id();
     let mut table = BOARD.exclusive();
@@ -195,7 +199,7 @@ unsafe extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum)
     }
 }
 
-/// Says that this scheduler has gone round.
+/// Records a heartbeat of this scheduler.
 pub fn heartbeat() {
     let (pid, now) = (process_id(), clock::micros());
     for place in BOARD.exclusive().schedulers.iter_mut().filter(|place| place.pid == pid) {
@@ -203,7 +207,7 @@ pub fn heartbeat() {
     }
 }
 
-/// Leaves this scheduler's place, and keeps its database without one for so many seconds.
+/// Releases this scheduler's place, and keeps its database without a scheduler for some seconds.
 pub fn release_with_cooldown(seconds: i64) {
     let (pid, now) = (process_id(), clock::micros());
     for place in BOARD.exclusive().schedulers.iter_mut().filter(|place| place.pid == pid) {
@@ -218,7 +222,7 @@ pub fn scheduler(database: pg_sys::Oid) -> Option<Scheduler> {
     table.schedulers.iter().find(|s| s.pid != 0 && s.database == database.to_u32()).copied()
 }
 
-/// Whether a database has a scheduler, or is to be left alone for now.
+/// Whether a database has a scheduler, or must not get one yet.
 pub fn is_taken(database: pg_sys::Oid) -> bool {
     let now = clock::micros();
     let table = BOARD.share();
@@ -226,7 +230,7 @@ pub fn is_taken(database: pg_sys::Oid) -> bool {
     places.any(|place| place.pid != 0 || place.time > now)
 }
 
-/// Puts a job on the board; none: it is full.
+/// Adds a job to the table; `None`: the table is full.
 pub fn add(
     (database, set): (pg_sys::Oid, pg_sys::Oid),
     task: Task,
@@ -254,7 +258,7 @@ pub fn add(
     Some(JobHandle { place: place as u32, generation })
 }
 
-/// Begins a job in this process; none: nobody waits for it any more.
+/// Begins a job in this process; `None`: the job is not requested any more.
 pub fn begin(ticket: JobHandle) -> Option<Job> {
     let begun = {
         let mut table = BOARD.exclusive();
@@ -271,12 +275,12 @@ pub fn begin(ticket: JobHandle) -> Option<Job> {
     Some(begun)
 }
 
-/// Says how a job ended.
+/// Records how a job ended.
 pub fn end(ticket: JobHandle, end: JobResult) {
     with(ticket, |job| job.stage = JobState::Ended(end));
 }
 
-/// Takes a job off the board.
+/// Removes a job from the table.
 pub fn remove(ticket: JobHandle) {
     with(ticket, |job| *job = Job::default());
 }

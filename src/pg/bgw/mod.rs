@@ -1,4 +1,5 @@
-//! Being a background worker: the process, the jobs in shared memory, what other sessions do.
+//! Background workers: processes, threads, the job table in shared memory, activity of other
+//! sessions.
 
 pub mod activity;
 pub mod job_table;

@@ -1,4 +1,4 @@
-//! Being a background worker: signals, waiting, connecting, transactions of its own.
+//! The process of a background worker: signals, waiting, connecting, transactions.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use crate::pg::version::pqsignal;
 const LIBRARY: &str = "segmenter";
 
 unsafe extern "C-unwind" {
-    // Not among pgrx's bindings, or not as the signal handlers that they are.
+    // These are missing from pgrx's bindings, or not declared as signal handlers there.
     fn die(signal: c_int);
     fn SignalHandlerForConfigReload(signal: c_int);
     fn enable_timeout_after(id: c_int, delay_ms: c_int);
@@ -26,26 +26,26 @@ unsafe extern "C-unwind" {
 /// `STATEMENT_TIMEOUT` of `TimeoutId`, the same in every version.
 const STATEMENT_TIMEOUT: c_int = 3;
 
-/// This process.
+/// The id of this process.
 pub fn process_id() -> i32 {
     // SAFETY: reads a global.
     unsafe { pg_sys::MyProcPid }
 }
 
-/// Whether libraries are being preloaded for a server that will run.
+/// Whether libraries are being preloaded by a server that will run, not by pg_upgrade.
 pub fn is_preloading() -> bool {
     // SAFETY: reads globals.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
-/// Whether the server is a standby, or still recovering.
+/// Whether the server is in recovery, as a standby is.
 pub fn is_in_recovery() -> bool {
     // SAFETY: reads shared memory.
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
-/// Registers a worker that the server starts by itself once it is no standby, and again when it
-/// has died.
+/// Registers a worker that the server starts at the end of recovery, and again after `restart` if
+/// it fails.
 pub fn register(kind: &str, function: &str, restart: Duration) {
     BackgroundWorkerBuilder::new(kind)
         .set_library(LIBRARY)
@@ -56,8 +56,8 @@ pub fn register(kind: &str, function: &str, restart: Duration) {
         .load();
 }
 
-/// Asks for a worker now; this process's wait ends when it starts or exits. False: there is no room
-/// for another one.
+/// Requests a worker. It wakes this process when it starts and when it exits. Returns false if the
+/// server has no free worker slot.
 pub fn spawn(kind: &str, name: &str, function: &str, argument: pg_sys::Datum) -> bool {
     BackgroundWorkerBuilder::new(&truncate_utf8(name, pg_sys::BGW_MAXLEN as usize))
         .set_type(kind)
@@ -70,7 +70,7 @@ pub fn spawn(kind: &str, name: &str, function: &str, argument: pg_sys::Datum) ->
         .is_ok()
 }
 
-/// Cuts a text to fit a C string of that size.
+/// Truncates a text so that it fits into a C string of `size` bytes.
 fn truncate_utf8(text: &str, size: usize) -> String {
     let mut end = text.len().min(size - 1);
     while !text.is_char_boundary(end) {
@@ -79,7 +79,8 @@ fn truncate_utf8(text: &str, size: usize) -> String {
     text[..end].to_owned()
 }
 
-/// Gets ready for signals: SIGTERM ends the process at its next interrupt, also amid a query.
+/// Installs the signal handlers. SIGTERM ends the process at its next interrupt, also during a
+/// query; SIGHUP requests a reload of the configuration.
 pub fn start() {
     // SAFETY: handlers of the server's own.
     unsafe {
@@ -89,19 +90,20 @@ pub fn start() {
     }
 }
 
-/// Connects to a database as a role (none: the bootstrap superuser), or to no database.
+/// Connects to a database as a role (`None`: the bootstrap superuser), or to no database.
 pub fn connect(database: Option<pg_sys::Oid>, role: Option<pg_sys::Oid>) {
     use pgrx::bgworkers::BackgroundWorker;
     match database {
         Some(_) => BackgroundWorker::connect_worker_to_spi_by_oid(database, role),
         None => BackgroundWorker::connect_worker_to_spi(None, None),
     }
-    // Whatever the role or the database sets: our transactions write, and see what is new.
+    // Settings of the role or the database must not change this: the transactions write, and each
+    // statement sees what has been committed.
     set(c"default_transaction_read_only", c"off");
     set(c"default_transaction_isolation", c"read committed");
 }
 
-/// Sets a setting for the rest of the process.
+/// Changes a setting for the rest of the process.
 pub fn set(name: &CStr, value: &CStr) {
     // SAFETY: both are C strings; a wrong value is raised.
     unsafe {
@@ -114,7 +116,7 @@ pub fn set(name: &CStr, value: &CStr) {
     }
 }
 
-/// Says in `pg_stat_activity` who this is, and what it does; none: it is idle.
+/// Sets the process's name and activity in `pg_stat_activity`; `None`: it is idle.
 pub fn announce(application_name: &str, activity: Option<&str>) {
     let name = CString::new(application_name).unwrap_or_default();
     set(c"application_name", &name);
@@ -127,8 +129,8 @@ pub fn announce(application_name: &str, activity: Option<&str>) {
     unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) };
 }
 
-/// Waits until something happens, for so long at most. Interrupts are answered; the process ends
-/// with the server.
+/// Waits for the process's latch, at most for `limit` (1 ms to 1 hour). Interrupts are processed.
+/// The process ends if the postmaster has died.
 pub fn wait(limit: Duration) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: waits for the process's own latch.
@@ -144,7 +146,7 @@ pub fn wait(limit: Duration) {
     pg_sys::check_for_interrupts!();
 }
 
-/// Reads the configuration again where the server was told to; true: it did.
+/// Reloads the configuration after a SIGHUP; returns whether there was one.
 pub fn reload_config() -> bool {
     // SAFETY: a flag that a signal handler sets, and what it asks for.
     unsafe {
@@ -157,8 +159,8 @@ pub fn reload_config() -> bool {
     true
 }
 
-/// Runs work in a transaction of its own and commits it. What goes wrong, committing too, undoes it
-/// and comes back.
+/// Runs `body` in a transaction of its own and commits it. If `body` or the commit fails, the
+/// transaction is aborted and the error is returned.
 pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T, Report> {
     // SAFETY: no transaction is open; it is ended below in each case.
     unsafe {
@@ -191,7 +193,7 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
     result
 }
 
-/// Runs work in a transaction that is cancelled after so long.
+/// The same with a time limit, after which the transaction is cancelled.
 pub fn transaction_within<T>(
     limit: Option<Duration>,
     body: impl FnOnce() -> Result<T>,
@@ -200,7 +202,7 @@ pub fn transaction_within<T>(
     transaction(body)
 }
 
-/// Runs work outside of any transaction; an error raised in it comes back.
+/// Runs `body` outside a transaction; an error that is raised in it is returned.
 pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
     let trace = ErrorTrace::begin();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
@@ -214,13 +216,13 @@ pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
     result
 }
 
-/// Has autovacuum and others see what this process has written.
+/// Reports the statistics of this process now, so that autovacuum knows what it has written.
 pub fn flush_statistics() {
     // SAFETY: no transaction is open.
     unsafe { pg_sys::pgstat_report_stat(true) };
 }
 
-/// A limit of time, over when it is dropped: what runs on then is cancelled.
+/// A time limit, which ends when this is dropped. What is still running at the limit is cancelled.
 pub struct Limit(bool);
 
 impl Limit {
@@ -243,11 +245,11 @@ impl Drop for Limit {
     }
 }
 
-/// The databases that there are, by name. Reads the shared catalogue from end to end, since a process
-/// without a database cannot count on its indexes.
+/// All databases, by name. The shared catalog is read sequentially, because a process that is
+/// connected to no database cannot rely on its indexes.
 pub fn databases() -> HashMap<String, pg_sys::Oid> {
     let mut databases = HashMap::new();
-    // SAFETY: rows of the catalogue have the shape of the struct and are live until the next one is
+    // SAFETY: rows of the catalog have the shape of the struct and are live until the next one is
     // fetched; what is opened is closed.
     unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
@@ -271,7 +273,7 @@ pub fn databases() -> HashMap<String, pg_sys::Oid> {
 
 /// The database that this process is connected to, and its name.
 pub fn current_database() -> (pg_sys::Oid, String) {
-    // SAFETY: reads a global, and a catalogue; the name is copied.
+    // SAFETY: reads a global and a catalog; the name is copied.
     unsafe {
         let database = pg_sys::MyDatabaseId;
         let name = pg_sys::get_database_name(database);
@@ -284,9 +286,10 @@ pub fn current_database() -> (pg_sys::Oid, String) {
     }
 }
 
-/// Whether somebody wants this database without sessions in it: to drop, rename, move or copy it.
+/// Whether another session needs this database without connections: to drop, rename, move or copy
+/// it.
 pub fn is_database_wanted() -> bool {
-    // SAFETY: the tag is complete; what is taken is given back.
+    // SAFETY: the tag is complete; the lock is released again.
     unsafe {
         let tag = pg_sys::LOCKTAG {
             locktag_field1: 0,
@@ -308,9 +311,9 @@ pub fn is_database_wanted() -> bool {
 
 #[derive(Default)]
 struct RelcacheEntry {
-    /// The news came, maybe after the snapshot of the transaction that is open.
+    /// An invalidation was received, possibly after the open transaction took its snapshot.
     pending: bool,
-    /// It came before that snapshot, which sees the change.
+    /// An invalidation was received before that snapshot, which therefore sees the change.
     visible: bool,
 }
 
@@ -318,15 +321,15 @@ thread_local! {
     static WATCHED: RefCell<HashMap<u32, RelcacheEntry>> = RefCell::default();
 }
 
-/// Watches over relations, so that [`changed`] tells when one was altered, dropped or invalidated.
-/// Once a process.
+/// Registers the callback for invalidations, on which [`changed`] depends. It must be called once
+/// in a process.
 pub fn watch_relations() {
     // SAFETY: the callback stays in the library.
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null()) };
 }
 
-/// Watches a relation as well. It counts as changed in the next transaction, which sees what happened
-/// before it was watched.
+/// Begins to watch a relation. It counts as changed in the next transaction, because earlier
+/// invalidations were not recorded.
 pub fn watch(relation: pg_sys::Oid) {
     let new = RelcacheEntry { pending: true, visible: false };
     WATCHED.with_borrow_mut(|watched| {
@@ -334,15 +337,16 @@ pub fn watch(relation: pg_sys::Oid) {
     });
 }
 
-/// Watches it no more.
+/// Stops watching a relation.
 pub fn unwatch(relation: pg_sys::Oid) {
     WATCHED.with_borrow_mut(|watched| {
         watched.remove(&relation.to_u32());
     });
 }
 
-/// Whether a relation has changed since this was last asked, or is not watched. Of what others do while
-/// the transaction runs, whose snapshot does not see it, the next one tells.
+/// Whether a relation was altered, dropped or otherwise invalidated since the last call, or is not
+/// watched. A change that is made while the transaction runs is not visible to its snapshot; it is
+/// reported in the next transaction.
 pub fn changed(relation: pg_sys::Oid) -> bool {
     WATCHED.with_borrow_mut(|watched| {
         let watched = watched.get_mut(&relation.to_u32());
@@ -350,13 +354,13 @@ pub fn changed(relation: pg_sys::Oid) -> bool {
     })
 }
 
-/// Has [`changed`] say so of each in the next transaction.
+/// Makes [`changed`] return true for every watched relation in the next transaction.
 pub fn invalidate_all() {
     note(|_| true);
 }
 
-/// At the beginning of a transaction, before its snapshot is taken: whoever has told us by now is
-/// seen as committed.
+/// Runs at the beginning of a transaction, before its snapshot is taken: changes whose
+/// invalidations have been received are visible to that snapshot.
 fn apply_invalidations() {
     WATCHED.with_borrow_mut(|watched| {
         for watched in watched.values_mut() {

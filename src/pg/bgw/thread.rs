@@ -1,4 +1,4 @@
-//! Runs work that blocks in a thread, so that this process goes on answering interrupts.
+//! Runs blocking work in a thread, while the process continues to process interrupts.
 
 use std::ffi::c_int;
 use std::io;
@@ -10,15 +10,14 @@ use std::thread::{Builder, JoinHandle};
 
 use pgrx::prelude::*;
 
-/// Runs `work` in a thread of its own and waits for it. Interrupts are answered meanwhile: a
-/// SIGTERM ends the process. `work` must not call PostgreSQL. None: it panicked, or there was no
-/// thread to be had.
+/// Runs `work` in a thread and waits for it. Interrupts are processed meanwhile: SIGTERM ends the
+/// process. `work` must not call PostgreSQL. `None`: it panicked, or no thread could be started.
 ///
-/// Where an interrupt raises an error, the thread is left to itself and its value is lost.
+/// If an interrupt raises an error, the thread continues alone and its value is lost.
 pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (ours, theirs) = UnixStream::pair().ok()?;
     let thread = spawn(move || {
-        // Closed when the work is over, by a panic too; that is what is waited for.
+        // This end is closed when the work is over, also by a panic. The loop below waits for that.
         let _end = theirs;
         work()
     });
@@ -27,8 +26,8 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Opti
     thread.join().ok()
 }
 
-/// Starts a thread that gets no signals: the server's handlers are for the main thread alone. The
-/// threads that it starts itself are like it.
+/// Starts a thread that receives no signals, because the server's handlers must run in the main
+/// thread. Threads that it starts inherit this.
 fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
@@ -45,8 +44,8 @@ fn spawn<T: Send + 'static>(
     }
 }
 
-/// Waits until the other end is closed or something else happens, and answers interrupts; true: it
-/// is closed. The process ends with the server.
+/// Waits until the other end is closed or the latch is set, and processes interrupts. Returns
+/// whether the other end is closed. The process ends if the postmaster has died.
 fn is_closed(stream: &UnixStream) -> bool {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_SOCKET_READABLE | pg_sys::WL_EXIT_ON_PM_DEATH;
     // SAFETY: waits for the process's own latch, and for a socket that is open as long as this.

@@ -1,10 +1,10 @@
-//! One refresh of a segment at a time: advisory locks in a class of our own.
+//! Advisory locks in a class of their own, which ensure that a segment has one refresh at a time.
 
 use std::cell::RefCell;
 
 use pgrx::prelude::*;
 
-/// The fourth field of our lock tags, shown as `objsubid` in pg_locks. PostgreSQL's own functions
+/// The fourth field of these lock tags, shown as `objsubid` in pg_locks. PostgreSQL's own functions
 /// use 1 and 2.
 pub const CLASS: u16 = 1871;
 
@@ -22,12 +22,12 @@ impl From<i64> for Key {
 }
 
 thread_local! {
-    /// The refreshes that are going on in this backend: PostgreSQL lets a transaction take a lock
-    /// it has already, so this is what keeps a procedure from refreshing its own segment.
+    /// The refreshes in progress in this backend. PostgreSQL grants a transaction a lock that it
+    /// already holds, so only this list keeps a procedure from refreshing its own segment.
     static HELD: RefCell<Vec<Key>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A lock that is in use. The lock itself stays until the (sub)transaction ends.
+/// A lock in use. The lock itself is held until the (sub)transaction ends.
 pub struct SegmentLockGuard(Key);
 
 impl Drop for SegmentLockGuard {
@@ -36,14 +36,14 @@ impl Drop for SegmentLockGuard {
     }
 }
 
-/// Takes the lock until the (sub)transaction ends; none: somebody else holds it, or this backend
-/// is using it.
+/// Takes the lock until the (sub)transaction ends. `None`: another session holds it, or this
+/// backend is using it.
 pub fn try_lock(key: Key) -> Option<SegmentLockGuard> {
     take(key, true)
 }
 
-/// Takes the lock until the (sub)transaction ends, once nobody else holds it; none: this backend is
-/// using it.
+/// Waits for the lock and takes it until the (sub)transaction ends. `None`: this backend is using
+/// it.
 pub fn lock(key: Key) -> Option<SegmentLockGuard> {
     take(key, false)
 }
@@ -71,8 +71,8 @@ fn take(key: Key, at_once: bool) -> Option<SegmentLockGuard> {
     })
 }
 
-/// Locks a table as a writer does, so that it is neither dropped nor altered while work goes on;
-/// false: it does not exist.
+/// Locks a table as a writer does (ROW EXCLUSIVE), so that it is not dropped or altered before the
+/// transaction ends. False: it does not exist.
 pub fn lock_table(table: pg_sys::Oid) -> bool {
     // SAFETY: opening with a lock and closing without releasing it keeps the lock to the end of
     // the transaction; a missing table gives a null pointer.

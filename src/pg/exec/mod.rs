@@ -1,4 +1,5 @@
-//! Running SQL: as which role, in which snapshot and subtransaction, and where its rows go.
+//! Running SQL: the role, the snapshot and the subtransaction of a statement, and where its rows
+//! go.
 
 pub mod lock;
 pub mod portal;

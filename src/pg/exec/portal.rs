@@ -1,4 +1,4 @@
-//! Cursors that a user's SQL leaves open.
+//! Closes cursors that users' SQL leaves open.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -7,13 +7,13 @@ use pgrx::prelude::*;
 
 use crate::error::Result;
 
-/// Closes, when it is dropped, the cursors that were opened since it was made.
+/// On drop, closes the cursors that have been opened since it was made.
 pub struct CursorScope {
     before: HashSet<String>,
 }
 
 impl CursorScope {
-    /// Begins within an SPI connection.
+    /// Must be called within an SPI connection.
     pub fn begin() -> Result<Self> {
         Ok(Self { before: open()? })
     }
@@ -21,13 +21,13 @@ impl CursorScope {
 
 impl Drop for CursorScope {
     fn drop(&mut self) {
-        // While an error unwinds, the abort closes them.
+        // While an error unwinds, the abort closes the cursors.
         if std::thread::panicking() {
             return;
         }
         for name in open().unwrap_or_default().difference(&self.before) {
             let Ok(name) = CString::new(name.as_str()) else { continue };
-            // SAFETY: a portal that is found is live, and nobody is running it any more.
+            // SAFETY: a portal that is found is live, and it is not closed while it runs.
             unsafe {
                 let portal = pg_sys::SPI_cursor_find(name.as_ptr());
                 if !portal.is_null() && (*portal).status != pg_sys::PortalStatus::PORTAL_ACTIVE {

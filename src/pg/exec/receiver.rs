@@ -1,21 +1,21 @@
-//! Taking a query's rows from the executor one by one, as they come.
+//! Receives a query's rows from the executor, one by one.
 
 use std::ffi::c_int;
 
 use pgrx::prelude::*;
 
-/// What takes the rows.
+/// Receives the rows of a query.
 pub(in crate::pg) trait Receive {
-    /// Takes one row; false ends the query.
+    /// Receives one row; false ends the query.
     ///
     /// # Safety
     ///
-    /// Called by the executor with a live slot. PostgreSQL's errors may jump over it, and it must
-    /// not panic: what it holds on its own stack has nothing to drop.
+    /// The executor calls it with a live slot. PostgreSQL's errors may jump over it, and it must
+    /// not panic: nothing on its own stack may have to be dropped.
     unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool;
 }
 
-/// A destination of a query's rows. The first field is what PostgreSQL sees.
+/// A destination of a query's rows. PostgreSQL accesses only the first field.
 #[repr(C)]
 pub(in crate::pg) struct Receiver<R> {
     receiver: pg_sys::DestReceiver,
@@ -34,7 +34,7 @@ impl<R: Receive> Receiver<R> {
         Self { receiver, inner }
     }
 
-    /// For the executor, as long as the receiver lives.
+    /// A pointer for the executor, valid as long as the receiver.
     pub fn as_mut_ptr(&mut self) -> *mut pg_sys::DestReceiver {
         (&raw mut *self).cast()
     }
@@ -52,7 +52,7 @@ unsafe extern "C-unwind" fn startup(_: *mut pg_sys::DestReceiver, _: c_int, _: p
 
 unsafe extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}
 
-/// Does what a receiver does, when the executor has ended: PostgreSQL's errors unwind from here.
+/// Runs code of a receiver after the executor has ended. PostgreSQL's errors unwind from here.
 ///
 /// # Safety
 ///
@@ -62,7 +62,7 @@ pub(in crate::pg) unsafe fn with_error_guard<T>(body: impl FnOnce() -> T) -> T {
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(body) }
 }
 
-/// The values of a row, the slot's own.
+/// The values of a row, in the slot's own arrays.
 ///
 /// # Safety
 ///
@@ -70,7 +70,7 @@ pub(in crate::pg) unsafe fn with_error_guard<T>(body: impl FnOnce() -> T) -> T {
 pub(in crate::pg) unsafe fn values<'a>(
     slot: *mut pg_sys::TupleTableSlot,
 ) -> (&'a mut [pg_sys::Datum], &'a mut [bool]) {
-    // SAFETY: once a slot is taken apart, both arrays have a place for every column.
+    // SAFETY: once a slot is deformed, both arrays have a place for every column.
     unsafe {
         let columns = (*(*slot).tts_tupleDescriptor).natts;
         if c_int::from((*slot).tts_nvalid) < columns {
@@ -83,7 +83,7 @@ pub(in crate::pg) unsafe fn values<'a>(
     }
 }
 
-/// Looks at the bytes of a value of variable length.
+/// Calls `look` with the bytes of a value of variable length.
 ///
 /// # Safety
 ///
@@ -105,8 +105,9 @@ pub(in crate::pg) unsafe fn with_bytes<T>(
     }
 }
 
-/// Functions that are called for every row: pgrx's guard around them would cost more than they do.
-/// What calls them has nothing to drop.
+/// C functions that are called for every row, without pgrx's guard, which would cost more than the
+/// functions themselves. Callers must run inside `pg_guard_ffi_boundary` (below the executor, or in
+/// [`with_error_guard`]), and no caller below it may own values with destructors.
 pub(in crate::pg) mod raw {
     use pgrx::prelude::*;
 

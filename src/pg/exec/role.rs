@@ -1,4 +1,4 @@
-//! Running work with another role's rights, in settings of its own.
+//! Runs code with the rights of another role, and with settings of its own.
 
 use std::ffi::{CStr, CString};
 
@@ -8,20 +8,21 @@ use crate::error::{Error, Result};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 pub use crate::pg::version::{MEMBERSHIP, may_act_as, owns_table};
 
-/// Settings that decide what a query means. They are pinned, so that a refresh gives the same
-/// members whoever calls it from whatever session.
+/// The settings that decide the meaning of a query. They are fixed, so that a refresh gives the
+/// same members for every caller and in every session.
 pub struct Settings {
     pub search_path: String,
     pub timezone: String,
 }
 
-/// Whose rights work runs with, and how far it may go.
+/// Whose statements run, and whether they are restricted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
-    /// Our own statements, every name of which is qualified.
+    /// Segmenter's own statements, in which every name is qualified.
     RelationSet,
-    /// Somebody's SQL. Called by another role, it runs as a security-restricted operation: it
-    /// cannot change the role, leave deferred triggers or temporary objects behind.
+    /// Users' SQL, or statements that may call it. If the current role is another one, they run as
+    /// a security-restricted operation: they cannot change the role or leave deferred triggers or
+    /// temporary objects behind.
     Restricted,
 }
 
@@ -38,13 +39,13 @@ impl IntoDatum for RegRole {
     }
 }
 
-/// The role whose rights are in force.
+/// The current role, whose rights apply.
 pub fn current() -> pg_sys::Oid {
     // SAFETY: reads a global of the backend.
     unsafe { pg_sys::GetUserId() }
 }
 
-/// The name of a role, or its number where it has been dropped.
+/// The name of a role, or its OID if it does not exist.
 pub fn name(role: pg_sys::Oid) -> String {
     // SAFETY: with noerr set a missing role gives a null pointer.
     unsafe {
@@ -62,7 +63,7 @@ pub fn exists(role: pg_sys::Oid) -> bool {
     unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
 }
 
-/// Whether a role may log in; one that does not exist may not.
+/// Whether a role may log in; false if it does not exist.
 pub fn can_log_in(role: pg_sys::Oid) -> bool {
     says(
         "select r.rolcanlogin from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) $1",
@@ -82,8 +83,8 @@ fn says(sql: &str, role: pg_sys::Oid) -> bool {
     said.ok().flatten().unwrap_or_default()
 }
 
-/// Runs `body` as `role`. The caller's role and settings are back when it returns; where it
-/// raises, the end of the (sub)transaction restores them.
+/// Runs `body` as `role`. The caller's role and settings are restored when it returns. If it raises
+/// an error, the end of the (sub)transaction restores them.
 pub fn run_as<T>(
     role: pg_sys::Oid,
     rights: Rights,
@@ -96,12 +97,12 @@ pub fn run_as<T>(
     set(c"TimeZone", &settings.timezone);
     // The text form of keys must not depend on the session either.
     set_text_form();
-    // Compiling a delta takes longer than its expressions are worth.
+    // Compiling the expressions of a delta would take longer than it saves.
     set(c"jit", "off");
     body()
 }
 
-/// Runs `body` so that values turn into the same texts in every session.
+/// Runs `body` so that values have the same text form in every session.
 pub fn with_text_form<T>(body: impl FnOnce() -> T) -> T {
     let _settings = SettingsLevel::enter();
     set_text_form();
@@ -115,15 +116,15 @@ fn set_text_form() {
     set(c"bytea_output", "hex");
 }
 
-/// Runs `body` so that any change it tries to make is an error, and undone: PostgreSQL refuses most
-/// of them, and what slips through has taken a transaction id.
+/// Runs `body` so that any change it makes is an error and is undone. PostgreSQL refuses most
+/// changes; the others are recognized because a transaction id was assigned.
 pub fn read_only<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     in_subtransaction(OnSuccess::Commit, || {
-        // SAFETY: the end of the subtransaction that `attempt` has begun takes it back. (As a setting
-        // it could not be set for a while from 16 on.)
+        // SAFETY: the end of the subtransaction resets it. (From version 16 on, it could not be set
+        // temporarily as a setting.)
         unsafe { pg_sys::XactReadOnly = true };
         let value = body()?;
-        // SAFETY: reads the state of the subtransaction that `attempt` has begun.
+        // SAFETY: reads the state of the subtransaction.
         let id = unsafe { pg_sys::GetCurrentTransactionIdIfAny() };
         if id == pg_sys::InvalidTransactionId { Ok(value) } else { Err(Error::NotReadOnly) }
     })
@@ -172,7 +173,7 @@ impl SettingsLevel {
 
 impl Drop for SettingsLevel {
     fn drop(&mut self) {
-        // While an error unwinds, hooks of settings must not run: the abort restores them.
+        // While an error unwinds, hooks of settings must not run: the abort restores the settings.
         if !std::thread::panicking() {
             // SAFETY: levels are a stack and this is the last one; "false" undoes every change.
             unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
@@ -197,7 +198,7 @@ fn set(name: &CStr, value: &str) {
     }
 }
 
-/// Whether a role may write to a table, or owns it; a table that does not exist is no obstacle.
+/// Whether a role has a privilege to write to a table; true if the table does not exist.
 pub fn may_use_table(role: pg_sys::Oid, table: pg_sys::Oid) -> Result<bool> {
     let sql = "select pg_catalog.has_table_privilege($1, $2, 'insert, update, delete, truncate')";
     let allowed = Spi::connect(|client| {

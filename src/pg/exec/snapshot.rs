@@ -1,13 +1,13 @@
-//! Which state of the database work sees.
+//! Snapshots: which state of the database statements see.
 
 use pgrx::prelude::*;
 
-/// Makes a snapshot the active one for as long as it lives.
+/// Keeps a snapshot active until it is dropped.
 pub struct Active(());
 
 impl Active {
-    /// What is committed by now and what this transaction did so far; at REPEATABLE READ and
-    /// above the transaction's own snapshot.
+    /// Sees what has been committed and what this transaction has done so far; at REPEATABLE READ
+    /// and above, it is the transaction's own snapshot.
     pub fn fresh() -> Self {
         // SAFETY: a snapshot that is pushed is popped in `drop`, or by the abort.
         unsafe {
@@ -17,14 +17,14 @@ impl Active {
         Self(())
     }
 
-    /// What is committed by now, at every isolation level.
+    /// Sees what has been committed, at every isolation level.
     pub fn latest() -> Self {
         // SAFETY: as above.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot()) };
         Self(())
     }
 
-    /// What the catalogues are looked at with: the transaction has not begun to look at anything.
+    /// The snapshot for look-ups in the catalogs. The transaction's own snapshot is not taken yet.
     pub fn catalog() -> Self {
         // SAFETY: as above.
         unsafe {
@@ -36,7 +36,8 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        // While an error unwinds, snapshots of others may lie above ours: the abort pops them all.
+        // While an error unwinds, other snapshots may be above this one: the abort pops all of
+        // them.
         if !std::thread::panicking() {
             // SAFETY: ours is the last one pushed.
             unsafe { pg_sys::PopActiveSnapshot() };
@@ -44,7 +45,7 @@ impl Drop for Active {
     }
 }
 
-/// The oldest transaction, as `xid8` counts them, that some open snapshot may not see.
+/// The oldest transaction (as `xid8`) that some open snapshot may not see.
 pub fn horizon() -> u64 {
     // SAFETY: reads shared memory; without a relation all databases count.
     let (oldest, next) = unsafe {
@@ -55,7 +56,7 @@ pub fn horizon() -> u64 {
     next.saturating_sub(age.into())
 }
 
-/// Whether the transaction keeps one snapshot from its first statement on.
+/// Whether the transaction keeps one snapshot for all its statements: REPEATABLE READ and above.
 pub fn is_kept() -> bool {
     // SAFETY: reads a global of the backend.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }

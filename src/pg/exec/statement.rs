@@ -1,4 +1,4 @@
-//! Users' SQL: taken apart by PostgreSQL's own parser, prepared, looked at, run.
+//! Users' SQL: split by PostgreSQL's own parser, prepared, inspected, executed.
 
 use std::ffi::{CStr, CString};
 
@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use crate::error::{Error, Result};
 use crate::pg::version;
 
-/// What kind of statement a text is.
+/// The kind of a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum StatementKind {
     Select,
@@ -23,7 +23,7 @@ pub struct Parsed<'a> {
     pub text: &'a str,
 }
 
-/// Parses a text into its statements; a syntax error is raised.
+/// Parses a text into its statements. A syntax error is raised.
 pub fn parse(sql: &str) -> Vec<Parsed<'_>> {
     let Ok(source) = CString::new(sql) else { return Vec::new() };
     // SAFETY: the parser gives a list of RawStmt nodes with byte positions in the text it got.
@@ -56,12 +56,12 @@ pub struct ResultColumn {
     pub collation: pg_sys::Oid,
 }
 
-/// A prepared statement of the current SPI connection, with which it ends.
+/// A prepared statement of the current SPI connection; it ends with the connection.
 pub struct Prepared(pg_sys::SPIPlanPtr);
 
 impl Prepared {
-    /// Parses and analyses one statement whose parameters have the types of `args`. What is wrong
-    /// with it is raised. Its plan may run in parallel.
+    /// Parses and analyses one statement whose parameters have the types of `args`. PostgreSQL
+    /// raises an error if the statement is invalid. Its plan may be parallel.
     pub fn new(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
         let sql = CString::new(sql).map_err(|_| Error::Query {
             code: PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
@@ -80,7 +80,7 @@ impl Prepared {
             )
         };
         if plan.is_null() {
-            // SAFETY: SPI says why in a global.
+            // SAFETY: SPI stores the reason in a global.
             Spi::check_status(unsafe { pg_sys::SPI_result })?;
         }
         Ok(Self(plan))
@@ -115,15 +115,16 @@ impl Prepared {
             .collect()
     }
 
-    /// The relations it reads, through views too.
+    /// The relations that it reads, also through views.
     pub fn relations(&self) -> Vec<pg_sys::Oid> {
         let Some(source) = self.source() else { return Vec::new() };
         // SAFETY: a list of OIDs that belongs to the plan and is only read.
         unsafe { pgrx::PgList::<pg_sys::Oid>::from_pg(source.relationOids).iter_oid().collect() }
     }
 
-    /// Runs it. Read-only, it sees exactly the active snapshot and whatever tries to write through
-    /// SPI raises; the rows go to `receiver`, or to SPI's own table where there is none.
+    /// Runs it read-only. It sees exactly the active snapshot, and anything that tries to write
+    /// through SPI raises an error. The rows go to `receiver`, or to SPI's own table if that is
+    /// null.
     pub(in crate::pg) fn execute(
         &self,
         args: &[DatumWithOid<'_>],
@@ -187,7 +188,7 @@ impl Prepared {
     }
 }
 
-/// The one value of a statement that reads one row of one column, as the active snapshot sees it.
+/// The value of a statement that returns one row of one column. It sees the active snapshot.
 pub fn read_one<T: FromDatum + IntoDatum>(
     sql: &str,
     args: &[DatumWithOid<'_>],
@@ -207,8 +208,8 @@ pub fn read_one<T: FromDatum + IntoDatum>(
     }
 }
 
-/// Takes a name apart as PostgreSQL does: a schema, where one is given, and a relation; a name
-/// that cannot be one is raised.
+/// Splits a name as PostgreSQL does into a schema, if there is one, and a relation. A text that
+/// cannot be a name raises an error.
 pub fn split_name(name: &str) -> (Option<String>, String) {
     let Ok(name) = CString::new(name) else { return (None, String::new()) };
     let owned = |text: *mut std::ffi::c_char| {

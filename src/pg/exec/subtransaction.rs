@@ -1,5 +1,4 @@
-//! Work that may fail without taking the transaction along: a subtransaction that ends
-//! in a `Result`.
+//! Work that may fail without aborting the transaction: a subtransaction that ends in a `Result`.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::CStr;
@@ -10,16 +9,16 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Report, Result};
 
-/// Whether work that succeeded stays.
+/// What happens to the work of a subtransaction that succeeded.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum OnSuccess {
     Commit,
-    /// A dry run: everything is undone, only the value returned remains.
+    /// A dry run: everything is undone, and only the returned value remains.
     Rollback,
 }
 
-/// Runs `body` in a subtransaction. An error it returns, or that PostgreSQL raises in it, undoes
-/// what it did and comes back as `Err`; a cancelled query and a bug are raised on.
+/// Runs `body` in a subtransaction. If it returns an error, or PostgreSQL raises one in it, its
+/// work is undone and the error is returned. A cancellation and a panic are raised again.
 pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: a subtransaction may be begun wherever a function runs; both ends of it, and the
     // restored context and owner, are in this function.
@@ -57,14 +56,14 @@ pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -
 
 enum Caught {
     Failed(Error),
-    /// Not ours to swallow.
+    /// Must be raised again.
     Raised(Box<CaughtError>),
 }
 
 impl From<CaughtError> for Caught {
     fn from(caught: CaughtError) -> Self {
-        // Whoever cancels the query means all of it. The same SQLSTATE raised by a user's SQL does
-        // not count; a shutdown is no ERROR and never gets here.
+        // A cancellation is meant for the caller's whole statement. The same SQLSTATE raised by
+        // users' SQL does not count. A shutdown is not an ERROR and never gets here.
         let is_cancelled = |report: &ErrorReportWithLevel| {
             report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
                 && report.function_name() == Some("ProcessInterrupts")
@@ -81,7 +80,7 @@ impl From<CaughtError> for Caught {
     }
 }
 
-/// What was caught, in PostgreSQL's words.
+/// The caught error as a report.
 pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
     let (report, traced) = match caught {
         CaughtError::PostgresError(report) => (report, ErrorTrace::last()),
@@ -102,8 +101,8 @@ pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
     }
 }
 
-/// What a Rust error report leaves out of a PostgreSQL error, the SQLSTATE as it was raised and
-/// the context, noted by an error context callback while the error is on its way.
+/// What pgrx's error report lacks of a PostgreSQL error: the SQLSTATE as it was raised, and the
+/// context. An error context callback records them while the error is being raised.
 #[derive(Clone)]
 struct TracedError {
     sqlstate: i32,
@@ -115,7 +114,7 @@ thread_local! {
     static BUSY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Installs the callback for as long as it lives.
+/// Installs the callback until it is dropped.
 pub(in crate::pg) struct ErrorTrace {
     callback: *mut pg_sys::ErrorContextCallback,
 }
@@ -136,7 +135,7 @@ impl ErrorTrace {
         }
     }
 
-    /// The error that was raised last.
+    /// Takes the error that was recorded last.
     fn last() -> Option<TracedError> {
         TRACED.with(|noted| noted.borrow_mut().take())
     }
@@ -149,10 +148,10 @@ impl Drop for ErrorTrace {
     }
 }
 
-/// Called by PostgreSQL for every message, while it is being built. It must not raise, and it
-/// sees every notice too: the last one seen before the catch is the error that was caught.
+/// PostgreSQL calls this for every message, while it is being built. It must not raise an error. It
+/// sees notices too: the last message before the catch is the error that was caught.
 unsafe extern "C-unwind" fn record_error(_: *mut std::ffi::c_void) {
-    // GetErrorContextStack() calls every callback anew, this one too.
+    // GetErrorContextStack() calls every callback again, including this one.
     if BUSY.replace(true) {
         return;
     }
@@ -171,7 +170,8 @@ unsafe extern "C-unwind" fn record_error(_: *mut std::ffi::c_void) {
     BUSY.set(false);
 }
 
-/// A context without our own statement around the user's SQL: all of ours begin with a comment.
+/// Removes Segmenter's own statement around the users' SQL from a context. It is recognized by the
+/// comment that it begins with.
 fn strip_own_context(context: &str) -> &str {
     let ours = context.find("SQL statement \"-- ").unwrap_or(context.len());
     context[..ours].trim_end()

@@ -1,5 +1,5 @@
-//! A query's result as a relation that the next statements read by name: rows in a tuplestore,
-//! which spills to disk, registered with SPI as an ephemeral named relation.
+//! Keeps a query's result as a relation that later statements read by name. The rows are in a
+//! tuplestore, which spills to disk and is registered with SPI as an ephemeral named relation.
 
 use std::ffi::{CStr, c_void};
 
@@ -11,7 +11,7 @@ use crate::pg::exec::receiver::{Receive, Receiver, raw, values, with_bytes, with
 use crate::pg::exec::statement::Prepared;
 use segmenter_core::jsonb::{Array, Value};
 
-/// Rows counted by their first column, a non-null `"char"`.
+/// Numbers of rows by their first column, a non-null `"char"`.
 pub struct ByteHistogram([u64; 256]);
 
 impl ByteHistogram {
@@ -21,14 +21,14 @@ impl ByteHistogram {
 }
 
 /// A named relation of the current SPI connection. It must be dropped before the connection ends,
-/// and made in the (sub)transaction in which it is dropped, since that owns its files.
+/// and in the (sub)transaction in which it was made, since that owns its files.
 pub struct Relation {
     store: *mut pg_sys::Tuplestorestate,
     name: &'static CStr,
 }
 
 impl Relation {
-    /// Makes a relation that is to be filled.
+    /// Makes an empty relation.
     pub fn new(name: &'static CStr) -> Self {
         // SAFETY: the store lives in SPI's memory and is ended in `drop`. Random access lets
         // every reader rewind.
@@ -36,25 +36,24 @@ impl Relation {
         Self { store, name }
     }
 
-    /// How many rows it keeps.
+    /// The number of its rows.
     pub fn rows(&self) -> u64 {
         // SAFETY: the store is live.
         unsafe { pg_sys::tuplestore_tuple_count(self.store) as u64 }
     }
 
-    /// Where its rows are.
+    /// The tuplestore with its rows.
     pub(in crate::pg) fn store(&self) -> *mut pg_sys::Tuplestorestate {
         self.store
     }
 
-    /// Forgets all rows.
+    /// Removes all rows.
     pub fn clear(&self) {
         // SAFETY: the store is live.
         unsafe { pg_sys::tuplestore_clear(self.store) };
     }
 
-    /// Runs a query as the active snapshot sees the database and keeps all its rows, behind those
-    /// that are there.
+    /// Runs a query with the active snapshot and appends its rows.
     pub fn append(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
         let mut keeping = Receiver::new(StoreReceiver { store: self.store });
@@ -63,8 +62,8 @@ impl Relation {
         Ok(())
     }
 
-    /// The same for a query whose first column is a `"char"`: rows are counted by it, and those
-    /// where it is one of `skipped` are counted only.
+    /// The same for a query whose first column is a `"char"`. The rows are counted by it; rows with
+    /// one of the values in `skipped` are only counted.
     pub fn append_counted(
         &self,
         sql: &str,
@@ -83,9 +82,10 @@ impl Relation {
         Ok(tallying.inner.tally)
     }
 
-    /// Runs a query and keeps its rows as arrays of `size` objects at most, with their number from 1
-    /// and how many objects are in each; texts and values of the type `jsonb` are the values of the
-    /// `keys`. Gives the number of objects.
+    /// Runs a query and appends its rows as arrays of at most `size` objects. Each new row has the
+    /// number of the array (from 1), the number of its objects, and the array as `jsonb`. The
+    /// query's columns are the values of `keys`: texts, or values of the type `jsonb`. Returns the
+    /// number of objects.
     pub fn append_json(
         &self,
         sql: &str,
@@ -148,9 +148,10 @@ impl Relation {
 
 impl Drop for Relation {
     fn drop(&mut self) {
-        // While an error unwinds, the abort frees files and memory: ending the store might raise.
+        // While an error unwinds, the abort frees files and memory; ending the store could raise an
+        // error.
         if !std::thread::panicking() {
-            // SAFETY: nobody reads it any more, since its name goes first.
+            // SAFETY: nothing reads it any more, because its name is removed first.
             unsafe {
                 pg_sys::SPI_unregister_relation(self.name.as_ptr());
                 pg_sys::tuplestore_end(self.store);
@@ -196,10 +197,10 @@ struct BatchReceiver {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
     size: usize,
-    /// For each column, whether it is a `jsonb` or a text.
+    /// For each column: whether it is a `jsonb`; otherwise it is a text.
     is_json: Vec<bool>,
     array: Array,
-    /// The array as a datum.
+    /// The buffer for the array as a datum.
     datum: Vec<u8>,
     arrays: i32,
     objects: u64,
@@ -230,7 +231,7 @@ impl Receive for BatchReceiver {
 }
 
 impl BatchReceiver {
-    /// Puts the array away, if there is something in it.
+    /// Appends the array as a row, unless it is empty.
     ///
     /// SAFETY: as for `Receive::receive`.
     unsafe fn put(&mut self) {

@@ -1,5 +1,5 @@
-//! Values of the type `jsonb` as text: what a message holds, or a consumer answers, is not taken
-//! apart on its way, however large or deep it is.
+//! Values of the type `jsonb` as text. Payloads and answers of consumers are passed on without
+//! being parsed, however large or deep they are.
 
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{FromDatum, IntoDatum};
@@ -8,7 +8,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 use pgrx::prelude::*;
 
-/// A `jsonb` as PostgreSQL writes it.
+/// A `jsonb` in PostgreSQL's text form.
 #[derive(Clone, Debug)]
 pub struct JsonbText(pub String);
 

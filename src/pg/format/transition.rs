@@ -1,4 +1,4 @@
-//! Reading what a statement has changed from its transition tables, and recording it.
+//! Reads the ids that a statement has changed from its transition tables, and records them.
 
 use std::ffi::CStr;
 
@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use crate::pg::exec::receiver::raw;
 use crate::pg::exec::role;
 
-/// So many ids go into one row.
+/// The most ids in one row.
 const IDS_AT_ONCE: usize = 10_000;
 
 /// The function that a trigger calls.
@@ -16,12 +16,12 @@ pub fn trigger_function(trigger: &pg_sys::TriggerData) -> pg_sys::Oid {
     unsafe { (*trigger.tg_trigger).tgfoid }
 }
 
-/// Records the ids that a statement has written, from its trigger, as rows of the relation `changes`:
-/// (source, id_column, xid, ids). A row without ids stands for all of them: the table was truncated, or
-/// has no such column any more.
+/// Records the ids that a statement has written, in the statement's trigger, as rows of the
+/// relation `changes`: (source, id_column, xid, ids). A row whose `ids` is null stands for all ids:
+/// the table was truncated, or it does not have the column any more.
 pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid) {
-    // SAFETY: PostgreSQL hands a trigger live data; slots and tables are let go of at the end, or by
-    // the abort.
+    // SAFETY: PostgreSQL hands a trigger live data; slots and tables are let go of at the end, or
+    // by the abort.
     unsafe {
         let source = trigger.tg_relation;
         let mut writer = Writer::open(changes, (*source).rd_id, column);
@@ -45,7 +45,8 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
                         break;
                     }
                     let (before, after) = (before.flatten(), after.flatten());
-                    // Old and new rows come in the same order, and ids seldom change.
+                    // Old and new rows come in the same order. Most updates do not change the id,
+                    // which is then recorded once.
                     let is_same = match (before, after) {
                         (Some(before), Some(after)) => {
                             is_same_image(before, after, length, by_value)
@@ -70,7 +71,7 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
     }
 }
 
-/// A transition table, or none.
+/// A scan of a transition table, which may be absent.
 struct TransitionScan {
     store: *mut pg_sys::Tuplestorestate,
     slot: *mut pg_sys::TupleTableSlot,
@@ -99,7 +100,7 @@ impl TransitionScan {
         reader
     }
 
-    /// The id of the next row, which may be null; none: there is no further row.
+    /// The id of the next row, which may be null; `None` after the last row.
     ///
     /// SAFETY: the value lives until the next call.
     unsafe fn next(&mut self) -> Option<Option<pg_sys::Datum>> {
@@ -124,7 +125,7 @@ impl TransitionScan {
 
     unsafe fn close(self) {
         if !self.slot.is_null() {
-            // SAFETY: nobody uses it any more.
+            // SAFETY: it is not used any more.
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
         }
     }
@@ -157,18 +158,18 @@ unsafe fn is_same_image(
     bytes(one) == bytes(other)
 }
 
-/// Whether a type's text is the same in every session, whatever its settings are.
+/// Whether the text form of a type is the same in every session, independent of settings.
 fn is_plain(typ: pg_sys::Oid) -> bool {
     use pg_sys::{INT2OID, INT4OID, INT8OID, TEXTOID, UUIDOID, VARCHAROID};
     [INT2OID, INT4OID, INT8OID, TEXTOID, UUIDOID, VARCHAROID].contains(&typ)
 }
 
-/// How values of a type become text.
+/// How values of a type are converted to text.
 enum TextOf {
     Int2,
     Int4,
     Int8,
-    /// They are.
+    /// The value is text already.
     Itself,
     Output(pg_sys::FmgrInfo),
 }
@@ -184,7 +185,7 @@ impl TextOf {
         }
         let mut info = pg_sys::FmgrInfo::default();
         let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
-        // SAFETY: asks the catalogues.
+        // SAFETY: reads the catalogs.
         unsafe {
             pg_sys::getTypeOutputInfo(typ, &mut function, &mut is_varlena);
             pg_sys::fmgr_info(function, &mut info);
@@ -193,8 +194,8 @@ impl TextOf {
     }
 }
 
-/// A `text[]` without nulls, as PostgreSQL keeps one: its header, and elements at multiples of four. It
-/// is written in place, since that takes less time than all the rest.
+/// A `text[]` without nulls in PostgreSQL's format: a header, and elements aligned to four bytes.
+/// It is built in place, which is much faster than building it from datums.
 struct Ids {
     bytes: *mut u8,
     used: usize,
@@ -203,9 +204,10 @@ struct Ids {
 }
 
 impl Ids {
-    /// Length, dimensions, where the data begin if there are nulls, type, elements, first number.
+    /// Length, number of dimensions, offset of the data if there are nulls, element type, number of
+    /// elements, lower bound.
     const HEADER: usize = 6 * size_of::<i32>();
-    /// So many bytes go into one row, or those of one id that is longer.
+    /// A row with this many bytes is full. A longer id still goes into one row.
     const ENOUGH: usize = 1 << 20;
 
     unsafe fn new() -> Self {
@@ -238,7 +240,7 @@ impl Ids {
         self.count += 1;
     }
 
-    /// The array, which is good until the next id comes.
+    /// The array, valid until the next id is added.
     unsafe fn finish(&mut self) -> pg_sys::Datum {
         let header = [0, 1, 0, u32::from(pg_sys::TEXTOID) as i32, self.count, 1];
         // SAFETY: the header's room is there.
@@ -251,21 +253,22 @@ impl Ids {
     }
 }
 
-/// Collects ids, and writes them as rows. Nothing in it has to be dropped, so that an error may jump
-/// over it.
+/// Collects ids and writes them as rows. It contains nothing that has to be dropped, so an error
+/// may jump over it.
 struct Writer {
     changes: pg_sys::Relation,
     source: pg_sys::Oid,
     column: pg_sys::NameData,
     ids: Ids,
-    /// What is made on the way to one row.
+    /// The memory for building one row.
     memory: pg_sys::MemoryContext,
 }
 
 impl Writer {
     unsafe fn open(changes: pg_sys::Oid, source: pg_sys::Oid, column: &CStr) -> Self {
         let mut name = pg_sys::NameData::default();
-        // SAFETY: a name has its zero byte, and the context is deleted in `close` or with its parent.
+        // SAFETY: a name has its zero byte, and the context is deleted in `close` or with its
+        // parent.
         unsafe {
             pg_sys::namestrcpy(&mut name, column.as_ptr());
             Self {
@@ -312,7 +315,7 @@ impl Writer {
         }
     }
 
-    /// Writes what was collected, or that it is `all`.
+    /// Writes the collected ids, or with `all` a row that stands for all ids.
     unsafe fn write(&mut self, all: bool) {
         if self.ids.count == 0 && !all {
             return;

@@ -1,19 +1,20 @@
-//! Rows that wait to be compared, so that the processor waits for many places in memory at once.
+//! A batch of rows to be compared, so that the processor waits for many memory accesses at once.
 
 use pgrx::prelude::*;
 
-/// Rows that wait to be decided about together, copied.
+/// Copies of rows that will be compared together.
 #[derive(Default)]
 pub(in crate::pg) struct Batch {
     pub(in crate::pg) columns: Vec<(i16, bool)>,
     pub(in crate::pg) rows: Vec<(u64, u64)>,
     pub(in crate::pg) values: Vec<pg_sys::Datum>,
     pub(in crate::pg) nulls: Vec<bool>,
-    /// What values point to, in words so that it is aligned. Never longer than it was made.
+    /// What values point to, in words for alignment. It never grows beyond its first capacity, so
+    /// the pointers stay valid.
     words: Vec<u64>,
 }
 
-/// How many rows, and words, a batch takes: no more than the cache next to the processor.
+/// The most rows and words in a batch. They fit into the processor's first-level cache.
 const BATCH_ROWS: usize = 64;
 const BATCH_WORDS: usize = 2048;
 
@@ -35,7 +36,7 @@ impl Batch {
         self.words.clear();
     }
 
-    /// Copies a row. False: there is no room for it, or it points to more than itself.
+    /// Copies a row. False: there is no room for it, or a value is stored outside the row (TOAST).
     ///
     /// SAFETY: the values have the types of the columns.
     pub(in crate::pg) unsafe fn take(

@@ -7,11 +7,11 @@ use pgrx::prelude::*;
 
 use crate::pg::exec::receiver::with_bytes;
 
-/// How to hash rows: the key in the first column, values in those that follow.
+/// The hash functions for rows that have the key in the first column and values in the others.
 pub(in crate::pg) struct Hashing {
     key: RandomState,
     row: RandomState,
-    /// Of each column, its length as `pg_type` has it, and whether it is passed by value.
+    /// For each column: its length as in `pg_type`, and whether it is passed by value.
     columns: Vec<(i16, bool)>,
 }
 
@@ -62,11 +62,11 @@ impl Hashing {
     }
 }
 
-/// Of each type, its length as `pg_type` has it, and whether it is passed by value.
+/// For each type: its length as in `pg_type`, and whether it is passed by value.
 pub(in crate::pg) fn lengths(types: impl Iterator<Item = pg_sys::Oid>) -> Vec<(i16, bool)> {
     let length = |column| {
         let (mut length, mut by_value) = (0, false);
-        // SAFETY: asks the catalogues.
+        // SAFETY: reads the catalogs.
         unsafe { pg_sys::get_typlenbyval(column, &mut length, &mut by_value) };
         (length, by_value)
     };

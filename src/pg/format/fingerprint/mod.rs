@@ -1,12 +1,12 @@
-//! Members told from what is received by fingerprints: 128 bits for each member, in memory, in
-//! place of a join that moves and compares whole rows. Reading both sides then costs more than
-//! comparing them.
+//! Compares members with the rows of a query by fingerprints: 128 bits for each member, in memory.
+//! This replaces a join that moves and compares whole rows; reading both sides then takes more time
+//! than comparing them.
 //!
-//! A fingerprint has two hashes, of the key and of the whole row, under seeds that are new each
-//! time. Rows whose hashes are both the same are taken to be the same; of two that differ nobody
-//! will ever see that. Everything else is looked at as it is: whoever left, came or changed goes
-//! into a relation with the place of the old row, and hashes of different keys that happen to
-//! collide come out there.
+//! A fingerprint has two 64-bit hashes, of the key and of the whole row, with seeds that are new
+//! for each comparison. Two rows of which both hashes are equal are treated as equal; for a changed
+//! row the probability of that error is 2⁻⁶⁴. Rows that were added, removed or changed are written
+//! to a relation, with the place (ctid) of the old row. The old rows are fetched later and their
+//! keys are compared, which finds different keys whose hashes collide.
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -22,7 +22,7 @@ mod hashing;
 use batch::Batch;
 use hashing::{Hashing, lengths};
 
-/// The fingerprint of a member, and where its row is.
+/// The fingerprint of a member, and the place of its row.
 struct Fingerprint {
     key: u64,
     row: u64,
@@ -32,7 +32,8 @@ struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Puts a row about this member into a relation of those who left or changed.
+    /// Writes a row about this member, which was removed or changed, with the operation in the
+    /// first column and the place of the old row in the last.
     ///
     /// SAFETY: the values are those of the descriptor's columns.
     unsafe fn put(
@@ -60,37 +61,37 @@ impl Fingerprint {
     }
 }
 
-/// The fingerprints of a segment's members, in the order of their keys' hashes.
+/// The fingerprints of a segment's members, ordered by the hashes of their keys.
 pub struct FingerprintIndex {
     hashing: Hashing,
     prints: Vec<Fingerprint>,
-    /// Where those begin that have the same first bits.
+    /// For each bucket of hashes that begin with the same bits: the index of its first fingerprint.
     starts: Vec<u32>,
     shift: u32,
 }
 
-/// What became of the rows received.
+/// The result of comparing the received rows.
 #[derive(Default)]
 pub struct MatchStats {
     pub added: u64,
     pub changed: u64,
     pub unchanged: u64,
     pub invalid: u64,
-    /// A key of a member, or at least its hash, was received more than once.
+    /// Whether a member's key, or another key with the same hash, was received more than once.
     pub duplicate_key: bool,
-    /// The same of a key that is no member's; none where there was no memory to tell.
+    /// The same for keys that no member has; `None` if the memory did not suffice to find out.
     pub duplicate_new_key: Option<bool>,
 }
 
-/// So many bytes fingerprints may take.
+/// The memory limit for fingerprints, in bytes.
 fn memory() -> usize {
     // SAFETY: reads a setting, in kB.
     unsafe { pg_sys::maintenance_work_mem as usize * 1024 }
 }
 
 impl FingerprintIndex {
-    /// Takes the fingerprints of the members that a query gives: the key, values, and the row's
-    /// `ctid`. None: they are too many for the memory there is.
+    /// Builds the index of the members that a query returns: the key, the values, and the row's
+    /// `ctid`. `None`: they would exceed the memory limit.
     pub fn take(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<Self>> {
         let query = Prepared::new(sql, args)?;
         let columns = query.columns();
@@ -107,7 +108,7 @@ impl FingerprintIndex {
         prints.sort_unstable_by_key(|print| print.key);
         pgrx::check_for_interrupts!();
 
-        // Four to a start, about.
+        // About four fingerprints in a bucket.
         let bits = (prints.len() / 4).max(1).ilog2() + 1;
         let shift = u64::BITS - bits;
         let mut starts = Vec::with_capacity((1 << bits) + 1);
@@ -119,15 +120,16 @@ impl FingerprintIndex {
         Ok(Some(Self { hashing, prints, starts, shift }))
     }
 
-    /// How many members there are.
+    /// The number of members.
     pub fn count(&self) -> u64 {
         self.prints.len() as u64
     }
 
-    /// Compares what a query gives: the operation, the key, values as the members have them, more
-    /// columns, and a null place of the type `tid`. Rows that are new go to `added`; those that
-    /// differ from a member's to `met`, changed and with its place; what is unchanged or has no key
-    /// is counted only. Members that were not received follow in `met`, removed.
+    /// Compares the rows that a query returns: the operation, the key, the values as the members
+    /// have them, further columns, and a null place of the type `tid`. New rows are written to
+    /// `added`. Rows that differ from the member's are written to `met`, with the operation
+    /// `changed` and the member's place. Unchanged rows and rows without a key are only counted.
+    /// Members that were not received follow in `met`, with the operation `removed`.
     pub fn compare(
         mut self,
         sql: &str,
@@ -179,14 +181,14 @@ impl FingerprintIndex {
         Ok(compared)
     }
 
-    /// The hash of some key that is kept where this one would be.
+    /// The first key hash in the bucket of this one. Reading it brings the bucket into the cache.
     fn bucket_start(&self, key: u64) -> u64 {
         let start = self.starts.get((key >> self.shift) as usize);
         let print = start.and_then(|&start| self.prints.get(start as usize));
         print.map_or(0, |print| print.key)
     }
 
-    /// Finds the member whom a row is about, who is thereby met.
+    /// Finds the member of a received row, and marks it as matched.
     fn probe(&mut self, key: u64, row: u64) -> Probe<'_> {
         let bucket = (key >> self.shift) as usize;
         let (Some(&from), Some(&to)) = (self.starts.get(bucket), self.starts.get(bucket + 1))
@@ -222,7 +224,7 @@ enum Probe<'a> {
     Miss,
     Unchanged,
     Changed(&'a Fingerprint),
-    /// One who has been met before.
+    /// The member was matched before.
     Duplicate,
 }
 
@@ -281,13 +283,13 @@ impl Receive for ProbeReceiver<'_> {
 }
 
 impl ProbeReceiver<'_> {
-    /// Decides about the rows of the batch.
+    /// Compares the rows of the batch with the members.
     ///
     /// SAFETY: as for `Receive::receive`.
     unsafe fn flush_batch(&mut self) {
         let Self { batch, deciding } = self;
-        // Where a member is, is hardly ever in a cache. The processor waits for many such places
-        // at once, unless there is something to decide in between.
+        // A member's bucket is hardly ever in a cache. All buckets of the batch are read here
+        // first, so that the processor waits for them at the same time.
         let touched = batch
             .rows
             .iter()
@@ -304,14 +306,14 @@ impl ProbeReceiver<'_> {
     }
 }
 
-/// What there is to do with rows whose hashes are known.
+/// The destination of received rows whose hashes are known.
 struct MatchSink<'a> {
     prints: &'a mut FingerprintIndex,
     added: *mut pg_sys::Tuplestorestate,
     met: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
     changed: u8,
-    /// The hashes of the keys of those who are added, as long as there is room for them.
+    /// The hashes of the keys of added rows, as long as there is room for them.
     new_keys: Vec<u64>,
     room: usize,
     compared: MatchStats,
