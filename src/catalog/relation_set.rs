@@ -104,7 +104,7 @@ impl Extension {
         assuming(RunsAs::ExtensionOwner, || {
             role::run_as(
                 self.owner,
-                Rights::RelationSet,
+                Rights::Trusted,
                 &settings("pg_catalog, pg_temp".into()),
                 body,
             )
@@ -312,7 +312,7 @@ impl RelationSet {
         assuming(RunsAs::SetOwner, || match self.is_own {
             true => {
                 let settings = settings("pg_catalog, pg_temp".into());
-                role::run_as(self.extension.owner, Rights::RelationSet, &settings, body)
+                role::run_as(self.extension.owner, Rights::Trusted, &settings, body)
             }
             false => self.extension.restricted(self.owner, body),
         })

@@ -19,7 +19,7 @@ pub struct Settings {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
     /// Segmenter's own statements, in which every name is qualified.
-    RelationSet,
+    Trusted,
     /// Users' SQL, or statements that may call it. If the current role is another one, they run as
     /// a security-restricted operation: they cannot change the role or leave deferred triggers or
     /// temporary objects behind.
@@ -147,7 +147,7 @@ impl Identity {
                     pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION
                 }
                 Rights::Restricted => 0,
-                Rights::RelationSet => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+                Rights::Trusted => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
             };
             pg_sys::SetUserIdAndSecContext(role, saved.context | restriction as i32);
         }
