@@ -18,7 +18,9 @@ select 'create role marketing login' where to_regrole('marketing') is null \gexe
 \ir shop.sql
 
 -- All that Segmenter needs a superuser for.
+set client_min_messages = error;
 create extension segmenter;
+reset client_min_messages;
 -- The team that owns the segments reads the shop, and has a schema of its own.
 create schema authorization marketing;
 grant usage on schema shop to marketing;
