@@ -1,24 +1,35 @@
-# make demo      sets everything up, runs the main job on a small shop, shows the result
+# make demo      sets up what it needs, runs the main job on a small shop, shows the result
 # make test      sets everything up and runs every test
-# make test-all  does so on PostgreSQL 15, 16, 17 and 18, one after another
+# make test-all  does so on every supported version of PostgreSQL, one after another
 # make torture   sets everything up and runs the long random test: MINUTES (10) of sessions, kills and
 #                restores at random, for SEED (any); see pg_test/torture/run
 # make bench     sets everything up and measures Segmenter against its peers (ten minutes; a minute
 #                with BENCH_SCALE=0.05, see bench/run)
-# make install   builds and installs the extension into the PostgreSQL of PG_CONFIG
+# make           compiles the extension for the PostgreSQL of PG_CONFIG
+# make install   copies it there, below DESTDIR if that is set
 # make installcheck   runs the SQL tests against the PostgreSQL that PGHOST, PGPORT, PGUSER name
+# make schema    writes the install script, sql/segmenter--<version>.sql, after a change of an SQL object
 # make deb       builds a Debian package into dist/, for the PostgreSQL that PG names
 # make dist      packs the sources for PGXN into dist/
 # make stop      stops the demo's cluster        make clean   removes all that was built
 #
-# PG=15 chooses the version for demo, test, bench and deb: 15, 16, 17 or 18.
+# PG=<version> chooses the PostgreSQL of demo, test, torture, bench, schema and deb, from the list in versions.
 
-PG ?= 15
+VERSIONS := $(shell awk '/^[0-9]/ { print $$1 }' versions)
+PG ?= $(firstword $(VERSIONS))
 PG_CONFIG ?= pg_config
-VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+VERSION := $(shell sed -n '/^version = /{ s/^version = "\(.*\)"$$/\1/p; q; }' Cargo.toml)
 export PG
 
-.PHONY: demo test test-all torture bench all install installcheck deb dist stop clean
+# For all and install: the version of the PostgreSQL that PG_CONFIG belongs to, and the library for it.
+SERVER := $(shell $(PG_CONFIG) --version 2>/dev/null | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
+DLSUFFIX := $(if $(filter Darwin,$(shell uname -s)),.dylib,.so)
+LIBRARY := target/install/$(SERVER)/segmenter$(DLSUFFIX)
+SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src core sql -type f 2>/dev/null)
+
+.PHONY: all demo test test-all torture bench install installcheck schema deb dist stop clean
+
+all: $(LIBRARY)
 
 demo:
 	@bin/demo
@@ -27,23 +38,27 @@ test:
 	@pg_test/run
 
 test-all:
-	@pg_test/versions 15 16 17 18
+	@pg_test/versions $(VERSIONS)
 
 torture:
+	@bin/setup test
 	@bin/install
 	@pg_test/torture/run "$(SEED)" "$(MINUTES)"
 
 bench:
 	@bench/run
 
-# What is built for a PG_CONFIG is built for its version. PGXN's client makes both, one after the other.
-all install: PG = $(shell $(PG_CONFIG) --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
+$(LIBRARY): $(SOURCES)
+	$(if $(filter $(SERVER),$(VERSIONS)),,$(error $(PG_CONFIG) is not the pg_config of a supported PostgreSQL ($(VERSIONS))))
+	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo build --locked --lib --release --target-dir target --no-default-features --features pg$(SERVER)
+	@mkdir -p $(@D)
+	@cp target/release/libsegmenter$(DLSUFFIX) $@
 
-all:
-	PGRX_PG_CONFIG_PATH=$(PG_CONFIG) cargo build --release --no-default-features --features pg$(PG)
+install: all
+	packaging/install $(LIBRARY) $(PG_CONFIG) $(DESTDIR)
 
-install:
-	cargo pgrx install --release --no-default-features --features pg$(PG) --pg-config $(PG_CONFIG)
+schema:
+	@bin/schema
 
 installcheck:
 	@pg_test/installcheck

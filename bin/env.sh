@@ -6,17 +6,23 @@
 
 set -euo pipefail
 
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-PG=${PG:-15}
+mapfile -t VERSIONS < <(awk '/^[0-9]/ { print $1 }' "$ROOT/versions")
+PG=${PG:-${VERSIONS[0]}}
+[[ " ${VERSIONS[*]} " == *" $PG "* ]] || die "PostgreSQL $PG is not supported; PG is one of ${VERSIONS[*]}"
+VERSION=$(sed -n '/^version = /{ s/^version = "\(.*\)"$/\1/p; q }' "$ROOT/Cargo.toml")
 PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
 
-# PostgreSQL does not run as root, and who runs it must be able to get here; a socket's path
+# PostgreSQL does not run as root, and the user that runs it must be able to get here; a socket's path
 # must be short, too.
 if [ -z "${SEGMENTER_BUILD:-}" ]; then
     SEGMENTER_BUILD=/var/tmp/segmenter-$(id -un)-$(printf %s "$ROOT" | cksum | cut -d' ' -f1)
 fi
 BUILD=$SEGMENTER_BUILD/$PG
-# Laid out alike for every version. (A test runs a cluster of another release.)
+# The same layout for every version. (A test runs a cluster of another release.)
 PREFIX=${SEGMENTER_PREFIX:-$BUILD/pg}
 PGHOME=$PREFIX/lib/postgresql/$PG
 PGBIN=$PGHOME/bin
@@ -24,6 +30,8 @@ PGCONFIG=$PGBIN/pg_config
 PYTHON=$SEGMENTER_BUILD/python/bin/python
 export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
 export PATH=$SEGMENTER_BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+# The server that pgrx binds to. The same for every cargo command: pgrx is compiled again when it changes.
+export PGRX_PG_CONFIG_PATH=$PGCONFIG
 # See build.rs.
 export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 # What the caller's shell says of servers and debugging does not concern ours.
@@ -35,7 +43,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Runs a command as the user that runs PostgreSQL: ourselves, or postgres where we are root.
+# Runs a command as the user that runs PostgreSQL: the current one, or postgres where that is root.
 as_pg() {
     if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi
 }
@@ -45,9 +53,6 @@ pg_dir() {
     mkdir -p "$1"
     if [ "$(id -u)" = 0 ]; then chown postgres: "$1"; fi
 }
-
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
 # How a test ends that cannot be run here; it says why before.
 SKIPPED=77

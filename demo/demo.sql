@@ -18,7 +18,9 @@ select 'create role marketing login' where to_regrole('marketing') is null \gexe
 \ir shop.sql
 
 -- All that Segmenter needs a superuser for.
+set client_min_messages = error;
 create extension segmenter;
+reset client_min_messages;
 -- The team that owns the segments reads the shop, and has a schema of its own.
 create schema authorization marketing;
 grant usage on schema shop to marketing;
@@ -44,8 +46,8 @@ select * from shop.customers where id between 'C00515' and 'C00518';
 \set ECHO queries
 select segmenter_create_segment('recent_buyers', $$
     select id,
-        encode(sha256(lower(trim(email))::bytea), 'hex') as hash_email,
-        encode(sha256(regexp_replace(phone, '\D', '', 'g')::bytea), 'hex') as hash_phone
+        encode(sha256(convert_to(lower(trim(email)), 'UTF8')), 'hex') as hash_email,
+        encode(sha256(convert_to(regexp_replace(phone, '\D', '', 'g'), 'UTF8')), 'hex') as hash_phone
     from shop.customers
     where consent
       and id in (select customer_id from shop.orders, shop.today where ordered > date - 30)
@@ -180,8 +182,8 @@ select segmenter_watch('shop.customers'), segmenter_watch('shop.orders', 'custom
 update segmenter_segments set refresh_params = jsonb_build_object('incremental', jsonb_build_object(
     'watch', '["shop.customers", {"table": "shop.orders", "id": "customer_id"}]'::jsonb,
     'sql', $$
-        select id, encode(sha256(lower(trim(email))::bytea), 'hex') as hash_email,
-            encode(sha256(regexp_replace(phone, '\D', '', 'g')::bytea), 'hex') as hash_phone
+        select id, encode(sha256(convert_to(lower(trim(email)), 'UTF8')), 'hex') as hash_email,
+            encode(sha256(convert_to(regexp_replace(phone, '\D', '', 'g'), 'UTF8')), 'hex') as hash_phone
         from shop.customers join changed using (id)
         where consent
           and id in (select customer_id from shop.orders, shop.today where ordered > date - 30) $$))

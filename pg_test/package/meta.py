@@ -1,4 +1,7 @@
-"""Checks META.json: what PGXN's specification 1.0.0 wants, and that versions and files are those of the repository."""
+"""Checks META.json: what PGXN's specification 1.0.0 requires, and that versions and files are those of the repository.
+
+Checks that every file which lists the supported versions of PostgreSQL agrees with the file `versions`.
+"""
 
 import json
 import re
@@ -9,7 +12,8 @@ from pathlib import Path
 SEMVER = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z-]+)?")
 
 meta = json.loads(Path("META.json").read_text())
-cargo = tomllib.loads(Path("Cargo.toml").read_text())["package"]
+manifest = tomllib.loads(Path("Cargo.toml").read_text())
+cargo = manifest["package"]
 wrong = [
     f"{key} is missing"
     for key in ("name", "version", "abstract", "maintainer", "license", "provides", "meta-spec")
@@ -33,6 +37,27 @@ for where, version in versions.items():
         wrong.append(f"{where} says version {version}, Cargo.toml {cargo['version']}")
 if not re.search(rf"^## {re.escape(cargo['version'])} ", Path("CHANGELOG.md").read_text(), re.M):
     wrong.append(f"CHANGELOG.md says nothing of {cargo['version']}")
+
+servers = re.findall(r"^(\d+) (?:all|sql)$", Path("versions").read_text(), re.M)
+if not servers or sorted(servers, key=int) != servers:
+    wrong.append(f"versions lists {servers}: one version a line is expected, the oldest first")
+features = [name[2:] for name in manifest["features"] if re.fullmatch(r"pg\d+", name)]
+if features != servers:
+    wrong.append(f"Cargo.toml has features for {features}, versions lists {servers}")
+if manifest["features"]["default"] != [f"pg{servers[0]}"]:
+    wrong.append(f"the default feature of Cargo.toml is not pg{servers[0]}")
+if (oldest := meta["prereqs"]["runtime"]["requires"]["PostgreSQL"]) != f"{servers[0]}.0.0":
+    wrong.append(f"META.json requires PostgreSQL {oldest}, the oldest of versions is {servers[0]}")
+for file in ("README.md", "README.ru.md"):
+    text = " ".join(Path(file).read_text().split())
+    listed = re.findall(r"PostgreSQL (\d+(?:, \d+)*,? (?:and|or|и|или) \d+)", text)
+    if not listed:
+        wrong.append(f"{file} does not say which versions are supported, as in: PostgreSQL 15, 16 and 17")
+    wrong += [
+        f"{file} lists PostgreSQL {versions}, versions {', '.join(servers)}"
+        for versions in listed
+        if re.findall(r"\d+", versions) != servers
+    ]
 
 for problem in wrong:
     print(problem)

@@ -102,12 +102,7 @@ impl Extension {
     /// Runs statements on the extension's own relations, as its owner.
     pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::ExtensionOwner, || {
-            role::run_as(
-                self.owner,
-                Rights::Trusted,
-                &settings("pg_catalog, pg_temp".into()),
-                body,
-            )
+            role::run_as(self.owner, Rights::Trusted, &settings("pg_catalog, pg_temp".into()), body)
         })
     }
 

@@ -1,0 +1,813 @@
+-- Segmenter 1.1.0. Written by make schema from the sources; do not edit.
+\echo Use "CREATE EXTENSION segmenter" to load this file. \quit
+
+-- What belongs to the extension whatever sets of service relations there are. The sets themselves are in
+-- set.sql.
+
+create table segmenter_registry (
+    mart          regclass primary key,
+    segments      regclass not null,
+    consumers     regclass not null,
+    subscriptions regclass not null,
+    log           regclass not null,
+    outbox        regclass not null,
+    deliveries    regclass not null,
+    status        regclass not null
+);
+comment on table segmenter_registry is 'the sets of service relations: one row a set, the extension''s own among them';
+comment on column segmenter_registry.mart is 'the mart, by whose name the set is called';
+comment on column segmenter_registry.segments is 'what the segments are';
+comment on column segmenter_registry.consumers is 'who receives segments';
+comment on column segmenter_registry.subscriptions is 'who follows which segment';
+comment on column segmenter_registry.log is 'what happened';
+comment on column segmenter_registry.outbox is 'the messages for consumers';
+comment on column segmenter_registry.deliveries is 'how far each subscription is delivered';
+comment on column segmenter_registry.status is 'the view that a DBA looks at';
+
+-- Written by triggers, which know its four columns by their place.
+create table segmenter_changes (
+    source    oid   not null,
+    id_column name  not null,
+    xid       xid8  not null,
+    ids       text[]
+);
+create index segmenter_changes_idx on segmenter_changes (source, xid);
+-- Compressing ids takes longer than writing them.
+alter table segmenter_changes alter ids set storage external;
+comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row a statement';
+comment on column segmenter_changes.source is 'the table, pg_class.oid';
+comment on column segmenter_changes.id_column is 'the column that held the ids';
+comment on column segmenter_changes.xid is 'the transaction that wrote them';
+comment on column segmenter_changes.ids is 'the ids; null: all of them, since the table was truncated, or has no such column any more; none: changes up to this one were pruned';
+
+-- The service relations, as a text with places for names: those of the extension and those of
+-- segmenter_init() are made of the same one. `@segments@` is the name of a relation, `@text:segments@` the
+-- same within a text, `@:key@` a name of ours that begins as the others do, `@schema@` the extension's
+-- schema. It runs with nothing but pg_catalog in its search_path.
+
+create function segmenter_definition() returns text
+language sql immutable strict parallel safe
+as $definition$ select $set$
+create table @mart@ (
+    segment_id   uuid      not null,
+    id           varchar,
+    hash_email   varchar,
+    hash_phone   varchar,
+    actual_begin timestamp not null default now(),
+    actual_end   timestamp not null default 'infinity',
+    processed    timestamp not null default now(),
+    -- Only the segment tables, its inheritance children, hold rows.
+    constraint @:holds_no_row@ check (false) no inherit
+);
+comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; holds no row itself';
+comment on column @mart@.segment_id is 'the segment, by its id';
+comment on column @mart@.id is 'the member''s key, unique among a segment''s actual members';
+comment on column @mart@.hash_email is 'hashed e-mail address';
+comment on column @mart@.hash_phone is 'hashed phone number';
+comment on column @mart@.actual_begin is 'since when the row holds, local time in the zone segmenter.timezone';
+comment on column @mart@.actual_end is 'until when the row held, exclusive; infinity: still a member';
+comment on column @mart@.processed is 'when the row last changed';
+
+create table @segments@ (
+    id               uuid        primary key default gen_random_uuid(),
+    name             text        not null,
+    description      text,
+    table_name       regclass    not null,
+    owner            regrole     not null default quote_ident(current_user)::regrole,
+    context          text,
+    refresh_auto     boolean     not null default false,
+    refresh_params   jsonb       not null default '{}',
+    refresh_cron     text,
+    refresh_timezone text,
+    sources          jsonb       not null default '[]',
+    guards           jsonb       not null default '{}',
+    actual_begin     timestamptz not null default now(),
+    actual_end       timestamptz not null default 'infinity',
+    constraint @:segments_name_check@ check (name <> ''),
+    constraint @:segments_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:segments_name_key@ on @segments@ (name) where actual_end = 'infinity';
+create index @:segments_table_idx@ on @segments@ (table_name, name);
+comment on table @segments@ is 'what a segment is, who owns it, and how and when it is refreshed; a row is actual while actual_end is infinity';
+comment on column @segments@.id is 'the segment';
+comment on column @segments@.name is 'the name, unique among actual segments';
+comment on column @segments@.description is 'what the segment means, for people';
+comment on column @segments@.table_name is 'the segment table that holds the members';
+comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
+comment on column @segments@.context is 'the related task';
+comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run(); false: by hand only';
+comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
+comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
+comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
+comment on column @segments@.sources is 'what has to be loaded before a refresh';
+comment on column @segments@.guards is 'limits that a refresh has to keep to: min_members, max_members, max_added, max_removed, max_change, allow_empty';
+comment on column @segments@.actual_begin is 'since when the segment exists';
+comment on column @segments@.actual_end is 'when it was retired; infinity: it is actual';
+
+create table @consumers@ (
+    id           uuid        primary key default gen_random_uuid(),
+    name         text        not null,
+    description  text,
+    role         regrole,
+    params       jsonb       not null default '{}',
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:consumers_name_check@ check (name <> ''),
+    constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:consumers_name_key@ on @consumers@ (name) where actual_end = 'infinity';
+comment on table @consumers@ is 'the external systems and people that receive segments';
+comment on column @consumers@.id is 'the consumer';
+comment on column @consumers@.name is 'the name, unique among actual consumers';
+comment on column @consumers@.description is 'what the consumer is, for people';
+comment on column @consumers@.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
+comment on column @consumers@.params is 'how it is served: updater ("pull", {"function": …}, {"http": …}), max_attempts';
+comment on column @consumers@.actual_begin is 'since when the consumer exists';
+comment on column @consumers@.actual_end is 'when it was retired; infinity: it is actual';
+
+create table @subscriptions@ (
+    id           uuid        primary key default gen_random_uuid(),
+    consumer_id  uuid        not null references @consumers@ (id),
+    segment_id   uuid        not null references @segments@ (id),
+    target       text        not null,
+    name         text        not null default '{{name}}',
+    params       jsonb       not null default '{}',
+    cron         text,
+    timezone     text,
+    status       text        not null default 'not uploaded',
+    external_id  text,
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:subscriptions_status_check@ check (status in ('not uploaded', 'queued', 'uploaded', 'failed')),
+    constraint @:subscriptions_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:subscriptions_key@ on @subscriptions@ (consumer_id, segment_id, target) where actual_end = 'infinity';
+create index @:subscriptions_segment_idx@ on @subscriptions@ (segment_id);
+comment on table @subscriptions@ is 'one consumer following one segment, for one target system';
+comment on column @subscriptions@.id is 'the subscription';
+comment on column @subscriptions@.consumer_id is 'who receives';
+comment on column @subscriptions@.segment_id is 'what is received';
+comment on column @subscriptions@.target is 'the target system';
+comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
+comment on column @subscriptions@.params is 'how it is handed over: mode, batch_size, fields';
+comment on column @subscriptions@.cron is 'when messages may be handed over, as a cron expression; null: at once';
+comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
+comment on column @subscriptions@.status is 'the audience: not uploaded, queued, uploaded, failed';
+comment on column @subscriptions@.external_id is 'the audience''s id on the consumer''s side';
+comment on column @subscriptions@.actual_begin is 'since when the subscription exists';
+comment on column @subscriptions@.actual_end is 'when it was ended; infinity: it is actual';
+
+create table @log@ (
+    id              bigint      generated always as identity primary key,
+    processed       timestamptz not null default clock_timestamp(),
+    run_id          uuid,
+    action          text        not null,
+    status          text        not null,
+    segment_id      uuid,
+    segment_name    text,
+    subscription_id uuid,
+    target          text,
+    num_received    bigint,
+    num_invalid     bigint,
+    added           bigint,
+    removed         bigint,
+    changed         bigint,
+    coverage        bigint,
+    elapsed         interval,
+    message         text,
+    error           jsonb,
+    params          jsonb,
+    constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
+);
+create index @:log_segment_idx@ on @log@ (segment_id, id);
+-- A segment's last attempts, past whatever else there is of it: many deliveries, say.
+create index @:log_refresh_idx@ on @log@ (segment_id, id)
+    where action = 'refresh' and (params @> '{"attempted": false}') is not true;
+create index @:log_subscription_idx@ on @log@ (subscription_id, action, id) where subscription_id is not null;
+create index @:log_receipt_idx@ on @log@ (subscription_id, id)
+    where action = 'deliver' and status = 'ok' and params ? 'receipt';
+create index @:log_processed_idx@ on @log@ (processed);
+comment on table @log@ is 'what happened, append-only';
+comment on column @log@.id is 'the entry, in the order of writing';
+comment on column @log@.processed is 'when it began';
+comment on column @log@.run_id is 'the run it belongs to';
+comment on column @log@.action is 'what was done: refresh, hand over, deliver, erase';
+comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
+comment on column @log@.segment_id is 'the segment, null where it was not found';
+comment on column @log@.segment_name is 'the segment''s name at that time';
+comment on column @log@.subscription_id is 'the subscription';
+comment on column @log@.target is 'the subscription''s target system';
+comment on column @log@.num_received is 'rows that the refresher gave, or that the consumer received';
+comment on column @log@.num_invalid is 'rows among them without a key, or that the consumer refused';
+comment on column @log@.added is 'members added (where refused: that would have been), or handed over to be added';
+comment on column @log@.removed is 'members removed (where refused: that would have been), or handed over to be removed';
+comment on column @log@.changed is 'members changed (where refused: that would have been)';
+comment on column @log@.coverage is 'actual members afterwards (where refused: that there would have been), or that the consumer counts';
+comment on column @log@.elapsed is 'how long it took';
+comment on column @log@.message is 'what a person should know of it';
+comment on column @log@.error is 'sqlstate, message, detail, hint, context';
+comment on column @log@.params is 'what it was done with';
+
+create table @outbox@ (
+    id              bigint      generated always as identity primary key,
+    created_at      timestamptz not null default clock_timestamp(),
+    available_at    timestamptz not null default clock_timestamp(),
+    consumer_id     uuid        not null,
+    subscription_id uuid        not null,
+    segment_id      uuid        not null,
+    run_id          uuid,
+    operation       text        not null,
+    part            int         not null default 1,
+    parts           int         not null default 1,
+    members         int         not null default 0,
+    payload         jsonb       not null,
+    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
+);
+-- With the segment, which says who may count them.
+create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
+-- Compressing hashes takes longer than writing them.
+alter table @outbox@ alter payload set storage external;
+comment on table @outbox@ is 'the messages for consumers, insert-only: one row is one message';
+comment on column @outbox@.id is 'the message; within a subscription the order of handing over';
+comment on column @outbox@.created_at is 'when it was written';
+comment on column @outbox@.available_at is 'from when it may be handed over';
+comment on column @outbox@.consumer_id is 'for whom';
+comment on column @outbox@.subscription_id is 'for which subscription';
+comment on column @outbox@.segment_id is 'of which segment';
+comment on column @outbox@.run_id is 'the run that wrote it';
+comment on column @outbox@.operation is 'create, add, remove, replace or delete';
+comment on column @outbox@.part is 'which part of the operation, from 1';
+comment on column @outbox@.parts is 'of how many parts';
+comment on column @outbox@.members is 'how many members are in the payload';
+comment on column @outbox@.payload is 'the message';
+
+create table @deliveries@ (
+    subscription_id   uuid        primary key references @subscriptions@ (id) on delete cascade,
+    delivered_through bigint      not null default 0,
+    lease             uuid,
+    leased_until      timestamptz,
+    attempts          int         not null default 0,
+    next_attempt_at   timestamptz,
+    last_error        text,
+    delivered_at      timestamptz,
+    leased_through    bigint
+);
+comment on table @deliveries@ is 'how far each subscription is delivered: one row a subscription';
+comment on column @deliveries@.subscription_id is 'the subscription';
+comment on column @deliveries@.delivered_through is 'the last delivered message, by its id';
+comment on column @deliveries@.lease is 'the last claim of messages';
+comment on column @deliveries@.leased_until is 'until when it holds them; null: nobody does';
+comment on column @deliveries@.attempts is 'how often the next message was claimed';
+comment on column @deliveries@.next_attempt_at is 'not to be tried before';
+comment on column @deliveries@.last_error is 'why the last attempt failed';
+comment on column @deliveries@.delivered_at is 'when a message was last delivered';
+comment on column @deliveries@.leased_through is 'the last message that was claimed, by its id';
+
+-- Config rows are checked when they are written, and a segment's table is
+-- registered with the mart once its row stands.
+
+create trigger segmenter_check before insert or update on @segments@
+    for each row execute function @schema@.segmenter_check_segment();
+-- Only where the table is concerned: whatever else is wrong with it, the rest can be changed.
+create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
+    for each row execute function @schema@.segmenter_register_segment();
+create trigger segmenter_notice after insert or update or delete or truncate on @segments@
+    for each statement execute function @schema@.segmenter_notice_segments();
+create trigger segmenter_check before insert or update on @consumers@
+    for each row execute function @schema@.segmenter_check_consumer();
+-- What delivering changes is no config: it must go on whatever is wrong with that.
+create trigger segmenter_check before insert or delete
+    or update of id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
+    on @subscriptions@
+    for each row execute function @schema@.segmenter_check_subscription();
+create trigger segmenter_notice after insert or update or delete or truncate on @consumers@
+    for each statement execute function @schema@.segmenter_notice_segments();
+create trigger segmenter_notice after insert or delete or truncate
+    or update of consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
+    on @subscriptions@
+    for each statement execute function @schema@.segmenter_notice_segments();
+comment on trigger segmenter_check on @segments@ is 'validates the row and stamps the owner';
+comment on trigger segmenter_register on @segments@ is 'brings the segment table into the mart, or takes it out when the row is deleted';
+comment on trigger segmenter_notice on @segments@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_check on @consumers@ is 'validates the row';
+comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and says so where an audience would be forgotten';
+comment on trigger segmenter_notice on @consumers@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_notice on @subscriptions@ is 'lets the scheduler know of the change';
+
+-- What a DBA looks at. It shows what its reader may see: the policies on the tables below it hold.
+create view @status@ with (security_invoker = true) as
+select
+    s.id,
+    s.name,
+    s.description,
+    s.table_name,
+    s.context,
+    s.refresh_auto,
+    s.refresh_params,
+    s.refresh_cron,
+    last.processed as last_refresh,
+    last.status as last_status,
+    case when last.status <> 'ok' then coalesce(last.error ->> 'message', last.message) end as last_error,
+    due.next_refresh,
+    good.coverage,
+    good.added,
+    good.removed,
+    good.changed,
+    c.name as update_consumer,
+    u.target as update_target,
+    replace(replace(replace(u.name,
+        '{{name}}', s.name), '{{consumer}}', coalesce(c.name, '')), '{{target}}', u.target
+    ) as update_name,
+    u.params as update_params,
+    u.cron as update_cron,
+    -- The column is left alone while a refresh or a consumer has the row in hand.
+    case
+        when u.status = 'failed' then u.status
+        when pending.messages > 0 then 'queued'
+        when u.status = 'queued' then 'uploaded'
+        else u.status
+    end as update_status,
+    pending.messages as pending_messages,
+    d.delivered_at as last_delivery,
+    receipt.params -> 'receipt' as last_receipt,
+    coalesce(d.last_error, handed.error ->> 'message') as delivery_error
+from @segments@ s
+left join lateral (
+    select l.processed, l.status, l.error, l.message
+    from @log@ l
+    where l.segment_id = s.id and l.action = 'refresh'
+      and (l.params @> '{"attempted": false}') is not true -- busy, or a stranger's call
+    order by l.id desc
+    limit 1
+) last on true
+left join lateral (
+    select l.coverage, l.added, l.removed, l.changed
+    from @log@ l
+    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+      and (l.params @> '{"attempted": false}') is not true
+    order by l.id desc
+    limit 1
+) good on true
+left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
+left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
+left join @consumers@ c on c.id = u.consumer_id
+left join @deliveries@ d on d.subscription_id = u.id
+left join lateral (
+    select count(*) as messages
+    from @outbox@ o
+    where o.subscription_id = u.id
+      -- Not coalesce, which an index may not be searched by before the policy has passed a row.
+      and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
+) pending on u.id is not null
+left join lateral (
+    select l.params
+    from @log@ l
+    where l.subscription_id = u.id and l.action = 'deliver' and l.status = 'ok' and l.params ? 'receipt'
+    order by l.id desc
+    limit 1
+) receipt on true
+left join lateral (
+    select l.error
+    from @log@ l
+    where l.subscription_id = u.id and l.action = 'hand over'
+    order by l.id desc
+    limit 1
+) handed on true
+where s.actual_end = 'infinity'
+order by s.name, c.name, u.target;
+comment on view @status@ is 'a row for each actual segment and actual subscription (one for a segment without): how the last refresh went, what is next, what is still to be handed over';
+comment on column @status@.id is 'the segment';
+comment on column @status@.name is 'the segment''s name';
+comment on column @status@.description is 'what the segment means';
+comment on column @status@.table_name is 'the segment table';
+comment on column @status@.context is 'the related task';
+comment on column @status@.refresh_auto is 'whether segmenter_run() refreshes it';
+comment on column @status@.refresh_params is 'the refresher';
+comment on column @status@.refresh_cron is 'when it is refreshed';
+comment on column @status@.last_refresh is 'when it was last tried';
+comment on column @status@.last_status is 'how that ended';
+comment on column @status@.last_error is 'why it failed or was refused, or what it waits for';
+comment on column @status@.next_refresh is 'when it is due next, for an automatic segment with a schedule';
+comment on column @status@.coverage is 'members after the last refresh that succeeded';
+comment on column @status@.added is 'members it added';
+comment on column @status@.removed is 'members it removed';
+comment on column @status@.changed is 'members it changed';
+comment on column @status@.update_consumer is 'the consumer';
+comment on column @status@.update_target is 'the target system';
+comment on column @status@.update_name is 'the audience''s name over there';
+comment on column @status@.update_params is 'how it is handed over';
+comment on column @status@.update_cron is 'when it may be handed over';
+comment on column @status@.update_status is 'the audience: not uploaded, queued, uploaded, failed';
+comment on column @status@.pending_messages is 'messages not delivered yet';
+comment on column @status@.last_delivery is 'when a message was last delivered';
+comment on column @status@.last_receipt is 'what the consumer last said of what it received';
+comment on column @status@.delivery_error is 'why messages could not be handed over, or delivered, the last time';
+
+-- Nobody may do anything, and then what is safe: rows are filtered by the
+-- policies below to those that belong to roles the user is a member of.
+
+revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
+    @log@, @outbox@, @deliveries@, @status@ from public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@ to public;
+grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
+
+alter table @segments@ enable row level security;
+create policy segmenter_member on @segments@
+    using (@schema@.segmenter_may_act_as(owner));
+comment on policy segmenter_member on @segments@ is 'segments of roles the user is a member of';
+
+alter table @consumers@ enable row level security;
+create policy segmenter_member on @consumers@
+    using (@schema@.segmenter_may_act_as(role));
+comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
+
+-- A subscription is changed by those who own the segment, and seen by the consumer too.
+alter table @subscriptions@ enable row level security;
+create policy segmenter_member on @subscriptions@
+    using (segment_id in (select s.id from @segments@ s));
+create policy segmenter_consumer on @subscriptions@ for select
+    using (consumer_id in (select c.id from @consumers@ c));
+comment on policy segmenter_member on @subscriptions@ is 'subscriptions to segments that the user may see';
+comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of consumers that the user may see';
+
+alter table @mart@ enable row level security;
+-- Only what stands in a segment's own table is its member: in their tables others may write anything.
+create policy segmenter_member on @mart@ for select
+    using (exists (
+        select from @segments@ s
+        where s.id = @mart@.segment_id and s.table_name = @mart@.tableoid
+    ));
+comment on policy segmenter_member on @mart@ is 'members of segments that the user may see';
+
+alter table @log@ enable row level security;
+-- One row is looked up in the segments, many are met with all of them: with EXISTS PostgreSQL chooses.
+create policy segmenter_member on @log@ for select
+    using (exists (select from @segments@ s where s.id = @log@.segment_id));
+comment on policy segmenter_member on @log@ is 'what happened to segments that the user may see';
+
+alter table @outbox@ enable row level security;
+create policy segmenter_member on @outbox@ for select
+    using (segment_id in (select s.id from @segments@ s));
+comment on policy segmenter_member on @outbox@ is 'messages of segments that the user may see';
+
+alter table @deliveries@ enable row level security;
+create policy segmenter_member on @deliveries@ for select
+    using (subscription_id in (select s.id from @subscriptions@ s));
+comment on policy segmenter_member on @deliveries@ is 'deliveries of subscriptions that the user may see';
+$set$ $definition$;
+
+CREATE FUNCTION "segmenter_ack"(
+	"lease" uuid,
+	"message_id" bigint,
+	"receipt" jsonb DEFAULT '{}'
+) RETURNS void
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_ack_wrapper';
+
+CREATE FUNCTION "segmenter_claim"(
+	"consumer" TEXT,
+	"max_messages" INT DEFAULT 1,
+	"lease" interval DEFAULT '5 minutes'
+) RETURNS TABLE (
+	"message_id" bigint,
+	"lease" uuid,
+	"subscription_id" uuid,
+	"audience" TEXT,
+	"external_id" TEXT,
+	"target" TEXT,
+	"operation" TEXT,
+	"part" INT,
+	"parts" INT,
+	"members" INT,
+	"attempt" INT,
+	"payload" jsonb
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_claim_wrapper';
+
+CREATE FUNCTION "segmenter_create_segment"(
+	"name" TEXT,
+	"query" TEXT,
+	"refresh_cron" TEXT DEFAULT NULL,
+	"table_name" TEXT DEFAULT NULL,
+	"history" bool DEFAULT true
+) RETURNS uuid
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_create_segment_wrapper';
+
+CREATE FUNCTION "segmenter_cron_next"(
+	"expression" TEXT,
+	"after" timestamp with time zone DEFAULT now(),
+	"timezone" TEXT DEFAULT NULL
+) RETURNS timestamp with time zone
+STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_cron_next_wrapper';
+
+CREATE FUNCTION "segmenter_doctor"() RETURNS TABLE (
+	"check" TEXT,
+	"status" TEXT,
+	"detail" TEXT,
+	"hint" TEXT
+)
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_doctor_wrapper';
+
+CREATE FUNCTION "segmenter_drop_set"(
+	"cfg_table" TEXT,
+	"force" bool DEFAULT false
+) RETURNS void
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_drop_set_wrapper';
+
+CREATE FUNCTION "segmenter_due"(
+	"at" timestamp with time zone DEFAULT now()
+) RETURNS TABLE (
+	"segment" TEXT,
+	"refresh_cron" TEXT,
+	"last_refresh" timestamp with time zone,
+	"next_refresh" timestamp with time zone,
+	"due" bool,
+	"reason" TEXT
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_due_wrapper';
+
+create function segmenter_due_in(cfg_table regclass, at timestamptz default now())
+returns table (
+    segment text, refresh_cron text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text
+)
+stable language c as 'MODULE_PATHNAME', 'segmenter_due_in_wrapper';
+
+CREATE FUNCTION "segmenter_erase"(
+	"id" TEXT
+) RETURNS TABLE (
+	"segment" TEXT,
+	"rows" bigint,
+	"messages" bigint
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_erase_wrapper';
+
+create function segmenter_init(cfg_table text default 'segmenter', log_table text default null) returns regclass
+language c as 'MODULE_PATHNAME', 'segmenter_init_wrapper';
+
+CREATE FUNCTION "segmenter_may_act_as"(
+	"role" oid
+) RETURNS bool
+STRICT STABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_may_act_as_wrapper';
+
+create function segmenter_message(head jsonb, members jsonb) returns jsonb
+language c immutable strict parallel safe as 'MODULE_PATHNAME', 'segmenter_message_wrapper';
+
+CREATE FUNCTION "segmenter_nack"(
+	"lease" uuid,
+	"message_id" bigint,
+	"error" TEXT,
+	"retry_after" interval DEFAULT NULL
+) RETURNS void
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_nack_wrapper';
+
+CREATE FUNCTION "segmenter_prune"() RETURNS void
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_prune_wrapper';
+
+CREATE FUNCTION "segmenter_refresh"(
+	"name" TEXT,
+	"query" TEXT DEFAULT NULL,
+	"dry_run" bool DEFAULT false,
+	"force" bool DEFAULT false,
+	"full" bool DEFAULT false
+) RETURNS TABLE (
+	"segment" TEXT,
+	"status" TEXT,
+	"added" bigint,
+	"removed" bigint,
+	"changed" bigint,
+	"coverage" bigint,
+	"messages" bigint,
+	"elapsed" interval,
+	"detail" TEXT
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_refresh_wrapper';
+
+CREATE FUNCTION "segmenter_resync"(
+	"subscription" uuid
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_resync_wrapper';
+
+CREATE FUNCTION "segmenter_retry"(
+	"subscription" uuid
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_retry_wrapper';
+
+CREATE FUNCTION "segmenter_run"() RETURNS TABLE (
+	"segment" TEXT,
+	"status" TEXT,
+	"added" bigint,
+	"removed" bigint,
+	"changed" bigint,
+	"coverage" bigint,
+	"messages" bigint,
+	"elapsed" interval,
+	"detail" TEXT
+)
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_wrapper';
+
+CREATE FUNCTION "segmenter_run_plan"() RETURNS TABLE (
+	"segment_id" uuid,
+	"segment" TEXT,
+	"cycle" TEXT[],
+	"hand_over_only" bool
+)
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_plan_wrapper';
+
+CREATE FUNCTION "segmenter_run_step"(
+	"segment_id" uuid,
+	"segment" TEXT,
+	"cycle" TEXT[],
+	"run_id" uuid,
+	"hand_over_only" bool DEFAULT false
+) RETURNS TEXT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_step_wrapper';
+
+create procedure segmenter_run_each()
+language plpgsql
+as $$
+declare
+    -- Names are looked up in the caller's search_path.
+    run  constant pg_catalog.uuid := pg_catalog.gen_random_uuid();
+    step record;
+begin
+    for step in select * from @extschema@.segmenter_run_plan() loop
+        perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
+        commit;
+    end loop;
+    perform @extschema@.segmenter_prune();
+end
+$$;
+
+CREATE FUNCTION "segmenter_say_what_is_missing"() RETURNS void
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_say_what_is_missing_wrapper';
+
+CREATE FUNCTION "segmenter_sets"() RETURNS TABLE (
+	"cfg_table" TEXT,
+	"log_table" TEXT,
+	"owner" TEXT,
+	"segments" bigint,
+	"is_current" bool
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_sets_wrapper';
+
+CREATE FUNCTION "segmenter_skip"(
+	"subscription" uuid
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_skip_wrapper';
+
+CREATE FUNCTION "segmenter_subscribe"(
+	"consumer" TEXT,
+	"segment" TEXT,
+	"target" TEXT,
+	"params" jsonb DEFAULT '{}'
+) RETURNS uuid
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_subscribe_wrapper';
+
+create function segmenter_unwatch(source regclass, id_column name default null) returns void
+language c as 'MODULE_PATHNAME', 'segmenter_unwatch_wrapper';
+
+create function segmenter_watch(source regclass, id_column name default 'id') returns void
+language c as 'MODULE_PATHNAME', 'segmenter_watch_wrapper';
+
+CREATE FUNCTION "segmenter_capture"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_capture_wrapper';
+
+CREATE FUNCTION "segmenter_check_consumer"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_check_consumer_wrapper';
+
+CREATE FUNCTION "segmenter_check_segment"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_check_segment_wrapper';
+
+CREATE FUNCTION "segmenter_check_subscription"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_check_subscription_wrapper';
+
+CREATE FUNCTION "segmenter_notice_segments"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_notice_segments_wrapper';
+
+CREATE FUNCTION "segmenter_register_segment"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_register_segment_wrapper';
+
+-- What the functions are for, and who may call them; and, since it is the end of the script, the extension's
+-- own set of service relations.
+
+comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query in place of its own, dry_run: only say what would change, force: let it pass the guards, full: look at all ids';
+comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction, one that reads another''s table after it';
+comment on function segmenter_run_plan() is 'what a run would refresh now, in its order, and what it would only hand over; used by segmenter_run_each()';
+comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and gives its status; used by segmenter_run_each()';
+comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
+comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and gives the segment''s id; automatic with a cron expression';
+comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
+comment on function segmenter_due(timestamptz) is 'when each segment is due, whether it is at that time, and why';
+comment on function segmenter_due_in(regclass, timestamptz) is 'the same of one set of service relations; used by its status view';
+comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
+comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that all have read; runs do it by themselves';
+comment on function segmenter_may_act_as(oid) is 'whether the caller may act as a role; used by the policies of the service relations';
+comment on function segmenter_message(jsonb, jsonb) is 'a message with its members, which are taken as they are; used where messages are written';
+comment on function segmenter_watch(regclass, name) is 'has changes of a table captured, by triggers of statements, for segments that watch it';
+comment on function segmenter_unwatch(regclass, name) is 'ends the capture of a table''s changes';
+comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
+comment on function segmenter_subscribe(text, text, text, jsonb) is 'subscribes a consumer, which is made where it is new, to a segment for a target system, and gives the subscription''s id';
+comment on function segmenter_claim(text, int, interval) is 'the next messages for a consumer, in order, of one subscription that nobody holds; they are the caller''s for the time of the lease';
+comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and those before it, with what the consumer says of it';
+comment on function segmenter_nack(uuid, bigint, text, interval) is 'gives a claimed message back with the reason, to be tried again later';
+comment on function segmenter_retry(uuid) is 'has a subscription that failed go on at once, and gives how many messages wait';
+comment on function segmenter_skip(uuid) is 'passes over the message that a subscription is at, and gives its id';
+comment on function segmenter_resync(uuid) is 'drops what waits for a subscription and hands over every member in place of what the consumer has';
+comment on function segmenter_erase(text) is 'erases a person from segments and messages, and has consumers remove them';
+comment on function segmenter_notice_segments() is 'trigger: lets the scheduler know of a change';
+comment on function segmenter_check_segment() is 'trigger: validates a segment''s row and stamps its owner';
+comment on function segmenter_register_segment() is 'trigger: brings a segment''s table into the mart, or takes it out';
+comment on function segmenter_check_consumer() is 'trigger: validates a consumer''s row';
+comment on function segmenter_check_subscription() is 'trigger: validates a subscription''s row';
+comment on function segmenter_init(text, text) is 'makes a set of service relations under other names, as tables of the caller';
+comment on function segmenter_sets() is 'the sets of service relations: their names, owners and numbers of segments';
+comment on function segmenter_drop_set(text, boolean) is 'drops a set of service relations, unless it has segments or messages to deliver; force: even then';
+comment on function segmenter_definition() is 'what a set of service relations is made of; used by segmenter_init()';
+
+-- The extension's own set of service relations, and what pg_dump takes along: the rows of every one but the
+-- mart, which holds none, the counters behind the two identity columns, and the sets that segmenter_init()
+-- has made; the extension's own is made anew where it is created.
+select segmenter_init('@extschema@.segmenter');
+select pg_catalog.pg_extension_config_dump('segmenter_segments', '');
+select pg_catalog.pg_extension_config_dump('segmenter_consumers', '');
+select pg_catalog.pg_extension_config_dump('segmenter_subscriptions', '');
+select pg_catalog.pg_extension_config_dump('segmenter_log', '');
+select pg_catalog.pg_extension_config_dump('segmenter_log_id_seq', '');
+select pg_catalog.pg_extension_config_dump('segmenter_outbox', '');
+select pg_catalog.pg_extension_config_dump('segmenter_outbox_id_seq', '');
+select pg_catalog.pg_extension_config_dump('segmenter_deliveries', '');
+select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
+    select from pg_catalog.pg_depend d
+    where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+)$$);
+
+revoke all on segmenter_registry, segmenter_changes from public;
+grant select on segmenter_registry to public;
+
+-- What these functions do is checked anew in each of them, against whoever calls.
+revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
+    segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_capture, segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
+    segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription
+    from public;
+revoke all on procedure segmenter_run_each from public;
+grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
+    segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_init, segmenter_sets, segmenter_drop_set to public;
+-- Whoever owns a table puts it up there; it records what is written in that table only.
+grant execute on function segmenter_capture to public;
+-- Whoever makes a set puts these up there; elsewhere they refuse.
+grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
+    segmenter_check_consumer, segmenter_check_subscription to public;
+grant execute on procedure segmenter_run_each to public;
+
+-- One word on what is still to be set up, at the end of CREATE EXTENSION, which keeps notices of its
+-- script back unless told otherwise.
+select set_config('client_min_messages', 'notice', true) where current_setting('client_min_messages') = 'warning';
+select segmenter_say_what_is_missing();
+drop function segmenter_say_what_is_missing();
