@@ -1,5 +1,7 @@
 # make demo      sets everything up, runs the main job on a small shop, shows the result
 # make test      sets everything up and runs every test
+# make test TEST="guards scheduler"   runs tests or groups of tests by name; TEST=list prints the names, ACCEPT=1
+#                takes new output of SQL and isolation tests as expected. See pg_test/README.md
 # make test-all  does so on PostgreSQL 15, 16, 17 and 18, one after another
 # make torture   sets everything up and runs the long random test: MINUTES (10) of sessions, kills and
 #                restores at random, for SEED (any); see pg_test/torture/run
@@ -24,7 +26,7 @@ demo:
 	@bin/demo
 
 test:
-	@pg_test/run
+	@ACCEPT="$(ACCEPT)" pg_test/run $(TEST)
 
 test-all:
 	@pg_test/versions 15 16 17 18
