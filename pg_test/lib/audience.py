@@ -86,7 +86,9 @@ class Audience:
         """Whether it is the part that comes next, of the same operation or of another one."""
         before, self.part = self.part, (operation, run, part, parts)
         is_unfinished = before is not None and before[2] < before[3]
-        is_same = is_unfinished and before[:2] == (operation, run)  # type: ignore[index]
+        # Where the run is not known, a first part may be that of another operation of the kind.
+        is_new = run is None and part == 1
+        is_same = is_unfinished and before[:2] == (operation, run) and not is_new  # type: ignore[index]
         problems = []
         if is_unfinished and not is_same:
             problems.append(Problem(Fault.UNFINISHED, [before]))
