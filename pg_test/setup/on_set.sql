@@ -2,7 +2,7 @@
 -- as those of the extension's own set are elsewhere, so that tests need not know; these have moved to the schema own.
 set client_min_messages = warning;
 create extension segmenter;
-create schema own;
+create schema if not exists own;
 alter table segmenter set schema own;
 alter table segmenter_segments set schema own;
 alter table segmenter_consumers set schema own;
