@@ -1,5 +1,7 @@
 # make demo      sets up what it needs, runs the main job on a small shop, shows the result
 # make test      sets everything up and runs every test
+# make test TEST="guards scheduler"   runs tests or groups of tests by name; TEST=list prints the names, ACCEPT=1
+#                takes new output of SQL and isolation tests as expected. See pg_test/README.md
 # make test-all  does so on every supported version of PostgreSQL, one after another
 # make torture   sets everything up and runs the long random test: MINUTES (10) of sessions, kills and
 #                restores at random, for SEED (any); see pg_test/torture/run
@@ -8,6 +10,7 @@
 # make           compiles the extension for the PostgreSQL of PG_CONFIG
 # make install   copies it there, below DESTDIR if that is set
 # make installcheck   runs the SQL tests against the PostgreSQL that PGHOST, PGPORT, PGUSER name
+# make docs      writes docs/queries.md, the page that is made of the headers in sql/query
 # make schema    writes the install script, sql/segmenter--<version>.sql, after a change of an SQL object
 # make deb       builds a Debian package into dist/, for the PostgreSQL that PG names
 # make dist      packs the sources for PGXN into dist/
@@ -27,7 +30,7 @@ DLSUFFIX := $(if $(filter Darwin,$(shell uname -s)),.dylib,.so)
 LIBRARY := target/install/$(SERVER)/segmenter$(DLSUFFIX)
 SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src core sql -type f 2>/dev/null)
 
-.PHONY: all demo test test-all torture bench install installcheck schema deb dist stop clean
+.PHONY: all demo test test-all torture bench install installcheck docs schema deb dist stop clean
 
 all: $(LIBRARY)
 
@@ -35,7 +38,7 @@ demo:
 	@bin/demo
 
 test:
-	@pg_test/run
+	@ACCEPT="$(ACCEPT)" pg_test/run $(TEST)
 
 test-all:
 	@pg_test/versions $(VERSIONS)
@@ -56,6 +59,9 @@ $(LIBRARY): $(SOURCES)
 
 install: all
 	packaging/install $(LIBRARY) $(PG_CONFIG) $(DESTDIR)
+
+docs:
+	UPDATE=1 cargo test --quiet --package segmenter-core --test queries
 
 schema:
 	@bin/schema

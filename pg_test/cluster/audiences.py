@@ -19,13 +19,15 @@ import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from audience import Audience, Canonical, Fault, canonical
+from checks import Connection, Row, Wrong, must, must_equal, wait_for
 from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb, set_json_loads
@@ -34,21 +36,6 @@ set_json_loads(lambda text: json.loads(text, parse_float=Decimal))
 
 ROOT = Path(__file__).resolve().parents[2]
 DATABASE = "shop"
-Row = dict[str, Any]
-Connection = psycopg.Connection[Row]
-
-
-class Wrong(Exception):
-    """Something is not as it has to be."""
-
-
-def must(holds: object, what: str, *about: object) -> None:
-    if not holds:
-        raise Wrong(": ".join([what, *(str(one)[:1500] for one in about)]))
-
-
-def must_equal(actual: object, expected: object, what: str, *about: object) -> None:
-    must(actual == expected, what, *about, f"{expected!r} was expected, it is {actual!r}")
 
 
 def connect(user: str = "postgres", database: str = DATABASE) -> Connection:
@@ -65,10 +52,6 @@ def refused(sqlstate: str, what: str) -> Iterator[None]:
         must_equal(error.sqlstate, sqlstate, what, error)
     else:
         raise Wrong(f"{what}: it was not refused")
-
-
-def canonical(member: Row) -> frozenset[tuple[str, Any]]:
-    return frozenset(member.items())
 
 
 # --- The segments ---------------------------------------------------------------------
@@ -276,11 +259,7 @@ class Subscription:
         self.external_id: str | None = None
         self.acked: tuple[uuid.UUID, int] | None = None
         # The consumer's side.
-        self.last = 0
-        self.audience: Counter[frozenset[tuple[str, Any]]] | None = None
-        self.people: dict[str, Row] | None = None  # as a consumer keeps it that goes by ids
-        self.gathered: list[Row] | None = None
-        self.part: tuple[str, Any, int, int] | None = None
+        self.kept = Audience()
         # It need not be right until everything is handed over after that message.
         self.astray, self.astray_since = False, 0
 
@@ -291,6 +270,15 @@ class Subscription:
     @property
     def batch(self) -> int:
         return self.params.get("batch_size", 10000)
+
+    @property
+    def audience(self) -> Counter[Canonical] | None:
+        return self.kept.members
+
+    @property
+    def people(self) -> dict[Any, Row] | None:
+        """As a consumer keeps it that goes by ids."""
+        return self.kept.people
 
     @property
     def is_actual(self) -> bool:
@@ -323,54 +311,21 @@ class Subscription:
 
     def apply(self, message: Message) -> None:
         """Applies a message as the consumer does, and looks for what must not be."""
-        about = f"{self} message {message.id} {message.operation} {message.part}/{message.parts}"
-        if message.id <= self.last:
+        if message.id <= self.kept.last:
             return
-        operation, part, parts = message.operation, message.part, message.parts
-        expected = 1
-        if self.part and self.part[2] < self.part[3] and self.part[:2] == (operation, message.run):
-            expected = self.part[2] + 1
-        elif self.part and self.part[2] < self.part[3]:
-            # Only a resync drops the rest of an operation, and begins with these.
-            must(operation in ("create", "replace") or self.astray, "a part is missing", about, self.part)
-        must_equal(part if not self.astray else expected, expected, "the part", about, self.part)
-        self.part = (operation, message.run, part, parts)
-        members = Counter(map(canonical, message.members))
-        name = message.fields.get("id")
-        if operation == "create":
-            self.audience, self.people, self.gathered = Counter(), {}, None
-        elif operation == "delete":
-            must(self.audience is not None or self.astray, "what is not there is deleted", about)
-            self.audience, self.people, self.gathered = None, None, None
+        excused = set()
+        # A resync drops the rest of an operation, begins with these, and may find an audience.
+        if message.operation in ("create", "replace"):
+            excused |= {Fault.UNFINISHED, Fault.THERE}
+        # Who is erased is removed as whatever the consumer may have.
+        if message.erases is not None:
+            excused |= {Fault.STRANGER, Fault.TWICE}
+        problems = self.kept.take(message.id, message.operation, message.part, message.parts, message.members,
+                                  message.fields.get("id"), message.run)
+        problems = [problem for problem in problems if problem.fault not in excused]
+        must(not problems or self.astray, f"{self} message {message.id} {message.operation} {message.part}/{message.parts}", *problems)
+        if message.operation == "delete" or message.operation == "replace" and message.part == message.parts:
             self.found(message)
-        elif operation == "replace":
-            must(self.audience is not None or self.astray, "what is not there is replaced", about)
-            self.gathered = (self.gathered or []) if part > 1 else []
-            self.gathered += message.members
-            if part == parts:
-                self.audience = Counter(map(canonical, self.gathered))
-                self.people = {one[name]: one for one in self.gathered} if name else None
-                self.gathered = None
-                self.found(message)
-        else:
-            must(self.audience is not None or self.astray, "there is no audience to change", about)
-            must(self.gathered is None or self.astray, "it comes amid a replace", about)
-            have = self.audience if self.audience is not None else Counter()
-            if operation == "remove":
-                strangers = members - have
-                if message.erases is None:
-                    must(not strangers or self.astray, "somebody who is not there is removed", about, strangers)
-                self.audience = have - members
-                for one in message.members if name and self.people is not None else []:
-                    self.people.pop(one[name], None)
-            else:
-                if name:
-                    doubles = {dict(one)[name] for one in have} & {one[name] for one in message.members}
-                    must(not doubles or self.astray, "somebody who is there is added", about, doubles)
-                self.audience = have + members
-                if name and self.people is not None:
-                    self.people |= {one[name]: one for one in message.members}
-        self.last = message.id
 
     def lost(self, since: int) -> None:
         self.astray, self.astray_since = True, max(since, self.astray_since)
@@ -1705,13 +1660,6 @@ class Puller:
             raise Wrong(f"the puller of {self.consumer} does not end: {self.log.read_text()[-2000:]}") from None
 
 
-def wait_for(what: str, holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not holds():
-        must(time.monotonic() < end, f"{what} did not come within a minute")
-        time.sleep(0.005)
-
-
 def kill_server(settings: list[str]) -> None:
     directory = Path(os.environ["PGHOST"])
     postmaster = int((directory / "data/postmaster.pid").read_text().splitlines()[0])
@@ -1766,7 +1714,7 @@ def pullers(rounds: int, seed: int, scratch: Path, settings: list[str]) -> bool:
                 ended["told to"] += 1
                 puller.start()
             else:
-                wait_for(f"work for {puller.consumer}", lambda: is_at_work(puller.consumer))
+                wait_for(f"work for {puller.consumer}", lambda: is_at_work(puller.consumer), pause=0.005)
                 must(puller.process.poll() is None, "a puller has ended by itself", puller.log.read_text()[-2000:])
                 puller.end(signal.SIGKILL)
                 ended["puller"] += 1

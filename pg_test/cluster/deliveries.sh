@@ -2,21 +2,6 @@
 
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-configure() { # setting, value
-    ask postgres "alter system set $1 = $2" && ask postgres "select pg_reload_conf()" >/dev/null
-}
-is() { # value, command …: the command prints the value
-    local value=$1
-    shift
-    [ "$("$@")" = "$value" ]
-}
-answers() {
-    ask shop "select 1" >/dev/null 2>&1
-}
-lines() { # pattern: lines of the server's log
-    as_pg grep -cE -- "$1" "$PGHOST/log" || true
-}
-
 # The database shop, with the extension, people, and functions that make segments of them.
 shop() {
     psql -d postgres -c "create database shop"
@@ -102,7 +87,4 @@ members_of() { # consumer, how a member is written
 }
 messages_of() { # consumer
     ask shop "select string_agg(o.id::text, ' ' order by o.id) from segmenter_outbox o join segmenter_consumers c on c.id = o.consumer_id where c.name = '$1'"
-}
-workers() { # condition: how many workers there are
-    ask postgres "select count(*) from pg_stat_activity where backend_type = 'segmenter worker' and ${1:-true}"
 }

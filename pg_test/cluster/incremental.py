@@ -15,14 +15,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import psycopg
+from checks import Connection, Row, Wrong, must, one
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
-
-Row = dict[str, Any]
-Connection = psycopg.Connection[Row]
 
 WRITERS = 4
 IDS = 48
@@ -93,15 +90,6 @@ WATCHED = ["totals", "totals_too", "buyers"]
 EXPECTED = ("is being refreshed", "not captured", "could not serialize", "lock timeout", "could not obtain lock", "took its snapshot")
 
 
-class Wrong(Exception):
-    """Something is not as it has to be."""
-
-
-def must(holds: object, what: str, *about: object) -> None:
-    if not holds:
-        raise Wrong(": ".join([what, *(str(one)[:1500] for one in about)]))
-
-
 def connect() -> Connection:
     connection = psycopg.connect(dbname="shop", autocommit=True, row_factory=dict_row)
     connection.prepare_threshold = None
@@ -130,12 +118,6 @@ def set_up() -> None:
                 "insert into segmenter_segments (name, table_name, refresh_params, guards) values (%s, %s::regclass, %s, %s)",
                 [name, table, Jsonb(params(name)), Jsonb({"allow_empty": True})],
             )
-
-
-def one(db: Connection, query: str, *args: object) -> Row:
-    row = db.execute(query, args or None).fetchone()
-    assert row
-    return row
 
 
 def oracle(db: Connection, name: str) -> None:

@@ -1,10 +1,14 @@
 -- A database with everything that a dump has to take along. :schema is where the extension is,
--- :in_schema the clause of CREATE EXTENSION that puts it there.
+-- :in_schema the clause of CREATE EXTENSION that puts it there. Where :on_set is defined, all is done on a set that is
+-- in that schema, and the extension is in public.
 \set ON_ERROR_STOP on
 set client_min_messages = warning;
 create schema if not exists :"schema";
 create extension segmenter :in_schema;
-set search_path = public, :"schema";
+set search_path = :"schema", public;
+\if :{?on_set}
+select segmenter_init(format('%I.segmenter', :'schema'));
+\endif
 grant usage on schema :"schema" to marketing, "Odd ""Role'", reader;
 
 create schema shop;
@@ -60,14 +64,16 @@ update segmenter_segments
 set sources = '[{"table": "shop.people", "loaded_at": "at", "warn_after": "12 hours", "min_rows": 1}, {"name": "x", "ready": "select true"}]'
 where name = 'waits';
 
+select format($format$
 create procedure shop.load_called() language sql as $$
-    delete from seg.called where segment_id = (select id from segmenter_segments where name = 'called' and actual_end = 'infinity')
+    delete from seg.called where segment_id = (select id from %1$I.segmenter_segments where name = 'called' and actual_end = 'infinity')
         and not exists (select from shop.people p where p.id::varchar = called.id and p.spent = 10);
     insert into seg.called (segment_id, id)
-    select s.id, p.id from shop.people p, segmenter_segments s
+    select s.id, p.id from shop.people p, %1$I.segmenter_segments s
     where p.spent = 10 and s.name = 'called' and s.actual_end = 'infinity'
     on conflict do nothing;
-$$;
+$$
+$format$, :'schema') \gexec
 
 -- Segments of other roles, one of them with names that nobody should choose.
 set role marketing;

@@ -1,8 +1,8 @@
 -- All that must be the same in a database and its copy, in a form that can be compared.
--- :schema is where the extension is.
+-- :schema is where the relations are.
 \set ON_ERROR_STOP on
 \pset null (null)
-set search_path = public, :"schema";
+set search_path = :"schema", public;
 set timezone = 'UTC';
 
 \echo == config rows

@@ -1,13 +1,10 @@
 -- What a segment rests on is broken: no such segment, no refresher, its table dropped or no longer
 -- fit, its owner gone, a caller without rights. Each is an error of its own, logged, with a hint.
+\i setup/columns.sql
 create schema broken;
 create table broken.people (id int);
 insert into broken.people values (1), (2);
-create table broken.model (
-    segment_id uuid not null, id varchar, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table broken.model (:columns);
 create procedure broken.make(segment text) language plpgsql as $$
 begin
     execute format('create table broken.%I (like broken.model including all)', segment);

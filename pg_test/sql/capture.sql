@@ -1,4 +1,5 @@
 -- Captured changes: triggers of statements record which ids are written, for segments that watch a table.
+\i setup/columns.sql
 create schema cap;
 create role cap_owner;
 create role cap_other;
@@ -184,11 +185,7 @@ insert into cap.looked select max(xid) from segmenter_changes;
 
 -- A segment that watches.
 drop table cap.parts;
-create table cap.segment (
-    segment_id uuid not null, id varchar unique, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table cap.segment (:columns, unique (id));
 create function cap.refresh(name text default 'cap', is_full boolean default false)
 returns table (status text, added bigint, removed bigint, changed bigint, coverage bigint, detail text, pass text, reason text, missed int)
 language plpgsql as $$

@@ -1,11 +1,8 @@
 -- Config rows are checked when they are written: what is wrong is named, with a hint, and nothing
 -- of the row stays.
+\i setup/columns.sql
 create schema config;
-create table config.model (
-    segment_id uuid not null, id varchar, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table config.model (:columns);
 create table config.a (like config.model including all, unique (id));
 create table config.b (like config.model including all, unique (segment_id, id));
 

@@ -1,4 +1,5 @@
 -- The short way in: segmenter_create_segment() makes the table and the config row, or nothing.
+\i setup/schema.sql
 create schema "create";
 create table "create".people (id int primary key, email text, city varchar, paid numeric, tags text[], born date, vip boolean);
 insert into "create".people values (1, 'a', 'Bonn', 1.5, '{x}', '2000-01-01', true), (2, 'b', 'Ulm', 2, null, null, false);
@@ -15,7 +16,7 @@ select s.name, s.table_name, s.owner = current_user::regrole as is_mine, s.refre
 from segmenter_segments s;
 
 -- In the schema that comes first, with history, by hand.
-set search_path = "create", public;
+set search_path = "create", :schema, public;
 select segmenter_create_segment('vip', 'select id, email as hash_email from "create".people where vip') as id \gset
 select name from segmenter_segments where id = :'id';
 select * from "create".config;
@@ -40,8 +41,8 @@ select id, hash_email, city, paid, tags, born is not null as has_born, vip, labe
 
 -- A table name alone goes to the first schema; it is folded and quoted like any name in SQL.
 set search_path = "create";
-select public.segmenter_create_segment('folded', 'select 1 as id', table_name => 'Folded') is not null as created;
-select public.segmenter_create_segment('Mixed Case', 'select 1 as id') is not null as created;
+select :schema.segmenter_create_segment('folded', 'select 1 as id', table_name => 'Folded') is not null as created;
+select :schema.segmenter_create_segment('Mixed Case', 'select 1 as id') is not null as created;
 reset search_path;
 select name, table_name from "create".config order by 1;
 
@@ -50,7 +51,7 @@ create procedure "create".try(variadic args text[]) language plpgsql as $$
 declare
     hint text;
 begin
-    perform public.segmenter_create_segment(args[1], args[2], args[3], coalesce(args[4], '"create".wrong'));
+    perform segmenter_create_segment(args[1], args[2], args[3], coalesce(args[4], '"create".wrong'));
     raise 'it was accepted';
 exception when others then
     get stacked diagnostics hint = pg_exception_hint;
@@ -81,7 +82,7 @@ select segmenter_create_segment('s', null);
 select segmenter_create_segment('s', 'select 1 as id', history => null);
 select segmenter_create_segment(repeat('n', 64), 'select 1 as id');
 set search_path = nowhere;
-select public.segmenter_create_segment('s', 'select 1 as id');
+select :schema.segmenter_create_segment('s', 'select 1 as id');
 reset search_path;
 select to_regclass('"create".wrong') as wrong, to_regclass('s') as s, to_regclass('"create".copy') as copy, count(*) as config_rows from segmenter_segments;
 select count(*) from "create".people;

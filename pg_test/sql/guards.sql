@@ -1,13 +1,10 @@
 -- The guards: each refuses a change that is too much, says so with the figures, changes nothing and
 -- lets it pass when forced. An emptied segment is refused unless that is allowed.
+\i setup/columns.sql
 create schema guards;
 create table guards.people (id int, email text);
 insert into guards.people select i, 'e' || i from generate_series(1, 10) i;
-create table guards.segment (
-    segment_id uuid not null, id varchar unique, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table guards.segment (:columns, unique (id));
 insert into segmenter_segments (name, table_name, refresh_params)
 values ('guards', 'guards.segment', '{"query": {"sql": "select id, email as hash_email from guards.people"}}');
 

@@ -1,11 +1,9 @@
 -- The incremental refresher: only ids that may have changed are looked at.
+\i setup/schema.sql
+\i setup/columns.sql
 create schema incr;
 create table incr.people (id int primary key, email text, updated_at timestamptz not null default now(), is_left boolean not null default false);
-create table incr.latest (
-    segment_id uuid not null, id varchar unique, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table incr.latest (:columns, unique (id));
 insert into incr.people select g, 'e' || g from generate_series(1, 6) g;
 insert into segmenter_segments (name, table_name, refresh_params) values ('incr', 'incr.latest', '{"incremental": {
     "changed": "select id from incr.people where updated_at > $1",
@@ -347,7 +345,7 @@ values ($$we;ird"".Incr$$, $$"incr;""x"."s;eg"""$$, jsonb_build_object('incremen
     'watch', jsonb_build_array(jsonb_build_object('table', $$"incr;""x"."we;ird"".Name"$$, 'id', $$i;d"$$)),
     'sql', $$select w."i;d""" as id, w."@changes@" as hash_email from "incr;""x"."we;ird"".Name" w join changed on changed.id = w."i;d""" /* @received@ $1 */$$)));
 -- Operators and relations of the same names, found first.
-set search_path = incr, public, pg_catalog;
+set search_path = incr, :schema, public, pg_catalog;
 select status, added, removed, changed, coverage, detail from segmenter_refresh($$we;ird"".Incr$$);
 update "incr;""x"."we;ird"".Name" set "@changes@" = 'b' where "i;d""" operator(pg_catalog.=) 1;
 delete from "incr;""x"."we;ird"".Name" where "i;d""" operator(pg_catalog.=) 2;

@@ -1,14 +1,11 @@
 -- Every kind of segment table: the latest state or the history, of one segment or of several. One
 -- person joins, leaves, returns, changes the e-mail, and leaves again; each kind of table must tell
 -- it right, and segments that share a table must not touch each other's rows.
+\i setup/columns.sql
 create schema kinds;
 create table kinds.people (id int primary key, email text, phone text);
 
-create table kinds.latest (
-    segment_id uuid not null, id varchar, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table kinds.latest (:columns);
 create table kinds.latest_of_two (like kinds.latest including defaults);
 create table kinds.latest_of_two_too (like kinds.latest including defaults);
 create table kinds.history (like kinds.latest including defaults);

@@ -85,12 +85,12 @@ select segmenter_create_segment($$bobby'"; drop table x; --$$, 'select 1 as id, 
 select left(segment, 20) as segment, status, added, detail from segmenter_refresh(repeat('long ', 100));
 select segment, status, added, detail from segmenter_refresh(repeat('ab', 31) || 'c');
 select segment, status, added, detail from segmenter_refresh($$bobby'"; drop table x; --$$);
-table public."bobby'""; drop table x; --" limit 0;
+table "bobby'""; drop table x; --" limit 0;
 select table_name from segmenter_status order by 1;
 
 delete from segmenter_segments;
 delete from segmenter_log;
-drop table public."bobby'""; drop table x; --", public.abababababababababababababababababababababababababababababababc;
+drop table "bobby'""; drop table x; --", abababababababababababababababababababababababababababababababc;
 set client_min_messages = warning;
 drop schema "my ""schema" cascade;
 drop role "Other", "ro;le""'";

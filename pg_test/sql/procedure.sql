@@ -13,7 +13,7 @@ create table procedure.shared (like procedure.model including all, unique (segme
 create table procedure.history (like procedure.model including all);
 create unique index on procedure.history (id) where actual_end = 'infinity';
 create function procedure.segment(segment text) returns uuid stable language sql as
-    'select s.id from public.segmenter_segments s where s.name = segment and s.actual_end = ''infinity''';
+    'select s.id from segmenter_segments s where s.name = segment and s.actual_end = ''infinity''';
 insert into segmenter_segments (name, table_name, refresh_params) values
     ('latest', 'procedure.latest', '{"procedure": {"sql": "call procedure.merge_latest()"}}'),
     ('history', 'procedure.history', '{"procedure": {"sql": "call procedure.keep_history();  -- as of now"}}'),

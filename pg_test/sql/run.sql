@@ -1,13 +1,10 @@
 -- segmenter_run(): every actual, automatic segment that is due, in an order that heeds what they
 -- are built on; one that fails stops no other. segmenter_run_each(): the same, each on its own.
+\i setup/columns.sql
 create schema run;
 create table run.people (id int, city text);
 insert into run.people select i, case i % 2 when 0 then 'Bonn' else 'Ulm' end from generate_series(1, 10) i;
-create table run.model (
-    segment_id uuid not null, id varchar, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table run.model (:columns);
 create procedure run.make(segment text, query text, auto boolean default true) language plpgsql as $$
 begin
     execute format('create table run.%1$I (like run.model including all, unique (id))', segment);

@@ -1,17 +1,13 @@
 -- A segment's SQL runs with its owner's rights and nobody else's: whoever refreshes it, no function
 -- that it calls gets any of the caller's rights. Here a superuser refreshes segments of a role that
 -- tries every way out.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_low login;
-create schema sgm authorization sgm_low;
+\i setup/security.sql
 
 \c - sgm_low
 -- Tries a command, and says how that went.
 create function sgm.try(command text) returns text language plpgsql as $$
 begin
-    execute command;
+    execute replace(command, '(schema)', (select extnamespace::regnamespace::text from pg_extension where extname = 'segmenter'));
     raise notice 'WENT THROUGH as %: %', current_user, command;
     return 'went through';
 exception when others then
@@ -42,7 +38,7 @@ create function sgm.ways_out() returns setof text language sql immutable as $$
         ('alter schema public owner to sgm_low'),
         ('alter table segmenter_segments owner to sgm_low'),
         ('alter extension segmenter set schema sgm'),
-        ('create or replace function public.segmenter_run_each() returns void language sql as ''select'''),
+        ('create or replace function (schema).segmenter_run_each() returns void language sql as ''select'''),
         -- reaching outside
         ($q$copy (select 1) to program 'true'$q$), ($q$select pg_read_file('PG_VERSION')$q$),
         ($q$select lo_import('/etc/hostname')$q$), ('alter system set work_mem to 64'),
@@ -232,8 +228,4 @@ select segment, status, detail from segmenter_refresh('sgm_later');
 select * from sgm_gained;
 select * from sgm_logged offset 8;
 
-\c - :super
-delete from segmenter_segments where name like 'sgm%';
-set client_min_messages = warning;
-drop owned by sgm_member, sgm_low, sgm_admin cascade;
-drop role sgm_member, sgm_low, sgm_admin;
+\i setup/security_end.sql

@@ -1,4 +1,5 @@
 -- Who may claim, acknowledge and see what is handed over.
+\i setup/schema.sql
 \set VERBOSITY terse
 create role sgd_owner;
 create role sgd_crm;
@@ -108,11 +109,11 @@ create schema sgd_path;
 create table sgd_path.segmenter_outbox (id int);
 create table sgd_path.segmenter_deliveries (id int);
 create function sgd_path.jsonb_agg(jsonb) returns jsonb language sql as 'select ''"planted"''::jsonb';
-set search_path = sgd_path, public, pg_catalog;
+set search_path = sgd_path, :schema, public, pg_catalog;
 insert into sgd.people values (3, 'secret three');
-select status, messages from public.segmenter_refresh('sgd');
-select count(*) from public.segmenter_outbox where payload::text ~ 'planted';
-select count(*) > 0 as claimed from public.segmenter_claim('sgd_crm', 100);
+select status, messages from :schema.segmenter_refresh('sgd');
+select count(*) from :schema.segmenter_outbox where payload::text ~ 'planted';
+select count(*) > 0 as claimed from :schema.segmenter_claim('sgd_crm', 100);
 reset search_path;
 
 set client_min_messages = error;

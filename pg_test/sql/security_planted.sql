@@ -1,15 +1,9 @@
 -- Code that somebody planted where others may come across it: operators and functions in a schema of
 -- the search_path, conditions on a table of the mart, triggers on a table that another's segment uses.
 -- It never runs with the rights of whoever comes across it.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_low login;
-create role sgm_victim login;
-create schema sgm authorization sgm_low;
-create schema sgm_victim authorization sgm_victim;
-grant usage on schema sgm_victim to sgm_low;
-grant create on schema public to sgm_low;
+\i setup/schema.sql
+\i setup/security.sql
+grant create on schema :schema to sgm_low;
 
 \c - sgm_low
 -- Says so where it does not run as its owner, and helps itself if it can.
@@ -28,65 +22,65 @@ end
 $$;
 grant usage on schema sgm to public;
 -- where PostgreSQL has these for text only, those for varchar fit better
-create function public.sgm_equal(varchar, varchar) returns boolean language plpgsql as
+create function :schema.sgm_equal(varchar, varchar) returns boolean language plpgsql as
     $$ begin perform sgm.spring('='); return $1::text operator(pg_catalog.=) $2::text; end $$;
-create function public.sgm_differ(varchar, varchar) returns boolean language plpgsql as
+create function :schema.sgm_differ(varchar, varchar) returns boolean language plpgsql as
     $$ begin perform sgm.spring('<>'); return $1::text operator(pg_catalog.<>) $2::text; end $$;
-create operator public.= (leftarg = varchar, rightarg = varchar, function = public.sgm_equal);
-create operator public.<> (leftarg = varchar, rightarg = varchar, function = public.sgm_differ);
-create function public.lower(varchar) returns text language plpgsql as
+create operator :schema.= (leftarg = varchar, rightarg = varchar, function = :schema.sgm_equal);
+create operator :schema.<> (leftarg = varchar, rightarg = varchar, function = :schema.sgm_differ);
+create function :schema.lower(varchar) returns text language plpgsql as
     $$ begin perform sgm.spring('lower'); return pg_catalog.lower($1::text); end $$;
-create function public.quote_ident(varchar) returns text language plpgsql as
+create function :schema.quote_ident(varchar) returns text language plpgsql as
     $$ begin perform sgm.spring('quote_ident'); return pg_catalog.quote_ident($1::text); end $$;
-create function public.uuid_hash_extended(uuid, int) returns bigint language plpgsql as
+create function :schema.uuid_hash_extended(uuid, int) returns bigint language plpgsql as
     $$ begin perform sgm.spring('uuid_hash_extended'); return 0; end $$;
-create function public.segmenter_run_step(uuid, varchar, text[], uuid) returns text language plpgsql as
+create function :schema.segmenter_run_step(uuid, varchar, text[], uuid) returns text language plpgsql as
     $$ begin perform sgm.spring('segmenter_run_step'); return 'ok'; end $$;
-create function public.sgm_exists(uuid, text) returns boolean language plpgsql as
+create function :schema.sgm_exists(uuid, text) returns boolean language plpgsql as
     $$ begin perform sgm.spring('uuid = text'); return true; end $$;
-create operator public.= (leftarg = uuid, rightarg = text, function = public.sgm_exists);
+create operator :schema.= (leftarg = uuid, rightarg = text, function = :schema.sgm_exists);
 
 \c - sgm_victim
 set search_path = pg_catalog;
 create table sgm_victim.people (id varchar, email varchar, login varchar);
 insert into sgm_victim.people values ('1', 'A', 'A'), ('2', 'B', 'B');
-create table sgm_victim.sgm_careful (like public.segmenter including defaults);
+create table sgm_victim.sgm_careful (like :schema.segmenter including defaults);
 create unique index on sgm_victim.sgm_careful (id) where actual_end = 'infinity';
-create table sgm_victim.sgm_careless (like public.segmenter including defaults, unique (id));
-insert into public.segmenter_segments (name, table_name, refresh_auto, refresh_params) values
+create table sgm_victim.sgm_careless (like :schema.segmenter including defaults, unique (id));
+insert into :schema.segmenter_segments (name, table_name, refresh_auto, refresh_params) values
     ('sgm_careful', 'sgm_victim.sgm_careful', true, '{"query": {"sql": "select p.id, p.email as hash_email from sgm_victim.people p"}}'),
     ('sgm_careless', 'sgm_victim.sgm_careless', false, '{"query": {"sql": "select id, lower(email) as hash_email from sgm_victim.people where email = login and id <> login"}}');
 
 -- our own statements
-select segment, status, added, removed, changed, coverage from public.segmenter_refresh('sgm_careful');
+select segment, status, added, removed, changed, coverage from :schema.segmenter_refresh('sgm_careful');
 update sgm_victim.people set email = 'C' where id operator(pg_catalog.=) '1'::text;
-select segment, status, added, removed, changed, coverage from public.segmenter_refresh('sgm_careful');
+select segment, status, added, removed, changed, coverage from :schema.segmenter_refresh('sgm_careful');
 \c - sgm_admin
 set search_path = pg_catalog;
 update sgm_victim.people set email = 'D', id = '3' where id operator(pg_catalog.=) '1'::text;
-select segment, status, added, removed, changed, coverage from public.segmenter_run() where segment operator(pg_catalog.=) 'sgm_careful';
-call public.segmenter_run_each();
-select name, coverage from public.segmenter_status where name operator(pg_catalog.=) 'sgm_careful';
-update public.segmenter_segments set context = 'x' where name operator(pg_catalog.=) 'sgm_careful';
+select segment, status, added, removed, changed, coverage from :schema.segmenter_run() where segment operator(pg_catalog.=) 'sgm_careful';
+call :schema.segmenter_run_each();
+select name, coverage from :schema.segmenter_status where name operator(pg_catalog.=) 'sgm_careful';
+update :schema.segmenter_segments set context = 'x' where name operator(pg_catalog.=) 'sgm_careful';
 -- the statements of a segment's owner: his own SQL, with names as short as he likes
 \c - sgm_victim
 set search_path = pg_catalog;
 set client_min_messages = error;
-select count(*) from public.segmenter_refresh('sgm_careless');
+select count(*) from :schema.segmenter_refresh('sgm_careless');
 \c - sgm_admin
 set search_path = pg_catalog;
 set client_min_messages = error;
-update public.segmenter_segments set owner = 'sgm_admin' where name operator(pg_catalog.=) 'sgm_careless';
-select count(*) from public.segmenter_refresh('sgm_careless');
+update :schema.segmenter_segments set owner = 'sgm_admin' where name operator(pg_catalog.=) 'sgm_careless';
+select count(*) from :schema.segmenter_refresh('sgm_careless');
 select rolsuper from pg_roles where rolname operator(pg_catalog.=) 'sgm_low';
 alter role sgm_low nosuperuser;
-delete from public.segmenter_segments where name operator(pg_catalog.=) any ('{sgm_careful,sgm_careless}');
-revoke create on schema public from sgm_low;
-drop operator public.= (varchar, varchar);
-drop operator public.<> (varchar, varchar);
-drop operator public.= (uuid, text);
-drop function public.sgm_equal, public.sgm_differ, public.lower(varchar), public.quote_ident(varchar),
-    public.uuid_hash_extended(uuid, int), public.segmenter_run_step(uuid, varchar, text[], uuid), public.sgm_exists;
+delete from :schema.segmenter_segments where name operator(pg_catalog.=) any ('{sgm_careful,sgm_careless}');
+revoke create on schema :schema from sgm_low;
+drop operator :schema.= (varchar, varchar);
+drop operator :schema.<> (varchar, varchar);
+drop operator :schema.= (uuid, text);
+drop function :schema.sgm_equal, :schema.sgm_differ, :schema.lower(varchar), :schema.quote_ident(varchar),
+    :schema.uuid_hash_extended(uuid, int), :schema.segmenter_run_step(uuid, varchar, text[], uuid), :schema.sgm_exists;
 
 -- Conditions of a table that PostgreSQL works out while it plans: looking after that table's segment
 -- plans nothing over it as anybody but its owner. (Reading the mart does: see docs/security.md.)
@@ -146,8 +140,4 @@ select count(*) from segmenter_refresh('sgm_trap_owner');
 select rolsuper from pg_roles where rolname = 'sgm_low';
 alter role sgm_low nosuperuser;
 
-\c - :super
-delete from segmenter_segments where name like 'sgm%';
-set client_min_messages = warning;
-drop owned by sgm_low, sgm_victim, sgm_admin cascade;
-drop role sgm_low, sgm_victim, sgm_admin;
+\i setup/security_end.sql

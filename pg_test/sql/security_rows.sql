@@ -1,16 +1,9 @@
 -- Whose rows are whose: config, members, log, messages and deliveries are seen and changed by members
 -- of the role that they belong to.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_victim login;
-create role sgm_low login;
+\i setup/security.sql
 create role sgm_group;
 create role sgm_member login in role sgm_group;
 create role sgm_noinherit login noinherit in role sgm_group;
-create schema sgm authorization sgm_low;
-create schema sgm_victim authorization sgm_victim;
-grant usage on schema sgm_victim to sgm_low;
 create schema sgm_group authorization sgm_group;
 
 \c - sgm_victim
@@ -240,10 +233,5 @@ update segmenter_segments set owner = 'sgm_group' where name = 'sgm_leaver';
 update segmenter_segments set owner = 'sgm_group' where name = 'sgm_leaver';
 select segment, status, added from segmenter_refresh('sgm_leaver');
 
-delete from segmenter_subscriptions where target like 'sgm%';
-delete from segmenter_consumers where name like 'sgm%';
-delete from segmenter_segments where name like 'sgm%';
 delete from segmenter_outbox where payload = '{"members": ["secret"]}';
-set client_min_messages = warning;
-drop owned by sgm_low, sgm_victim, sgm_member, sgm_noinherit, sgm_group, sgm_admin cascade;
-drop role sgm_low, sgm_victim, sgm_member, sgm_noinherit, sgm_group, sgm_admin;
+\i setup/security_end.sql

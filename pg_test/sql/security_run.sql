@@ -1,13 +1,6 @@
 -- One segment cannot keep the others of a run from being refreshed, nor can somebody who has no
 -- rights on a segment change how, when and whether it is refreshed.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_low login;
-create role sgm_victim login;
-create schema sgm authorization sgm_low;
-create schema sgm_victim authorization sgm_victim;
-grant usage on schema sgm_victim to sgm_low;
+\i setup/security.sql
 grant usage on schema sgm to public;
 
 \c - sgm_victim
@@ -18,7 +11,7 @@ create table sgm_victim.sgm_all (like segmenter including defaults, unique (id))
 create table sgm_victim.sgm_daily (like segmenter including defaults, unique (id));
 insert into segmenter_segments (name, table_name, refresh_auto, refresh_params) values
     ('sgm_z_last', 'sgm_victim.sgm_z_last', true, '{"query": {"sql": "select id from sgm_victim.people"}}'),
-    ('sgm_all', 'sgm_victim.sgm_all', true, '{"query": {"sql": "select distinct m.id from public.segmenter m where m.segment_id in (select s.id from public.segmenter_segments s where s.name = ''sgm_z_last'')"}}');
+    ('sgm_all', 'sgm_victim.sgm_all', true, '{"query": {"sql": "select distinct m.id from segmenter m where m.segment_id in (select s.id from segmenter_segments s where s.name = ''sgm_z_last'')"}}');
 insert into segmenter_segments (name, table_name, refresh_auto, refresh_params, refresh_cron, actual_begin) values
     ('sgm_daily', 'sgm_victim.sgm_daily', true, '{"query": {"sql": "select id from sgm_victim.people"}}', '0 0 * * *', now() - interval '25 hours');
 
@@ -138,8 +131,4 @@ select call, sgm.said(command) from unnest(array[
     'segmenter_cron_next(null)'
 ]) call, format('select %s', call) command;
 
-\c - :super
-delete from segmenter_segments where name like 'sgm%';
-set client_min_messages = warning;
-drop owned by sgm_low, sgm_victim, sgm_admin cascade;
-drop role sgm_low, sgm_victim, sgm_admin;
+\i setup/security_end.sql

@@ -1,10 +1,7 @@
 -- What a segment's SQL leaves behind in the session, or the transaction, of whoever refreshes it:
 -- nothing.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_low login;
-create schema sgm authorization sgm_low;
+\i setup/schema.sql
+\i setup/security.sql
 
 \c - sgm_low
 create function sgm.leave() returns text language plpgsql as $$
@@ -77,12 +74,12 @@ commit;
 -- Settings of the session do not reach a segment's SQL either: whoever refreshes, the members are the same.
 \c - sgm_low
 create function sgm.settings() returns text language sql as $$
-    select concat_ws(' | ', current_setting('search_path'), current_setting('TimeZone'), current_setting('DateStyle'),
+    select concat_ws(' | ', replace(current_setting('search_path'), (select extnamespace::regnamespace::text from pg_extension where extname = 'segmenter'), 'schema'), current_setting('TimeZone'), current_setting('DateStyle'),
         current_setting('IntervalStyle'), current_setting('extra_float_digits'), current_setting('bytea_output'))
 $$;
 update segmenter_segments set refresh_params = '{"query": {"sql": "select sgm.settings() as id"}}' where name = 'sgm_query';
 \c - sgm_admin
-set search_path = sgm, public;
+set search_path = sgm, :schema, public;
 set timezone = 'Asia/Tokyo';
 set datestyle = 'German, DMY';
 set intervalstyle = 'iso_8601';
@@ -100,9 +97,15 @@ create table sgm.people (id text);
 insert into sgm.people values ('real');
 update segmenter_segments set refresh_params = '{"query": {"sql": "select id from sgm.people"}}' where name = 'sgm_query';
 \c - sgm_admin
-select format('create temporary table %1$I as table public.%1$I', name)
-from unnest(array['segmenter_changes', 'segmenter_registry', 'segmenter_consumers', 'segmenter_deliveries',
-    'segmenter_log', 'segmenter_outbox', 'segmenter_segments', 'segmenter_subscriptions', 'segmenter']) name \gexec
+create temporary table segmenter_changes as table :schema.segmenter_changes;
+create temporary table segmenter_registry as table :schema.segmenter_registry;
+create temporary table segmenter_consumers as table :schema.segmenter_consumers;
+create temporary table segmenter_deliveries as table :schema.segmenter_deliveries;
+create temporary table segmenter_log as table :schema.segmenter_log;
+create temporary table segmenter_outbox as table :schema.segmenter_outbox;
+create temporary table segmenter_segments as table :schema.segmenter_segments;
+create temporary table segmenter_subscriptions as table :schema.segmenter_subscriptions;
+create temporary table segmenter as table :schema.segmenter;
 create temporary table pg_class (oid oid, relname text, relkind "char");
 create temporary table pg_extension (extname text, extnamespace oid, extowner oid);
 create temporary table pg_namespace (oid oid, nspname text);
@@ -111,11 +114,11 @@ create temporary table pg_index (indexrelid oid);
 create temporary table people (id text);
 create temporary table segmenter_delta (operation "char", id text);
 create temporary table segmenter_before (id text);
-set search_path = pg_temp, pg_catalog, public;
-select segment, status, added, removed, coverage from public.segmenter_refresh('sgm_query');
-update public.segmenter_segments set context = 'shadowed' where name = 'sgm_query';
+set search_path = pg_temp, pg_catalog, :schema, public;
+select segment, status, added, removed, coverage from :schema.segmenter_refresh('sgm_query');
+update :schema.segmenter_segments set context = 'shadowed' where name = 'sgm_query';
 select (select count(*) from segmenter_segments where context = 'shadowed') as shadow_segments,
-    (select count(*) from public.segmenter_log) - (select count(*) from segmenter_log) as more_log;
+    (select count(*) from :schema.segmenter_log) - (select count(*) from segmenter_log) as more_log;
 reset search_path;
 
 -- What PostgreSQL lets every function do, and no caller can forbid: a lock of the session stays, and
@@ -167,8 +170,4 @@ select (select count(*) from sgm.changed) as changed, to_regclass('sgm.created')
     (select count(*) from pg_largeobject_metadata where oid = 187118711) as large_objects;
 select id from segmenter where id like '%change%' or id like '%create%' or id = '187118711';
 
-\c - :super
-delete from segmenter_segments where name like 'sgm%';
-set client_min_messages = warning;
-drop owned by sgm_low, sgm_admin cascade;
-drop role sgm_low, sgm_admin;
+\i setup/security_end.sql

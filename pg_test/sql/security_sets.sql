@@ -1,12 +1,7 @@
 -- Whoever makes a set owns its relations: he can write anything there past all checks, and put up triggers, rules,
 -- defaults and policies. All that never gets more rights than his own, whoever looks after the set.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_low login;
-create role sgm_victim login;
-create schema sgm authorization sgm_low;
-create schema sgm_victim authorization sgm_victim;
+\i setup/security.sql
+revoke usage on schema sgm_victim from sgm_low;
 grant usage on schema sgm to public;
 
 \c - sgm_victim

@@ -1,10 +1,6 @@
 -- A procedure that replaces, drops or releases its own segment table, changes its own config row, or
 -- refreshes the segment that it belongs to. What is logged is what is there, or nothing is changed.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_low login;
-create schema sgm authorization sgm_low;
+\i setup/security.sql
 
 \c - sgm_admin
 -- What a refresh said, against what the mart and the segment table hold.
@@ -25,7 +21,7 @@ begin
 end
 $$;
 create function sgm.id(segment text) returns uuid language sql stable security definer as
-    $$ select id from public.segmenter_segments where name = segment $$;
+    $$ select id from segmenter_segments where name = segment $$;
 
 \c - sgm_low
 create function sgm.table_like_mart(name text) returns void language plpgsql as $$
@@ -200,8 +196,4 @@ set client_min_messages = error;
 select segment, status from segmenter_refresh('sgm_swallow');
 select * from sgm.held('sgm_swallow');
 
-\c - :super
-delete from segmenter_segments where name like 'sgm%';
-set client_min_messages = warning;
-drop owned by sgm_low, sgm_admin cascade;
-drop role sgm_low, sgm_admin;
+\i setup/security_end.sql

@@ -1,13 +1,6 @@
 -- The trigger functions work with the rights of the extension's owner. They are of use on relations
 -- of sets only: on a table of somebody else's they would be told whatever he likes.
-\set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
-create role sgm_admin superuser login;
-create role sgm_low login;
-create role sgm_victim login;
-create schema sgm authorization sgm_low;
-create schema sgm_victim authorization sgm_victim;
-grant usage on schema sgm_victim to sgm_low;
+\i setup/security.sql
 
 \c - sgm_victim
 create table sgm_victim.sgm_victim (like segmenter including defaults, unique (id));
@@ -77,9 +70,4 @@ insert into segmenter_consumers (name, role, params) values ('sgm_other', 'sgm_l
 delete from segmenter_segments where name = 'sgm_own';
 select inhrelid::regclass from pg_inherits where inhrelid = 'sgm.sgm_own'::regclass;
 
-\c - :super
-delete from segmenter_consumers where name like 'sgm%';
-delete from segmenter_segments where name like 'sgm%';
-set client_min_messages = warning;
-drop owned by sgm_low, sgm_victim, sgm_admin cascade;
-drop role sgm_low, sgm_victim, sgm_admin;
+\i setup/security_end.sql

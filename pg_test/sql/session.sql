@@ -1,5 +1,6 @@
 -- A refresh leaves nothing in the caller's session, however it ends: no role, no setting, no
 -- cursor; and the caller's settings change nothing in it.
+\i setup/schema.sql
 create schema session;
 create table session.people (id int primary key, email text);
 insert into session.people values (1, 'a'), (2, 'b'), (3, 'c');
@@ -34,7 +35,7 @@ set bytea_output = 'escape';
 set work_mem = '5MB';
 set jit = on;
 set statement_timeout = '1min';
-set search_path = session, public;
+set search_path = session, :schema, public;
 prepare refresh(text, boolean) as select status, added, removed, changed, coverage from segmenter_refresh('session', $1, $2);
 begin;
 declare open_cursor cursor for table session.people;

@@ -1,12 +1,9 @@
 -- Sources: a segment whose sources are not loaded waits for them, says for which and how old they
 -- are, is logged once, and is tried again until they are there.
+\i setup/columns.sql
 create schema sources;
 create table sources.orders (id int, shop int, loaded_at timestamptz, local timestamp, day date);
-create table sources.segment (
-    segment_id uuid not null, id varchar unique, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table sources.segment (:columns, unique (id));
 insert into segmenter_segments (name, table_name, refresh_auto, refresh_params)
 values ('sources', 'sources.segment', true, '{"query": {"sql": "select distinct id from sources.orders"}}');
 -- Refreshes with these sources; ages are told to the second, here to the day.
@@ -96,7 +93,7 @@ select segment, status from segmenter_run();
 create table sources.a (like sources.segment including defaults including indexes);
 create procedure sources.copy() language sql as $$
     insert into sources.a (segment_id, id)
-    select (select id from public.segmenter_segments where name = 'a'), s.id from sources.segment s
+    select (select id from segmenter_segments where name = 'a'), s.id from sources.segment s
     where s.actual_end = 'infinity' and not exists (select from sources.a where a.id = s.id)
 $$;
 insert into segmenter_segments (name, table_name, refresh_auto, refresh_params, sources)

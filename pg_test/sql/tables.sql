@@ -1,11 +1,8 @@
 -- Registering segment tables: which are refused and why, and when a table joins and leaves the
 -- mart: at a new table_name, when a segment is retired, revived and deleted.
+\i setup/columns.sql
 create schema tables;
-create table tables.model (
-    segment_id uuid not null, id varchar, hash_email varchar, hash_phone varchar,
-    actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
-    processed timestamp not null default now()
-);
+create table tables.model (:columns);
 create procedure tables.try(table_name text, name text default 's') language plpgsql as $$
 declare
     hint text;
@@ -14,7 +11,8 @@ begin
     raise info 'accepted';
 exception when others then
     get stacked diagnostics hint = pg_exception_hint;
-    raise info '[%] %', sqlstate, concat_ws(E'\nHINT:  ', regexp_replace(sqlerrm, 'pg_temp_\d+', 'pg_temp'), nullif(hint, ''));
+    raise info '[%] %', sqlstate, concat_ws(E'\nHINT:  ', replace(regexp_replace(sqlerrm, 'pg_temp_\d+', 'pg_temp'),
+        (select extnamespace::regnamespace || '.' from pg_extension where extname = 'segmenter'), '(schema).'), nullif(hint, ''));
 end $$;
 -- A table like the model, but for something.
 create procedure tables.but(change text) language plpgsql as $$

@@ -1,5 +1,6 @@
 -- A search_path full of traps: tables, functions, operators, casts and types named like ours or
 -- like PostgreSQL's, ahead of them. Everything gives the same as without.
+\i setup/schema.sql
 create schema traps;
 create schema traps_own;
 create table traps_own.people (id int primary key, email text);
@@ -55,51 +56,51 @@ create temp table segmenter_log (i int);
 create temp table segmenter_delta (i int);
 create temp table pg_class (i int);
 
-set search_path = traps, pg_catalog, public;
+set search_path = traps, pg_catalog, :schema, public;
 select 'a'::pg_catalog.text = 'a'::pg_catalog.text as is_armed;
-select segment, status, added, coverage, detail from public.segmenter_refresh('history');
-select segment, status, added, coverage, detail from public.segmenter_refresh('latest');
+select segment, status, added, coverage, detail from :schema.segmenter_refresh('history');
+select segment, status, added, coverage, detail from :schema.segmenter_refresh('latest');
 update traps_own.people set email = 'z' where id operator(pg_catalog.=) 1;
 delete from traps_own.people where id operator(pg_catalog.=) 2;
-select segment, status, added, removed, changed, coverage, detail from public.segmenter_refresh('history');
-select segment, status, added, removed, changed, coverage, detail from public.segmenter_refresh('latest');
-select segment, status, added, removed, changed, coverage, detail from public.segmenter_refresh('latest', dry_run => true);
-update public.segmenter_segments set refresh_auto = true;
-select segment, status, added, removed, changed, coverage, detail from public.segmenter_run();
-call public.segmenter_run_each();
-update public.segmenter_segments set refresh_params = '{"procedure": {"sql": "call traps_own.rewrite()"}}' where name operator(pg_catalog.=) 'latest';
-select segment, status, added, removed, changed, coverage, detail from public.segmenter_refresh('latest');
+select segment, status, added, removed, changed, coverage, detail from :schema.segmenter_refresh('history');
+select segment, status, added, removed, changed, coverage, detail from :schema.segmenter_refresh('latest');
+select segment, status, added, removed, changed, coverage, detail from :schema.segmenter_refresh('latest', dry_run => true);
+update :schema.segmenter_segments set refresh_auto = true;
+select segment, status, added, removed, changed, coverage, detail from :schema.segmenter_run();
+call :schema.segmenter_run_each();
+update :schema.segmenter_segments set refresh_params = '{"procedure": {"sql": "call traps_own.rewrite()"}}' where name operator(pg_catalog.=) 'latest';
+select segment, status, added, removed, changed, coverage, detail from :schema.segmenter_refresh('latest');
 -- A name that is not qualified is looked for in no table of the caller's.
-select segment, status, detail from public.segmenter_refresh('history', 'select id from people');
-select segment, status, detail from public.segmenter_refresh('nobody');
+select segment, status, detail from :schema.segmenter_refresh('history', 'select id from people');
+select segment, status, detail from :schema.segmenter_refresh('nobody');
 -- Configuration, its checks and its defaults.
-select public.segmenter_create_segment('made', 'select 1 as id', '@daily', 'traps_own.made') is not null as created;
-insert into public.segmenter_segments (name, table_name, refresh_cron) values ('s', 'traps_own.people', '0 25 * * *');
-insert into public.segmenter_segments (name, table_name) values ('s', 'traps_own.people');
-insert into public.segmenter_segments (name, table_name) values ('history', 'traps_own.made');
-insert into public.segmenter_consumers (name) values ('c');
-insert into public.segmenter_subscriptions (consumer_id, segment_id, target)
-select c.id, s.id, 't' from public.segmenter_consumers c, public.segmenter_segments s where s.name operator(pg_catalog.=) 'made';
-delete from public.segmenter_subscriptions;
-delete from public.segmenter_consumers;
-select name, coverage, update_consumer, next_refresh operator(pg_catalog.>) pg_catalog.now() as is_next from public.segmenter_status;
-update public.segmenter_segments set table_name = 'traps_own.people' where name operator(pg_catalog.=) 'made';
-delete from public.segmenter_segments where name operator(pg_catalog.=) 'made';
+select :schema.segmenter_create_segment('made', 'select 1 as id', '@daily', 'traps_own.made') is not null as created;
+insert into :schema.segmenter_segments (name, table_name, refresh_cron) values ('s', 'traps_own.people', '0 25 * * *');
+insert into :schema.segmenter_segments (name, table_name) values ('s', 'traps_own.people');
+insert into :schema.segmenter_segments (name, table_name) values ('history', 'traps_own.made');
+insert into :schema.segmenter_consumers (name) values ('c');
+insert into :schema.segmenter_subscriptions (consumer_id, segment_id, target)
+select c.id, s.id, 't' from :schema.segmenter_consumers c, :schema.segmenter_segments s where s.name operator(pg_catalog.=) 'made';
+delete from :schema.segmenter_subscriptions;
+delete from :schema.segmenter_consumers;
+select name, coverage, update_consumer, next_refresh operator(pg_catalog.>) pg_catalog.now() as is_next from :schema.segmenter_status;
+update :schema.segmenter_segments set table_name = 'traps_own.people' where name operator(pg_catalog.=) 'made';
+delete from :schema.segmenter_segments where name operator(pg_catalog.=) 'made';
 -- As a user with nothing but these schemas.
 create role traps_user;
 grant usage on schema traps, traps_own to traps_user;
 grant select on traps_own.people to traps_user;
 alter table traps_own.latest owner to traps_user;
-update public.segmenter_segments set owner = 'traps_user', refresh_params = '{"query": {"sql": "select id from traps_own.people"}}' where name operator(pg_catalog.=) 'latest';
+update :schema.segmenter_segments set owner = 'traps_user', refresh_params = '{"query": {"sql": "select id from traps_own.people"}}' where name operator(pg_catalog.=) 'latest';
 set role traps_user;
-select segment, status, coverage, detail from public.segmenter_run();
-select name, coverage from public.segmenter_status;
-select pg_catalog.count(*) from public.segmenter where actual_end operator(pg_catalog.=) 'infinity';
+select segment, status, coverage, detail from :schema.segmenter_run();
+select name, coverage from :schema.segmenter_status;
+select pg_catalog.count(*) from :schema.segmenter where actual_end operator(pg_catalog.=) 'infinity';
 reset role;
 reset search_path;
 
-select segment_name, status, added, removed, changed, coverage, message from public.segmenter_log order by id;
-select tableoid::regclass::text as "table", id, hash_email, actual_end = 'infinity' as actual from public.segmenter order by 1, 2, actual_begin;
+select segment_name, status, added, removed, changed, coverage, message from :schema.segmenter_log order by id;
+select tableoid::regclass::text as "table", id, hash_email, actual_end = 'infinity' as actual from :schema.segmenter order by 1, 2, actual_begin;
 
 drop table pg_temp.segmenter_segments, pg_temp.segmenter_log, pg_temp.segmenter_delta, pg_temp.pg_class;
 delete from segmenter_segments;

@@ -1,5 +1,6 @@
 -- Queries that cannot serve: each is refused with its SQLSTATE and a hint, changes nothing, and is
 -- logged as failed. What only looks odd works.
+\i setup/schema.sql
 create schema wrong;
 create table wrong.people (id int, email text, score int);
 insert into wrong.people values (1, 'a', 10), (2, 'b', 20), (3, 'c', 30);
@@ -54,7 +55,7 @@ call wrong.try('select id from wrong.people where id = $1');
 call wrong.try('select id from wrong.nobody');
 call wrong.try('select id from wrong.people where scoer > 1');
 -- A segment's SQL does not depend on the session's search_path.
-set search_path = wrong, public;
+set search_path = wrong, :schema, public;
 call wrong.try('select id from people');
 reset search_path;
 

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
 from audiences import Audiences
-from world import CITIES, CONSUMERS, CROSSED, ROLES, SEGMENTS, Connection, Row, Set, World, Wrong, make_query, must, one, refresher, rows, value
+from checks import Connection, Row, Wrong, must, one, rows, value
+from world import CITIES, CONSUMERS, CROSSED, ROLES, SEGMENTS, Set, World, make_query, refresher
 
 # The connection's end, by somebody's command, a crash, a shutdown; or there is none yet.
 CUT_OFF = {"57P01", "57P02", "57P03", "08000", "08001", "08003", "08006", "25P03"}

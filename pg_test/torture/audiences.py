@@ -5,30 +5,23 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from world import Row, World, is_edited
+from audience import Audience, Fault, Problem
+from checks import Row
+from world import World, is_edited
 
-Members = dict[str, Row]
+OF_PEOPLE = {Fault.TWICE, Fault.ADDED, Fault.STRANGER}
 
-
-def key_of(member: Row) -> str:
-    """Its id, whatever that is called."""
-    return str(member.get("id", member.get("key")))
-
-
-class Audience:
-    """One subscription's audience, kept the way docs/consumers.md asks for: what comes again changes nothing."""
+class Held(Audience):
+    """One subscription's audience, and who holds its messages."""
 
     def __init__(self, world: World) -> None:
+        super().__init__()
         self.world = world
-        self.last = 0
-        self.members: Members | None = None
-        self.gathered: Members | None = None
-        self.part = 0
         # Whose messages they are, and at least until when; none: nobody's, as far as we know. It is not known while
         # somebody does what ends leases, and counts anew afterwards.
         self.lease: uuid.UUID | None = None
@@ -41,58 +34,26 @@ class Audience:
         self.astray_through = 0
         self.recent: deque[str] = deque(maxlen=20)
 
-    def take(self, id: int, operation: str, part: int, parts: int, payload: Row) -> list[str]:
+    def receive(self, id: int, operation: str, part: int, parts: int, payload: Row) -> list[str]:
         """Applies a message. Gives what is wrong with it."""
         if id <= self.last:
             return []
-        self.last = id
-        self.recent.append(f"{id} {operation} {part}/{parts} {len(payload['members'])}{' astray' if self.is_astray else ''}")
-        problems: list[str] = []
-        given = {key_of(member): member for member in payload["members"]}
-        twice = {id for id, times in Counter(map(key_of, payload["members"])).items() if times > 1}
-        # Who is erased is removed as whatever the consumer may have.
-        if twice - self.world.erased:
-            problems.append(f"somebody is in a message twice: {sorted(twice)[:5]}")
+        members = payload["members"]
+        self.recent.append(f"{id} {operation} {part}/{parts} {len(members)}{' astray' if self.is_astray else ''}")
         is_strict = not self.is_astray and not self.unsettled and not is_edited(payload["segment"]["name"])
-        # Who was erased is taken out of messages that wait.
-        known = {id for id in given if id not in self.world.erased}
-        if operation != "replace" and self.gathered is not None:
-            if is_strict:
-                problems.append(f"{operation} amid a replace")
-            self.gathered = None
-        if operation == "create":
-            if self.members is not None and is_strict:
-                problems.append("created though it is there")
-            self.members = {}
-        elif operation == "delete":
-            if self.members is None and is_strict:
-                problems.append("deleted though it is not there")
-            self.members = None
+        # Its id, whatever that is called.
+        key = "key" if members and "id" not in members[0] else "id"
+        problems = []
+        for problem in self.take(id, operation, part, parts, members, key):
+            # Who was erased is taken out of messages that wait, and removed as whatever the consumer may have.
+            about = [one for one in problem.about if one not in self.world.erased] if problem.fault in OF_PEOPLE else problem.about
+            if problem.fault in OF_PEOPLE and not about:
+                continue
+            # These are wrong whatever has happened before.
+            if is_strict or problem.fault == Fault.TWICE or problem.fault == Fault.PART and operation == "replace":
+                problems.append(str(Problem(problem.fault, about)))
+        if operation == "delete" or operation == "replace" and part == parts:
             self.is_astray &= id < self.astray_through
-        elif self.members is None:
-            if is_strict:
-                problems.append(f"{operation} though it is not there")
-            self.members = {}
-        if operation == "add":
-            if is_strict and known & self.members.keys():  # type: ignore[union-attr]
-                problems.append(f"added who is there: {sorted(known & self.members.keys())[:5]}")  # type: ignore[union-attr]
-            self.members |= given  # type: ignore[operator]
-        elif operation == "remove":
-            wrong = {id for id in known if self.members.get(id) != given[id]}  # type: ignore[union-attr]
-            if is_strict and wrong:
-                problems.append(f"removed who is not there as such: {sorted(wrong)[:5]}")
-            for id_ in given:
-                self.members.pop(id_, None)  # type: ignore[union-attr]
-        elif operation == "replace":
-            if part == 1:
-                self.gathered, self.part = {}, 0
-            if self.gathered is None or part != self.part + 1:
-                problems.append(f"part {part} after part {self.part}")
-            self.gathered = (self.gathered or {}) | given
-            self.part = part
-            if part == parts:
-                self.members, self.gathered = self.gathered, None
-                self.is_astray &= id < self.astray_through
         return problems
 
 
@@ -102,13 +63,13 @@ class Audiences:
     def __init__(self, world: World) -> None:
         self.world = world
         self.lock = threading.Lock()
-        self.all: dict[uuid.UUID, Audience] = {}
+        self.all: dict[uuid.UUID, Held] = {}
         self.pushed = 0
         # How often leases were ended.
         self.settled = 0
 
-    def of(self, subscription: uuid.UUID) -> Audience:
-        return self.all.setdefault(subscription, Audience(self.world))
+    def of(self, subscription: uuid.UUID) -> Held:
+        return self.all.setdefault(subscription, Held(self.world))
 
     def claimed(self, messages: list[Row], began: float, seconds: float, acked: int, settled: int) -> None:
         """Messages of one claim, which are ours. Before it, `acked` was known to be delivered, and so often leases had been ended."""
@@ -132,7 +93,7 @@ class Audiences:
     def apply(self, message: Row) -> None:
         with self.lock:
             audience = self.of(message["subscription_id"])
-            for problem in audience.take(*(message[name] for name in ("message_id", "operation", "part", "parts", "payload"))):
+            for problem in audience.receive(*(message[name] for name in ("message_id", "operation", "part", "parts", "payload"))):
                 self.world.suspects.append(message["subscription_id"])
                 self.world.fail(f"message {message['message_id']} of subscription {message['subscription_id']}"
                                 f" ({message['payload']['segment']['name']}, {message['operation']}): {problem}; it has got {list(audience.recent)}")

@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import psycopg
 
 from actors import Actor, action
-from world import Connection, Set, World, Wrong, must, rows, value, wait_for
+from checks import Connection, must, value, wait_for
+from world import Set, World
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = "backend_type like 'segmenter %'"

@@ -12,7 +12,8 @@ from psycopg.types.json import Jsonb
 
 from actors import Actor, action, claim
 from audiences import Audiences, project
-from world import CROSSED, PULLING, ROLES, SEGMENTS, Connection, Row, Set, World, Wrong, is_edited, must, one, refresher, rows, value, wait_for
+from checks import Connection, Row, Wrong, must, one, rows, value, wait_for
+from world import CROSSED, PULLING, ROLES, SEGMENTS, Set, World, is_edited, refresher
 
 # Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
 # was missing, a role could not log in, fields or tables were not there for a while, the consumer did not feel like it.
@@ -264,7 +265,7 @@ class Pause:
             return
         must(audience.members is not None, f"{what}: it is not there", row)
         expected = {of["member"]["id"]: project(of["member"], row["params"]) for of in segment["members"]}
-        known: Row = audience.members or {}
+        known: Row = audience.people or {}
         different = sorted(id for id in expected.keys() | known.keys() if expected.get(id) != known.get(id))
         must(not different, f"{what} is another, after {list(audience.recent)}",
              {id: (expected.get(id), known.get(id)) for id in different[:5]}, len(different), row)

@@ -7,8 +7,9 @@ import signal
 from collections.abc import Callable
 
 from chaos import answers
+from checks import Wrong, must, value, wait_for
 from invariants import Pause, ServerLog, nothing_runs
-from world import SEGMENTS, World, Wrong, must, value, wait_for
+from world import SEGMENTS, World
 
 # What is spoilt, and which check has to find it.
 SPOILT = {
@@ -64,10 +65,10 @@ def lost_message(world: World, pause: Pause) -> None:
     """A consumer acknowledges what it has not applied."""
     there = [row["id"] for row in pause.run("""select u.id from {subscriptions} u join {segments} s on s.id = u.segment_id
         where u.actual_end = 'infinity' and s.actual_end = 'infinity' order by u.id""")]
-    audience = next(audience for id, audience in pause.audiences.all.items() if audience.members and id in there)
-    id, member = audience.members.popitem()  # type: ignore[union-attr]
+    audience = next(audience for id, audience in pause.audiences.all.items() if audience.people and id in there)
+    id, member = audience.people.popitem()  # type: ignore[union-attr]
     found("a message is lost", "is another", lambda: pause.check(is_real=False))
-    audience.members[id] = member  # type: ignore[index]
+    audience.people[id] = member  # type: ignore[index]
 
 
 def found(what: str, pattern: str, check: Callable[[], object]) -> None:

@@ -16,9 +16,10 @@ import psycopg
 from actors import Actor, Claimer, ConfigChanger, DataChanger, Refresher, RoleChanger, SetMaker, Steady, SubscriptionChanger, TableChanger, whereabouts
 from audiences import Audiences
 from chaos import Chaos, answers, restore
+from checks import Wrong, must, rows, wait_for
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
 from sabotage import prove
-from world import PULLING, World, Wrong, must, rows, wait_for
+from world import PULLING, World
 
 ROUND = 8.0  # seconds between two pauses, about
 

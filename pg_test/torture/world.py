@@ -8,15 +8,14 @@ import json
 import os
 import random
 import threading
-import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
+from checks import Connection, Row, value
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 from psycopg.types.json import Jsonb, set_json_loads
@@ -26,44 +25,10 @@ set_json_loads(lambda text: json.loads(text, parse_float=Decimal))
 for type_name in ("timestamp", "timestamptz"):
     psycopg.adapters.register_loader(type_name, TextLoader)
 
-Row = dict[str, Any]
-Connection = psycopg.Connection[Row]
-T = TypeVar("T")
-
 PEOPLE, CITIES = 1500, 12
 COLUMNS = ("hash_email", "hash_phone", "city", "spent")
 # What any statement may fail with: it met somebody's lock, or gave way to somebody.
 CROSSED = {"55P03", "57014", "40001", "40P01"}
-
-
-class Wrong(Exception):
-    """Something is not as it has to be."""
-
-
-def must(holds: object, what: str, *about: object) -> None:
-    if not holds:
-        raise Wrong(": ".join([what, *(str(one)[:2000] for one in about)]))
-
-
-def rows(db: Connection, query: str, *args: object) -> list[Row]:
-    return db.execute(query, args or None).fetchall()
-
-
-def one(db: Connection, query: str, *args: object) -> Row:
-    row = db.execute(query, args or None).fetchone()
-    must(row, "no row", query)
-    return row  # type: ignore[return-value]
-
-
-def value(db: Connection, query: str, *args: object) -> Any:
-    return next(iter(one(db, query, *args).values()))
-
-
-def wait_for(what: str, condition: Callable[[], object], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        must(time.monotonic() < end, f"{what} did not come within {seconds:.0f} s")
-        time.sleep(0.1)
 
 
 def literal(text: object) -> str:

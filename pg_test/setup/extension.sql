@@ -1,0 +1,2 @@
+-- The extension as most databases have it.
+create extension segmenter;

@@ -1,0 +1,16 @@
+-- The extension, and a set that segmenter_init() made, on which every session works. Its relations are called
+-- as those of the extension's own set are elsewhere, so that tests need not know; these have moved to the schema own.
+set client_min_messages = warning;
+create extension segmenter;
+create schema if not exists own;
+alter table segmenter set schema own;
+alter table segmenter_segments set schema own;
+alter table segmenter_consumers set schema own;
+alter table segmenter_subscriptions set schema own;
+alter table segmenter_log set schema own;
+alter table segmenter_outbox set schema own;
+alter table segmenter_deliveries set schema own;
+alter view segmenter_status set schema own;
+select segmenter_init('public.segmenter') as made \gset
+select format('alter database %I set segmenter.cfg_table = %L', current_database(), 'public.segmenter') as command \gset
+:command;
