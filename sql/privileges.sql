@@ -5,6 +5,7 @@ comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 
 comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction, one that reads another''s table after it';
 comment on function segmenter_run_plan() is 'what a run would refresh now, in its order, and what it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and gives its status; used by segmenter_run_each()';
+comment on function segmenter_run_id() is 'a new id of a run; used by segmenter_run_each()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and gives the segment''s id; automatic with a cron expression';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
@@ -56,7 +57,7 @@ revoke all on segmenter_registry, segmenter_changes from public;
 grant select on segmenter_registry to public;
 
 -- What these functions do is checked anew in each of them, against whoever calls.
-revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
@@ -64,7 +65,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, seg
     segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription
     from public;
 revoke all on procedure segmenter_run_each from public;
-grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,

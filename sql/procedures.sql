@@ -3,7 +3,7 @@ language plpgsql
 as $$
 declare
     -- Names are looked up in the caller's search_path.
-    run  constant pg_catalog.uuid := pg_catalog.gen_random_uuid();
+    run  constant pg_catalog.uuid := @extschema@.segmenter_run_id();
     step record;
 begin
     for step in select * from @extschema@.segmenter_run_plan() loop

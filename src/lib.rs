@@ -39,7 +39,12 @@ extension_sql_file!("../sql/set.sql", name = "set", requires = ["tables"]);
 extension_sql_file!(
     "../sql/procedures.sql",
     name = "procedures",
-    requires = [api::segmenter_run_plan, api::segmenter_run_step, api::segmenter_prune]
+    requires = [
+        api::segmenter_run_id,
+        api::segmenter_run_plan,
+        api::segmenter_run_step,
+        api::segmenter_prune
+    ]
 );
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 

@@ -218,7 +218,7 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Option<i64> {
 fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
     let resync = || {
         let subscription = require_arg("subscription", subscription)?;
-        delivery::resync(&RelationSet::current()?, subscription, run::new_id()?)
+        delivery::resync(&RelationSet::current()?, subscription, run::new_id())
     };
     resync().unwrap_or_else(|error| raise(error)) as i64
 }
@@ -240,7 +240,7 @@ fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
 fn segmenter_erase(
     id: Option<&str>,
 ) -> TableIterator<'static, (name!(segment, String), name!(rows, i64), name!(messages, i64))> {
-    let erase = || erase::erase(&RelationSet::current()?, require_arg("id", id)?, run::new_id()?);
+    let erase = || erase::erase(&RelationSet::current()?, require_arg("id", id)?, run::new_id());
     let erased = erase().unwrap_or_else(|error| raise(error));
     TableIterator::new(
         erased.into_iter().map(|of| (of.segment, of.rows as i64, of.messages as i64)),

@@ -14,6 +14,7 @@ use crate::config::Key;
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::format::json::JsonbText;
+use crate::pg::format::uuid;
 
 /// A claimed message.
 pub struct Message {
@@ -115,7 +116,7 @@ fn claim_from(
     }
 
     let args = [subscription.into(), i64::from(max_messages).into()];
-    let id = new_lease(client)?;
+    let id = uuid::time_ordered();
     let mut messages = Vec::new();
     for row in
         client.update(&set.sql(&queries::delivery::claim::LIST_MESSAGES, &[]), None, &args)?
@@ -148,11 +149,6 @@ fn claim_from(
         client.update(&set.sql(&queries::delivery::claim::TAKE_LEASE, &[]), None, &args)?;
     }
     Ok(messages)
-}
-
-fn new_lease(client: &SpiClient<'_>) -> Result<Uuid> {
-    let id = client.select(queries::catalog::NEW_ID.text(), Some(1), &[])?.first().get_one();
-    id?.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
 }
 
 /// Marks a subscription, whose cursor is locked, as failed: it waits for an operator.

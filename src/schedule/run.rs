@@ -15,6 +15,7 @@ use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::format::uuid;
 use crate::refresh::delta;
 use crate::refresh::handover;
 use crate::refresh::incremental;
@@ -200,15 +201,9 @@ pub fn hand_over_only(set: &RelationSet, segment: Uuid) -> Result<Option<Planned
     }))
 }
 
-/// The id of a new run.
-pub fn new_id() -> Result<Uuid> {
-    let id = Spi::connect(|client| {
-        client
-            .select(crate::catalog::queries::catalog::NEW_ID.text(), Some(1), &[])?
-            .first()
-            .get_one()
-    })?;
-    id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+/// The id of a new run: ids of runs sort by time.
+pub fn new_id() -> Uuid {
+    uuid::time_ordered()
 }
 
 /// Refreshes all segments that are due in one transaction, and then deletes what is past its

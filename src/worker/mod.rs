@@ -64,7 +64,7 @@ fn start(
     subject: Uuid,
     name: &str,
 ) -> Result<bool> {
-    let ticket = job_table::add(set, task, role, subject, run::new_id()?);
+    let ticket = job_table::add(set, task, role, subject, run::new_id());
     let started = ticket
         .is_some_and(|ticket| process::spawn(WORKER, name, "segmenter_worker", ticket.to_datum()));
     if !started {

@@ -235,7 +235,7 @@ impl SetScheduler {
         while running.len() < limit {
             let Some((id, planned)) = self.queue.take_ready(running) else { break };
             if let Some(error) = planned.blocking_error(set) {
-                let request = planned.request(run::new_id()?);
+                let request = planned.request(run::new_id());
                 refresh::fail(set, &request, error, (clock::now(), Duration::ZERO))?;
                 let items = due::items(set, role::current(), Some(&[id]))?;
                 items.iter().for_each(|item| self.queue.set(id, item.next(clock::now())));

@@ -1,6 +1,6 @@
 use super::*;
 use chrono::{Days, Timelike};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn schedule(text: &str) -> Schedule {
@@ -19,21 +19,11 @@ fn next(text: &str, after: &str, zone_name: &str) -> Option<DateTime<Utc>> {
     schedule(text).next_after(at(after), zone(zone_name))
 }
 
-/// The rows of a file of shared vectors, without its heading. If the file does not exist, a line
-/// says so and the result is `None`.
-fn vectors(file: &str) -> Option<Vec<Vec<String>>> {
-    let folder = std::env::var_os("SEGMENTER_CRON_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/cron")),
-        PathBuf::from,
-    );
-    let path = folder.join(file);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(text.lines().skip(1).map(cells).collect()),
-        Err(error) => {
-            println!("skipped the vectors of {}: {error}", path.display());
-            None
-        }
-    }
+/// The rows of a file of vectors in the repository, without its heading.
+fn vectors(file: &str) -> Vec<Vec<String>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pg_test/data/cron");
+    let text = std::fs::read_to_string(folder.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    text.lines().skip(1).map(cells).collect()
 }
 
 /// The cells of a CSV line. Quoted cells may contain commas; the vectors contain no quotes.
@@ -52,9 +42,7 @@ fn cells(line: &str) -> Vec<String> {
 
 #[test]
 fn next_runs_agree_with_the_vectors() {
-    let Some(rows) = vectors("next.csv") else {
-        return;
-    };
+    let rows = vectors("next.csv");
     assert!(rows.len() > 300, "{} vectors", rows.len());
     for row in &rows {
         let [text, zone_name, after, expected, class] = &row[..] else {
@@ -71,9 +59,7 @@ fn next_runs_agree_with_the_vectors() {
 
 #[test]
 fn invalid_vectors_are_refused_by_field() {
-    let Some(rows) = vectors("invalid.csv") else {
-        return;
-    };
+    let rows = vectors("invalid.csv");
     assert!(rows.len() > 40, "{} vectors", rows.len());
     for row in &rows {
         let [text, expected] = &row[..] else {

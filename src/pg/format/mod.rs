@@ -3,3 +3,4 @@
 pub mod fingerprint;
 pub mod json;
 pub mod transition;
+pub mod uuid;
