@@ -1,8 +1,7 @@
 -- Segmenter 1.1.0. Written by make schema from the sources; do not edit.
 \echo Use "CREATE EXTENSION segmenter" to load this file. \quit
 
--- What belongs to the extension whatever sets of service relations there are. The sets themselves are in
--- set.sql.
+-- The extension's relations that belong to no relation set. The sets are defined in set.sql.
 
 create table segmenter_registry (
     mart          regclass primary key,
@@ -14,17 +13,17 @@ create table segmenter_registry (
     deliveries    regclass not null,
     status        regclass not null
 );
-comment on table segmenter_registry is 'the sets of service relations: one row a set, the extension''s own among them';
-comment on column segmenter_registry.mart is 'the mart, by whose name the set is called';
-comment on column segmenter_registry.segments is 'what the segments are';
-comment on column segmenter_registry.consumers is 'who receives segments';
-comment on column segmenter_registry.subscriptions is 'who follows which segment';
-comment on column segmenter_registry.log is 'what happened';
+comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
+comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
+comment on column segmenter_registry.segments is 'the segments';
+comment on column segmenter_registry.consumers is 'the consumers';
+comment on column segmenter_registry.subscriptions is 'the subscriptions';
+comment on column segmenter_registry.log is 'the log';
 comment on column segmenter_registry.outbox is 'the messages for consumers';
-comment on column segmenter_registry.deliveries is 'how far each subscription is delivered';
-comment on column segmenter_registry.status is 'the view that a DBA looks at';
+comment on column segmenter_registry.deliveries is 'the delivery state';
+comment on column segmenter_registry.status is 'the status view';
 
--- Written by triggers, which know its four columns by their place.
+-- Triggers write its four columns by position.
 create table segmenter_changes (
     source    oid   not null,
     id_column name  not null,
@@ -32,18 +31,18 @@ create table segmenter_changes (
     ids       text[]
 );
 create index segmenter_changes_idx on segmenter_changes (source, xid);
--- Compressing ids takes longer than writing them.
+-- Compressing ids takes longer than writing them uncompressed.
 alter table segmenter_changes alter ids set storage external;
-comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row a statement';
+comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row for each statement';
 comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';
 comment on column segmenter_changes.xid is 'the transaction that wrote them';
-comment on column segmenter_changes.ids is 'the ids; null: all of them, since the table was truncated, or has no such column any more; none: changes up to this one were pruned';
+comment on column segmenter_changes.ids is 'the ids; null: all ids, since the table was truncated or the column dropped; empty: changes up to this one were pruned';
 
--- The service relations, as a text with places for names: those of the extension and those of
--- segmenter_init() are made of the same one. `@segments@` is the name of a relation, `@text:segments@` the
--- same within a text, `@:key@` a name of ours that begins as the others do, `@schema@` the extension's
--- schema. It runs with nothing but pg_catalog in its search_path.
+-- The definition of a relation set, with placeholders for names: the extension's own set and those of
+-- segmenter_init() are created from it. `@segments@` is the name of a relation, `@text:segments@` the same
+-- within a string, `@:key@` a name of an object of the set that begins like the others, `@schema@` the
+-- extension's schema. It runs with only pg_catalog in the search_path.
 
 create function segmenter_definition() returns text
 language sql immutable strict parallel safe
@@ -59,13 +58,13 @@ create table @mart@ (
     -- Only the segment tables, its inheritance children, hold rows.
     constraint @:holds_no_row@ check (false) no inherit
 );
-comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; holds no row itself';
+comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; it has no rows itself';
 comment on column @mart@.segment_id is 'the segment, by its id';
-comment on column @mart@.id is 'the member''s key, unique among a segment''s actual members';
+comment on column @mart@.id is 'the member''s key, unique among the current members of a segment';
 comment on column @mart@.hash_email is 'hashed e-mail address';
 comment on column @mart@.hash_phone is 'hashed phone number';
-comment on column @mart@.actual_begin is 'since when the row holds, local time in the zone segmenter.timezone';
-comment on column @mart@.actual_end is 'until when the row held, exclusive; infinity: still a member';
+comment on column @mart@.actual_begin is 'begin of the period, local time in the zone segmenter.timezone';
+comment on column @mart@.actual_end is 'end of the period, exclusive; infinity: a current member';
 comment on column @mart@.processed is 'when the row last changed';
 
 create table @segments@ (
@@ -88,10 +87,10 @@ create table @segments@ (
 );
 create unique index @:segments_name_key@ on @segments@ (name) where actual_end = 'infinity';
 create index @:segments_table_idx@ on @segments@ (table_name, name);
-comment on table @segments@ is 'what a segment is, who owns it, and how and when it is refreshed; a row is actual while actual_end is infinity';
+comment on table @segments@ is 'the segments: owner, refresher and schedule of each; a segment is active while actual_end is infinity';
 comment on column @segments@.id is 'the segment';
-comment on column @segments@.name is 'the name, unique among actual segments';
-comment on column @segments@.description is 'what the segment means, for people';
+comment on column @segments@.name is 'the name, unique among active segments';
+comment on column @segments@.description is 'a description for people';
 comment on column @segments@.table_name is 'the segment table that holds the members';
 comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
 comment on column @segments@.context is 'the related task';
@@ -99,10 +98,10 @@ comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run()
 comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
 comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
 comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
-comment on column @segments@.sources is 'what has to be loaded before a refresh';
-comment on column @segments@.guards is 'limits that a refresh has to keep to: min_members, max_members, max_added, max_removed, max_change, allow_empty';
-comment on column @segments@.actual_begin is 'since when the segment exists';
-comment on column @segments@.actual_end is 'when it was retired; infinity: it is actual';
+comment on column @segments@.sources is 'the sources that are checked before a refresh';
+comment on column @segments@.guards is 'limits of a refresh, as an object; a refresh that exceeds one is refused';
+comment on column @segments@.actual_begin is 'when the segment was created';
+comment on column @segments@.actual_end is 'when it was retired; infinity: it is active';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -116,14 +115,14 @@ create table @consumers@ (
     constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
 );
 create unique index @:consumers_name_key@ on @consumers@ (name) where actual_end = 'infinity';
-comment on table @consumers@ is 'the external systems and people that receive segments';
+comment on table @consumers@ is 'the systems that receive segments';
 comment on column @consumers@.id is 'the consumer';
-comment on column @consumers@.name is 'the name, unique among actual consumers';
-comment on column @consumers@.description is 'what the consumer is, for people';
+comment on column @consumers@.name is 'the name, unique among active consumers';
+comment on column @consumers@.description is 'a description for people';
 comment on column @consumers@.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
-comment on column @consumers@.params is 'how it is served: updater ("pull", {"function": …}, {"http": …}), max_attempts';
-comment on column @consumers@.actual_begin is 'since when the consumer exists';
-comment on column @consumers@.actual_end is 'when it was retired; infinity: it is actual';
+comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
+comment on column @consumers@.actual_begin is 'when the consumer was created';
+comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
 
 create table @subscriptions@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -143,19 +142,19 @@ create table @subscriptions@ (
 );
 create unique index @:subscriptions_key@ on @subscriptions@ (consumer_id, segment_id, target) where actual_end = 'infinity';
 create index @:subscriptions_segment_idx@ on @subscriptions@ (segment_id);
-comment on table @subscriptions@ is 'one consumer following one segment, for one target system';
+comment on table @subscriptions@ is 'the subscriptions: one consumer, one segment, one target';
 comment on column @subscriptions@.id is 'the subscription';
-comment on column @subscriptions@.consumer_id is 'who receives';
-comment on column @subscriptions@.segment_id is 'what is received';
+comment on column @subscriptions@.consumer_id is 'the consumer';
+comment on column @subscriptions@.segment_id is 'the segment';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
-comment on column @subscriptions@.params is 'how it is handed over: mode, batch_size, fields';
-comment on column @subscriptions@.cron is 'when messages may be handed over, as a cron expression; null: at once';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields';
+comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
 comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
-comment on column @subscriptions@.status is 'the audience: not uploaded, queued, uploaded, failed';
+comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
 comment on column @subscriptions@.external_id is 'the audience''s id on the consumer''s side';
-comment on column @subscriptions@.actual_begin is 'since when the subscription exists';
-comment on column @subscriptions@.actual_end is 'when it was ended; infinity: it is actual';
+comment on column @subscriptions@.actual_begin is 'when the subscription was created';
+comment on column @subscriptions@.actual_end is 'when it was ended; infinity: it is active';
 
 create table @log@ (
     id              bigint      generated always as identity primary key,
@@ -180,33 +179,33 @@ create table @log@ (
     constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
--- A segment's last attempts, past whatever else there is of it: many deliveries, say.
+-- For the last refreshes of a segment, without its other entries: there may be many deliveries.
 create index @:log_refresh_idx@ on @log@ (segment_id, id)
     where action = 'refresh' and (params @> '{"attempted": false}') is not true;
 create index @:log_subscription_idx@ on @log@ (subscription_id, action, id) where subscription_id is not null;
 create index @:log_receipt_idx@ on @log@ (subscription_id, id)
     where action = 'deliver' and status = 'ok' and params ? 'receipt';
 create index @:log_processed_idx@ on @log@ (processed);
-comment on table @log@ is 'what happened, append-only';
-comment on column @log@.id is 'the entry, in the order of writing';
+comment on table @log@ is 'the log, append-only';
+comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'what was done: refresh, hand over, deliver, erase';
+comment on column @log@.action is 'the action: refresh, hand over, deliver, erase';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
-comment on column @log@.segment_id is 'the segment, null where it was not found';
+comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
 comment on column @log@.subscription_id is 'the subscription';
 comment on column @log@.target is 'the subscription''s target system';
-comment on column @log@.num_received is 'rows that the refresher gave, or that the consumer received';
-comment on column @log@.num_invalid is 'rows among them without a key, or that the consumer refused';
-comment on column @log@.added is 'members added (where refused: that would have been), or handed over to be added';
-comment on column @log@.removed is 'members removed (where refused: that would have been), or handed over to be removed';
-comment on column @log@.changed is 'members changed (where refused: that would have been)';
-comment on column @log@.coverage is 'actual members afterwards (where refused: that there would have been), or that the consumer counts';
-comment on column @log@.elapsed is 'how long it took';
-comment on column @log@.message is 'what a person should know of it';
+comment on column @log@.num_received is 'rows that the refresher returned, or that the consumer received';
+comment on column @log@.num_invalid is 'rows among them without an id, or that the consumer rejected';
+comment on column @log@.added is 'members added (status refused: would have been added), or sent to be added';
+comment on column @log@.removed is 'members removed (status refused: would have been removed), or sent to be removed';
+comment on column @log@.changed is 'members changed (status refused: would have been changed)';
+comment on column @log@.coverage is 'members afterwards (status refused: would have been), or counted by the consumer';
+comment on column @log@.elapsed is 'the duration';
+comment on column @log@.message is 'a message for people';
 comment on column @log@.error is 'sqlstate, message, detail, hint, context';
-comment on column @log@.params is 'what it was done with';
+comment on column @log@.params is 'the parameters';
 
 create table @outbox@ (
     id              bigint      generated always as identity primary key,
@@ -223,22 +222,22 @@ create table @outbox@ (
     payload         jsonb       not null,
     constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
 );
--- With the segment, which says who may count them.
+-- With the segment, whose owner may count them.
 create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
--- Compressing hashes takes longer than writing them.
+-- Compressing hashes takes longer than writing them uncompressed.
 alter table @outbox@ alter payload set storage external;
 comment on table @outbox@ is 'the messages for consumers, insert-only: one row is one message';
-comment on column @outbox@.id is 'the message; within a subscription the order of handing over';
+comment on column @outbox@.id is 'the message; ids are in the order of delivery within a subscription';
 comment on column @outbox@.created_at is 'when it was written';
-comment on column @outbox@.available_at is 'from when it may be handed over';
-comment on column @outbox@.consumer_id is 'for whom';
-comment on column @outbox@.subscription_id is 'for which subscription';
-comment on column @outbox@.segment_id is 'of which segment';
+comment on column @outbox@.available_at is 'when it becomes available';
+comment on column @outbox@.consumer_id is 'the consumer';
+comment on column @outbox@.subscription_id is 'the subscription';
+comment on column @outbox@.segment_id is 'the segment';
 comment on column @outbox@.run_id is 'the run that wrote it';
 comment on column @outbox@.operation is 'create, add, remove, replace or delete';
-comment on column @outbox@.part is 'which part of the operation, from 1';
-comment on column @outbox@.parts is 'of how many parts';
-comment on column @outbox@.members is 'how many members are in the payload';
+comment on column @outbox@.part is 'the number of the part, from 1';
+comment on column @outbox@.parts is 'the number of parts';
+comment on column @outbox@.members is 'the number of members in the payload';
 comment on column @outbox@.payload is 'the message';
 
 create table @deliveries@ (
@@ -252,30 +251,30 @@ create table @deliveries@ (
     delivered_at      timestamptz,
     leased_through    bigint
 );
-comment on table @deliveries@ is 'how far each subscription is delivered: one row a subscription';
+comment on table @deliveries@ is 'the delivery state: one row for each subscription';
 comment on column @deliveries@.subscription_id is 'the subscription';
 comment on column @deliveries@.delivered_through is 'the last delivered message, by its id';
 comment on column @deliveries@.lease is 'the last claim of messages';
-comment on column @deliveries@.leased_until is 'until when it holds them; null: nobody does';
-comment on column @deliveries@.attempts is 'how often the next message was claimed';
-comment on column @deliveries@.next_attempt_at is 'not to be tried before';
-comment on column @deliveries@.last_error is 'why the last attempt failed';
+comment on column @deliveries@.leased_until is 'when the lease ends; null: there is none';
+comment on column @deliveries@.attempts is 'attempts at the next message';
+comment on column @deliveries@.next_attempt_at is 'the next message is not delivered before';
+comment on column @deliveries@.last_error is 'the error of the last attempt';
 comment on column @deliveries@.delivered_at is 'when a message was last delivered';
 comment on column @deliveries@.leased_through is 'the last message that was claimed, by its id';
 
--- Config rows are checked when they are written, and a segment's table is
--- registered with the mart once its row stands.
+-- Config rows are checked when they are written. The table of a segment is attached to the mart after its
+-- row was written.
 
 create trigger segmenter_check before insert or update on @segments@
     for each row execute function @schema@.segmenter_check_segment();
--- Only where the table is concerned: whatever else is wrong with it, the rest can be changed.
+-- Only for columns that concern the table: the other columns can be changed even if the table is not valid.
 create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
     for each row execute function @schema@.segmenter_register_segment();
 create trigger segmenter_notice after insert or update or delete or truncate on @segments@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_check before insert or update on @consumers@
     for each row execute function @schema@.segmenter_check_consumer();
--- What delivering changes is no config: it must go on whatever is wrong with that.
+-- Not for columns that a delivery changes: it must work even if the config is no longer valid.
 create trigger segmenter_check before insert or delete
     or update of id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
@@ -286,15 +285,15 @@ create trigger segmenter_notice after insert or delete or truncate
     or update of consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
     for each statement execute function @schema@.segmenter_notice_segments();
-comment on trigger segmenter_check on @segments@ is 'validates the row and stamps the owner';
-comment on trigger segmenter_register on @segments@ is 'brings the segment table into the mart, or takes it out when the row is deleted';
-comment on trigger segmenter_notice on @segments@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner';
+comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
+comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_check on @consumers@ is 'validates the row';
-comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and says so where an audience would be forgotten';
-comment on trigger segmenter_notice on @consumers@ is 'lets the scheduler know of the change';
-comment on trigger segmenter_notice on @subscriptions@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and warns when the audience stays at the consumer';
+comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
+comment on trigger segmenter_notice on @subscriptions@ is 'notifies the scheduler of the change';
 
--- What a DBA looks at. It shows what its reader may see: the policies on the tables below it hold.
+-- The status view. The policies of the tables apply to its reader.
 create view @status@ with (security_invoker = true) as
 select
     s.id,
@@ -320,7 +319,7 @@ select
     ) as update_name,
     u.params as update_params,
     u.cron as update_cron,
-    -- The column is left alone while a refresh or a consumer has the row in hand.
+    -- The column may lag while a refresh or a consumer has the row locked.
     case
         when u.status = 'failed' then u.status
         when pending.messages > 0 then 'queued'
@@ -356,7 +355,7 @@ left join lateral (
     select count(*) as messages
     from @outbox@ o
     where o.subscription_id = u.id
-      -- Not coalesce, which an index may not be searched by before the policy has passed a row.
+      -- Not coalesce: it is not leakproof, so an index could not be used before the policy is checked.
       and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
 ) pending on u.id is not null
 left join lateral (
@@ -375,36 +374,36 @@ left join lateral (
 ) handed on true
 where s.actual_end = 'infinity'
 order by s.name, c.name, u.target;
-comment on view @status@ is 'a row for each actual segment and actual subscription (one for a segment without): how the last refresh went, what is next, what is still to be handed over';
+comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
 comment on column @status@.id is 'the segment';
 comment on column @status@.name is 'the segment''s name';
-comment on column @status@.description is 'what the segment means';
+comment on column @status@.description is 'the description';
 comment on column @status@.table_name is 'the segment table';
 comment on column @status@.context is 'the related task';
 comment on column @status@.refresh_auto is 'whether segmenter_run() refreshes it';
 comment on column @status@.refresh_params is 'the refresher';
 comment on column @status@.refresh_cron is 'when it is refreshed';
-comment on column @status@.last_refresh is 'when it was last tried';
-comment on column @status@.last_status is 'how that ended';
-comment on column @status@.last_error is 'why it failed or was refused, or what it waits for';
-comment on column @status@.next_refresh is 'when it is due next, for an automatic segment with a schedule';
-comment on column @status@.coverage is 'members after the last refresh that succeeded';
+comment on column @status@.last_refresh is 'the last attempt';
+comment on column @status@.last_status is 'the status of the last attempt';
+comment on column @status@.last_error is 'why it failed or was refused, or which sources it waits for';
+comment on column @status@.next_refresh is 'when it is due next (automatic segments with a schedule)';
+comment on column @status@.coverage is 'members after the last successful refresh';
 comment on column @status@.added is 'members it added';
 comment on column @status@.removed is 'members it removed';
 comment on column @status@.changed is 'members it changed';
 comment on column @status@.update_consumer is 'the consumer';
 comment on column @status@.update_target is 'the target system';
-comment on column @status@.update_name is 'the audience''s name over there';
-comment on column @status@.update_params is 'how it is handed over';
-comment on column @status@.update_cron is 'when it may be handed over';
-comment on column @status@.update_status is 'the audience: not uploaded, queued, uploaded, failed';
-comment on column @status@.pending_messages is 'messages not delivered yet';
+comment on column @status@.update_name is 'the name of the audience';
+comment on column @status@.update_params is 'what is sent';
+comment on column @status@.update_cron is 'when messages become available';
+comment on column @status@.update_status is 'the state of the audience: not uploaded, queued, uploaded, failed';
+comment on column @status@.pending_messages is 'undelivered messages';
 comment on column @status@.last_delivery is 'when a message was last delivered';
-comment on column @status@.last_receipt is 'what the consumer last said of what it received';
-comment on column @status@.delivery_error is 'why messages could not be handed over, or delivered, the last time';
+comment on column @status@.last_receipt is 'the last receipt of the consumer';
+comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
 
--- Nobody may do anything, and then what is safe: rows are filtered by the
--- policies below to those that belong to roles the user is a member of.
+-- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
+-- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @status@ from public;
@@ -421,7 +420,7 @@ create policy segmenter_member on @consumers@
     using (@schema@.segmenter_may_act_as(role));
 comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
 
--- A subscription is changed by those who own the segment, and seen by the consumer too.
+-- The owner of the segment may change a subscription; the role of the consumer may see it.
 alter table @subscriptions@ enable row level security;
 create policy segmenter_member on @subscriptions@
     using (segment_id in (select s.id from @segments@ s));
@@ -431,7 +430,7 @@ comment on policy segmenter_member on @subscriptions@ is 'subscriptions to segme
 comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of consumers that the user may see';
 
 alter table @mart@ enable row level security;
--- Only what stands in a segment's own table is its member: in their tables others may write anything.
+-- A row counts as a member only if it is in the segment's own table: owners may write anything to other tables.
 create policy segmenter_member on @mart@ for select
     using (exists (
         select from @segments@ s
@@ -440,10 +439,10 @@ create policy segmenter_member on @mart@ for select
 comment on policy segmenter_member on @mart@ is 'members of segments that the user may see';
 
 alter table @log@ enable row level security;
--- One row is looked up in the segments, many are met with all of them: with EXISTS PostgreSQL chooses.
+-- With EXISTS, PostgreSQL can look up the segment of one row, or hash all segments for many rows.
 create policy segmenter_member on @log@ for select
     using (exists (select from @segments@ s where s.id = @log@.segment_id));
-comment on policy segmenter_member on @log@ is 'what happened to segments that the user may see';
+comment on policy segmenter_member on @log@ is 'entries of segments that the user may see';
 
 alter table @outbox@ enable row level security;
 create policy segmenter_member on @outbox@ for select
@@ -625,6 +624,11 @@ STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_run_wrapper';
 
+CREATE FUNCTION "segmenter_run_id"() RETURNS uuid
+STRICT VOLATILE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_id_wrapper';
+
 CREATE FUNCTION "segmenter_run_plan"() RETURNS TABLE (
 	"segment_id" uuid,
 	"segment" TEXT,
@@ -650,7 +654,7 @@ language plpgsql
 as $$
 declare
     -- Names are looked up in the caller's search_path.
-    run  constant pg_catalog.uuid := pg_catalog.gen_random_uuid();
+    run  constant pg_catalog.uuid := @extschema@.segmenter_run_id();
     step record;
 begin
     for step in select * from @extschema@.segmenter_run_plan() loop
@@ -728,46 +732,46 @@ CREATE FUNCTION "segmenter_register_segment"()
 	LANGUAGE c
 	AS 'MODULE_PATHNAME', 'segmenter_register_segment_wrapper';
 
--- What the functions are for, and who may call them; and, since it is the end of the script, the extension's
--- own set of service relations.
+-- Comments and privileges of the functions and, at the end of the script, the extension's own relation set.
 
-comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query in place of its own, dry_run: only say what would change, force: let it pass the guards, full: look at all ids';
-comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction, one that reads another''s table after it';
-comment on function segmenter_run_plan() is 'what a run would refresh now, in its order, and what it would only hand over; used by segmenter_run_each()';
-comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and gives its status; used by segmenter_run_each()';
+comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query instead of the segment''s own; dry_run: only reports what would change; force: ignores the guards; full: compares all ids';
+comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction; a segment that reads the table of another one comes after it';
+comment on function segmenter_run_plan() is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
+comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
+comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
-comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and gives the segment''s id; automatic with a cron expression';
-comment on function segmenter_cron_next(text, timestamptz, text) is 'when a cron expression comes next after a time, by the wall clock of a time zone; null: never';
-comment on function segmenter_due(timestamptz) is 'when each segment is due, whether it is at that time, and why';
-comment on function segmenter_due_in(regclass, timestamptz) is 'the same of one set of service relations; used by its status view';
-comment on function segmenter_doctor() is 'what should be looked after in this database, with a line at the end that says whether all is well';
-comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that all have read; runs do it by themselves';
-comment on function segmenter_may_act_as(oid) is 'whether the caller may act as a role; used by the policies of the service relations';
-comment on function segmenter_message(jsonb, jsonb) is 'a message with its members, which are taken as they are; used where messages are written';
-comment on function segmenter_watch(regclass, name) is 'has changes of a table captured, by triggers of statements, for segments that watch it';
-comment on function segmenter_unwatch(regclass, name) is 'ends the capture of a table''s changes';
+comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
+comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
+comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
+comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
+comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
+comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
+comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
+comment on function segmenter_message(jsonb, jsonb) is 'builds a message from its head and its members; used where messages are written';
+comment on function segmenter_watch(regclass, name) is 'creates statement triggers that capture changes of a table, for segments that watch it';
+comment on function segmenter_unwatch(regclass, name) is 'drops the triggers that capture changes of a table';
 comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
-comment on function segmenter_subscribe(text, text, text, jsonb) is 'subscribes a consumer, which is made where it is new, to a segment for a target system, and gives the subscription''s id';
-comment on function segmenter_claim(text, int, interval) is 'the next messages for a consumer, in order, of one subscription that nobody holds; they are the caller''s for the time of the lease';
-comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and those before it, with what the consumer says of it';
-comment on function segmenter_nack(uuid, bigint, text, interval) is 'gives a claimed message back with the reason, to be tried again later';
-comment on function segmenter_retry(uuid) is 'has a subscription that failed go on at once, and gives how many messages wait';
-comment on function segmenter_skip(uuid) is 'passes over the message that a subscription is at, and gives its id';
-comment on function segmenter_resync(uuid) is 'drops what waits for a subscription and hands over every member in place of what the consumer has';
-comment on function segmenter_erase(text) is 'erases a person from segments and messages, and has consumers remove them';
-comment on function segmenter_notice_segments() is 'trigger: lets the scheduler know of a change';
-comment on function segmenter_check_segment() is 'trigger: validates a segment''s row and stamps its owner';
-comment on function segmenter_register_segment() is 'trigger: brings a segment''s table into the mart, or takes it out';
-comment on function segmenter_check_consumer() is 'trigger: validates a consumer''s row';
-comment on function segmenter_check_subscription() is 'trigger: validates a subscription''s row';
-comment on function segmenter_init(text, text) is 'makes a set of service relations under other names, as tables of the caller';
-comment on function segmenter_sets() is 'the sets of service relations: their names, owners and numbers of segments';
-comment on function segmenter_drop_set(text, boolean) is 'drops a set of service relations, unless it has segments or messages to deliver; force: even then';
-comment on function segmenter_definition() is 'what a set of service relations is made of; used by segmenter_init()';
+comment on function segmenter_subscribe(text, text, text, jsonb) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created';
+comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
+comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
+comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
+comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
+comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
+comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace';
+comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person';
+comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
+comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
+comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
+comment on function segmenter_check_consumer() is 'trigger: validates the row of a consumer';
+comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription';
+comment on function segmenter_init(text, text) is 'creates a relation set under other names, as tables of the caller';
+comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
+comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';
+comment on function segmenter_definition() is 'the SQL that a relation set is created from; used by segmenter_init()';
 
--- The extension's own set of service relations, and what pg_dump takes along: the rows of every one but the
--- mart, which holds none, the counters behind the two identity columns, and the sets that segmenter_init()
--- has made; the extension's own is made anew where it is created.
+-- The extension's own relation set, and what pg_dump includes: the rows of each relation but the mart, which
+-- has none, the sequences of the two identity columns, and the sets that segmenter_init() has made. CREATE
+-- EXTENSION makes the extension's own set.
 select segmenter_init('@extschema@.segmenter');
 select pg_catalog.pg_extension_config_dump('segmenter_segments', '');
 select pg_catalog.pg_extension_config_dump('segmenter_consumers', '');
@@ -785,8 +789,8 @@ select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exi
 revoke all on segmenter_registry, segmenter_changes from public;
 grant select on segmenter_registry to public;
 
--- What these functions do is checked anew in each of them, against whoever calls.
-revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+-- Each of these functions checks the rights of its caller itself.
+revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
@@ -794,20 +798,20 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan, seg
     segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription
     from public;
 revoke all on procedure segmenter_run_each from public;
-grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan, segmenter_run_step,
+grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_drop_set to public;
--- Whoever owns a table puts it up there; it records what is written in that table only.
+-- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;
--- Whoever makes a set puts these up there; elsewhere they refuse.
+-- The owner of a set creates these triggers; on other relations they raise an error.
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
     segmenter_check_consumer, segmenter_check_subscription to public;
 grant execute on procedure segmenter_run_each to public;
 
--- One word on what is still to be set up, at the end of CREATE EXTENSION, which keeps notices of its
--- script back unless told otherwise.
+-- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script
+-- sets client_min_messages.
 select set_config('client_min_messages', 'notice', true) where current_setting('client_min_messages') = 'warning';
 select segmenter_say_what_is_missing();
 drop function segmenter_say_what_is_missing();

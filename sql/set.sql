@@ -1,7 +1,7 @@
--- The service relations, as a text with places for names: those of the extension and those of
--- segmenter_init() are made of the same one. `@segments@` is the name of a relation, `@text:segments@` the
--- same within a text, `@:key@` a name of ours that begins as the others do, `@schema@` the extension's
--- schema. It runs with nothing but pg_catalog in its search_path.
+-- The definition of a relation set, with placeholders for names: the extension's own set and those of
+-- segmenter_init() are created from it. `@segments@` is the name of a relation, `@text:segments@` the same
+-- within a string, `@:key@` a name of an object of the set that begins like the others, `@schema@` the
+-- extension's schema. It runs with only pg_catalog in the search_path.
 
 create function segmenter_definition() returns text
 language sql immutable strict parallel safe
@@ -17,13 +17,13 @@ create table @mart@ (
     -- Only the segment tables, its inheritance children, hold rows.
     constraint @:holds_no_row@ check (false) no inherit
 );
-comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; holds no row itself';
+comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; it has no rows itself';
 comment on column @mart@.segment_id is 'the segment, by its id';
-comment on column @mart@.id is 'the member''s key, unique among a segment''s actual members';
+comment on column @mart@.id is 'the member''s key, unique among the current members of a segment';
 comment on column @mart@.hash_email is 'hashed e-mail address';
 comment on column @mart@.hash_phone is 'hashed phone number';
-comment on column @mart@.actual_begin is 'since when the row holds, local time in the zone segmenter.timezone';
-comment on column @mart@.actual_end is 'until when the row held, exclusive; infinity: still a member';
+comment on column @mart@.actual_begin is 'begin of the period, local time in the zone segmenter.timezone';
+comment on column @mart@.actual_end is 'end of the period, exclusive; infinity: a current member';
 comment on column @mart@.processed is 'when the row last changed';
 
 create table @segments@ (
@@ -46,10 +46,10 @@ create table @segments@ (
 );
 create unique index @:segments_name_key@ on @segments@ (name) where actual_end = 'infinity';
 create index @:segments_table_idx@ on @segments@ (table_name, name);
-comment on table @segments@ is 'what a segment is, who owns it, and how and when it is refreshed; a row is actual while actual_end is infinity';
+comment on table @segments@ is 'the segments: owner, refresher and schedule of each; a segment is active while actual_end is infinity';
 comment on column @segments@.id is 'the segment';
-comment on column @segments@.name is 'the name, unique among actual segments';
-comment on column @segments@.description is 'what the segment means, for people';
+comment on column @segments@.name is 'the name, unique among active segments';
+comment on column @segments@.description is 'a description for people';
 comment on column @segments@.table_name is 'the segment table that holds the members';
 comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
 comment on column @segments@.context is 'the related task';
@@ -57,10 +57,10 @@ comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run()
 comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
 comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
 comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
-comment on column @segments@.sources is 'what has to be loaded before a refresh';
+comment on column @segments@.sources is 'the sources that are checked before a refresh';
 comment on column @segments@.guards is 'limits of a refresh, as an object; a refresh that exceeds one is refused';
-comment on column @segments@.actual_begin is 'since when the segment exists';
-comment on column @segments@.actual_end is 'when it was retired; infinity: it is actual';
+comment on column @segments@.actual_begin is 'when the segment was created';
+comment on column @segments@.actual_end is 'when it was retired; infinity: it is active';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -74,14 +74,14 @@ create table @consumers@ (
     constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
 );
 create unique index @:consumers_name_key@ on @consumers@ (name) where actual_end = 'infinity';
-comment on table @consumers@ is 'the external systems and people that receive segments';
+comment on table @consumers@ is 'the systems that receive segments';
 comment on column @consumers@.id is 'the consumer';
-comment on column @consumers@.name is 'the name, unique among actual consumers';
-comment on column @consumers@.description is 'what the consumer is, for people';
+comment on column @consumers@.name is 'the name, unique among active consumers';
+comment on column @consumers@.description is 'a description for people';
 comment on column @consumers@.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
-comment on column @consumers@.params is 'how it is served: updater ("pull", {"function": …}, {"http": …}), max_attempts';
-comment on column @consumers@.actual_begin is 'since when the consumer exists';
-comment on column @consumers@.actual_end is 'when it was retired; infinity: it is actual';
+comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
+comment on column @consumers@.actual_begin is 'when the consumer was created';
+comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
 
 create table @subscriptions@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -101,19 +101,19 @@ create table @subscriptions@ (
 );
 create unique index @:subscriptions_key@ on @subscriptions@ (consumer_id, segment_id, target) where actual_end = 'infinity';
 create index @:subscriptions_segment_idx@ on @subscriptions@ (segment_id);
-comment on table @subscriptions@ is 'one consumer following one segment, for one target system';
+comment on table @subscriptions@ is 'the subscriptions: one consumer, one segment, one target';
 comment on column @subscriptions@.id is 'the subscription';
-comment on column @subscriptions@.consumer_id is 'who receives';
-comment on column @subscriptions@.segment_id is 'what is received';
+comment on column @subscriptions@.consumer_id is 'the consumer';
+comment on column @subscriptions@.segment_id is 'the segment';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
-comment on column @subscriptions@.params is 'how it is handed over: mode, batch_size, fields';
-comment on column @subscriptions@.cron is 'when messages may be handed over, as a cron expression; null: at once';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields';
+comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
 comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
-comment on column @subscriptions@.status is 'the audience: not uploaded, queued, uploaded, failed';
+comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
 comment on column @subscriptions@.external_id is 'the audience''s id on the consumer''s side';
-comment on column @subscriptions@.actual_begin is 'since when the subscription exists';
-comment on column @subscriptions@.actual_end is 'when it was ended; infinity: it is actual';
+comment on column @subscriptions@.actual_begin is 'when the subscription was created';
+comment on column @subscriptions@.actual_end is 'when it was ended; infinity: it is active';
 
 create table @log@ (
     id              bigint      generated always as identity primary key,
@@ -138,33 +138,33 @@ create table @log@ (
     constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
--- A segment's last attempts, past whatever else there is of it: many deliveries, say.
+-- For the last refreshes of a segment, without its other entries: there may be many deliveries.
 create index @:log_refresh_idx@ on @log@ (segment_id, id)
     where action = 'refresh' and (params @> '{"attempted": false}') is not true;
 create index @:log_subscription_idx@ on @log@ (subscription_id, action, id) where subscription_id is not null;
 create index @:log_receipt_idx@ on @log@ (subscription_id, id)
     where action = 'deliver' and status = 'ok' and params ? 'receipt';
 create index @:log_processed_idx@ on @log@ (processed);
-comment on table @log@ is 'what happened, append-only';
-comment on column @log@.id is 'the entry, in the order of writing';
+comment on table @log@ is 'the log, append-only';
+comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'what was done: refresh, hand over, deliver, erase';
+comment on column @log@.action is 'the action: refresh, hand over, deliver, erase';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
-comment on column @log@.segment_id is 'the segment, null where it was not found';
+comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
 comment on column @log@.subscription_id is 'the subscription';
 comment on column @log@.target is 'the subscription''s target system';
-comment on column @log@.num_received is 'rows that the refresher gave, or that the consumer received';
-comment on column @log@.num_invalid is 'rows among them without a key, or that the consumer refused';
-comment on column @log@.added is 'members added (where refused: that would have been), or handed over to be added';
-comment on column @log@.removed is 'members removed (where refused: that would have been), or handed over to be removed';
-comment on column @log@.changed is 'members changed (where refused: that would have been)';
-comment on column @log@.coverage is 'actual members afterwards (where refused: that there would have been), or that the consumer counts';
-comment on column @log@.elapsed is 'how long it took';
-comment on column @log@.message is 'what a person should know of it';
+comment on column @log@.num_received is 'rows that the refresher returned, or that the consumer received';
+comment on column @log@.num_invalid is 'rows among them without an id, or that the consumer rejected';
+comment on column @log@.added is 'members added (status refused: would have been added), or sent to be added';
+comment on column @log@.removed is 'members removed (status refused: would have been removed), or sent to be removed';
+comment on column @log@.changed is 'members changed (status refused: would have been changed)';
+comment on column @log@.coverage is 'members afterwards (status refused: would have been), or counted by the consumer';
+comment on column @log@.elapsed is 'the duration';
+comment on column @log@.message is 'a message for people';
 comment on column @log@.error is 'sqlstate, message, detail, hint, context';
-comment on column @log@.params is 'what it was done with';
+comment on column @log@.params is 'the parameters';
 
 create table @outbox@ (
     id              bigint      generated always as identity primary key,
@@ -181,22 +181,22 @@ create table @outbox@ (
     payload         jsonb       not null,
     constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
 );
--- With the segment, which says who may count them.
+-- With the segment, whose owner may count them.
 create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
--- Compressing hashes takes longer than writing them.
+-- Compressing hashes takes longer than writing them uncompressed.
 alter table @outbox@ alter payload set storage external;
 comment on table @outbox@ is 'the messages for consumers, insert-only: one row is one message';
-comment on column @outbox@.id is 'the message; within a subscription the order of handing over';
+comment on column @outbox@.id is 'the message; ids are in the order of delivery within a subscription';
 comment on column @outbox@.created_at is 'when it was written';
-comment on column @outbox@.available_at is 'from when it may be handed over';
-comment on column @outbox@.consumer_id is 'for whom';
-comment on column @outbox@.subscription_id is 'for which subscription';
-comment on column @outbox@.segment_id is 'of which segment';
+comment on column @outbox@.available_at is 'when it becomes available';
+comment on column @outbox@.consumer_id is 'the consumer';
+comment on column @outbox@.subscription_id is 'the subscription';
+comment on column @outbox@.segment_id is 'the segment';
 comment on column @outbox@.run_id is 'the run that wrote it';
 comment on column @outbox@.operation is 'create, add, remove, replace or delete';
-comment on column @outbox@.part is 'which part of the operation, from 1';
-comment on column @outbox@.parts is 'of how many parts';
-comment on column @outbox@.members is 'how many members are in the payload';
+comment on column @outbox@.part is 'the number of the part, from 1';
+comment on column @outbox@.parts is 'the number of parts';
+comment on column @outbox@.members is 'the number of members in the payload';
 comment on column @outbox@.payload is 'the message';
 
 create table @deliveries@ (
@@ -210,30 +210,30 @@ create table @deliveries@ (
     delivered_at      timestamptz,
     leased_through    bigint
 );
-comment on table @deliveries@ is 'how far each subscription is delivered: one row a subscription';
+comment on table @deliveries@ is 'the delivery state: one row for each subscription';
 comment on column @deliveries@.subscription_id is 'the subscription';
 comment on column @deliveries@.delivered_through is 'the last delivered message, by its id';
 comment on column @deliveries@.lease is 'the last claim of messages';
-comment on column @deliveries@.leased_until is 'until when it holds them; null: nobody does';
-comment on column @deliveries@.attempts is 'how often the next message was claimed';
-comment on column @deliveries@.next_attempt_at is 'not to be tried before';
-comment on column @deliveries@.last_error is 'why the last attempt failed';
+comment on column @deliveries@.leased_until is 'when the lease ends; null: there is none';
+comment on column @deliveries@.attempts is 'attempts at the next message';
+comment on column @deliveries@.next_attempt_at is 'the next message is not delivered before';
+comment on column @deliveries@.last_error is 'the error of the last attempt';
 comment on column @deliveries@.delivered_at is 'when a message was last delivered';
 comment on column @deliveries@.leased_through is 'the last message that was claimed, by its id';
 
--- Config rows are checked when they are written, and a segment's table is
--- registered with the mart once its row stands.
+-- Config rows are checked when they are written. The table of a segment is attached to the mart after its
+-- row was written.
 
 create trigger segmenter_check before insert or update on @segments@
     for each row execute function @schema@.segmenter_check_segment();
--- Only where the table is concerned: whatever else is wrong with it, the rest can be changed.
+-- Only for columns that concern the table: the other columns can be changed even if the table is not valid.
 create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
     for each row execute function @schema@.segmenter_register_segment();
 create trigger segmenter_notice after insert or update or delete or truncate on @segments@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_check before insert or update on @consumers@
     for each row execute function @schema@.segmenter_check_consumer();
--- What delivering changes is no config: it must go on whatever is wrong with that.
+-- Not for columns that a delivery changes: it must work even if the config is no longer valid.
 create trigger segmenter_check before insert or delete
     or update of id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
@@ -244,15 +244,15 @@ create trigger segmenter_notice after insert or delete or truncate
     or update of consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
     for each statement execute function @schema@.segmenter_notice_segments();
-comment on trigger segmenter_check on @segments@ is 'validates the row and stamps the owner';
-comment on trigger segmenter_register on @segments@ is 'brings the segment table into the mart, or takes it out when the row is deleted';
-comment on trigger segmenter_notice on @segments@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner';
+comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
+comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_check on @consumers@ is 'validates the row';
-comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and says so where an audience would be forgotten';
-comment on trigger segmenter_notice on @consumers@ is 'lets the scheduler know of the change';
-comment on trigger segmenter_notice on @subscriptions@ is 'lets the scheduler know of the change';
+comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and warns when the audience stays at the consumer';
+comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
+comment on trigger segmenter_notice on @subscriptions@ is 'notifies the scheduler of the change';
 
--- What a DBA looks at. It shows what its reader may see: the policies on the tables below it hold.
+-- The status view. The policies of the tables apply to its reader.
 create view @status@ with (security_invoker = true) as
 select
     s.id,
@@ -278,7 +278,7 @@ select
     ) as update_name,
     u.params as update_params,
     u.cron as update_cron,
-    -- The column is left alone while a refresh or a consumer has the row in hand.
+    -- The column may lag while a refresh or a consumer has the row locked.
     case
         when u.status = 'failed' then u.status
         when pending.messages > 0 then 'queued'
@@ -314,7 +314,7 @@ left join lateral (
     select count(*) as messages
     from @outbox@ o
     where o.subscription_id = u.id
-      -- Not coalesce, which an index may not be searched by before the policy has passed a row.
+      -- Not coalesce: it is not leakproof, so an index could not be used before the policy is checked.
       and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
 ) pending on u.id is not null
 left join lateral (
@@ -333,36 +333,36 @@ left join lateral (
 ) handed on true
 where s.actual_end = 'infinity'
 order by s.name, c.name, u.target;
-comment on view @status@ is 'a row for each actual segment and actual subscription (one for a segment without): how the last refresh went, what is next, what is still to be handed over';
+comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
 comment on column @status@.id is 'the segment';
 comment on column @status@.name is 'the segment''s name';
-comment on column @status@.description is 'what the segment means';
+comment on column @status@.description is 'the description';
 comment on column @status@.table_name is 'the segment table';
 comment on column @status@.context is 'the related task';
 comment on column @status@.refresh_auto is 'whether segmenter_run() refreshes it';
 comment on column @status@.refresh_params is 'the refresher';
 comment on column @status@.refresh_cron is 'when it is refreshed';
-comment on column @status@.last_refresh is 'when it was last tried';
-comment on column @status@.last_status is 'how that ended';
-comment on column @status@.last_error is 'why it failed or was refused, or what it waits for';
-comment on column @status@.next_refresh is 'when it is due next, for an automatic segment with a schedule';
-comment on column @status@.coverage is 'members after the last refresh that succeeded';
+comment on column @status@.last_refresh is 'the last attempt';
+comment on column @status@.last_status is 'the status of the last attempt';
+comment on column @status@.last_error is 'why it failed or was refused, or which sources it waits for';
+comment on column @status@.next_refresh is 'when it is due next (automatic segments with a schedule)';
+comment on column @status@.coverage is 'members after the last successful refresh';
 comment on column @status@.added is 'members it added';
 comment on column @status@.removed is 'members it removed';
 comment on column @status@.changed is 'members it changed';
 comment on column @status@.update_consumer is 'the consumer';
 comment on column @status@.update_target is 'the target system';
-comment on column @status@.update_name is 'the audience''s name over there';
-comment on column @status@.update_params is 'how it is handed over';
-comment on column @status@.update_cron is 'when it may be handed over';
-comment on column @status@.update_status is 'the audience: not uploaded, queued, uploaded, failed';
-comment on column @status@.pending_messages is 'messages not delivered yet';
+comment on column @status@.update_name is 'the name of the audience';
+comment on column @status@.update_params is 'what is sent';
+comment on column @status@.update_cron is 'when messages become available';
+comment on column @status@.update_status is 'the state of the audience: not uploaded, queued, uploaded, failed';
+comment on column @status@.pending_messages is 'undelivered messages';
 comment on column @status@.last_delivery is 'when a message was last delivered';
-comment on column @status@.last_receipt is 'what the consumer last said of what it received';
-comment on column @status@.delivery_error is 'why messages could not be handed over, or delivered, the last time';
+comment on column @status@.last_receipt is 'the last receipt of the consumer';
+comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
 
--- Nobody may do anything, and then what is safe: rows are filtered by the
--- policies below to those that belong to roles the user is a member of.
+-- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
+-- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @status@ from public;
@@ -379,7 +379,7 @@ create policy segmenter_member on @consumers@
     using (@schema@.segmenter_may_act_as(role));
 comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
 
--- A subscription is changed by those who own the segment, and seen by the consumer too.
+-- The owner of the segment may change a subscription; the role of the consumer may see it.
 alter table @subscriptions@ enable row level security;
 create policy segmenter_member on @subscriptions@
     using (segment_id in (select s.id from @segments@ s));
@@ -389,7 +389,7 @@ comment on policy segmenter_member on @subscriptions@ is 'subscriptions to segme
 comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of consumers that the user may see';
 
 alter table @mart@ enable row level security;
--- Only what stands in a segment's own table is its member: in their tables others may write anything.
+-- A row counts as a member only if it is in the segment's own table: owners may write anything to other tables.
 create policy segmenter_member on @mart@ for select
     using (exists (
         select from @segments@ s
@@ -398,10 +398,10 @@ create policy segmenter_member on @mart@ for select
 comment on policy segmenter_member on @mart@ is 'members of segments that the user may see';
 
 alter table @log@ enable row level security;
--- One row is looked up in the segments, many are met with all of them: with EXISTS PostgreSQL chooses.
+-- With EXISTS, PostgreSQL can look up the segment of one row, or hash all segments for many rows.
 create policy segmenter_member on @log@ for select
     using (exists (select from @segments@ s where s.id = @log@.segment_id));
-comment on policy segmenter_member on @log@ is 'what happened to segments that the user may see';
+comment on policy segmenter_member on @log@ is 'entries of segments that the user may see';
 
 alter table @outbox@ enable row level security;
 create policy segmenter_member on @outbox@ for select

@@ -1,5 +1,4 @@
--- What belongs to the extension whatever sets of service relations there are. The sets themselves are in
--- set.sql.
+-- The extension's relations that belong to no relation set. The sets are defined in set.sql.
 
 create table segmenter_registry (
     mart          regclass primary key,
@@ -11,17 +10,17 @@ create table segmenter_registry (
     deliveries    regclass not null,
     status        regclass not null
 );
-comment on table segmenter_registry is 'the sets of service relations: one row a set, the extension''s own among them';
-comment on column segmenter_registry.mart is 'the mart, by whose name the set is called';
-comment on column segmenter_registry.segments is 'what the segments are';
-comment on column segmenter_registry.consumers is 'who receives segments';
-comment on column segmenter_registry.subscriptions is 'who follows which segment';
-comment on column segmenter_registry.log is 'what happened';
+comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
+comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
+comment on column segmenter_registry.segments is 'the segments';
+comment on column segmenter_registry.consumers is 'the consumers';
+comment on column segmenter_registry.subscriptions is 'the subscriptions';
+comment on column segmenter_registry.log is 'the log';
 comment on column segmenter_registry.outbox is 'the messages for consumers';
-comment on column segmenter_registry.deliveries is 'how far each subscription is delivered';
-comment on column segmenter_registry.status is 'the view that a DBA looks at';
+comment on column segmenter_registry.deliveries is 'the delivery state';
+comment on column segmenter_registry.status is 'the status view';
 
--- Written by triggers, which know its four columns by their place.
+-- Triggers write its four columns by position.
 create table segmenter_changes (
     source    oid   not null,
     id_column name  not null,
@@ -29,10 +28,10 @@ create table segmenter_changes (
     ids       text[]
 );
 create index segmenter_changes_idx on segmenter_changes (source, xid);
--- Compressing ids takes longer than writing them.
+-- Compressing ids takes longer than writing them uncompressed.
 alter table segmenter_changes alter ids set storage external;
-comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row a statement';
+comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row for each statement';
 comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';
 comment on column segmenter_changes.xid is 'the transaction that wrote them';
-comment on column segmenter_changes.ids is 'the ids; null: all of them, since the table was truncated, or has no such column any more; none: changes up to this one were pruned';
+comment on column segmenter_changes.ids is 'the ids; null: all ids, since the table was truncated or the column dropped; empty: changes up to this one were pruned';

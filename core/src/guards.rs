@@ -95,7 +95,10 @@ impl Guards {
 
         limit(
             !self.allow_empty && figures.before > 0 && coverage == 0,
-            format!("it would empty a segment of {} members", figures.before),
+            match figures.before {
+                1 => "it would empty a segment of 1 member".to_owned(),
+                many => format!("it would empty a segment of {many} members"),
+            },
         );
         if let Some(min) = self.min_members {
             limit(coverage < min, format!("{coverage} members are fewer than min_members {min}"));

@@ -11,6 +11,7 @@ use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
 use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet, changes_of};
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
@@ -21,6 +22,7 @@ use crate::error::{self, Error, raise};
 use crate::pg::exec::lock;
 use crate::pg::exec::role::{self, RegRole};
 use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::transition::{self, trigger_function};
 use crate::pg::system_catalog;
 use crate::refresh::publish::payload;
@@ -110,7 +112,8 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 
     config::refresher(json(&row, "refresh_params")?, subject)?;
     config::guards(json(&row, "guards")?, subject)?;
-    check_sources(&config::sources(json(&row, "sources")?, subject)?)?;
+    check_sources(&config::sources(json(&row, "sources")?, subject)?, subject)?;
+    check_name_and_period(&row, &name, subject)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
 
@@ -206,12 +209,13 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
     let params = config::consumer_params(json(&row, "params")?, subject)?;
+    check_name_and_period(&row, &name, subject)?;
     if name.len() > MAX_CONSUMER {
         return Err(Error::Config(ConfigError {
             column: "name",
             subject: "the consumer".into(),
             problem: format!("it has {} bytes, more than {MAX_CONSUMER}", name.len()),
-            hint: Some("Consumers are woken by their names.".into()),
+            hint: Some("NOTIFY sends the name, and its payload cannot be longer.".into()),
         }));
     }
     check_http(&params, subject)?;
@@ -229,15 +233,12 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
 fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
     let Updater::Http(http) = &params.updater else { return Ok(()) };
     if let Some(timeout) = &http.timeout {
-        let sql = queries::config::IS_POSITIVE_INTERVAL.text();
-        let is_time = Spi::connect(|client| {
-            client.select(sql, Some(1), &[timeout.as_str().into()])?.first().get_one::<bool>()
-        })?;
-        if is_time != Some(true) {
+        let updater = ("params", "timeout", timeout.as_str());
+        if !interval_is(&queries::config::IS_POSITIVE_INTERVAL, updater, subject)? {
             return Err(Error::Config(ConfigError {
                 column: "params",
                 subject: subject.to_string(),
-                problem: format!("\"timeout\": {timeout} is not longer than nothing"),
+                problem: format!("\"timeout\": {timeout} is not longer than zero"),
                 hint: None,
             }));
         }
@@ -266,7 +267,7 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
             return Err(Error::Config(ConfigError {
                 column: "segment_id, consumer_id or id",
                 subject: subject.to_string(),
-                problem: "it cannot be changed, since the audience goes by it".into(),
+                problem: "it cannot be changed, since the audience is identified by it".into(),
                 hint: Some("End this subscription and make another.".into()),
             }));
         }
@@ -403,20 +404,53 @@ fn check_moved(set: &RelationSet, old: &RegisteredRow) -> error::Result<()> {
     }))
 }
 
-/// Checks the intervals and table names of source checks. PostgreSQL raises an error for an invalid
-/// text, and names it.
-fn check_sources(sources: &[SourceCheck]) -> error::Result<()> {
-    let sql = queries::config::IS_INTERVAL.text();
-    Spi::connect(|client| {
-        for source in sources {
-            let SourceCheck::Table(source) = source else { continue };
-            statement::split_name(&source.table);
-            for limit in [&source.warn_after, &source.error_after].into_iter().flatten() {
-                client.select(sql, Some(1), &[limit.as_str().into()])?;
-            }
+/// Checks the intervals and table names of source checks. A text that cannot be the name of a table
+/// is an error of PostgreSQL's, which names it.
+fn check_sources(sources: &[SourceCheck], subject: Subject<'_>) -> error::Result<()> {
+    for source in sources {
+        let SourceCheck::Table(source) = source else { continue };
+        statement::split_name(&source.table);
+        for (key, limit) in
+            [("warn_after", &source.warn_after), ("error_after", &source.error_after)]
+        {
+            let Some(text) = limit else { continue };
+            interval_is(&queries::config::IS_INTERVAL, ("sources", key, text), subject)?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// The answer of a query about an interval; a text that is none is an error that names its key.
+fn interval_is(
+    query: &Query,
+    (column, key, text): (&'static str, &'static str, &str),
+    subject: Subject<'_>,
+) -> error::Result<bool> {
+    let found = in_subtransaction(OnSuccess::Commit, || {
+        Spi::connect(|_| statement::read_one::<bool>(query.text(), &[text.into()]))
+    });
+    found.map(Option::unwrap_or_default).map_err(|_| Error::Interval {
+        column,
+        subject: subject.to_string(),
+        key,
+        text: text.to_owned(),
     })
+}
+
+/// What checks of the table would refuse, in words.
+fn check_name_and_period(row: &NewRow<'_>, name: &str, subject: Subject<'_>) -> error::Result<()> {
+    let check = |column, problem| Error::Check { column, subject: subject.to_string(), problem };
+    if name.is_empty() {
+        return Err(check("name", "it must not be empty"));
+    }
+    let begin = row.get_by_name::<TimestampWithTimeZone>("actual_begin")?;
+    let end = row.get_by_name::<TimestampWithTimeZone>("actual_end")?;
+    if let (Some(begin), Some(end)) = (begin, end)
+        && end < begin
+    {
+        return Err(check("actual_end", "it must not be earlier than actual_begin"));
+    }
+    Ok(())
 }
 
 fn check_member(

@@ -30,8 +30,8 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
     settings::define_set(
         c"segmenter.cfg_table",
         [
-            c"Set of service relations that the functions work on, by the name of its mart.",
-            c"One that segmenter_init() has made; empty: the extension's own.",
+            c"Relation set that the functions work on, by the name of its mart.",
+            c"A set created by segmenter_init(); empty: the extension's own.",
         ],
         &CFG_TABLE,
         is_set,
@@ -48,7 +48,7 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         c"segmenter.databases",
         [
             c"Databases whose segments the background workers refresh.",
-            c"A list of names by commas, in double quotes where they hold blanks or commas.",
+            c"A list of names separated by commas; names with blanks or commas in double quotes.",
         ],
         &DATABASES,
     );
@@ -64,8 +64,8 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
     );
     GucRegistry::define_int_guc(
         c"segmenter.refresh_timeout",
-        c"Time after which a background worker gives a refresh up; 0: never.",
-        c"Refreshes that are called by hand keep to statement_timeout.",
+        c"Time limit of a refresh in a background worker; 0: none.",
+        c"For refreshes called by hand, statement_timeout applies.",
         &REFRESH_TIMEOUT,
         0,
         i32::MAX,
@@ -85,7 +85,7 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
     GucRegistry::define_int_guc(
         c"segmenter.log_retention",
         c"Time for which entries of the log are kept; -1: for ever.",
-        c"A segment's last entry of each status is kept in any case.",
+        c"The last entry of each status of a segment is always kept.",
         &LOG_RETENTION,
         -1,
         i32::MAX,
@@ -95,7 +95,7 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
     GucRegistry::define_int_guc(
         c"segmenter.outbox_retention",
         c"Time for which messages are kept after their delivery; -1: for ever.",
-        c"What was not delivered is kept in any case.",
+        c"Undelivered messages are always kept.",
         &OUTBOX_RETENTION,
         -1,
         i32::MAX,
@@ -105,7 +105,7 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
     GucRegistry::define_int_guc(
         c"segmenter.capture_retention",
         c"Time for which captured changes wait for segments that do not read them; -1: for ever.",
-        c"The next refresh of such a segment looks at all ids.",
+        c"The next refresh of such a segment compares all ids.",
         &CAPTURE_RETENTION,
         -1,
         i32::MAX,
@@ -125,8 +125,8 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
     settings::define_addresses(
         c"segmenter.http_allow",
         [
-            c"Beginnings of the URLs that messages may be sent to.",
-            c"A list by commas; empty: none. A path counts up to a slash.",
+            c"URL prefixes that messages may be sent to.",
+            c"A list separated by commas; empty: none. A path matches up to a slash.",
         ],
         &HTTP_ALLOW,
     );

@@ -109,7 +109,7 @@ impl Table {
                     return refuse("it belongs to PostgreSQL or to an extension");
                 }
                 if is("in_other_mart")? {
-                    return refuse("it belongs to another set of service relations");
+                    return refuse("it belongs to another relation set");
                 }
                 if !is("is_ordinary")? {
                     return refuse("it is not an ordinary table");
@@ -156,6 +156,10 @@ impl Table {
         if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
             return Err(Error::NotInMart {
                 table: self.name.clone(),
+                problem: match self.in_mart {
+                    true => "lacks the check segmenter_own_segment",
+                    false => "is not part of the mart",
+                },
                 segments: set.display_name(Relation::Segments),
             });
         }

@@ -134,7 +134,7 @@ pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     let pending = resume(set, &subscribed, |pending| pending.first)?;
     if let Some(message) = pending.first {
-        let told = format!("message {message} was passed over");
+        let told = format!("message {message} was skipped");
         let params = json!({ "message_id": message, "consumer": subscribed.consumer });
         subscribed.log(set, LogStatus::Skipped, &told, params)?;
     }
@@ -146,8 +146,7 @@ pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
 pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<bool> {
     let pending = resume(set, subscribed, |pending| pending.last)?;
     if pending.count > 0 {
-        let told =
-            format!("{} messages were dropped, since everything is handed over", pending.count);
+        let told = format!("{} messages were discarded by a resync", pending.count);
         let params = json!({ "message_id": pending.last, "consumer": subscribed.consumer });
         subscribed.log(set, LogStatus::Skipped, &told, params)?;
     }

@@ -48,7 +48,7 @@ pub fn claim(
         return problem("max_messages", "it must be at least 1");
     }
     if lease.as_micros() <= 0 {
-        return problem("lease", "it must be longer than nothing");
+        return problem("lease", "it must be longer than zero");
     }
     let found = Consumer::find(set, Key::Name(consumer))?;
     let consumer = found.ok_or_else(|| Error::UnknownConsumer(consumer.into()))?;

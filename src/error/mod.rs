@@ -52,6 +52,18 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
+    /// A key of a config row that should be an interval and is not one.
+    #[error("invalid {column} of {subject}: \"{key}\": \"{text}\" is not an interval")]
+    Interval { column: &'static str, subject: String, key: &'static str, text: String },
+
+    /// An object with that name exists.
+    #[error("{what} exists already")]
+    Exists { what: String, hint: String },
+
+    /// A row that a check of its table would refuse.
+    #[error("invalid {column} of {subject}: {problem}")]
+    Check { column: &'static str, subject: String, problem: &'static str },
+
     /// The SQL of a segment is not usable.
     #[error("{problem}")]
     Query { code: PgSqlErrorCode, problem: String, detail: Option<String>, hint: Option<String> },
@@ -75,7 +87,7 @@ pub enum Error {
     #[error("the table of segment \"{0}\" does not exist")]
     TableDropped(String),
 
-    #[error("the owner of segment \"{segment}\" does not exist any more")]
+    #[error("the owner of segment \"{segment}\" no longer exists")]
     OwnerDropped { segment: String, segments: String },
 
     #[error("the owner of segment \"{segment}\", role \"{owner}\", is not permitted to log in")]
@@ -95,8 +107,8 @@ pub enum Error {
     #[error("table {table} cannot hold a segment: {problem}")]
     Table { table: String, problem: String, hint: Option<String> },
 
-    #[error("table {table} is not part of the mart")]
-    NotInMart { table: String, segments: String },
+    #[error("table {table} {problem}")]
+    NotInMart { table: String, problem: &'static str, segments: String },
 
     #[error("must be owner of table {0}")]
     NotTableOwner(String),
@@ -110,7 +122,7 @@ pub enum Error {
     #[error("role \"{role}\" cannot be given to {subject} by a role that is not a member of it")]
     NotMember { role: String, subject: String },
 
-    #[error("table {table} was changed by somebody else during the refresh")]
+    #[error("table {table} was changed by another session during the refresh")]
     TableChanged { table: String, detail: String },
 
     #[error("the procedure altered table {0}")]
@@ -153,7 +165,7 @@ pub enum Error {
     #[error("subscription {0} has ended")]
     EndedSubscription(Uuid),
 
-    #[error("the consumer keeps the audience for \"{target}\", and will not be told to delete it")]
+    #[error("the consumer keeps the audience for \"{target}\", and gets no message to delete it")]
     AudienceLeft { target: String, subscriptions: String },
 
     #[error("{lease} is no lease on message {message}")]
@@ -187,6 +199,32 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Adds to an error of PostgreSQL's where in the user's statement it is.
+    pub fn in_statement(mut self, sql: &str) -> Self {
+        if let Error::Postgres(report) = &mut self {
+            report.locate(sql);
+        }
+        self
+    }
+
+    /// Puts what an error of PostgreSQL's is about before its message.
+    pub fn about(mut self, subject: &str) -> Self {
+        if let Error::Postgres(report) = &mut self {
+            report.message = format!("{subject}: {}", report.message);
+        }
+        self
+    }
+
+    /// Adds a hint to an error of PostgreSQL's with a SQLSTATE, unless it has one.
+    pub fn with_hint(mut self, code: PgSqlErrorCode, hint: &str) -> Self {
+        if let Error::Postgres(report) = &mut self
+            && report.sqlstate == code as i32
+        {
+            report.hint.get_or_insert_with(|| hint.to_owned());
+        }
+        self
+    }
+
     /// The error as PostgreSQL reports it.
     pub fn report(&self) -> Report {
         if let Error::Postgres(report) = self {
@@ -198,6 +236,7 @@ impl Error {
             detail: self.detail(),
             hint: self.hint(),
             context: None,
+            position: None,
         }
     }
 
@@ -240,6 +279,9 @@ impl Error {
             Error::MessageTooLarge => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
+            Error::Exists { .. } => Code::ERRCODE_UNIQUE_VIOLATION,
+            Error::Check { .. } => Code::ERRCODE_CHECK_VIOLATION,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
             Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
             Error::Query { code, .. } => *code,
@@ -291,6 +333,8 @@ impl Error {
                 format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", segments)
             }
             Error::Config(error) => return error.hint.clone(),
+            Error::Exists { hint, .. } => hint.clone(),
+            Error::Interval { .. } => "Give a number and a unit, such as \"12 hours\" or \"1 day\".".into(),
             Error::Query { hint, .. }
             | Error::Table { hint, .. }
             | Error::Watch { hint, .. } => {
@@ -361,7 +405,7 @@ impl Error {
                 format!("To have it deleted there, end the subscription instead: update {} set actual_end = now(). The next run hands that over.", subscriptions)
             }
             Error::NoLease { .. } => {
-                "It ran out and the message was claimed again, or it was never given: leave the message to whoever holds it now.".into()
+                "It has expired and the message was claimed again, or it never existed: the message belongs to the lease that holds it now.".into()
             }
             Error::Argument { hint, .. } if !hint.is_empty() => (*hint).into(),
             Error::Function { hint, .. } => hint.clone(),

@@ -15,6 +15,8 @@ pub struct Report {
     pub detail: Option<String>,
     pub hint: Option<String>,
     pub context: Option<String>,
+    /// Where in its statement PostgreSQL found the error: the number of the character, from 1.
+    pub position: Option<usize>,
 }
 
 impl Report {
@@ -37,6 +39,17 @@ impl Report {
             "hint": self.hint,
             "context": self.context,
         })
+    }
+
+    /// Names the line and column of the error within the user's statement, unless there is a detail.
+    pub fn locate(&mut self, sql: &str) {
+        let Some(position) = self.position.take().filter(|_| self.detail.is_none()) else { return };
+        let before: String = sql.chars().take(position - 1).collect();
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        let text = sql.lines().nth(line - 1).unwrap_or_default().trim();
+        let text: String = text.chars().take(100).collect();
+        self.detail = Some(format!("Line {line}, column {column} of the SQL: {text}"));
     }
 
     /// Message and SQLSTATE in one line, for the column `detail` of a result.

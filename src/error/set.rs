@@ -5,16 +5,16 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum SetError {
-    #[error("\"{0}\" is not a set of service relations")]
+    #[error("\"{0}\" is not a relation set")]
     Unknown(String),
 
-    #[error("relation {0} belongs to no set of service relations")]
+    #[error("relation {0} belongs to no relation set")]
     Foreign(String),
 
     #[error("the set {set} lacks its {relation}")]
     Broken { set: String, relation: &'static str },
 
-    #[error("cannot make a set of service relations named {name}: {problem}")]
+    #[error("cannot create a relation set named {name}: {problem}")]
     Name { code: PgSqlErrorCode, name: String, problem: String, hint: &'static str },
 
     #[error("the set {0} is the extension's own")]
@@ -51,7 +51,7 @@ impl SetError {
     pub fn detail(&self) -> Option<String> {
         match self {
             Self::NotSpokenFor { .. } => {
-                Some("Whoever owns a set can write anything there: its rows count for roles only that he may become.".into())
+                Some("The owner of a set can write any row in it, so a row is accepted only for roles that this owner may act as.".into())
             }
             _ => None,
         }
@@ -68,7 +68,7 @@ impl SetError {
             Self::Name { hint, .. } => (*hint).into(),
             Self::Own(_) => "DROP EXTENSION drops it.".into(),
             Self::InUse { .. } => {
-                "Retire the segments and let the consumers take the last messages, or pass force => true.".into()
+                "Retire the segments and let the consumers acknowledge the last messages, or pass force => true.".into()
             }
             Self::NotOwner(_) => return None,
             Self::NotSpokenFor { owner, role, .. } => {
@@ -86,8 +86,8 @@ fn quantity(segments: i64, messages: i64) -> String {
     let has = |what| format!("it has {what}");
     match (segments, messages) {
         (0, messages) => has(counted(messages, "undelivered message")),
-        (segments, 0) => has(counted(segments, "actual segment")),
-        _ => has([counted(segments, "actual segment"), counted(messages, "undelivered message")]
+        (segments, 0) => has(counted(segments, "active segment")),
+        _ => has([counted(segments, "active segment"), counted(messages, "undelivered message")]
             .join(" and ")),
     }
 }

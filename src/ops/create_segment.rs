@@ -1,5 +1,6 @@
 //! Creates a segment from a name and a query: its table and its config row.
 
+use PgSqlErrorCode as Code;
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -13,9 +14,13 @@ use crate::config::segment_table::{Holder, Table};
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, ResultColumn, StatementKind};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::pg::system_catalog::MAX_NAME;
 use crate::refresh::delta;
+use crate::refresh::outcome::QUALIFY;
+
+const ELSEWHERE: &str = "The table is created in the first schema of search_path: pass table_name => 'schema.table', or set search_path.";
 
 /// The arguments of `segmenter_create_segment()`.
 pub struct NewSegment<'a> {
@@ -33,10 +38,12 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
     set.as_caller(|| {
         Spi::connect_mut(|client| {
             let query = delta::parse_single_statement(request.query, StatementKind::Select)?;
-            let columns = Prepared::new(query, &[])?.columns();
+            let columns = Prepared::of_user(query, &[])
+                .map_err(|error| error.with_hint(Code::ERRCODE_UNDEFINED_TABLE, QUALIFY))?
+                .columns();
             if columns.iter().any(|column| column.name == "?column?") {
                 return Err(Error::Query {
-                    code: PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+                    code: Code::ERRCODE_UNDEFINED_COLUMN,
                     problem: "a column of the query has no name".into(),
                     detail: None,
                     hint: Some("Name every column: select …, count(*) as orders".into()),
@@ -49,7 +56,13 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
             };
             let parts = [("table", table.as_str()), ("columns", &extra_columns(&columns))];
             // The text may hold several statements. SPI splits it with PostgreSQL's own parser.
-            client.update(&set.sql(text, &parts), None, &[])?;
+            let created = in_subtransaction(OnSuccess::Commit, || {
+                Ok(client.update(&set.sql(text, &parts), None, &[]).map(drop)?)
+            });
+            created.map_err(|error| match request.table_name {
+                Some(_) => error,
+                None => error.with_hint(Code::ERRCODE_INSUFFICIENT_PRIVILEGE, ELSEWHERE),
+            })?;
 
             let sql = set.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
             let args = [
@@ -60,8 +73,21 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
             ];
             // No row limit here: a statement that stops after its first row does not fire its
             // statement-level triggers.
-            let row = client.update(&sql, None, &args)?.first();
-            let (id, oid) = row.get_two::<Uuid, pg_sys::Oid>()?;
+            let created = in_subtransaction(OnSuccess::Commit, || {
+                let row = client.update(&sql, None, &args)?.first();
+                Ok(row.get_two::<Uuid, pg_sys::Oid>()?)
+            });
+            let (id, oid) = created.map_err(|error| match &error {
+                Error::Postgres(report)
+                    if report.sqlstate == Code::ERRCODE_UNIQUE_VIOLATION as i32 =>
+                {
+                    Error::Exists {
+                        what: format!("segment \"{}\"", request.name),
+                        hint: "Names are unique among active segments, also those of other owners: choose another name, or retire the other segment.".into(),
+                    }
+                }
+                _ => error,
+            })?;
             let (Some(id), Some(oid)) = (id, oid) else {
                 return Err(set.unknown_segment(request.name));
             };

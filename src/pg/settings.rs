@@ -108,6 +108,19 @@ pub fn reserve_prefix(prefix: &'static CStr) {
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
 }
 
+/// The answer of a check hook. If the value is refused, `why` becomes the DETAIL of the error.
+///
+/// # Safety
+///
+/// Only within a check hook, where PostgreSQL reads what is set here.
+unsafe fn accept(is_valid: bool, why: impl FnOnce() -> String) -> bool {
+    if !is_valid && let Ok(why) = CString::new(why()) {
+        // SAFETY: a copy in PostgreSQL's memory, which it reads when it reports the error.
+        unsafe { pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(why.as_ptr()) };
+    }
+    is_valid
+}
+
 #[pg_guard]
 unsafe extern "C-unwind" fn is_timezone(
     value: *mut *mut c_char,
@@ -117,8 +130,9 @@ unsafe extern "C-unwind" fn is_timezone(
     // SAFETY: PostgreSQL hands over the new value, a C string that may be null for a default.
     unsafe {
         let Some(name) = (*value).as_ref().map(|_| CStr::from_ptr(*value)) else { return true };
-        !pg_sys::pg_tzset(name.as_ptr()).is_null()
-            && name.to_str().is_ok_and(|name| parse_zone(name).is_ok())
+        let is_zone = !pg_sys::pg_tzset(name.as_ptr()).is_null()
+            && name.to_str().is_ok_and(|name| parse_zone(name).is_ok());
+        accept(is_zone, || "A time zone is an IANA name, such as UTC or Europe/Berlin.".into())
     }
 }
 
@@ -129,7 +143,13 @@ unsafe extern "C-unwind" fn is_names(
     _source: pg_sys::GucSource::Type,
 ) -> bool {
     // SAFETY: as above.
-    unsafe { (*value).as_ref().is_none_or(|_| split_names(CStr::from_ptr(*value)).is_some()) }
+    unsafe {
+        let is_list =
+            (*value).as_ref().is_none_or(|_| split_names(CStr::from_ptr(*value)).is_some());
+        accept(is_list, || {
+            "A list of names is separated by commas, as in: shop, \"Shop 2\".".into()
+        })
+    }
 }
 
 #[pg_guard]
@@ -140,9 +160,13 @@ unsafe extern "C-unwind" fn is_addresses(
 ) -> bool {
     // SAFETY: as above.
     unsafe {
-        (*value).as_ref().is_none_or(|_| {
-            let names = split_names(CStr::from_ptr(*value));
-            names.is_some_and(|names| names.iter().all(|name| name.parse::<Address>().is_ok()))
+        let Some(list) = (*value).as_ref().map(|_| CStr::from_ptr(*value)) else { return true };
+        let Some(names) = split_names(list) else {
+            return accept(false, || "A list of URLs is separated by commas.".into());
+        };
+        let invalid = names.iter().find_map(|name| Some((name, name.parse::<Address>().err()?)));
+        accept(invalid.is_none(), || {
+            invalid.map_or_else(String::new, |(name, error)| format!("\"{name}\": {error}."))
         })
     }
 }

@@ -34,7 +34,7 @@ pub mod apply;
 pub mod delta;
 pub mod handover;
 pub mod incremental;
-mod outcome;
+pub mod outcome;
 pub mod publish;
 pub mod segment_lock;
 pub mod source_check;

@@ -78,16 +78,17 @@ impl Ending {
     }
 }
 
+/// The hint for a name that the search_path of a segment's SQL does not find.
+pub const QUALIFY: &str = "A segment's SQL runs with search_path = pg_catalog and the extension's schema: qualify all other names with their schemas.";
+
 /// Adds hints and details to an error of a segment's SQL that follow from how Segmenter runs it.
 fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
     use PgSqlErrorCode as Code;
     let code = PgSqlErrorCode::from(report.sqlstate);
     let hint = match code {
-        Code::ERRCODE_UNDEFINED_TABLE => {
-            "A segment's SQL runs with search_path = pg_catalog and the extension's schema: name the schemas of all else."
-        }
+        Code::ERRCODE_UNDEFINED_TABLE => QUALIFY,
         Code::ERRCODE_READ_ONLY_SQL_TRANSACTION => {
-            "A query may only read, and so may the functions it calls: what has to write is a procedure, {\"procedure\": {\"sql\": \"call …()\"}}."
+            "A query and the functions that it calls may only read. To write, use a procedure: {\"procedure\": {\"sql\": \"call …()\"}}."
         }
         Code::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
             "A procedure runs within the refresh's transaction: leave COMMIT and ROLLBACK out."

@@ -10,6 +10,7 @@ use crate::config::{ReadySource, SourceCheck, TableSource};
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 
 /// The facts found about one source.
 #[derive(Debug, Default)]
@@ -37,10 +38,15 @@ pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Vec<String>> 
     let (mut late, mut missing) = (Vec::new(), Vec::new());
     role::read_only(|| {
         for source in sources {
-            let verdict = match source {
-                SourceCheck::Table(source) => judge(source, &facts(set, source)?),
-                SourceCheck::Ready(source) => judge_ready(source, is_ready(source)?),
+            let named = match source {
+                SourceCheck::Table(source) => &source.table,
+                SourceCheck::Ready(source) => &source.name,
             };
+            let checked = in_subtransaction(OnSuccess::Commit, || match source {
+                SourceCheck::Table(source) => Ok(judge(source, &facts(set, source)?)),
+                SourceCheck::Ready(source) => Ok(judge_ready(source, is_ready(source)?)),
+            });
+            let verdict = checked.map_err(|error| error.about(&format!("source \"{named}\"")))?;
             match verdict {
                 Verdict::Loaded => {}
                 Verdict::Late(message) => late.push(message),
@@ -146,12 +152,20 @@ fn is_ready(source: &ReadySource) -> Result<bool> {
     let [one] = parsed.as_slice() else {
         return refuse(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, "is not one statement");
     };
-    let query = Prepared::new(one.text, &[])?;
+    let query = Prepared::of_user(one.text, &[])?;
     let columns = query.columns();
     if !query.is_plain_select() || columns.len() != 1 || columns[0].type_oid != pg_sys::BOOLOID {
         return refuse(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "does not give one boolean");
     }
-    Ok(statement::read_one::<bool>(one.text, &[])?.unwrap_or_default())
+    let rows = Spi::connect(|client| {
+        let rows = client.select(one.text, Some(2), &[])?;
+        rows.map(|row| row.get::<bool>(1)).collect::<std::result::Result<Vec<_>, _>>()
+    })?;
+    match rows.as_slice() {
+        [] => Ok(false),
+        [ready] => Ok(ready.unwrap_or_default()),
+        _ => refuse(PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION, "gives more than one row"),
+    }
 }
 
 /// Runs a statement that contains a user's filter, after checking that it is still one statement.

@@ -64,7 +64,7 @@ impl Item {
             Some(Due::Scheduled(_)) => "scheduled".into(),
             Some(Due::Retry(_, 1)) => "retry after a failure".into(),
             Some(Due::Retry(_, failures)) => format!("retry after {failures} failures"),
-            Some(Due::Never) => "the schedule does not come any more".into(),
+            Some(Due::Never) => "the schedule has no further time".into(),
         };
         if self.waiting_since.is_some() && self.is_due(now) {
             return format!("{reason}; waiting for its sources");

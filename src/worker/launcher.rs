@@ -56,7 +56,7 @@ pub fn main() {
             emit(
                 PgLogLevel::WARNING,
                 "segmenter: no room for another scheduler".into(),
-                Some("Raise max_worker_processes. It is tried again."),
+                Some("Raise max_worker_processes. It will be tried again."),
             );
         }
         is_full = no_room;

@@ -90,7 +90,7 @@ fn work(ticket: JobHandle) {
         }
         // The job is not marked as ended here. When the process exits its result becomes `Died`,
         // and the scheduler writes the missing log entry.
-        Err(report) => log_error("a worker could not go on", &report),
+        Err(report) => log_error("a background worker ended", &report),
     }
 }
 

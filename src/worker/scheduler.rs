@@ -200,7 +200,7 @@ impl Scheduler {
         until.unwrap_or(ROUND).min(ROUND)
     }
 
-    /// Removes ended jobs whose set does not exist any more.
+    /// Removes ended jobs whose set no longer exists.
     fn remove_orphaned_jobs(&self) {
         let Some((_, sets)) = &self.sets else { return };
         for (ticket, job) in job_table::jobs(self.database) {

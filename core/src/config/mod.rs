@@ -105,13 +105,31 @@ fn typed<T: DeserializeOwned>(
         return Err(ConfigError::new(column, subject, format!("{json} is not an object"), hint));
     }
     serde_path_to_error::deserialize(json).map_err(|error| {
-        let problem = error.inner().to_string().replace('`', "\"");
+        let problem = plain_words(&error.inner().to_string().replace('`', "\""));
         let path = error.path().to_string();
         let key = path.rsplit('.').next().unwrap_or_default();
         let named = key.is_empty() || key == "?" || problem.contains(&format!("\"{key}\""));
         let problem = if named { problem } else { format!("\"{path}\": {problem}") };
         ConfigError::new(column, subject, problem, hint)
     })
+}
+
+/// The words of serde for a value that is not of its type, in those of JSON.
+fn plain_words(problem: &str) -> String {
+    const WORDS: [(&str, &str); 9] = [
+        ("expected u64", "expected a number of 0 or more"),
+        ("expected u32", "expected a number of 0 or more"),
+        ("expected f64", "expected a number"),
+        ("expected a sequence", "expected a list"),
+        ("expected a boolean", "expected true or false"),
+        ("expected string or map", "expected a text or an object"),
+        ("unknown variant", "unknown value"),
+        ("unknown field", "unknown key"),
+        ("missing field", "missing key"),
+    ];
+    WORDS
+        .iter()
+        .fold(problem.to_owned(), |problem, (of_serde, plain)| problem.replacen(of_serde, plain, 1))
 }
 
 /// For serde: requires an object, because a list would be read as a struct's fields by position.

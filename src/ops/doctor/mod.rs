@@ -103,7 +103,7 @@ fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Optio
         if has_jobs {
             found.ok(check, format!("{detail}: pg_cron refreshes its segments"));
         } else {
-            found.problem(check, format!("{detail}: nobody refreshes segments on time"), hint);
+            found.problem(check, format!("{detail}: segments are not refreshed on schedule"), hint);
         }
         return;
     }
@@ -118,7 +118,7 @@ fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Optio
         Some(scheduler) => {
             let ago = clock::now() - scheduler.last_heartbeat();
             let detail = format!(
-                "process {} last went round {} s ago",
+                "process {}, last heartbeat {} s ago",
                 scheduler.pid,
                 ago.num_seconds().max(0)
             );
@@ -227,7 +227,13 @@ fn state(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::LAST_FAILURES;
     for row in ask(set, sql, &[role::current().into()])?.chunks(3) {
         let [name, status, message] = row else { continue };
-        let detail = format!("segment \"{name}\" is {status}: {message}");
+        let status = match status.as_str() {
+            "failed" => "has failed",
+            "waiting" => "is waiting",
+            "refused" => "was refused",
+            _ => "was interrupted",
+        };
+        let detail = format!("segment \"{name}\" {status}: {message}");
         found.warn(
             "refreshes",
             detail,
@@ -260,7 +266,7 @@ fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
             );
         }
     }
-    found.close("time zones", "one for all");
+    found.close("time zones", "all time zones are the same");
     Ok(())
 }
 
@@ -311,26 +317,26 @@ fn incremental(found: &mut Findings, set: &RelationSet) -> Result<()> {
             let at = full_at.as_deref().unwrap_or_default();
             found.problem(
                 "incremental",
-                format!("the full pass over segment \"{name}\" at {at} found {missed} changes that those before had missed"),
-                "Its refresher has to be told of every id that changes, of rows that are deleted, too: see the reference on \"changed\".",
+                format!("the full pass over segment \"{name}\" at {at} found {missed} changes that earlier passes had missed"),
+                "Its query \"changed\" must return every id that changes, also those of deleted rows: see the reference on \"changed\".",
             );
         }
         if let Some(kept) = kept {
             found.warn(
                 "incremental",
                 format!("the watermark of segment \"{name}\" stays where it is: {kept}"),
-                "Each refresh looks at more and more ids until it moves again.",
+                "Each refresh compares more ids until it moves again.",
             );
         }
         if let Some(table) = incomplete {
             found.problem(
                 "incremental",
-                format!("segment \"{name}\" watches {table}, whose changes are not captured: each refresh looks at all ids"),
+                format!("segment \"{name}\" watches {table}, whose changes are not captured: each refresh compares all ids"),
                 "Have the table's owner call segmenter_watch() again.",
             );
         }
     }
-    found.close("incremental", "incremental refreshes know all that changes");
+    found.close("incremental", "incremental refreshes find all changes");
     Ok(())
 }
 
@@ -342,7 +348,7 @@ fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result
         if !is_served {
             found.problem(
                 "consumers",
-                format!("nobody delivers to consumer \"{name}\": that takes the background workers"),
+                format!("messages are not delivered to consumer \"{name}\": the background workers do not serve this database"),
                 "See the checks \"library\" and \"database\", or have it claim its messages: {\"updater\": \"pull\"}.",
             );
         }
@@ -377,12 +383,12 @@ fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
             "failed" => found.problem(
                 "deliveries",
                 format!("delivery to {subscription} has failed: {detail}"),
-                "Mend what it complains of, then segmenter_retry(), segmenter_skip() or segmenter_resync() the subscription.",
+                "Fix the cause, then call segmenter_retry(), segmenter_skip() or segmenter_resync().",
             ),
             "broken" => found.problem(
                 "deliveries",
-                format!("nothing could be handed over to {subscription}: {detail}"),
-                "Correct the subscription's params; everything is handed over then.",
+                format!("no messages could be written for {subscription}: {detail}"),
+                "Correct the subscription's params; then all members are handed over.",
             ),
             _ => found.warn(
                 "deliveries",
@@ -394,7 +400,7 @@ fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
             ),
         }
     }
-    found.close("deliveries", "no messages lie about");
+    found.close("deliveries", "no message has been waiting for a day");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::version;
 
 /// The kind of a statement.
@@ -84,6 +85,12 @@ impl Prepared {
             Spi::check_status(unsafe { pg_sys::SPI_result })?;
         }
         Ok(Self(plan))
+    }
+
+    /// The same for a user's statement: an error says where in the statement it is.
+    pub fn of_user(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
+        in_subtransaction(OnSuccess::Commit, || Self::new(sql, args))
+            .map_err(|error| error.in_statement(sql))
     }
 
     /// Whether it only reads: no modifying WITH, no row locks.

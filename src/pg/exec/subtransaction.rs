@@ -88,9 +88,9 @@ pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
             (report, None)
         }
     };
-    let (sqlstate, context) = match traced {
-        Some(trace) => (trace.sqlstate, trace.context),
-        None => (report.sql_error_code() as i32, None),
+    let (sqlstate, context, position) = match traced {
+        Some(trace) => (trace.sqlstate, trace.context, trace.position),
+        None => (report.sql_error_code() as i32, None, None),
     };
     Report {
         sqlstate,
@@ -98,6 +98,7 @@ pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
         detail: report.detail().map(str::to_owned),
         hint: report.hint().map(str::to_owned),
         context,
+        position,
     }
 }
 
@@ -107,6 +108,7 @@ pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
 struct TracedError {
     sqlstate: i32,
     context: Option<String>,
+    position: Option<usize>,
 }
 
 thread_local! {
@@ -164,7 +166,9 @@ unsafe extern "C-unwind" fn record_error(_: *mut std::ffi::c_void) {
             .then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
             .map(|text| strip_own_context(&text).to_owned())
             .filter(|text| !text.is_empty());
-        TracedError { sqlstate, context }
+        // SPI has made the position one within the statement that it was given.
+        let position = usize::try_from(pg_sys::getinternalerrposition()).ok().filter(|at| *at > 0);
+        TracedError { sqlstate, context, position }
     };
     TRACED.with(|cell| *cell.borrow_mut() = Some(noted));
     BUSY.set(false);

@@ -35,7 +35,7 @@ pub fn of_changed<'a>(
     let relation = Relation::new(DELTA);
     let (figures, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
-        let received = check_query(&Prepared::new(query, &[])?, table)?;
+        let received = check_query(&Prepared::of_user(query, &[])?, table)?;
         let side = DeltaTarget { set, table, segment, received };
 
         let received = side.received_sql(query);

@@ -149,7 +149,7 @@ pub fn of_query<'a>(
     let relation = Relation::new(DELTA);
     let (figures, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
-        let received = check_query(&Prepared::new(query, &[])?, table)?;
+        let received = check_query(&Prepared::of_user(query, &[])?, table)?;
         let side = DeltaTarget { set, table, segment, received };
 
         let received = side.received_sql(query);
@@ -231,14 +231,17 @@ pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
 /// The relations that a query reads. Runs with the rights of the segment's owner, within an SPI
 /// connection.
 pub fn relations_of(sql: &str) -> Result<Vec<pg_sys::Oid>> {
-    Ok(Prepared::new(parse_single_statement(sql, StatementKind::Select)?, &[])?.relations())
+    Ok(Prepared::of_user(parse_single_statement(sql, StatementKind::Select)?, &[])?.relations())
 }
 
 /// Checks that a query fits a table. Runs with the rights of the segment's owner, within an SPI
 /// connection.
 pub fn check(sql: &str, table: &Table) -> Result<()> {
-    check_query(&Prepared::new(parse_single_statement(sql, StatementKind::Select)?, &[])?, table)
-        .map(|_| ())
+    check_query(
+        &Prepared::of_user(parse_single_statement(sql, StatementKind::Select)?, &[])?,
+        table,
+    )
+    .map(|_| ())
 }
 
 /// Checks that a query fits a table. Returns for each column of the table whether the query returns

@@ -166,7 +166,7 @@ pub fn plan(
         Ok(any == Some(false))
     };
     let obstacle = match &since {
-        None => Some("there is no refresh to go on from"),
+        None => Some("there is no checkpoint to continue from"),
         Some(since) if refresher.changed.is_some() && since.watermark.is_none() => {
             Some("the last refresh left no watermark")
         }
@@ -332,9 +332,9 @@ impl Plan {
         let mut remarks = Vec::new();
         match missed {
             None | Some(0) => {}
-            Some(1) => remarks.push("1 change had been missed by the passes before".to_owned()),
+            Some(1) => remarks.push("1 change was missed by earlier passes".to_owned()),
             Some(many) => {
-                remarks.push(format!("{many} changes had been missed by the passes before"));
+                remarks.push(format!("{many} changes were missed by earlier passes"));
             }
         }
         if let Some(kept) = self.kept {
@@ -348,7 +348,7 @@ impl Plan {
         if let Some(table) = self.next.captured.as_ref().and_then(Captured::incomplete) {
             params["incomplete"] = table.into();
             remarks.push(format!(
-                "changes of {table} are not captured: have its owner call segmenter_watch(), or all ids are looked at each time"
+                "changes of {table} are not captured: have its owner call segmenter_watch(), or each refresh compares all ids"
             ));
         }
         Progress { params, remark: (!remarks.is_empty()).then(|| remarks.join("; ")) }

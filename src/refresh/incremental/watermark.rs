@@ -40,7 +40,7 @@ pub fn take(set: &RelationSet) -> Result<std::result::Result<Instant, &'static s
     }
     let now = clock::now();
     let Some(oldest) = set.extension.as_owner(|| oldest(set, now))? else {
-        return Ok(Err("it cannot be told since when a session has been in its transaction"));
+        return Ok(Err("the beginning of a session's transaction is not known"));
     };
     // A prepared transaction has no recorded start time. One that was prepared after the sessions
     // were listed was counted there, with its session's start time. One that was prepared before is

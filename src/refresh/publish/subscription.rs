@@ -148,7 +148,7 @@ pub fn find(
         match subscription {
             Ok(subscription) => subscriptions.push(subscription),
             Err(error @ Error::Config(_)) => {
-                emit_warning("a subscription is passed over", &error.report())
+                emit_warning("a subscription was skipped", &error.report())
             }
             Err(error) => return Err(error),
         }
