@@ -1,3 +1,520 @@
 -- From 1.0.0 to 1.1.0. Every change of an SQL object is made here too: after the update the catalogue must
 -- equal that of a fresh installation, the text of segmenter_definition() included (pg_test/cluster/update).
 \echo Use "ALTER EXTENSION segmenter UPDATE" to load this file. \quit
+
+-- Ids of runs are time-ordered (sql/procedures.sql).
+CREATE FUNCTION "segmenter_run_id"() RETURNS uuid
+STRICT VOLATILE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_id_wrapper';
+revoke all on function segmenter_run_id from public;
+grant execute on function segmenter_run_id to public;
+
+create or replace procedure segmenter_run_each()
+language plpgsql
+as $$
+declare
+    -- Names are looked up in the caller's search_path.
+    run  constant pg_catalog.uuid := @extschema@.segmenter_run_id();
+    step record;
+begin
+    for step in select * from @extschema@.segmenter_run_plan() loop
+        perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
+        commit;
+    end loop;
+    perform @extschema@.segmenter_prune();
+end
+$$;
+
+-- The definition of relation sets (sql/set.sql): comments, here and in the objects.
+create or replace function segmenter_definition() returns text
+language sql immutable strict parallel safe
+as $definition$ select $set$
+create table @mart@ (
+    segment_id   uuid      not null,
+    id           varchar,
+    hash_email   varchar,
+    hash_phone   varchar,
+    actual_begin timestamp not null default now(),
+    actual_end   timestamp not null default 'infinity',
+    processed    timestamp not null default now(),
+    -- Only the segment tables, its inheritance children, hold rows.
+    constraint @:holds_no_row@ check (false) no inherit
+);
+comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; it has no rows itself';
+comment on column @mart@.segment_id is 'the segment, by its id';
+comment on column @mart@.id is 'the member''s key, unique among the current members of a segment';
+comment on column @mart@.hash_email is 'hashed e-mail address';
+comment on column @mart@.hash_phone is 'hashed phone number';
+comment on column @mart@.actual_begin is 'begin of the period, local time in the zone segmenter.timezone';
+comment on column @mart@.actual_end is 'end of the period, exclusive; infinity: a current member';
+comment on column @mart@.processed is 'when the row last changed';
+
+create table @segments@ (
+    id               uuid        primary key default gen_random_uuid(),
+    name             text        not null,
+    description      text,
+    table_name       regclass    not null,
+    owner            regrole     not null default quote_ident(current_user)::regrole,
+    context          text,
+    refresh_auto     boolean     not null default false,
+    refresh_params   jsonb       not null default '{}',
+    refresh_cron     text,
+    refresh_timezone text,
+    sources          jsonb       not null default '[]',
+    guards           jsonb       not null default '{}',
+    actual_begin     timestamptz not null default now(),
+    actual_end       timestamptz not null default 'infinity',
+    constraint @:segments_name_check@ check (name <> ''),
+    constraint @:segments_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:segments_name_key@ on @segments@ (name) where actual_end = 'infinity';
+create index @:segments_table_idx@ on @segments@ (table_name, name);
+comment on table @segments@ is 'the segments: owner, refresher and schedule of each; a segment is active while actual_end is infinity';
+comment on column @segments@.id is 'the segment';
+comment on column @segments@.name is 'the name, unique among active segments';
+comment on column @segments@.description is 'a description for people';
+comment on column @segments@.table_name is 'the segment table that holds the members';
+comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
+comment on column @segments@.context is 'the related task';
+comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run(); false: by hand only';
+comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
+comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
+comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
+comment on column @segments@.sources is 'the sources that are checked before a refresh';
+comment on column @segments@.guards is 'limits of a refresh, as an object; a refresh that exceeds one is refused';
+comment on column @segments@.actual_begin is 'when the segment was created';
+comment on column @segments@.actual_end is 'when it was retired; infinity: it is active';
+
+create table @consumers@ (
+    id           uuid        primary key default gen_random_uuid(),
+    name         text        not null,
+    description  text,
+    role         regrole,
+    params       jsonb       not null default '{}',
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:consumers_name_check@ check (name <> ''),
+    constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:consumers_name_key@ on @consumers@ (name) where actual_end = 'infinity';
+comment on table @consumers@ is 'the systems that receive segments';
+comment on column @consumers@.id is 'the consumer';
+comment on column @consumers@.name is 'the name, unique among active consumers';
+comment on column @consumers@.description is 'a description for people';
+comment on column @consumers@.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
+comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
+comment on column @consumers@.actual_begin is 'when the consumer was created';
+comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
+
+create table @subscriptions@ (
+    id           uuid        primary key default gen_random_uuid(),
+    consumer_id  uuid        not null references @consumers@ (id),
+    segment_id   uuid        not null references @segments@ (id),
+    target       text        not null,
+    name         text        not null default '{{name}}',
+    params       jsonb       not null default '{}',
+    cron         text,
+    timezone     text,
+    status       text        not null default 'not uploaded',
+    external_id  text,
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:subscriptions_status_check@ check (status in ('not uploaded', 'queued', 'uploaded', 'failed')),
+    constraint @:subscriptions_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:subscriptions_key@ on @subscriptions@ (consumer_id, segment_id, target) where actual_end = 'infinity';
+create index @:subscriptions_segment_idx@ on @subscriptions@ (segment_id);
+comment on table @subscriptions@ is 'the subscriptions: one consumer, one segment, one target';
+comment on column @subscriptions@.id is 'the subscription';
+comment on column @subscriptions@.consumer_id is 'the consumer';
+comment on column @subscriptions@.segment_id is 'the segment';
+comment on column @subscriptions@.target is 'the target system';
+comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields';
+comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
+comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
+comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
+comment on column @subscriptions@.external_id is 'the audience''s id on the consumer''s side';
+comment on column @subscriptions@.actual_begin is 'when the subscription was created';
+comment on column @subscriptions@.actual_end is 'when it was ended; infinity: it is active';
+
+create table @log@ (
+    id              bigint      generated always as identity primary key,
+    processed       timestamptz not null default clock_timestamp(),
+    run_id          uuid,
+    action          text        not null,
+    status          text        not null,
+    segment_id      uuid,
+    segment_name    text,
+    subscription_id uuid,
+    target          text,
+    num_received    bigint,
+    num_invalid     bigint,
+    added           bigint,
+    removed         bigint,
+    changed         bigint,
+    coverage        bigint,
+    elapsed         interval,
+    message         text,
+    error           jsonb,
+    params          jsonb,
+    constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
+);
+create index @:log_segment_idx@ on @log@ (segment_id, id);
+-- For the last refreshes of a segment, without its other entries: there may be many deliveries.
+create index @:log_refresh_idx@ on @log@ (segment_id, id)
+    where action = 'refresh' and (params @> '{"attempted": false}') is not true;
+create index @:log_subscription_idx@ on @log@ (subscription_id, action, id) where subscription_id is not null;
+create index @:log_receipt_idx@ on @log@ (subscription_id, id)
+    where action = 'deliver' and status = 'ok' and params ? 'receipt';
+create index @:log_processed_idx@ on @log@ (processed);
+comment on table @log@ is 'the log, append-only';
+comment on column @log@.id is 'the entry, in the order of insertion';
+comment on column @log@.processed is 'when it began';
+comment on column @log@.run_id is 'the run it belongs to';
+comment on column @log@.action is 'the action: refresh, hand over, deliver, erase';
+comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
+comment on column @log@.segment_id is 'the segment; null: it was not found';
+comment on column @log@.segment_name is 'the segment''s name at that time';
+comment on column @log@.subscription_id is 'the subscription';
+comment on column @log@.target is 'the subscription''s target system';
+comment on column @log@.num_received is 'rows that the refresher returned, or that the consumer received';
+comment on column @log@.num_invalid is 'rows among them without an id, or that the consumer rejected';
+comment on column @log@.added is 'members added (status refused: would have been added), or sent to be added';
+comment on column @log@.removed is 'members removed (status refused: would have been removed), or sent to be removed';
+comment on column @log@.changed is 'members changed (status refused: would have been changed)';
+comment on column @log@.coverage is 'members afterwards (status refused: would have been), or counted by the consumer';
+comment on column @log@.elapsed is 'the duration';
+comment on column @log@.message is 'a message for people';
+comment on column @log@.error is 'sqlstate, message, detail, hint, context';
+comment on column @log@.params is 'the parameters';
+
+create table @outbox@ (
+    id              bigint      generated always as identity primary key,
+    created_at      timestamptz not null default clock_timestamp(),
+    available_at    timestamptz not null default clock_timestamp(),
+    consumer_id     uuid        not null,
+    subscription_id uuid        not null,
+    segment_id      uuid        not null,
+    run_id          uuid,
+    operation       text        not null,
+    part            int         not null default 1,
+    parts           int         not null default 1,
+    members         int         not null default 0,
+    payload         jsonb       not null,
+    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
+);
+-- With the segment, whose owner may count them.
+create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
+-- Compressing hashes takes longer than writing them uncompressed.
+alter table @outbox@ alter payload set storage external;
+comment on table @outbox@ is 'the messages for consumers, insert-only: one row is one message';
+comment on column @outbox@.id is 'the message; ids are in the order of delivery within a subscription';
+comment on column @outbox@.created_at is 'when it was written';
+comment on column @outbox@.available_at is 'when it becomes available';
+comment on column @outbox@.consumer_id is 'the consumer';
+comment on column @outbox@.subscription_id is 'the subscription';
+comment on column @outbox@.segment_id is 'the segment';
+comment on column @outbox@.run_id is 'the run that wrote it';
+comment on column @outbox@.operation is 'create, add, remove, replace or delete';
+comment on column @outbox@.part is 'the number of the part, from 1';
+comment on column @outbox@.parts is 'the number of parts';
+comment on column @outbox@.members is 'the number of members in the payload';
+comment on column @outbox@.payload is 'the message';
+
+create table @deliveries@ (
+    subscription_id   uuid        primary key references @subscriptions@ (id) on delete cascade,
+    delivered_through bigint      not null default 0,
+    lease             uuid,
+    leased_until      timestamptz,
+    attempts          int         not null default 0,
+    next_attempt_at   timestamptz,
+    last_error        text,
+    delivered_at      timestamptz,
+    leased_through    bigint
+);
+comment on table @deliveries@ is 'the delivery state: one row for each subscription';
+comment on column @deliveries@.subscription_id is 'the subscription';
+comment on column @deliveries@.delivered_through is 'the last delivered message, by its id';
+comment on column @deliveries@.lease is 'the last claim of messages';
+comment on column @deliveries@.leased_until is 'when the lease ends; null: there is none';
+comment on column @deliveries@.attempts is 'attempts at the next message';
+comment on column @deliveries@.next_attempt_at is 'the next message is not delivered before';
+comment on column @deliveries@.last_error is 'the error of the last attempt';
+comment on column @deliveries@.delivered_at is 'when a message was last delivered';
+comment on column @deliveries@.leased_through is 'the last message that was claimed, by its id';
+
+-- Config rows are checked when they are written. The table of a segment is attached to the mart after its
+-- row was written.
+
+create trigger segmenter_check before insert or update on @segments@
+    for each row execute function @schema@.segmenter_check_segment();
+-- Only for columns that concern the table: the other columns can be changed even if the table is not valid.
+create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
+    for each row execute function @schema@.segmenter_register_segment();
+create trigger segmenter_notice after insert or update or delete or truncate on @segments@
+    for each statement execute function @schema@.segmenter_notice_segments();
+create trigger segmenter_check before insert or update on @consumers@
+    for each row execute function @schema@.segmenter_check_consumer();
+-- Not for columns that a delivery changes: it must work even if the config is no longer valid.
+create trigger segmenter_check before insert or delete
+    or update of id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
+    on @subscriptions@
+    for each row execute function @schema@.segmenter_check_subscription();
+create trigger segmenter_notice after insert or update or delete or truncate on @consumers@
+    for each statement execute function @schema@.segmenter_notice_segments();
+create trigger segmenter_notice after insert or delete or truncate
+    or update of consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
+    on @subscriptions@
+    for each statement execute function @schema@.segmenter_notice_segments();
+comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner';
+comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
+comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
+comment on trigger segmenter_check on @consumers@ is 'validates the row';
+comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and warns when the audience stays at the consumer';
+comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
+comment on trigger segmenter_notice on @subscriptions@ is 'notifies the scheduler of the change';
+
+-- The status view. The policies of the tables apply to its reader.
+create view @status@ with (security_invoker = true) as
+select
+    s.id,
+    s.name,
+    s.description,
+    s.table_name,
+    s.context,
+    s.refresh_auto,
+    s.refresh_params,
+    s.refresh_cron,
+    last.processed as last_refresh,
+    last.status as last_status,
+    case when last.status <> 'ok' then coalesce(last.error ->> 'message', last.message) end as last_error,
+    due.next_refresh,
+    good.coverage,
+    good.added,
+    good.removed,
+    good.changed,
+    c.name as update_consumer,
+    u.target as update_target,
+    replace(replace(replace(u.name,
+        '{{name}}', s.name), '{{consumer}}', coalesce(c.name, '')), '{{target}}', u.target
+    ) as update_name,
+    u.params as update_params,
+    u.cron as update_cron,
+    -- The column may lag while a refresh or a consumer has the row locked.
+    case
+        when u.status = 'failed' then u.status
+        when pending.messages > 0 then 'queued'
+        when u.status = 'queued' then 'uploaded'
+        else u.status
+    end as update_status,
+    pending.messages as pending_messages,
+    d.delivered_at as last_delivery,
+    receipt.params -> 'receipt' as last_receipt,
+    coalesce(d.last_error, handed.error ->> 'message') as delivery_error
+from @segments@ s
+left join lateral (
+    select l.processed, l.status, l.error, l.message
+    from @log@ l
+    where l.segment_id = s.id and l.action = 'refresh'
+      and (l.params @> '{"attempted": false}') is not true -- busy, or a stranger's call
+    order by l.id desc
+    limit 1
+) last on true
+left join lateral (
+    select l.coverage, l.added, l.removed, l.changed
+    from @log@ l
+    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
+      and (l.params @> '{"attempted": false}') is not true
+    order by l.id desc
+    limit 1
+) good on true
+left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
+left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
+left join @consumers@ c on c.id = u.consumer_id
+left join @deliveries@ d on d.subscription_id = u.id
+left join lateral (
+    select count(*) as messages
+    from @outbox@ o
+    where o.subscription_id = u.id
+      -- Not coalesce: it is not leakproof, so an index could not be used before the policy is checked.
+      and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
+) pending on u.id is not null
+left join lateral (
+    select l.params
+    from @log@ l
+    where l.subscription_id = u.id and l.action = 'deliver' and l.status = 'ok' and l.params ? 'receipt'
+    order by l.id desc
+    limit 1
+) receipt on true
+left join lateral (
+    select l.error
+    from @log@ l
+    where l.subscription_id = u.id and l.action = 'hand over'
+    order by l.id desc
+    limit 1
+) handed on true
+where s.actual_end = 'infinity'
+order by s.name, c.name, u.target;
+comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
+comment on column @status@.id is 'the segment';
+comment on column @status@.name is 'the segment''s name';
+comment on column @status@.description is 'the description';
+comment on column @status@.table_name is 'the segment table';
+comment on column @status@.context is 'the related task';
+comment on column @status@.refresh_auto is 'whether segmenter_run() refreshes it';
+comment on column @status@.refresh_params is 'the refresher';
+comment on column @status@.refresh_cron is 'when it is refreshed';
+comment on column @status@.last_refresh is 'the last attempt';
+comment on column @status@.last_status is 'the status of the last attempt';
+comment on column @status@.last_error is 'why it failed or was refused, or which sources it waits for';
+comment on column @status@.next_refresh is 'when it is due next (automatic segments with a schedule)';
+comment on column @status@.coverage is 'members after the last successful refresh';
+comment on column @status@.added is 'members it added';
+comment on column @status@.removed is 'members it removed';
+comment on column @status@.changed is 'members it changed';
+comment on column @status@.update_consumer is 'the consumer';
+comment on column @status@.update_target is 'the target system';
+comment on column @status@.update_name is 'the name of the audience';
+comment on column @status@.update_params is 'what is sent';
+comment on column @status@.update_cron is 'when messages become available';
+comment on column @status@.update_status is 'the state of the audience: not uploaded, queued, uploaded, failed';
+comment on column @status@.pending_messages is 'undelivered messages';
+comment on column @status@.last_delivery is 'when a message was last delivered';
+comment on column @status@.last_receipt is 'the last receipt of the consumer';
+comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
+
+-- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
+-- user is a member of.
+
+revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
+    @log@, @outbox@, @deliveries@, @status@ from public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@ to public;
+grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
+
+alter table @segments@ enable row level security;
+create policy segmenter_member on @segments@
+    using (@schema@.segmenter_may_act_as(owner));
+comment on policy segmenter_member on @segments@ is 'segments of roles the user is a member of';
+
+alter table @consumers@ enable row level security;
+create policy segmenter_member on @consumers@
+    using (@schema@.segmenter_may_act_as(role));
+comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
+
+-- The owner of the segment may change a subscription; the role of the consumer may see it.
+alter table @subscriptions@ enable row level security;
+create policy segmenter_member on @subscriptions@
+    using (segment_id in (select s.id from @segments@ s));
+create policy segmenter_consumer on @subscriptions@ for select
+    using (consumer_id in (select c.id from @consumers@ c));
+comment on policy segmenter_member on @subscriptions@ is 'subscriptions to segments that the user may see';
+comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of consumers that the user may see';
+
+alter table @mart@ enable row level security;
+-- A row counts as a member only if it is in the segment's own table: owners may write anything to other tables.
+create policy segmenter_member on @mart@ for select
+    using (exists (
+        select from @segments@ s
+        where s.id = @mart@.segment_id and s.table_name = @mart@.tableoid
+    ));
+comment on policy segmenter_member on @mart@ is 'members of segments that the user may see';
+
+alter table @log@ enable row level security;
+-- With EXISTS, PostgreSQL can look up the segment of one row, or hash all segments for many rows.
+create policy segmenter_member on @log@ for select
+    using (exists (select from @segments@ s where s.id = @log@.segment_id));
+comment on policy segmenter_member on @log@ is 'entries of segments that the user may see';
+
+alter table @outbox@ enable row level security;
+create policy segmenter_member on @outbox@ for select
+    using (segment_id in (select s.id from @segments@ s));
+comment on policy segmenter_member on @outbox@ is 'messages of segments that the user may see';
+
+alter table @deliveries@ enable row level security;
+create policy segmenter_member on @deliveries@ for select
+    using (subscription_id in (select s.id from @subscriptions@ s));
+comment on policy segmenter_member on @deliveries@ is 'deliveries of subscriptions that the user may see';
+$set$ $definition$;
+
+comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query instead of the segment''s own; dry_run: only reports what would change; force: ignores the guards; full: compares all ids';
+comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction; a segment that reads the table of another one comes after it';
+comment on function segmenter_run_plan() is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
+comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
+comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
+comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
+comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
+comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
+comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
+comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
+comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
+comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
+comment on function segmenter_message(jsonb, jsonb) is 'builds a message from its head and its members; used where messages are written';
+comment on function segmenter_watch(regclass, name) is 'creates statement triggers that capture changes of a table, for segments that watch it';
+comment on function segmenter_unwatch(regclass, name) is 'drops the triggers that capture changes of a table';
+comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
+comment on function segmenter_subscribe(text, text, text, jsonb) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created';
+comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
+comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
+comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
+comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
+comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
+comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace';
+comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person';
+comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
+comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
+comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
+comment on function segmenter_check_consumer() is 'trigger: validates the row of a consumer';
+comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription';
+comment on function segmenter_init(text, text) is 'creates a relation set under other names, as tables of the caller';
+comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
+comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';
+comment on function segmenter_definition() is 'the SQL that a relation set is created from; used by segmenter_init()';
+
+comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
+comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
+comment on column segmenter_registry.segments is 'the segments';
+comment on column segmenter_registry.consumers is 'the consumers';
+comment on column segmenter_registry.subscriptions is 'the subscriptions';
+comment on column segmenter_registry.log is 'the log';
+comment on column segmenter_registry.outbox is 'the messages for consumers';
+comment on column segmenter_registry.deliveries is 'the delivery state';
+comment on column segmenter_registry.status is 'the status view';
+comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row for each statement';
+comment on column segmenter_changes.source is 'the table, pg_class.oid';
+comment on column segmenter_changes.id_column is 'the column that held the ids';
+comment on column segmenter_changes.xid is 'the transaction that wrote them';
+comment on column segmenter_changes.ids is 'the ids; null: all ids, since the table was truncated or the column dropped; empty: changes up to this one were pruned';
+
+-- The comments of the extension's own set, whose relations may have been renamed.
+do $update$
+declare
+    registry @extschema@.segmenter_registry;
+    command  pg_catalog.text;
+begin
+    select r.* into strict registry
+    from @extschema@.segmenter_registry r
+    join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) r.mart::pg_catalog.oid
+    where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char";
+    for command in
+        select m[1]
+        from pg_catalog.regexp_matches(@extschema@.segmenter_definition(), $re$(comment on [^']*'(?:[^']|'')*');$re$, 'g') m
+    loop
+        command := pg_catalog.replace(command, '@mart@', registry.mart::pg_catalog.text);
+        command := pg_catalog.replace(command, '@segments@', registry.segments::pg_catalog.text);
+        command := pg_catalog.replace(command, '@consumers@', registry.consumers::pg_catalog.text);
+        command := pg_catalog.replace(command, '@subscriptions@', registry.subscriptions::pg_catalog.text);
+        command := pg_catalog.replace(command, '@log@', registry.log::pg_catalog.text);
+        command := pg_catalog.replace(command, '@outbox@', registry.outbox::pg_catalog.text);
+        command := pg_catalog.replace(command, '@deliveries@', registry.deliveries::pg_catalog.text);
+        if command operator(pg_catalog.~~) '%@status@%' then
+            -- The view may have been dropped.
+            continue when pg_catalog.to_regclass(registry.status::pg_catalog.text) is null;
+            command := pg_catalog.replace(command, '@status@', registry.status::pg_catalog.text);
+        end if;
+        execute command;
+    end loop;
+end
+$update$;
