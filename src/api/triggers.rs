@@ -113,7 +113,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     config::refresher(json(&row, "refresh_params")?, subject)?;
     config::guards(json(&row, "guards")?, subject)?;
     check_sources(&config::sources(json(&row, "sources")?, subject)?, subject)?;
-    check_name_and_period(&row, &name, subject)?;
+    check_name_and_period(&row, subject)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
 
@@ -209,7 +209,7 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
     let params = config::consumer_params(json(&row, "params")?, subject)?;
-    check_name_and_period(&row, &name, subject)?;
+    check_name_and_period(&row, subject)?;
     if name.len() > MAX_CONSUMER {
         return Err(Error::Config(ConfigError {
             column: "name",
@@ -438,9 +438,9 @@ fn interval_is(
 }
 
 /// What checks of the table would refuse, in words.
-fn check_name_and_period(row: &NewRow<'_>, name: &str, subject: Subject<'_>) -> error::Result<()> {
+fn check_name_and_period(row: &NewRow<'_>, subject: Subject<'_>) -> error::Result<()> {
     let check = |column, problem| Error::Check { column, subject: subject.to_string(), problem };
-    if name.is_empty() {
+    if text(row, "name")?.is_some_and(|name| name.is_empty()) {
         return Err(check("name", "it must not be empty"));
     }
     let begin = row.get_by_name::<TimestampWithTimeZone>("actual_begin")?;

@@ -58,7 +58,7 @@ pub enum Error {
 
     /// An object with that name exists.
     #[error("{what} exists already")]
-    Exists { what: String, hint: String },
+    Exists { code: PgSqlErrorCode, what: String, hint: String },
 
     /// A row that a check of its table would refuse.
     #[error("invalid {column} of {subject}: {problem}")]
@@ -280,11 +280,10 @@ impl Error {
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
-            Error::Exists { .. } => Code::ERRCODE_UNIQUE_VIOLATION,
             Error::Check { .. } => Code::ERRCODE_CHECK_VIOLATION,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
             Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
-            Error::Query { code, .. } => *code,
+            Error::Query { code, .. } | Error::Exists { code, .. } => *code,
             Error::Set(error) => error.code(),
             Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
             Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,

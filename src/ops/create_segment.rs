@@ -17,8 +17,8 @@ use crate::pg::exec::statement::{self, Prepared, ResultColumn, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::pg::system_catalog::MAX_NAME;
+use crate::refresh::QUALIFY;
 use crate::refresh::delta;
-use crate::refresh::outcome::QUALIFY;
 
 const ELSEWHERE: &str = "The table is created in the first schema of search_path: pass table_name => 'schema.table', or set search_path.";
 
@@ -59,9 +59,16 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
             let created = in_subtransaction(OnSuccess::Commit, || {
                 Ok(client.update(&set.sql(text, &parts), None, &[]).map(drop)?)
             });
-            created.map_err(|error| match request.table_name {
-                Some(_) => error,
-                None => error.with_hint(Code::ERRCODE_INSUFFICIENT_PRIVILEGE, ELSEWHERE),
+            created.map_err(|error| match &error {
+                Error::Postgres(report) if report.sqlstate == Code::ERRCODE_DUPLICATE_TABLE as i32 => {
+                    Error::Exists {
+                        code: Code::ERRCODE_DUPLICATE_TABLE,
+                        what: format!("table {table}"),
+                        hint: "If it is the table of a segment, change that segment; otherwise pass another table_name.".into(),
+                    }
+                }
+                _ if request.table_name.is_some() => error,
+                _ => error.with_hint(Code::ERRCODE_INSUFFICIENT_PRIVILEGE, ELSEWHERE),
             })?;
 
             let sql = set.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
@@ -82,6 +89,7 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
                     if report.sqlstate == Code::ERRCODE_UNIQUE_VIOLATION as i32 =>
                 {
                     Error::Exists {
+                        code: Code::ERRCODE_UNIQUE_VIOLATION,
                         what: format!("segment \"{}\"", request.name),
                         hint: "Names are unique among active segments, also those of other owners: choose another name, or retire the other segment.".into(),
                     }

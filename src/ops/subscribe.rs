@@ -38,6 +38,7 @@ pub fn subscribe(
                     unless_taken(
                         || Ok(client.update(&sql, None, &args)?.first().get_one()?),
                         || Error::Exists {
+                code: PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
                             what: format!("consumer \"{name}\" of another role"),
                             hint: "Its role, or the owner of the consumers' table, can subscribe it; or choose another name.".into(),
                         },
@@ -51,6 +52,7 @@ pub fn subscribe(
             let id = unless_taken(
                 || Ok(client.update(&sql, None, &args)?.first().get_one()?),
                 || Error::Exists {
+                code: PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION,
                     what: format!("the subscription of \"{name}\" for \"{target}\""),
                     hint: "A consumer has one active subscription to a segment for each target.".into(),
                 },

@@ -110,7 +110,10 @@ fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
         vec![
             Step { sql: close(&operations(&["r"])), rows: figures.removed },
             Step { sql: change, rows: figures.changed },
-            Step { sql: if is_first { added } else { added + &reopen }, rows: figures.added },
+            Step {
+                sql: if is_first { added } else { added + "\n" + &reopen },
+                rows: figures.added,
+            },
         ]
     })
 }

@@ -34,11 +34,12 @@ pub mod apply;
 pub mod delta;
 pub mod handover;
 pub mod incremental;
-pub mod outcome;
+mod outcome;
 pub mod publish;
 pub mod segment_lock;
 pub mod source_check;
 
+pub use outcome::QUALIFY;
 use outcome::{Ending, params};
 
 /// The arguments of a refresh.

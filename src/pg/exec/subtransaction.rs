@@ -166,8 +166,10 @@ unsafe extern "C-unwind" fn record_error(_: *mut std::ffi::c_void) {
             .then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
             .map(|text| strip_own_context(&text).to_owned())
             .filter(|text| !text.is_empty());
-        // SPI has made the position one within the statement that it was given.
-        let position = usize::try_from(pg_sys::getinternalerrposition()).ok().filter(|at| *at > 0);
+        // SPI makes the position one within the statement that it was given; the parser alone does not.
+        let positions = [pg_sys::getinternalerrposition(), pg_sys::geterrposition()];
+        let position =
+            positions.into_iter().find(|at| *at > 0).map(|at| at.unsigned_abs() as usize);
         TracedError { sqlstate, context, position }
     };
     TRACED.with(|cell| *cell.borrow_mut() = Some(noted));

@@ -15,6 +15,7 @@ use crate::config::segment_table::{Column, Table};
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::{ByteHistogram, Relation};
 use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
@@ -220,7 +221,9 @@ pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
         })
     };
     let what = if kind == StatementKind::Call { "CALL" } else { "SELECT" };
-    match statement::parse(sql).as_slice() {
+    let parsed = in_subtransaction(OnSuccess::Commit, || Ok(statement::parse(sql)))
+        .map_err(|error| error.in_statement(sql))?;
+    match parsed.as_slice() {
         [] => problem("the SQL holds no statement".into()),
         [one] if one.kind == kind => Ok(one.text),
         [_] => problem(format!("the SQL is not a {what}")),

@@ -264,7 +264,7 @@ pub fn changed_sql(set: &RelationSet, now: &Captured) -> String {
         let parts = parts.each_ref().map(|(word, part)| (*word, part.as_str()));
         set.sql(&queries::refresh::incremental::capture::CAST_IDS, &parts)
     });
-    ids.collect::<Vec<_>>().join("union all\n")
+    ids.collect::<Vec<_>>().join("\nunion all\n")
 }
 
 /// A query for all ids of the watched tables.
@@ -284,7 +284,7 @@ fn ids_sql(set: &RelationSet, tables: &[Table]) -> String {
         let parts = [("column", table.id_column.as_str()), ("table", table.name.as_str())];
         set.sql(&queries::refresh::incremental::watch::LIST_IDS, &parts)
     });
-    ids.collect::<Vec<_>>().join("union all\n")
+    ids.collect::<Vec<_>>().join("\nunion all\n")
 }
 
 /// The number of captured changes that one call deletes at most; the next call deletes the rest.
