@@ -11,9 +11,9 @@ use segmenter_core::query_file::{QueryFile, ROLES, WORDS};
 const INTRODUCTION: &str = "\
 # Statements
 
-What Segmenter runs on its own relations and on yours, statement by statement, and as which role. The
-page is made of the headers in `sql/query` (`make docs`), where the texts are; a test compares it, and
-every test fails if a statement runs as another role than its header says.
+The statements that Segmenter runs on its own relations and on segment tables, and the role that
+runs each. The page is made of the headers in `sql/query` (`make docs`), where the texts are. A test
+compares it, and every test fails if a statement runs as another role than its header says.
 
 | role | which it is | restricted |
 | --- | --- | --- |
@@ -25,8 +25,8 @@ every test fails if a statement runs as another role than its header says.
 | caller | the role that calls the function | yes, unless it is the session's role |
 
 *Restricted* is PostgreSQL's security-restricted operation: the role cannot be changed, and no
-temporary object or deferred trigger is left behind. Relations are named as they are called in the
-extension's own set. Placeholders that are not relations (a segment's query, a source) are in the files.
+temporary object or deferred trigger is left behind. Relations are named as in the extension's own
+set. Placeholders that are not relations (a segment's query, a source) are explained in the files.
 Users' own SQL (queries, procedures, source checks, functions of consumers) is not in this list: see
 [security](security.md#whose-rights-sql-gets).
 ";

@@ -106,7 +106,7 @@ pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
     let sql = &queries::catalog::REGISTER_SET;
     let made: Option<pg_sys::Oid> = extension.write(sql, &[names.into()])?;
     system_catalog::invalidate(extension.registry()?);
-    made.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+    made.ok_or(Error::MissingValue("mart"))
 }
 
 /// Checks that the names of a set's relations are free and fit into PostgreSQL's limit of a name.
@@ -144,13 +144,9 @@ fn stem(mart: &str) -> Result<String> {
     if mart.len() + MAX_ENDING <= MAX_NAME {
         return Ok(mart.to_owned());
     }
-    let mut end = STEM;
-    while !mart.is_char_boundary(end) {
-        end -= 1;
-    }
     let sql = queries::catalog::HASH_NAME.text();
     let hash: Option<String> = Spi::connect(|_| statement::read_one(sql, &[mart.into()]))?;
-    Ok(format!("{}_{}", &mart[..end], hash.unwrap_or_default()))
+    Ok(format!("{}_{}", &mart[..mart.floor_char_boundary(STEM)], hash.unwrap_or_default()))
 }
 
 /// A row of `segmenter_sets`.

@@ -243,9 +243,5 @@ fn with_held<T>(
 
 /// Cuts a text to at most [`MAX_ERROR`] bytes, at the boundary of a character.
 fn truncate_utf8(text: &str) -> &str {
-    let mut end = text.len().min(MAX_ERROR);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(MAX_ERROR)]
 }

@@ -293,7 +293,7 @@ pub struct Waiting {
 pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
     set.as_owner(|| {
         Spi::connect(|client| {
-            let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+            let missing = |column| move || Error::MissingValue(column);
             let rows = client.select(
                 &set.sql(&queries::delivery::push::LIST_WAITING_CONSUMERS, &[]),
                 None,
@@ -304,7 +304,7 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
                 let calls_function = row.get_by_name::<bool, _>("calls_function")?;
                 let at: Option<TimestampWithTimeZone> = row.get_by_name("at")?;
                 Ok(Waiting {
-                    consumer: row.get_by_name("id")?.ok_or_else(missing)?,
+                    consumer: row.get_by_name("id")?.ok_or_else(missing("id"))?,
                     name: row.get_by_name("name")?.unwrap_or_default(),
                     // Only a function needs the consumer's role. If that role cannot connect, the
                     // worker records the reason as a failed delivery.
@@ -315,7 +315,7 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
                             && role::can_log_in(*role)
                             && role::can_connect(*role)
                     }),
-                    at: at.map(clock::instant).ok_or_else(missing)?,
+                    at: at.map(clock::instant).ok_or_else(missing("at"))?,
                 })
             })
             .collect()

@@ -11,7 +11,7 @@ mod report;
 mod set;
 
 pub use report::{Report, emit, emit_warning, raise};
-pub use set::SetError;
+pub use set::{SetError, counted};
 
 /// Why an operation fails.
 #[derive(Debug, Error)]
@@ -182,6 +182,10 @@ pub enum Error {
     #[error("{url} is not under segmenter.http_allow")]
     NotAllowed { url: String },
 
+    /// A statement of ours returned null, or another form, where it must not.
+    #[error("a statement returned no valid \"{0}\"")]
+    MissingValue(&'static str),
+
     #[error(transparent)]
     Spi(#[from] pgrx::spi::Error),
 
@@ -292,9 +296,11 @@ impl Error {
             Error::Cycle { .. } => Code::ERRCODE_INVALID_RECURSION,
             Error::NameTooLong(_) => Code::ERRCODE_NAME_TOO_LONG,
             Error::NoSchema(_) => Code::ERRCODE_INVALID_SCHEMA_NAME,
-            Error::Spi(_) | Error::Datum(_) | Error::Trigger(_) | Error::Postgres(_) => {
-                Code::ERRCODE_INTERNAL_ERROR
-            }
+            Error::MissingValue(_)
+            | Error::Spi(_)
+            | Error::Datum(_)
+            | Error::Trigger(_)
+            | Error::Postgres(_) => Code::ERRCODE_INTERNAL_ERROR,
         }
     }
 

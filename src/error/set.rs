@@ -81,8 +81,12 @@ impl SetError {
     }
 }
 
+/// A number of things, in English.
+pub fn counted(count: i64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 fn quantity(segments: i64, messages: i64) -> String {
-    let counted = |count, what| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let has = |what| format!("it has {what}");
     match (segments, messages) {
         (0, messages) => has(counted(messages, "undelivered message")),

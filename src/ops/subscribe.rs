@@ -57,7 +57,7 @@ pub fn subscribe(
                     hint: "A consumer has one active subscription to a segment for each target.".into(),
                 },
             )?;
-            id.ok_or(Error::Spi(pgrx::spi::Error::InvalidPosition))
+            id.ok_or(Error::MissingValue("id"))
         })
     })
 }

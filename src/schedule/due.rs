@@ -77,11 +77,11 @@ impl Item {
         set: &RelationSet,
         timetables: &mut Timetables,
     ) -> Result<Self> {
-        let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+        let missing = |column| move || Error::MissingValue(column);
         let time = |column| -> Result<Option<Instant>> {
             Ok(row.get_by_name::<TimestampWithTimeZone, _>(column)?.map(clock::instant))
         };
-        let name: String = row.get_by_name("name")?.ok_or_else(missing)?;
+        let name: String = row.get_by_name("name")?.ok_or_else(missing("name"))?;
         let refresh_cron: Option<String> = row.get_by_name("refresh_cron")?;
         let timezone: Option<String> = row.get_by_name("refresh_timezone")?;
         let statuses: Vec<String> = row.get_by_name("statuses")?.unwrap_or_default();
@@ -94,7 +94,7 @@ impl Item {
 
         let subject = Subject::Segment(&name);
         let zone = timezone.as_deref().unwrap_or(&set.timezone);
-        let actual_begin = time("actual_begin")?.ok_or_else(missing)?;
+        let actual_begin = time("actual_begin")?.ok_or_else(missing("actual_begin"))?;
         let after = last.map_or(actual_begin, |last| last.began);
         let parse_zone = || config::timezone("refresh_timezone", Some(zone), subject);
         let mut next = |column, cron: Option<&str>| match cron {
@@ -118,7 +118,7 @@ impl Item {
         // The schedule of the full passes makes the segment due as well.
         let due = automatic.then(|| Due::by(scheduled, last, settings::retry_delay()).or_at(full));
         Ok(Self {
-            id: row.get_by_name("id")?.ok_or_else(missing)?,
+            id: row.get_by_name("id")?.ok_or_else(missing("id"))?,
             table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
             last_refresh: last.map(|last| last.began),

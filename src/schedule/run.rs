@@ -135,12 +135,19 @@ pub fn order_by_dependency(
     for item in &items {
         known.entry(item.id).or_insert_with(|| reads(set, item));
     }
+    let mut by_table: HashMap<pg_sys::Oid, Vec<usize>> = HashMap::new();
+    for (place, item) in items.iter().enumerate() {
+        by_table.entry(item.table).or_default().push(place);
+    }
     let reads: Vec<dependency_order::Dependencies> = items
         .iter()
         .enumerate()
         .map(|(this, reader)| dependency_order::Dependencies {
-            items: (0..items.len())
-                .filter(|&other| other != this && known[&reader.id].contains(&items[other].table))
+            items: known[&reader.id]
+                .iter()
+                .flat_map(|table| by_table.get(table).into_iter().flatten())
+                .copied()
+                .filter(|other| *other != this)
                 .collect(),
             everything: known[&reader.id].contains(&mart),
         })

@@ -3,7 +3,6 @@
 //! Nothing here calls PostgreSQL, because it runs in a thread of its own.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
@@ -157,11 +156,7 @@ pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
 /// HMAC-SHA256 in lower-case hexadecimal digits.
 fn signature(key: &[u8], message: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    hmac::sign(&key, message).as_ref().iter().fold(String::new(), |mut digits, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
+    hmac::sign(&key, message).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn answer(response: Response<Body>, now: DateTime<Utc>) -> Answer {

@@ -1,5 +1,7 @@
 //! The findings of the doctor.
 
+use crate::error::counted;
+
 /// The severity of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -66,12 +68,12 @@ impl Findings {
         let worst = self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
         let detail = match worst {
             Level::Ok => "all is well".to_owned(),
-            _ => format!("{}, {}", counted(problems, "problem"), counted(warnings, "warning")),
+            _ => format!(
+                "{}, {}",
+                counted(problems as i64, "problem"),
+                counted(warnings as i64, "warning")
+            ),
         };
         self.add("summary", worst, detail, None);
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

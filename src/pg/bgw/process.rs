@@ -72,11 +72,7 @@ pub fn spawn(kind: &str, name: &str, function: &str, argument: pg_sys::Datum) ->
 
 /// Truncates a text so that it fits into a C string of `size` bytes.
 fn truncate_utf8(text: &str, size: usize) -> String {
-    let mut end = text.len().min(size - 1);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    text[..text.floor_char_boundary(size - 1)].to_owned()
 }
 
 /// Installs the signal handlers. SIGTERM ends the process at its next interrupt, also during a

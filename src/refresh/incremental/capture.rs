@@ -342,6 +342,6 @@ fn readers(set: &RelationSet, since: TimestampWithTimeZone) -> Result<Vec<ReadPo
             )
         })
     })?;
-    let malformed = |_| Error::Spi(pgrx::spi::Error::InvalidPosition);
+    let malformed = |_| Error::MissingValue("readers");
     json.map_or(Ok(Vec::new()), |json| serde_json::from_value(json.0).map_err(malformed))
 }

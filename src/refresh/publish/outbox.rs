@@ -13,7 +13,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{Fields, SubscriptionParams};
-use crate::error::{Report, Result, emit_warning};
+use crate::error::{Report, Result, counted, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
@@ -38,11 +38,8 @@ pub struct PublishStats {
 impl PublishStats {
     /// A remark about failures; none: there were none.
     pub fn remark(&self) -> Option<String> {
-        match self.failed {
-            0 => None,
-            1 => Some("it could not be handed over to 1 subscription".into()),
-            many => Some(format!("it could not be handed over to {many} subscriptions")),
-        }
+        let failed = || counted(self.failed as i64, "subscription");
+        (self.failed > 0).then(|| format!("it could not be handed over to {}", failed()))
     }
 }
 

@@ -72,7 +72,7 @@ impl Subscription {
     }
 
     fn read(row: &SpiHeapTupleData<'_>, set: &RelationSet) -> Result<Self> {
-        let missing = || Error::Spi(pgrx::spi::Error::InvalidPosition);
+        let missing = |column| move || Error::MissingValue(column);
         let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
         let json = |column: &str| -> Result<Option<Value>> {
             Ok(row.get_by_name::<JsonB, _>(column)?.map(|json| json.0))
@@ -82,7 +82,8 @@ impl Subscription {
         };
         let is =
             |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)?.unwrap_or_default());
-        let id = |column: &str| row.get_by_name::<Uuid, _>(column)?.ok_or_else(missing);
+        let id =
+            |column: &'static str| row.get_by_name::<Uuid, _>(column)?.ok_or_else(missing(column));
 
         let target = text("target")?.unwrap_or_default();
         let consumer = text("consumer")?.unwrap_or_default();
