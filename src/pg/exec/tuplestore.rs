@@ -235,7 +235,7 @@ impl BatchReceiver {
     ///
     /// SAFETY: as for `Receive::receive`.
     unsafe fn put(&mut self) {
-        if self.array.len() == 0 || self.is_full {
+        if self.array.is_empty() || self.is_full {
             return;
         }
         self.datum.clear();
