@@ -87,7 +87,7 @@ call config.refuse('refresh_timezone', '+02', 'CEST-1', '');
 
 -- Objects are written as objects: a list of their values is none.
 call config.refuse('refresh_params', '{"query": ["select 1 as id"]}', '{"incremental": ["select 1 as id", "select id from changed"]}');
-call config.refuse('guards', '[1, null, null, null, null, true]');
+call config.try_segment('guards', '[1]');
 call config.refuse('sources', '[["dwh.orders", null, null, null, null, 1]]');
 call config.refuse_all('insert into segmenter_consumers (name, params) values (''c'', %L)', '[]', '["pull", 3]', '5', 'null');
 

@@ -123,7 +123,7 @@ fn plain_words(problem: &str) -> String {
         ("expected a sequence", "expected a list"),
         ("expected a boolean", "expected true or false"),
         ("expected string or map", "expected a text or an object"),
-        ("unknown variant", "unknown value"),
+        ("unknown variant", "unknown"),
         ("unknown field", "unknown key"),
         ("missing field", "missing key"),
     ];

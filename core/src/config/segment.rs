@@ -237,7 +237,7 @@ mod tests {
             .expect_err("two keys");
         refresher(json!([]), S).expect_err("not an object");
         refresher(json!({"query": ["select 1"]}), S).expect_err("not an object inside");
-        guards(json!([1, null, null, null, null, true]), S).expect_err("a list");
+        assert!(message(guards(json!([1]), S)).contains("is not an object"));
         assert!(message(guards(json!({"max_added": "x"}), S)).contains("\"max_added\""));
         refresher(Value::Null, S).expect_err("null");
     }
