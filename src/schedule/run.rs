@@ -294,7 +294,8 @@ fn reads(set: &RelationSet, item: &Item) -> Vec<pg_sys::Oid> {
         Some(Refresher::Incremental(incremental)) => {
             as_owner(&|| incremental::relations(set, &incremental))
         }
-        _ => Vec::new(),
+        // What a procedure reads is not known.
+        Some(Refresher::Procedure(_)) | None => Vec::new(),
     };
     if !segment.sources.is_empty() {
         reads.extend(as_owner(&|| source_check::relations(&segment.sources)));
