@@ -13,7 +13,8 @@ SEMVER = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}(-[0-9A-Za-z-]+)?")
 
 meta = json.loads(Path("META.json").read_text())
 manifest = tomllib.loads(Path("Cargo.toml").read_text())
-cargo = manifest["package"]
+# What the package inherits is in the workspace.
+cargo = manifest["package"] | manifest["workspace"]["package"]
 wrong = [
     f"{key} is missing"
     for key in ("name", "version", "abstract", "maintainer", "license", "provides", "meta-spec")
