@@ -110,7 +110,9 @@ class Audiences:
     def refused(self, message: Row, held_until: float, settled: int) -> bool:
         """Whether an answer was refused that should not have been."""
         with self.lock:
-            return time.monotonic() < held_until and settled == self.settled
+            # A resync may have committed, and its thread not have come to say so.
+            is_ending = self.of(message["subscription_id"]).unsettled > 0
+            return time.monotonic() < held_until and settled == self.settled and not is_ending
 
     def acked(self, message: Row) -> None:
         with self.lock:
