@@ -272,7 +272,7 @@ class Pause:
         different = sorted(id for id in expected.keys() | known.keys() if expected.get(id) != known.get(id))
         must(not different, f"{what} is another, after {list(audience.recent)}",
              {id: (expected.get(id), known.get(id)) for id in different[:5]}, len(different), row)
-        must(row["update_status"] in ("uploaded", "not uploaded"), f"{what}: its status", row)
+        must({row["status"], row["update_status"]} & {"uploaded", "not uploaded"}, f"{what}: its status", row)
 
     def check_log(self) -> None:
         """Every run has one end, failures are those that were meant, and the figures add up."""
