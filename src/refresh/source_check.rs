@@ -44,7 +44,7 @@ pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Vec<String>> 
             };
             let checked = in_subtransaction(OnSuccess::Commit, || match source {
                 SourceCheck::Table(source) => Ok(judge(source, &facts(set, source)?)),
-                SourceCheck::Ready(source) => Ok(judge_ready(source, is_ready(source)?)),
+                SourceCheck::Ready(source) => Ok(judge_ready(source, is_ready(set, source)?)),
             });
             let verdict = checked.map_err(|error| error.about(&format!("source \"{named}\"")))?;
             match verdict {
@@ -139,7 +139,7 @@ fn facts(set: &RelationSet, source: &TableSource) -> Result<Facts> {
 }
 
 /// Whether the query of a source returns true.
-fn is_ready(source: &ReadySource) -> Result<bool> {
+fn is_ready(set: &RelationSet, source: &ReadySource) -> Result<bool> {
     let refuse = |code, problem: &str| {
         Err(Error::Query {
             code,
@@ -157,10 +157,9 @@ fn is_ready(source: &ReadySource) -> Result<bool> {
     if !query.is_plain_select() || columns.len() != 1 || columns[0].type_oid != pg_sys::BOOLOID {
         return refuse(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "does not give one boolean");
     }
-    let rows = Spi::connect(|client| {
-        let rows = client.select(one.text, Some(2), &[])?;
-        rows.map(|row| row.get::<bool>(1)).collect::<std::result::Result<Vec<_>, _>>()
-    })?;
+    // In the active snapshot, that of the members, whatever the transaction has written.
+    let ask = set.sql(&queries::refresh::source_check::ASK_READY, &[("query", one.text)]);
+    let rows: Vec<Option<bool>> = statement::read_one(&ask, &[])?.unwrap_or_default();
     match rows.as_slice() {
         [] => Ok(false),
         [ready] => Ok(ready.unwrap_or_default()),
