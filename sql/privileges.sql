@@ -32,6 +32,8 @@ comment on function segmenter_check_consumer() is 'trigger: validates the row of
 comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription';
 comment on function segmenter_init(text, text) is 'creates a relation set under other names, as tables of the caller';
 comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
+comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
+comment on function segmenter_migrate_sets() is 'migrates all relation sets; used by the scripts that update the extension';
 comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';
 comment on function segmenter_definition() is 'the SQL that a relation set is created from; used by segmenter_init()';
 
@@ -47,20 +49,26 @@ select pg_catalog.pg_extension_config_dump('segmenter_log_id_seq', '');
 select pg_catalog.pg_extension_config_dump('segmenter_outbox', '');
 select pg_catalog.pg_extension_config_dump('segmenter_outbox_id_seq', '');
 select pg_catalog.pg_extension_config_dump('segmenter_deliveries', '');
+select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
+select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
 )$$);
+select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$where not exists (
+    select from pg_catalog.pg_depend d
+    where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+)$$);
 
-revoke all on segmenter_registry, segmenter_changes from public;
-grant select on segmenter_registry to public;
+revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes from public;
+grant select on segmenter_registry, segmenter_registry_relations to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_capture, segmenter_init, segmenter_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
+    segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
     segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription
     from public;
 revoke all on procedure segmenter_run_each from public;
@@ -68,7 +76,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, se
     segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_init, segmenter_sets, segmenter_drop_set to public;
+    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_drop_set to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.

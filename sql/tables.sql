@@ -1,24 +1,23 @@
 -- The extension's relations that belong to no relation set. The sets are defined in set.sql.
 
 create table segmenter_registry (
-    mart          regclass primary key,
-    segments      regclass not null,
-    consumers     regclass not null,
-    subscriptions regclass not null,
-    log           regclass not null,
-    outbox        regclass not null,
-    deliveries    regclass not null,
-    status        regclass not null
+    mart           regclass primary key,
+    schema_version int not null
 );
 comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
 comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
-comment on column segmenter_registry.segments is 'the segments';
-comment on column segmenter_registry.consumers is 'the consumers';
-comment on column segmenter_registry.subscriptions is 'the subscriptions';
-comment on column segmenter_registry.log is 'the log';
-comment on column segmenter_registry.outbox is 'the messages for consumers';
-comment on column segmenter_registry.deliveries is 'the delivery state';
-comment on column segmenter_registry.status is 'the status view';
+comment on column segmenter_registry.schema_version is 'the version of the definition that its relations have; the library works with a range of versions';
+
+create table segmenter_registry_relations (
+    mart     regclass not null,
+    kind     text     not null,
+    relation regclass not null unique,
+    primary key (mart, kind)
+);
+comment on table segmenter_registry_relations is 'the relations of each set';
+comment on column segmenter_registry_relations.mart is 'the set, by its mart';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, status';
+comment on column segmenter_registry_relations.relation is 'the relation';
 
 -- Triggers write its four columns by position.
 create table segmenter_changes (

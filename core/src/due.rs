@@ -93,12 +93,6 @@ pub fn backoff(failures: u32, delay: TimeDelta) -> Option<TimeDelta> {
     Some(delay.map_or(MAX_RETRY_DELAY, |delay| delay.min(MAX_RETRY_DELAY)))
 }
 
-/// The number of failed attempts in a row; `statuses` has the newest first.
-pub fn failures(statuses: &[String]) -> u32 {
-    let failed = |status: &&String| matches!(status.as_str(), "failed" | "interrupted");
-    statuses.iter().take_while(failed).count() as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,16 +184,5 @@ mod tests {
         let never: Schedule = "0 0 30 2 *".parse().unwrap();
         let due = Due::of(Some((&never, Tz::UTC)), last, begin, MINUTE);
         assert_eq!(due, Due::Retry(ended + MINUTE, 1));
-    }
-
-    #[test]
-    fn failures_are_counted_from_the_newest_attempt() {
-        let count = |statuses: &[&str]| {
-            failures(&statuses.iter().map(|status| status.to_string()).collect::<Vec<_>>())
-        };
-        assert_eq!(count(&[]), 0);
-        assert_eq!(count(&["ok", "failed"]), 0);
-        assert_eq!(count(&["refused", "failed"]), 0);
-        assert_eq!(count(&["failed", "interrupted", "ok", "failed"]), 2);
     }
 }

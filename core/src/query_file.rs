@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 12] = [
+pub const WORDS: [&str; 15] = [
     "mart",
     "segments",
     "consumers",
@@ -33,8 +33,11 @@ pub const WORDS: [&str; 12] = [
     "log",
     "outbox",
     "deliveries",
+    "handovers",
+    "state",
     "status",
     "registry",
+    "registry_relations",
     "changes",
     "schema",
     "membership",
@@ -169,7 +172,7 @@ impl QueryFile {
 
     /// Whether the statement is a utility command, which PostgreSQL cannot prepare.
     pub fn is_command(&self) -> bool {
-        ["create", "alter", "drop", "lock"].iter().any(|verb| self.text.starts_with(verb))
+        ["create", "alter", "drop", "lock", "revoke"].iter().any(|verb| self.text.starts_with(verb))
     }
 }
 

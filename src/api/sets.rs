@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 
 use super::require_arg;
 use crate::catalog::manage_sets;
+use crate::catalog::migrate;
 use crate::error::raise;
 
 /// Creates a relation set, as ordinary tables of the caller.
@@ -56,6 +57,28 @@ fn segmenter_sets() -> TableIterator<
         sets.into_iter()
             .map(|set| (set.cfg_table, set.log_table, set.owner, set.segments, set.is_current)),
     )
+}
+
+/// Migrates a relation set that the update of the extension could not migrate.
+///
+/// - `cfg_table`: the set, by its mart.
+///
+/// Returns whether it was migrated; false: it has the current version already. The caller must own
+/// the set. What is in the way is an error, and nothing is changed.
+///
+/// ```sql
+/// select segmenter_migrate_set('crm.seg');
+/// ```
+#[pg_extern]
+fn segmenter_migrate_set(cfg_table: Option<&str>) -> bool {
+    let migrated = require_arg("cfg_table", cfg_table).and_then(migrate::migrate_set);
+    migrated.unwrap_or_else(|error| raise(error))
+}
+
+/// Migrates all relation sets; for the scripts that update the extension.
+#[pg_extern]
+fn segmenter_migrate_sets() {
+    migrate::migrate_all().unwrap_or_else(|error| raise(error))
 }
 
 /// Drops a relation set with its segments, log and messages. Segment tables stay, as ordinary

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet, changes_of};
+use crate::catalog::state;
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
     self, ConfigError, ConsumerParams, Fields, Key, Segment, SourceCheck, Subject, Updater,
@@ -52,8 +53,7 @@ fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<N
 /// that the scheduler reads the config again.
 #[pg_trigger]
 fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    let set = set_of(trigger).unwrap_or_else(|error| raise(error));
-    system_catalog::invalidate(set.segments());
+    notice_segments(trigger).unwrap_or_else(|error| raise(error));
     Ok(None)
 }
 
@@ -97,6 +97,16 @@ fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
             hint: Some("Call segmenter_watch(), which makes them.".into()),
         }),
     }
+}
+
+fn notice_segments(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let set = set_of(trigger)?;
+    let is_truncated = matches!(trigger.op()?, PgTriggerOperation::Truncate);
+    if is_truncated && trigger.relation()?.oid() == set.segments() {
+        state::delete_orphaned(&set, None)?;
+    }
+    system_catalog::invalidate(set.segments());
+    Ok(())
 }
 
 /// The relation set that the trigger's table belongs to.
@@ -184,6 +194,9 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
         && new.as_ref().is_none_or(|new| new.table != old.table)
     {
         segment_table::release(&set, old.table, &old.id)?;
+    }
+    if let (Some(old), true) = (&old, is_delete) {
+        state::delete_orphaned(&set, Some(old.id))?;
     }
     match new {
         // The table of a retired segment stays attached.
@@ -318,7 +331,7 @@ fn notice_kept_audience(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let Some(old) = trigger.old() else { return Ok(()) };
     let set = set_of(trigger)?;
     let id = old.get_by_name::<Uuid>("id")?;
-    let known = subscription::find(&set, set.owner, None, id)?;
+    let known = subscription::find(&set, None, None, id)?;
     if known.iter().any(Subscription::has_audience) {
         let target = old.get_by_name("target")?.unwrap_or_default();
         let subscriptions = set.display_name(Relation::Subscriptions);

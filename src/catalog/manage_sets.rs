@@ -5,7 +5,7 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, OWN_CHECK, RelationSet, names_of, render};
-use crate::error::{Error, Result, SetError};
+use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -101,10 +101,12 @@ pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
     });
     extension.as_caller(|| Spi::connect_mut(|client| client.update(&sql, None, &[]).map(drop)))?;
 
-    let names: Vec<String> = relations.iter().map(|(_, name)| name.quoted()).collect();
+    let (kinds, names): (Vec<String>, Vec<String>) =
+        relations.iter().map(|(kind, name)| ((*kind).to_owned(), name.quoted())).unzip();
     forget_dropped(&extension)?;
     let sql = &queries::catalog::REGISTER_SET;
-    let made: Option<pg_sys::Oid> = extension.write(sql, &[names.into()])?;
+    let args = [kinds.into(), names.into(), SCHEMA_VERSION.into()];
+    let made: Option<pg_sys::Oid> = extension.write(sql, &args)?;
     system_catalog::invalidate(extension.registry()?);
     made.ok_or(Error::MissingValue("mart"))
 }
@@ -140,7 +142,7 @@ fn check_names_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
 
 /// The prefix for names of indexes and constraints: the mart's name, or, where that is too long,
 /// its beginning with a hash of the whole name.
-fn stem(mart: &str) -> Result<String> {
+pub fn stem(mart: &str) -> Result<String> {
     if mart.len() + MAX_ENDING <= MAX_NAME {
         return Ok(mart.to_owned());
     }
@@ -188,7 +190,10 @@ pub fn list() -> Result<Vec<ListedSet>> {
 /// Drops a set with everything in it. Segment tables are kept, as ordinary tables. Unless `force`
 /// is set, active segments or undelivered messages are an error.
 pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
-    let set = RelationSet::named(Extension::current()?, cfg_table)?;
+    let extension = Extension::current()?;
+    let mart = system_catalog::relation_named(cfg_table);
+    let unknown = || SetError::Unknown(cfg_table.to_owned());
+    let set = RelationSet::of_any_version(extension, mart.ok_or_else(unknown)?)?;
     let set_name = || set.name().to_owned();
     if set.is_own {
         return Err(SetError::Own(set_name()).into());
@@ -208,11 +213,13 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
             let commands = client
                 .select(&set.sql(&queries::catalog::LIST_RELEASE_COMMANDS, &[]), None, &args)?
                 .map(|row| row.get::<String>(1));
-            let commands: Vec<Option<String>> = commands.collect::<std::result::Result<_, _>>()?;
+            let mut commands: Vec<Option<String>> =
+                commands.collect::<std::result::Result<_, _>>()?;
+            let sql = set.sql(&queries::catalog::LIST_DROP_COMMAND, &[]);
+            commands.push(statement::read_one(&sql, &[])?);
             for command in commands.into_iter().flatten() {
                 client.update(&command, None, &[])?;
             }
-            client.update(&set.sql(&queries::catalog::DROP_SET, &[]), None, &[])?;
             Ok::<_, Error>(())
         })
     })?;

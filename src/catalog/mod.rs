@@ -3,9 +3,11 @@
 
 pub mod log;
 pub mod manage_sets;
+pub mod migrate;
 pub mod query;
 pub mod relation_set;
 pub mod settings;
+pub mod state;
 
 /// A constant for each file of `sql/query`, in modules named after its directories.
 pub mod queries {

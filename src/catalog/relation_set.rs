@@ -3,19 +3,19 @@
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
+use pgrx::spi::{SpiHeapTupleData, quote_identifier};
 
 use super::queries;
 use super::query::{Query, RunsAs, assuming};
 use crate::catalog::settings;
-use crate::error::{Error, Result, SetError, raise};
+use crate::error::{Error, Result, SCHEMA_VERSION, SetError, raise};
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::exec::statement;
 use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-const RELATIONS: [(&str, &str); 8] = [
+const RELATIONS: [(&str, &str); 10] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -23,6 +23,8 @@ const RELATIONS: [(&str, &str); 8] = [
     ("log", "_log"),
     ("outbox", "_outbox"),
     ("deliveries", "_deliveries"),
+    ("handovers", "_handovers"),
+    ("state", "_state"),
     ("status", "_status"),
 ];
 /// A relation of a set, by its index in [`RELATIONS`].
@@ -34,7 +36,8 @@ pub enum Relation {
     Subscriptions = 3,
     Log = 4,
     Outbox = 5,
-    Status = 7,
+    Handovers = 7,
+    Status = 9,
 }
 
 /// The name of the check constraint that limits an unshared segment table to one segment's rows.
@@ -43,8 +46,15 @@ pub const OWN_CHECK: &str = "segmenter_own_segment";
 /// Relations that belong to the extension, not to a set. Two more placeholders are not relations:
 /// `@schema@`, the extension's schema, and `@membership@`, the privilege that is passed to
 /// `pg_has_role`.
-const SHARED: [(&str, &str); 2] =
-    [("registry", "segmenter_registry"), ("changes", "segmenter_changes")];
+const SHARED: [(&str, &str); 3] = [
+    ("registry", "segmenter_registry"),
+    ("registry_relations", "segmenter_registry_relations"),
+    ("changes", "segmenter_changes"),
+];
+
+/// The versions of the definition that this library works with. A release that changes no SQL object
+/// changes neither end.
+const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 2..=SCHEMA_VERSION;
 
 /// The relation of captured changes in the schema of a function of the extension.
 pub fn changes_of(function: pg_sys::Oid) -> pg_sys::Oid {
@@ -62,8 +72,8 @@ pub struct Extension {
 }
 
 impl Extension {
-    /// Finds the extension; none: it is not installed. Another version than this library's is an
-    /// error.
+    /// Finds the extension; none: it is not installed. A version whose registry this library does
+    /// not know is an error.
     pub fn find() -> Result<Option<Self>> {
         Spi::connect(|client| {
             let sql = queries::catalog::FIND_EXTENSION.text();
@@ -71,8 +81,8 @@ impl Extension {
             if row.is_empty() {
                 return Ok(None);
             }
-            let version: String = row.get_by_name("version")?.unwrap_or_default();
-            if version != env!("CARGO_PKG_VERSION") && !system_catalog::is_creating_extension() {
+            if !row.get_by_name::<bool, _>("has_versions")?.unwrap_or_default() {
+                let version: String = row.get_by_name("version")?.unwrap_or_default();
                 return Err(Error::OtherVersion(version));
             }
             let schema = row.get_by_name::<String, _>("schema")?;
@@ -163,6 +173,31 @@ impl Extension {
     }
 }
 
+/// A row of the registry: a relation of a set, with what is registered of the set.
+struct RegisteredRelation {
+    owner: pg_sys::Oid,
+    is_own: bool,
+    version: i32,
+    kind: String,
+    oid: pg_sys::Oid,
+    /// None: the relation was dropped.
+    name: Option<String>,
+}
+
+impl RegisteredRelation {
+    fn read(row: &SpiHeapTupleData<'_>) -> Result<Self> {
+        let missing = |column| move || Error::MissingValue(column);
+        Ok(Self {
+            owner: row.get_by_name("owner")?.ok_or_else(missing("owner"))?,
+            is_own: row.get_by_name("is_own")?.ok_or_else(missing("is_own"))?,
+            version: row.get_by_name("schema_version")?.ok_or_else(missing("schema_version"))?,
+            kind: row.get_by_name("kind")?.ok_or_else(missing("kind"))?,
+            oid: row.get_by_name("relation")?.ok_or_else(missing("relation"))?,
+            name: row.get_by_name("name")?,
+        })
+    }
+}
+
 /// The criterion by which a set is looked up.
 enum Lookup {
     Default,
@@ -179,6 +214,8 @@ pub struct RelationSet {
     pub owner: pg_sys::Oid,
     /// Whether it is the extension's own set.
     pub is_own: bool,
+    /// The version of its definition.
+    pub version: i32,
     /// The relations' OIDs and their names, qualified and quoted, in the order of [`RELATIONS`].
     oids: Vec<pg_sys::Oid>,
     names: Vec<String>,
@@ -213,6 +250,14 @@ impl RelationSet {
         Ok(Self::registered(extension, Lookup::ByMart(mart))?.ok_or_else(unknown)?)
     }
 
+    /// The set with this mart, whatever the version of its definition is: to migrate it or to drop
+    /// it. Of an older version, the relations that were added later have no name.
+    pub fn of_any_version(extension: Extension, mart: pg_sys::Oid) -> Result<Self> {
+        let unknown = || SetError::Unknown(system_catalog::display_name(mart));
+        let found = Self::registered_as(extension, Lookup::ByMart(mart), 1..=i32::MAX)?;
+        Ok(found.ok_or_else(unknown)?)
+    }
+
     /// The set that a relation belongs to; for triggers.
     pub fn of(relation: pg_sys::Oid) -> Result<Self> {
         let foreign = || SetError::Foreign(system_catalog::display_name(relation));
@@ -221,37 +266,52 @@ impl RelationSet {
     }
 
     fn registered(extension: Extension, which: Lookup) -> Result<Option<Self>> {
+        Self::registered_as(extension, which, SCHEMA_VERSIONS)
+    }
+
+    /// The set, if its definition has one of the versions `accepted`.
+    fn registered_as(
+        extension: Extension,
+        which: Lookup,
+        accepted: std::ops::RangeInclusive<i32>,
+    ) -> Result<Option<Self>> {
         let (mart, relation) = match which {
             Lookup::Default => (None, None),
             Lookup::ByMart(mart) => (Some(mart), None),
             Lookup::ByMember(relation) => (None, Some(relation)),
         };
-        let found = extension.as_owner(|| {
-            let sql = extension.sql(&queries::catalog::FIND_SET, &[]);
+        let sql = extension.as_owner(|| extension.sql(&queries::catalog::FIND_SET, &[]));
+        let args = [mart.into(), relation.into()];
+        let rows = extension.as_owner(|| {
             Spi::connect(|client| {
-                let row = client.select(&sql, Some(1), &[mart.into(), relation.into()])?.first();
-                if row.is_empty() {
-                    return Ok::<_, Error>(None);
-                }
-                let oids: Vec<pg_sys::Oid> = row.get_by_name("oids")?.unwrap_or_default();
-                let names: Vec<Option<String>> = row.get_by_name("names")?.unwrap_or_default();
-                let owner = row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid);
-                let is_own = row.get_by_name("is_own")?.unwrap_or_default();
-                Ok(Some((oids, names, owner, is_own)))
+                let rows = client.select(&sql, None, &args)?;
+                rows.map(|row| RegisteredRelation::read(&row)).collect::<Result<Vec<_>>>()
             })
         })?;
-        let Some((oids, names, owner, is_own)) = found else { return Ok(None) };
-        let lacks =
-            |(word, _): &&(&str, &str), name: &Option<String>| name.is_none() && *word != "status";
-        let lacking = RELATIONS.iter().zip(&names).find(|(relation, name)| lacks(relation, name));
-        if let Some(((relation, _), _)) = lacking {
-            let set = names.first().cloned().flatten().unwrap_or_default();
-            return Err(SetError::Broken { set, relation }.into());
+        let Some(RegisteredRelation { owner, is_own, version, .. }) = rows.first() else {
+            return Ok(None);
+        };
+        let (owner, is_own, version) = (*owner, *is_own, *version);
+        let mart = rows.iter().find(|row| row.kind == "mart").and_then(|row| row.name.clone());
+        let set = mart.unwrap_or_default();
+        if !accepted.contains(&version) {
+            return Err(SetError::OtherVersion { set, version, is_own }.into());
         }
-        // A missing view is accepted: it is only for users, no statement of ours reads it.
-        let names: Vec<String> = names.into_iter().map(Option::unwrap_or_default).collect();
+        let (mut oids, mut names) = (Vec::new(), Vec::new());
+        for (relation, _) in RELATIONS {
+            let row = rows.iter().find(|row| row.kind == relation);
+            let name = row.and_then(|row| row.name.clone());
+            // A missing view is accepted: it is only for users, no statement of ours reads it. So
+            // are relations that the version of the set does not have.
+            let may_lack = relation == "status" || row.is_none() && version < SCHEMA_VERSION;
+            if name.is_none() && !may_lack {
+                return Err(SetError::Broken { set, relation }.into());
+            }
+            oids.push(row.map_or(pg_sys::InvalidOid, |row| row.oid));
+            names.push(name.unwrap_or_default());
+        }
         let timezone = settings::timezone();
-        Ok(Some(Self { extension, owner, is_own, oids, names, timezone }))
+        Ok(Some(Self { extension, owner, is_own, version, oids, names, timezone }))
     }
 
     /// The OID of a relation.
@@ -300,6 +360,16 @@ impl RelationSet {
     pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         query.check_role();
         render(query.text, |word| placeholder(parts, word).or_else(|| self.relation(word)))
+    }
+
+    /// Fills in the placeholders of a text that is not in a file of `sql/query`.
+    pub fn fill(&self, text: &str, part: impl Fn(&str) -> Option<String>) -> String {
+        render(text, |word| part(word).or_else(|| self.relation(word)))
+    }
+
+    /// Whether the set has its status view, which may have been dropped.
+    pub fn has_status(&self) -> bool {
+        !self.names[Relation::Status as usize].is_empty()
     }
 
     /// Runs our own statements on the relations of the set, as its owner.

@@ -1,5 +1,7 @@
 //! Acknowledgements (ack) and negative acknowledgements (nack) of claimed messages.
 
+use std::time::Duration;
+
 use pgrx::JsonB;
 use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
@@ -137,6 +139,13 @@ pub fn ack(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> R
     }
 }
 
+/// How far apart the cursors are that are remembered to tell when messages were delivered: a part of
+/// the time that delivered messages are kept.
+fn mark_interval() -> Interval {
+    let kept = settings::outbox_retention().and_then(|kept| kept.to_std().ok());
+    log::interval(kept.map_or(Duration::from_secs(24 * 3600), |kept| kept / 16))
+}
+
 fn was_delivered(set: &RelationSet, lease: Uuid, message: i64) -> Result<bool> {
     let consumer = set.as_owner(|| {
         Spi::connect(|client| {
@@ -159,13 +168,19 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
         if held.is_delivered {
             return Ok(());
         }
-        let args = [held.subscription.into(), message.into()];
-        for text in [
-            &queries::delivery::ack::ADVANCE_CURSOR,
-            &queries::delivery::ack::DELETE_ERASED_MESSAGES,
-        ] {
-            client.update(&set.sql(text, &[]), None, &args)?;
-        }
+        let whole = (!receipt.whole.is_empty()).then(|| Value::Object(receipt.whole.clone()));
+        let args = [
+            held.subscription.into(),
+            message.into(),
+            whole.clone().map(JsonB).into(),
+            mark_interval().into(),
+        ];
+        client.update(&set.sql(&queries::delivery::ack::ADVANCE_CURSOR, &[]), None, &args)?;
+        client.update(
+            &set.sql(&queries::delivery::ack::DELETE_ERASED_MESSAGES, &[]),
+            None,
+            &[held.subscription.into(), message.into()],
+        )?;
         let is_final = held.operation == "delete";
         // An external id in the receipt of a `delete` is the id of the deleted audience, so it is
         // not kept.
@@ -181,7 +196,6 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
             coverage: receipt.coverage,
             ..LogCounts::default()
         };
-        let whole = (!receipt.whole.is_empty()).then(|| Value::Object(receipt.whole.clone()));
         held.log(set, LogStatus::Ok, counts, receipt.message.as_deref(), whole)
     })
 }

@@ -11,7 +11,7 @@ mod report;
 mod set;
 
 pub use report::{Report, emit, emit_warning, raise};
-pub use set::{SetError, counted};
+pub use set::{SCHEMA_VERSION, SetError, counted};
 
 /// Why an operation fails.
 #[derive(Debug, Error)]
@@ -41,6 +41,10 @@ pub enum Error {
 
     #[error("segment \"{0}\" was refreshed or changed after this transaction took its snapshot")]
     Superseded(String),
+
+    /// The record of what was handed over, in a form that erasure cannot read.
+    #[error("the fields in {handovers} of subscription {subscription} cannot be read: {problem}")]
+    UnreadableFields { handovers: String, subscription: pgrx::datum::Uuid, problem: String },
 
     #[error("segment \"{segment}\" has no refresher")]
     NoRefresher { segment: String, segments: String },
@@ -278,6 +282,7 @@ impl Error {
             | Error::AudienceLeft { .. }
             | Error::NoLease { .. }
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Error::UnreadableFields { .. } => Code::ERRCODE_DATA_EXCEPTION,
             Error::NotReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Watch { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::MessageTooLarge => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -328,6 +333,9 @@ impl Error {
             }
             Error::NotPermitted { owner, .. } => {
                 format!("Only members of role \"{owner}\" may refresh it.")
+            }
+            Error::UnreadableFields { handovers, .. } => {
+                format!("Correct the columns fields and past_fields of {handovers}, then erase again: earlier messages are searched by them.")
             }
             Error::Busy { .. } => "Try again when it has finished.".into(),
             Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),

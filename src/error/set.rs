@@ -3,6 +3,9 @@
 use pgrx::prelude::*;
 use thiserror::Error;
 
+/// The newest version of the definition of sets that this library knows, which new sets get.
+pub const SCHEMA_VERSION: i32 = 2;
+
 #[derive(Debug, Error)]
 pub enum SetError {
     #[error("\"{0}\" is not a relation set")]
@@ -13,6 +16,13 @@ pub enum SetError {
 
     #[error("the set {set} lacks its {relation}")]
     Broken { set: String, relation: &'static str },
+
+    /// Its definition has a version that this library does not work with.
+    #[error(
+        "the set {set} has version {version} of its definition, which library {library} does not work with",
+        library = env!("CARGO_PKG_VERSION")
+    )]
+    OtherVersion { set: String, version: i32, is_own: bool },
 
     #[error("cannot create a relation set named {name}: {problem}")]
     Name { code: PgSqlErrorCode, name: String, problem: String, hint: &'static str },
@@ -34,12 +44,21 @@ pub enum SetError {
 }
 
 impl SetError {
+    /// The hint for a set that the update of the extension has not migrated.
+    pub fn migrate_hint(set: &str) -> String {
+        let set = pgrx::spi::quote_literal(set);
+        format!(
+            "Until it is migrated, nothing of it is refreshed or delivered: take away what is in the way, then select segmenter_migrate_set({set})."
+        )
+    }
+
     pub fn code(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode as Code;
         match self {
             Self::Unknown(_) | Self::Foreign(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::Broken { .. } => Code::ERRCODE_UNDEFINED_TABLE,
             Self::Name { code, .. } => *code,
+            Self::OtherVersion { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Own(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::InUse { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::NotOwner(_) | Self::NotSpokenFor { .. } | Self::NotTableOwner { .. } => {
@@ -65,6 +84,11 @@ impl SetError {
             }
             Self::Foreign(_) => "segmenter_init() makes sets, with their triggers.".into(),
             Self::Broken { .. } => "Restore it from a backup, or drop what is left of the set by hand.".into(),
+            Self::OtherVersion { version, .. } if *version > SCHEMA_VERSION => {
+                "Restart the server, or the session, so that the new library is loaded.".into()
+            }
+            Self::OtherVersion { is_own: true, .. } => "ALTER EXTENSION segmenter UPDATE.".into(),
+            Self::OtherVersion { set, .. } => Self::migrate_hint(set),
             Self::Name { hint, .. } => (*hint).into(),
             Self::Own(_) => "DROP EXTENSION drops it.".into(),
             Self::InUse { .. } => {

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::RelationSet;
+use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::catalog::state;
 use crate::config::segment_table::Table;
 use crate::config::{Fields, Segment};
 use crate::error::{Error, Result};
@@ -59,6 +60,7 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
         };
         let of_segment = erase_from(set, &segment, id, run_id, &mut hashes)?;
         if of_segment.rows > 0 || of_segment.messages > 0 {
+            state::count_erasure(set, segment.id)?;
             log_erased(set, &segment, None, &of_segment, run_id)?;
             erased.push(of_segment);
         }
@@ -101,7 +103,7 @@ fn erase_from(
     };
     let mut erased = Erased { segment: segment.name.clone(), rows: 0, messages: 0 };
     let snapshot = Active::fresh();
-    let subscriptions = subscription::find(set, set.owner, Some(segment.id), None)?;
+    let subscriptions = subscription::find(set, None, Some(segment.id), None)?;
     let mut notices = Vec::new();
     Spi::connect_mut(|client| {
         for subscription in subscriptions {
@@ -156,18 +158,7 @@ fn redact_messages(
     subscription: &Subscription,
     id: &str,
 ) -> Result<Option<Notice>> {
-    let logged: Option<JsonB> = set.as_owner(|| {
-        let row = client
-            .select(
-                &set.sql(&queries::ops::erase::LIST_FIELDS, &[]),
-                Some(1),
-                &[subscription.id.into()],
-            )?
-            .first();
-        row.get_one()
-    })?;
-    let logged = logged.map(|json| json.0).unwrap_or(Value::Array(Vec::new()));
-    let mut used: BTreeSet<Fields> = serde_json::from_value(logged).unwrap_or_default();
+    let mut used = handed_over_fields(client, set, subscription)?;
     let current = subscription.served_fields();
     used.insert(current.clone());
 
@@ -215,6 +206,26 @@ fn redact_messages(
         (true, _) => None,
         (false, true) => Some(Notice::Everything),
         (false, false) => Some(Notice::Remove(members)),
+    })
+}
+
+/// All sets of fields that members were ever handed over with. A set that cannot be read is an
+/// error: messages with it may hold the person.
+fn handed_over_fields(
+    client: &mut SpiClient<'_>,
+    set: &RelationSet,
+    subscription: &Subscription,
+) -> Result<BTreeSet<Fields>> {
+    let known: Option<JsonB> = set.as_owner(|| {
+        let sql = set.sql(&queries::ops::erase::LIST_FIELDS, &[]);
+        let row = client.select(&sql, Some(1), &[subscription.id.into()])?.first();
+        if row.is_empty() { Ok::<_, Error>(None) } else { Ok(row.get_one()?) }
+    })?;
+    let Some(JsonB(known)) = known else { return Ok(BTreeSet::new()) };
+    serde_json::from_value(known).map_err(|error| Error::UnreadableFields {
+        handovers: set.display_name(Relation::Handovers),
+        subscription: subscription.id,
+        problem: error.to_string(),
     })
 }
 
@@ -279,7 +290,8 @@ fn versions(
         let sql = sql_on(set, table, &queries::ops::erase::LIST_VERSIONS, &now);
         client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()
     })?;
-    Ok(found.and_then(|json| serde_json::from_value(json.0).ok()).unwrap_or_default())
+    let malformed = |_| Error::MissingValue("versions");
+    found.map_or(Ok(Vec::new()), |JsonB(json)| serde_json::from_value(json).map_err(malformed))
 }
 
 /// Deletes the person's rows with the rights of the table's owner, and adds their hashes to
@@ -305,7 +317,8 @@ fn delete_rows(
     })
 }
 
-/// Redacts errors, receipts and one-off queries that mention the person in a segment's log.
+/// Redacts errors, receipts and one-off queries that mention the person, in a segment's log and
+/// state.
 fn scrub(set: &RelationSet, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
     let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
     set.as_owner(|| {
@@ -314,7 +327,7 @@ fn scrub(set: &RelationSet, segment: Uuid, pattern: &str, id: &str) -> Result<()
             &[segment.into(), pattern.into(), letters.into()],
         )?;
         Ok(Spi::run_with_args(
-            &set.sql(&queries::ops::erase::REDACT_ERRORS, &[]),
+            &set.sql(&queries::ops::erase::REDACT_STATE, &[]),
             &[segment.into(), pattern.into()],
         )?)
     })

@@ -159,10 +159,20 @@ pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// Whether the script of an extension is running.
-pub fn is_creating_extension() -> bool {
-    // SAFETY: reads a global of the backend.
-    unsafe { pg_sys::creating_extension }
+/// Runs `body` as if no script of an extension were running: the objects that it creates or replaces
+/// do not become members of the extension.
+pub fn outside_extension_script<T>(body: impl FnOnce() -> T) -> T {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: a global of the backend, set back to what PostgreSQL set it to.
+            unsafe { pg_sys::creating_extension = self.0 };
+        }
+    }
+    // SAFETY: a global of the backend. If an error ends the script, PostgreSQL resets it itself.
+    let _restore =
+        unsafe { Restore(std::mem::replace(&mut *(&raw mut pg_sys::creating_extension), false)) };
+    body()
 }
 
 /// Finds a relation in the schema of a function. The result is the invalid OID if there is none.

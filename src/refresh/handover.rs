@@ -8,6 +8,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::relation_set::RelationSet;
+use crate::catalog::state;
 use crate::config::segment_table::Table;
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report, Result, emit_warning};
@@ -28,7 +29,7 @@ use segmenter_core::sync_plan::SyncAction;
 pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Option<RefreshResult>> {
     let (began, timer) = (clock::now(), Instant::now());
     let Key::Id(segment) = request.segment else { return Ok(None) };
-    let subscriptions = subscription::find(set, role::current(), Some(segment), None)?;
+    let subscriptions = subscription::find(set, None, Some(segment), None)?;
     if subscriptions.iter().all(|subscription| subscription.pending_action(false).is_none()) {
         return Ok(None);
     }
@@ -107,7 +108,7 @@ pub fn from_table(
     owed: impl Fn(&Subscription) -> Option<SyncAction>,
     only: Option<Uuid>,
 ) -> Result<PublishStats> {
-    let subscriptions = subscription::find(set, set.owner, Some(segment.id), only)?;
+    let subscriptions = subscription::find(set, None, Some(segment.id), only)?;
     let owed: Vec<_> = subscriptions
         .into_iter()
         .filter_map(|subscription| owed(&subscription).map(|handover| (subscription, handover)))
@@ -118,9 +119,11 @@ pub fn from_table(
     let table = check_table(set, segment);
     let _snapshot = Active::fresh();
     let table = table.as_ref().map_err(Report::clone);
-    Spi::connect_mut(|client| {
+    let handed = Spi::connect_mut(|client| {
         outbox::hand_over(client, &PayloadInput { set, table, delta: None, run_id }, owed)
-    })
+    })?;
+    state::count_handover(set, segment.id)?;
+    Ok(handed)
 }
 
 /// Locks and checks the segment's table. The error says why it cannot be read.

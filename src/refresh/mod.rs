@@ -9,6 +9,7 @@ use pgrx::spi::SpiClient;
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::catalog::state::{self, Attempt, SegmentState};
 use crate::config::segment_table::Table;
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::error::{Error, Report, Result, emit_warning};
@@ -121,7 +122,7 @@ pub enum Start {
     Gone,
 }
 
-/// Logs that a refresh begins. Where it cannot begin, nothing is logged, so that repeated attempts
+/// Records and logs that a refresh begins. Where it cannot begin, nothing is recorded, so that repeated attempts
 /// do not fill the log. The refresh itself follows in a transaction of its own.
 pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
     let mut found = None;
@@ -130,7 +131,8 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         let _portals = portal::CursorScope::begin()?;
         may_refresh(set, segment, role::current())?;
         let _lock = acquire(set, segment.id, &segment.name)?;
-        if log::is_waiting(set, segment.id)? {
+        let state = SegmentState::find(set, segment.id)?;
+        if state.is_some_and(|state| state.is_waiting()) {
             check_sources_loaded(set, segment, request)?;
         }
         Ok(())
@@ -140,22 +142,27 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
         (_, None) => return Ok(Start::Gone),
         // Any other error is left to the refresh, which logs it.
-        (_, Some(segment)) => log::write(
-            set,
-            Entry {
-                run_id: Some(request.run_id),
-                action: Action::Refresh,
-                status: LogStatus::Running,
-                segment: (Some(segment.id), &segment.name),
-                subscription: None,
-                counts: LogCounts::default(),
-                began: clock::now(),
-                elapsed: None,
-                message: None,
-                error: None,
-                params: params(request, Some(segment), None),
-            },
-        )?,
+        (_, Some(segment)) => {
+            let Ok(_lock) = acquire(set, segment.id, &segment.name) else { return Ok(Start::Busy) };
+            let began = clock::now();
+            state::begin(set, segment.id, request.run_id, began)?;
+            log::write(
+                set,
+                Entry {
+                    run_id: Some(request.run_id),
+                    action: Action::Refresh,
+                    status: LogStatus::Running,
+                    segment: (Some(segment.id), &segment.name),
+                    subscription: None,
+                    counts: LogCounts::default(),
+                    began,
+                    elapsed: None,
+                    message: None,
+                    error: None,
+                    params: params(request, Some(segment), None),
+                },
+            )?
+        }
     }
     Ok(Start::Now)
 }
@@ -184,13 +191,10 @@ fn finish(
     if let Some(report) = &ended.error {
         emit_warning(&format!("segment \"{name}\" was not refreshed"), report);
     }
-    // Log only the transition into `waiting`. A run already logged as `running` must still be
-    // closed, even if another run has logged `waiting` meanwhile.
-    let goes_on = match segment {
-        Some(segment) if ended.status == LogStatus::Waiting => {
-            log::is_waiting(set, segment.id)?
-                && log::status_of(set, segment.id, request.run_id)?.is_none()
-        }
+    let attempt =
+        segment.map(|segment| Attempt { segment: segment.id, run: request.run_id, began, elapsed });
+    let goes_on = match &attempt {
+        Some(attempt) if !request.dry_run => record(set, attempt, &ended)?,
         _ => false,
     };
     // A segment deleted meanwhile may have been logged as `running`: that entry is closed under its
@@ -232,6 +236,34 @@ fn finish(
     })
 }
 
+/// Records the end of a refresh in the segment's state. Returns whether the segment was waiting
+/// before and still is, so that the log has it already.
+///
+/// A failed refresh has released the segment's lock. If another session has taken it since, the
+/// state is left to that session.
+fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> {
+    if !ended.attempted {
+        return Ok(false);
+    }
+    let Some(_lock) = segment_lock::try_acquire(set, attempt.segment)? else { return Ok(false) };
+    let message = ended.message.as_deref();
+    match (ended.status, ended.figures, ended.at) {
+        (LogStatus::Ok, Some(figures), Some(at)) => {
+            attempt.succeed(set, figures, at, ended.checkpoint.clone())?;
+        }
+        (LogStatus::Waiting, ..) => {
+            let state = SegmentState::find(set, attempt.segment)?;
+            // A run that is logged as `running` must still be closed there.
+            if state.is_some_and(|state| state.is_waiting()) {
+                return Ok(true);
+            }
+            attempt.wait(set, message)?;
+        }
+        (status, ..) => attempt.fail(set, status, message)?,
+    }
+    Ok(false)
+}
+
 /// Takes the steps of a refresh, in order. `found` receives the segment, for messages about it.
 fn steps(
     set: &RelationSet,
@@ -241,7 +273,10 @@ fn steps(
     let segment = find(set, request, found)?;
     // Users' SQL runs from here on, first in the source checks.
     let _portals = portal::CursorScope::begin()?;
+    // The caller's rights are checked here, once: a role that is granted or revoked while the
+    // refresh goes on changes nothing of what it does.
     may_refresh(set, segment, role::current())?;
+    let permitted = segment.owner;
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
@@ -251,7 +286,9 @@ fn steps(
         Some(_) => WatermarkCandidate::none(),
     };
     let (_snapshot, segment) = lock_and_snapshot(set, request, found)?;
-    may_refresh(set, segment, role::current())?;
+    if segment.owner != permitted {
+        may_refresh(set, segment, role::current())?;
+    }
     check_not_superseded(set, segment)?;
     if !role::exists(segment.owner) {
         return Err(Error::OwnerDropped {
@@ -334,7 +371,7 @@ fn pending_actions(
     set: &RelationSet,
     segment: &Segment,
 ) -> Result<Vec<(Subscription, SyncAction)>> {
-    let found = subscription::find(set, role::current(), Some(segment.id), None)?;
+    let found = subscription::find(set, None, Some(segment.id), None)?;
     let owed = found.into_iter().filter_map(|subscription| {
         let handover = subscription.pending_action(true)?;
         Some((subscription, handover))

@@ -19,10 +19,13 @@ pub struct Ending {
     pub at: Option<Timestamp>,
     pub message: Option<String>,
     pub error: Option<Report>,
+    /// Details of an incremental pass, for the log.
+    pub pass: Option<Value>,
     /// The checkpoint of an incremental refresh.
-    pub progress: Option<Value>,
-    /// False where the segment was busy or the caller may not refresh it: nothing was attempted,
-    /// and the entry does not count for the segment's schedule.
+    pub checkpoint: Option<Value>,
+    /// False where the segment was busy, the caller may not refresh it, or another session has
+    /// refreshed it since the caller's snapshot: nothing was attempted, and the entry does not
+    /// count for the segment's schedule.
     pub attempted: bool,
 }
 
@@ -39,22 +42,31 @@ impl Ending {
             at: None,
             message: Some(message),
             error: None,
-            progress: None,
+            pass: None,
+            checkpoint: None,
             attempted: true,
         };
         match result {
-            Ok(done) => Self {
-                status: LogStatus::Ok,
-                figures: Some(done.figures),
-                messages: Some(done.handed.messages as i64),
-                at: Some(done.at),
-                message: remark(&done, request),
-                error: None,
-                progress: done.progress.map(|progress| progress.params),
-                attempted: true,
-            },
+            Ok(done) => {
+                let message = remark(&done, request);
+                let (pass, checkpoint) = match done.progress {
+                    Some(progress) => (Some(progress.pass), Some(progress.checkpoint)),
+                    None => (None, None),
+                };
+                Self {
+                    status: LogStatus::Ok,
+                    figures: Some(done.figures),
+                    messages: Some(done.handed.messages as i64),
+                    at: Some(done.at),
+                    message,
+                    error: None,
+                    pass,
+                    checkpoint,
+                    attempted: true,
+                }
+            }
             Err(error @ Error::Busy { .. }) if request.skip_busy => {
-                plain(LogStatus::Skipped, error.to_string())
+                Self { attempted: false, ..plain(LogStatus::Skipped, error.to_string()) }
             }
             Err(error @ Error::NotLoaded(_)) => plain(LogStatus::Waiting, error.to_string()),
             Err(error) => {
@@ -70,8 +82,12 @@ impl Ending {
                     at: None,
                     message: Some(report.message.clone()),
                     error: Some(report),
-                    progress: None,
-                    attempted: !matches!(error, Error::Busy { .. } | Error::NotPermitted { .. }),
+                    pass: None,
+                    checkpoint: None,
+                    attempted: !matches!(
+                        error,
+                        Error::Busy { .. } | Error::NotPermitted { .. } | Error::Superseded(_)
+                    ),
                 }
             }
         }
@@ -143,8 +159,8 @@ pub fn params(
     });
     if let Some(ended) = ended {
         params["at"] = json!(ended.at);
-        if let Some(progress) = &ended.progress {
-            params["incremental"] = progress.clone();
+        if let Some(pass) = &ended.pass {
+            params["incremental"] = pass.clone();
         }
         if !ended.attempted {
             params["attempted"] = Value::Bool(false);

@@ -10,7 +10,7 @@ use crate::catalog::settings;
 use crate::config::{self, ConfigError, Subject};
 use crate::error::{Error, Result};
 use crate::pg::clock::{self, Instant};
-use segmenter_core::due::{Due, LastRun, failures};
+use segmenter_core::due::{Due, LastRun};
 use segmenter_core::timetable::Timetables;
 
 /// How often a scheduler refreshes a segment without a schedule, which is due at every run.
@@ -84,10 +84,10 @@ impl Item {
         let name: String = row.get_by_name("name")?.ok_or_else(missing("name"))?;
         let refresh_cron: Option<String> = row.get_by_name("refresh_cron")?;
         let timezone: Option<String> = row.get_by_name("refresh_timezone")?;
-        let statuses: Vec<String> = row.get_by_name("statuses")?.unwrap_or_default();
+        let failures: i32 = row.get_by_name("failures")?.unwrap_or_default();
         let last = match (time("began")?, time("ended")?) {
             (Some(began), Some(ended)) => {
-                Some(LastRun { began, ended, failures: failures(&statuses) })
+                Some(LastRun { began, ended, failures: failures.unsigned_abs() })
             }
             _ => None,
         };

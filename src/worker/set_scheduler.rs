@@ -9,8 +9,8 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::deliveries::Deliveries;
-use crate::catalog::log;
 use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::state;
 use crate::delivery::push;
 use crate::error::{Error, Result, emit};
 use crate::pg::bgw::job_table::{Job, JobHandle, JobResult, JobState, Task};
@@ -200,7 +200,7 @@ impl SetScheduler {
         let set = self.set.insert(set);
         if is_first {
             let alive: Vec<Uuid> = jobs.iter().map(|(_, job)| job.run()).collect();
-            for name in log::interrupt(set, &alive, None)? {
+            for name in state::interrupt(set, &alive, None)? {
                 say_interrupted(&name);
             }
             let served: Vec<Uuid> = jobs
@@ -316,7 +316,7 @@ fn reconcile_lost_worker(set: &RelationSet, job: &Job, jobs: &[(JobHandle, Job)]
         return Ok(());
     }
     let segment = job.subject();
-    match log::status_of(set, segment, job.run())?.as_deref() {
+    match state::status_of(set, segment, job.run())?.as_deref() {
         None => {
             let Some(name) = run::name_of(set, segment)? else { return Ok(()) };
             let planned = PlannedRefresh::standalone(segment, name.clone());
@@ -326,7 +326,7 @@ fn reconcile_lost_worker(set: &RelationSet, job: &Job, jobs: &[(JobHandle, Job)]
         Some("running") => {
             let others = jobs.iter().filter(|(_, other)| other.run() != job.run());
             let alive: Vec<Uuid> = others.map(|(_, other)| other.run()).collect();
-            for name in log::interrupt(set, &alive, Some(segment))? {
+            for name in state::interrupt(set, &alive, Some(segment))? {
                 say_interrupted(&name);
             }
         }

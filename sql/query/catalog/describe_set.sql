@@ -5,7 +5,12 @@
 -- row: names text[]
 select array[
     r.mart::text,
-    case when exists (select from pg_class c where c.oid = r.log) then r.log::text end,
+    (
+        select c.oid::regclass::text
+        from @registry_relations@ k
+        join pg_class c on c.oid = k.relation
+        where k.mart = r.mart and k.kind = 'log'
+    ),
     pg_get_userbyid(m.relowner)::text
 ]
 from @registry@ r

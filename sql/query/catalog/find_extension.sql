@@ -1,11 +1,16 @@
--- The extension's schema, owner and version, and the roles that may create objects in the schema.
--- Runs in the caller's search_path.
+-- The extension's schema, owner and version, whether its registry holds the versions of sets, and
+-- the roles that may create objects in the schema. Runs in the caller's search_path.
 -- runs as: caller
--- row: schema text, owner oid, version text, creators oid[]
+-- row: schema text, owner oid, version text, has_versions boolean, creators oid[]
 select
     n.nspname::pg_catalog.text as schema,
     e.extowner as owner,
     e.extversion as version,
+    exists (
+        select from pg_catalog.pg_class c
+        where c.relname operator(pg_catalog.=) 'segmenter_registry_relations'
+          and c.relnamespace operator(pg_catalog.=) e.extnamespace
+    ) as has_versions,
     -- Roles that could plant an operator or a function there. Superusers are left out: they can do
     -- anything without it.
     array(

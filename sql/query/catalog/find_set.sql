@@ -1,24 +1,22 @@
--- The relation set whose mart is $1, or that the relation $2 belongs to, or, where both are null,
--- the extension's own: its owner, and the OIDs and current names of its relations (null: dropped).
+-- The relations of the set whose mart is $1, or that the relation $2 belongs to, or, where both are
+-- null, of the extension's own set: their kinds, OIDs and current names (null: dropped), with the
+-- set's mart, owner and version.
 -- runs as: extension owner
 -- params: mart oid, relation oid
--- row: mart oid, owner oid, is_own boolean, oids oid[], names text[]
+-- row: mart oid, owner oid, is_own boolean, schema_version integer, kind text, relation oid, name text
 select
     m.oid as mart,
     m.relowner as owner,
     o.is_own,
-    array[r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries, r.status]::oid[] as oids,
-    array(
-        select quote_ident(n.nspname) || '.' || quote_ident(k.relname)
-        from unnest(
-            array[r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries, r.status]
-        ) with ordinality u (relation, place)
-        left join pg_class k on k.oid = u.relation
-        left join pg_namespace n on n.oid = k.relnamespace
-        order by u.place
-    ) as names
+    r.schema_version,
+    k.kind,
+    k.relation::oid as relation,
+    quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name
 from @registry@ r
 join pg_class m on m.oid = r.mart
+join @registry_relations@ k on k.mart = r.mart
+left join pg_class c on c.oid = k.relation
+left join pg_namespace n on n.oid = c.relnamespace
 cross join lateral (
     select exists (
         select from pg_depend d
@@ -27,6 +25,6 @@ cross join lateral (
 ) o
 where case
     when $1 is not null then r.mart = $1
-    when $2 is not null then $2 in (r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries)
+    when $2 is not null then r.mart = (select b.mart from @registry_relations@ b where b.relation = $2)
     else o.is_own
 end

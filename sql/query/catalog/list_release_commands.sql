@@ -14,6 +14,6 @@ from pg_inherits i
 where i.inhparent = '@text:mart@'::regclass
 union all
 select format('drop view %s', c.oid::regclass)
-from @registry@ r
-join pg_class c on c.oid = r.status
-where r.mart = '@text:mart@'::regclass
+from @registry_relations@ k
+join pg_class c on c.oid = k.relation
+where k.mart = '@text:mart@'::regclass and k.kind = 'status'

@@ -1,10 +1,16 @@
--- Registers a set whose relations have the names $1.
+-- Registers a set: its relations have the kinds $1 and the names $2; its definition has the version
+-- $3.
 -- runs as: extension owner
--- params: names text[]
+-- params: kinds text[], names text[], schema_version integer
 -- row: mart oid
-insert into @registry@ (mart, segments, consumers, subscriptions, log, outbox, deliveries, status)
-values (
-    $1[1]::regclass, $1[2]::regclass, $1[3]::regclass, $1[4]::regclass,
-    $1[5]::regclass, $1[6]::regclass, $1[7]::regclass, $1[8]::regclass
+with named as (
+    select n.kind, n.name::regclass as relation from unnest($1, $2) n (kind, name)
+), registered as (
+    insert into @registry@ (mart, schema_version)
+    select m.relation, $3 from named m where m.kind = 'mart'
+    returning mart
+), related as (
+    insert into @registry_relations@ (mart, kind, relation)
+    select m.mart, n.kind, n.relation from registered m cross join named n
 )
-returning mart::oid
+select m.mart::oid from registered m

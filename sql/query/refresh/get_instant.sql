@@ -6,11 +6,5 @@
 -- row: at timestamp
 select greatest(
     timezone($2, clock_timestamp()),
-    (
-        select (l.params ->> 'at')::timestamp
-        from @log@ l
-        where l.segment_id = $1 and l.action = 'refresh' and l.status = 'ok'
-        order by l.id desc
-        limit 1
-    )
+    (select t.changed_at from @state@ t where t.segment_id = $1)
 )

@@ -1,12 +1,8 @@
--- A text that changes with the segment $1: the version of its row, and the last successful refresh,
--- hand-over or erasure in the log.
+-- A text that changes with the segment $1: with its row, and with its state, which each refresh,
+-- hand-over and erasure writes.
 -- runs as: set owner
 -- params: segment uuid
 -- row: state text
-select format('%s %s', s.xmin, (
-    select max(l.id)
-    from @log@ l
-    where l.segment_id = s.id and l.action in ('refresh', 'hand over', 'erase') and l.status = 'ok'
-))
+select format('%s %s', s.xmin, (select t.xmin from @state@ t where t.segment_id = s.id))
 from @segments@ s
 where s.id = $1

@@ -1,8 +1,8 @@
 //! The incremental refresher: an incremental pass compares only ids that may have changed since the
 //! last refresh.
 //!
-//! The checkpoint is stored in the log entry of the refresh, so it is valid exactly if the refresh
-//! was committed. Without a usable checkpoint, or when a full pass is due, all ids are compared.
+//! The checkpoint is stored in the segment's state, in the transaction of the refresh, so it is valid
+//! exactly if the refresh was committed. Without a usable checkpoint, or when a full pass is due, all ids are compared.
 
 use chrono::{DateTime, Utc};
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
@@ -32,9 +32,11 @@ const CHANGED: &std::ffi::CStr = c"changed";
 const IDS: &std::ffi::CStr = c"segmenter_ids";
 const RECENT: &std::ffi::CStr = c"segmenter_recent";
 
-/// How far an incremental refresh got, as stored in its log entry.
+/// How far an incremental refresh got, as stored in the segment's state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Checkpoint {
+    /// The refresher: another one may select other members.
+    refresher: Value,
     /// The database cluster and the segment's table: a checkpoint is not valid in a copy elsewhere.
     cluster: u64,
     table: u32,
@@ -111,8 +113,10 @@ pub struct Plan {
 
 /// What an incremental refresh reports.
 pub struct Progress {
-    /// The checkpoint to store with this run, with details of the pass.
-    pub params: Value,
+    /// The checkpoint to store, with what the doctor reports.
+    pub checkpoint: Value,
+    /// The details of the pass, for the log.
+    pub pass: Value,
     /// A remark for the result; none: nothing is remarkable.
     pub remark: Option<String>,
 }
@@ -128,12 +132,13 @@ pub fn plan(
     full: bool,
 ) -> Result<Plan> {
     let now = clock::now();
-    let last = LastCheckpoint::find(set, segment.id)?;
+    let (last, before) = last_checkpoint(set, segment.id)?;
     let captured = match &refresher.watch {
         Some(watched) => Some(capture::read_captured(set, segment.owner, watched)?),
         None => None,
     };
     let next = Checkpoint {
+        refresher: json!(segment.refresher),
         cluster: activity::cluster(),
         table: table.oid.to_u32(),
         owner: segment.owner.to_u32(),
@@ -143,7 +148,7 @@ pub fn plan(
         captured,
     };
 
-    let since = last.as_ref().and_then(|last| last.position(segment, &next));
+    let since = last.filter(|last| last.is_continued_by(&next));
     let is_due = |since: &Checkpoint| -> Result<bool> {
         let Some(schedule) = refresher.full_schedule() else { return Ok(false) };
         let zone = segment.timezone.as_deref().unwrap_or(&set.timezone);
@@ -152,7 +157,6 @@ pub fn plan(
         let next = zone.and_then(|zone| schedule.next_after(since.full_at, zone));
         Ok(next.is_some_and(|next| next <= now))
     };
-    let before = last.as_ref().filter(|last| !last.erased).and_then(|last| last.coverage);
     let is_emptied = || -> Result<bool> {
         let parts = [("table", table.name.as_str())];
         let any = set.as_table_owner(table.owner, || {
@@ -320,15 +324,7 @@ impl Plan {
     }
 
     fn progress(&self, ids: u64, missed: Option<i64>) -> Progress {
-        let mut params = json!(self.next);
-        params["pass"] = if self.full.is_some() { "full" } else { "changes" }.into();
-        params["ids"] = ids.into();
-        if let Some(reason) = self.full {
-            params["reason"] = reason.as_str().into();
-        }
-        if self.full.is_some() {
-            params["missed"] = missed.into();
-        }
+        let mut checkpoint = json!(self.next);
         let mut remarks = Vec::new();
         match missed {
             None | Some(0) => {}
@@ -337,21 +333,34 @@ impl Plan {
                 remarks.push(format!("{many} changes were missed by earlier passes"));
             }
         }
+        if self.full.is_some() {
+            checkpoint["missed"] = missed.into();
+        }
         if let Some(kept) = self.kept {
             let becomes = match self.next.watermark {
                 Some(_) => "the watermark stays where it was",
                 None => "there is no watermark yet",
             };
-            params["kept"] = kept.into();
+            checkpoint["kept"] = kept.into();
             remarks.push(format!("{becomes}: {kept}"));
         }
         if let Some(table) = self.next.captured.as_ref().and_then(Captured::incomplete) {
-            params["incomplete"] = table.into();
+            checkpoint["incomplete"] = table.into();
             remarks.push(format!(
                 "changes of {table} are not captured: have its owner call segmenter_watch(), or each refresh compares all ids"
             ));
         }
-        Progress { params, remark: (!remarks.is_empty()).then(|| remarks.join("; ")) }
+        let mut pass = checkpoint.clone();
+        if let Some(pass) = pass.as_object_mut() {
+            pass.remove("refresher");
+        }
+        pass["pass"] = if self.full.is_some() { "full" } else { "changes" }.into();
+        pass["ids"] = ids.into();
+        if let Some(reason) = self.full {
+            pass["reason"] = reason.as_str().into();
+        }
+        let remark = (!remarks.is_empty()).then(|| remarks.join("; "));
+        Progress { checkpoint, pass, remark }
     }
 }
 
@@ -413,45 +422,30 @@ fn wrong_changed(code: PgSqlErrorCode, problem: &str) -> Error {
     }
 }
 
-/// The log's data on the last successful refresh.
-struct LastCheckpoint {
-    params: Value,
-    coverage: Option<u64>,
-    /// Whether members were erased since.
-    erased: bool,
+impl Checkpoint {
+    /// Whether refresher, table, owner and cluster are the same in the next refresh.
+    fn is_continued_by(&self, next: &Self) -> bool {
+        (&self.refresher, self.cluster, self.table, self.owner)
+            == (&next.refresher, next.cluster, next.table, next.owner)
+    }
 }
 
-impl LastCheckpoint {
-    fn find(set: &RelationSet, segment: Uuid) -> Result<Option<Self>> {
-        set.as_owner(|| {
-            Spi::connect(|client| {
-                let row = client
-                    .select(
-                        &set.sql(&queries::refresh::incremental::LAST_CHECKPOINT, &[]),
-                        Some(1),
-                        &[segment.into()],
-                    )?
-                    .first();
-                if row.is_empty() {
-                    return Ok(None);
-                }
-                Ok(Some(Self {
-                    params: row
-                        .get_by_name::<pgrx::JsonB, _>("params")?
-                        .map_or(Value::Null, |json| json.0),
-                    coverage: row.get_by_name::<i64, _>("coverage")?.map(|count| count as u64),
-                    erased: row.get_by_name("erased")?.unwrap_or_default(),
-                }))
-            })
+/// The checkpoint of the last successful refresh, and the number of members; none: unknown. A
+/// checkpoint that this version cannot read is not used.
+fn last_checkpoint(set: &RelationSet, segment: Uuid) -> Result<(Option<Checkpoint>, Option<u64>)> {
+    set.as_owner(|| {
+        Spi::connect(|client| {
+            let sql = set.sql(&queries::catalog::state::FIND_CHECKPOINT, &[]);
+            let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+            if row.is_empty() {
+                return Ok((None, None));
+            }
+            let checkpoint = row.get_by_name::<pgrx::JsonB, _>("checkpoint")?;
+            let members = row.get_by_name::<i64, _>("members")?;
+            Ok((
+                checkpoint.and_then(|json| Checkpoint::deserialize(json.0).ok()),
+                members.map(|count| count as u64),
+            ))
         })
-    }
-
-    /// The checkpoint, if refresher, table, owner and cluster are still the same.
-    fn position(&self, segment: &Segment, next: &Checkpoint) -> Option<Checkpoint> {
-        let same = self.params.get("refresh_params") == Some(&json!(segment.refresher));
-        let position = Checkpoint::deserialize(self.params.get("incremental")?).ok()?;
-        let here = (position.cluster, position.table, position.owner)
-            == (next.cluster, next.table, next.owner);
-        (same && here).then_some(position)
-    }
+    })
 }

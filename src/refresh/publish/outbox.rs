@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::JsonB;
+use pgrx::datum::{DatumWithOid, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{Fields, SubscriptionParams};
@@ -98,7 +100,7 @@ pub fn count(
 
 /// Writes the messages for the actions in `owed`. `client` is the SPI connection in which the delta
 /// is registered. An error with one group of subscriptions does not affect the others: it is
-/// logged, and the next hand-over sends all members. The caller holds the segment's lock, and the
+/// recorded, and the next hand-over sends all members. The caller holds the segment's lock, and the
 /// active snapshot sees the applied delta.
 pub fn hand_over(
     client: &mut SpiClient<'_>,
@@ -129,7 +131,7 @@ pub fn hand_over(
                 for ((subscription, handover), written) in subscriptions.into_iter().zip(written) {
                     if written.messages > 0 {
                         handed.messages += written.messages;
-                        log_handed_over(source, &subscription, handover, now, &written)?;
+                        record_handed_over(source, &subscription, handover, now, &written)?;
                         served.push(subscription);
                     }
                 }
@@ -138,7 +140,7 @@ pub fn hand_over(
                 handed.failed += subscriptions.len();
                 let report = error.report();
                 for (subscription, _) in &subscriptions {
-                    log_failed(source, subscription, now, &report)?;
+                    record_failed(source, subscription, now, &report)?;
                 }
             }
         }
@@ -155,7 +157,7 @@ pub fn hand_over_removal(
     subscription: &Subscription,
     members: Vec<Value>,
 ) -> Result<u64> {
-    let mut written = WrittenMessages::default();
+    let mut written = WrittenMessages { is_erasure: true, ..WrittenMessages::default() };
     let now = clock::now();
     let parts = Parts::given(members)?;
     write(client, source, now, subscription, Operation::Remove, Some(&parts), &mut written)?;
@@ -168,6 +170,8 @@ pub fn hand_over_removal(
 struct WrittenMessages {
     messages: u64,
     counts: LogCounts,
+    /// They hold data of an erased person.
+    is_erasure: bool,
 }
 
 fn write_group(
@@ -231,6 +235,7 @@ fn write(
             subscription.audience.as_str().into(),
             subscription.target.as_str().into(),
             subscription.external_id.as_deref().into(),
+            written.is_erasure.into(),
         ];
         source.set.as_owner(|| {
             client
@@ -321,23 +326,31 @@ pub fn wake_workers(set: &RelationSet) -> Result<()> {
     Ok(())
 }
 
-fn log_handed_over(
+/// Records what was handed over, if that is new, and logs it.
+fn record_handed_over(
     source: &PayloadInput<'_>,
     subscription: &Subscription,
-    handover: SyncAction,
+    action: SyncAction,
     now: Instant,
     written: &WrittenMessages,
 ) -> Result<()> {
+    let SubscriptionParams { mode, fields, .. } = &subscription.params;
+    if let Some(has_audience) = subscription.change_by(action) {
+        let fields = JsonB(json!(fields));
+        let args = [subscription.id.into(), has_audience.into(), fields.into()];
+        run(source, &queries::refresh::publish::RECORD_HANDOVER, &args)?;
+    }
     let params = json!({
-        "operations": handover.operations(subscription.params.mode),
-        "fields": subscription.params.fields,
+        "operations": action.operations(*mode),
+        "fields": fields,
         "messages": written.messages,
     });
     let (status, counts) = (LogStatus::Ok, written.counts);
     log::write(source.set, entry(source, subscription, now, status, counts, None, params))
 }
 
-fn log_failed(
+/// Records and logs that a hand-over failed.
+fn record_failed(
     source: &PayloadInput<'_>,
     subscription: &Subscription,
     now: Instant,
@@ -350,10 +363,18 @@ fn log_failed(
         ),
         report,
     );
-    let params = json!({ "fields": subscription.params.fields });
+    let fields = json!(subscription.params.fields);
+    let args =
+        [subscription.id.into(), JsonB(fields.clone()).into(), report.message.as_str().into()];
+    run(source, &queries::refresh::publish::RECORD_FAILED_HANDOVER, &args)?;
+    let params = json!({ "fields": fields });
     let (status, counts) = (LogStatus::Failed, LogCounts::default());
     let entry = entry(source, subscription, now, status, counts, Some(report), params);
     log::write(source.set, entry)
+}
+
+fn run(source: &PayloadInput<'_>, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
+    source.set.as_owner(|| Ok(Spi::run_with_args(&source.set.sql(query, &[]), args)?))
 }
 
 fn entry<'a>(

@@ -15,7 +15,7 @@ use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::clock::Instant;
 use segmenter_core::schedule::Schedule;
-use segmenter_core::sync_plan::{self, AudienceState, Operation, SyncAction};
+use segmenter_core::sync_plan::{self, AudienceState, SyncAction};
 
 /// A subscription, with all that writing its messages needs.
 pub struct Subscription {
@@ -50,6 +50,17 @@ impl Subscription {
             true => SyncAction::FullSync,
             false => SyncAction::Recreate,
         })
+    }
+
+    /// What was handed over once the action is, if that is not recorded already: whether there is an
+    /// audience. Its fields are those of the subscription.
+    pub fn change_by(&self, action: SyncAction) -> Option<bool> {
+        let exists = action != SyncAction::Delete;
+        let past = &self.past;
+        let is_same = past.exists == exists
+            && past.failed.is_none()
+            && past.fields.as_ref() == Some(&self.params.fields);
+        (!is_same).then_some(exists)
     }
 
     /// Whether an audience was handed over, and its deletion was not.
@@ -95,9 +106,6 @@ impl Subscription {
         let zone = config::timezone("timezone", Some(zone), subject)?;
         let served_by = json("consumer_params")?.unwrap_or_default();
         let served_by = config::consumer_params(served_by, Subject::Consumer(&consumer))?;
-        let last: Option<Vec<Operation>> =
-            json("last_operations")?.and_then(|json| serde_json::from_value(json).ok());
-        let is_deleted = last.as_deref() == Some(&[Operation::Delete]);
         Ok(Self {
             id: id("id")?,
             segment: id("segment_id")?,
@@ -113,7 +121,7 @@ impl Subscription {
             params: config::subscription_params(json("params")?.unwrap_or_default(), subject)?,
             schedule: schedule.zip(zone),
             past: AudienceState {
-                exists: is("was_served")? && !is_deleted,
+                exists: is("has_audience")?,
                 fields: fields("last_fields")?,
                 failed: fields("failed_fields")?,
             },
@@ -125,11 +133,13 @@ impl Subscription {
     }
 }
 
-/// Finds subscriptions to segments whose owner `reader` is a member of: all, those to one segment,
-/// or one. A subscription whose config is not valid is left out, with a WARNING.
+/// Finds subscriptions: all, those to one segment, or one. With `reader`, only those to segments
+/// whose owner it is a member of: that is for lists that a role asks for. What a segment's refresh
+/// hands over does not depend on a role. A subscription whose config is not valid is left out, with
+/// a WARNING.
 pub fn find(
     set: &RelationSet,
-    reader: pg_sys::Oid,
+    reader: Option<pg_sys::Oid>,
     segment: Option<Uuid>,
     only: Option<Uuid>,
 ) -> Result<Vec<Subscription>> {
@@ -162,7 +172,7 @@ pub fn with_pending_actions(
     set: &RelationSet,
     reader: pg_sys::Oid,
 ) -> Result<BTreeMap<Uuid, String>> {
-    let subscriptions = find(set, reader, None, None)?;
+    let subscriptions = find(set, Some(reader), None, None)?;
     let owed = subscriptions
         .into_iter()
         .filter(|subscription| subscription.pending_action(false).is_some());

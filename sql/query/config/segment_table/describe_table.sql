@@ -7,10 +7,7 @@ select
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
     c.relkind = 'r' and not c.relispartition and c.reloftype = 0 as is_ordinary,
     c.relpersistence <> 't' as is_kept,
-    exists (
-        select from @registry@ r
-        where c.oid in (r.mart, r.segments, r.consumers, r.subscriptions, r.log, r.outbox, r.deliveries, r.status)
-    ) as is_service,
+    exists (select from @registry_relations@ r where r.relation = c.oid) as is_service,
     exists (
         select from pg_inherits i
         join @registry@ r on r.mart = i.inhparent

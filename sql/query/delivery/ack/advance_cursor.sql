@@ -1,6 +1,8 @@
--- Marks the messages of the subscription $1 up to and including $2 as delivered.
+-- Marks the messages of the subscription $1 up to and including $2 as delivered, with the receipt $3
+-- if there is one. The cursor is remembered if the last one that is remembered is older than $4: 32
+-- of them at most.
 -- runs as: set owner
--- params: subscription uuid, message bigint
+-- params: subscription uuid, message bigint, receipt jsonb, mark_interval interval
 update @deliveries@ d
 set delivered_through = $2,
     leased_until = case when d.leased_through > $2 then d.leased_until end,
@@ -8,5 +10,17 @@ set delivered_through = $2,
     attempts = case when d.leased_through > $2 and d.leased_until is not null then 1 else 0 end,
     next_attempt_at = null,
     last_error = null,
-    delivered_at = clock_timestamp()
-where d.subscription_id = $1
+    delivered_at = m.now,
+    last_receipt = coalesce($3, d.last_receipt),
+    marked_through = case when m.is_due then d.marked_through[m.first:] || $2 else d.marked_through end,
+    marked_at = case when m.is_due then d.marked_at[m.first:] || m.now else d.marked_at end
+from (
+    select
+        l.subscription_id,
+        clock_timestamp() as now,
+        l.marked_at = '{}' or l.marked_at[cardinality(l.marked_at)] <= clock_timestamp() - $4 as is_due,
+        greatest(1, cardinality(l.marked_at) - 30) as first
+    from @deliveries@ l
+    where l.subscription_id = $1
+) m
+where d.subscription_id = m.subscription_id

@@ -2,7 +2,4 @@
 -- runs as: set owner
 -- params: subscription uuid, message bigint
 delete from @outbox@ o
-where o.subscription_id = $1 and o.id <= $2
-  and o.run_id in (
-      select l.run_id from @log@ l where l.subscription_id = $1 and l.action = 'erase'
-  )
+where o.subscription_id = $1 and o.id <= $2 and o.is_erasure

@@ -1,4 +1,5 @@
--- Makes the subscription $1 continue at once, after the message $2 if one is given.
+-- Makes the subscription $1 continue at once, after the message $2 if one is given. The new cursor
+-- is remembered, as for a delivery.
 -- runs as: set owner
 -- params: subscription uuid, through bigint
 update @deliveries@ d
@@ -7,5 +8,15 @@ set delivered_through = greatest(d.delivered_through, $2),
     leased_until = null,
     attempts = 0,
     next_attempt_at = null,
-    last_error = null
+    last_error = null,
+    marked_through = case
+        when $2 > d.delivered_through
+            then d.marked_through[greatest(1, cardinality(d.marked_through) - 30):] || $2
+        else d.marked_through
+    end,
+    marked_at = case
+        when $2 > d.delivered_through
+            then d.marked_at[greatest(1, cardinality(d.marked_at) - 30):] || clock_timestamp()
+        else d.marked_at
+    end
 where d.subscription_id = $1

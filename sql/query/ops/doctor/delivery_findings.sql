@@ -15,17 +15,11 @@ left join lateral (
     order by o.id
     limit 1
 ) head on true
-left join lateral (
-    select l.status, l.message
-    from @log@ l
-    where l.subscription_id = u.id and l.action = 'hand over'
-    order by l.id desc
-    limit 1
-) handed on true
+left join @handovers@ h on h.subscription_id = u.id
 cross join lateral (
     select 'failed' as what, coalesce(d.last_error, '') as detail where u.status = 'failed'
     union all
-    select 'broken', handed.message where handed.status = 'failed'
+    select 'broken', coalesce(h.error, '') where h.failed_fields is not null
     union all
     select 'late', to_char(head.available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
     where u.status <> 'failed' and head.available_at < now() - interval '1 day'

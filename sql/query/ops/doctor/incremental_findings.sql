@@ -5,17 +5,13 @@
 -- row: findings text[]
 select array_agg(array[s.name, i.missed, i.kept, i.incomplete, i.full_at] order by s.name)
 from @segments@ s
+join @state@ t on t.segment_id = s.id
 cross join lateral (
     select
-        nullif(l.params #>> '{incremental,missed}', '0') as missed,
-        l.params #>> '{incremental,kept}' as kept,
-        l.params #>> '{incremental,incomplete}' as incomplete,
-        l.params #>> '{incremental,full_at}' as full_at
-    from @log@ l
-    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
-      and (l.params @> '{"attempted": false}') is not true
-    order by l.id desc
-    limit 1
+        nullif(t.checkpoint ->> 'missed', '0') as missed,
+        t.checkpoint ->> 'kept' as kept,
+        t.checkpoint ->> 'incomplete' as incomplete,
+        t.checkpoint ->> 'full_at' as full_at
 ) i
 where s.actual_end = 'infinity' and s.refresh_params ? 'incremental' and pg_has_role($1, s.owner, @membership@)
   and coalesce(i.missed, i.kept, i.incomplete) is not null

@@ -2,6 +2,6 @@
 -- runs as: set owner
 -- params: subscription uuid
 -- row: fields jsonb
-select jsonb_agg(distinct l.params -> 'fields')
-from @log@ l
-where l.subscription_id = $1 and l.action = 'hand over' and l.params ? 'fields'
+select h.past_fields || case when h.fields is null then '[]' else jsonb_build_array(h.fields) end
+from @handovers@ h
+where h.subscription_id = $1

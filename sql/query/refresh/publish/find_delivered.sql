@@ -1,6 +1,6 @@
--- Messages that were delivered before $1 according to the log, and messages of deleted
--- subscriptions: the oldest ones, up to about $2 bytes and 10,000 messages. A subscription whose
--- oldest message is newer than $1 is skipped, because it has none.
+-- Messages that were delivered before $1, and messages of deleted subscriptions: the oldest ones,
+-- up to about $2 bytes and 10,000 messages. A subscription whose oldest message is newer than $1 is
+-- skipped, because it has none.
 -- runs as: set owner
 -- params: before timestamptz, bytes bigint
 -- row: ids bigint[]
@@ -26,12 +26,12 @@ with recursive first (subscription_id, id, created_at) as (
         f.subscription_id,
         case
             when d.subscription_id is null then 9223372036854775807
-            when d.delivered_at < $1 then d.delivered_through
+            -- The last change of the cursor is at one of these times.
+            when greatest(d.delivered_at, d.marked_at[cardinality(d.marked_at)]) < $1 then d.delivered_through
             else least(d.delivered_through, coalesce((
-                select max((l.params ->> 'message_id')::bigint)
-                from @log@ l
-                where l.subscription_id = d.subscription_id and l.action = 'deliver'
-                  and l.status in ('ok', 'skipped') and l.processed < $1
+                select max(m.through)
+                from unnest(d.marked_through, d.marked_at) m (through, at)
+                where m.at < $1
             ), 0))
         end as through
     from first f

@@ -1,13 +1,13 @@
 -- Writes the messages of one operation for the subscription $4: one for each part, in their order.
 -- runs as: set owner
--- params: created_at timestamptz, available_at timestamptz, consumer_id uuid, subscription_id uuid, segment_id uuid, run_id uuid, operation text, parts integer, segment text, audience text, target text, external_id text
+-- params: created_at timestamptz, available_at timestamptz, consumer_id uuid, subscription_id uuid, segment_id uuid, run_id uuid, operation text, parts integer, segment text, audience text, target text, external_id text, is_erasure boolean
 -- @parts@: the relation of parts, e.g. (select 1 as part, 0 as members, '[]'::pg_catalog.jsonb as payload)
 insert into @outbox@ (
     created_at, available_at, consumer_id, subscription_id, segment_id, run_id, operation,
-    part, parts, members, payload
+    part, parts, members, is_erasure, payload
 )
 select
-    $1, $2, $3, $4, $5, $6, $7, p.part, $8, p.members,
+    $1, $2, $3, $4, $5, $6, $7, p.part, $8, p.members, $13,
     @schema@.segmenter_message(
         pg_catalog.jsonb_build_object(
             'version', 1,

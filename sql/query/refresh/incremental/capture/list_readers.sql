@@ -5,17 +5,10 @@
 -- params: since timestamptz, cluster text
 -- row: readers jsonb
 select jsonb_agg(jsonb_build_object(
-    'sources', p.position #> '{captured,sources}',
-    'through', pg_snapshot_xmin((p.position #>> '{captured,snapshot}')::pg_snapshot)::text::numeric
+    'sources', t.checkpoint #> '{captured,sources}',
+    'through', pg_snapshot_xmin((t.checkpoint #>> '{captured,snapshot}')::pg_snapshot)::text::numeric
 ))
 from @segments@ s
-cross join lateral (
-    select l.params -> 'incremental' as position
-    from @log@ l
-    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
-      and (l.params @> '{"attempted": false}') is not true
-    order by l.id desc
-    limit 1
-) p
+join @state@ t on t.segment_id = s.id
 where s.actual_end = 'infinity' and s.refresh_params #> '{incremental,watch}' is not null
-  and (p.position #>> '{captured,at}')::timestamptz > $1 and p.position ->> 'cluster' = $2
+  and (t.checkpoint #>> '{captured,at}')::timestamptz > $1 and t.checkpoint ->> 'cluster' = $2

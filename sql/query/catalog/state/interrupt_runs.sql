@@ -1,0 +1,36 @@
+-- Records that the running refreshes of the segments $1 were interrupted, in the state and in the
+-- log. Rows that another session has locked are left out: it records how its refresh ended. The
+-- time of the interruption is unknown: the entry's `processed` is the begin of the refresh,
+-- `elapsed` the time from then until now.
+-- runs as: set owner
+-- params: segments uuid[]
+-- row: segment_name text
+with interrupted as (
+    update @state@ t
+    set status = 'interrupted',
+        message = 'the server or the worker was stopped before the refresh ended',
+        waiting_since = null,
+        started_at = t.running_since,
+        ended_at = clock_timestamp(),
+        failures = t.failures + 1,
+        running_since = null
+    where t.segment_id in (
+        select l.segment_id
+        from @state@ l
+        where l.segment_id = any ($1) and l.running_since is not null
+        for update skip locked
+    )
+    returning t.segment_id, t.run_id, t.started_at, t.message
+)
+insert into @log@ (processed, run_id, action, status, segment_id, segment_name, elapsed, message, params)
+select i.started_at, i.run_id, 'refresh', 'interrupted', i.segment_id, s.name,
+    clock_timestamp() - i.started_at, i.message, begun.params
+from interrupted i
+left join @segments@ s on s.id = i.segment_id
+left join lateral (
+    select l.params
+    from @log@ l
+    where l.segment_id = i.segment_id and l.run_id = i.run_id and l.status = 'running'
+    limit 1
+) begun on true
+returning segment_name

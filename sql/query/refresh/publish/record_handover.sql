@@ -1,0 +1,21 @@
+-- Records what was handed over to the subscription $1: whether the consumer has the audience ($2),
+-- with the fields $3. FOR KEY SHARE waits for a concurrent deletion of the subscription and then
+-- leaves it out, so that the refresh does not fail.
+-- runs as: set owner
+-- params: subscription uuid, has_audience boolean, fields jsonb
+insert into @handovers@ as h (subscription_id, has_audience, fields)
+select s.id, $2, $3
+from @subscriptions@ s
+where s.id = $1
+for key share of s
+on conflict (subscription_id) do update set
+    has_audience = $2,
+    fields = $3,
+    failed_fields = null,
+    error = null,
+    past_fields = case
+        when h.fields is null or h.fields = $3
+            or exists (select from jsonb_array_elements(h.past_fields) p (past) where p.past = h.fields)
+            then h.past_fields
+        else h.past_fields || jsonb_build_array(h.fields)
+    end

@@ -1,0 +1,196 @@
+//! Brings relation sets to the current version of their definition: all sets of the database when
+//! the extension is updated, or one set.
+//!
+//! A set is migrated with the rights of its owner, restricted: code that the owner has attached to
+//! the set gains nothing. It is migrated outside of the extension's script, so that new relations
+//! belong to the owner and not to the extension. The extension's own set is migrated by the script.
+
+use pgrx::prelude::*;
+use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+
+use crate::catalog::manage_sets::stem;
+use crate::catalog::queries;
+use crate::catalog::relation_set::{Extension, RelationSet, names_of};
+use crate::error::{Error, Report, Result, SCHEMA_VERSION, SetError, emit_warning};
+use crate::pg::exec::role;
+use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
+
+/// The kinds of relations that version 2 adds to a set.
+const ADDED: [&str; 2] = ["handovers", "state"];
+
+/// Migrates every set of an older version, the extension's own first. A set that cannot be migrated
+/// is named in a WARNING and stays as it was. An error of the extension's own set is returned.
+pub fn migrate_all() -> Result<()> {
+    let extension = Extension::current()?;
+    let sql = &queries::catalog::migrate::LIST_OUTDATED_SETS;
+    let outdated: Option<Vec<pg_sys::Oid>> = extension.read(sql, &[SCHEMA_VERSION.into()])?;
+    for mart in outdated.unwrap_or_default() {
+        let found = RelationSet::of_any_version(extension.clone(), mart);
+        let is_own = found.as_ref().is_ok_and(|set| set.is_own);
+        match found.and_then(|set| migrate(&set)) {
+            Err(error) if is_own => return Err(error),
+            Err(error) => {
+                let set = system_catalog::display_name(mart);
+                let report = Report { hint: Some(SetError::migrate_hint(&set)), ..error.report() };
+                emit_warning(&format!("relation set {set} was not migrated"), &report);
+            }
+            Ok(()) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Migrates one set; its owner and superusers may. Returns whether it had an older version.
+pub fn migrate_set(cfg_table: &str) -> Result<bool> {
+    let unknown = || SetError::Unknown(cfg_table.to_owned());
+    let mart = system_catalog::relation_named(cfg_table).ok_or_else(unknown)?;
+    let set = RelationSet::of_any_version(Extension::current()?, mart)?;
+    if !role::owns_table(role::current(), set.mart()) {
+        return Err(SetError::NotOwner(set.name().to_owned()).into());
+    }
+    if set.version >= SCHEMA_VERSION {
+        return Ok(false);
+    }
+    if set.is_own {
+        return Err(SetError::OtherVersion {
+            set: set.name().to_owned(),
+            version: set.version,
+            is_own: true,
+        }
+        .into());
+    }
+    migrate(&set)?;
+    Ok(true)
+}
+
+/// Migrates a set, or changes nothing and returns the error.
+fn migrate(set: &RelationSet) -> Result<()> {
+    let steps = || in_subtransaction(OnSuccess::Commit, || migrate_from_1(set));
+    match set.is_own {
+        true => steps(),
+        false => system_catalog::outside_extension_script(steps),
+    }?;
+    system_catalog::invalidate(set.extension.registry()?);
+    Ok(())
+}
+
+/// From version 1, which derived the state of segments and hand-overs from the log.
+fn migrate_from_1(set: &RelationSet) -> Result<()> {
+    let describe = &queries::catalog::migrate::DESCRIBE_MART;
+    let described: Option<Vec<String>> = set
+        .extension
+        .as_owner(|| Spi::connect(|_| statement::read_one(&set.sql(describe, &[]), &[])))?;
+    let Some([schema, mart]) = described.as_ref().and_then(|names| names.first_chunk()) else {
+        return Err(Error::MissingValue("mart"));
+    };
+    let added: Vec<(&str, String)> = names_of(mart, None)
+        .filter(|(kind, _)| ADDED.contains(kind))
+        .map(|(kind, name)| (kind, quote_qualified_identifier(schema, &name)))
+        .collect();
+    let parts: Vec<(&str, &str)> =
+        added.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
+
+    let definition = set.extension.read::<String>(&queries::catalog::GET_DEFINITION, &[])?;
+    let definition = definition.ok_or(Error::MissingValue("definition"))?;
+    let stem = stem(mart)?;
+    let fill = |text: &str| {
+        set.fill(text, |word| match word.strip_prefix(':') {
+            Some(ending) => Some(quote_identifier(format!("{stem}_{ending}"))),
+            None => {
+                parts.iter().find(|(kind, _)| *kind == word).map(|(_, name)| (*name).to_owned())
+            }
+        })
+    };
+    set.as_owner(|| {
+        Spi::connect_mut(|client| {
+            let mut commands = vec![set.sql(&queries::catalog::migrate::ADD_COLUMNS, &parts)];
+            commands.extend(statements(&definition).filter(|text| creates_added(text)).map(fill));
+            commands.push(set.sql(&queries::catalog::migrate::GRANT_NEW, &parts));
+            if set.has_status() {
+                let view = statements(&definition).find(|text| text.starts_with(VIEW));
+                let view = view.ok_or(Error::MissingValue("status"))?;
+                commands.push(fill(&view.replacen("create view", "create or replace view", 1)));
+            }
+            let comments = statements(&definition).filter(|text| text.starts_with("comment on "));
+            commands.extend(
+                comments.filter(|text| set.has_status() || !text.contains("@status@")).map(fill),
+            );
+            for query in [
+                &queries::catalog::migrate::DERIVE_STATES,
+                &queries::catalog::migrate::DERIVE_HANDOVERS,
+                &queries::catalog::migrate::DERIVE_DELIVERIES,
+                &queries::catalog::migrate::MARK_ERASURES,
+            ] {
+                commands.push(set.sql(query, &parts));
+            }
+            for command in &commands {
+                client.update(command, None, &[])?;
+            }
+            // In the end: the log is read by these indexes.
+            let obsolete = set.sql(&queries::catalog::migrate::LIST_OBSOLETE_INDEXES, &[]);
+            let obsolete = client.select(&obsolete, None, &[])?.map(|row| row.get::<String>(1));
+            let obsolete: Vec<Option<String>> = obsolete.collect::<std::result::Result<_, _>>()?;
+            for command in obsolete.into_iter().flatten() {
+                client.update(&command, None, &[])?;
+            }
+            Ok::<_, Error>(())
+        })
+    })?;
+    let (kinds, names): (Vec<String>, Vec<String>) =
+        added.iter().map(|(kind, name)| ((*kind).to_owned(), name.clone())).unzip();
+    let args = [kinds.into(), names.into(), SCHEMA_VERSION.into()];
+    set.extension.as_owner(|| {
+        let sql = set.sql(&queries::catalog::migrate::REGISTER_RELATIONS, &[]);
+        Ok(Spi::run_with_args(&sql, &args)?)
+    })
+}
+
+const VIEW: &str = "create view @status@ ";
+
+/// The statements of a definition, without the comments before them.
+fn statements(definition: &str) -> impl Iterator<Item = &str> {
+    definition.split(";\n").map(|text| {
+        let mut text = text.trim();
+        while text.starts_with("--") {
+            text = text.split_once('\n').map_or("", |(_, rest)| rest.trim_start());
+        }
+        text
+    })
+}
+
+/// Whether a statement of the definition creates a relation of [`ADDED`], or a part of one.
+fn creates_added(text: &str) -> bool {
+    ADDED.iter().any(|kind| {
+        text.starts_with(&format!("create table @{kind}@ "))
+            || text.starts_with(&format!("alter table @{kind}@ "))
+            || text.starts_with("create policy ") && text.contains(&format!(" on @{kind}@ "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_is_split_into_statements() {
+        let definition = include_str!("../../sql/set.sql");
+        let created = statements(definition).filter(|text| creates_added(text));
+        let created: Vec<&str> =
+            created.filter_map(|text| text.split_whitespace().nth(2)).collect();
+        assert_eq!(
+            created,
+            [
+                "@handovers@",
+                "@state@",
+                "@handovers@",
+                "segmenter_member",
+                "@state@",
+                "segmenter_member"
+            ]
+        );
+        assert_eq!(statements(definition).filter(|text| text.starts_with(VIEW)).count(), 1);
+        assert_eq!(statements("a;\n\n-- b: c\n-- d\ne f;\n").collect::<Vec<_>>(), ["a", "e f", ""]);
+    }
+}

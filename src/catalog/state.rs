@@ -1,0 +1,168 @@
+//! The state of segments: what their next refresh depends on. A row is written in the transaction of
+//! the refresh, so it is true exactly if the refresh was committed.
+//!
+//! Whoever writes a segment's state holds the segment's lock, so that no session waits for a row
+//! here. [`interrupt`] skips locked rows instead.
+
+use std::time::Duration;
+
+use pgrx::JsonB;
+use pgrx::datum::{DatumWithOid, Timestamp, Uuid};
+use pgrx::prelude::*;
+use serde_json::Value;
+
+use crate::catalog::log::LogStatus;
+use crate::catalog::queries;
+use crate::catalog::query::Query;
+use crate::catalog::relation_set::RelationSet;
+use crate::error::Result;
+use crate::pg::clock::{self, Instant};
+use crate::pg::exec::statement;
+use segmenter_core::guards::DeltaStats;
+
+/// What is known of the last refresh of a segment.
+pub struct SegmentState {
+    run_id: Option<Uuid>,
+    is_running: bool,
+    status: Option<String>,
+}
+
+impl SegmentState {
+    /// None: the segment was never refreshed.
+    pub fn find(set: &RelationSet, segment: Uuid) -> Result<Option<Self>> {
+        set.as_owner(|| {
+            Spi::connect(|client| {
+                let sql = set.sql(&queries::catalog::state::FIND_STATE, &[]);
+                let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+                if row.is_empty() {
+                    return Ok(None);
+                }
+                Ok(Some(Self {
+                    run_id: row.get_by_name("run_id")?,
+                    is_running: row.get_by_name("is_running")?.unwrap_or_default(),
+                    status: row.get_by_name("status")?,
+                }))
+            })
+        })
+    }
+
+    /// Whether the segment is waiting for its sources, and no refresh is running.
+    pub fn is_waiting(&self) -> bool {
+        !self.is_running && self.status.as_deref() == Some(LogStatus::Waiting.as_str())
+    }
+
+    /// What is recorded of a run: `running`, or how it ended. None: the last run is another one.
+    pub fn status_of(&self, run: Uuid) -> Option<&str> {
+        match (self.run_id == Some(run), self.is_running) {
+            (false, _) => None,
+            (true, true) => Some(LogStatus::Running.as_str()),
+            (true, false) => self.status.as_deref(),
+        }
+    }
+}
+
+/// What is recorded of a run for a segment; none: the run has recorded nothing, or another one has
+/// recorded its end since.
+pub fn status_of(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<Option<String>> {
+    let state = SegmentState::find(set, segment)?;
+    Ok(state.and_then(|state| state.status_of(run).map(str::to_owned)))
+}
+
+/// A refresh of a segment by a run, from its begin to its end.
+#[derive(Clone, Copy)]
+pub struct Attempt {
+    pub segment: Uuid,
+    pub run: Uuid,
+    pub began: Instant,
+    pub elapsed: Duration,
+}
+
+impl Attempt {
+    fn ended(&self) -> Instant {
+        self.began + chrono::TimeDelta::from_std(self.elapsed).unwrap_or_default()
+    }
+
+    fn args<'a>(&self) -> Vec<DatumWithOid<'a>> {
+        let (began, ended) = (clock::timestamp(self.began), clock::timestamp(self.ended()));
+        vec![self.segment.into(), self.run.into(), began.into(), ended.into()]
+    }
+
+    /// Records a successful refresh: its figures, the local time of the change, and the checkpoint
+    /// of an incremental refresh.
+    pub fn succeed(
+        &self,
+        set: &RelationSet,
+        figures: DeltaStats,
+        at: Timestamp,
+        checkpoint: Option<Value>,
+    ) -> Result<()> {
+        let count = |figure: u64| figure as i64;
+        let mut args = self.args();
+        args.extend([
+            count(figures.coverage()).into(),
+            count(figures.added).into(),
+            count(figures.removed).into(),
+            count(figures.changed).into(),
+            at.into(),
+            checkpoint.map(JsonB).into(),
+        ]);
+        write(set, &queries::catalog::state::RECORD_SUCCESS, &args)
+    }
+
+    /// Records an attempt that ended as `status`, failed or refused.
+    pub fn fail(&self, set: &RelationSet, status: LogStatus, message: Option<&str>) -> Result<()> {
+        let mut args = self.args();
+        args.extend([status.as_str().into(), message.into()]);
+        write(set, &queries::catalog::state::RECORD_FAILURE, &args)
+    }
+
+    /// Records that the segment waits for its sources.
+    pub fn wait(&self, set: &RelationSet, message: Option<&str>) -> Result<()> {
+        let began = clock::timestamp(self.began);
+        let args = [self.segment.into(), self.run.into(), began.into(), message.into()];
+        write(set, &queries::catalog::state::RECORD_WAITING, &args)
+    }
+}
+
+/// Records that a run begins to refresh a segment. The refresh follows in another transaction.
+pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Result<()> {
+    let args = [segment.into(), run.into(), clock::timestamp(began).into()];
+    write(set, &queries::catalog::state::BEGIN_RUN, &args)
+}
+
+/// Counts a hand-over without a refresh.
+pub fn count_handover(set: &RelationSet, segment: Uuid) -> Result<()> {
+    write(set, &queries::catalog::state::COUNT_CHANGE, &[segment.into(), false.into()])
+}
+
+/// Counts an erasure, after which the number of members is unknown.
+pub fn count_erasure(set: &RelationSet, segment: Uuid) -> Result<()> {
+    write(set, &queries::catalog::state::COUNT_CHANGE, &[segment.into(), true.into()])
+}
+
+/// Records every running refresh as interrupted, in the state and in the log. Refreshes of the runs
+/// in `alive` are left out; where `segment` is given, only its refresh is considered. Returns the
+/// segments' names.
+pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
+    let args = [alive.to_vec().into(), segment.into()];
+    set.as_owner(|| {
+        let running = set.sql(&queries::catalog::state::FIND_RUNNING, &[]);
+        // The search runs read-only: no transaction id is assigned where nothing is running.
+        let running = Spi::connect(|_| statement::read_one::<Vec<Uuid>>(&running, &args))?;
+        let Some(running) = running else { return Ok(Vec::new()) };
+        Spi::connect_mut(|client| {
+            let sql = set.sql(&queries::catalog::state::INTERRUPT_RUNS, &[]);
+            let rows = client.update(&sql, None, &[running.into()])?;
+            rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
+        })
+    })
+}
+
+/// Deletes the states of segments that no longer exist: of one segment, or of all.
+pub fn delete_orphaned(set: &RelationSet, segment: Option<Uuid>) -> Result<()> {
+    write(set, &queries::catalog::state::DELETE_STATES, &[segment.into()])
+}
+
+fn write(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
+    set.as_owner(|| Ok(Spi::run_with_args(&set.sql(query, &[]), args)?))
+}
