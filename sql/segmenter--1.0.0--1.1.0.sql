@@ -162,14 +162,8 @@ create table @log@ (
     constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
--- For the last refreshes of a segment, without its other entries: there may be many deliveries.
-create index @:log_refresh_idx@ on @log@ (segment_id, id)
-    where action = 'refresh' and (params @> '{"attempted": false}') is not true;
-create index @:log_subscription_idx@ on @log@ (subscription_id, action, id) where subscription_id is not null;
-create index @:log_receipt_idx@ on @log@ (subscription_id, id)
-    where action = 'deliver' and status = 'ok' and params ? 'receipt';
 create index @:log_processed_idx@ on @log@ (processed);
-comment on table @log@ is 'the log, append-only';
+comment on table @log@ is 'the log: what happened, for people; append-only. Nothing depends on it: what decides what happens next is in the tables of states, hand-overs and deliveries';
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
@@ -203,6 +197,7 @@ create table @outbox@ (
     parts           int         not null default 1,
     members         int         not null default 0,
     payload         jsonb       not null,
+    is_erasure      boolean     not null default false,
     constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
 );
 -- With the segment, whose owner may count them.
@@ -222,6 +217,7 @@ comment on column @outbox@.part is 'the number of the part, from 1';
 comment on column @outbox@.parts is 'the number of parts';
 comment on column @outbox@.members is 'the number of members in the payload';
 comment on column @outbox@.payload is 'the message';
+comment on column @outbox@.is_erasure is 'true: written by an erasure, and deleted once it is delivered, because it holds data of the person';
 
 create table @deliveries@ (
     subscription_id   uuid        primary key references @subscriptions@ (id) on delete cascade,
@@ -232,9 +228,12 @@ create table @deliveries@ (
     next_attempt_at   timestamptz,
     last_error        text,
     delivered_at      timestamptz,
-    leased_through    bigint
+    leased_through    bigint,
+    last_receipt      jsonb,
+    marked_through    bigint[]      not null default '{}',
+    marked_at         timestamptz[] not null default '{}'
 );
-comment on table @deliveries@ is 'the delivery state: one row for each subscription';
+comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
 comment on column @deliveries@.delivered_through is 'the last delivered message, by its id';
 comment on column @deliveries@.lease is 'the last claim of messages';
@@ -244,6 +243,66 @@ comment on column @deliveries@.next_attempt_at is 'the next message is not deliv
 comment on column @deliveries@.last_error is 'the error of the last attempt';
 comment on column @deliveries@.delivered_at is 'when a message was last delivered';
 comment on column @deliveries@.leased_through is 'the last message that was claimed, by its id';
+comment on column @deliveries@.last_receipt is 'the last receipt of the consumer';
+comment on column @deliveries@.marked_through is 'earlier values of delivered_through, at intervals: they tell how long ago older messages were delivered';
+comment on column @deliveries@.marked_at is 'the times of marked_through';
+
+create table @handovers@ (
+    subscription_id uuid    primary key references @subscriptions@ (id) on delete cascade,
+    has_audience    boolean not null default false,
+    fields          jsonb,
+    failed_fields   jsonb,
+    error           text,
+    past_fields     jsonb   not null default '[]'
+);
+comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
+comment on column @handovers@.subscription_id is 'the subscription';
+comment on column @handovers@.has_audience is 'true: the audience was handed over, and its deletion was not';
+comment on column @handovers@.fields is 'the fields of the last hand-over; null: unknown, so that all members are handed over again';
+comment on column @handovers@.failed_fields is 'the fields of the last attempt to hand over, if it failed';
+comment on column @handovers@.error is 'why the last attempt to hand over failed';
+comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
+
+-- Written under the segment's lock only, so that nothing waits for a row. No index but the key: an update
+-- is heap-only where the page has room.
+create table @state@ (
+    segment_id    uuid primary key,
+    run_id        uuid,
+    running_since timestamptz,
+    status        text,
+    message       text,
+    waiting_since timestamptz,
+    started_at    timestamptz,
+    ended_at      timestamptz,
+    failures      int    not null default 0,
+    coverage      bigint,
+    added         bigint,
+    removed       bigint,
+    changed       bigint,
+    members       bigint,
+    changed_at    timestamp,
+    checkpoint    jsonb,
+    version       bigint not null default 0,
+    constraint @:state_status_check@ check (status in ('ok', 'waiting', 'refused', 'failed', 'interrupted'))
+) with (fillfactor = 50);
+comment on table @state@ is 'the state: one row for each segment, written in the transaction of each refresh. It decides what happens next; the log is history';
+comment on column @state@.segment_id is 'the segment';
+comment on column @state@.run_id is 'the run of the last attempt, or of the one that is running';
+comment on column @state@.running_since is 'when the refresh began that a worker is making; null: none';
+comment on column @state@.status is 'how the last attempt ended: ok, waiting, refused, failed, interrupted';
+comment on column @state@.message is 'why it was not ok';
+comment on column @state@.waiting_since is 'since when the segment has been waiting for its sources; null: it is not waiting';
+comment on column @state@.started_at is 'when the last attempt began that did not end as waiting; the schedule counts from it';
+comment on column @state@.ended_at is 'when that attempt ended; the delay of a retry counts from it';
+comment on column @state@.failures is 'failed and interrupted attempts in a row';
+comment on column @state@.coverage is 'members after the last successful refresh';
+comment on column @state@.added is 'members that it added';
+comment on column @state@.removed is 'members that it removed';
+comment on column @state@.changed is 'members that it changed';
+comment on column @state@.members is 'current members; null: unknown since an erasure';
+comment on column @state@.changed_at is 'the local time at which it changed members; the next refresh is not earlier, even if the clock goes back';
+comment on column @state@.checkpoint is 'how far an incremental refresh got; null: the next one makes a full pass';
+comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
@@ -287,14 +346,14 @@ select
     s.refresh_auto,
     s.refresh_params,
     s.refresh_cron,
-    last.processed as last_refresh,
-    last.status as last_status,
-    case when last.status <> 'ok' then coalesce(last.error ->> 'message', last.message) end as last_error,
+    coalesce(t.running_since, t.waiting_since, t.started_at) as last_refresh,
+    case when t.running_since is not null then 'running' else t.status end as last_status,
+    case when t.running_since is null then t.message end as last_error,
     due.next_refresh,
-    good.coverage,
-    good.added,
-    good.removed,
-    good.changed,
+    t.coverage,
+    t.added,
+    t.removed,
+    t.changed,
     c.name as update_consumer,
     u.target as update_target,
     replace(replace(replace(u.name,
@@ -311,29 +370,15 @@ select
     end as update_status,
     pending.messages as pending_messages,
     d.delivered_at as last_delivery,
-    receipt.params -> 'receipt' as last_receipt,
-    coalesce(d.last_error, handed.error ->> 'message') as delivery_error
+    d.last_receipt,
+    coalesce(d.last_error, h.error) as delivery_error
 from @segments@ s
-left join lateral (
-    select l.processed, l.status, l.error, l.message
-    from @log@ l
-    where l.segment_id = s.id and l.action = 'refresh'
-      and (l.params @> '{"attempted": false}') is not true -- busy, or a stranger's call
-    order by l.id desc
-    limit 1
-) last on true
-left join lateral (
-    select l.coverage, l.added, l.removed, l.changed
-    from @log@ l
-    where l.segment_id = s.id and l.action = 'refresh' and l.status = 'ok'
-      and (l.params @> '{"attempted": false}') is not true
-    order by l.id desc
-    limit 1
-) good on true
+left join @state@ t on t.segment_id = s.id
 left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join @consumers@ c on c.id = u.consumer_id
 left join @deliveries@ d on d.subscription_id = u.id
+left join @handovers@ h on h.subscription_id = u.id
 left join lateral (
     select count(*) as messages
     from @outbox@ o
@@ -341,20 +386,6 @@ left join lateral (
       -- Not coalesce: it is not leakproof, so an index could not be used before the policy is checked.
       and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
 ) pending on u.id is not null
-left join lateral (
-    select l.params
-    from @log@ l
-    where l.subscription_id = u.id and l.action = 'deliver' and l.status = 'ok' and l.params ? 'receipt'
-    order by l.id desc
-    limit 1
-) receipt on true
-left join lateral (
-    select l.error
-    from @log@ l
-    where l.subscription_id = u.id and l.action = 'hand over'
-    order by l.id desc
-    limit 1
-) handed on true
 where s.actual_end = 'infinity'
 order by s.name, c.name, u.target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -389,8 +420,8 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@ to public;
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @status@ from public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@ to public;
 grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
 
 alter table @segments@ enable row level security;
@@ -436,6 +467,16 @@ alter table @deliveries@ enable row level security;
 create policy segmenter_member on @deliveries@ for select
     using (subscription_id in (select s.id from @subscriptions@ s));
 comment on policy segmenter_member on @deliveries@ is 'deliveries of subscriptions that the user may see';
+
+alter table @handovers@ enable row level security;
+create policy segmenter_member on @handovers@ for select
+    using (subscription_id in (select s.id from @subscriptions@ s));
+comment on policy segmenter_member on @handovers@ is 'hand-overs of subscriptions that the user may see';
+
+alter table @state@ enable row level security;
+create policy segmenter_member on @state@ for select
+    using (exists (select from @segments@ s where s.id = @state@.segment_id));
+comment on policy segmenter_member on @state@ is 'states of segments that the user may see';
 $set$ $definition$;
 
 comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query instead of the segment''s own; dry_run: only reports what would change; force: ignores the guards; full: compares all ids';
@@ -473,48 +514,75 @@ comment on function segmenter_sets() is 'lists the relation sets: their names, o
 comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';
 comment on function segmenter_definition() is 'the SQL that a relation set is created from; used by segmenter_init()';
 
-comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
-comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
-comment on column segmenter_registry.segments is 'the segments';
-comment on column segmenter_registry.consumers is 'the consumers';
-comment on column segmenter_registry.subscriptions is 'the subscriptions';
-comment on column segmenter_registry.log is 'the log';
-comment on column segmenter_registry.outbox is 'the messages for consumers';
-comment on column segmenter_registry.deliveries is 'the delivery state';
-comment on column segmenter_registry.status is 'the status view';
 comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row for each statement';
 comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';
 comment on column segmenter_changes.xid is 'the transaction that wrote them';
 comment on column segmenter_changes.ids is 'the ids; null: all ids, since the table was truncated or the column dropped; empty: changes up to this one were pruned';
 
--- The comments of the extension's own set, whose relations may have been renamed.
-do $update$
+-- The registry: a version for each set, and a row for each relation.
+create table segmenter_registry_relations (
+    mart     regclass not null,
+    kind     text     not null,
+    relation regclass not null unique,
+    primary key (mart, kind)
+);
+comment on table segmenter_registry_relations is 'the relations of each set';
+comment on column segmenter_registry_relations.mart is 'the set, by its mart';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, status';
+comment on column segmenter_registry_relations.relation is 'the relation';
+insert into segmenter_registry_relations (mart, kind, relation)
+select r.mart, k.kind, k.relation
+from segmenter_registry r
+cross join lateral (
+    values
+        ('mart', r.mart), ('segments', r.segments), ('consumers', r.consumers), ('subscriptions', r.subscriptions),
+        ('log', r.log), ('outbox', r.outbox), ('deliveries', r.deliveries), ('status', r.status)
+) k (kind, relation);
+alter table segmenter_registry
+    drop column segments, drop column consumers, drop column subscriptions, drop column log,
+    drop column outbox, drop column deliveries, drop column status,
+    add column schema_version int not null default 1;
+alter table segmenter_registry alter column schema_version drop default;
+comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
+comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
+comment on column segmenter_registry.schema_version is 'the version of the definition that its relations have; the library works with a range of versions';
+revoke all on segmenter_registry_relations from public;
+grant select on segmenter_registry_relations to public;
+select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$where not exists (
+    select from pg_catalog.pg_depend d
+    where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+)$$);
+
+-- The sets: the extension's own, whose relations may have been renamed, and those of segmenter_init().
+CREATE FUNCTION "segmenter_migrate_set"(
+	"cfg_table" TEXT
+) RETURNS bool
+VOLATILE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_migrate_set_wrapper';
+CREATE FUNCTION "segmenter_migrate_sets"() RETURNS VOID
+STRICT VOLATILE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_migrate_sets_wrapper';
+comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
+comment on function segmenter_migrate_sets() is 'migrates all relation sets; used by the scripts that update the extension';
+revoke all on function segmenter_migrate_set, segmenter_migrate_sets from public;
+grant execute on function segmenter_migrate_set to public;
+select segmenter_migrate_sets();
+do $dump$
 declare
-    registry @extschema@.segmenter_registry;
-    command  pg_catalog.text;
+    added pg_catalog.regclass;
 begin
-    select r.* into strict registry
-    from @extschema@.segmenter_registry r
-    join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) r.mart::pg_catalog.oid
-    where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char";
-    for command in
-        select m[1]
-        from pg_catalog.regexp_matches(@extschema@.segmenter_definition(), $re$(comment on [^']*'(?:[^']|'')*');$re$, 'g') m
+    for added in
+        select k.relation
+        from @extschema@.segmenter_registry_relations k
+        join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) k.mart::pg_catalog.oid
+        where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+          and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char"
+          and k.kind operator(pg_catalog.=) any (array['handovers', 'state'])
     loop
-        command := pg_catalog.replace(command, '@mart@', registry.mart::pg_catalog.text);
-        command := pg_catalog.replace(command, '@segments@', registry.segments::pg_catalog.text);
-        command := pg_catalog.replace(command, '@consumers@', registry.consumers::pg_catalog.text);
-        command := pg_catalog.replace(command, '@subscriptions@', registry.subscriptions::pg_catalog.text);
-        command := pg_catalog.replace(command, '@log@', registry.log::pg_catalog.text);
-        command := pg_catalog.replace(command, '@outbox@', registry.outbox::pg_catalog.text);
-        command := pg_catalog.replace(command, '@deliveries@', registry.deliveries::pg_catalog.text);
-        if command operator(pg_catalog.~~) '%@status@%' then
-            -- The view may have been dropped.
-            continue when pg_catalog.to_regclass(registry.status::pg_catalog.text) is null;
-            command := pg_catalog.replace(command, '@status@', registry.status::pg_catalog.text);
-        end if;
-        execute command;
+        perform pg_catalog.pg_extension_config_dump(added, '');
     end loop;
 end
-$update$;
+$dump$;

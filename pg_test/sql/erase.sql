@@ -20,6 +20,8 @@ create function erase.traces(what text, out place text, out times bigint) return
     union all select 'outbox, undelivered', count(*) from segmenter_outbox o join segmenter_deliveries d using (subscription_id) where o.payload::text ~ what and o.id > d.delivered_through
     union all select 'log', count(*) from segmenter_log t where t::text ~ what
     union all select 'deliveries', count(*) from segmenter_deliveries t where t::text ~ what
+    union all select 'hand-overs', count(*) from segmenter_handovers t where t::text ~ what
+    union all select 'states', count(*) from segmenter_state t where t::text ~ what
 $$;
 create function erase.deliver(consumer text) returns bigint language sql as $$
     select count(segmenter_ack(lease, message_id, '{"message": "thanks for person-2"}')) from segmenter_claim(consumer, 100)
@@ -49,9 +51,9 @@ where o.id > d.delivered_through and o.payload::text ~ (md5('mail2') || '|' || m
 select bool_and(o.members = jsonb_array_length(o.payload -> 'members')) as counts_agree, bool_and(o.part <= o.parts) as parts_agree from segmenter_outbox o;
 select action, status, segment_name, target, message, params - 'role' as params from segmenter_log where action = 'erase' order by segment_name, target;
 select message, error from segmenter_log where message ~ 'erased' or error::text ~ 'erased' order by error, id;
--- And once it is delivered, nowhere.
+-- And once it is delivered, nowhere. (The receipts name the person again.)
 select consumer, erase.deliver(consumer) > 0 as delivered from unnest('{has all,has none yet,has hashes,was told to remove}'::text[]) consumer;
-select * from erase.traces('person-2') where times > 0 and place <> 'log';
+select * from erase.traces('person-2') where times > 0 and place not in ('log', 'deliveries');
 select * from erase.traces(md5('mail2') || '|' || md5('new') || '|' || md5('call2')) where times > 0;
 -- The others are all there.
 select 'history' as segment, count(*) from erase.history where actual_end = 'infinity' union all select 'latest', count(*) from erase.latest where actual_end = 'infinity';

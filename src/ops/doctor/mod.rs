@@ -10,13 +10,14 @@ use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::segment_table::{Holder, Table};
 use crate::delivery::push::is_allowed;
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Report, Result, SCHEMA_VERSION, SetError};
 use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
 use crate::schedule::due::{self, Item};
 use crate::schedule::run::PlannedRefresh;
 use segmenter_core::due::Due;
@@ -49,6 +50,7 @@ pub fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     let is_served = job_table::is_initialized() && settings::databases().contains(&database);
 
     let mut findings = Findings::default();
+    sets(&mut findings, set)?;
     server_side(&mut findings, &database, !jobs.is_empty(), room);
     cron_jobs(&mut findings, &jobs, is_served);
     schedules(&mut findings, &items, is_served);
@@ -87,6 +89,19 @@ pub fn missing_settings(database: &str) -> Option<String> {
     Some(format!(
         "Set shared_preload_libraries = 'segmenter' (beside what is there; needs a restart) and segmenter.databases = '{list}', or have pg_cron call segmenter_run()."
     ))
+}
+
+/// Relation sets that the update of the extension could not migrate, of all owners.
+fn sets(found: &mut Findings, set: &RelationSet) -> Result<()> {
+    let sql = &queries::catalog::migrate::LIST_OUTDATED_SETS;
+    let outdated: Option<Vec<pg_sys::Oid>> = set.extension.read(sql, &[SCHEMA_VERSION.into()])?;
+    for mart in outdated.unwrap_or_default() {
+        let name = system_catalog::display_name(mart);
+        let detail = format!("relation set {name} has an older version of its definition");
+        found.problem("sets", detail, SetError::migrate_hint(&name));
+    }
+    found.close("sets", "every relation set has the current version");
+    Ok(())
 }
 
 fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Option<String>) {
