@@ -1,7 +1,7 @@
 -- Adds the columns that version 2 of the definition has and version 1 lacks.
 -- runs as: set owner
-alter table @outbox@ add column is_erasure boolean not null default false;
+alter table @outbox@ add column if not exists is_erasure boolean not null default false;
 alter table @deliveries@
-    add column last_receipt jsonb,
-    add column marked_through bigint[] not null default '{}',
-    add column marked_at timestamptz[] not null default '{}'
+    add column if not exists last_receipt jsonb,
+    add column if not exists marked_through bigint[] not null default '{}',
+    add column if not exists marked_at timestamptz[] not null default '{}'
