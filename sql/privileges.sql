@@ -51,6 +51,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_outbox_id_seq', '');
 select pg_catalog.pg_extension_config_dump('segmenter_deliveries', '');
 select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
+select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'

@@ -19,7 +19,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, status';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status';
 comment on column segmenter_registry_relations.relation is 'the relation';
 
 -- Triggers write its four columns by position.
@@ -279,10 +279,43 @@ comment on column @handovers@.failed_fields is 'the fields of the last attempt t
 comment on column @handovers@.error is 'why the last attempt to hand over failed';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 
--- Written under the segment's lock only, so that nothing waits for a row. No index but the key: an update
--- is heap-only where the page has room.
+-- Written only by sessions that hold the segment's lock until they commit, so that nothing waits for a row.
+-- No index but the key: an update is heap-only where the page has room.
 create table @state@ (
+    segment_id uuid primary key,
+    run_id     uuid,
+    started_at timestamptz,
+    ended_at   timestamptz,
+    coverage   bigint,
+    added      bigint,
+    removed    bigint,
+    changed    bigint,
+    members    bigint,
+    changed_at timestamp,
+    checkpoint jsonb,
+    refreshes  bigint not null default 0,
+    version    bigint not null default 0
+) with (fillfactor = 50);
+comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
+comment on column @state@.segment_id is 'the segment';
+comment on column @state@.run_id is 'the run of the last successful refresh';
+comment on column @state@.started_at is 'when it began; the schedule counts from it';
+comment on column @state@.ended_at is 'when it ended';
+comment on column @state@.coverage is 'members after it';
+comment on column @state@.added is 'members that it added';
+comment on column @state@.removed is 'members that it removed';
+comment on column @state@.changed is 'members that it changed';
+comment on column @state@.members is 'current members; null: unknown since an erasure';
+comment on column @state@.changed_at is 'the local time at which it changed members; the next refresh is not earlier, even if the clock goes back';
+comment on column @state@.checkpoint is 'how far an incremental refresh got; null: the next one makes a full pass';
+comment on column @state@.refreshes is 'the number of successful refreshes';
+comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
+
+-- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
+-- writes or waits; rows that are locked are left to the session that has locked them.
+create table @attempts@ (
     segment_id    uuid primary key,
+    refreshes     bigint not null,
     run_id        uuid,
     running_since timestamptz,
     status        text,
@@ -291,34 +324,19 @@ create table @state@ (
     started_at    timestamptz,
     ended_at      timestamptz,
     failures      int    not null default 0,
-    coverage      bigint,
-    added         bigint,
-    removed       bigint,
-    changed       bigint,
-    members       bigint,
-    changed_at    timestamp,
-    checkpoint    jsonb,
-    version       bigint not null default 0,
-    constraint @:state_status_check@ check (status in ('ok', 'waiting', 'refused', 'failed', 'interrupted'))
+    constraint @:attempts_status_check@ check (status in ('waiting', 'refused', 'failed', 'interrupted'))
 ) with (fillfactor = 50);
-comment on table @state@ is 'the state: one row for each segment, written in the transaction of each refresh. It decides what happens next; the log is history';
-comment on column @state@.segment_id is 'the segment';
-comment on column @state@.run_id is 'the run of the last attempt, or of the one that is running';
-comment on column @state@.running_since is 'when the refresh began that a worker is making; null: none';
-comment on column @state@.status is 'how the last attempt ended: ok, waiting, refused, failed, interrupted';
-comment on column @state@.message is 'why it was not ok';
-comment on column @state@.waiting_since is 'since when the segment has been waiting for its sources; null: it is not waiting';
-comment on column @state@.started_at is 'when the last attempt began that did not end as waiting; the schedule counts from it';
-comment on column @state@.ended_at is 'when that attempt ended; the delay of a retry counts from it';
-comment on column @state@.failures is 'failed and interrupted attempts in a row';
-comment on column @state@.coverage is 'members after the last successful refresh';
-comment on column @state@.added is 'members that it added';
-comment on column @state@.removed is 'members that it removed';
-comment on column @state@.changed is 'members that it changed';
-comment on column @state@.members is 'current members; null: unknown since an erasure';
-comment on column @state@.changed_at is 'the local time at which it changed members; the next refresh is not earlier, even if the clock goes back';
-comment on column @state@.checkpoint is 'how far an incremental refresh got; null: the next one makes a full pass';
-comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
+comment on table @attempts@ is 'the attempts since the last successful refresh: one row for each segment, which counts while its refreshes is that of the state';
+comment on column @attempts@.segment_id is 'the segment';
+comment on column @attempts@.refreshes is 'the number of successful refreshes before; if the state has a higher one, the row counts no longer';
+comment on column @attempts@.run_id is 'the run of the last attempt, or of the one that is running';
+comment on column @attempts@.running_since is 'when the refresh began that a worker is making; null: none';
+comment on column @attempts@.status is 'how the last attempt ended: waiting, refused, failed, interrupted';
+comment on column @attempts@.message is 'why';
+comment on column @attempts@.waiting_since is 'since when the segment has been waiting for its sources; null: it is not waiting';
+comment on column @attempts@.started_at is 'when the last attempt began that did not end as waiting; the schedule counts from it';
+comment on column @attempts@.ended_at is 'when that attempt ended; the delay of a retry counts from it';
+comment on column @attempts@.failures is 'failed and interrupted attempts in a row';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
@@ -362,9 +380,13 @@ select
     s.refresh_auto,
     s.refresh_params,
     s.refresh_cron,
-    coalesce(t.running_since, t.waiting_since, t.started_at) as last_refresh,
-    case when t.running_since is not null then 'running' else t.status end as last_status,
-    case when t.running_since is null then t.message end as last_error,
+    coalesce(a.running_since, a.waiting_since, a.started_at, t.started_at) as last_refresh,
+    case
+        when a.running_since is not null then 'running'
+        when a.status is not null then a.status
+        when t.refreshes > 0 then 'ok'
+    end as last_status,
+    case when a.running_since is null then a.message end as last_error,
     due.next_refresh,
     t.coverage,
     t.added,
@@ -390,6 +412,8 @@ select
     coalesce(d.last_error, h.error) as delivery_error
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
+left join @attempts@ a on a.segment_id = s.id
+  and a.refreshes = case when t.refreshes is null then 0 else t.refreshes end
 left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join @consumers@ c on c.id = u.consumer_id
@@ -436,8 +460,8 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@ to public;
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@ from public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@ to public;
 grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
 
 alter table @segments@ enable row level security;
@@ -493,6 +517,11 @@ alter table @state@ enable row level security;
 create policy segmenter_member on @state@ for select
     using (exists (select from @segments@ s where s.id = @state@.segment_id));
 comment on policy segmenter_member on @state@ is 'states of segments that the user may see';
+
+alter table @attempts@ enable row level security;
+create policy segmenter_member on @attempts@ for select
+    using (exists (select from @segments@ s where s.id = @attempts@.segment_id));
+comment on policy segmenter_member on @attempts@ is 'attempts of segments that the user may see';
 $set$ $definition$;
 
 CREATE FUNCTION "segmenter_ack"(
@@ -836,6 +865,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_outbox_id_seq', '');
 select pg_catalog.pg_extension_config_dump('segmenter_deliveries', '');
 select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
+select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'

@@ -18,7 +18,7 @@ set client_min_messages = error;
 select segment, status from segmenter_refresh('doctor one');
 select segment, status from segmenter_refresh('doctor two');
 reset client_min_messages;
-update segmenter_state set started_at = started_at - interval '2 days', ended_at = ended_at - interval '2 days' where segment_id = (select id from segmenter_segments where name = 'doctor two');
+update segmenter_attempts set started_at = started_at - interval '2 days', ended_at = ended_at - interval '2 days' where segment_id = (select id from segmenter_segments where name = 'doctor two');
 alter table doctor.three no inherit segmenter;
 select "check", status, regexp_replace(detail, '\d{4}-.*', '(time)') as detail, hint from doctor.findings;
 select "check", status, replace(detail, current_setting('timezone'), '(zone)') as detail from segmenter_doctor() where "check" = 'time zones' and detail ~ 'doctor';

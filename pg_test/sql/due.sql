@@ -12,15 +12,25 @@ end $$;
 -- As a refresh records its end.
 create function due.attempt(segment text, began timestamptz, how text, took interval default '10 s')
 returns void language sql as $$
-    insert into segmenter_state as t (segment_id, status, started_at, ended_at, waiting_since, failures)
-    select s.id, how, began, began + took, case how when 'waiting' then began end, case when how in ('failed', 'interrupted') then 1 else 0 end
-    from segmenter_segments s where s.name = segment
+    insert into segmenter_state as t (segment_id, refreshes, started_at, ended_at)
+    select s.id, 1, began, began + took from segmenter_segments s where s.name = segment and how = 'ok'
+    on conflict (segment_id) do update set refreshes = t.refreshes + 1, started_at = began, ended_at = began + took;
+
+    insert into segmenter_attempts as a (segment_id, refreshes, status, started_at, ended_at, waiting_since, failures)
+    select s.id, coalesce(t.refreshes, 0), how, began, began + took, case how when 'waiting' then began end, case when how in ('failed', 'interrupted') then 1 else 0 end
+    from segmenter_segments s left join segmenter_state t on t.segment_id = s.id
+    where s.name = segment and how <> 'ok'
     on conflict (segment_id) do update set
-        status = excluded.status,
+        refreshes = excluded.refreshes,
+        status = how,
         waiting_since = excluded.waiting_since,
-        started_at = case how when 'waiting' then t.started_at else excluded.started_at end,
-        ended_at = case how when 'waiting' then t.ended_at else excluded.ended_at end,
-        failures = case when how in ('failed', 'interrupted', 'waiting') then t.failures + excluded.failures else 0 end
+        started_at = case how when 'waiting' then a.started_at else began end,
+        ended_at = case how when 'waiting' then a.ended_at else began + took end,
+        failures = case
+            when how = 'refused' then 0
+            when a.refreshes = excluded.refreshes then a.failures + excluded.failures
+            else excluded.failures
+        end
 $$;
 create function due.show(at timestamptz) returns table (segment text, last_refresh timestamptz, next_refresh timestamptz, due boolean, reason text)
 language sql as $$
@@ -101,7 +111,7 @@ update segmenter_segments set refresh_auto = true, refresh_cron = '@yearly', act
 set segmenter.retry_delay = '1h';
 select segment, status, detail from segmenter_run() where segment like 'due %';
 select segment, status, detail from segmenter_run() where segment like 'due %';
-update segmenter_state set started_at = started_at - interval '61 min', ended_at = ended_at - interval '61 min' where segment_id = (select id from segmenter_segments where name = 'due never');
+update segmenter_attempts set started_at = started_at - interval '61 min', ended_at = ended_at - interval '61 min' where segment_id = (select id from segmenter_segments where name = 'due never');
 update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 as id"}}' where name = 'due never';
 select segment, reason from segmenter_due() where due and segment like 'due %';
 select segment, status, detail from segmenter_run() where segment like 'due %';

@@ -22,6 +22,7 @@ create function erase.traces(what text, out place text, out times bigint) return
     union all select 'deliveries', count(*) from segmenter_deliveries t where t::text ~ what
     union all select 'hand-overs', count(*) from segmenter_handovers t where t::text ~ what
     union all select 'states', count(*) from segmenter_state t where t::text ~ what
+    union all select 'attempts', count(*) from segmenter_attempts t where t::text ~ what
 $$;
 create function erase.deliver(consumer text) returns bigint language sql as $$
     select count(segmenter_ack(lease, message_id, '{"message": "thanks for person-2"}')) from segmenter_claim(consumer, 100)

@@ -79,7 +79,7 @@ update segmenter_segments set refresh_cron = '0 0 1 1 *' where name = 'z';
 select * from run.run;
 select next_refresh = date_trunc('year', timezone('UTC', now()) + interval '1 year') at time zone 'UTC' as at_new_year from segmenter_status where name = 'z';
 delete from segmenter_log;
-delete from segmenter_state;
+truncate segmenter_state, segmenter_attempts;
 select * from run.run;
 update segmenter_segments set actual_begin = now() - interval '2 years' where name = 'z';
 select next_refresh < now() as is_due from segmenter_status where name = 'z';
@@ -87,7 +87,7 @@ select * from run.run;
 select * from run.run;
 -- A failure was an attempt as well.
 delete from segmenter_log;
-delete from segmenter_state;
+truncate segmenter_state, segmenter_attempts;
 update segmenter_segments set guards = '{"min_members": 100}' where name = 'z';
 set client_min_messages = error;
 select segment, status from run.run;
@@ -158,7 +158,7 @@ select segment_name, params ->> 'role' as role, status from segmenter_log order 
 -- A stranger's attempt is refused and logged, and puts off nobody's schedule.
 create role run_stranger;
 delete from segmenter_log;
-delete from segmenter_state;
+truncate segmenter_state, segmenter_attempts;
 update segmenter_segments set refresh_cron = '0 0 1 1 *', actual_begin = now() - interval '2 years' where name = 'ours';
 set role run_stranger;
 set client_min_messages = error;

@@ -24,7 +24,7 @@ insert into segmenter_outbox (consumer_id, subscription_id, segment_id, operatio
 select consumer_id, id, segment_id, 'add', '{"members": ["secret"]}' from segmenter_subscriptions where target = 'sgm_target';
 insert into segmenter_deliveries (subscription_id) select id from segmenter_subscriptions where target = 'sgm_target';
 insert into segmenter_handovers (subscription_id, has_audience) select id, true from segmenter_subscriptions where target = 'sgm_target';
-insert into segmenter_state (segment_id, status) select id, 'ok' from segmenter_segments where name = 'sgm_victim' on conflict do nothing;
+insert into segmenter_attempts (segment_id, refreshes, status) select id, 0, 'failed' from segmenter_segments where name = 'sgm_victim' on conflict do nothing;
 select id as segment from segmenter_segments where name = 'sgm_victim' \gset
 select id as shared from segmenter_segments where name = 'sgm_shared' \gset
 select id as consumer from segmenter_consumers where name = 'sgm_consumer' \gset
@@ -39,6 +39,7 @@ select (select count(*) from segmenter_segments where name like 'sgm%') as segme
     (select count(*) from segmenter_deliveries) as deliveries,
     (select count(*) from segmenter_handovers) as handovers,
     (select count(*) from segmenter_state) as states,
+    (select count(*) from segmenter_attempts) as attempts,
     (select count(*) from segmenter_status) as status;
 alter view sgm.counts set (security_invoker = true);
 grant select on sgm.counts to public;
@@ -89,13 +90,16 @@ insert into segmenter_handovers (subscription_id) values (:'subscription');
 update segmenter_handovers set has_audience = false;
 delete from segmenter_handovers;
 insert into segmenter_state (segment_id) values (:'segment');
-update segmenter_state set status = 'failed';
+update segmenter_state set checkpoint = null;
 delete from segmenter_state;
+insert into segmenter_attempts (segment_id, refreshes) values (:'segment', 0);
+update segmenter_attempts set status = 'failed';
+delete from segmenter_attempts;
 insert into segmenter (segment_id, id) values (:'segment', '9');
 update segmenter set hash_email = 'mine';
 delete from segmenter;
 update segmenter_status set name = 'mine';
-truncate segmenter_segments, segmenter_consumers, segmenter_subscriptions, segmenter_log, segmenter_outbox, segmenter_deliveries, segmenter_handovers, segmenter_state;
+truncate segmenter_segments, segmenter_consumers, segmenter_subscriptions, segmenter_log, segmenter_outbox, segmenter_deliveries, segmenter_handovers, segmenter_state, segmenter_attempts;
 truncate segmenter;
 select nextval('segmenter_log_id_seq');
 select setval('segmenter_outbox_id_seq', 1);

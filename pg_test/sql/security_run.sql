@@ -97,6 +97,7 @@ update segmenter_segments set actual_begin = now() - interval '25 hours' where n
 alter table segmenter_log disable trigger all;
 delete from segmenter_log where segment_name = 'sgm_daily';
 delete from segmenter_state where segment_id = (select id from segmenter_segments where name = 'sgm_daily');
+delete from segmenter_attempts where segment_id = (select id from segmenter_segments where name = 'sgm_daily');
 alter table segmenter_log enable trigger all;
 select id as daily from segmenter_segments where name = 'sgm_daily' \gset
 \c - sgm_low

@@ -69,7 +69,7 @@ select count(*) from sources.orders;
 
 -- Waiting is logged once, not at every tick; the log tells when it began and when it ended.
 delete from segmenter_log;
-delete from segmenter_state;
+truncate segmenter_state, segmenter_attempts;
 update segmenter_segments set sources = '[{"name": "orders", "ready": "select count(*) > 2 from sources.orders"}]';
 select segment, status, detail from segmenter_run();
 select segment, status, detail from segmenter_run();
@@ -83,7 +83,7 @@ select status, added, coverage, message from segmenter_log order by id;
 
 -- With a schedule: due once, tried until it is loaded, and then done until the next time.
 delete from segmenter_log;
-delete from segmenter_state;
+truncate segmenter_state, segmenter_attempts;
 update segmenter_segments set refresh_cron = '0 0 1 1 *', actual_begin = now() - interval '2 years';
 select segment, status from segmenter_run();
 select segment, status from segmenter_run();

@@ -18,7 +18,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 2] = ["handovers", "state"];
+const ADDED: [&str; 3] = ["handovers", "state", "attempts"];
 
 /// Migrates every set of an older version, the extension's own first. A set that cannot be migrated
 /// is named in a WARNING and stays as it was. An error of the extension's own set is returned.
@@ -119,6 +119,7 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
             );
             for query in [
                 &queries::catalog::migrate::DERIVE_STATES,
+                &queries::catalog::migrate::DERIVE_ATTEMPTS,
                 &queries::catalog::migrate::DERIVE_HANDOVERS,
                 &queries::catalog::migrate::DERIVE_DELIVERIES,
                 &queries::catalog::migrate::MARK_ERASURES,
@@ -184,9 +185,12 @@ mod tests {
             [
                 "@handovers@",
                 "@state@",
+                "@attempts@",
                 "@handovers@",
                 "segmenter_member",
                 "@state@",
+                "segmenter_member",
+                "@attempts@",
                 "segmenter_member"
             ]
         );

@@ -15,7 +15,7 @@ use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-const RELATIONS: [(&str, &str); 10] = [
+const RELATIONS: [(&str, &str); 11] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -25,6 +25,7 @@ const RELATIONS: [(&str, &str); 10] = [
     ("deliveries", "_deliveries"),
     ("handovers", "_handovers"),
     ("state", "_state"),
+    ("attempts", "_attempts"),
     ("status", "_status"),
 ];
 /// A relation of a set, by its index in [`RELATIONS`].
@@ -37,7 +38,7 @@ pub enum Relation {
     Log = 4,
     Outbox = 5,
     Handovers = 7,
-    Status = 9,
+    Status = 10,
 }
 
 /// The name of the check constraint that limits an unshared segment table to one segment's rows.

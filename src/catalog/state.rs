@@ -1,8 +1,9 @@
-//! The state of segments: what their next refresh depends on. A row is written in the transaction of
-//! the refresh, so it is true exactly if the refresh was committed.
+//! The state of segments: what their next refresh depends on. It is written in the transaction of the
+//! refresh, so it is true exactly if the refresh was committed.
 //!
-//! Whoever writes a segment's state holds the segment's lock, so that no session waits for a row
-//! here. [`interrupt`] skips locked rows instead.
+//! The state of a segment is written by sessions that hold the segment's lock until they commit. An
+//! attempt that failed has released the lock with its work; it is recorded in a row of its own,
+//! which counts until the next successful refresh. Neither waits for a row of another session.
 
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use segmenter_core::guards::DeltaStats;
 
 /// What is known of the last refresh of a segment.
@@ -113,21 +116,34 @@ impl Attempt {
     pub fn fail(&self, set: &RelationSet, status: LogStatus, message: Option<&str>) -> Result<()> {
         let mut args = self.args();
         args.extend([status.as_str().into(), message.into()]);
-        write(set, &queries::catalog::state::RECORD_FAILURE, &args)
+        record_attempt(set, &queries::catalog::state::RECORD_FAILURE, &args)
     }
 
     /// Records that the segment waits for its sources.
     pub fn wait(&self, set: &RelationSet, message: Option<&str>) -> Result<()> {
         let began = clock::timestamp(self.began);
         let args = [self.segment.into(), self.run.into(), began.into(), message.into()];
-        write(set, &queries::catalog::state::RECORD_WAITING, &args)
+        record_attempt(set, &queries::catalog::state::RECORD_WAITING, &args)
+    }
+}
+
+/// Records an attempt. In a transaction that keeps its snapshot, an attempt that another session has
+/// recorded since stays.
+fn record_attempt(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
+    if !snapshot::is_kept() {
+        return write(set, query, args);
+    }
+    let superseded = PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE as i32;
+    match in_subtransaction(OnSuccess::Commit, || write(set, query, args)) {
+        Err(error) if error.report().sqlstate == superseded => Ok(()),
+        recorded => recorded,
     }
 }
 
 /// Records that a run begins to refresh a segment. The refresh follows in another transaction.
 pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Result<()> {
     let args = [segment.into(), run.into(), clock::timestamp(began).into()];
-    write(set, &queries::catalog::state::BEGIN_RUN, &args)
+    record_attempt(set, &queries::catalog::state::BEGIN_RUN, &args)
 }
 
 /// Counts a hand-over without a refresh.
@@ -158,7 +174,7 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
     })
 }
 
-/// Deletes the states of segments that no longer exist: of one segment, or of all.
+/// Deletes the states and attempts of segments that no longer exist: of one segment, or of all.
 pub fn delete_orphaned(set: &RelationSet, segment: Option<Uuid>) -> Result<()> {
     write(set, &queries::catalog::state::DELETE_STATES, &[segment.into()])
 }

@@ -143,7 +143,6 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         (_, None) => return Ok(Start::Gone),
         // Any other error is left to the refresh, which logs it.
         (_, Some(segment)) => {
-            let Ok(_lock) = acquire(set, segment.id, &segment.name) else { return Ok(Start::Busy) };
             let began = clock::now();
             state::begin(set, segment.id, request.run_id, began)?;
             log::write(
@@ -236,16 +235,12 @@ fn finish(
     })
 }
 
-/// Records the end of a refresh in the segment's state. Returns whether the segment was waiting
-/// before and still is, so that the log has it already.
-///
-/// A failed refresh has released the segment's lock. If another session has taken it since, the
-/// state is left to that session.
+/// Records the end of a refresh in the segment's state, or as an attempt. Returns whether the segment
+/// was waiting before and still is, so that the log has it already.
 fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> {
     if !ended.attempted {
         return Ok(false);
     }
-    let Some(_lock) = segment_lock::try_acquire(set, attempt.segment)? else { return Ok(false) };
     let message = ended.message.as_deref();
     match (ended.status, ended.figures, ended.at) {
         (LogStatus::Ok, Some(figures), Some(at)) => {

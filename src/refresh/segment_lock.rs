@@ -36,11 +36,6 @@ pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLo
     })
 }
 
-/// Takes a segment's lock until the (sub)transaction ends, if it is free.
-pub fn try_acquire(set: &RelationSet, segment: Uuid) -> Result<Option<SegmentLockGuard>> {
-    Ok(lock::try_lock(key(set, segment)?))
-}
-
 /// Waits for a segment's lock and takes it. The error [`Error::Busy`] means that this backend
 /// itself is using it.
 pub fn wait(set: &RelationSet, segment: Uuid) -> Result<SegmentLockGuard> {

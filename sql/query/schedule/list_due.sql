@@ -13,12 +13,13 @@ select
     s.refresh_timezone,
     s.refresh_params #>> '{incremental,full_cron}' as full_cron,
     s.actual_begin,
-    t.started_at as began,
-    t.ended_at as ended,
-    t.failures,
-    case when t.running_since is null then t.waiting_since end as waiting_since
+    coalesce(a.started_at, t.started_at) as began,
+    coalesce(a.ended_at, t.ended_at) as ended,
+    coalesce(a.failures, 0) as failures,
+    case when a.running_since is null then a.waiting_since end as waiting_since
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
+left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)
 where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)
   and ($2::uuid[] is null or s.id = any ($2))
 order by s.name

@@ -3,6 +3,8 @@
 -- runs as: set owner
 -- params: alive uuid[], segment uuid
 -- row: segments uuid[]
-select array_agg(t.segment_id order by t.segment_id)
-from @state@ t
-where t.running_since is not null and t.run_id <> all ($1) and ($2::uuid is null or t.segment_id = $2)
+select array_agg(a.segment_id order by a.segment_id)
+from @attempts@ a
+left join @state@ t on t.segment_id = a.segment_id
+where a.running_since is not null and a.refreshes = coalesce(t.refreshes, 0)
+  and a.run_id <> all ($1) and ($2::uuid is null or a.segment_id = $2)

@@ -6,21 +6,21 @@
 -- params: segments uuid[]
 -- row: segment_name text
 with interrupted as (
-    update @state@ t
+    update @attempts@ a
     set status = 'interrupted',
         message = 'the server or the worker was stopped before the refresh ended',
         waiting_since = null,
-        started_at = t.running_since,
+        started_at = a.running_since,
         ended_at = clock_timestamp(),
-        failures = t.failures + 1,
+        failures = a.failures + 1,
         running_since = null
-    where t.segment_id in (
+    where a.segment_id in (
         select l.segment_id
-        from @state@ l
+        from @attempts@ l
         where l.segment_id = any ($1) and l.running_since is not null
         for update skip locked
     )
-    returning t.segment_id, t.run_id, t.started_at, t.message
+    returning a.segment_id, a.run_id, a.started_at, a.message
 )
 insert into @log@ (processed, run_id, action, status, segment_id, segment_name, elapsed, message, params)
 select i.started_at, i.run_id, 'refresh', 'interrupted', i.segment_id, s.name,

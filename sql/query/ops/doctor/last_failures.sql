@@ -3,7 +3,8 @@
 -- runs as: set owner
 -- params: reader oid
 -- row: findings text[]
-select array_agg(array[s.name, t.status, coalesce(t.message, '')] order by s.name)
+select array_agg(array[s.name, a.status, coalesce(a.message, '')] order by s.name)
 from @segments@ s
-join @state@ t on t.segment_id = s.id
-where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@) and t.status <> 'ok'
+left join @state@ t on t.segment_id = s.id
+join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)
+where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@) and a.status is not null

@@ -15,6 +15,6 @@ with handovers as (
     where u.id = d.subscription_id and u.segment_id = $1
       and concat_ws(' ', d.last_error, d.last_receipt) ~ $2
 )
-update @state@ t
+update @attempts@ a
 set message = '(erased)'
-where t.segment_id = $1 and t.message ~ $2
+where a.segment_id = $1 and a.message ~ $2
