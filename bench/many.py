@@ -18,6 +18,10 @@ from (
     from generate_series(1, {pairs}) n, segmenter_segments s
 ) r, unnest('{{running,ok}}'::text[]) with ordinality e (status, place)
 order by r.n, r.name, e.place;
+insert into segmenter_state (segment_id, run_id, started_at, ended_at, coverage, added, removed, changed, members, refreshes)
+select s.id, gen_random_uuid(), now() - interval '1 minute', now() - interval '59 seconds', 100, 1, 1, 0, 100, {pairs}
+from segmenter_segments s
+on conflict (segment_id) do update set started_at = excluded.started_at, ended_at = excluded.ended_at;
 """
 
 SUBSCRIPTIONS = """
@@ -32,6 +36,8 @@ insert into segmenter_log (action, status, segment_id, segment_name, subscriptio
 select 'hand over', 'ok', s.id, s.name, u.id, u.target,
     '{{"operations": ["remove", "add"], "fields": ["id", "hash_email", "hash_phone"]}}'
 from segmenter_subscriptions u join segmenter_segments s on s.id = u.segment_id;
+insert into segmenter_handovers (subscription_id, has_audience, fields)
+select id, true, '["id", "hash_email", "hash_phone"]' from segmenter_subscriptions;
 """
 
 DELIVERED = """
@@ -121,7 +127,11 @@ def schedulers(server, postgres, count, rounds, say, wrong):
     run = "select status, extract(epoch from elapsed)::float8 from segmenter_run()"
     server.do(run)
     for _ in range(rounds):
-        server.do("delete from segmenter_log where segment_name = any (%s) and processed > now() - interval '30 s'", ten)
+        server.do(
+            "update segmenter_state set started_at = now() - interval '2 minutes' from segmenter_segments s"
+            " where s.id = segment_id and s.name = any (%s)",
+            ten,
+        )
         sample = server.measure(run)
         if [status for status, _ in sample.rows] != ["ok"] * 10:
             wrong.append(f"a run with ten due: {sample.rows}")
