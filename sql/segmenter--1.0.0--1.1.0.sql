@@ -550,6 +550,16 @@ comment on column segmenter_changes.xid is 'the transaction that wrote them';
 comment on column segmenter_changes.ids is 'the ids; null: all ids, since the table was truncated or the column dropped; empty: changes up to this one were pruned';
 
 -- The registry: a version for each set, and a row for each relation.
+alter table segmenter_registry rename to segmenter_registry_1;
+alter index segmenter_registry_pkey rename to segmenter_registry_1_pkey;
+create table segmenter_registry (
+    mart           regclass primary key,
+    schema_version int not null
+);
+comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
+comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
+comment on column segmenter_registry.schema_version is 'the version of the definition that its relations have; the library works with a range of versions';
+
 create table segmenter_registry_relations (
     mart     regclass not null,
     kind     text     not null,
@@ -560,24 +570,25 @@ comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
 comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status';
 comment on column segmenter_registry_relations.relation is 'the relation';
+
+insert into segmenter_registry (mart, schema_version) select r.mart, 1 from segmenter_registry_1 r;
 insert into segmenter_registry_relations (mart, kind, relation)
 select r.mart, k.kind, k.relation
-from segmenter_registry r
+from segmenter_registry_1 r
 cross join lateral (
     values
         ('mart', r.mart), ('segments', r.segments), ('consumers', r.consumers), ('subscriptions', r.subscriptions),
         ('log', r.log), ('outbox', r.outbox), ('deliveries', r.deliveries), ('status', r.status)
 ) k (kind, relation);
-alter table segmenter_registry
-    drop column segments, drop column consumers, drop column subscriptions, drop column log,
-    drop column outbox, drop column deliveries, drop column status,
-    add column schema_version int not null default 1;
-alter table segmenter_registry alter column schema_version drop default;
-comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
-comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
-comment on column segmenter_registry.schema_version is 'the version of the definition that its relations have; the library works with a range of versions';
-revoke all on segmenter_registry_relations from public;
-grant select on segmenter_registry_relations to public;
+-- This takes it off the list of tables that pg_dump includes.
+alter extension segmenter drop table segmenter_registry_1;
+drop table segmenter_registry_1;
+revoke all on segmenter_registry, segmenter_registry_relations from public;
+grant select on segmenter_registry, segmenter_registry_relations to public;
+select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
+    select from pg_catalog.pg_depend d
+    where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+)$$);
 select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
