@@ -33,6 +33,8 @@ returns setof record language sql as :passes;
 select forget();
 \echo == a run, of what is due
 select segment, status, added, removed, changed, coverage, messages, plain_detail(detail) from segmenter_run() order by 1;
+select * from passes(:entry);
+select coalesce(max(id), 0) as entry from :log \gset
 select * from dues();
 select forget();
 \echo == messages of the run
@@ -41,6 +43,8 @@ select coalesce(max(id), 0) as message from :outbox \gset
 select forget();
 \echo == the next run finds nothing to hand over
 select segment, status, added, removed, changed, coverage, messages, plain_detail(detail) from segmenter_run() order by 1;
+select * from passes(:entry);
+select coalesce(max(id), 0) as entry from :log \gset
 select consumer, operation, part, parts, members, beginning, "all" from messages where id > :message order by consumer, id;
 
 select forget();

@@ -167,8 +167,7 @@ create view state.writes as
 select relname, n_tup_ins as inserted, n_tup_upd as updated, n_tup_hot_upd as within_page, n_tup_del as deleted
 from pg_stat_xact_user_tables
 where n_tup_ins + n_tup_upd + n_tup_del > 0
-  and (relid in (select c from unnest('{segmenter_segments,segmenter_consumers,segmenter_subscriptions,segmenter_log,segmenter_outbox,segmenter_deliveries}'::regclass[]) c)
-    or relid = to_regclass('segmenter_state') or schemaname = 'state');
+  and (schemaname = 'state' or relname like 'segmenter\_%' and relname <> 'segmenter_changes');
 vacuum segmenter_segments, segmenter_log, segmenter_deliveries;
 select to_regclass('segmenter_state') is not null as has_state \gset
 \if :has_state

@@ -43,7 +43,7 @@ class Set:
     def __init__(self, cfg_table: str = "segmenter", log_table: str | None = None, home: str = "one") -> None:
         self.cfg_table, self.home = cfg_table, home
         self.names = {"mart": cfg_table, "home": home, **{
-            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "state", "status")}}
+            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "status")}}
         self.names["log"] = log_table or self.names["log"]
 
     @property
