@@ -10,6 +10,8 @@ alter table segmenter_subscriptions set schema own;
 alter table segmenter_log set schema own;
 alter table segmenter_outbox set schema own;
 alter table segmenter_deliveries set schema own;
+alter table if exists segmenter_state set schema own;
+alter table if exists segmenter_handovers set schema own;
 alter view segmenter_status set schema own;
 select segmenter_init('public.segmenter') as made \gset
 select format('alter database %I set segmenter.cfg_table = %L', current_database(), 'public.segmenter') as command \gset

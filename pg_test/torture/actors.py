@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import uuid
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from audiences import Audiences
 from checks import Connection, Row, Wrong, must, one, rows, value
-from world import CITIES, CONSUMERS, CROSSED, ROLES, SEGMENTS, Set, World, make_query, refresher
+from world import CALLERS, CITIES, CONSUMERS, CROSSED, MEMBERS, ROLES, SEGMENTS, Set, World, make_query, refresher
 
 # The connection's end, by somebody's command, a crash, a shutdown; or there is none yet.
 CUT_OFF = {"57P01", "57P02", "57P03", "08000", "08001", "08003", "08006", "25P03"}
@@ -93,7 +94,7 @@ class Actor(threading.Thread):
                 self.world.fail(f"{self.name}: the server has not answered for 90 s: {error}")
             self.world.count("connections lost")
             time.sleep(0.1)
-        elif error.sqlstate in CROSSED or error.sqlstate in chosen.states:
+        elif error.sqlstate in CROSSED or error.sqlstate in chosen.states or (error.sqlstate == "42501" and self.user in MEMBERS):
             self.world.count(f"{type(self).__name__}.{chosen.__name__} → {error.sqlstate}")
         else:
             self.world.fail(f"{self.name}, {chosen.__name__}: {error.sqlstate} {error}\n{''.join(traceback.format_exception(error))[-1500:]}")
@@ -418,11 +419,18 @@ class SubscriptionChanger(Actor):
     def resync(self) -> None:
         if found := self.subscription("u.actual_end = 'infinity'"):
             # What waits is dropped, though somebody may have applied it by now.
-            newest = lambda: self.value("select max(id) from {outbox} where subscription_id = %s", found["id"])  # noqa: E731
-            with self.audiences.dropping(found["id"], newest), self.db.transaction():
+            with self.audiences.dropping(found["id"], lambda: self.newest(found["id"])), self.db.transaction():
                 if self.dice.random() < 0.3:
                     self.value("select segmenter_skip(%s)", found["id"])
                 self.value("select segmenter_resync(%s)", found["id"])
+
+    def newest(self, subscription: uuid.UUID) -> int | None:
+        """Its newest message, which a member of the owner's role may not see any more."""
+        try:
+            with self.world.connect(name=self.name, of=self.of) as db:
+                return value(db, self.of("select max(id) from {outbox} where subscription_id = %s"), subscription)  # type: ignore[no-any-return]
+        except psycopg.OperationalError as error:
+            raise error if error.sqlstate else psycopg.errors.ConnectionException(str(error)) from error
 
     @action(2, "42704")
     def retry(self) -> None:
@@ -451,7 +459,8 @@ class RoleChanger(Actor):
         self.execute(f'alter role "{now}" rename to "{then}"')
         self.world.roles[role] = then
 
-    @action(2)
+    # Of PostgreSQL, where a vacuum writes to the table's row of the catalogue at the same time.
+    @action(2, "XX000")
     def revoke(self) -> None:
         """Segments fail for want of a right, and are well again."""
         role = self.world.roles[self.dice.choice(["anna", "boris"])]
@@ -468,17 +477,47 @@ class RoleChanger(Actor):
         self.execute(f'alter role "{role}" login')
 
     @action(1)
-    def member(self) -> None:
-        a, b = self.world.roles["anna"], self.world.roles["boris"]
-        self.execute(f'grant "{a}" to "{b}"')
-        self.sleep(1)
-        self.execute(f'revoke "{a}" from "{b}"')
-
-    @action(1)
     def owner(self) -> None:
         if segment := self.segment("true"):
             role = self.world.roles[self.dice.choice(["anna", "boris"])]
             self.execute("update {segments} set owner = quote_ident(%s)::regrole where id = %s", role, segment["id"])
+
+
+class MembershipChanger(Actor):
+    """Grants and revokes memberships in the owners' roles, all the time: a right may go at any moment of a refresh."""
+    rest = 0.1
+
+    def pair(self) -> tuple[str, str]:
+        owner = self.dice.choice(["anna", "boris"])
+        # Each of the owners in the role of the other one, but not both.
+        others = [*CALLERS, *CALLERS, "boris" if owner == "anna" else "anna"]
+        return self.world.roles[owner], self.world.roles[self.dice.choice(others)]
+
+    # A role may have been renamed in between; a membership would be a cycle.
+    @action(4, "42704", "0LP01")
+    def grant(self) -> None:
+        owner, member = self.pair()
+        self.execute(f'grant "{owner}" to "{member}"')
+
+    @action(3, "42704")
+    def revoke(self) -> None:
+        owner, member = self.pair()
+        self.execute(f'revoke "{owner}" from "{member}"')
+
+    @action(3, "42704", "0LP01")
+    def for_a_moment(self) -> None:
+        owner, member = self.pair()
+        self.execute(f'revoke "{owner}" from "{member}"')
+        self.sleep(self.dice.random() * 0.1)
+        self.execute(f'grant "{owner}" to "{member}"')
+
+    @action(1, "42704", "0LP01")
+    def not_at_all(self) -> None:
+        owner, member = self.pair()
+        self.execute("begin")
+        self.execute(f'revoke "{owner}" from "{member}"')
+        self.sleep(self.dice.random() * 0.1)
+        self.execute("rollback")
 
 
 class TableChanger(Actor):
@@ -615,6 +654,53 @@ class Refresher(Actor):
             self.execute("delete from shop.orders where customer_id = %s", person["id"])
             self.rows("select * from segmenter_erase(%s)", id)
             self.world.surely_erased[str(self.of)].add(id)
+
+
+class Caller(Refresher):
+    """Refreshes segments of others, as long as it is a member of their roles."""
+    rest = 0.1
+
+    @action(8, "42704")
+    def one_of_them(self) -> None:
+        """One that it has seen, though it may not see it any more."""
+        name = self.dice.choice(list(SEGMENTS))
+        row = self.execute("select * from segmenter_refresh(%s)", name).fetchone()
+        must(row["status"] in ("ok", "refused", "failed", "waiting"), "a refresh", row)
+        self.world.count(f"refreshes by callers: {row['status']}")
+
+
+class Forgetter(Actor):
+    """Truncates the log, at any moment: nothing changes by it but what can be read."""
+    rest = 3.0
+
+    def forget(self) -> None:
+        self.execute("truncate {log}")
+        # What was written before may be told of by nothing. (Who writes to the log lets nobody truncate it.)
+        sequence = self.value("select pg_get_serial_sequence(%s, 'id')", self.of.names["outbox"])
+        last = self.value(f"select last_value from {sequence}")
+        self.world.forgotten[str(self.of)] = max(last, self.world.forgotten[str(self.of)])
+
+    @action(4)
+    def truncate(self) -> None:
+        with self.db.transaction():
+            self.forget()
+
+    @action(1)
+    def not_at_all(self) -> None:
+        self.execute("begin")
+        self.forget()
+        self.sleep(self.dice.random() * 0.5)
+        self.execute("rollback")
+
+    @action(2)
+    def within_a_refresh(self) -> None:
+        """Before or after it, in its transaction."""
+        if segment := self.segment():
+            with self.db.transaction():
+                if self.dice.random() < 0.5:
+                    self.forget()
+                self.rows("select * from segmenter_refresh(%s)", segment["name"])
+                self.forget()
 
 
 def literal_for_psycopg(query: str) -> str:

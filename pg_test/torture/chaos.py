@@ -129,7 +129,7 @@ def is_alive(pid: int) -> bool:
 def contents(db: Connection, of: Set) -> list[str]:
     """All that a dump has to take along, in a few lines."""
     lines = [f"{name}: {value(db, of(f'select count(*) || chr(32) || coalesce(sum(hashtextextended(t::text, 0)), 0) from {{{name}}} t'))}"
-             for name in ("subscriptions", "consumers", "log", "outbox", "deliveries")]
+             for name in ("subscriptions", "consumers", "log", "outbox", "deliveries", "handovers", "state") if value(db, "select to_regclass(%s) is not null", of.names[name])]
     lines.append(value(db, of("select 'segments: ' || coalesce(string_agg((to_jsonb(s) - 'table_name' - 'owner')::text || s.table_name::text || s.owner::text, ',' order by id), '') from {segments} s")))
     lines.append(value(db, of("""select 'mart: ' || count(*) || ' ' || coalesce(sum(hashtextextended(concat_ws('|', tableoid::regclass, segment_id, id, hash_email, hash_phone,
         actual_begin, actual_end, processed), 0)), 0) from {mart}""")))

@@ -13,13 +13,14 @@ import traceback
 
 import psycopg
 
-from actors import Actor, Claimer, ConfigChanger, DataChanger, Refresher, RoleChanger, SetMaker, Steady, SubscriptionChanger, TableChanger, whereabouts
+from actors import (Actor, Caller, Claimer, ConfigChanger, DataChanger, Forgetter, MembershipChanger, Refresher, RoleChanger, SetMaker, Steady,
+                    SubscriptionChanger, TableChanger, whereabouts)
 from audiences import Audiences
 from chaos import Chaos, answers, restore
 from checks import Wrong, must, rows, wait_for
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
 from sabotage import prove
-from world import PULLING, World
+from world import CALLERS, PULLING, World
 
 ROUND = 8.0  # seconds between two pauses, about
 
@@ -41,10 +42,13 @@ class Torture:
             self.actors += [SubscriptionChanger(world, of, user, audiences) for user in ("postgres", "anna")]
             self.actors += [Claimer(world, of, consumer, number, audiences) for consumer in PULLING for number in (1, 2, 3)]
             self.actors += [Refresher(world, of, user) for user in ("postgres", "anna", "boris")]
+            self.actors += [Caller(world, of, user) for user in CALLERS]
             self.actors += [Steady(world, of), TableChanger(world, of, "tables"), Watcher(world, of, audiences)]
+            if world.forgets:
+                self.actors.append(Forgetter(world, of, "log"))
         of = world.sets[0]
         self.actors += [DataChanger(world, of, f"data {number}") for number in (1, 2, 3)]
-        self.actors += [RoleChanger(world, of, "roles"), Chaos(world)]
+        self.actors += [RoleChanger(world, of, "roles"), MembershipChanger(world, of, "memberships"), Chaos(world)]
         if world.has_sets:
             self.actors.append(SetMaker(world, of, "sets"))
 
@@ -101,6 +105,8 @@ class Torture:
         wait_for_workers(world, False)
         for pause in pauses:
             pause.check()
+            if world.forgets and not is_last and number % 2:
+                pause.forget()
         nothing_runs(world)
         self.log.check()
         judged = check_memory(world)

@@ -43,7 +43,7 @@ class Set:
     def __init__(self, cfg_table: str = "segmenter", log_table: str | None = None, home: str = "one") -> None:
         self.cfg_table, self.home = cfg_table, home
         self.names = {"mart": cfg_table, "home": home, **{
-            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "status")}}
+            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "status")}}
         self.names["log"] = log_table or self.names["log"]
 
     @property
@@ -78,7 +78,11 @@ SEGMENTS: dict[str, tuple[str, str, bool, str]] = {
     "edited": ("anna", "edited", False, "query"),
     "edited, kept": ("boris", "edited_kept", True, "query"),
 }
-ROLES = ("anna", "boris", "crm", "loader")
+# Roles that own nothing: they call what they may as members of owners' roles.
+CALLERS = ("carla", "dora")
+ROLES = ("anna", "boris", "crm", "loader", *CALLERS)
+# Those who are members of owners' roles for a moment, so that a right may be gone in the midst of anything.
+MEMBERS = ("anna", "boris", *CALLERS)
 # name: how it is served, whether it gives up soon
 CONSUMERS: dict[str, Row] = {
     "mail": {"max_attempts": 50},
@@ -127,7 +131,7 @@ grant select, insert on shop.received to crm;
 HOME = """
 create schema {home};
 grant usage, create on schema {home} to anna, boris;
-grant usage on schema {home} to crm, loader;
+grant usage on schema {home} to crm, loader, carla, dora;
 create table {home}.base (
     segment_id uuid not null, id varchar, hash_email varchar, hash_phone varchar,
     actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
@@ -208,6 +212,10 @@ class World:
         # Members of history segments at moments when nothing went on: (set, segment) → (moment, members).
         self.snapshots: dict[tuple[str, uuid.UUID], list[tuple[Any, Row]]] = defaultdict(list)
         self.memory: dict[str, list[float]] = defaultdict(list)
+        # Logs may be truncated at any moment, unless the caller wants to read them afterwards; and for each set, the
+        # message of which the log may tell nothing, nor of those before it.
+        self.forgets = os.environ.get("SEGMENTER_TORTURE_LOG") != "keep"
+        self.forgotten: dict[str, int] = defaultdict(int)
 
     # The server
 
