@@ -127,10 +127,7 @@ fn check_names_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
     }
     let (schemas, names): (Vec<String>, Vec<String>) =
         relations.iter().map(|(_, name)| (name.schema.clone(), name.relation.clone())).unzip();
-    let sql = &queries::catalog::FIND_TAKEN_NAME;
-    let taken: Option<String> =
-        Spi::connect(|_| statement::read_one(sql.text(), &[schemas.into(), names.into()]))?;
-    match taken {
+    match find_taken_name(schemas, names)? {
         Some(taken) => refuse(
             PgSqlErrorCode::ERRCODE_DUPLICATE_TABLE,
             format!("{taken} exists already"),
@@ -138,6 +135,12 @@ fn check_names_free(cfg_table: &str, relations: &[(&str, Name)]) -> Result<()> {
         ),
         None => Ok(()),
     }
+}
+
+/// The first of the names that a relation or a type already has.
+pub fn find_taken_name(schemas: Vec<String>, names: Vec<String>) -> Result<Option<String>> {
+    let sql = &queries::catalog::FIND_TAKEN_NAME;
+    Spi::connect(|_| statement::read_one(sql.text(), &[schemas.into(), names.into()]))
 }
 
 /// The prefix for names of indexes and constraints: the mart's name, or, where that is too long,

@@ -8,7 +8,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
-use crate::catalog::manage_sets::stem;
+use crate::catalog::manage_sets::{find_taken_name, stem};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, RelationSet, names_of};
 use crate::error::{Error, Report, Result, SCHEMA_VERSION, SetError, emit_warning};
@@ -33,7 +33,10 @@ pub fn migrate_all() -> Result<()> {
             Err(error) if is_own => return Err(error),
             Err(error) => {
                 let set = system_catalog::display_name(mart);
-                let report = Report { hint: Some(SetError::migrate_hint(&set)), ..error.report() };
+                let report = error.report();
+                let hints = report.hint.clone().into_iter().chain([SetError::migrate_hint(&set)]);
+                let hint = Some(hints.collect::<Vec<_>>().join(" "));
+                let report = Report { hint, ..report };
                 emit_warning(&format!("relation set {set} was not migrated"), &report);
             }
             Ok(()) => {}
@@ -85,12 +88,16 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
     let Some([schema, mart]) = described.as_ref().and_then(|names| names.first_chunk()) else {
         return Err(Error::MissingValue("mart"));
     };
-    let added: Vec<(&str, String)> = names_of(mart, None)
-        .filter(|(kind, _)| ADDED.contains(kind))
+    let added: Vec<(&str, String)> = added_names(mart)
         .map(|(kind, name)| (kind, quote_qualified_identifier(schema, &name)))
         .collect();
     let parts: Vec<(&str, &str)> =
         added.iter().map(|(kind, name)| (*kind, name.as_str())).collect();
+
+    let (schemas, names) = added_names(mart).map(|(_, name)| (schema.clone(), name)).unzip();
+    if let Some(relation) = find_taken_name(schemas, names)? {
+        return Err(SetError::InTheWay { set: set.name().to_owned(), relation }.into());
+    }
 
     let definition = set.extension.read::<String>(&queries::catalog::GET_DEFINITION, &[])?;
     let definition = definition.ok_or(Error::MissingValue("definition"))?;
@@ -126,6 +133,10 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
             ] {
                 commands.push(set.sql(query, &parts));
             }
+            // An owner that has locked its set must not hold up the update.
+            if !set.is_own {
+                client.update(queries::catalog::migrate::LIMIT_LOCKS.text(), None, &[])?;
+            }
             for command in &commands {
                 client.update(command, None, &[])?;
             }
@@ -146,6 +157,11 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
         let sql = set.sql(&queries::catalog::migrate::REGISTER_RELATIONS, &[]);
         Ok(Spi::run_with_args(&sql, &args)?)
     })
+}
+
+/// The kinds and the names of the relations that version 2 adds.
+fn added_names(mart: &str) -> impl Iterator<Item = (&'static str, String)> {
+    names_of(mart, None).filter(|(kind, _)| ADDED.contains(kind))
 }
 
 const VIEW: &str = "create view @status@ ";

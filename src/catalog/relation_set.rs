@@ -447,13 +447,15 @@ impl RelationSet {
     }
 }
 
-/// Checks that a name is that of a set's mart. Passes where the extension is not installed, because
-/// there is nothing to check against.
+/// Checks that a name is that of a set's mart, whatever the version of the set is. Passes where the
+/// extension is not installed, because there is nothing to check against.
 pub fn is_set(name: &str) -> Result<()> {
-    match Extension::find()? {
-        Some(extension) => RelationSet::named(extension, name).map(drop),
-        None => Ok(()),
-    }
+    let Some(extension) = Extension::find()? else { return Ok(()) };
+    let unknown = || SetError::Unknown(name.to_owned());
+    let mart = system_catalog::relation_named(name).ok_or_else(unknown)?;
+    RelationSet::registered_as(extension, Lookup::ByMart(mart), 1..=i32::MAX)?
+        .ok_or_else(unknown)?;
+    Ok(())
 }
 
 /// The names of a set's relations, derived from the mart's name; the log may have a name of its

@@ -17,6 +17,8 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
+use crate::pg::bgw::job_table;
+use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
@@ -99,6 +101,7 @@ impl Attempt {
         at: Timestamp,
         checkpoint: Option<Value>,
     ) -> Result<()> {
+        close_lost_run(set, self.segment, self.run)?;
         let count = |figure: u64| figure as i64;
         let mut args = self.args();
         args.extend([
@@ -114,6 +117,7 @@ impl Attempt {
 
     /// Records an attempt that ended as `status`, failed or refused.
     pub fn fail(&self, set: &RelationSet, status: LogStatus, message: Option<&str>) -> Result<()> {
+        close_lost_run(set, self.segment, self.run)?;
         let mut args = self.args();
         args.extend([status.as_str().into(), message.into()]);
         record_attempt(set, &queries::catalog::state::RECORD_FAILURE, &args)
@@ -121,6 +125,7 @@ impl Attempt {
 
     /// Records that the segment waits for its sources.
     pub fn wait(&self, set: &RelationSet, message: Option<&str>) -> Result<()> {
+        close_lost_run(set, self.segment, self.run)?;
         let began = clock::timestamp(self.began);
         let args = [self.segment.into(), self.run.into(), began.into(), message.into()];
         record_attempt(set, &queries::catalog::state::RECORD_WAITING, &args)
@@ -142,6 +147,7 @@ fn record_attempt(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -
 
 /// Records that a run begins to refresh a segment. The refresh follows in another transaction.
 pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Result<()> {
+    close_lost_run(set, segment, run)?;
     let args = [segment.into(), run.into(), clock::timestamp(began).into()];
     record_attempt(set, &queries::catalog::state::BEGIN_RUN, &args)
 }
@@ -172,6 +178,21 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
             rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
         })
     })
+}
+
+/// Closes what is left of a run that has lost its worker, before another run is recorded: the state
+/// has room for one, and the log must have the end of each.
+fn close_lost_run(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
+    // With a kept snapshot the row may have changed since. A later run closes it.
+    if snapshot::is_kept() {
+        return Ok(());
+    }
+    let jobs = match job_table::is_initialized() {
+        true => job_table::jobs(process::current_database().0),
+        false => Vec::new(),
+    };
+    let alive = jobs.iter().map(|(_, job)| job.run()).chain([run]).collect::<Vec<_>>();
+    interrupt(set, &alive, Some(segment)).map(drop)
 }
 
 /// Deletes the states and attempts of segments that no longer exist: of one segment, or of all.

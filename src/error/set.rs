@@ -24,6 +24,10 @@ pub enum SetError {
     )]
     OtherVersion { set: String, version: i32, is_own: bool },
 
+    /// A relation has the name of one that the set gets.
+    #[error("the set {set} cannot be migrated: {relation} exists already")]
+    InTheWay { set: String, relation: String },
+
     #[error("cannot create a relation set named {name}: {problem}")]
     Name { code: PgSqlErrorCode, name: String, problem: String, hint: &'static str },
 
@@ -58,6 +62,7 @@ impl SetError {
             Self::Unknown(_) | Self::Foreign(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::Broken { .. } => Code::ERRCODE_UNDEFINED_TABLE,
             Self::Name { code, .. } => *code,
+            Self::InTheWay { .. } => Code::ERRCODE_DUPLICATE_TABLE,
             Self::OtherVersion { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Own(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::InUse { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
@@ -89,6 +94,9 @@ impl SetError {
             }
             Self::OtherVersion { is_own: true, .. } => "ALTER EXTENSION segmenter UPDATE.".into(),
             Self::OtherVersion { set, .. } => Self::migrate_hint(set),
+            Self::InTheWay { relation, .. } => {
+                format!("The set needs a relation of this name: rename {relation}, or drop it.")
+            }
             Self::Name { hint, .. } => (*hint).into(),
             Self::Own(_) => "DROP EXTENSION drops it.".into(),
             Self::InUse { .. } => {
