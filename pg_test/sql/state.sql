@@ -347,7 +347,7 @@ select count(*) > 20 as are_kept from segmenter_outbox;
 update state.people set email = 'new-5', at = clock_timestamp() where id = '5';
 select status, messages from segmenter_refresh('state query');
 update segmenter_outbox set created_at = now() - interval '3 hours';
-update segmenter_deliveries set delivered_at = now() - interval '2 hours';
+update segmenter_deliveries set delivered_at = now() - interval '2 hours', marked_at = array(select at - interval '2 hours' from unnest(marked_at) at);
 truncate segmenter_log;
 select segmenter_prune();
 select c.name, count(*) as waiting, bool_and(o.id > d.delivered_through) as not_delivered from segmenter_outbox o

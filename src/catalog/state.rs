@@ -152,6 +152,11 @@ pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Res
     record_attempt(set, &queries::catalog::state::BEGIN_RUN, &args)
 }
 
+/// Takes back that a run refreshes a segment, which another session has locked since.
+pub fn abandon(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
+    record_attempt(set, &queries::catalog::state::ABANDON_RUN, &[segment.into(), run.into()])
+}
+
 /// Counts a hand-over without a refresh.
 pub fn count_handover(set: &RelationSet, segment: Uuid) -> Result<()> {
     write(set, &queries::catalog::state::COUNT_CHANGE, &[segment.into(), false.into()])

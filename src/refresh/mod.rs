@@ -239,6 +239,7 @@ fn finish(
 /// was waiting before and still is, so that the log has it already.
 fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> {
     if !ended.attempted {
+        state::abandon(set, attempt.segment, attempt.run)?;
         return Ok(false);
     }
     let message = ended.message.as_deref();
