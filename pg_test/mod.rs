@@ -64,6 +64,51 @@ mod tests {
         assert_eq!(one::<i64>("select count(*) from t"), 0);
     }
 
+    /// plpgsql's `raise` without arguments calls no error context callback, a notice does.
+    #[pg_test]
+    fn an_error_that_is_raised_again_is_complete() {
+        let raised = |code: &str| {
+            let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+                run(&format!(
+                    "do $$ begin
+                         begin raise exception 'first' using errcode = '{code}';
+                         exception when others then
+                             begin perform 1 / 0; exception when others then null; end;
+                             raise notice 'second';
+                             raise;
+                         end;
+                     end $$"
+                ));
+                Ok(())
+            });
+            let Err(Error::Postgres(report)) = result else { panic!("must fail") };
+            let context = report.context.clone().expect("a context");
+            assert!(context.contains("at RAISE"), "{context}");
+            (report.sqlstate(), report.message)
+        };
+        assert_eq!(raised("SG001"), ("SG001".into(), "first".into()));
+        assert_eq!(raised("40001"), ("40001".into(), "first".into()));
+    }
+
+    /// An error that another attempt has recorded is not taken for the one that was caught.
+    #[pg_test]
+    fn nested_attempts_record_their_own_errors() {
+        let fail = |code: &str| {
+            let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+                run(&format!("do $$ begin raise exception 'no' using errcode = '{code}'; end $$"));
+                Ok(())
+            });
+            result.expect_err("fails").report().sqlstate()
+        };
+        let outer: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            assert_eq!(fail("SG001"), "SG001");
+            assert_eq!(fail("SG002"), "SG002");
+            crate::error::raise(Error::MissingValue("row"))
+        });
+        let report = outer.expect_err("fails").report();
+        assert_eq!((report.sqlstate().as_str(), report.context), ("XX000", None));
+    }
+
     #[pg_test]
     fn a_rolled_back_subtransaction_returns_its_value() {
         run("create table t (x int)");

@@ -10,7 +10,7 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
 use crate::error::{Report, Result};
-use crate::pg::exec::subtransaction::{ErrorTrace, report_of};
+use crate::pg::exec::subtransaction::ErrorTrace;
 use crate::pg::version::pqsignal;
 
 const LIBRARY: &str = "segmenter";
@@ -176,8 +176,8 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
         }
         Ok(value)
     }))
-    .catch_others(|caught| Err(report_of(&caught)))
-    .catch_rust_panic(|caught| Err(report_of(&caught)))
+    .catch_others(|caught| Err(trace.report(&caught)))
+    .catch_rust_panic(|caught| Err(trace.report(&caught)))
     .execute();
     drop(trace);
     if result.is_err() {
@@ -202,7 +202,7 @@ pub fn transaction_within<T>(
 pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
     let trace = ErrorTrace::begin();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-        .catch_others(|caught| Err(report_of(&caught)))
+        .catch_others(|caught| Err(trace.report(&caught)))
         .execute();
     drop(trace);
     if result.is_err() {
