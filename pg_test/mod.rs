@@ -336,6 +336,35 @@ mod tests {
         run("set segmenter.timezone = 'Mars/Olympus'");
     }
 
+    /// The check hook of a setting refuses a value, and raises no error: the caller may ask for a
+    /// warning only.
+    #[pg_test]
+    fn a_set_that_does_not_exist_is_refused_and_not_raised() {
+        for name in [c"no.such_set", c"a.name.of.too.many.parts", c""] {
+            // SAFETY: both strings are static; the change belongs to the transaction.
+            let result = unsafe {
+                pg_sys::set_config_option(
+                    c"segmenter.cfg_table".as_ptr(),
+                    name.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SET,
+                    true,
+                    PgLogLevel::WARNING as i32,
+                    false,
+                )
+            };
+            assert_eq!(result == 1, name.is_empty(), "{name:?}: {result}");
+        }
+        for (name, sqlstate) in [("no.such_set", "42704"), ("a.b.c.d", "42601")] {
+            let refused: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+                run(&format!("set segmenter.cfg_table = '{name}'"));
+                Ok(())
+            });
+            assert_eq!(refused.expect_err("refused").report().sqlstate(), sqlstate);
+        }
+    }
+
     #[pg_test]
     fn a_thousand_refreshes_use_no_more_memory_than_one() {
         shop();
