@@ -270,6 +270,25 @@ mod tests {
         assert_eq!(sum, 3 + 6 + 9);
     }
 
+    /// What is made within an SPI connection can be kept longer: a statement stays valid, a relation
+    /// is known to have lost its rows.
+    #[pg_test]
+    fn statements_and_relations_may_outlive_their_connection() {
+        let (statement, relation) = Spi::connect(|_| {
+            let relation = relation::Relation::new(c"kept");
+            relation.append("select 1", &[]).expect("kept");
+            (statement::Prepared::new("select 1 as x", &[]).expect("valid"), relation)
+        });
+        run("select count(*) from pg_class");
+        assert_eq!(statement.columns()[0].name, "x");
+        let read = in_subtransaction(OnSuccess::Commit, || Ok(relation.rows()));
+        assert!(read.expect_err("gone").to_string().contains("kept"));
+        let made = in_subtransaction(OnSuccess::Rollback, || {
+            Ok(Spi::connect(|_| relation::Relation::new(c"kept")))
+        });
+        drop(made);
+    }
+
     #[pg_test]
     fn values_are_coerced_to_modifiers_as_by_assignment() {
         let fit = |expression: &str, typ: &str, modifier: &str| {
