@@ -37,6 +37,7 @@ const STATEMENT_TIMEOUT: c_int = 3;
 /// # Safety
 ///
 /// The process is connected to a database: then the server has registered the timeout.
+#[expect(ffi_unwind_calls, reason = "within a guard")]
 pub(in crate::pg) unsafe fn enable_statement_timeout(milliseconds: c_int) {
     // SAFETY: the timeout is registered, as the caller promises.
     unsafe {
@@ -51,6 +52,7 @@ pub(in crate::pg) unsafe fn enable_statement_timeout(milliseconds: c_int) {
 /// # Safety
 ///
 /// As for [`enable_statement_timeout`].
+#[expect(ffi_unwind_calls, reason = "within a guard")]
 pub(in crate::pg) unsafe fn disable_statement_timeout() {
     // SAFETY: the timeout is registered, as the caller promises.
     unsafe {

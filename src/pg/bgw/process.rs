@@ -289,9 +289,7 @@ pub fn databases() -> HashMap<String, pg_sys::Oid> {
             let name = CStr::from_ptr(database.datname.data.as_ptr());
             databases.insert(name.to_string_lossy().into_owned(), database.oid);
         }
-        if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
-            end(scan);
-        }
+        pg_sys::heap_endscan(scan);
         pg_sys::table_close(relation, lock);
     }
     databases

@@ -93,7 +93,7 @@ impl<R: Receive> Receiver<R> {
 /// # Safety
 ///
 /// `receiver` is a live [`Receiver<R>`], and `slot` holds a row of its query.
-#[allow(ffi_unwind_calls)]
+#[expect(ffi_unwind_calls, reason = "this frame owns nothing")]
 unsafe extern "C-unwind" fn receive<R: Receive>(
     slot: *mut pg_sys::TupleTableSlot,
     receiver: *mut pg_sys::DestReceiver,

@@ -179,7 +179,7 @@ impl TransitionScan {
     /// # Safety
     ///
     /// It runs within [`with_error_guard`]. The value lives until the next call.
-    #[allow(ffi_unwind_calls)]
+    #[expect(ffi_unwind_calls, reason = "this frame owns nothing")]
     unsafe fn next(&mut self) -> Option<Option<pg_sys::Datum>> {
         if self.store.is_null() {
             return None;
@@ -312,7 +312,7 @@ impl Ids {
     /// # Safety
     ///
     /// It runs within [`with_error_guard`].
-    #[allow(ffi_unwind_calls)]
+    #[expect(ffi_unwind_calls, reason = "this frame owns nothing")]
     unsafe fn push(&mut self, id: &[u8]) {
         let size = pg_sys::VARHDRSZ + id.len();
         let end = self.used + size.next_multiple_of(4);
@@ -380,7 +380,7 @@ impl Writer {
     ///
     /// The value is live, and of the type that `text` was made of. It runs within
     /// [`with_error_guard`].
-    #[allow(ffi_unwind_calls)]
+    #[expect(ffi_unwind_calls, reason = "this frame owns nothing")]
     unsafe fn add(&mut self, id: pg_sys::Datum, text: &TextOf) {
         let mut digits = itoa::Buffer::new();
         // SAFETY: the value has the type of `text`, as the caller promises. What the unguarded
