@@ -1,5 +1,7 @@
 //! The SQL functions. They convert arguments and results; the rules are in the other modules.
 
+#![allow(clippy::result_large_err, reason = "pgrx raises an ErrorReport with its SQLSTATE, no box")]
+
 use std::ffi::CStr;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};

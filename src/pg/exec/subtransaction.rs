@@ -208,21 +208,23 @@ unsafe extern "C-unwind" fn record_error(recorder: *mut std::ffi::c_void) {
 /// The texts of `data` are null or C strings.
 unsafe fn traced(data: &pg_sys::ErrorData) -> TracedError {
     let text = |text: *const std::ffi::c_char| {
-        // SAFETY: as promised by the caller.
+        // SAFETY: a C string, as the caller promises.
         (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     };
     // SPI makes the position one within the statement that it was given; the parser alone does not.
     let positions = [data.internalpos, data.cursorpos];
+    // Where SPI gives a position, it gives the statement apart from the context.
+    let statement = text(data.internalquery).map(|query| format!("SQL statement \"{query}\""));
+    // The callbacks of what runs within the trace have been called before this one, the others
+    // follow: the context ends where the trace began.
+    let context: Vec<_> = statement.into_iter().chain(text(data.context)).collect();
+    let context = strip_own_context(&context.join("\n")).to_owned();
     TracedError {
         message: text(data.message).unwrap_or_default(),
         file: text(data.filename).unwrap_or_default(),
         line: data.lineno as u32,
         sqlstate: data.sqlerrcode,
-        // The callbacks of what runs within the trace have been called before this one, the others
-        // follow: the context ends where the trace began.
-        context: text(data.context)
-            .map(|text| strip_own_context(&text).to_owned())
-            .filter(|text| !text.is_empty()),
+        context: (!context.is_empty()).then_some(context),
         position: positions.into_iter().find(|at| *at > 0).map(|at| at.unsigned_abs() as usize),
     }
 }
