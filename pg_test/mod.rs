@@ -64,6 +64,51 @@ mod tests {
         assert_eq!(one::<i64>("select count(*) from t"), 0);
     }
 
+    /// plpgsql's `raise` without arguments calls no error context callback, a notice does.
+    #[pg_test]
+    fn an_error_that_is_raised_again_is_complete() {
+        let raised = |code: &str| {
+            let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+                run(&format!(
+                    "do $$ begin
+                         begin raise exception 'first' using errcode = '{code}';
+                         exception when others then
+                             begin perform 1 / 0; exception when others then null; end;
+                             raise notice 'second';
+                             raise;
+                         end;
+                     end $$"
+                ));
+                Ok(())
+            });
+            let Err(Error::Postgres(report)) = result else { panic!("must fail") };
+            let context = report.context.clone().expect("a context");
+            assert!(context.contains("at RAISE"), "{context}");
+            (report.sqlstate(), report.message)
+        };
+        assert_eq!(raised("SG001"), ("SG001".into(), "first".into()));
+        assert_eq!(raised("40001"), ("40001".into(), "first".into()));
+    }
+
+    /// An error that another attempt has recorded is not taken for the one that was caught.
+    #[pg_test]
+    fn nested_attempts_record_their_own_errors() {
+        let fail = |code: &str| {
+            let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+                run(&format!("do $$ begin raise exception 'no' using errcode = '{code}'; end $$"));
+                Ok(())
+            });
+            result.expect_err("fails").report().sqlstate()
+        };
+        let outer: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            assert_eq!(fail("SG001"), "SG001");
+            assert_eq!(fail("SG002"), "SG002");
+            crate::error::raise(Error::MissingValue("row"))
+        });
+        let report = outer.expect_err("fails").report();
+        assert_eq!((report.sqlstate().as_str(), report.context), ("XX000", None));
+    }
+
     #[pg_test]
     fn a_rolled_back_subtransaction_returns_its_value() {
         run("create table t (x int)");
@@ -225,6 +270,25 @@ mod tests {
         assert_eq!(sum, 3 + 6 + 9);
     }
 
+    /// What is made within an SPI connection can be kept longer: a statement stays valid, a relation
+    /// is known to have lost its rows.
+    #[pg_test]
+    fn statements_and_relations_may_outlive_their_connection() {
+        let (statement, relation) = Spi::connect(|_| {
+            let relation = relation::Relation::new(c"kept");
+            relation.append("select 1", &[]).expect("kept");
+            (statement::Prepared::new("select 1 as x", &[]).expect("valid"), relation)
+        });
+        run("select count(*) from pg_class");
+        assert_eq!(statement.columns()[0].name, "x");
+        let read = in_subtransaction(OnSuccess::Commit, || Ok(relation.rows()));
+        assert!(read.expect_err("gone").to_string().contains("kept"));
+        let made = in_subtransaction(OnSuccess::Rollback, || {
+            Ok(Spi::connect(|_| relation::Relation::new(c"kept")))
+        });
+        drop(made);
+    }
+
     #[pg_test]
     fn values_are_coerced_to_modifiers_as_by_assignment() {
         let fit = |expression: &str, typ: &str, modifier: &str| {
@@ -289,6 +353,35 @@ mod tests {
     #[should_panic(expected = "invalid value for parameter")]
     fn a_zone_that_does_not_exist_is_refused() {
         run("set segmenter.timezone = 'Mars/Olympus'");
+    }
+
+    /// The check hook of a setting refuses a value, and raises no error: the caller may ask for a
+    /// warning only.
+    #[pg_test]
+    fn a_set_that_does_not_exist_is_refused_and_not_raised() {
+        for name in [c"no.such_set", c"a.name.of.too.many.parts", c""] {
+            // SAFETY: both strings are static; the change belongs to the transaction.
+            let result = unsafe {
+                pg_sys::set_config_option(
+                    c"segmenter.cfg_table".as_ptr(),
+                    name.as_ptr(),
+                    pg_sys::GucContext::PGC_USERSET,
+                    pg_sys::GucSource::PGC_S_SESSION,
+                    pg_sys::GucAction::GUC_ACTION_SET,
+                    true,
+                    PgLogLevel::WARNING as i32,
+                    false,
+                )
+            };
+            assert_eq!(result == 1, name.is_empty(), "{name:?}: {result}");
+        }
+        for (name, sqlstate) in [("no.such_set", "42704"), ("a.b.c.d", "42601")] {
+            let refused: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+                run(&format!("set segmenter.cfg_table = '{name}'"));
+                Ok(())
+            });
+            assert_eq!(refused.expect_err("refused").report().sqlstate(), sqlstate);
+        }
     }
 
     #[pg_test]

@@ -11,6 +11,7 @@
 //! delta, write messages into the outbox, write the log.
 
 #![cfg_attr(not(any(test, feature = "pg_test")), deny(clippy::unwrap_used, clippy::expect_used))]
+#![deny(ffi_unwind_calls)]
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("PostgreSQL errors are Rust panics that unwind: build with panic = \"unwind\"");

@@ -110,6 +110,14 @@ begin
     delete from procedure.latest;
     raise 'no more' using errcode = 'SEG02', hint = 'Find more.';
 end $$;
+-- Raised again after a notice, it is still the same error.
+create procedure procedure.raises_again() language plpgsql as $$
+begin
+    call procedure.raises();
+exception when others then
+    raise notice 'cleaning up';
+    raise;
+end $$;
 create procedure procedure.forgets_the_id() language sql as
     'insert into procedure.latest (segment_id, id) values (procedure.segment(''latest''), null), (procedure.segment(''latest''), null)';
 create procedure procedure.takes_anothers() language sql as
@@ -133,6 +141,7 @@ call procedure.try('call procedure.nothing()');
 call procedure.try('call procedure.commits()');
 call procedure.try('call procedure.rolls_back()');
 call procedure.try('call procedure.raises()');
+call procedure.try('call procedure.raises_again()');
 call procedure.try('call procedure.forgets_the_id()');
 call procedure.try('call procedure.takes_anothers()');
 call procedure.try('call procedure.doubles()');

@@ -2,12 +2,13 @@
 
 use pgrx::JsonB;
 use pgrx::datum::{Interval, Uuid};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::require_arg;
 use crate::catalog::relation_set::RelationSet;
 use crate::delivery;
-use crate::error::{Error, raise};
+use crate::error::Error;
 use crate::ops::erase;
 use crate::ops::subscribe;
 use crate::pg::format::json::JsonbText;
@@ -24,8 +25,8 @@ use segmenter_core::receipt::Receipt;
 create function segmenter_message(head jsonb, members jsonb) returns jsonb
 language c immutable strict parallel safe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-fn segmenter_message(head: &[u8], members: &[u8]) -> Vec<u8> {
-    jsonb::with_key(head, "members", members).unwrap_or_else(|| raise(Error::MessageTooLarge))
+fn segmenter_message(head: &[u8], members: &[u8]) -> Result<Vec<u8>, ErrorReport> {
+    Ok(jsonb::with_key(head, "members", members).ok_or(Error::MessageTooLarge)?)
 }
 
 /// Subscribes a consumer to a segment.
@@ -46,17 +47,14 @@ fn segmenter_subscribe(
     segment: Option<&str>,
     target: Option<&str>,
     params: default!(Option<JsonB>, "'{}'"),
-) -> Uuid {
-    let subscribe = || {
-        subscribe::subscribe(
-            &RelationSet::current()?,
-            require_arg("consumer", consumer)?,
-            require_arg("segment", segment)?,
-            require_arg("target", target)?,
-            require_arg("params", params)?.0,
-        )
-    };
-    subscribe().unwrap_or_else(|error| raise(error))
+) -> Result<Uuid, ErrorReport> {
+    Ok(subscribe::subscribe(
+        &RelationSet::current()?,
+        require_arg("consumer", consumer)?,
+        require_arg("segment", segment)?,
+        require_arg("target", target)?,
+        require_arg("params", params)?.0,
+    )?)
 }
 
 /// Claims the next messages of one subscription of a consumer, in order. Among the subscriptions
@@ -80,30 +78,31 @@ fn segmenter_claim(
     consumer: Option<&str>,
     max_messages: default!(Option<i32>, "1"),
     lease: default!(Option<Interval>, "'5 minutes'"),
-) -> TableIterator<
-    'static,
-    (
-        name!(message_id, i64),
-        name!(lease, Uuid),
-        name!(subscription_id, Uuid),
-        name!(audience, String),
-        name!(external_id, Option<String>),
-        name!(target, String),
-        name!(operation, String),
-        name!(part, i32),
-        name!(parts, i32),
-        name!(members, i32),
-        name!(attempt, i32),
-        name!(payload, JsonbText),
-    ),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(message_id, i64),
+            name!(lease, Uuid),
+            name!(subscription_id, Uuid),
+            name!(audience, String),
+            name!(external_id, Option<String>),
+            name!(target, String),
+            name!(operation, String),
+            name!(part, i32),
+            name!(parts, i32),
+            name!(members, i32),
+            name!(attempt, i32),
+            name!(payload, JsonbText),
+        ),
+    >,
+    ErrorReport,
 > {
-    let claim = || {
-        let (consumer, max) =
-            (require_arg("consumer", consumer)?, require_arg("max_messages", max_messages)?);
-        delivery::claim(&RelationSet::current()?, consumer, max, require_arg("lease", lease)?)
-    };
-    let messages = claim().unwrap_or_else(|error| raise(error));
-    TableIterator::new(messages.into_iter().map(|message| {
+    let (consumer, max) =
+        (require_arg("consumer", consumer)?, require_arg("max_messages", max_messages)?);
+    let set = RelationSet::current()?;
+    let messages = delivery::claim(&set, consumer, max, require_arg("lease", lease)?)?;
+    Ok(TableIterator::new(messages.into_iter().map(|message| {
         (
             message.id,
             message.lease,
@@ -118,7 +117,7 @@ fn segmenter_claim(
             message.attempt,
             message.payload,
         )
-    }))
+    })))
 }
 
 /// Acknowledges messages: all messages of the subscription up to and including this one are
@@ -140,16 +139,12 @@ fn segmenter_ack(
     lease: Option<Uuid>,
     message_id: Option<i64>,
     receipt: default!(Option<JsonbText>, "'{}'"),
-) {
-    let ack = || {
-        let (lease, message) =
-            (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
-        let receipt = Receipt::parse(&require_arg("receipt", receipt)?.0).map_err(|problem| {
-            Error::Argument { name: "receipt", problem, hint: delivery::RECEIPT }
-        })?;
-        delivery::ack(&RelationSet::current()?, lease, message, &receipt)
-    };
-    ack().unwrap_or_else(|error| raise(error))
+) -> Result<(), ErrorReport> {
+    let (lease, message) = (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
+    let receipt = Receipt::parse(&require_arg("receipt", receipt)?.0)
+        .map_err(|problem| Error::Argument { name: "receipt", problem, hint: delivery::RECEIPT })?;
+    delivery::ack(&RelationSet::current()?, lease, message, &receipt)?;
+    Ok(())
 }
 
 /// Reports that a message could not be delivered.
@@ -171,14 +166,11 @@ fn segmenter_nack(
     message_id: Option<i64>,
     error: Option<&str>,
     retry_after: default!(Option<Interval>, "NULL"),
-) {
-    let nack = || {
-        let (lease, message) =
-            (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
-        let error = require_arg("error", error)?;
-        delivery::nack(&RelationSet::current()?, lease, message, error, retry_after)
-    };
-    nack().unwrap_or_else(|error| raise(error))
+) -> Result<(), ErrorReport> {
+    let (lease, message) = (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
+    let error = require_arg("error", error)?;
+    delivery::nack(&RelationSet::current()?, lease, message, error, retry_after)?;
+    Ok(())
 }
 
 /// Makes a subscription that has failed, or waits for its next attempt, continue at once. Returns
@@ -189,10 +181,9 @@ fn segmenter_nack(
 /// select segmenter_retry(id) from segmenter_subscriptions where status = 'failed';
 /// ```
 #[pg_extern]
-fn segmenter_retry(subscription: Option<Uuid>) -> i64 {
-    let retry =
-        || delivery::retry(&RelationSet::current()?, require_arg("subscription", subscription)?);
-    retry().unwrap_or_else(|error| raise(error))
+fn segmenter_retry(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
+    let set = RelationSet::current()?;
+    Ok(delivery::retry(&set, require_arg("subscription", subscription)?)?)
 }
 
 /// Skips the message that a subscription is at. Returns its id; null: no message waits. The
@@ -202,10 +193,9 @@ fn segmenter_retry(subscription: Option<Uuid>) -> i64 {
 /// select segmenter_skip(id) from segmenter_subscriptions where status = 'failed';
 /// ```
 #[pg_extern]
-fn segmenter_skip(subscription: Option<Uuid>) -> Option<i64> {
-    let skip =
-        || delivery::skip(&RelationSet::current()?, require_arg("subscription", subscription)?);
-    skip().unwrap_or_else(|error| raise(error))
+fn segmenter_skip(subscription: Option<Uuid>) -> Result<Option<i64>, ErrorReport> {
+    let set = RelationSet::current()?;
+    Ok(delivery::skip(&set, require_arg("subscription", subscription)?)?)
 }
 
 /// Discards the waiting messages of a subscription, and writes all members as `replace`. Returns
@@ -215,12 +205,9 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Option<i64> {
 /// select segmenter_resync(id) from segmenter_subscriptions where target = 'newsletter';
 /// ```
 #[pg_extern]
-fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
-    let resync = || {
-        let subscription = require_arg("subscription", subscription)?;
-        delivery::resync(&RelationSet::current()?, subscription, run::new_id())
-    };
-    resync().unwrap_or_else(|error| raise(error)) as i64
+fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
+    let subscription = require_arg("subscription", subscription)?;
+    Ok(delivery::resync(&RelationSet::current()?, subscription, run::new_id())? as i64)
 }
 
 /// Erases a person, in one transaction, from every segment whose owner the caller is a member of,
@@ -239,10 +226,13 @@ fn segmenter_resync(subscription: Option<Uuid>) -> i64 {
 #[pg_extern]
 fn segmenter_erase(
     id: Option<&str>,
-) -> TableIterator<'static, (name!(segment, String), name!(rows, i64), name!(messages, i64))> {
-    let erase = || erase::erase(&RelationSet::current()?, require_arg("id", id)?, run::new_id());
-    let erased = erase().unwrap_or_else(|error| raise(error));
-    TableIterator::new(
+) -> Result<
+    TableIterator<'static, (name!(segment, String), name!(rows, i64), name!(messages, i64))>,
+    ErrorReport,
+> {
+    let set = RelationSet::current()?;
+    let erased = erase::erase(&set, require_arg("id", id)?, run::new_id())?;
+    Ok(TableIterator::new(
         erased.into_iter().map(|of| (of.segment, of.rows as i64, of.messages as i64)),
-    )
+    ))
 }

@@ -1,14 +1,17 @@
 //! The SQL functions. They convert arguments and results; the rules are in the other modules.
 
+#![allow(clippy::result_large_err, reason = "pgrx raises an ErrorReport with its SQLSTATE, no box")]
+
 use std::ffi::CStr;
 
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use crate::catalog::log;
 use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::config::Key;
-use crate::error::{self, Error, Result, SetError, raise};
+use crate::error::{self, Error, SetError};
 use crate::ops::create_segment;
 use crate::ops::doctor;
 use crate::pg::bgw::process;
@@ -45,35 +48,37 @@ fn segmenter_refresh(
     dry_run: default!(Option<bool>, "false"),
     force: default!(Option<bool>, "false"),
     full: default!(Option<bool>, "false"),
-) -> TableIterator<
-    'static,
-    (
-        name!(segment, String),
-        name!(status, String),
-        name!(added, Option<i64>),
-        name!(removed, Option<i64>),
-        name!(changed, Option<i64>),
-        name!(coverage, Option<i64>),
-        name!(messages, Option<i64>),
-        name!(elapsed, Interval),
-        name!(detail, Option<String>),
-    ),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(segment, String),
+            name!(status, String),
+            name!(added, Option<i64>),
+            name!(removed, Option<i64>),
+            name!(changed, Option<i64>),
+            name!(coverage, Option<i64>),
+            name!(messages, Option<i64>),
+            name!(elapsed, Interval),
+            name!(detail, Option<String>),
+        ),
+    >,
+    ErrorReport,
 > {
-    let outcome = require_arg("name", name).and_then(|name| {
-        let request = refresh::RefreshRequest {
-            segment: Key::Name(name),
-            name,
-            query,
-            dry_run: require_arg("dry_run", dry_run)?,
-            force: require_arg("force", force)?,
-            full: require_arg("full", full)?,
-            skip_busy: false,
-            cycle: None,
-            run_id: run::new_id(),
-        };
-        refresh::refresh(&RelationSet::current()?, &request)
-    });
-    TableIterator::new(outcome.map(row).map(std::iter::once).unwrap_or_else(|error| raise(error)))
+    let name = require_arg("name", name)?;
+    let request = refresh::RefreshRequest {
+        segment: Key::Name(name),
+        name,
+        query,
+        dry_run: require_arg("dry_run", dry_run)?,
+        force: require_arg("force", force)?,
+        full: require_arg("full", full)?,
+        skip_busy: false,
+        cycle: None,
+        run_id: run::new_id(),
+    };
+    let outcome = refresh::refresh(&RelationSet::current()?, &request)?;
+    Ok(TableIterator::once(row(outcome)))
 }
 
 /// Refreshes every segment that is active, automatic and due, and whose owner the caller is a
@@ -89,23 +94,25 @@ fn segmenter_refresh(
 /// ```
 #[pg_extern]
 #[allow(clippy::type_complexity)]
-fn segmenter_run() -> TableIterator<
-    'static,
-    (
-        name!(segment, String),
-        name!(status, String),
-        name!(added, Option<i64>),
-        name!(removed, Option<i64>),
-        name!(changed, Option<i64>),
-        name!(coverage, Option<i64>),
-        name!(messages, Option<i64>),
-        name!(elapsed, Interval),
-        name!(detail, Option<String>),
-    ),
+fn segmenter_run() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(segment, String),
+            name!(status, String),
+            name!(added, Option<i64>),
+            name!(removed, Option<i64>),
+            name!(changed, Option<i64>),
+            name!(coverage, Option<i64>),
+            name!(messages, Option<i64>),
+            name!(elapsed, Interval),
+            name!(detail, Option<String>),
+        ),
+    >,
+    ErrorReport,
 > {
-    let outcomes = RelationSet::current().and_then(|set| run::run(&set, run::new_id()));
-    let outcomes = outcomes.unwrap_or_else(|error| raise(error));
-    TableIterator::new(outcomes.into_iter().map(row))
+    let outcomes = run::run(&RelationSet::current()?, run::new_id())?;
+    Ok(TableIterator::new(outcomes.into_iter().map(row)))
 }
 
 /// The id of a new run, for `segmenter_run_each`: a UUID of version 7, which sorts by time.
@@ -118,20 +125,22 @@ fn segmenter_run_id() -> Uuid {
 /// first half of `segmenter_run_each`.
 #[pg_extern]
 #[allow(clippy::type_complexity)]
-fn segmenter_run_plan() -> TableIterator<
-    'static,
-    (
-        name!(segment_id, Uuid),
-        name!(segment, String),
-        name!(cycle, Option<Vec<String>>),
-        name!(hand_over_only, bool),
-    ),
+fn segmenter_run_plan() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(segment_id, Uuid),
+            name!(segment, String),
+            name!(cycle, Option<Vec<String>>),
+            name!(hand_over_only, bool),
+        ),
+    >,
+    ErrorReport,
 > {
-    let planned = RelationSet::current().and_then(|set| run::plan(&set));
-    let planned = planned.unwrap_or_else(|error| raise(error));
-    TableIterator::new(planned.into_iter().map(
+    let planned = run::plan(&RelationSet::current()?)?;
+    Ok(TableIterator::new(planned.into_iter().map(
         |PlannedRefresh { id, name, cycle, hand_over_only, .. }| (id, name, cycle, hand_over_only),
-    ))
+    )))
 }
 
 /// Refreshes one segment of a run, or only hands it over: the second half of `segmenter_run_each`.
@@ -143,18 +152,15 @@ fn segmenter_run_step(
     cycle: Option<Vec<Option<String>>>,
     run_id: Option<Uuid>,
     hand_over_only: default!(Option<bool>, "false"),
-) -> Option<String> {
-    let step = || {
-        let mut planned = PlannedRefresh::standalone(
-            require_arg("segment_id", segment_id)?,
-            require_arg("segment", segment)?,
-        );
-        planned.cycle = cycle.map(|names| names.into_iter().flatten().collect());
-        planned.hand_over_only = require_arg("hand_over_only", hand_over_only)?;
-        run::step(&RelationSet::current()?, &planned, require_arg("run_id", run_id)?)
-    };
-    let outcome = step().unwrap_or_else(|error| raise(error));
-    outcome.map(|outcome| outcome.status.as_str().to_owned())
+) -> Result<Option<String>, ErrorReport> {
+    let mut planned = PlannedRefresh::standalone(
+        require_arg("segment_id", segment_id)?,
+        require_arg("segment", segment)?,
+    );
+    planned.cycle = cycle.map(|names| names.into_iter().flatten().collect());
+    planned.hand_over_only = require_arg("hand_over_only", hand_over_only)?;
+    let outcome = run::step(&RelationSet::current()?, &planned, require_arg("run_id", run_id)?)?;
+    Ok(outcome.map(|outcome| outcome.status.as_str().to_owned()))
 }
 
 /// Creates a segment: its table, and its row in segmenter_segments.
@@ -179,18 +185,15 @@ fn segmenter_create_segment(
     refresh_cron: default!(Option<&str>, "NULL"),
     table_name: default!(Option<&str>, "NULL"),
     history: default!(Option<bool>, "true"),
-) -> Uuid {
-    let create = || {
-        let request = create_segment::NewSegment {
-            name: require_arg("name", name)?,
-            query: require_arg("query", query)?,
-            refresh_cron,
-            table_name,
-            history: require_arg("history", history)?,
-        };
-        create_segment::create(&RelationSet::current()?, &request)
+) -> Result<Uuid, ErrorReport> {
+    let request = create_segment::NewSegment {
+        name: require_arg("name", name)?,
+        query: require_arg("query", query)?,
+        refresh_cron,
+        table_name,
+        history: require_arg("history", history)?,
     };
-    create().unwrap_or_else(|error| raise(error))
+    Ok(create_segment::create(&RelationSet::current()?, &request)?)
 }
 
 /// The next time of a schedule.
@@ -210,12 +213,9 @@ fn segmenter_cron_next(
     expression: Option<&str>,
     after: default!(Option<TimestampWithTimeZone>, "now()"),
     timezone: default!(Option<&str>, "NULL"),
-) -> Option<TimestampWithTimeZone> {
-    let next = || {
-        let after = require_arg("after", after)?;
-        run::cron_next(require_arg("expression", expression)?, after, timezone)
-    };
-    next().unwrap_or_else(|error| raise(error))
+) -> Result<Option<TimestampWithTimeZone>, ErrorReport> {
+    let after = require_arg("after", after)?;
+    Ok(run::cron_next(require_arg("expression", expression)?, after, timezone)?)
 }
 
 /// When the active segments that the caller may see are due.
@@ -234,19 +234,23 @@ fn segmenter_cron_next(
 #[allow(clippy::type_complexity)]
 fn segmenter_due(
     at: default!(Option<TimestampWithTimeZone>, "now()"),
-) -> TableIterator<
-    'static,
-    (
-        name!(segment, String),
-        name!(refresh_cron, Option<String>),
-        name!(last_refresh, Option<TimestampWithTimeZone>),
-        name!(next_refresh, Option<TimestampWithTimeZone>),
-        name!(due, bool),
-        name!(reason, String),
-    ),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(segment, String),
+            name!(refresh_cron, Option<String>),
+            name!(last_refresh, Option<TimestampWithTimeZone>),
+            name!(next_refresh, Option<TimestampWithTimeZone>),
+            name!(due, bool),
+            name!(reason, String),
+        ),
+    >,
+    ErrorReport,
 > {
-    let rows = require_arg("at", at).and_then(|at| run::due(&RelationSet::current()?, at));
-    TableIterator::new(due_rows(rows))
+    let at = require_arg("at", at)?;
+    let rows = run::due(&RelationSet::current()?, at)?;
+    Ok(TableIterator::new(rows.into_iter().map(due_row)))
 }
 
 /// `segmenter_due` for one relation set, independent of the set that the session works on: used by
@@ -269,29 +273,32 @@ stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 fn segmenter_due_in(
     cfg_table: Option<pg_sys::Oid>,
     at: Option<TimestampWithTimeZone>,
-) -> TableIterator<
-    'static,
-    (
-        name!(segment, String),
-        name!(refresh_cron, Option<String>),
-        name!(last_refresh, Option<TimestampWithTimeZone>),
-        name!(next_refresh, Option<TimestampWithTimeZone>),
-        name!(due, bool),
-        name!(reason, String),
-    ),
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(segment, String),
+            name!(refresh_cron, Option<String>),
+            name!(last_refresh, Option<TimestampWithTimeZone>),
+            name!(next_refresh, Option<TimestampWithTimeZone>),
+            name!(due, bool),
+            name!(reason, String),
+        ),
+    >,
+    ErrorReport,
 > {
-    let rows = require_arg("cfg_table", cfg_table).and_then(|mart| {
-        run::due(&RelationSet::of_mart(Extension::current()?, mart)?, require_arg("at", at)?)
-    });
-    // The status view of a set that is not migrated yet shows the rest.
-    let rows = match rows {
+    let mart = require_arg("cfg_table", cfg_table)?;
+    let at = require_arg("at", at)?;
+    let set = RelationSet::of_mart(Extension::current()?, mart);
+    let rows = match set.and_then(|set| run::due(&set, at)) {
+        // The status view of a set that is not migrated yet shows the rest.
         Err(error @ Error::Set(SetError::OtherVersion { is_own: false, .. })) => {
             error::emit_warning("its due times are not known", &error.report());
-            Ok(Vec::new())
+            Vec::new()
         }
-        rows => rows,
+        rows => rows?,
     };
-    TableIterator::new(due_rows(rows))
+    Ok(TableIterator::new(rows.into_iter().map(due_row)))
 }
 
 type DueRow = (
@@ -303,11 +310,8 @@ type DueRow = (
     String,
 );
 
-fn due_rows(rows: Result<Vec<run::DueRow>>) -> impl Iterator<Item = DueRow> {
-    let rows = rows.unwrap_or_else(|error| raise(error));
-    rows.into_iter().map(|row| {
-        (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)
-    })
+fn due_row(row: run::DueRow) -> DueRow {
+    (row.segment, row.refresh_cron, row.last_refresh, row.next_refresh, row.due, row.reason)
 }
 
 /// Health checks of this database: whether the background workers are configured and running,
@@ -322,22 +326,24 @@ fn due_rows(rows: Result<Vec<run::DueRow>>) -> impl Iterator<Item = DueRow> {
 /// ```
 #[pg_extern]
 #[allow(clippy::type_complexity)]
-fn segmenter_doctor() -> TableIterator<
-    'static,
-    (
-        name!(check, String),
-        name!(status, String),
-        name!(detail, String),
-        name!(hint, Option<String>),
-    ),
+fn segmenter_doctor() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(check, String),
+            name!(status, String),
+            name!(detail, String),
+            name!(hint, Option<String>),
+        ),
+    >,
+    ErrorReport,
 > {
-    let findings = RelationSet::current().and_then(|set| doctor::examine(&set));
-    let findings = findings.unwrap_or_else(|error| raise(error));
-    TableIterator::new(findings.into_iter().map(
+    let findings = doctor::examine(&RelationSet::current()?)?;
+    Ok(TableIterator::new(findings.into_iter().map(
         |doctor::Finding { check, level, detail, hint }| {
             (check.to_owned(), level.as_str().to_owned(), detail, hint)
         },
-    ))
+    )))
 }
 
 /// Captures the changes of a table for the segments that watch it: triggers record the ids that
@@ -356,12 +362,13 @@ fn segmenter_doctor() -> TableIterator<
 create function segmenter_watch(source regclass, id_column name default 'id') returns void
 language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-fn segmenter_watch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
-    let watch = || {
-        let column = require_arg("id_column", id_column)?.to_string_lossy();
-        watch::watch(&RelationSet::current()?, require_arg("source", source)?, &column)
-    };
-    watch().unwrap_or_else(|error| raise(error));
+fn segmenter_watch(
+    source: Option<pg_sys::Oid>,
+    id_column: Option<&CStr>,
+) -> Result<(), ErrorReport> {
+    let column = require_arg("id_column", id_column)?.to_string_lossy();
+    watch::watch(&RelationSet::current()?, require_arg("source", source)?, &column)?;
+    Ok(())
 }
 
 /// Ends the capture of a table's changes.
@@ -376,12 +383,14 @@ fn segmenter_watch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
 create function segmenter_unwatch(source regclass, id_column name default null) returns void
 language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-fn segmenter_unwatch(source: Option<pg_sys::Oid>, id_column: Option<&CStr>) {
-    let unwatch = || {
-        let column = id_column.map(|column| column.to_string_lossy().into_owned());
-        watch::unwatch(&RelationSet::current()?, require_arg("source", source)?, column.as_deref())
-    };
-    unwatch().unwrap_or_else(|error| raise(error));
+fn segmenter_unwatch(
+    source: Option<pg_sys::Oid>,
+    id_column: Option<&CStr>,
+) -> Result<(), ErrorReport> {
+    let column = id_column.map(|column| column.to_string_lossy().into_owned());
+    let set = RelationSet::current()?;
+    watch::unwatch(&set, require_arg("source", source)?, column.as_deref())?;
+    Ok(())
 }
 
 /// Reports, as a NOTICE, the settings that are missing for the background workers to serve this
@@ -417,9 +426,9 @@ fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
 /// select segmenter_prune();
 /// ```
 #[pg_extern]
-fn segmenter_prune() {
-    let pruned = RelationSet::current().and_then(|set| run::prune(&set));
-    pruned.map(drop).unwrap_or_else(|error| raise(error))
+fn segmenter_prune() -> Result<(), ErrorReport> {
+    run::prune(&RelationSet::current()?)?;
+    Ok(())
 }
 
 type Row = (
@@ -452,6 +461,6 @@ fn row(outcome: RefreshResult) -> Row {
 }
 
 /// Returns an argument that must not be null.
-fn require_arg<T>(name: &'static str, value: Option<T>) -> Result<T> {
+fn require_arg<T>(name: &'static str, value: Option<T>) -> error::Result<T> {
     value.ok_or(Error::NullArgument(name))
 }

@@ -1,11 +1,11 @@
 //! The SQL functions that create, list and drop relation sets.
 
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::require_arg;
 use crate::catalog::manage_sets;
 use crate::catalog::migrate;
-use crate::error::raise;
 
 /// Creates a relation set, as ordinary tables of the caller.
 ///
@@ -25,10 +25,11 @@ use crate::error::raise;
 create function segmenter_init(cfg_table text default 'segmenter', log_table text default null) returns regclass
 language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-fn segmenter_init(cfg_table: Option<&str>, log_table: Option<&str>) -> pg_sys::Oid {
-    let made =
-        require_arg("cfg_table", cfg_table).and_then(|name| manage_sets::init(name, log_table));
-    made.unwrap_or_else(|error| raise(error))
+fn segmenter_init(
+    cfg_table: Option<&str>,
+    log_table: Option<&str>,
+) -> Result<pg_sys::Oid, ErrorReport> {
+    Ok(manage_sets::init(require_arg("cfg_table", cfg_table)?, log_table)?)
 }
 
 /// The relation sets of this database.
@@ -42,21 +43,24 @@ fn segmenter_init(cfg_table: Option<&str>, log_table: Option<&str>) -> pg_sys::O
 /// ```
 #[pg_extern(stable)]
 #[allow(clippy::type_complexity)]
-fn segmenter_sets() -> TableIterator<
-    'static,
-    (
-        name!(cfg_table, String),
-        name!(log_table, String),
-        name!(owner, String),
-        name!(segments, Option<i64>),
-        name!(is_current, bool),
-    ),
+fn segmenter_sets() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(cfg_table, String),
+            name!(log_table, String),
+            name!(owner, String),
+            name!(segments, Option<i64>),
+            name!(is_current, bool),
+        ),
+    >,
+    ErrorReport,
 > {
-    let sets = manage_sets::list().unwrap_or_else(|error| raise(error));
-    TableIterator::new(
+    let sets = manage_sets::list()?;
+    Ok(TableIterator::new(
         sets.into_iter()
             .map(|set| (set.cfg_table, set.log_table, set.owner, set.segments, set.is_current)),
-    )
+    ))
 }
 
 /// Migrates a relation set that the update of the extension could not migrate.
@@ -70,15 +74,14 @@ fn segmenter_sets() -> TableIterator<
 /// select segmenter_migrate_set('crm.seg');
 /// ```
 #[pg_extern]
-fn segmenter_migrate_set(cfg_table: Option<&str>) -> bool {
-    let migrated = require_arg("cfg_table", cfg_table).and_then(migrate::migrate_set);
-    migrated.unwrap_or_else(|error| raise(error))
+fn segmenter_migrate_set(cfg_table: Option<&str>) -> Result<bool, ErrorReport> {
+    Ok(migrate::migrate_set(require_arg("cfg_table", cfg_table)?)?)
 }
 
 /// Migrates all relation sets; for the scripts that update the extension.
 #[pg_extern]
-fn segmenter_migrate_sets() {
-    migrate::migrate_all().unwrap_or_else(|error| raise(error))
+fn segmenter_migrate_sets() -> Result<(), ErrorReport> {
+    Ok(migrate::migrate_all()?)
 }
 
 /// Drops a relation set with its segments, log and messages. Segment tables stay, as ordinary
@@ -93,9 +96,10 @@ fn segmenter_migrate_sets() {
 /// select segmenter_drop_set('crm.seg');
 /// ```
 #[pg_extern]
-fn segmenter_drop_set(cfg_table: Option<&str>, force: default!(Option<bool>, "false")) {
-    let drop = || {
-        manage_sets::drop_set(require_arg("cfg_table", cfg_table)?, require_arg("force", force)?)
-    };
-    drop().unwrap_or_else(|error| raise(error))
+fn segmenter_drop_set(
+    cfg_table: Option<&str>,
+    force: default!(Option<bool>, "false"),
+) -> Result<(), ErrorReport> {
+    manage_sets::drop_set(require_arg("cfg_table", cfg_table)?, require_arg("force", force)?)?;
+    Ok(())
 }

@@ -8,7 +8,7 @@ use pgrx::spi::{SpiHeapTupleData, quote_identifier};
 use super::queries;
 use super::query::{Query, RunsAs, assuming};
 use crate::catalog::settings;
-use crate::error::{Error, Result, SCHEMA_VERSION, SetError, raise};
+use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::exec::statement;
 use crate::pg::system_catalog;
@@ -385,17 +385,25 @@ impl RelationSet {
     }
 
     /// Runs users' SQL of a segment as the segment's owner.
-    pub fn as_segment_owner<T>(&self, owner: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+    pub fn as_segment_owner<T>(
+        &self,
+        owner: pg_sys::Oid,
+        body: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         assuming(RunsAs::SegmentOwner, || self.as_user(owner, body))
     }
 
     /// Reads or writes a segment table as its owner.
-    pub fn as_table_owner<T>(&self, owner: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+    pub fn as_table_owner<T>(
+        &self,
+        owner: pg_sys::Oid,
+        body: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         assuming(RunsAs::TableOwner, || self.as_user(owner, body))
     }
 
     /// Runs a consumer's SQL as its role.
-    pub fn as_consumer<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
+    pub fn as_consumer<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
         assuming(RunsAs::ConsumerRole, || self.as_user(role, body))
     }
 
@@ -410,10 +418,8 @@ impl RelationSet {
     /// Runs as a role that a row of this set names. The set's owner must be able to act as the
     /// role. The extension's schema is in the search_path, unless another role may create operators
     /// or functions there.
-    fn as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
-        if let Err(error) = self.check_owner_can_act_as(role) {
-            raise(error);
-        }
+    fn as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.check_owner_can_act_as(role)?;
         role::run_as(role, Rights::Restricted, &self.user_settings(role), body)
     }
 

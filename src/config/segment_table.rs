@@ -275,8 +275,8 @@ pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<
                     None,
                     &args,
                 )?
-                .filter_map(|row| row.get::<String>(1).ok().flatten())
-                .collect();
+                .map(|row| row.get::<String>(1)?.ok_or(Error::MissingValue("command")))
+                .collect::<Result<_>>()?;
             for command in commands {
                 client.update(&command, None, &[])?;
             }

@@ -25,6 +25,9 @@ use segmenter_core::http::address::Address;
 use segmenter_core::http::{Answer, HttpRequest, Sender};
 use segmenter_core::receipt::Receipt;
 
+/// Time limit for finding and claiming a message. The set's relations are read, whose owner could
+/// make that slow.
+const CLAIM_LIMIT: Duration = Duration::from_secs(30);
 /// Time limit of a function for one message.
 const FUNCTION_LIMIT: Duration = Duration::from_secs(300);
 /// Time limit of an HTTP request: the default, and the highest value that a consumer can set.
@@ -41,7 +44,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
         process::reload_config();
         // Read again for each message: the consumer may have changed, or another session may need
         // the database without connections.
-        let next = process::transaction_within(Some(FUNCTION_LIMIT), || {
+        let next = process::transaction_within(Some(CLAIM_LIMIT), || {
             if process::is_database_wanted() {
                 return Ok(None);
             }
@@ -303,18 +306,22 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
                 let role: Option<pg_sys::Oid> = row.get_by_name("role")?;
                 let calls_function = row.get_by_name::<bool, _>("calls_function")?;
                 let at: Option<TimestampWithTimeZone> = row.get_by_name("at")?;
+                // Only a function needs the consumer's role. If that role cannot connect, the
+                // worker records the reason as a failed delivery.
+                let connects = |role| -> Result<bool> {
+                    Ok(calls_function == Some(true)
+                        && role::exists(role)
+                        && set.check_owner_can_act_as(role).is_ok()
+                        && role::can_log_in(role)?
+                        && role::can_connect(role)?)
+                };
                 Ok(Waiting {
                     consumer: row.get_by_name("id")?.ok_or_else(missing("id"))?,
                     name: row.get_by_name("name")?.unwrap_or_default(),
-                    // Only a function needs the consumer's role. If that role cannot connect, the
-                    // worker records the reason as a failed delivery.
-                    role: role.filter(|role| {
-                        calls_function == Some(true)
-                            && role::exists(*role)
-                            && set.check_owner_can_act_as(*role).is_ok()
-                            && role::can_log_in(*role)
-                            && role::can_connect(*role)
-                    }),
+                    role: match role {
+                        Some(role) if connects(role)? => Some(role),
+                        _ => None,
+                    },
                     at: at.map(clock::instant).ok_or_else(missing("at"))?,
                 })
             })

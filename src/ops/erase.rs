@@ -256,7 +256,7 @@ fn are_shared(
     let args = [subscription.segment.into(), id.into(), members.into()];
     let shared: Option<bool> = set.as_table_owner(table.owner, || {
         let sql = sql_on(set, table, &queries::ops::erase::HAS_LOOKALIKES, &now);
-        client.select(&sql, Some(1), &args)?.first().get_one()
+        Ok(client.select(&sql, Some(1), &args)?.first().get_one()?)
     })?;
     Ok(shared.unwrap_or_default())
 }
@@ -288,7 +288,7 @@ fn versions(
     let Some(now) = as_stored(table, fields)? else { return Ok(Vec::new()) };
     let found: Option<JsonB> = set.as_table_owner(table.owner, || {
         let sql = sql_on(set, table, &queries::ops::erase::LIST_VERSIONS, &now);
-        client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()
+        Ok(client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()?)
     })?;
     let malformed = |_| Error::MissingValue("versions");
     found.map_or(Ok(Vec::new()), |JsonB(json)| serde_json::from_value(json).map_err(malformed))

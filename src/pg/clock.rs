@@ -16,7 +16,7 @@ pub fn now() -> Instant {
 
 /// The current time in PostgreSQL's microseconds.
 pub(in crate::pg) fn micros() -> i64 {
-    // SAFETY: reads the clock.
+    // SAFETY: has no precondition.
     unsafe { pg_sys::GetCurrentTimestamp() }
 }
 

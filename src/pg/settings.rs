@@ -2,13 +2,13 @@
 
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 use pgrx::prelude::*;
 
-use crate::error::{self, Result, raise};
+use crate::error::{self, Report, Result};
 use crate::pg::exec::snapshot::Active;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use segmenter_core::http::address::Address;
 use segmenter_core::schedule::parse_zone;
 
@@ -40,16 +40,14 @@ pub fn define_set(
     setting: &'static Setting,
     is_set: fn(&str) -> Result<()>,
 ) {
-    IS_SET.set(is_set).ok();
-    IS_DEFINING.store(true, Ordering::Relaxed);
     define(name, texts, setting, GucContext::Userset, is_known_set);
-    IS_DEFINING.store(false, Ordering::Relaxed);
+    // Only now: a value that was set before the library was loaded has been accepted unchecked. If
+    // it were refused, it would be dropped with a warning.
+    IS_SET.set(is_set).ok();
 }
 
+/// The check of a set's name; none while the setting is being defined.
 static IS_SET: OnceLock<fn(&str) -> Result<()>> = OnceLock::new();
-/// True while the setting is being defined. A value that was set before the library was loaded must
-/// not be dropped with a warning then.
-static IS_DEFINING: AtomicBool = AtomicBool::new(false);
 
 /// The storage of a setting's text.
 pub type Setting = GucSetting<Option<CString>>;
@@ -69,7 +67,8 @@ fn define(
     check: Check,
 ) {
     let flags = GucFlags::empty();
-    // SAFETY: the hooks below keep to what a check hook may do.
+    // SAFETY: the hook is one of those below: it reads the new value, and sets only what a check
+    // hook may set to refuse it.
     unsafe {
         GucRegistry::define_string_guc_with_hooks(
             name,
@@ -87,7 +86,8 @@ fn define(
 
 /// The names in a list, without the double quotes around them; `None` if the text is not a list.
 pub fn split_names(list: &CStr) -> Option<Vec<String>> {
-    // SAFETY: the list is split in a copy of its own, into which the names point.
+    // SAFETY: the text is split in a copy, into which the names point: they are copied before it is
+    // freed.
     unsafe {
         let copy = pg_sys::pstrdup(list.as_ptr());
         let mut names = std::ptr::null_mut();
@@ -104,21 +104,50 @@ pub fn split_names(list: &CStr) -> Option<Vec<String>> {
 
 /// Reserves a prefix, so that a misspelt setting under it is refused.
 pub fn reserve_prefix(prefix: &'static CStr) {
-    // SAFETY: the string is static.
+    // SAFETY: a C string, which PostgreSQL copies.
     unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) };
 }
 
-/// The answer of a check hook. If the value is refused, `why` becomes the DETAIL of the error.
+/// The new value that a check hook is to check; `None` for a null pointer, which a default can be.
 ///
 /// # Safety
 ///
-/// Only within a check hook, where PostgreSQL reads what is set here.
-unsafe fn accept(is_valid: bool, why: impl FnOnce() -> String) -> bool {
-    if !is_valid && let Ok(why) = CString::new(why()) {
-        // SAFETY: a copy in PostgreSQL's memory, which it reads when it reports the error.
-        unsafe { pg_sys::GUC_check_errdetail_string = pg_sys::pstrdup(why.as_ptr()) };
+/// `value` is the first argument of a check hook. The text is live during the call of the hook.
+unsafe fn new_value<'a>(value: *mut *mut c_char) -> Option<&'a CStr> {
+    // SAFETY: PostgreSQL hands over the place of a pointer that is null or points to a C string.
+    unsafe { (!(*value).is_null()).then(|| CStr::from_ptr(*value)) }
+}
+
+/// A copy of a text in PostgreSQL's memory; null for a text with a zero byte.
+fn pg_text(text: &str) -> *mut c_char {
+    let Ok(text) = CString::new(text) else { return std::ptr::null_mut() };
+    // SAFETY: copies a C string that is live during the call.
+    unsafe { pg_sys::pstrdup(text.as_ptr()) }
+}
+
+/// The answer of a check hook. If the value is refused, `why` becomes the DETAIL of the error. To be
+/// called within a check hook only: elsewhere it has no effect.
+fn accept(is_valid: bool, why: impl FnOnce() -> String) -> bool {
+    if !is_valid {
+        // SAFETY: PostgreSQL resets this variable before it calls a hook, and reads it when the hook
+        // has refused a value; it is of this process's only thread.
+        unsafe { pg_sys::GUC_check_errdetail_string = pg_text(&why()) };
     }
     is_valid
+}
+
+/// The answer of a check hook that refuses a value, with an error of its own. As for [`accept`].
+fn refuse(report: &Report) -> bool {
+    // SAFETY: as for the DETAIL in `accept`. Null pointers leave these parts out.
+    unsafe {
+        pg_sys::GUC_check_errcode(report.sqlstate);
+        pg_sys::GUC_check_errmsg_string = pg_text(&report.message);
+        let optional =
+            |text: &Option<String>| text.as_deref().map_or(std::ptr::null_mut(), pg_text);
+        pg_sys::GUC_check_errdetail_string = optional(&report.detail);
+        pg_sys::GUC_check_errhint_string = optional(&report.hint);
+    }
+    false
 }
 
 #[pg_guard]
@@ -127,9 +156,10 @@ unsafe extern "C-unwind" fn is_timezone(
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: PostgreSQL hands over the new value, a C string that may be null for a default.
+    // SAFETY: called with the arguments of a check hook. The zone that pg_tzset() returns is cached
+    // by PostgreSQL for ever; only whether there is one matters.
     unsafe {
-        let Some(name) = (*value).as_ref().map(|_| CStr::from_ptr(*value)) else { return true };
+        let Some(name) = new_value(value) else { return true };
         let is_zone = !pg_sys::pg_tzset(name.as_ptr()).is_null()
             && name.to_str().is_ok_and(|name| parse_zone(name).is_ok());
         accept(is_zone, || "A time zone is an IANA name, such as UTC or Europe/Berlin.".into())
@@ -142,14 +172,10 @@ unsafe extern "C-unwind" fn is_names(
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: as above.
-    unsafe {
-        let is_list =
-            (*value).as_ref().is_none_or(|_| split_names(CStr::from_ptr(*value)).is_some());
-        accept(is_list, || {
-            "A list of names is separated by commas, as in: shop, \"Shop 2\".".into()
-        })
-    }
+    // SAFETY: called with the arguments of a check hook.
+    let value = unsafe { new_value(value) };
+    let is_list = value.is_none_or(|list| split_names(list).is_some());
+    accept(is_list, || "A list of names is separated by commas, as in: shop, \"Shop 2\".".into())
 }
 
 #[pg_guard]
@@ -158,45 +184,59 @@ unsafe extern "C-unwind" fn is_addresses(
     _extra: *mut *mut c_void,
     _source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: as above.
-    unsafe {
-        let Some(list) = (*value).as_ref().map(|_| CStr::from_ptr(*value)) else { return true };
-        let Some(names) = split_names(list) else {
-            return accept(false, || "A list of URLs is separated by commas.".into());
-        };
-        let invalid = names.iter().find_map(|name| Some((name, name.parse::<Address>().err()?)));
-        accept(invalid.is_none(), || {
-            invalid.map_or_else(String::new, |(name, error)| format!("\"{name}\": {error}."))
-        })
-    }
+    // SAFETY: called with the arguments of a check hook.
+    let Some(list) = (unsafe { new_value(value) }) else { return true };
+    let Some(names) = split_names(list) else {
+        return accept(false, || "A list of URLs is separated by commas.".into());
+    };
+    let invalid = names.iter().find_map(|name| Some((name, name.parse::<Address>().err()?)));
+    accept(invalid.is_none(), || {
+        invalid.map_or_else(String::new, |(name, error)| format!("\"{name}\": {error}."))
+    })
 }
 
+/// Checks a set's name by a look-up. The look-up runs in a subtransaction, so that any error of it
+/// becomes a refusal: what the caller does with a refused value (an error, a warning, a default) is
+/// its own decision. Only a cancellation is raised.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_known_set(
     value: *mut *mut c_char,
     _extra: *mut *mut c_void,
     source: pg_sys::GucSource::Type,
 ) -> bool {
-    // SAFETY: as above.
-    let name = unsafe { (*value).as_ref().map(|_| CStr::from_ptr(*value)) };
-    let name = name.map(CStr::to_string_lossy).unwrap_or_default();
+    // SAFETY: called with the arguments of a check hook.
+    let name = unsafe { new_value(value) }.map(CStr::to_string_lossy).unwrap_or_default();
     let is_test = source == pg_sys::GucSource::PGC_S_TEST;
-    // SAFETY: reads the state of the transaction, and a global that a parallel worker sets.
-    let can_look = unsafe { pg_sys::IsTransactionState() && pg_sys::ParallelWorkerNumber < 0 };
     if name.is_empty()
-        || !can_look
-        || IS_DEFINING.load(Ordering::Relaxed)
+        || !can_look_up()
         || !(is_test || source >= pg_sys::GucSource::PGC_S_INTERACTIVE)
     {
         return true;
     }
     let Some(is_set) = IS_SET.get() else { return true };
-    let _snapshot = Active::catalog();
-    match is_set(&name) {
-        Ok(()) => {}
+    let found = in_subtransaction(OnSuccess::Commit, || {
+        let _snapshot = Active::catalog();
+        is_set(&name)
+    });
+    match found {
+        Ok(()) => true,
         // ALTER DATABASE and ALTER ROLE: the set may exist where and when the value is used.
-        Err(error) if is_test => error::emit(PgLogLevel::NOTICE, error.to_string(), None),
-        Err(error) => raise(error),
+        Err(error) if is_test => {
+            error::emit(PgLogLevel::NOTICE, error.to_string(), None);
+            true
+        }
+        Err(error) => refuse(&error.report()),
     }
-    true
+}
+
+/// Whether a look-up in a subtransaction is possible: in a transaction that has not failed, and that
+/// runs no parallel query. A parallel worker takes over settings that its leader has checked.
+fn can_look_up() -> bool {
+    // SAFETY: these read the state of this process and its transaction, and may be called without
+    // one.
+    unsafe {
+        pg_sys::IsTransactionState()
+            && pg_sys::ParallelWorkerNumber < 0
+            && !pg_sys::IsInParallelMode()
+    }
 }

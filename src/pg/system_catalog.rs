@@ -9,27 +9,29 @@ pub const MAX_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
 
 /// Whether a value of one type may be stored in a column of another without a cast.
 pub fn is_assignable(from: pg_sys::Oid, to: pg_sys::Oid) -> bool {
-    // SAFETY: both arrays have the one element announced.
+    // SAFETY: both arrays have the one element announced. Needs a transaction for its look-ups, in
+    // which SQL functions and jobs run, as all look-ups of this module do.
     unsafe { pg_sys::can_coerce_type(1, &from, &to, pg_sys::CoercionContext::COERCION_ASSIGNMENT) }
 }
 
 /// The base type of a domain with its modifier (length, precision). Other types are returned
 /// unchanged.
 pub fn base_type(typ: pg_sys::Oid, mut modifier: i32) -> (pg_sys::Oid, i32) {
-    // SAFETY: the modifier is read and written in place.
+    // SAFETY: the modifier is a place of our own. Needs a transaction; a missing type is raised.
     unsafe { (pg_sys::getBaseTypeAndTypmod(typ, &mut modifier), modifier) }
 }
 
 /// Whether SQL may name objects that do not exist yet, as `check_function_bodies` decides. pg_dump
 /// turns it off in its scripts, which fill tables before they build indexes.
 pub fn references_are_deferred() -> bool {
-    // SAFETY: reads a setting.
+    // SAFETY: the variable of a setting, which only this thread writes.
     unsafe { !pg_sys::check_function_bodies }
 }
 
 /// Invalidates what all sessions have cached about a relation, when this transaction commits.
 pub fn invalidate(relation: pg_sys::Oid) {
-    // SAFETY: queues a message; a relation that does not exist is raised.
+    // SAFETY: needs a transaction, which sends the message when it commits. A relation that does not
+    // exist is raised.
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
 }
 
@@ -41,19 +43,19 @@ pub fn type_name(typ: pg_sys::Oid) -> String {
 /// The name of a type with its modifier, if there is one.
 pub fn full_type_name(typ: pg_sys::Oid, modifier: i32) -> String {
     let flags = pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY;
-    // SAFETY: gives a string of its own, copied here; a missing type is raised.
+    // SAFETY: needs a transaction. It gives a new C string; a missing type is raised.
     unsafe { owned(pg_sys::format_type_extended(typ, modifier, flags as u16)) }
 }
 
 /// The name of a type for messages.
 pub fn format_type(typ: pg_sys::Oid) -> String {
-    // SAFETY: as above.
+    // SAFETY: needs a transaction. It gives a new C string; a missing type is raised.
     unsafe { owned(pg_sys::format_type_extended(typ, -1, 0)) }
 }
 
 /// Whether a type is an array. Only a cast can coerce the elements of an array to a modifier.
 pub fn is_array(typ: pg_sys::Oid) -> bool {
-    // SAFETY: reads the catalogs.
+    // SAFETY: needs a transaction. A missing type gives the invalid OID.
     unsafe { pg_sys::get_element_type(typ) != pg_sys::InvalidOid }
 }
 
@@ -62,7 +64,8 @@ pub fn is_array(typ: pg_sys::Oid) -> bool {
 /// it silently).
 pub fn coerce_to_typmod(expression: &str, typ: pg_sys::Oid, modifier: i32) -> String {
     let mut function = pg_sys::InvalidOid;
-    // SAFETY: reads the catalogs; names are copied.
+    // SAFETY: needs a transaction. The function is a place of our own, which is set where the answer
+    // is COERCION_PATH_FUNC. Names are new C strings, or null.
     unsafe {
         if modifier < 0
             || pg_sys::find_typmod_coercion_function(typ, &mut function)
@@ -84,7 +87,8 @@ pub fn coerce_to_typmod(expression: &str, typ: pg_sys::Oid, modifier: i32) -> St
 pub fn is_plain_key(typ: pg_sys::Oid, collation: pg_sys::Oid) -> bool {
     match base_type(typ, -1).0 {
         pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::UUIDOID => true,
-        // SAFETY: reads the catalogs.
+        // SAFETY: needs a transaction. A missing collation is raised, and the invalid OID is not
+        // looked up.
         pg_sys::TEXTOID | pg_sys::VARCHAROID => unsafe {
             collation != pg_sys::InvalidOid && pg_sys::get_collation_isdeterministic(collation)
         },
@@ -119,7 +123,8 @@ fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>
 pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {
     let (schema, relation) = crate::pg::exec::statement::split_name(name);
     let relation = CString::new(relation).ok()?;
-    // SAFETY: finds C strings in the catalogs; what is missing gives an invalid OID.
+    // SAFETY: needs a transaction. Names are C strings that are live during the calls; what is missing
+    // gives the invalid OID, also for a schema that is missing.
     let found = unsafe {
         match schema {
             None => pg_sys::RelnameGetRelid(relation.as_ptr()),
@@ -141,7 +146,7 @@ pub fn display_name(relation: pg_sys::Oid) -> String {
 /// The name of a relation, with its schema if it is not visible in the search_path. `None` if the
 /// relation does not exist, or outside a transaction, where no look-up is possible.
 pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {
-    // SAFETY: reads the catalogs within a transaction; names are copied.
+    // SAFETY: look-ups need a transaction, which is checked first. Names are new C strings, or null.
     unsafe {
         if !pg_sys::IsTransactionState() {
             return None;
@@ -177,15 +182,19 @@ pub fn outside_extension_script<T>(body: impl FnOnce() -> T) -> T {
 
 /// Finds a relation in the schema of a function. The result is the invalid OID if there is none.
 pub fn relation_beside(function: pg_sys::Oid, name: &std::ffi::CStr) -> pg_sys::Oid {
-    // SAFETY: reads the catalogs; what is missing gives an invalid OID.
+    // SAFETY: needs a transaction. The name is a C string; what is missing gives the invalid OID.
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_func_namespace(function)) }
 }
 
-/// SAFETY: `text` is null or a C string.
+/// A copy of a text; empty for a null pointer.
+///
+/// # Safety
+///
+/// `text` is null or a C string.
 unsafe fn owned(text: *mut std::ffi::c_char) -> String {
     if text.is_null() {
         return String::new();
     }
-    // SAFETY: as promised by the caller.
+    // SAFETY: a C string, as the caller promises.
     unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }

@@ -89,9 +89,10 @@ impl PlannedRefresh {
         }
         let owner = role::name(self.owner);
         match (role::can_log_in(self.owner), role::can_connect(self.owner)) {
-            (false, _) => Some(Error::OwnerCannotLogIn { segment, owner }),
-            (true, false) => Some(Error::OwnerCannotConnect { segment, owner }),
-            (true, true) => None,
+            (Err(error), _) | (_, Err(error)) => Some(error),
+            (Ok(false), _) => Some(Error::OwnerCannotLogIn { segment, owner }),
+            (Ok(true), Ok(false)) => Some(Error::OwnerCannotConnect { segment, owner }),
+            (Ok(true), Ok(true)) => None,
         }
     }
 }

@@ -5,13 +5,13 @@ use pgrx::prelude::*;
 /// Discards this transaction's copy of `pg_stat_activity`, so that the next query reads the present
 /// state.
 pub fn clear_activity_snapshot() {
-    // SAFETY: drops a copy that is made again when it is needed.
+    // SAFETY: has no precondition: a copy that is needed later is made again.
     unsafe { pg_sys::pgstat_clear_backend_activity_snapshot() };
 }
 
 /// The system identifier of this cluster. A cluster into which a dump is restored has another one;
 /// a physical copy has the same.
 pub fn cluster() -> u64 {
-    // SAFETY: reads shared memory.
+    // SAFETY: needs the control file in shared memory, which is read before any process starts.
     unsafe { pg_sys::GetSystemIdentifier() }
 }

@@ -145,10 +145,11 @@ impl Default for JobTable {
     }
 }
 
-// SAFETY: plain values without pointers.
+// SAFETY: values without pointers and destructors, valid in every process that maps the memory; all
+// access goes through the lock.
 unsafe impl PGRXSharedMemory for JobTable {}
 
-// SAFETY: no other extension uses this name.
+// SAFETY: the name must be unique among the extensions' locks: it is that of this extension.
 static BOARD: PgLwLock<JobTable> = unsafe { PgLwLock::new(c"segmenter") };
 static IS_THERE: AtomicBool = AtomicBool::new(false);
 
@@ -180,14 +181,21 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
         let Some(place) = place else { return false };
         table.schedulers[place] = Scheduler { database, pid, time: now };
     }
-    // SAFETY: the callback stays in the library.
+    // SAFETY: the callback has the required signature, and PostgreSQL does not unload libraries.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::null()) };
     true
 }
 
 /// At exit: releases this process's place as a scheduler, and ends its job if that is still
 /// running.
+///
+/// Taking the lock is safe: this process cannot hold it any more, and no other one holds it for
+/// ever. While a lock of this kind is held, SIGTERM is not processed, and a panic releases it. An
+/// error that ends the process where it holds locks leaves them to this callback.
+#[pg_guard]
 unsafe extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
+    // SAFETY: the process is ending, and no frame that held a lock is returned to.
+    unsafe { pg_sys::LWLockReleaseAll() };
     let pid = process_id();
     let mut table = BOARD.exclusive();
     for place in table.schedulers.iter_mut().filter(|place| place.pid == pid) {
@@ -270,7 +278,7 @@ pub fn begin(ticket: JobHandle) -> Option<Job> {
         job.pid = process_id();
         *job
     };
-    // SAFETY: the callback stays in the library.
+    // SAFETY: the callback has the required signature, and PostgreSQL does not unload libraries.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::null()) };
     Some(begun)
 }

@@ -10,37 +10,26 @@ use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
 use crate::error::{Report, Result};
-use crate::pg::exec::subtransaction::{ErrorTrace, report_of};
-use crate::pg::version::pqsignal;
+use crate::pg::exec::subtransaction::ErrorTrace;
+use crate::pg::version::{self, pqsignal};
 
 const LIBRARY: &str = "segmenter";
 
-unsafe extern "C-unwind" {
-    // These are missing from pgrx's bindings, or not declared as signal handlers there.
-    fn die(signal: c_int);
-    fn SignalHandlerForConfigReload(signal: c_int);
-    fn enable_timeout_after(id: c_int, delay_ms: c_int);
-    fn disable_timeout(id: c_int, keep_indicator: bool);
-}
-
-/// `STATEMENT_TIMEOUT` of `TimeoutId`, the same in every version.
-const STATEMENT_TIMEOUT: c_int = 3;
-
 /// The id of this process.
 pub fn process_id() -> i32 {
-    // SAFETY: reads a global.
+    // SAFETY: a variable that is set once, when the process starts.
     unsafe { pg_sys::MyProcPid }
 }
 
 /// Whether libraries are being preloaded by a server that will run, not by pg_upgrade.
 pub fn is_preloading() -> bool {
-    // SAFETY: reads globals.
+    // SAFETY: two variables of the process's only thread.
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
 /// Whether the server is in recovery, as a standby is.
 pub fn is_in_recovery() -> bool {
-    // SAFETY: reads shared memory.
+    // SAFETY: needs shared memory, to which every process that can run our code is attached.
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
@@ -78,10 +67,11 @@ fn truncate_utf8(text: &str, size: usize) -> String {
 /// Installs the signal handlers. SIGTERM ends the process at its next interrupt, also during a
 /// query; SIGHUP requests a reload of the configuration.
 pub fn start() {
-    // SAFETY: handlers of the server's own.
+    // SAFETY: called once, at the start of a worker, while its signals are blocked. The handlers are
+    // the server's own.
     unsafe {
-        pqsignal(pg_sys::SIGHUP as c_int, Some(SignalHandlerForConfigReload));
-        pqsignal(pg_sys::SIGTERM as c_int, Some(die));
+        pqsignal(pg_sys::SIGHUP as c_int, Some(version::reload_later));
+        pqsignal(pg_sys::SIGTERM as c_int, Some(version::die));
         pg_sys::BackgroundWorkerUnblockSignals();
     }
 }
@@ -101,7 +91,7 @@ pub fn connect(database: Option<pg_sys::Oid>, role: Option<pg_sys::Oid>) {
 
 /// Changes a setting for the rest of the process.
 pub fn set(name: &CStr, value: &CStr) {
-    // SAFETY: both are C strings; a wrong value is raised.
+    // SAFETY: both are C strings, which are copied; a wrong value is raised.
     unsafe {
         pg_sys::SetConfigOption(
             name.as_ptr(),
@@ -121,15 +111,16 @@ pub fn announce(application_name: &str, activity: Option<&str>) {
         Some(_) => pg_sys::BackendState::STATE_RUNNING,
         None => pg_sys::BackendState::STATE_IDLE,
     };
-    // SAFETY: the string is copied.
+    // SAFETY: a C string, which is copied. The process is connected: it has an entry to write to.
     unsafe { pg_sys::pgstat_report_activity(state, text.as_ptr()) };
 }
 
-/// Waits for the process's latch, at most for `limit` (1 ms to 1 hour). Interrupts are processed.
+/// Waits for the process's latch, at most for `limit` (1 ms to 1 hour), outside a transaction.
+/// Interrupts are processed, except that a cancellation is discarded: there is nothing to cancel.
 /// The process ends if the postmaster has died.
 pub fn wait(limit: Duration) {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
-    // SAFETY: waits for the process's own latch.
+    // SAFETY: `MyLatch` is this process's own latch, which exists from its start to its end.
     unsafe {
         pg_sys::WaitLatch(
             pg_sys::MyLatch,
@@ -139,12 +130,44 @@ pub fn wait(limit: Duration) {
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
+    // Outside a transaction nothing would catch the error of a cancellation. One that arrives after
+    // this cancels the next transaction.
+    let _holdoff = CancelHoldoff::begin();
     pg_sys::check_for_interrupts!();
+    discard_cancel();
+}
+
+/// Discards a cancellation that was requested and has not been processed.
+fn discard_cancel() {
+    // SAFETY: a flag of this process, which it may clear at any time; only the handler of SIGINT and
+    // the timeouts set it. It is a C `sig_atomic_t`.
+    unsafe { (&raw mut pg_sys::QueryCancelPending).write_volatile(0) };
+}
+
+/// Keeps cancellations pending until it is dropped. The end of the process is not delayed.
+struct CancelHoldoff(());
+
+impl CancelHoldoff {
+    fn begin() -> Self {
+        // SAFETY: a counter of this process that no signal handler writes; `drop` undoes this.
+        unsafe { pg_sys::QueryCancelHoldoffCount += 1 };
+        Self(())
+    }
+}
+
+impl Drop for CancelHoldoff {
+    fn drop(&mut self) {
+        // SAFETY: as in `begin`. An error resets the counter: it must not become negative.
+        unsafe {
+            pg_sys::QueryCancelHoldoffCount = pg_sys::QueryCancelHoldoffCount.saturating_sub(1);
+        }
+    }
 }
 
 /// Reloads the configuration after a SIGHUP; returns whether there was one.
 pub fn reload_config() -> bool {
-    // SAFETY: a flag that a signal handler sets, and what it asks for.
+    // SAFETY: a flag that a signal handler sets, a C `sig_atomic_t`. The files are read outside a
+    // transaction, as the main loop of a worker does.
     unsafe {
         if (&raw const pg_sys::ConfigReloadPending).read_volatile() == 0 {
             return false;
@@ -158,7 +181,8 @@ pub fn reload_config() -> bool {
 /// Runs `body` in a transaction of its own and commits it. If `body` or the commit fails, the
 /// transaction is aborted and the error is returned.
 pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T, Report> {
-    // SAFETY: no transaction is open; it is ended below in each case.
+    // SAFETY: no transaction is open, as the main functions of the workers call this; it is ended
+    // below in each case.
     unsafe {
         pg_sys::SetCurrentStatementStartTimestamp();
         pg_sys::StartTransactionCommand();
@@ -166,25 +190,26 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
     apply_invalidations();
     let trace = ErrorTrace::begin();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
-        // SAFETY: a snapshot that is pushed is popped, or the abort does it.
+        // SAFETY: the transaction is open. The snapshot is popped below, or by the abort.
         unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
         let value = body().map_err(|error| error.report())?;
-        // SAFETY: as above.
+        // SAFETY: the active snapshot is ours: `body` has popped what it pushed. The transaction is the
+        // one that was started above.
         unsafe {
             pg_sys::PopActiveSnapshot();
             pg_sys::CommitTransactionCommand();
         }
         Ok(value)
     }))
-    .catch_others(|caught| Err(report_of(&caught)))
-    .catch_rust_panic(|caught| Err(report_of(&caught)))
+    .catch_others(|caught| Err(trace.report(&caught)))
+    .catch_rust_panic(|caught| Err(trace.report(&caught)))
     .execute();
     drop(trace);
     if result.is_err() {
-        // SAFETY: aborting is right in whatever state the transaction is.
+        // SAFETY: it aborts a transaction in whatever state it is, and does nothing without one.
         unsafe { pg_sys::AbortCurrentTransaction() };
     }
-    // SAFETY: no transaction is open.
+    // SAFETY: must not be called within a transaction: it was committed or aborted above.
     unsafe { pg_sys::pgstat_report_stat(false) };
     result
 }
@@ -202,11 +227,11 @@ pub fn transaction_within<T>(
 pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
     let trace = ErrorTrace::begin();
     let result = PgTryBuilder::new(AssertUnwindSafe(|| Ok(body())))
-        .catch_others(|caught| Err(report_of(&caught)))
+        .catch_others(|caught| Err(trace.report(&caught)))
         .execute();
     drop(trace);
     if result.is_err() {
-        // SAFETY: without a transaction it only clears what an error leaves behind.
+        // SAFETY: without a transaction it only releases what an error leaves behind.
         unsafe { pg_sys::AbortCurrentTransaction() };
     }
     result
@@ -214,7 +239,7 @@ pub fn caught<T>(body: impl FnOnce() -> T) -> std::result::Result<T, Report> {
 
 /// Reports the statistics of this process now, so that autovacuum knows what it has written.
 pub fn flush_statistics() {
-    // SAFETY: no transaction is open.
+    // SAFETY: must not be called within a transaction: a worker calls this between its transactions.
     unsafe { pg_sys::pgstat_report_stat(true) };
 }
 
@@ -222,11 +247,12 @@ pub fn flush_statistics() {
 pub struct Limit(bool);
 
 impl Limit {
+    /// Begins in a process that is connected to a database.
     pub fn begin(limit: Option<Duration>) -> Self {
         if let Some(limit) = limit {
             let limit = limit.as_millis().clamp(1, i32::MAX as u128) as c_int;
-            // SAFETY: the server has registered this timeout for every process with a database.
-            unsafe { enable_timeout_after(STATEMENT_TIMEOUT, limit) };
+            // SAFETY: callers are jobs and schedulers, which have connected to their database.
+            unsafe { version::enable_statement_timeout(limit) };
         }
         Self(limit.is_some())
     }
@@ -235,8 +261,11 @@ impl Limit {
 impl Drop for Limit {
     fn drop(&mut self) {
         if self.0 {
-            // SAFETY: as above.
-            unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+            // SAFETY: enabled in `begin`.
+            unsafe { version::disable_statement_timeout() };
+            // The limit may have passed since the transaction ended. Its cancellation would hit
+            // whatever comes next.
+            discard_cancel();
         }
     }
 }
@@ -245,8 +274,9 @@ impl Drop for Limit {
 /// connected to no database cannot rely on its indexes.
 pub fn databases() -> HashMap<String, pg_sys::Oid> {
     let mut databases = HashMap::new();
-    // SAFETY: rows of the catalog have the shape of the struct and are live until the next one is
-    // fetched; what is opened is closed.
+    // SAFETY: needs a transaction, in which the launcher calls this. Rows of the catalog have the shape
+    // of the struct, whose columns are never null, and are live until the next one is fetched. The
+    // scan and the relation are closed in the order in which they were opened.
     unsafe {
         let lock = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
         let relation = pg_sys::table_open(pg_sys::DatabaseRelationId, lock);
@@ -259,9 +289,7 @@ pub fn databases() -> HashMap<String, pg_sys::Oid> {
             let name = CStr::from_ptr(database.datname.data.as_ptr());
             databases.insert(name.to_string_lossy().into_owned(), database.oid);
         }
-        if let Some(end) = (*(*(*scan).rs_rd).rd_tableam).scan_end {
-            end(scan);
-        }
+        pg_sys::heap_endscan(scan);
         pg_sys::table_close(relation, lock);
     }
     databases
@@ -269,7 +297,8 @@ pub fn databases() -> HashMap<String, pg_sys::Oid> {
 
 /// The database that this process is connected to, and its name.
 pub fn current_database() -> (pg_sys::Oid, String) {
-    // SAFETY: reads a global and a catalog; the name is copied.
+    // SAFETY: the variable is set when the process connects. The look-up needs a transaction, in which
+    // SQL functions and jobs run; it gives a new C string, or null for a database that is gone.
     unsafe {
         let database = pg_sys::MyDatabaseId;
         let name = pg_sys::get_database_name(database);
@@ -285,7 +314,8 @@ pub fn current_database() -> (pg_sys::Oid, String) {
 /// Whether another session needs this database without connections: to drop, rename, move or copy
 /// it.
 pub fn is_database_wanted() -> bool {
-    // SAFETY: the tag is complete; the lock is released again.
+    // SAFETY: every field of the tag is set, and it is live during the calls. A lock of a transaction
+    // needs one: the check is made within it. What is taken is released again.
     unsafe {
         let tag = pg_sys::LOCKTAG {
             locktag_field1: 0,
@@ -320,7 +350,8 @@ thread_local! {
 /// Registers the callback for invalidations, on which [`changed`] depends. It must be called once
 /// in a process.
 pub fn watch_relations() {
-    // SAFETY: the callback stays in the library.
+    // SAFETY: the callback has the required signature, and is never unloaded: PostgreSQL does not
+    // unload libraries.
     unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(note_change), pg_sys::Datum::null()) };
 }
 
@@ -373,6 +404,8 @@ fn note(is_concerned: impl Fn(u32) -> bool) {
     });
 }
 
+/// PostgreSQL calls this for each invalidation that it receives.
+#[pg_guard]
 unsafe extern "C-unwind" fn note_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     note(|known| relation == pg_sys::InvalidOid || relation.to_u32() == known);
 }

@@ -31,8 +31,9 @@ pub fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Opti
 fn spawn<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    // SAFETY: sets of signals are plain data, filled in before they are read; this thread's own set
-    // is put back whether or not there is a new thread.
+    // SAFETY: a set of signals is plain data: zeros are a value, and each one is written before it is
+    // read. A null pointer asks for no old set. This thread's own set is put back whether or not
+    // there is a new thread.
     unsafe {
         let mut all: libc::sigset_t = mem::zeroed();
         let mut before: libc::sigset_t = mem::zeroed();
@@ -48,7 +49,8 @@ fn spawn<T: Send + 'static>(
 /// whether the other end is closed. The process ends if the postmaster has died.
 fn is_closed(stream: &UnixStream) -> bool {
     let events = pg_sys::WL_LATCH_SET | pg_sys::WL_SOCKET_READABLE | pg_sys::WL_EXIT_ON_PM_DEATH;
-    // SAFETY: waits for the process's own latch, and for a socket that is open as long as this.
+    // SAFETY: `MyLatch` is this process's own latch, which exists from its start to its end. The
+    // socket is borrowed, so it is open during the call.
     let happened = unsafe {
         let happened = pg_sys::WaitLatchOrSocket(
             pg_sys::MyLatch,

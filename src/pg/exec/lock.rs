@@ -52,7 +52,8 @@ fn take(key: Key, at_once: bool) -> Option<SegmentLockGuard> {
     if HELD.with_borrow(|held| held.contains(&key)) {
         return None;
     }
-    // SAFETY: the tag is complete; the lock belongs to the transaction, so that it dies with it.
+    // SAFETY: needs a transaction, which the lock is released with: callers are SQL functions and
+    // jobs within one. Every field of the tag is set, and it is live during the call.
     let taken = unsafe {
         let tag = pg_sys::LOCKTAG {
             locktag_field1: pg_sys::MyDatabaseId.to_u32(),
@@ -74,8 +75,9 @@ fn take(key: Key, at_once: bool) -> Option<SegmentLockGuard> {
 /// Locks a table as a writer does (ROW EXCLUSIVE), so that it is not dropped or altered before the
 /// transaction ends. False: it does not exist.
 pub fn lock_table(table: pg_sys::Oid) -> bool {
-    // SAFETY: opening with a lock and closing without releasing it keeps the lock to the end of
-    // the transaction; a missing table gives a null pointer.
+    // SAFETY: needs a transaction, in which SQL functions and jobs run. A table that does not exist
+    // gives a null pointer, which is not closed. Closed without a lock mode, an open relation keeps
+    // its lock to the end of the transaction.
     unsafe {
         let relation = pg_sys::try_relation_open(table, pg_sys::RowExclusiveLock as i32);
         if relation.is_null() {

@@ -2,6 +2,7 @@
 //! go.
 
 pub mod lock;
+pub(in crate::pg) mod memory;
 pub mod portal;
 pub(in crate::pg) mod receiver;
 pub mod role;

@@ -13,7 +13,6 @@ pub struct CursorScope {
 }
 
 impl CursorScope {
-    /// Must be called within an SPI connection.
     pub fn begin() -> Result<Self> {
         Ok(Self { before: open()? })
     }
@@ -27,7 +26,8 @@ impl Drop for CursorScope {
         }
         for name in open().unwrap_or_default().difference(&self.before) {
             let Ok(name) = CString::new(name.as_str()) else { continue };
-            // SAFETY: a portal that is found is live, and it is not closed while it runs.
+            // SAFETY: the name is a C string. A portal that is found is live; one that is running must
+            // not be closed, and is not.
             unsafe {
                 let portal = pg_sys::SPI_cursor_find(name.as_ptr());
                 if !portal.is_null() && (*portal).status != pg_sys::PortalStatus::PORTAL_ACTIVE {

@@ -41,13 +41,15 @@ impl IntoDatum for RegRole {
 
 /// The current role, whose rights apply.
 pub fn current() -> pg_sys::Oid {
-    // SAFETY: reads a global of the backend.
+    // SAFETY: the role is set from the authentication of the session, or the connecting of the
+    // worker, until the end of the process: all of our code runs in between.
     unsafe { pg_sys::GetUserId() }
 }
 
 /// The name of a role, or its OID if it does not exist.
 pub fn name(role: pg_sys::Oid) -> String {
-    // SAFETY: with noerr set a missing role gives a null pointer.
+    // SAFETY: needs a transaction for its look-up, in which SQL functions and jobs run. With `noerr`
+    // set, a missing role gives a null pointer; a name is a new C string.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role, true);
         if name.is_null() {
@@ -59,28 +61,29 @@ pub fn name(role: pg_sys::Oid) -> String {
 
 /// Whether a role exists.
 pub fn exists(role: pg_sys::Oid) -> bool {
-    // SAFETY: as in `name`.
+    // SAFETY: needs a transaction for its look-up, in which SQL functions and jobs run. With `noerr`
+    // set, a missing role gives a null pointer.
     unsafe { !pg_sys::GetUserNameFromId(role, true).is_null() }
 }
 
 /// Whether a role may log in; false if it does not exist.
-pub fn can_log_in(role: pg_sys::Oid) -> bool {
-    says(
+pub fn can_log_in(role: pg_sys::Oid) -> Result<bool> {
+    ask(
         "select r.rolcanlogin from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) $1",
         role,
     )
 }
 
-/// Whether a role may connect to this database.
-pub fn can_connect(role: pg_sys::Oid) -> bool {
+/// Whether a role may connect to this database; false if it does not exist.
+pub fn can_connect(role: pg_sys::Oid) -> Result<bool> {
     let sql = "select pg_catalog.has_database_privilege($1, d.oid, 'connect')
         from pg_catalog.pg_database d where d.datname operator(pg_catalog.=) pg_catalog.current_database()";
-    says(sql, role)
+    ask(sql, role)
 }
 
-fn says(sql: &str, role: pg_sys::Oid) -> bool {
-    let said = Spi::connect(|_| crate::pg::exec::statement::read_one::<bool>(sql, &[role.into()]));
-    said.ok().flatten().unwrap_or_default()
+fn ask(sql: &str, role: pg_sys::Oid) -> Result<bool> {
+    let answer = Spi::connect(|_| crate::pg::exec::statement::read_one(sql, &[role.into()]))?;
+    Ok(answer.unwrap_or_default())
 }
 
 /// Runs `body` as `role`. The caller's role and settings are restored when it returns. If it raises
@@ -120,11 +123,12 @@ fn set_text_form() {
 /// changes; the others are recognized because a transaction id was assigned.
 pub fn read_only<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     in_subtransaction(OnSuccess::Commit, || {
-        // SAFETY: the end of the subtransaction resets it. (From version 16 on, it could not be set
-        // temporarily as a setting.)
+        // SAFETY: a variable of this process's only thread, which may become true at any time. The end
+        // of the subtransaction restores it. (From version 16 on, it could not be set temporarily as
+        // a setting.)
         unsafe { pg_sys::XactReadOnly = true };
         let value = body()?;
-        // SAFETY: reads the state of the subtransaction.
+        // SAFETY: needs no more than a transaction: this is a subtransaction.
         let id = unsafe { pg_sys::GetCurrentTransactionIdIfAny() };
         if id == pg_sys::InvalidTransactionId { Ok(value) } else { Err(Error::NotReadOnly) }
     })
@@ -138,8 +142,9 @@ struct Identity {
 impl Identity {
     fn assume(role: pg_sys::Oid, rights: Rights) -> Self {
         let mut saved = Self { role: pg_sys::InvalidOid, context: 0 };
-        // SAFETY: plain reads and writes of the backend's identity, undone in `drop`, or by
-        // PostgreSQL when the (sub)transaction aborts.
+        // SAFETY: both results are places of their own. Any role may be set, even a missing one: its
+        // rights are looked up when they are needed. It is undone in `drop`, or by PostgreSQL when
+        // the (sub)transaction aborts.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut saved.role, &mut saved.context);
             let restriction = match rights {
@@ -166,7 +171,8 @@ struct SettingsLevel(i32);
 
 impl SettingsLevel {
     fn enter() -> Self {
-        // SAFETY: opens a level that `drop`, or the end of the (sub)transaction, closes.
+        // SAFETY: needs a transaction, which closes the level if `drop` does not: SQL functions and
+        // jobs run in one.
         Self(unsafe { pg_sys::NewGUCNestLevel() })
     }
 }
@@ -175,7 +181,8 @@ impl Drop for SettingsLevel {
     fn drop(&mut self) {
         // While an error unwinds, hooks of settings must not run: the abort restores the settings.
         if !std::thread::panicking() {
-            // SAFETY: levels are a stack and this is the last one; "false" undoes every change.
+            // SAFETY: levels are a stack, and so are the values of this type, which no caller gets:
+            // this is the last one. "false" undoes every change.
             unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
         }
     }
@@ -183,7 +190,8 @@ impl Drop for SettingsLevel {
 
 fn set(name: &CStr, value: &str) {
     let value = CString::new(value).unwrap_or_default();
-    // SAFETY: both strings end in zero; the change belongs to the current settings level.
+    // SAFETY: both are C strings that are live during the call. A value that is refused is raised.
+    // The change belongs to the settings level that the callers have opened.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),

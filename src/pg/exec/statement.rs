@@ -6,6 +6,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::pg::exec::receiver::Destination;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::version;
 
@@ -27,7 +28,8 @@ pub struct Parsed<'a> {
 /// Parses a text into its statements. A syntax error is raised.
 pub fn parse(sql: &str) -> Vec<Parsed<'_>> {
     let Ok(source) = CString::new(sql) else { return Vec::new() };
-    // SAFETY: the parser gives a list of RawStmt nodes with byte positions in the text it got.
+    // SAFETY: the parser gets a C string that is live during the call, and gives a list of RawStmt
+    // nodes, each with a statement, in the current memory context.
     unsafe {
         let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
         let list = pgrx::PgList::<pg_sys::RawStmt>::from_pg(list);
@@ -43,7 +45,9 @@ pub fn parse(sql: &str) -> Vec<Parsed<'_>> {
                     0 => sql.len(),
                     length => begin + length as usize,
                 };
-                Parsed { kind, text: &sql[begin..end] }
+                // The positions count bytes in the encoding of the database. `sql` is UTF-8, and so
+                // is the database: others are not supported.
+                Parsed { kind, text: sql.get(begin..end).unwrap_or_default() }
             })
             .collect()
     }
@@ -57,32 +61,20 @@ pub struct ResultColumn {
     pub collation: pg_sys::Oid,
 }
 
-/// A prepared statement of the current SPI connection; it ends with the connection.
+/// A prepared statement. It has its plan to itself, and frees it when it is dropped.
 pub struct Prepared(pg_sys::SPIPlanPtr);
 
 impl Prepared {
     /// Parses and analyses one statement whose parameters have the types of `args`. PostgreSQL
-    /// raises an error if the statement is invalid. Its plan may be parallel.
+    /// raises an error if the statement is invalid. Its plan may be parallel. It needs an SPI
+    /// connection: without one, the result is an error.
     pub fn new(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
-        let sql = CString::new(sql).map_err(|_| Error::Query {
-            code: PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
-            problem: "the SQL holds a null character".into(),
-            detail: None,
-            hint: None,
-        })?;
-        let mut types: Vec<_> = args.iter().map(DatumWithOid::oid).collect();
-        // SAFETY: strings and types outlive the call, which copies them.
-        let plan = unsafe {
-            pg_sys::SPI_prepare_cursor(
-                sql.as_ptr(),
-                types.len() as i32,
-                types.as_mut_ptr(),
-                pg_sys::CURSOR_OPT_PARALLEL_OK as i32,
-            )
-        };
-        if plan.is_null() {
-            // SAFETY: SPI stores the reason in a global.
-            Spi::check_status(unsafe { pg_sys::SPI_result })?;
+        let plan = prepare(sql, args)?;
+        // SAFETY: the plan is a new one. Kept, it does not end with the SPI connection, but where
+        // `drop` frees it.
+        let kept = unsafe { pg_sys::SPI_keepplan(plan) };
+        if kept != 0 {
+            Spi::check_status(kept)?;
         }
         Ok(Self(plan))
     }
@@ -108,7 +100,7 @@ impl Prepared {
         if source.resultDesc.is_null() {
             return Vec::new();
         }
-        // SAFETY: the descriptor belongs to the plan and is only read.
+        // SAFETY: the descriptor of a live plan is copied, and the copy is handed over.
         let desc = unsafe {
             pgrx::PgTupleDesc::from_pg_is_copy(pg_sys::CreateTupleDescCopy(source.resultDesc))
         };
@@ -125,47 +117,25 @@ impl Prepared {
     /// The relations that it reads, also through views.
     pub fn relations(&self) -> Vec<pg_sys::Oid> {
         let Some(source) = self.source() else { return Vec::new() };
-        // SAFETY: a list of OIDs that belongs to the plan and is only read.
+        // SAFETY: a list of OIDs of a live plan, which is only read.
         unsafe { pgrx::PgList::<pg_sys::Oid>::from_pg(source.relationOids).iter_oid().collect() }
     }
 
     /// Runs it read-only. It sees exactly the active snapshot, and anything that tries to write
-    /// through SPI raises an error. The rows go to `receiver`, or to SPI's own table if that is
-    /// null.
+    /// through SPI raises an error. The rows go to `destination`.
     pub(in crate::pg) fn execute(
         &self,
         args: &[DatumWithOid<'_>],
-        receiver: *mut pg_sys::DestReceiver,
+        destination: Destination<'_>,
     ) -> Result<()> {
-        // SAFETY: the parameter list has room for every argument and outlives the call; the
-        // receiver, where there is one, is alive.
-        unsafe {
-            let params = pg_sys::makeParamList(args.len() as i32);
-            if !params.is_null() {
-                let slots = (*params).params.as_mut_slice(args.len());
-                for (slot, arg) in slots.iter_mut().zip(args) {
-                    let datum = arg.datum();
-                    slot.isnull = datum.is_none();
-                    slot.value = datum.map_or(pg_sys::Datum::null(), |datum| datum.sans_lifetime());
-                    slot.pflags = pg_sys::PARAM_FLAG_CONST as u16;
-                    slot.ptype = arg.oid();
-                }
-            }
-            let options = pg_sys::SPIExecuteOptions {
-                params,
-                read_only: true,
-                dest: receiver,
-                ..Default::default()
-            };
-            Spi::check_status(pg_sys::SPI_execute_plan_extended(self.0, &options))?;
-        }
-        Ok(())
+        // SAFETY: the plan is live until `drop`.
+        unsafe { execute(self.0, args, destination) }
     }
 
     /// The descriptor of its result, copied into the current memory context.
     pub(in crate::pg) fn result_desc(&self) -> pg_sys::TupleDesc {
         match self.source() {
-            // SAFETY: copies a live descriptor.
+            // SAFETY: copies the descriptor of a live plan.
             Some(source) if !source.resultDesc.is_null() => unsafe {
                 pg_sys::CreateTupleDescCopy(source.resultDesc)
             },
@@ -174,7 +144,8 @@ impl Prepared {
     }
 
     fn source(&self) -> Option<&pg_sys::CachedPlanSource> {
-        // SAFETY: the plan is alive as long as the SPI connection, and so are its sources.
+        // SAFETY: the plan is live as long as `self`, and so are its sources, which it owns. Nothing
+        // changes them but a new analysis, which happens when it is executed.
         unsafe {
             let sources = pg_sys::SPI_plan_get_plan_sources(self.0);
             let sources = pgrx::PgList::<pg_sys::CachedPlanSource>::from_pg(sources);
@@ -184,7 +155,7 @@ impl Prepared {
 
     fn query(&self) -> Option<&pg_sys::Query> {
         let source = self.source()?;
-        // SAFETY: as above.
+        // SAFETY: a list that the source owns; it is as live as the source.
         unsafe {
             let queries = pgrx::PgList::<pg_sys::Query>::from_pg(source.query_list);
             if queries.len() != 1 {
@@ -195,13 +166,88 @@ impl Prepared {
     }
 }
 
-/// The value of a statement that returns one row of one column. It sees the active snapshot.
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // SAFETY: the plan is kept, and nothing else has it. If an error unwinds while it runs, the
+        // executor's part of it lives until the abort, which holds a reference of its own.
+        unsafe { pg_sys::SPI_freeplan(self.0) };
+    }
+}
+
+/// Prepares a statement. The plan ends with the current SPI connection, unless it is kept.
+fn prepare(sql: &str, args: &[DatumWithOid<'_>]) -> Result<pg_sys::SPIPlanPtr> {
+    let sql = CString::new(sql).map_err(|_| Error::Query {
+        code: PgSqlErrorCode::ERRCODE_CHARACTER_NOT_IN_REPERTOIRE,
+        problem: "the SQL holds a null character".into(),
+        detail: None,
+        hint: None,
+    })?;
+    let mut types: Vec<_> = args.iter().map(DatumWithOid::oid).collect();
+    // SAFETY: the string and the types are live during the call, which copies them; without an SPI
+    // connection it returns null.
+    let plan = unsafe {
+        pg_sys::SPI_prepare_cursor(
+            sql.as_ptr(),
+            types.len() as i32,
+            types.as_mut_ptr(),
+            pg_sys::CURSOR_OPT_PARALLEL_OK as i32,
+        )
+    };
+    if plan.is_null() {
+        // SAFETY: a variable of this process's only thread, set by the call above.
+        Spi::check_status(unsafe { pg_sys::SPI_result })?;
+        return Err(Error::MissingValue("plan"));
+    }
+    Ok(plan)
+}
+
+/// Runs a plan read-only, with the active snapshot.
+///
+/// # Safety
+///
+/// The plan is live, and was prepared with the types of `args`.
+unsafe fn execute(
+    plan: pg_sys::SPIPlanPtr,
+    args: &[DatumWithOid<'_>],
+    mut destination: Destination<'_>,
+) -> Result<()> {
+    // SAFETY: the parameter list has room for every argument and lives, in the current memory
+    // context, longer than the call. The destination is borrowed for the call, and so is what it
+    // points to.
+    unsafe {
+        let params = pg_sys::makeParamList(args.len() as i32);
+        if !params.is_null() {
+            let slots = (*params).params.as_mut_slice(args.len());
+            for (slot, arg) in slots.iter_mut().zip(args) {
+                let datum = arg.datum();
+                slot.isnull = datum.is_none();
+                slot.value = datum.map_or(pg_sys::Datum::null(), |datum| datum.sans_lifetime());
+                slot.pflags = pg_sys::PARAM_FLAG_CONST as u16;
+                slot.ptype = arg.oid();
+            }
+        }
+        let options = pg_sys::SPIExecuteOptions {
+            params,
+            read_only: true,
+            dest: destination.as_mut_ptr(),
+            ..Default::default()
+        };
+        Spi::check_status(pg_sys::SPI_execute_plan_extended(plan, &options))?;
+    }
+    Ok(())
+}
+
+/// The value of a statement that returns one row of one column. It sees the active snapshot. It needs
+/// an SPI connection: without one, the result is an error.
 pub fn read_one<T: FromDatum + IntoDatum>(
     sql: &str,
     args: &[DatumWithOid<'_>],
 ) -> Result<Option<T>> {
-    Prepared::new(sql, args)?.execute(args, std::ptr::null_mut())?;
-    // SAFETY: SPI has just put the result there; it lives as long as the connection.
+    let plan = prepare(sql, args)?;
+    // SAFETY: the plan is live until the SPI connection ends, which is after this function.
+    unsafe { execute(plan, args, Destination::spi()) }?;
+    // SAFETY: SPI has just put the result there. It is read before anything else uses SPI, and
+    // freed after the value has been copied from it.
     unsafe {
         let table = pg_sys::SPI_tuptable;
         if table.is_null() || (*table).numvals == 0 {
@@ -220,11 +266,12 @@ pub fn read_one<T: FromDatum + IntoDatum>(
 pub fn split_name(name: &str) -> (Option<String>, String) {
     let Ok(name) = CString::new(name) else { return (None, String::new()) };
     let owned = |text: *mut std::ffi::c_char| {
-        // SAFETY: a string of PostgreSQL's, copied.
+        // SAFETY: null, or a C string in the current memory context, which is copied.
         (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     };
     let (mut schema, mut relation) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: gives two strings, the first of which may be null.
+    // SAFETY: both results are places of their own; the list is live. A list of a wrong length
+    // raises an error.
     unsafe {
         pg_sys::DeconstructQualifiedName(version::name_parts(&name), &mut schema, &mut relation);
     }

@@ -1,6 +1,6 @@
 //! Work that may fail without aborting the transaction: a subtransaction that ends in a `Result`.
 
-use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
 
@@ -8,6 +8,7 @@ use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::prelude::*;
 
 use crate::error::{Error, Report, Result};
+use crate::pg::exec::memory::new_context;
 
 /// What happens to the work of a subtransaction that succeeded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub enum OnSuccess {
 /// Runs `body` in a subtransaction. If it returns an error, or PostgreSQL raises one in it, its
 /// work is undone and the error is returned. A cancellation and a panic are raised again.
 pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    // SAFETY: a subtransaction may be begun wherever a function runs; both ends of it, and the
-    // restored context and owner, are in this function.
+    // SAFETY: needs a transaction that has not failed and runs no parallel query: SQL functions that
+    // are not marked parallel safe, and jobs, run in one. This function also ends the subtransaction.
     let (context, owner) = unsafe {
         let outer = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
         pg_sys::BeginInternalSubTransaction(std::ptr::null());
@@ -30,13 +31,14 @@ pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -
     };
 
     let result = {
-        let _trace = ErrorTrace::begin();
+        let trace = ErrorTrace::begin();
         PgTryBuilder::new(AssertUnwindSafe(|| body().map_err(Caught::Failed)))
-            .catch_others(|caught| Err(Caught::from(caught)))
+            .catch_others(|caught| Err(Caught::of(caught, &trace)))
             .execute()
     };
 
-    // SAFETY: as above.
+    // SAFETY: the current subtransaction is ours: what began in `body` has ended there, or the
+    // rollback ends it. The context and the owner are older than it, so they are still live.
     unsafe {
         if result.is_ok() && keep == OnSuccess::Commit {
             pg_sys::ReleaseCurrentSubTransaction();
@@ -60,120 +62,171 @@ enum Caught {
     Raised(Box<CaughtError>),
 }
 
-impl From<CaughtError> for Caught {
-    fn from(caught: CaughtError) -> Self {
-        // A cancellation is meant for the caller's whole statement. The same SQLSTATE raised by
-        // users' SQL does not count. A shutdown is not an ERROR and never gets here.
-        let is_cancelled = |report: &ErrorReportWithLevel| {
-            report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
-                && report.function_name() == Some("ProcessInterrupts")
-        };
+impl Caught {
+    fn of(caught: CaughtError, trace: &ErrorTrace) -> Self {
         match &caught {
             CaughtError::RustPanic { .. } => Caught::Raised(Box::new(caught)),
             CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                if is_cancelled(report) =>
+                if is_cancellation(report) =>
             {
                 Caught::Raised(Box::new(caught))
             }
-            _ => Caught::Failed(Error::Postgres(Box::new(report_of(&caught)))),
+            _ => Caught::Failed(Error::Postgres(Box::new(trace.report(&caught)))),
         }
     }
 }
 
-/// The caught error as a report.
-pub(in crate::pg) fn report_of(caught: &CaughtError) -> Report {
-    let (report, traced) = match caught {
-        CaughtError::PostgresError(report) => (report, ErrorTrace::last()),
-        CaughtError::ErrorReport(report) | CaughtError::RustPanic { ereport: report, .. } => {
-            (report, None)
-        }
-    };
-    let (sqlstate, context, position) = match traced {
-        Some(trace) => (trace.sqlstate, trace.context, trace.position),
-        None => (report.sql_error_code() as i32, None, None),
-    };
-    Report {
-        sqlstate,
-        message: report.message().to_owned(),
-        detail: report.detail().map(str::to_owned),
-        hint: report.hint().map(str::to_owned),
-        context,
-        position,
-    }
+/// Whether the error is a cancellation, which is meant for the caller's whole statement: by a user,
+/// by `statement_timeout` or a similar limit. The same SQLSTATE raised by users' SQL does not count.
+/// A shutdown is not an ERROR and never gets here.
+///
+/// PostgreSQL keeps no flag by which a cancellation could be recognized afterwards, so it is
+/// recognized by the C function that raises it. It has this name in the versions 15 to 18. The test
+/// `a_cancellation_is_raised_again` runs on each version and fails if that changes.
+fn is_cancellation(report: &ErrorReportWithLevel) -> bool {
+    report.sql_error_code() == PgSqlErrorCode::ERRCODE_QUERY_CANCELED
+        && report.function_name() == Some("ProcessInterrupts")
 }
 
-/// What pgrx's error report lacks of a PostgreSQL error: the SQLSTATE as it was raised, and the
-/// context. An error context callback records them while the error is being raised.
-#[derive(Clone)]
+/// What pgrx's error report lacks of a PostgreSQL error: the SQLSTATE if it is one that a user
+/// defined, the context, and the position. An error context callback records them while the error is
+/// being raised. An error that is raised again (plpgsql's `raise` without arguments) calls no
+/// callback, so what was recorded for it before is found by its message and its place.
 struct TracedError {
+    message: String,
+    file: String,
+    line: u32,
     sqlstate: i32,
     context: Option<String>,
     position: Option<usize>,
 }
 
-thread_local! {
-    static TRACED: RefCell<Option<TracedError>> = const { RefCell::new(None) };
-    static BUSY: Cell<bool> = const { Cell::new(false) };
+impl TracedError {
+    /// Whether this was recorded for the error of a report.
+    fn is_of(&self, report: &ErrorReportWithLevel) -> bool {
+        PgSqlErrorCode::from(self.sqlstate) == report.sql_error_code()
+            && self.message == report.message()
+            && self.file == report.file()
+            && self.line == report.line_number()
+    }
 }
 
-/// Installs the callback until it is dropped.
-pub(in crate::pg) struct ErrorTrace {
-    callback: *mut pg_sys::ErrorContextCallback,
+/// The most errors that a trace keeps, the latest ones. All but one of them have been caught by
+/// users' SQL, which can still raise them again.
+const MAX_TRACED: usize = 16;
+
+/// Records errors that are raised, until it is dropped. Each one has records of its own: an error
+/// within nested traces is recorded in all of them.
+pub(in crate::pg) struct ErrorTrace(*mut Recorder);
+
+struct Recorder {
+    callback: pg_sys::ErrorContextCallback,
+    errors: VecDeque<TracedError>,
 }
 
 impl ErrorTrace {
     pub(in crate::pg) fn begin() -> Self {
-        BUSY.set(false);
-        // SAFETY: the callback lives on the heap, where PostgreSQL's stack points to, until
-        // `drop` unlinks and frees it.
-        unsafe {
-            let callback = Box::into_raw(Box::new(pg_sys::ErrorContextCallback {
-                previous: pg_sys::error_context_stack,
+        let recorder = Box::into_raw(Box::new(Recorder {
+            callback: pg_sys::ErrorContextCallback {
+                // SAFETY: `error_context_stack` is a variable of the backend's only thread.
+                previous: unsafe { pg_sys::error_context_stack },
                 callback: Some(record_error),
                 arg: std::ptr::null_mut(),
-            }));
-            pg_sys::error_context_stack = callback;
-            Self { callback }
+            },
+            errors: VecDeque::new(),
+        }));
+        // SAFETY: the recorder is on the heap and live until `drop`, which takes it from the stack
+        // of callbacks before it frees it.
+        unsafe {
+            (*recorder).callback.arg = recorder.cast();
+            pg_sys::error_context_stack = &raw mut (*recorder).callback;
         }
+        Self(recorder)
     }
 
-    /// Takes the error that was recorded last.
-    fn last() -> Option<TracedError> {
-        TRACED.with(|noted| noted.borrow_mut().take())
+    /// An error that was caught while this trace existed, as a report.
+    pub(in crate::pg) fn report(&self, caught: &CaughtError) -> Report {
+        let (report, traced) = match caught {
+            CaughtError::PostgresError(report) => {
+                // SAFETY: the recorder is live until `drop`. Only the callback changes it, and no
+                // error is being raised now.
+                let errors = unsafe { &(*self.0).errors };
+                (report, errors.iter().rev().find(|error| error.is_of(report)))
+            }
+            CaughtError::ErrorReport(report) | CaughtError::RustPanic { ereport: report, .. } => {
+                (report, None)
+            }
+        };
+        Report {
+            sqlstate: traced.map_or(report.sql_error_code() as i32, |traced| traced.sqlstate),
+            message: report.message().to_owned(),
+            detail: report.detail().map(str::to_owned),
+            hint: report.hint().map(str::to_owned),
+            context: traced.and_then(|traced| traced.context.clone()),
+            position: traced.and_then(|traced| traced.position),
+        }
     }
 }
 
 impl Drop for ErrorTrace {
     fn drop(&mut self) {
-        // SAFETY: callbacks are a stack; what came after ours has gone, by return or by unwinding.
-        unsafe { pg_sys::error_context_stack = Box::from_raw(self.callback).previous };
+        // SAFETY: the recorder came from a Box in `begin`. Callbacks are a stack: what was pushed
+        // after ours is gone, by return or by unwinding, so ours is the top of it.
+        unsafe { pg_sys::error_context_stack = Box::from_raw(self.0).callback.previous };
     }
 }
 
-/// PostgreSQL calls this for every message, while it is being built. It must not raise an error. It
-/// sees notices too: the last message before the catch is the error that was caught.
-unsafe extern "C-unwind" fn record_error(_: *mut std::ffi::c_void) {
-    // GetErrorContextStack() calls every callback again, including this one.
-    if BUSY.replace(true) {
-        return;
+/// PostgreSQL calls this for every message while it is being built, notices included; only errors
+/// are recorded.
+///
+/// # Safety
+///
+/// Only as the callback of a live [`Recorder`], with this recorder as its argument.
+#[pg_guard]
+unsafe extern "C-unwind" fn record_error(recorder: *mut std::ffi::c_void) {
+    // SAFETY: the caller is errfinish() or GetErrorContextStack(): there is an entry on the stack of
+    // errors, which is copied into a context that is deleted here. The recorder is live, and nothing
+    // else refers to its errors while one is being raised.
+    unsafe {
+        let memory = new_context(c"recorded error");
+        let outer = pg_sys::MemoryContextSwitchTo(memory);
+        let data = pg_sys::CopyErrorData();
+        pg_sys::MemoryContextSwitchTo(outer);
+        if (*data).elevel >= PgLogLevel::ERROR as i32 {
+            let errors = &mut (*recorder.cast::<Recorder>()).errors;
+            if errors.len() == MAX_TRACED {
+                errors.pop_front();
+            }
+            errors.push_back(traced(&*data));
+        }
+        pg_sys::MemoryContextDelete(memory);
     }
-    // SAFETY: called by errfinish(), where an error is being built, so both are allowed; the text
-    // is copied at once.
-    let noted = unsafe {
-        let sqlstate = pg_sys::geterrcode();
-        let text = pg_sys::GetErrorContextStack();
-        let context = (!text.is_null())
-            .then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
-            .map(|text| strip_own_context(&text).to_owned())
-            .filter(|text| !text.is_empty());
-        // SPI makes the position one within the statement that it was given; the parser alone does not.
-        let positions = [pg_sys::getinternalerrposition(), pg_sys::geterrposition()];
-        let position =
-            positions.into_iter().find(|at| *at > 0).map(|at| at.unsigned_abs() as usize);
-        TracedError { sqlstate, context, position }
+}
+
+/// # Safety
+///
+/// The texts of `data` are null or C strings.
+unsafe fn traced(data: &pg_sys::ErrorData) -> TracedError {
+    let text = |text: *const std::ffi::c_char| {
+        // SAFETY: a C string, as the caller promises.
+        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     };
-    TRACED.with(|cell| *cell.borrow_mut() = Some(noted));
-    BUSY.set(false);
+    // SPI makes the position one within the statement that it was given; the parser alone does not.
+    let positions = [data.internalpos, data.cursorpos];
+    // Where SPI gives a position, it gives the statement apart from the context.
+    let statement = text(data.internalquery).map(|query| format!("SQL statement \"{query}\""));
+    // The callbacks of what runs within the trace have been called before this one, the others
+    // follow: the context ends where the trace began.
+    let context: Vec<_> = statement.into_iter().chain(text(data.context)).collect();
+    let context = strip_own_context(&context.join("\n")).to_owned();
+    TracedError {
+        message: text(data.message).unwrap_or_default(),
+        file: text(data.filename).unwrap_or_default(),
+        line: data.lineno as u32,
+        sqlstate: data.sqlerrcode,
+        context: (!context.is_empty()).then_some(context),
+        position: positions.into_iter().find(|at| *at > 0).map(|at| at.unsigned_abs() as usize),
+    }
 }
 
 /// Removes Segmenter's own statement around the users' SQL from a context. It is recognized by the

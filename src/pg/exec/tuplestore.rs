@@ -1,13 +1,16 @@
 //! Keeps a query's result as a relation that later statements read by name. The rows are in a
 //! tuplestore, which spills to disk and is registered with SPI as an ephemeral named relation.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_void};
+use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
-use crate::pg::exec::receiver::{Receive, Receiver, raw, values, with_bytes, with_error_guard};
+use crate::pg::exec::memory::new_context_in;
+use crate::pg::exec::receiver::{Receive, Received, Receiver, Row, with_bytes};
 use crate::pg::exec::statement::Prepared;
 use segmenter_core::jsonb::{Array, Value};
 
@@ -20,44 +23,79 @@ impl ByteHistogram {
     }
 }
 
-/// A named relation of the current SPI connection. It must be dropped before the connection ends,
-/// and in the (sub)transaction in which it was made, since that owns its files.
+/// A relation that statements of the current SPI connection read by its name. Drop it in the
+/// connection in which it was filled: that removes the name.
+///
+/// Its rows are in a memory context of their own, which ends with the SPI connection if `drop` does
+/// not end it before, and its files belong to the (sub)transaction. A relation that outlives its
+/// rows is known to have lost them: using it raises an error.
 pub struct Relation {
-    store: *mut pg_sys::Tuplestorestate,
+    rows: Rc<Rows>,
     name: &'static CStr,
+}
+
+/// The tuplestore of a relation, and the memory context that it is in; both null at its end.
+struct Rows {
+    store: Cell<*mut pg_sys::Tuplestorestate>,
+    memory: Cell<pg_sys::MemoryContext>,
 }
 
 impl Relation {
     /// Makes an empty relation.
     pub fn new(name: &'static CStr) -> Self {
-        // SAFETY: the store lives in SPI's memory and is ended in `drop`. Random access lets
-        // every reader rewind.
-        let store = unsafe { pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem) };
-        Self { store, name }
+        // SAFETY: the current memory context is live. The callback and its argument are in the new
+        // context and in a reference that belongs to it: both live until the callback is called,
+        // once. Random access lets every reader rewind.
+        let rows = unsafe {
+            let memory = new_context_in(pg_sys::CurrentMemoryContext, c"segmenter relation");
+            let outer = pg_sys::MemoryContextSwitchTo(memory);
+            let store = pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem);
+            let callback = pg_sys::palloc(size_of::<pg_sys::MemoryContextCallback>())
+                .cast::<pg_sys::MemoryContextCallback>();
+            pg_sys::MemoryContextSwitchTo(outer);
+            let rows = Rc::new(Rows { store: Cell::new(store), memory: Cell::new(memory) });
+            callback.write(pg_sys::MemoryContextCallback {
+                func: Some(forget_rows),
+                arg: Rc::into_raw(Rc::clone(&rows)).cast_mut().cast(),
+                next: std::ptr::null_mut(),
+            });
+            pg_sys::MemoryContextRegisterResetCallback(memory, callback);
+            rows
+        };
+        Self { rows, name }
     }
 
     /// The number of its rows.
     pub fn rows(&self) -> u64 {
         // SAFETY: the store is live.
-        unsafe { pg_sys::tuplestore_tuple_count(self.store) as u64 }
+        unsafe { pg_sys::tuplestore_tuple_count(self.store()) as u64 }
     }
 
-    /// The tuplestore with its rows.
+    /// The tuplestore with its rows, which is live.
     pub(in crate::pg) fn store(&self) -> *mut pg_sys::Tuplestorestate {
-        self.store
+        let store = self.rows.store.get();
+        if store.is_null() {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                format!("the rows of {:?} have ended with their SPI connection", self.name)
+            );
+        }
+        store
     }
 
     /// Removes all rows.
     pub fn clear(&self) {
-        // SAFETY: the store is live.
-        unsafe { pg_sys::tuplestore_clear(self.store) };
+        // SAFETY: the store is live, and no query that reads it is running: queries run to their
+        // end.
+        unsafe { pg_sys::tuplestore_clear(self.store()) };
     }
 
     /// Runs a query with the active snapshot and appends its rows.
     pub fn append(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
-        let mut keeping = Receiver::new(StoreReceiver { store: self.store });
-        query.execute(args, keeping.as_mut_ptr())?;
+        let mut keeping = Receiver::new(StoreReceiver { store: self.store() });
+        query.execute(args, keeping.destination())?;
         self.register(&query);
         Ok(())
     }
@@ -73,11 +111,11 @@ impl Relation {
         let query = Prepared::new(sql, args)?;
         let is_skipped = std::array::from_fn(|letter| skipped.contains(&(letter as u8)));
         let mut tallying = Receiver::new(HistogramReceiver {
-            store: self.store,
+            store: self.store(),
             is_skipped,
             tally: ByteHistogram([0; 256]),
         });
-        query.execute(args, tallying.as_mut_ptr())?;
+        query.execute(args, tallying.destination())?;
         self.register(&query);
         Ok(tallying.inner.tally)
     }
@@ -99,7 +137,7 @@ impl Relation {
             &[],
         )?;
         let mut collecting = Receiver::new(BatchReceiver {
-            store: self.store,
+            store: self.store(),
             desc: arrays.result_desc(),
             size,
             is_json: query
@@ -113,10 +151,9 @@ impl Relation {
             objects: 0,
             is_full: false,
         });
-        query.execute(args, collecting.as_mut_ptr())?;
+        query.execute(args, collecting.destination())?;
         let collecting = &mut collecting.inner;
-        // SAFETY: what is put away is its own.
-        unsafe { with_error_guard(|| collecting.put()) };
+        collecting.put();
         if collecting.is_full {
             ereport!(
                 ERROR,
@@ -128,9 +165,11 @@ impl Relation {
         Ok(collecting.objects)
     }
 
+    /// Makes the relation readable by its name, with the columns of a query.
     pub(in crate::pg) fn register(&self, query: &Prepared) {
-        // SAFETY: everything registered lives in SPI's memory, or for ever. One that an error has
-        // left behind is gone with its subtransaction, all but its name.
+        // SAFETY: what is registered, the copy of the descriptor included, is in the memory of the
+        // SPI connection, or static; the store is live until `drop`, which removes the name. Of one
+        // of the same name that an error has left behind only the name is left.
         unsafe {
             pg_sys::SPI_unregister_relation(self.name.as_ptr());
             let relation = pgrx::PgMemoryContexts::CurrentMemoryContext
@@ -139,8 +178,8 @@ impl Relation {
             (*relation).md.reliddesc = pg_sys::InvalidOid;
             (*relation).md.tupdesc = query.result_desc();
             (*relation).md.enrtype = pg_sys::EphemeralNameRelationType::ENR_NAMED_TUPLESTORE;
-            (*relation).md.enrtuples = pg_sys::tuplestore_tuple_count(self.store) as f64;
-            (*relation).reldata = self.store.cast::<c_void>();
+            (*relation).md.enrtuples = pg_sys::tuplestore_tuple_count(self.store()) as f64;
+            (*relation).reldata = self.store().cast::<c_void>();
             pg_sys::SPI_register_relation(relation);
         }
     }
@@ -148,16 +187,50 @@ impl Relation {
 
 impl Drop for Relation {
     fn drop(&mut self) {
+        let (store, memory) = (self.rows.store.get(), self.rows.memory.get());
         // While an error unwinds, the abort frees files and memory; ending the store could raise an
         // error.
-        if !std::thread::panicking() {
-            // SAFETY: nothing reads it any more, because its name is removed first.
-            unsafe {
-                pg_sys::SPI_unregister_relation(self.name.as_ptr());
-                pg_sys::tuplestore_end(self.store);
-            }
+        if std::thread::panicking() || store.is_null() {
+            return;
+        }
+        // SAFETY: the store and its context are live: their end would have made them null. Nothing
+        // reads the store any more, because its name is removed first. Deleting the context calls
+        // the callback.
+        unsafe {
+            pg_sys::SPI_unregister_relation(self.name.as_ptr());
+            pg_sys::tuplestore_end(store);
+            pg_sys::MemoryContextDelete(memory);
         }
     }
+}
+
+/// PostgreSQL calls this when the memory context of a relation's rows ends.
+///
+/// # Safety
+///
+/// Only as the callback that [`Relation::new`] registers, which is called once.
+unsafe extern "C-unwind" fn forget_rows(rows: *mut c_void) {
+    // SAFETY: the pointer is the reference that `new` gave to the context. What follows cannot
+    // panic.
+    let rows = unsafe { Rc::from_raw(rows.cast::<Rows>().cast_const()) };
+    rows.store.set(std::ptr::null_mut());
+    rows.memory.set(std::ptr::null_mut());
+}
+
+/// Appends a copy of a row to a tuplestore.
+///
+/// # Safety
+///
+/// The store and the descriptor are live. The row has a value for each column of the descriptor, of
+/// its type and live.
+pub(in crate::pg) unsafe fn append_row(
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    row: Row<'_>,
+) {
+    let (values, nulls) = (row.values.as_ptr().cast_mut(), row.nulls.as_ptr().cast_mut());
+    // SAFETY: as the caller promises. The arrays are only read.
+    unsafe { pg_sys::tuplestore_putvalues(store, desc, values, nulls) };
 }
 
 struct StoreReceiver {
@@ -165,10 +238,8 @@ struct StoreReceiver {
 }
 
 impl Receive for StoreReceiver {
-    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
-        // SAFETY: both are live.
-        unsafe { raw::tuplestore_puttupleslot(self.store, slot) };
-        true
+    unsafe fn receive(&mut self, _: Row<'_>) -> Received {
+        Received::Keep(self.store)
     }
 }
 
@@ -179,17 +250,10 @@ struct HistogramReceiver {
 }
 
 impl Receive for HistogramReceiver {
-    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
-        // SAFETY: both are live; the first column is a by-value "char" that is never null.
-        unsafe {
-            let (values, _) = values(slot);
-            let operation = values[0].value() as u8 as usize;
-            self.tally.0[operation] += 1;
-            if !self.is_skipped[operation] {
-                raw::tuplestore_puttupleslot(self.store, slot);
-            }
-        }
-        true
+    unsafe fn receive(&mut self, row: Row<'_>) -> Received {
+        let operation = row.values[0].value() as u8 as usize;
+        self.tally.0[operation] += 1;
+        if self.is_skipped[operation] { Received::Done } else { Received::Keep(self.store) }
     }
 }
 
@@ -208,33 +272,31 @@ struct BatchReceiver {
 }
 
 impl Receive for BatchReceiver {
-    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+    unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         self.array.begin();
-        // SAFETY: the values have the types of the columns.
-        unsafe {
-            let (values, nulls) = values(slot);
-            for ((value, is_null), is_json) in values.iter().zip(nulls).zip(&self.is_json) {
+        for ((value, is_null), is_json) in row.values.iter().zip(row.nulls).zip(&self.is_json) {
+            // SAFETY: a value that is not null is a text or a `jsonb`, as `append_json` requires of
+            // its query, and lives as long as the row.
+            unsafe {
                 match (*is_null, *is_json) {
                     (true, _) => self.array.add(Value::Null),
                     (_, true) => with_bytes(*value, |json| self.array.add(Value::Json(json))),
                     _ => with_bytes(*value, |text| self.array.add(Value::Text(text))),
                 }
             }
-            self.is_full = !self.array.end();
-            self.objects += 1;
-            if self.array.len() >= self.size {
-                self.put();
-            }
         }
-        !self.is_full
+        self.is_full = !self.array.end();
+        self.objects += 1;
+        if self.array.len() >= self.size {
+            self.put();
+        }
+        if self.is_full { Received::Stop } else { Received::Done }
     }
 }
 
 impl BatchReceiver {
     /// Appends the array as a row, unless it is empty.
-    ///
-    /// SAFETY: as for `Receive::receive`.
-    unsafe fn put(&mut self) {
+    fn put(&mut self) {
         if self.array.is_empty() || self.is_full {
             return;
         }
@@ -252,10 +314,11 @@ impl BatchReceiver {
             (self.array.len() as i32).into(),
             pg_sys::Datum::from(self.datum.as_mut_ptr()),
         ];
-        // SAFETY: the datum has room for its length; the store copies the row.
+        // SAFETY: `datum` begins with room for its length. The descriptor has the three columns of
+        // the values, and the store, which is live during the query, copies the row.
         unsafe {
             pgrx::set_varsize_4b(self.datum.as_mut_ptr().cast(), size as i32);
-            raw::tuplestore_putvalues(self.store, self.desc, values.as_ptr(), [false; 3].as_ptr());
+            append_row(self.store, self.desc, Row { values: &values, nulls: &[false; 3] });
         }
         self.array.clear();
     }

@@ -21,7 +21,8 @@ impl FromDatum for JsonbText {
         if is_null {
             return None;
         }
-        // SAFETY: a jsonb that is not null, as the caller promises.
+        // SAFETY: `jsonb_out` takes a jsonb that is not null: as the caller of this unsafe function
+        // promises.
         let text = unsafe {
             pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::jsonb_out, &[Some(datum)])
         };
@@ -32,7 +33,8 @@ impl FromDatum for JsonbText {
 impl IntoDatum for JsonbText {
     fn into_datum(self) -> Option<pg_sys::Datum> {
         let text = std::ffi::CString::new(self.0).ok()?;
-        // SAFETY: the text is read within the call; what is no JSON is raised.
+        // SAFETY: `jsonb_in` takes a C string, which is live during the call; what is no JSON is
+        // raised.
         unsafe {
             pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()])
         }
@@ -56,7 +58,7 @@ unsafe impl SqlTranslatable for JsonbText {
 unsafe impl<'fcx> ArgAbi<'fcx> for JsonbText {
     unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
         let index = arg.index();
-        // SAFETY: as the caller promises.
+        // SAFETY: the argument has the type of the SQL declaration, as the caller promises.
         match unsafe { arg.unbox_arg_using_from_datum() } {
             Some(value) => value,
             None => panic!("argument {index} must not be null"),

@@ -4,24 +4,28 @@ use std::ffi::CStr;
 
 use pgrx::prelude::*;
 
-use crate::pg::exec::receiver::raw;
+use crate::pg::exec::memory::new_context_in;
+use crate::pg::exec::receiver::{raw, with_error_guard};
 use crate::pg::exec::role;
 
-/// The most ids in one row.
+/// The most ids in one row. (The ids of one updated row are not separated: it can be one more.)
 const IDS_AT_ONCE: usize = 10_000;
 
 /// The function that a trigger calls.
 pub fn trigger_function(trigger: &pg_sys::TriggerData) -> pg_sys::Oid {
-    // SAFETY: PostgreSQL hands a trigger live data.
+    // SAFETY: in the data of a call, PostgreSQL points to the trigger, which it keeps meanwhile.
     unsafe { (*trigger.tg_trigger).tgfoid }
 }
 
 /// Records the ids that a statement has written, in the statement's trigger, as rows of the
 /// relation `changes`: (source, id_column, xid, ids). A row whose `ids` is null stands for all ids:
 /// the table was truncated, or it does not have the column any more.
+///
+/// `trigger` is the data of a call of a statement trigger, as PostgreSQL hands it over.
 pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid) {
-    // SAFETY: PostgreSQL hands a trigger live data; slots and tables are let go of at the end, or
-    // by the abort.
+    // SAFETY: the call's data are live: the open table with its descriptor, and the transition
+    // tables, which are null where the trigger has none. What is opened here is closed at the end,
+    // or by the abort.
     unsafe {
         let source = trigger.tg_relation;
         let mut writer = Writer::open(changes, (*source).rd_id, column);
@@ -31,43 +35,110 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
         if is_truncate || number <= 0 {
             writer.write(true);
         } else {
-            let desc = (*source).rd_att;
             let typ = pg_sys::get_atttype((*source).rd_id, number);
-            let (mut length, mut by_value) = (0, false);
-            pg_sys::get_typlenbyval(typ, &mut length, &mut by_value);
-            let text = TextOf::of(typ);
-            let mut old = TransitionScan::open(trigger.tg_oldtable, desc, number);
-            let mut new = TransitionScan::open(trigger.tg_newtable, desc, number);
+            let desc = (*source).rd_att;
+            let mut pairs = Pairs::open(trigger, desc, number, typ);
             let mut add_all = || {
-                loop {
-                    let (before, after) = (old.next(), new.next());
-                    if before.is_none() && after.is_none() {
-                        break;
-                    }
-                    let (before, after) = (before.flatten(), after.flatten());
-                    // Old and new rows come in the same order. Most updates do not change the id,
-                    // which is then recorded once.
-                    let is_same = match (before, after) {
-                        (Some(before), Some(after)) => {
-                            is_same_image(before, after, length, by_value)
-                        }
-                        _ => false,
-                    };
-                    for id in [before.filter(|_| !is_same), after].into_iter().flatten() {
-                        writer.add(id, &text);
-                    }
+                // Only the reading of rows goes without a guard for each function. The frames in it
+                // own nothing: an error jumps over them to this guard. The settings level of
+                // `with_text_form` is outside.
+                while with_error_guard(|| pairs.read(&mut writer)) {
+                    writer.write(false);
                 }
+                writer.write(false);
             };
             if is_plain(typ) {
                 add_all()
             } else {
                 role::with_text_form(add_all)
             }
-            writer.write(false);
-            old.close();
-            new.close();
+            pairs.close();
         }
         writer.close();
+    }
+}
+
+/// The old and the new rows of a statement, in the same order, and how their ids are read.
+struct Pairs {
+    old: TransitionScan,
+    new: TransitionScan,
+    /// The length of the type in `pg_type`, and whether it is passed by value.
+    length: i16,
+    by_value: bool,
+    text: TextOf,
+}
+
+impl Pairs {
+    /// # Safety
+    ///
+    /// The transition tables of `trigger` are null or live and have rows of the descriptor, in
+    /// which the column `number` exists and has the type `typ`.
+    unsafe fn open(
+        trigger: &pg_sys::TriggerData,
+        desc: pg_sys::TupleDesc,
+        number: i16,
+        typ: pg_sys::Oid,
+    ) -> Self {
+        let (mut length, mut by_value) = (0, false);
+        // SAFETY: the caller's promises are those that are required; both results are places of
+        // their own.
+        unsafe {
+            pg_sys::get_typlenbyval(typ, &mut length, &mut by_value);
+            Self {
+                old: TransitionScan::open(trigger.tg_oldtable, desc, number),
+                new: TransitionScan::open(trigger.tg_newtable, desc, number),
+                length,
+                by_value,
+                text: TextOf::of(typ),
+            }
+        }
+    }
+
+    /// Reads rows into the writer until it is full. False: there are no more rows.
+    ///
+    /// # Safety
+    ///
+    /// As opened. It runs within [`with_error_guard`].
+    unsafe fn read(&mut self, writer: &mut Writer) -> bool {
+        // SAFETY: both scans are open, and values live until the next row is read. The functions
+        // called are unguarded or cannot fail.
+        unsafe {
+            while !writer.ids.is_full() {
+                let (before, after) = (self.old.next(), self.new.next());
+                if before.is_none() && after.is_none() {
+                    return false;
+                }
+                let (before, after) = (before.flatten(), after.flatten());
+                // Old and new rows come in the same order. Most updates do not change the id, which
+                // is then recorded once.
+                let is_same = match (before, after) {
+                    (Some(before), Some(after)) => {
+                        is_same_image(before, after, self.length, self.by_value)
+                    }
+                    _ => false,
+                };
+                if let Some(id) = before
+                    && !is_same
+                {
+                    writer.add(id, &self.text);
+                }
+                if let Some(id) = after {
+                    writer.add(id, &self.text);
+                }
+            }
+        }
+        true
+    }
+
+    /// # Safety
+    ///
+    /// As opened.
+    unsafe fn close(self) {
+        // SAFETY: both scans were opened in `open`.
+        unsafe {
+            self.old.close();
+            self.new.close();
+        }
     }
 }
 
@@ -79,7 +150,9 @@ struct TransitionScan {
 }
 
 impl TransitionScan {
-    /// SAFETY: the store is null or alive, its rows are as the descriptor says.
+    /// # Safety
+    ///
+    /// The store is null or live, and its rows are as the descriptor says.
     unsafe fn open(
         store: *mut pg_sys::Tuplestorestate,
         desc: pg_sys::TupleDesc,
@@ -87,7 +160,8 @@ impl TransitionScan {
     ) -> Self {
         let mut reader = Self { store, slot: std::ptr::null_mut(), number: number.into() };
         if !store.is_null() {
-            // SAFETY: others read the store by pointers of their own.
+            // SAFETY: the store is live, as the caller promises. Other triggers read it by pointers
+            // of their own, so this one is a new one.
             unsafe {
                 let pointer =
                     pg_sys::tuplestore_alloc_read_pointer(store, pg_sys::EXEC_FLAG_REWIND as i32);
@@ -102,12 +176,16 @@ impl TransitionScan {
 
     /// The id of the next row, which may be null; `None` after the last row.
     ///
-    /// SAFETY: the value lives until the next call.
+    /// # Safety
+    ///
+    /// It runs within [`with_error_guard`]. The value lives until the next call.
+    #[expect(ffi_unwind_calls, reason = "this frame owns nothing")]
     unsafe fn next(&mut self) -> Option<Option<pg_sys::Datum>> {
         if self.store.is_null() {
             return None;
         }
-        // SAFETY: as opened.
+        // SAFETY: the store is live and the slot has its descriptor, as opened; a column that is
+        // deformed has a place in both arrays of the slot. This frame owns nothing.
         unsafe {
             if !raw::tuplestore_gettupleslot(self.store, true, false, self.slot) {
                 self.store = std::ptr::null_mut();
@@ -123,9 +201,12 @@ impl TransitionScan {
         }
     }
 
+    /// # Safety
+    ///
+    /// As opened.
     unsafe fn close(self) {
         if !self.slot.is_null() {
-            // SAFETY: it is not used any more.
+            // SAFETY: the slot was made in `open`, and this takes the scan, its only user.
             unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
         }
     }
@@ -133,7 +214,9 @@ impl TransitionScan {
 
 /// Whether two values are stored as the same bytes.
 ///
-/// SAFETY: the values are of a type with that length, or that is passed by value.
+/// # Safety
+///
+/// The values are live, and of a type with that length, or that is passed by value.
 unsafe fn is_same_image(
     one: pg_sys::Datum,
     other: pg_sys::Datum,
@@ -145,7 +228,8 @@ unsafe fn is_same_image(
     }
     let bytes = |value: pg_sys::Datum| {
         let start = value.cast_mut_ptr::<u8>().cast_const();
-        // SAFETY: as promised by the caller.
+        // SAFETY: the value points to as many bytes as its type's length says: to a varlena (-1), to
+        // a C string (-2), or to a fixed number of bytes.
         unsafe {
             let length = match length {
                 -1 => pgrx::varsize_any(start.cast()),
@@ -175,7 +259,8 @@ enum TextOf {
 }
 
 impl TextOf {
-    unsafe fn of(typ: pg_sys::Oid) -> Self {
+    /// A type that does not exist raises an error.
+    fn of(typ: pg_sys::Oid) -> Self {
         match typ {
             pg_sys::INT2OID => return Self::Int2,
             pg_sys::INT4OID => return Self::Int4,
@@ -185,7 +270,8 @@ impl TextOf {
         }
         let mut info = pg_sys::FmgrInfo::default();
         let (mut function, mut is_varlena) = (pg_sys::InvalidOid, false);
-        // SAFETY: reads the catalogs.
+        // SAFETY: look-ups in the transaction of the trigger; a missing type is raised. What `info`
+        // points to lives in the current memory context, the one of the trigger's call.
         unsafe {
             pg_sys::getTypeOutputInfo(typ, &mut function, &mut is_varlena);
             pg_sys::fmgr_info(function, &mut info);
@@ -210,9 +296,11 @@ impl Ids {
     /// A row with this many bytes is full. A longer id still goes into one row.
     const ENOUGH: usize = 1 << 20;
 
-    unsafe fn new() -> Self {
+    /// The bytes are in the memory context that is current, and are not used after its end: the
+    /// trigger's call is shorter.
+    fn new() -> Self {
         let capacity = 1 << 16;
-        // SAFETY: belongs to the memory context that is current.
+        // SAFETY: more than zero bytes, and less than the most that can be allocated.
         let bytes = unsafe { pg_sys::palloc(capacity) }.cast();
         Self { bytes, used: Self::HEADER, capacity, count: 0 }
     }
@@ -221,14 +309,19 @@ impl Ids {
         self.count as usize == IDS_AT_ONCE || self.used >= Self::ENOUGH
     }
 
+    /// # Safety
+    ///
+    /// It runs within [`with_error_guard`].
+    #[expect(ffi_unwind_calls, reason = "this frame owns nothing")]
     unsafe fn push(&mut self, id: &[u8]) {
         let size = pg_sys::VARHDRSZ + id.len();
         let end = self.used + size.next_multiple_of(4);
-        // SAFETY: the room up to the end is made sure of first.
+        // SAFETY: there is room up to `end` when something is written. The bytes were allocated by
+        // PostgreSQL, as repalloc() requires. This frame owns nothing.
         unsafe {
             if end > self.capacity {
                 self.capacity = end.max(self.capacity * 2);
-                self.bytes = pg_sys::repalloc(self.bytes.cast(), self.capacity).cast();
+                self.bytes = raw::repalloc(self.bytes.cast(), self.capacity).cast();
             }
             let element = self.bytes.add(self.used);
             pgrx::set_varsize_4b(element.cast(), size as i32);
@@ -241,9 +334,9 @@ impl Ids {
     }
 
     /// The array, valid until the next id is added.
-    unsafe fn finish(&mut self) -> pg_sys::Datum {
+    fn finish(&mut self) -> pg_sys::Datum {
         let header = [0, 1, 0, u32::from(pg_sys::TEXTOID) as i32, self.count, 1];
-        // SAFETY: the header's room is there.
+        // SAFETY: `new` leaves room for the header, and allocates with the alignment of integers.
         unsafe {
             std::ptr::copy_nonoverlapping(header.as_ptr(), self.bytes.cast(), header.len());
             pgrx::set_varsize_4b(self.bytes.cast(), self.used as i32);
@@ -253,8 +346,7 @@ impl Ids {
     }
 }
 
-/// Collects ids and writes them as rows. It contains nothing that has to be dropped, so an error
-/// may jump over it.
+/// Collects ids and writes them as rows.
 struct Writer {
     changes: pg_sys::Relation,
     source: pg_sys::Oid,
@@ -265,10 +357,11 @@ struct Writer {
 }
 
 impl Writer {
-    unsafe fn open(changes: pg_sys::Oid, source: pg_sys::Oid, column: &CStr) -> Self {
+    /// Opens the relation of captured changes. A missing relation raises an error.
+    fn open(changes: pg_sys::Oid, source: pg_sys::Oid, column: &CStr) -> Self {
         let mut name = pg_sys::NameData::default();
-        // SAFETY: a name has its zero byte, and the context is deleted in `close` or with its
-        // parent.
+        // SAFETY: a C string is copied into a name, truncated to its length. The current memory
+        // context is that of the trigger's call, which the writer does not outlive.
         unsafe {
             pg_sys::namestrcpy(&mut name, column.as_ptr());
             Self {
@@ -276,52 +369,53 @@ impl Writer {
                 source,
                 column: name,
                 ids: Ids::new(),
-                memory: pg_sys::AllocSetContextCreateInternal(
-                    pg_sys::CurrentMemoryContext,
-                    c"captured ids".as_ptr(),
-                    pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
-                    pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
-                    pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
-                ),
+                memory: new_context_in(pg_sys::CurrentMemoryContext, c"captured ids"),
             }
         }
     }
 
+    /// Adds an id.
+    ///
+    /// # Safety
+    ///
+    /// The value is live, and of the type that `text` was made of. It runs within
+    /// [`with_error_guard`].
+    #[expect(ffi_unwind_calls, reason = "this frame owns nothing")]
     unsafe fn add(&mut self, id: pg_sys::Datum, text: &TextOf) {
         let mut digits = itoa::Buffer::new();
-        // SAFETY: the value is of the type that the text is made of.
+        // SAFETY: the value has the type of `text`, as the caller promises. What the unguarded
+        // functions allocate is in `memory` until the row is written. This frame owns nothing: the
+        // buffer of digits and the copy of `info` have no destructors.
         unsafe {
             match text {
                 TextOf::Int2 => self.ids.push(digits.format(id.value() as i16).as_bytes()),
                 TextOf::Int4 => self.ids.push(digits.format(id.value() as i32).as_bytes()),
                 TextOf::Int8 => self.ids.push(digits.format(id.value() as i64).as_bytes()),
                 TextOf::Itself => {
-                    let outer = pg_sys::MemoryContextSwitchTo(self.memory);
-                    let value = pg_sys::pg_detoast_datum_packed(id.cast_mut_ptr());
-                    pg_sys::MemoryContextSwitchTo(outer);
+                    let outer = std::mem::replace(&mut *current_memory(), self.memory);
+                    let value = raw::pg_detoast_datum_packed(id.cast_mut_ptr());
+                    *current_memory() = outer;
                     self.ids.push(pgrx::varlena_to_byte_slice(value));
                 }
                 TextOf::Output(info) => {
-                    let outer = pg_sys::MemoryContextSwitchTo(self.memory);
+                    let outer = std::mem::replace(&mut *current_memory(), self.memory);
                     let mut info = *info;
-                    let shown = pg_sys::OutputFunctionCall(&mut info, id);
-                    pg_sys::MemoryContextSwitchTo(outer);
+                    let shown = raw::OutputFunctionCall(&mut info, id);
+                    *current_memory() = outer;
                     self.ids.push(CStr::from_ptr(shown).to_bytes());
                 }
-            }
-            if self.ids.is_full() {
-                self.write(false);
             }
         }
     }
 
     /// Writes the collected ids, or with `all` a row that stands for all ids.
-    unsafe fn write(&mut self, all: bool) {
+    fn write(&mut self, all: bool) {
         if self.ids.count == 0 && !all {
             return;
         }
         pgrx::check_for_interrupts!();
-        // SAFETY: four values for the four columns.
+        // SAFETY: the relation is open, and has the four columns of the values. The row is
+        // built in `memory`, which is reset when it is written.
         unsafe {
             let outer = pg_sys::MemoryContextSwitchTo(self.memory);
             let mut values = [
@@ -342,11 +436,17 @@ impl Writer {
         }
     }
 
-    unsafe fn close(self) {
-        // SAFETY: the lock is kept to the end of the transaction.
+    fn close(self) {
+        // SAFETY: `open` made the context and opened the relation, and this takes the writer. The
+        // lock is kept to the end of the transaction.
         unsafe {
             pg_sys::MemoryContextDelete(self.memory);
             pg_sys::table_close(self.changes, pg_sys::NoLock as i32);
         }
     }
+}
+
+/// The place of the current memory context.
+fn current_memory() -> *mut pg_sys::MemoryContext {
+    &raw mut pg_sys::CurrentMemoryContext
 }

@@ -38,7 +38,9 @@ impl Batch {
 
     /// Copies a row. False: there is no room for it, or a value is stored outside the row (TOAST).
     ///
-    /// SAFETY: the values have the types of the columns.
+    /// # Safety
+    ///
+    /// The values have the types of the columns, and are live.
     pub(in crate::pg) unsafe fn take(
         &mut self,
         hashes: (u64, u64),
@@ -54,7 +56,8 @@ impl Batch {
                 self.values.push(*value);
                 continue;
             }
-            // SAFETY: as promised; there is room for the copy where its words are appended.
+            // SAFETY: the value points to as many bytes as its type's length says. The copy fits into
+            // the capacity of `words`, and its last word is written as a whole before the bytes.
             unsafe {
                 let from = value.cast_mut_ptr::<u8>();
                 let bytes = match length {
@@ -71,6 +74,9 @@ impl Batch {
                     return false;
                 }
                 let to = self.words.as_mut_ptr().add(at);
+                if end > at {
+                    self.words.as_mut_ptr().add(end - 1).write(0);
+                }
                 std::ptr::copy_nonoverlapping(from, to.cast(), bytes);
                 self.words.set_len(end);
                 self.values.push(to.into());

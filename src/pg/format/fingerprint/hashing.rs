@@ -23,7 +23,9 @@ impl Hashing {
 
     /// The hashes of the key and of the row.
     ///
-    /// SAFETY: the values have the types of the columns; as for `Receive::receive`.
+    /// # Safety
+    ///
+    /// The values have the types that the hashing was made for, and are live.
     pub(in crate::pg) unsafe fn hash(
         &self,
         values: &[pg_sys::Datum],
@@ -49,7 +51,9 @@ impl Hashing {
                 row.write_u64(bytes.len() as u64);
                 row.write(bytes);
             };
-            // SAFETY: as promised.
+            // SAFETY: a value that is not null and not passed by value points to as many bytes as
+            // the length of its type says: to a varlena (-1), to a C string (-2), or to a fixed
+            // number of bytes.
             unsafe {
                 match length {
                     -1 => with_bytes(*value, write),
@@ -66,7 +70,8 @@ impl Hashing {
 pub(in crate::pg) fn lengths(types: impl Iterator<Item = pg_sys::Oid>) -> Vec<(i16, bool)> {
     let length = |column| {
         let (mut length, mut by_value) = (0, false);
-        // SAFETY: reads the catalogs.
+        // SAFETY: looks up the type in the catalogs, in the transaction of the query whose columns
+        // have it; both results are places of their own.
         unsafe { pg_sys::get_typlenbyval(column, &mut length, &mut by_value) };
         (length, by_value)
     };

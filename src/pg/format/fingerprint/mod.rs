@@ -12,9 +12,9 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
-use crate::pg::exec::receiver::{Receive, Receiver, raw, values, with_error_guard};
+use crate::pg::exec::receiver::{Receive, Received, Receiver, Row};
 use crate::pg::exec::statement::Prepared;
-use crate::pg::exec::tuplestore::Relation;
+use crate::pg::exec::tuplestore::{Relation, append_row};
 
 mod batch;
 mod hashing;
@@ -32,32 +32,68 @@ struct Fingerprint {
 }
 
 impl Fingerprint {
-    /// Writes a row about this member, which was removed or changed, with the operation in the
-    /// first column and the place of the old row in the last.
-    ///
-    /// SAFETY: the values are those of the descriptor's columns.
-    unsafe fn put(
-        &self,
-        store: *mut pg_sys::Tuplestorestate,
-        desc: pg_sys::TupleDesc,
-        operation: u8,
-        values: &mut [pg_sys::Datum],
-        nulls: &mut [bool],
-    ) {
-        let mut place = pg_sys::ItemPointerData {
+    fn of((key, row): (u64, u64), place: &pg_sys::ItemPointerData) -> Self {
+        let block = u32::from(place.ip_blkid.bi_hi) << 16 | u32::from(place.ip_blkid.bi_lo);
+        Self { key, row, block, offset: place.ip_posid, is_matched: false }
+    }
+
+    /// The place of the member's row.
+    fn place(&self) -> pg_sys::ItemPointerData {
+        pg_sys::ItemPointerData {
             ip_blkid: pg_sys::BlockIdData {
                 bi_hi: (self.block >> 16) as u16,
                 bi_lo: self.block as u16,
             },
             ip_posid: self.offset,
-        };
-        if let ([first, .., last], [first_null, .., last_null]) = (&mut *values, &mut *nulls) {
-            *first = operation.into();
-            *last = (&raw mut place).into();
-            (*first_null, *last_null) = (false, false);
         }
-        // SAFETY: as promised; the store copies the row.
-        unsafe { raw::tuplestore_putvalues(store, desc, values.as_ptr(), nulls.as_ptr()) };
+    }
+}
+
+/// Writes rows about members that were removed or changed into a relation: the operation in the
+/// first column and the place of the old row in the last.
+struct MetWriter {
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    /// The row that is being written. The executor's own must not be changed.
+    values: Vec<pg_sys::Datum>,
+    nulls: Vec<bool>,
+}
+
+impl MetWriter {
+    /// # Safety
+    ///
+    /// The store and the descriptor, which has at least two columns, outlive the writer.
+    unsafe fn new(store: *mut pg_sys::Tuplestorestate, desc: pg_sys::TupleDesc) -> Self {
+        // SAFETY: a descriptor of a query's result is live, as the caller promises.
+        let width = unsafe { (*desc).natts } as usize;
+        let (values, nulls) = (vec![pg_sys::Datum::null(); width], vec![true; width]);
+        Self { store, desc, values, nulls }
+    }
+
+    /// Writes a row about a member. `row`: the received row; none: all its columns are null.
+    ///
+    /// # Safety
+    ///
+    /// The values of `row` are those of the descriptor's columns, and are live.
+    unsafe fn put(&mut self, member: &Fingerprint, operation: u8, row: Option<Row<'_>>) {
+        match row {
+            Some(row) => {
+                self.values.copy_from_slice(row.values);
+                self.nulls.copy_from_slice(row.nulls);
+            }
+            None => self.nulls.fill(true),
+        }
+        let mut place = member.place();
+        let last = self.values.len() - 1;
+        (self.values[0], self.nulls[0]) = (operation.into(), false);
+        (self.values[last], self.nulls[last]) = ((&raw mut place).into(), false);
+        // SAFETY: there is a value for each column of the descriptor, of its type; the store copies
+        // the row, also the place.
+        unsafe {
+            let row = Row { values: &self.values, nulls: &self.nulls };
+            append_row(self.store, self.desc, row);
+        }
+        self.values[last] = pg_sys::Datum::null();
     }
 }
 
@@ -85,7 +121,7 @@ pub struct MatchStats {
 
 /// The memory limit for fingerprints, in bytes.
 fn memory() -> usize {
-    // SAFETY: reads a setting, in kB.
+    // SAFETY: a setting in kB, an integer that only this thread writes.
     unsafe { pg_sys::maintenance_work_mem as usize * 1024 }
 }
 
@@ -100,7 +136,7 @@ impl FingerprintIndex {
         let room = (memory() / (size_of::<Fingerprint>() + 1)).min(u32::MAX as usize);
         let mut taking =
             Receiver::new(LoadReceiver { hashing, prints: Vec::new(), room, is_full: false });
-        query.execute(args, taking.as_mut_ptr())?;
+        query.execute(args, taking.destination())?;
         let LoadReceiver { hashing, mut prints, is_full, .. } = taking.inner;
         if is_full {
             return Ok(None);
@@ -147,18 +183,20 @@ impl FingerprintIndex {
             deciding: MatchSink {
                 prints: &mut self,
                 added: added.store(),
-                met: met.store(),
                 desc,
                 changed,
+                // SAFETY: both belong to the SPI connection, as the relation and the query do. Our
+                // query has the operation, the key and the place at least.
+                met: unsafe { MetWriter::new(met.store(), desc) },
                 new_keys: Vec::new(),
                 room: room / size_of::<u64>(),
                 compared: MatchStats::default(),
             },
         });
-        query.execute(args, comparing.as_mut_ptr())?;
-        // SAFETY: the rows of a batch are its own.
-        unsafe { with_error_guard(|| comparing.inner.flush_batch()) };
-        let MatchSink { mut new_keys, mut compared, .. } = comparing.inner.deciding;
+        query.execute(args, comparing.destination())?;
+        comparing.inner.flush_batch();
+        let MatchSink { met: mut writer, mut new_keys, mut compared, .. } =
+            comparing.inner.deciding;
         if new_keys.len() as u64 == compared.added {
             new_keys.sort_unstable();
             compared.duplicate_new_key = Some(new_keys.windows(2).any(|pair| pair[0] == pair[1]));
@@ -166,15 +204,9 @@ impl FingerprintIndex {
         pgrx::check_for_interrupts!();
 
         self.prints.retain(|print| !print.is_matched);
-        let mut nulls = vec![true; query.columns().len()];
-        let mut values = vec![pg_sys::Datum::null(); nulls.len()];
-        // SAFETY: there is a value for every column of the descriptor.
-        unsafe {
-            with_error_guard(|| {
-                for print in &self.prints {
-                    print.put(met.store(), desc, removed, &mut values, &mut nulls);
-                }
-            });
+        for print in &self.prints {
+            // SAFETY: without a row there are no values.
+            unsafe { writer.put(print, removed, None) };
         }
         added.register(&query);
         met.register(&query);
@@ -236,22 +268,19 @@ struct LoadReceiver {
 }
 
 impl Receive for LoadReceiver {
-    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
+    unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         self.is_full = self.prints.len() >= self.room || self.prints.try_reserve(1).is_err();
         if self.is_full {
-            return false;
+            return Received::Stop;
         }
-        // SAFETY: the last column is a ctid, which no row is without.
+        let place = row.values[row.values.len() - 1].cast_mut_ptr::<pg_sys::ItemPointerData>();
+        // SAFETY: the row has the columns of the query of `take`, the last of which is the ctid that
+        // every row has; values live as long as the row.
         unsafe {
-            let (values, nulls) = values(slot);
-            let (key, row) = self.hashing.hash(values, nulls);
-            let place = values[values.len() - 1].cast_mut_ptr::<pg_sys::ItemPointerData>();
-            let block =
-                u32::from((*place).ip_blkid.bi_hi) << 16 | u32::from((*place).ip_blkid.bi_lo);
-            let offset = (*place).ip_posid;
-            self.prints.push(Fingerprint { key, row, block, offset, is_matched: false });
+            let hashes = self.hashing.hash(row.values, row.nulls);
+            self.prints.push(Fingerprint::of(hashes, &*place));
         }
-        true
+        Received::Done
     }
 }
 
@@ -261,32 +290,31 @@ struct ProbeReceiver<'a> {
 }
 
 impl Receive for ProbeReceiver<'_> {
-    unsafe fn receive(&mut self, slot: *mut pg_sys::TupleTableSlot) -> bool {
-        // SAFETY: the slot's row has the columns of the descriptor, the key in the second.
+    unsafe fn receive(&mut self, row: Row<'_>) -> Received {
+        let Row { values, nulls } = row;
+        if nulls[1] {
+            self.deciding.compared.invalid += 1;
+            return Received::Done;
+        }
+        // SAFETY: the row has the columns of the query of `compare`, the key in the second and then
+        // the values that the members have; they live as long as the row.
         unsafe {
-            let (values, nulls) = values(slot);
-            if nulls[1] {
-                self.deciding.compared.invalid += 1;
-                return true;
-            }
             let hashes = self.deciding.prints.hashing.hash(&values[1..], &nulls[1..]);
             if self.batch.take(hashes, values, nulls) {
-                return true;
+                return Received::Done;
             }
             self.flush_batch();
             if !self.batch.take(hashes, values, nulls) {
-                self.deciding.decide(hashes, values, nulls);
+                self.deciding.decide(hashes, row);
             }
         }
-        true
+        Received::Done
     }
 }
 
 impl ProbeReceiver<'_> {
     /// Compares the rows of the batch with the members.
-    ///
-    /// SAFETY: as for `Receive::receive`.
-    unsafe fn flush_batch(&mut self) {
+    fn flush_batch(&mut self) {
         let Self { batch, deciding } = self;
         // A member's bucket is hardly ever in a cache. All buckets of the batch are read here
         // first, so that the processor waits for them at the same time.
@@ -296,11 +324,11 @@ impl ProbeReceiver<'_> {
             .fold(0, |sum: u64, &(key, _)| sum.wrapping_add(deciding.prints.bucket_start(key)));
         std::hint::black_box(touched);
         let width = batch.columns.len();
-        let values = batch.values.chunks_exact_mut(width);
-        let rows = values.zip(batch.nulls.chunks_exact_mut(width));
+        let values = batch.values.chunks_exact(width);
+        let rows = values.zip(batch.nulls.chunks_exact(width));
         for (hashes, (values, nulls)) in batch.rows.iter().zip(rows) {
-            // SAFETY: the batch keeps what its values point to.
-            unsafe { deciding.decide(*hashes, values, nulls) };
+            // SAFETY: the batch holds rows of the query, and what their values point to.
+            unsafe { deciding.decide(*hashes, Row { values, nulls }) };
         }
         batch.clear();
     }
@@ -310,9 +338,9 @@ impl ProbeReceiver<'_> {
 struct MatchSink<'a> {
     prints: &'a mut FingerprintIndex,
     added: *mut pg_sys::Tuplestorestate,
-    met: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
     changed: u8,
+    met: MetWriter,
     /// The hashes of the keys of added rows, as long as there is room for them.
     new_keys: Vec<u64>,
     room: usize,
@@ -320,29 +348,26 @@ struct MatchSink<'a> {
 }
 
 impl MatchSink<'_> {
-    /// SAFETY: as for `Receive::receive`; the values are those of the descriptor's columns.
-    unsafe fn decide(
-        &mut self,
-        (key, row): (u64, u64),
-        values: &mut [pg_sys::Datum],
-        nulls: &mut [bool],
-    ) {
-        match self.prints.probe(key, row) {
+    /// # Safety
+    ///
+    /// The values of `row` are those of the descriptor's columns, and are live.
+    unsafe fn decide(&mut self, (key, hash): (u64, u64), row: Row<'_>) {
+        match self.prints.probe(key, hash) {
             Probe::Unchanged => self.compared.unchanged += 1,
             Probe::Duplicate => self.compared.duplicate_key = true,
             Probe::Changed(print) => {
                 self.compared.changed += 1;
-                // SAFETY: as promised.
-                unsafe { print.put(self.met, self.desc, self.changed, values, nulls) };
+                // SAFETY: as the caller promises.
+                unsafe { self.met.put(print, self.changed, Some(row)) };
             }
             Probe::Miss => {
                 self.compared.added += 1;
                 if self.new_keys.len() < self.room && self.new_keys.try_reserve(1).is_ok() {
                     self.new_keys.push(key);
                 }
-                let (values, nulls) = (values.as_ptr(), nulls.as_ptr());
-                // SAFETY: as promised; the store copies the row.
-                unsafe { raw::tuplestore_putvalues(self.added, self.desc, values, nulls) };
+                // SAFETY: there is a value for each column of the descriptor, as the caller
+                // promises; the store, which is live during the query, copies the row.
+                unsafe { append_row(self.added, self.desc, row) };
             }
         }
     }
