@@ -39,7 +39,7 @@ impl<Id: Copy> Job<Id> {
     }
 
     /// Changes the state. Returns the transition; `None`: the event has no meaning in this state.
-    fn apply(&mut self, event: Event, now: Instant) -> Option<Transition> {
+    pub fn apply(&mut self, event: Event, now: Instant) -> Option<Transition> {
         let to = transition(self.spec.task, self.state, event)?;
         (self.state, self.since) = (to.next, now);
         Some(to)

@@ -411,7 +411,7 @@ fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
 #[pg_extern]
 fn segmenter_prune() {
     let pruned = RelationSet::current().and_then(|set| run::prune(&set));
-    pruned.map(drop).unwrap_or_else(|error| raise(error))
+    pruned.unwrap_or_else(|error| raise(error))
 }
 
 type Row = (

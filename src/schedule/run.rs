@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::log;
 use crate::catalog::log::LogStatus;
-use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::{self, Key, Refresher, Sql, Subject};
 use crate::error::{Error, Result};
@@ -224,11 +224,28 @@ pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
 }
 
 /// Deletes one batch each of delivered messages, captured changes and log entries that are past
-/// their retention. Returns whether there may be more.
-pub fn prune(set: &RelationSet) -> Result<bool> {
-    let changes = capture::prune(&set.extension)?;
-    let more = [outbox::prune(set)?, changes, log::prune(set)?];
-    Ok(more.contains(&true))
+/// their retention.
+pub fn prune(set: &RelationSet) -> Result<()> {
+    prune_changes(&set.extension)?;
+    prune_messages(set)?;
+    prune_log(set)?;
+    Ok(())
+}
+
+/// Deletes a batch of captured changes that all segments of all sets have read. Returns whether
+/// there may be more.
+pub fn prune_changes(extension: &Extension) -> Result<bool> {
+    capture::prune(extension)
+}
+
+/// Deletes a batch of messages that are past their retention. Returns whether there may be more.
+pub fn prune_messages(set: &RelationSet) -> Result<bool> {
+    outbox::prune(set)
+}
+
+/// Deletes a batch of log entries that are past their retention. Returns whether there may be more.
+pub fn prune_log(set: &RelationSet) -> Result<bool> {
+    log::prune(set)
 }
 
 /// The next time of a schedule after a time, by the local time of a zone (default:
