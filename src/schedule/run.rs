@@ -10,7 +10,7 @@ use crate::catalog::log::LogStatus;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::{self, Key, Refresher, Sql, Subject};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
@@ -219,7 +219,10 @@ pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     let plan = plan(set)?;
     let outcomes: Result<Vec<_>> =
         plan.iter().filter_map(|planned| step(set, planned, run_id).transpose()).collect();
-    prune(set)?;
+    // A deletion that fails does not undo the refreshes.
+    if let Err(error) = in_subtransaction(OnSuccess::Commit, || prune(set)) {
+        emit_warning("what is past its retention was not deleted", &error.report());
+    }
     outcomes
 }
 
