@@ -144,7 +144,7 @@ pub struct Transition {
     pub effects: &'static [Effect],
 }
 
-/// What an event does to a job. `None`: the event has no meaning in this state, and changes nothing.
+/// What an event does to a job. `None`: the event has no meaning in this state and changes nothing.
 pub fn transition(task: Task, state: JobState, event: Event) -> Option<Transition> {
     use JobState::*;
     let (next, effects): (JobState, &'static [Effect]) = match (state, event) {

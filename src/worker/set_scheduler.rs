@@ -1,5 +1,5 @@
-//! The scheduling of one relation set: handles the ends of jobs and starts a worker for each refresh
-//! that is due. Each step is a transaction of its own: an error undoes its own step only.
+//! The scheduling of one relation set: handles the ends of jobs and starts a worker for each
+//! refresh that is due. Each step is a transaction of its own: an error undoes its own step only.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
