@@ -41,7 +41,7 @@ pub fn main() {
         });
         let mut no_room = false;
         for name in names {
-            let known = databases.entry(name.clone()).or_insert(Database::default());
+            let known = databases.entry(name.clone()).or_default();
             match existing.get(&name) {
                 Some(&oid) => {
                     known.is_missing = false;
