@@ -13,6 +13,8 @@ pub mod dependency_order;
 pub mod due;
 pub mod guards;
 pub mod http;
+pub mod job;
+pub mod job_table;
 pub mod jsonb;
 pub mod query_file;
 pub mod queue;

@@ -18,12 +18,19 @@ struct Entry<K, T> {
 pub struct Queue<K, T> {
     by_time: BTreeSet<(Instant, K)>,
     times: HashMap<K, Instant>,
+    /// The due segments in their order, and their keys.
     pending: Vec<Entry<K, T>>,
+    pending_keys: HashSet<K>,
 }
 
 impl<K, T> Default for Queue<K, T> {
     fn default() -> Self {
-        Self { by_time: BTreeSet::new(), times: HashMap::new(), pending: Vec::new() }
+        Self {
+            by_time: BTreeSet::new(),
+            times: HashMap::new(),
+            pending: Vec::new(),
+            pending_keys: HashSet::new(),
+        }
     }
 }
 
@@ -64,10 +71,11 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
     pub fn put(&mut self, pending: impl IntoIterator<Item = (K, HashSet<K>, T)>) {
         self.pending =
             pending.into_iter().map(|(key, after, what)| Entry { key, after, what }).collect();
+        self.pending_keys = self.pending().collect();
     }
 
     pub fn is_pending(&self, key: K) -> bool {
-        self.pending.iter().any(|pending| pending.key == key)
+        self.pending_keys.contains(&key)
     }
 
     pub fn pending(&self) -> impl Iterator<Item = K> {
@@ -77,11 +85,12 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
     /// Removes and returns the first due segment that is not running itself and does not come after
     /// one that is due or running.
     pub fn take_ready(&mut self, running: &HashSet<K>) -> Option<(K, T)> {
-        let waits_for: HashSet<K> = self.pending().chain(running.iter().copied()).collect();
+        let is_unfinished = |key: &K| running.contains(key) || self.pending_keys.contains(key);
         let ready = self.pending.iter().position(|pending| {
-            !running.contains(&pending.key) && pending.after.is_disjoint(&waits_for)
+            !running.contains(&pending.key) && !pending.after.iter().any(is_unfinished)
         })?;
         let Entry { key, what, .. } = self.pending.remove(ready);
+        self.pending_keys.remove(&key);
         Some((key, what))
     }
 }

@@ -427,8 +427,7 @@ fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
 /// ```
 #[pg_extern]
 fn segmenter_prune() -> Result<(), ErrorReport> {
-    run::prune(&RelationSet::current()?)?;
-    Ok(())
+    Ok(run::prune(&RelationSet::current()?)?)
 }
 
 type Row = (

@@ -196,7 +196,7 @@ fn close_lost_run(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
         true => job_table::jobs(process::current_database().0),
         false => Vec::new(),
     };
-    let alive = jobs.iter().map(|(_, job)| job.run()).chain([run]).collect::<Vec<_>>();
+    let alive: Vec<Uuid> = jobs.iter().map(|job| job.spec.run).chain([run]).collect();
     interrupt(set, &alive, Some(segment)).map(drop)
 }
 

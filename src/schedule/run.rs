@@ -7,10 +7,10 @@ use pgrx::prelude::*;
 
 use crate::catalog::log;
 use crate::catalog::log::LogStatus;
-use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::{self, Key, Refresher, Sql, Subject};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
@@ -220,16 +220,36 @@ pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     let plan = plan(set)?;
     let outcomes: Result<Vec<_>> =
         plan.iter().filter_map(|planned| step(set, planned, run_id).transpose()).collect();
-    prune(set)?;
+    // A deletion that fails does not undo the refreshes.
+    if let Err(error) = in_subtransaction(OnSuccess::Commit, || prune(set)) {
+        emit_warning("what is past its retention was not deleted", &error.report());
+    }
     outcomes
 }
 
 /// Deletes one batch each of delivered messages, captured changes and log entries that are past
-/// their retention. Returns whether there may be more.
-pub fn prune(set: &RelationSet) -> Result<bool> {
-    let changes = capture::prune(&set.extension)?;
-    let more = [outbox::prune(set)?, changes, log::prune(set)?];
-    Ok(more.contains(&true))
+/// their retention.
+pub fn prune(set: &RelationSet) -> Result<()> {
+    prune_changes(&set.extension)?;
+    prune_messages(set)?;
+    prune_log(set)?;
+    Ok(())
+}
+
+/// Deletes a batch of captured changes that all segments of all sets have read. Returns whether
+/// there may be more.
+pub fn prune_changes(extension: &Extension) -> Result<bool> {
+    capture::prune(extension)
+}
+
+/// Deletes a batch of messages that are past their retention. Returns whether there may be more.
+pub fn prune_messages(set: &RelationSet) -> Result<bool> {
+    outbox::prune(set)
+}
+
+/// Deletes a batch of log entries that are past their retention. Returns whether there may be more.
+pub fn prune_log(set: &RelationSet) -> Result<bool> {
+    log::prune(set)
 }
 
 /// The next time of a schedule after a time, by the local time of a zone (default:

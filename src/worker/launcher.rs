@@ -18,11 +18,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the launcher remembers about a database.
+#[derive(Default)]
 struct Database {
     /// The database does not exist, and this has been logged.
-    missing: bool,
+    is_missing: bool,
     /// When a scheduler was last requested, and the delay before it may be requested again.
-    asked: Option<(Instant, Duration)>,
+    requested: Option<(Instant, Duration)>,
 }
 
 pub fn main() {
@@ -34,22 +35,21 @@ pub fn main() {
     loop {
         let names = settings::databases();
         databases.retain(|name, _| names.contains(name));
-        let there = process::transaction(|| Ok(process::databases())).unwrap_or_else(|report| {
+        let existing = process::transaction(|| Ok(process::databases())).unwrap_or_else(|report| {
             log_error("cannot list the databases", &report);
             HashMap::new()
         });
         let mut no_room = false;
         for name in names {
-            let known =
-                databases.entry(name.clone()).or_insert(Database { missing: false, asked: None });
-            match there.get(&name) {
+            let known = databases.entry(name.clone()).or_default();
+            match existing.get(&name) {
                 Some(&oid) => {
-                    known.missing = false;
+                    known.is_missing = false;
                     if !job_table::is_taken(oid) {
-                        no_room |= !known.ask(&name, oid);
+                        no_room |= !known.request_scheduler(&name, oid);
                     }
                 }
-                None => known.miss(&name),
+                None => known.log_missing(&name),
             }
         }
         if no_room && !is_full {
@@ -60,6 +60,8 @@ pub fn main() {
             );
         }
         is_full = no_room;
+        // A database that has no scheduler any more keeps no places in the job table.
+        job_table::remove_abandoned();
         process::wait(databases.values().map(Database::pause).min().unwrap_or(ROUND).min(ROUND));
         process::reload_config();
     }
@@ -68,16 +70,16 @@ pub fn main() {
 impl Database {
     /// Requests the database's scheduler, unless the delay since the last request is not over.
     /// Returns false if there is no room for another process.
-    fn ask(&mut self, name: &str, oid: pg_sys::Oid) -> bool {
-        let pause = match self.asked {
+    fn request_scheduler(&mut self, name: &str, oid: pg_sys::Oid) -> bool {
+        let pause = match self.requested {
             None => PAUSE,
-            Some((asked, pause)) if asked.elapsed() < pause => return true,
+            Some((time, pause)) if time.elapsed() < pause => return true,
             // The last request is long ago, so the scheduler was running: start with the shortest
             // delay.
-            Some((asked, _)) if asked.elapsed() > 2 * MAX_PAUSE => PAUSE,
+            Some((time, _)) if time.elapsed() > 2 * MAX_PAUSE => PAUSE,
             Some((_, pause)) => (2 * pause).min(MAX_PAUSE),
         };
-        self.asked = Some((Instant::now(), pause));
+        self.requested = Some((Instant::now(), pause));
         process::spawn(
             SCHEDULER,
             &format!("segmenter scheduler for {name}"),
@@ -88,18 +90,18 @@ impl Database {
 
     /// The time until a scheduler may be requested again; [`ROUND`] if that time is over.
     fn pause(&self) -> Duration {
-        let left = self.asked.map(|(asked, pause)| pause.saturating_sub(asked.elapsed()));
+        let left = self.requested.map(|(time, pause)| pause.saturating_sub(time.elapsed()));
         left.filter(|left| !left.is_zero()).unwrap_or(ROUND)
     }
 
-    fn miss(&mut self, name: &str) {
-        if !self.missing {
+    fn log_missing(&mut self, name: &str) {
+        if !self.is_missing {
             emit(
                 PgLogLevel::WARNING,
                 format!("segmenter: database \"{name}\" does not exist"),
                 Some("Create it, or take it out of segmenter.databases."),
             );
         }
-        *self = Database { missing: true, asked: None };
+        *self = Database { is_missing: true, requested: None };
     }
 }

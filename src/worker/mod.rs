@@ -1,23 +1,24 @@
 //! The background workers: the launcher starts a scheduler for each configured database; a
 //! scheduler starts a worker for each refresh, and for each consumer that workers serve. This
 //! module holds no rules: `schedule::due` decides when a segment is due, `schedule::run` in which
-//! order segments are refreshed, `delivery::push` how a consumer is served. `README.md` beside this
-//! file describes the processes and the life of a job.
+//! order segments are refreshed, `delivery::push` how a consumer is served, and
+//! `segmenter_core::job` what the end of a job leads to. `README.md` beside this file describes the
+//! processes and the life of a job.
 
 use std::time::Duration;
 
-use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use crate::delivery::push::serve;
-use crate::error::{Report, Result, emit};
-use crate::pg::bgw::job_table;
-use crate::pg::bgw::job_table::{JobHandle, JobResult, Task};
+use crate::error::{Report, emit};
+use crate::pg::bgw::job_table::{self, JobHandle, JobResult, JobSpec};
 use crate::pg::bgw::process;
-use crate::schedule::run;
+use segmenter_core::job::Task;
 
 mod deliveries;
 mod launcher;
+mod logged;
+mod pruning;
 mod refresher;
 mod scheduler;
 mod set_scheduler;
@@ -50,46 +51,38 @@ pub extern "C-unwind" fn segmenter_scheduler(argument: pg_sys::Datum) {
 #[pg_guard]
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
-    work(job_table::JobHandle::from_datum(argument));
+    work(JobHandle::from(argument.value() as u64));
 }
 
-/// Adds a job to the job table and starts a worker for it. `set`: the database and the mart;
-/// `role`: the role that the worker connects as, or `InvalidOid` for the bootstrap superuser;
-/// `subject`: the segment or the consumer; `name`: the name of the process. Returns false if the
-/// job table is full, or if there is no room for another process.
-fn start(
-    set: (pg_sys::Oid, pg_sys::Oid),
-    task: Task,
-    role: pg_sys::Oid,
-    subject: Uuid,
-    name: &str,
-) -> Result<bool> {
-    let ticket = job_table::add(set, task, role, subject, run::new_id());
-    let started = ticket
-        .is_some_and(|ticket| process::spawn(WORKER, name, "segmenter_worker", ticket.to_datum()));
-    if !started {
-        ticket.into_iter().for_each(job_table::remove);
+/// Adds a job to the job table and requests a worker for it. `name`: the name of the process.
+/// Returns false if the job table is full, or if there is no room for another process.
+fn start(spec: JobSpec, name: &str) -> bool {
+    let Some(handle) = job_table::request(spec) else { return false };
+    let argument = pg_sys::Datum::from(u64::from(handle));
+    let is_started = process::spawn(WORKER, name, "segmenter_worker", argument);
+    if !is_started {
+        job_table::cancel(handle);
     }
-    Ok(started)
+    is_started
 }
 
 /// Does a job that the scheduler has requested, connected as the role of the job.
-fn work(ticket: JobHandle) {
+fn work(handle: JobHandle) {
     process::start();
-    let Some(job) = job_table::begin(ticket) else { return };
-    let role = (job.role != 0).then(|| job.role.into());
-    process::connect(Some(job.database.into()), role);
-    let worked = match job.task {
+    let Some(job) = job_table::begin(handle) else { return };
+    let JobSpec { task, database, set, role, subject, .. } = job.spec;
+    process::connect(Some(database.into()), (role != 0).then(|| role.into()));
+    let worked = match task {
         Task::Refresh | Task::HandOver => refresher::work(&job),
-        Task::Deliver => serve(job.set.into(), job.subject()).map(|()| JobResult::Done),
+        Task::Deliver => serve(set.into(), subject).map(|()| JobResult::Done),
     };
     match worked {
-        Ok(end) => {
+        Ok(result) => {
             process::flush_statistics();
-            job_table::end(ticket, end);
+            job_table::report(handle, result);
         }
-        // The job is not marked as ended here. When the process exits its result becomes `Died`,
-        // and the scheduler writes the missing log entry.
+        // Nothing is reported here. When the process exits, the job ends as `Died`, and the
+        // scheduler handles that.
         Err(report) => log_error("a background worker ended", &report),
     }
 }

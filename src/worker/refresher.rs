@@ -8,27 +8,28 @@ use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::settings;
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report};
-use crate::pg::bgw::job_table::{Job, JobResult, Task};
+use crate::pg::bgw::job_table::{Job, JobResult};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::refresh::handover;
 use crate::refresh::{self, RefreshRequest, Start};
 use crate::schedule::run::PlannedRefresh;
+use segmenter_core::job::Task;
 
 pub fn work(job: &Job) -> Result<JobResult, Report> {
-    let set = job.set.into();
+    let set = job.spec.set.into();
     let set = limited(|| RelationSet::of_mart(Extension::current()?, set))?;
-    let segment = limited(|| Segment::find(&set, Key::Id(job.subject())))?;
+    let segment = limited(|| Segment::find(&set, Key::Id(job.spec.subject)))?;
     let Some(Segment { name, actual, .. }) = segment else { return Ok(JobResult::Done) };
-    let what = match job.task {
+    let what = match job.spec.task {
         Task::HandOver => "handing over",
         _ => "refresh",
     };
     process::announce(&format!("segmenter: {name}"), Some(&format!("{what} of \"{name}\"")));
 
-    let planned = PlannedRefresh::standalone(job.subject(), name);
-    let request = planned.request(job.run());
-    let (end, is_handed_over) = match job.task {
+    let planned = PlannedRefresh::standalone(job.spec.subject, name);
+    let request = planned.request(job.spec.run);
+    let (end, is_handed_over) = match job.spec.task {
         Task::Refresh if actual => refresh(&set, &request)?,
         _ => (JobResult::Done, false),
     };
@@ -39,7 +40,7 @@ pub fn work(job: &Job) -> Result<JobResult, Report> {
     }
     let handed = limited(|| handover::hand_over(&set, &request))?;
     let is_busy = handed.is_some_and(|handed| handed.status == LogStatus::Skipped);
-    Ok(if is_busy && job.task == Task::HandOver { JobResult::Busy } else { end })
+    Ok(if is_busy && job.spec.task == Task::HandOver { JobResult::Busy } else { end })
 }
 
 /// Runs a transaction that is cancelled after `segmenter.refresh_timeout`. Reads of the set's

@@ -1,26 +1,26 @@
 //! A scheduler: serves all relation sets of its database.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgrx::prelude::*;
 
-use super::set_scheduler::{Limits, RETRY_DELAY, Round, SetScheduler, has_ended};
-use super::{SCHEDULER, log_error};
+use super::SCHEDULER;
+use super::logged::{Action, LoggedErrors};
+use super::pruning::Pruning;
+use super::set_scheduler::SetScheduler;
 use crate::catalog::relation_set::Extension;
 use crate::catalog::settings;
 use crate::error::{Report, Result, emit};
-use crate::pg::bgw::job_table::{self, Job, JobHandle};
+use crate::pg::bgw::job_table::{self, Job};
 use crate::pg::bgw::process;
 use crate::pg::clock;
+use crate::schedule::run;
+use segmenter_core::job::RETRY_DELAY;
 
 /// The longest pause between two rounds.
 const ROUND: Duration = Duration::from_secs(1);
 /// Seconds to stay disconnected so that `DROP DATABASE`, `ALTER DATABASE` and the like can proceed.
 const DATABASE_YIELD_SECONDS: i64 = 10;
-/// Time limit of a round for a set other than the extension's own. The set's owner could make the
-/// round slow, which would delay the other sets.
-const MAX_ROUND: Duration = Duration::from_secs(10);
-
 pub fn main(database: pg_sys::Oid) {
     process::start();
     if !job_table::claim_scheduler(database) {
@@ -35,26 +35,25 @@ pub fn main(database: pg_sys::Oid) {
     };
     process::announce(SCHEDULER, None);
 
-    let mut scheduler =
-        Scheduler { database, name, sets: None, turn: 0, said: LastLogged::default() };
+    let mut scheduler = Scheduler::new(database, name);
     while settings::databases().contains(&scheduler.name) {
+        scheduler.collect();
         let pause = match process::transaction(|| scheduler.poll()) {
-            Ok(TickResult::Leave) => {
+            Ok(Database::Wanted) => {
                 job_table::release_with_cooldown(DATABASE_YIELD_SECONDS);
                 return;
             }
-            Ok(TickResult::Sets) => {
-                scheduler.said.trouble = None;
+            Ok(Database::WithSets) => {
+                scheduler.errors.clear(Action::List);
                 scheduler.round()
             }
-            Ok(TickResult::Absent) => {
-                let ended = job_table::jobs(database).into_iter().filter(|(_, job)| is_over(job));
-                ended.for_each(|(ticket, _)| job_table::remove(ticket));
+            Ok(Database::WithoutExtension) => {
+                scheduler.close();
                 ROUND
             }
             Err(report) => {
                 scheduler.forget();
-                log_once(&mut scheduler.said.trouble, &scheduler.name, None, report);
+                scheduler.log(Action::List, "", &report);
                 RETRY_DELAY
             }
         };
@@ -67,183 +66,159 @@ pub fn main(database: pg_sys::Oid) {
 }
 
 /// The result of a check of the database.
-enum TickResult {
+enum Database {
     /// Another session needs the database without connections: disconnect.
-    Leave,
+    Wanted,
     /// The extension is not installed.
-    Absent,
+    WithoutExtension,
     /// There are relation sets to serve.
-    Sets,
-}
-
-/// What was logged last. It is not logged again while it lasts.
-#[derive(Default)]
-struct LastLogged {
-    trouble: Option<String>,
-    absent: bool,
-    full: bool,
-}
-
-/// A relation set, and the state of serving it.
-struct SetState {
-    set: SetScheduler,
-    is_own: bool,
-    /// After an error the set is not served before this time.
-    backoff_until: Option<Instant>,
-    trouble: Option<String>,
+    WithSets,
 }
 
 struct Scheduler {
     database: pg_sys::Oid,
     name: String,
-    /// The relation sets, with the oid of the registry that lists them. None: the extension is not
-    /// installed, or the state was discarded after an error.
-    sets: Option<(pg_sys::Oid, Vec<SetState>)>,
+    /// The registry that lists the relation sets. None: the list must be read.
+    registry: Option<pg_sys::Oid>,
+    sets: Vec<SetScheduler>,
+    /// Jobs that were collected from the job table and not given to their sets yet.
+    collected: Vec<Job>,
     /// Counts the rounds. Each round starts with another set, so that no set is always the last.
     turn: usize,
-    said: LastLogged,
+    prune_changes: Pruning,
+    errors: LoggedErrors,
+    /// It was logged that the extension is not installed.
+    is_absence_logged: bool,
+    /// It was logged that there is no room for another worker.
+    is_full_logged: bool,
 }
 
 impl Scheduler {
-    /// Discards all state. The next round reads it again.
-    fn forget(&mut self) {
-        if let Some((registry, mut sets)) = self.sets.take() {
-            process::unwatch(registry);
-            sets.iter_mut().for_each(|served| served.set.forget());
+    fn new(database: pg_sys::Oid, name: String) -> Self {
+        Self {
+            database,
+            name,
+            registry: None,
+            sets: Vec::new(),
+            collected: Vec::new(),
+            turn: 0,
+            prune_changes: Pruning::default(),
+            errors: LoggedErrors::default(),
+            is_absence_logged: false,
+            is_full_logged: false,
         }
     }
 
-    /// Checks the database, and reads the list of relation sets if it has changed.
-    fn poll(&mut self) -> Result<TickResult> {
-        if process::is_database_wanted() {
-            return Ok(TickResult::Leave);
+    /// Takes ended jobs off the job table. This needs no transaction and cannot fail, so no error
+    /// keeps a place in the table occupied.
+    fn collect(&mut self) {
+        self.collected.extend(job_table::collect(self.database));
+    }
+
+    /// Gives the collected jobs to their sets. Jobs of sets that do not exist any more are dropped.
+    fn distribute(&mut self) {
+        for job in self.collected.drain(..) {
+            let set = self.sets.iter_mut().find(|set| set.mart.to_u32() == job.spec.set);
+            if let Some(set) = set {
+                set.add_ended(job);
+            }
         }
-        if let Some((registry, _)) = &self.sets
-            && !process::changed(*registry)
-        {
-            return Ok(TickResult::Sets);
+    }
+
+    /// Makes the next round read everything again. Collected jobs are kept.
+    fn forget(&mut self) {
+        if let Some(registry) = self.registry.take() {
+            process::unwatch(registry);
+        }
+        self.sets.iter_mut().for_each(SetScheduler::forget);
+    }
+
+    /// Ends the scheduling of all sets: the extension is gone.
+    fn close(&mut self) {
+        self.forget();
+        self.sets.drain(..).for_each(SetScheduler::close);
+        self.collected.clear();
+    }
+
+    /// Checks the database, and reads the list of relation sets if it has changed.
+    fn poll(&mut self) -> Result<Database> {
+        if process::is_database_wanted() {
+            return Ok(Database::Wanted);
+        }
+        if self.registry.is_some_and(|registry| !process::changed(registry)) {
+            return Ok(Database::WithSets);
         }
         let Some(extension) = Extension::find()? else {
-            self.forget();
-            if !self.said.absent {
+            if !self.is_absence_logged {
                 emit(
                     PgLogLevel::LOG,
                     "segmenter: the scheduler waits for the extension to be created".into(),
                     None,
                 );
             }
-            self.said.absent = true;
-            return Ok(TickResult::Absent);
+            self.is_absence_logged = true;
+            return Ok(Database::WithoutExtension);
         };
-        self.said.absent = false;
+        self.is_absence_logged = false;
         let registry = extension.registry()?;
+        let marts = extension.sets()?;
         process::watch(registry);
-        let mut known = self.sets.take().map(|(_, sets)| sets).unwrap_or_default();
-        let mut sets = Vec::new();
-        for (place, mart) in extension.sets()?.into_iter().enumerate() {
-            let at = known.iter().position(|served| served.set.mart == mart);
-            sets.push(at.map(|at| known.swap_remove(at)).unwrap_or_else(|| SetState {
-                set: SetScheduler::new(self.database, mart),
-                is_own: place == 0,
-                backoff_until: None,
-                trouble: None,
-            }));
+        let mut known = std::mem::take(&mut self.sets);
+        for (place, mart) in marts.into_iter().enumerate() {
+            let set = match known.iter().position(|set| set.mart == mart) {
+                Some(at) => known.swap_remove(at),
+                None => SetScheduler::new((self.database, &self.name), mart, place == 0),
+            };
+            self.sets.push(set);
         }
-        known.iter_mut().for_each(|served| served.set.forget());
-        self.sets = Some((registry, sets));
-        Ok(TickResult::Sets)
+        known.into_iter().for_each(SetScheduler::close);
+        self.registry = Some(registry);
+        Ok(Database::WithSets)
     }
 
-    /// Serves each set in a transaction of its own. Returns the time until the next round.
+    /// Serves each set. Returns the time until the next round.
     fn round(&mut self) -> Duration {
-        let Some((_, sets)) = &mut self.sets else { return ROUND };
+        self.distribute();
         let mut next: Option<clock::Instant> = None;
         let mut is_full = false;
-        let first = self.turn % sets.len().max(1);
+        let first = self.turn % self.sets.len().max(1);
         self.turn = self.turn.wrapping_add(1);
-        sets.rotate_left(first);
-        for served in sets.iter_mut() {
-            if served.backoff_until.is_some_and(|until| until > Instant::now()) {
-                continue;
-            }
-            // The jobs are read before the transaction takes its snapshot. So the snapshot contains
-            // all that the ended workers have committed.
-            let (own, others) = self::jobs(self.database, served.set.mart);
-            let limits = limits(&others);
-            let limit = (!served.is_own).then_some(MAX_ROUND);
-            match process::transaction_within(limit, || served.set.round(&own, limits)) {
-                Ok(Round { ended, next: own_next, is_full: own_full }) => {
-                    ended.into_iter().for_each(job_table::remove);
-                    (served.backoff_until, served.trouble) = (None, None);
-                    next = next.into_iter().chain(own_next).min();
-                    is_full |= own_full;
-                }
-                Err(report) => {
-                    served.set.forget();
-                    served.backoff_until = Some(Instant::now() + RETRY_DELAY);
-                    let set = served.set.name.as_deref();
-                    log_once(&mut served.trouble, &self.name, set, report);
-                }
-            }
+        self.sets.rotate_left(first);
+        for set in &mut self.sets {
+            let round = set.round();
+            next = next.into_iter().chain(round.next).min();
+            is_full |= round.is_full;
         }
-        sets.rotate_right(first);
-        self.remove_orphaned_jobs();
-        if is_full && !self.said.full {
+        // Deletions come last: they can take some time.
+        self.sets.iter_mut().for_each(SetScheduler::prune);
+        self.sets.rotate_right(first);
+        self.prune_changes();
+        if is_full && !self.is_full_logged {
             emit(
                 PgLogLevel::WARNING,
                 "segmenter: refreshes wait, since there is no room for another worker".into(),
                 Some("Raise max_worker_processes."),
             );
         }
-        self.said.full = is_full;
+        self.is_full_logged = is_full;
         let until = next.map(|at| (at - clock::now()).to_std().unwrap_or_default());
         until.unwrap_or(ROUND).min(ROUND)
     }
 
-    /// Removes ended jobs whose set no longer exists.
-    fn remove_orphaned_jobs(&self) {
-        let Some((_, sets)) = &self.sets else { return };
-        for (ticket, job) in job_table::jobs(self.database) {
-            let is_known = sets.iter().any(|served| served.set.mart.to_u32() == job.set);
-            if !is_known && is_over(&job) {
-                job_table::remove(ticket);
+    /// Deletes captured changes that all segments have read, if it is time.
+    fn prune_changes(&mut self) {
+        let pruned = self.prune_changes.run(None, || run::prune_changes(&Extension::current()?));
+        match pruned {
+            None => {}
+            Some(Ok(())) => self.errors.clear(Action::PruneChanges),
+            Some(Err(report)) => {
+                self.log(Action::PruneChanges, ", deleting captured changes", &report);
             }
         }
     }
-}
 
-fn is_over(job: &Job) -> bool {
-    has_ended(job, clock::now())
-}
-
-type Jobs = Vec<(JobHandle, Job)>;
-
-/// The jobs of a set, and the jobs of all other sets of the database.
-fn jobs(database: pg_sys::Oid, mart: pg_sys::Oid) -> (Jobs, Jobs) {
-    job_table::jobs(database).into_iter().partition(|(_, job)| job.set == mart.to_u32())
-}
-
-/// The numbers of workers that the other sets leave free within the limits of the database.
-fn limits(others: &[(JobHandle, Job)]) -> Limits {
-    let busy = |is_refresh: bool| {
-        let others = others.iter().filter(|(_, job)| !is_over(job));
-        others.filter(|(_, job)| job.segment().is_some() == is_refresh).count()
-    };
-    Limits {
-        refreshes: settings::max_workers().saturating_sub(busy(true)),
-        deliveries: settings::max_deliveries().saturating_sub(busy(false)),
+    fn log(&mut self, action: Action, what: &str, report: &Report) {
+        let what = format!("scheduler of database \"{}\"{what}", self.name);
+        self.errors.log(action, &what, report);
     }
-}
-
-/// Logs an error, unless it is the one that was logged last.
-fn log_once(said: &mut Option<String>, name: &str, set: Option<&str>, report: Report) {
-    if said.as_ref() == Some(&report.message) {
-        return;
-    }
-    let what = match set {
-        Some(set) => format!("scheduler of database \"{name}\", set {set}"),
-        None => format!("scheduler of database \"{name}\""),
-    };
-    log_error(&what, &report);
-    *said = Some(report.message);
 }

@@ -1,51 +1,49 @@
-//! The scheduling of one relation set: starts a worker for each refresh that is due, and makes sure
-//! that each refresh gets an end in the log.
+//! The scheduling of one relation set: handles the ends of jobs and starts a worker for each
+//! refresh that is due. Each step is a transaction of its own: an error undoes its own step only.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use chrono::TimeDelta;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::deliveries::Deliveries;
+use super::logged::{Action, LoggedErrors};
+use super::pruning::Pruning;
 use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::settings;
 use crate::catalog::state;
 use crate::delivery::push;
-use crate::error::{Error, Result, emit};
-use crate::pg::bgw::job_table::{Job, JobHandle, JobResult, JobState, Task};
+use crate::error::{Error, Report, Result, emit};
+use crate::pg::bgw::job_table::{self, Job, JobSpec};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::refresh;
 use crate::refresh::publish::subscription;
-use crate::schedule::due;
+use crate::schedule::due::{self, Item};
 use crate::schedule::run::{self, PlannedRefresh, ReadTables};
+use segmenter_core::job::{Effect, Event, RETRY_DELAY, Task};
+use segmenter_core::queue::Queue;
 
-/// Delay before an action of the scheduler that has failed is tried again.
-pub const RETRY_DELAY: Duration = Duration::from_secs(5);
-/// How often old log entries, delivered messages and captured changes are deleted.
-const PRUNING: Duration = Duration::from_secs(3600);
-/// Time limit of one deletion.
-const MAX_PRUNING: Duration = Duration::from_secs(60);
-/// Seconds after which a requested worker that has not started is given up.
-const STARTING: i64 = 60;
+/// Time that a set has in a round. For a set other than the extension's own, what is still running
+/// then is cancelled, because its owner could make it slow, which would delay the other sets.
+const MAX_ROUND: Duration = Duration::from_secs(10);
 
 /// The result of a round.
+#[derive(Default)]
 pub struct Round {
-    /// Jobs whose end was handled. They are removed from the job table after the commit.
-    pub ended: Vec<JobHandle>,
     /// The next time at which something is due.
     pub next: Option<clock::Instant>,
     /// A worker could not be started, because the job table is full or no process is left.
     pub is_full: bool,
 }
 
-/// How many workers the set may have at once.
-#[derive(Clone, Copy)]
-pub struct Limits {
-    pub refreshes: usize,
-    pub deliveries: usize,
+/// A collected job whose end is not handled yet.
+struct EndedJob {
+    job: Job,
+    /// Not handled again before this time.
+    retry_at: Option<clock::Instant>,
 }
 
 /// A segment with pending messages that need no refresh.
@@ -58,284 +56,576 @@ struct PendingPublish {
     must_rerun: bool,
 }
 
+/// The segments and consumers that must not get a job now, and how many workers may be started.
+struct Capacity {
+    segments: HashSet<Uuid>,
+    consumers: Vec<Uuid>,
+    free_for_segments: usize,
+    free_for_consumers: usize,
+}
+
+/// What is left to do after workers were started.
+struct Started {
+    /// Segments that are due and that no worker can refresh.
+    blocked: Vec<PlannedRefresh>,
+    next_delivery: Option<clock::Instant>,
+    is_full: bool,
+}
+
 /// A relation set, and the state of its segments and consumers.
 pub struct SetScheduler {
     database: pg_sys::Oid,
+    database_name: String,
     pub mart: pg_sys::Oid,
+    is_own: bool,
     /// The set's name at the last reading of its config. None: the extension's own set, or not read
     /// yet.
-    pub name: Option<String>,
-    /// None: not read yet, or discarded after an error.
+    name: Option<String>,
+    /// None: not read yet.
     set: Option<RelationSet>,
-    queue: segmenter_core::queue::Queue<Uuid, PlannedRefresh>,
+    /// Nothing has changed since `set` was read.
+    is_current: bool,
+    /// The queue and the pending entries are filled from the present config.
+    is_planned: bool,
+    /// What an earlier scheduler has left behind is repaired.
+    is_recovered: bool,
+    /// After an error the set is not served before this time.
+    backoff_until: Option<Instant>,
+    errors: LoggedErrors,
+    ended: Vec<EndedJob>,
+    queue: Queue<Uuid, PlannedRefresh>,
+    /// Segments whose last attempt has failed: not queued before this time.
+    not_before: HashMap<Uuid, clock::Instant>,
     /// The relations that due and running segments read.
     reads: ReadTables,
     /// Segments with pending messages that need no refresh.
-    owed: BTreeMap<Uuid, PendingPublish>,
+    pending: BTreeMap<Uuid, PendingPublish>,
     deliveries: Deliveries,
-    pruned: Option<Instant>,
+    prune_messages: Pruning,
+    prune_log: Pruning,
 }
 
 impl SetScheduler {
-    pub fn new(database: pg_sys::Oid, mart: pg_sys::Oid) -> Self {
+    pub fn new(
+        (database, database_name): (pg_sys::Oid, &str),
+        mart: pg_sys::Oid,
+        is_own: bool,
+    ) -> Self {
         Self {
             database,
+            database_name: database_name.to_owned(),
             mart,
+            is_own,
             name: None,
             set: None,
-            queue: segmenter_core::queue::Queue::default(),
+            is_current: false,
+            is_planned: false,
+            is_recovered: false,
+            backoff_until: None,
+            errors: LoggedErrors::default(),
+            ended: Vec::new(),
+            queue: Queue::default(),
+            not_before: HashMap::new(),
             reads: HashMap::new(),
-            owed: BTreeMap::new(),
+            pending: BTreeMap::new(),
             deliveries: Deliveries::default(),
-            pruned: None,
+            prune_messages: Pruning::default(),
+            prune_log: Pruning::default(),
         }
     }
 
-    /// Discards all state. The next round reads it again.
+    /// Discards what was read. The next round reads it again. Collected jobs are kept.
     pub fn forget(&mut self) {
-        if let Some(set) = self.set.take() {
+        self.is_current = false;
+        self.is_planned = false;
+        self.queue.clear();
+        self.reads.clear();
+        self.pending.clear();
+    }
+
+    /// Ends the scheduling of a set that does not exist any more.
+    pub fn close(self) {
+        if let Some(set) = self.set {
             process::unwatch(set.segments());
             process::unwatch(set.outbox());
         }
-        self.queue.clear();
-        self.reads.clear();
-        self.owed.clear();
-        self.deliveries.forget();
     }
 
-    /// One round: handles ended jobs and starts what is due. `jobs`: the jobs of this set;
-    /// `limits`: how many workers it may have.
-    pub fn round(&mut self, jobs: &[(JobHandle, Job)], limits: Limits) -> Result<Round> {
-        let now = clock::now();
-        let known = self.set.as_ref().filter(|set| !process::changed(set.segments()));
-        let mut look = known.is_none();
-        if look {
-            self.refresh_plan(jobs, now)?;
-        }
-        let Some(set) = &self.set else { return Err(Error::NoExtension) };
+    /// Takes over a job that was collected from the job table.
+    pub fn add_ended(&mut self, job: Job) {
+        self.ended.push(EndedJob { job, retry_at: None });
+    }
 
-        let mut ended = Vec::new();
-        let mut running = HashSet::new();
-        let mut served = Vec::new();
-        for (ticket, job) in jobs {
-            if !has_ended(job, now) {
-                match job.segment() {
-                    Some(segment) => drop(running.insert(segment)),
-                    None => served.push(job.subject()),
-                }
-                continue;
+    /// One round: handles the ends of jobs and starts what is due.
+    pub fn round(&mut self) -> Round {
+        if self.is_backing_off() {
+            return Round::default();
+        }
+        let deadline = Deadline::new(!self.is_own);
+        match self.serve(&deadline) {
+            Ok(round) => {
+                self.errors.clear(Action::Plan);
+                round
             }
-            ended.push(*ticket);
-            match job.task {
-                Task::Refresh => {
-                    reconcile_lost_worker(set, job, jobs)?;
-                    self.reads.remove(&job.subject());
-                }
-                Task::HandOver => {}
-                Task::Deliver => {
-                    self.deliveries.on_worker_exit(set, job, now)?;
-                    look = true;
-                    continue;
-                }
-            }
-            clear_pending(&mut self.owed, job, now);
-            // The segment may be due again by now, whatever the result was.
-            let is_held = job.task == Task::Refresh
-                && matches!(job.stage, JobState::Ended(JobResult::Waiting | JobResult::Busy));
-            for item in due::items(set, role::current(), Some(&[job.subject()]))? {
-                let next = if is_held { Some(item.next_check(now)) } else { item.next(now) };
-                self.queue.set(item.id, next.filter(|_| item.due.is_some()));
+            Err(report) => {
+                self.forget();
+                self.backoff_until = Some(Instant::now() + RETRY_DELAY);
+                self.errors.log(Action::Plan, &self.description(), &report);
+                Round::default()
             }
         }
+    }
 
-        let due = self.queue.take_due(now);
-        if !due.is_empty() {
-            let concerned: Vec<Uuid> = due
-                .iter()
-                .copied()
-                .chain(self.queue.pending())
-                .chain(running.iter().copied())
-                .collect();
-            let mut items = due::items(set, role::current(), Some(&concerned))?;
-            // A segment that was refreshed by hand in the meantime may not be due any more.
-            items.retain(|item| {
-                let must_rerun =
-                    running.contains(&item.id) || item.next(now).is_some_and(|at| at <= now);
-                if !must_rerun {
-                    self.queue.set(item.id, item.next(now));
-                }
-                must_rerun
-            });
-            items.sort_by_key(|item| item.next(now));
-            let planned = run::order_by_dependency(set, items, &mut self.reads)?;
-            let pending = planned.into_iter().filter(|planned| !running.contains(&planned.id));
-            self.queue.put(
-                pending
-                    .map(|planned| (planned.id, planned.after.iter().copied().collect(), planned)),
-            );
+    fn serve(&mut self, deadline: &Deadline) -> std::result::Result<Round, Report> {
+        if !self.is_recovered {
+            self.recover(deadline)?;
+        }
+        self.handle_ended(deadline);
+        if deadline.is_over() {
+            // The other sets are served first.
+            if !self.is_own {
+                self.backoff_until = Some(Instant::now() + RETRY_DELAY);
+            }
+            return Ok(Round { next: Some(clock::now()), is_full: false });
         }
 
-        let mut is_full = !self.start(&mut running, limits.refreshes)?;
-        if let Some(set) = &self.set {
-            let limit = limits.deliveries;
-            is_full |= !self.deliveries.start(set, self.database, &served, limit, look)?;
-        }
-        self.prune()?;
+        // The jobs are read before the transaction takes its snapshot. So the snapshot contains all
+        // that the workers of other jobs have committed.
+        let capacity = self.capacity();
+        let started = process::transaction_within(deadline.limit(), || self.plan(capacity))?;
+        self.log_blocked(started.blocked, deadline);
 
-        let next = self.queue.next().into_iter().chain(self.deliveries.next(&served)).min();
+        let retries = self.ended.iter().filter_map(|ended| ended.retry_at);
+        let next = retries.chain(self.queue.next()).chain(started.next_delivery).min();
         // If there is no room for a worker, what is due cannot start: wait for the next regular
         // round instead of trying again at once.
-        Ok(Round { ended, next: next.filter(|_| !is_full), is_full })
+        let is_full = started.is_full;
+        Ok(Round { next: next.filter(|_| !is_full), is_full })
     }
 
-    /// Reads the config of all segments: in the first round, and when it has changed. The first
-    /// round also closes refreshes that are logged as running but have no job, and releases the
-    /// leases of workers that are gone.
-    fn refresh_plan(&mut self, jobs: &[(JobHandle, Job)], now: clock::Instant) -> Result<()> {
-        let is_first = self.set.is_none();
+    fn is_backing_off(&self) -> bool {
+        self.backoff_until.is_some_and(|until| until > Instant::now())
+    }
+
+    /// The set, for log messages.
+    fn description(&self) -> String {
+        match &self.name {
+            Some(set) => format!("scheduler of database \"{}\", set {set}", self.database_name),
+            None => format!("scheduler of database \"{}\"", self.database_name),
+        }
+    }
+
+    /// The set, read again if it has changed. Must be called in a transaction.
+    fn open(&mut self) -> Result<&RelationSet> {
+        if self.set.as_ref().is_none_or(|set| process::changed(set.segments())) {
+            self.is_current = false;
+            self.is_planned = false;
+        }
+        if let Some(set) = self.set.take().filter(|_| self.is_current) {
+            return Ok(self.set.insert(set));
+        }
         let set = RelationSet::of_mart(Extension::current()?, self.mart)?;
         process::watch(set.segments());
         process::watch(set.outbox());
         self.name = (!set.is_own).then(|| set.name().to_owned());
-        let set = self.set.insert(set);
-        if is_first {
-            let alive: Vec<Uuid> = jobs.iter().map(|(_, job)| job.run()).collect();
-            for name in state::interrupt(set, &alive, None)? {
-                say_interrupted(&name);
-            }
+        self.is_current = true;
+        Ok(self.set.insert(set))
+    }
+
+    /// Closes refreshes that are logged as running but have no job, and releases the leases of
+    /// workers that are gone: what an earlier scheduler, or a crash, has left behind.
+    fn recover(&mut self, deadline: &Deadline) -> std::result::Result<(), Report> {
+        let jobs = job_table::jobs(self.database);
+        let interrupted = process::transaction_within(deadline.limit(), || {
+            let set = self.open()?;
             let served: Vec<Uuid> = jobs
                 .iter()
-                .filter(|(_, job)| job.task == Task::Deliver)
-                .map(|(_, job)| job.subject())
+                .filter(|job| job.spec.task == Task::Deliver)
+                .map(|job| job.spec.subject)
                 .collect();
             push::release(set, None, &served)?;
+            state::interrupt(set, &runs(&jobs), None)
+        })?;
+        interrupted.iter().for_each(|name| log_interrupted(name));
+        self.is_recovered = true;
+        Ok(())
+    }
+
+    /// Handles the ends of the collected jobs, each in a transaction of its own.
+    fn handle_ended(&mut self, deadline: &Deadline) {
+        for mut ended in std::mem::take(&mut self.ended) {
+            let now = clock::now();
+            if deadline.is_over() || ended.retry_at.is_some_and(|time| time > now) {
+                self.ended.push(ended);
+                continue;
+            }
+            let run = ended.job.spec.run;
+            match self.handle(ended.job, deadline) {
+                Ok(()) => self.errors.clear(Action::HandleEnd(run)),
+                Err(report) => {
+                    let what = format!("{}, handling the end of a worker", self.description());
+                    self.errors.log(Action::HandleEnd(run), &what, &report);
+                    let failed = ended.job.apply(Event::NotHandled, now);
+                    let effects = failed.map(|to| to.effects).unwrap_or_default();
+                    if effects.contains(&Effect::HandleAgain) {
+                        ended.retry_at = Some(clock::now() + RETRY_DELAY);
+                        self.ended.push(ended);
+                    }
+                }
+            }
         }
-        let running: HashSet<Uuid> = jobs.iter().filter_map(|(_, job)| job.segment()).collect();
-        let owed = subscription::with_pending_actions(set, role::current())?;
-        self.owed = owed
-            .into_iter()
-            .map(|(id, name)| {
-                (id, PendingPublish { name, at: now, must_rerun: running.contains(&id) })
-            })
-            .collect();
-        self.queue.clear();
-        self.reads.clear();
-        for item in due::items(set, role::current(), None)? {
-            if !running.contains(&item.id) {
-                self.queue.set(item.id, item.next(now));
+    }
+
+    /// Handles the end of a job: first the effects in the database, then those in memory.
+    fn handle(&mut self, mut job: Job, deadline: &Deadline) -> std::result::Result<(), Report> {
+        let now = clock::now();
+        let Some(handled) = job.apply(Event::Handled, now) else { return Ok(()) };
+        let JobSpec { subject, run, .. } = job.spec;
+        let alive = runs(&job_table::jobs(self.database));
+        let item = process::transaction_within(deadline.limit(), || {
+            let set = self.open()?;
+            for effect in handled.effects {
+                match effect {
+                    Effect::RecordLostRun => record_lost_run(set, subject, run, &alive)?,
+                    Effect::ReleaseLeases => push::release(set, Some(subject), &[])?,
+                    _ => {}
+                }
+            }
+            let Some(segment) = job.segment() else { return Ok(None) };
+            // The segment may be due again by now, whatever the result was.
+            Ok(due::items(set, role::current(), Some(&[segment]))?.pop())
+        })?;
+
+        if job.spec.task == Task::Refresh {
+            self.reads.remove(&subject);
+        }
+        let item = item.as_ref();
+        for effect in handled.effects {
+            match effect {
+                Effect::BackOff if job.segment().is_none() => {
+                    self.deliveries.back_off(subject, now);
+                }
+                Effect::BackOff => {
+                    self.not_before.insert(subject, now + RETRY_DELAY);
+                }
+                Effect::QueueAgain => self.queue_at(subject, item.and_then(|item| item.next(now))),
+                Effect::QueueCheck => {
+                    let checked = item.filter(|item| item.due.is_some());
+                    self.queue_at(subject, checked.map(|item| item.next_check(now)));
+                }
+                Effect::RemovePending => self.remove_pending(subject),
+                Effect::RetryPending => {
+                    if let Some(entry) = self.pending.get_mut(&subject) {
+                        entry.at = now + RETRY_DELAY;
+                    }
+                }
+                Effect::ListConsumers => self.deliveries.read_again(),
+                // In the database, see above.
+                Effect::RecordLostRun | Effect::ReleaseLeases => {}
+                // Not effects of this event.
+                Effect::TakePlace | Effect::FreePlace | Effect::HandleAgain => {}
             }
         }
         Ok(())
     }
 
-    /// Starts workers for refreshes and hand-overs until `limit` segments are running. Returns
-    /// false if there is no room for another worker.
-    fn start(&mut self, running: &mut HashSet<Uuid>, limit: usize) -> Result<bool> {
-        let Some(set) = &self.set else { return Ok(true) };
-        while running.len() < limit {
-            let Some((id, planned)) = self.queue.take_ready(running) else { break };
-            if let Some(error) = planned.blocking_error(set) {
-                let request = planned.request(run::new_id());
-                refresh::fail(set, &request, error, (clock::now(), Duration::ZERO))?;
-                let items = due::items(set, role::current(), Some(&[id]))?;
-                items.iter().for_each(|item| self.queue.set(id, item.next(clock::now())));
+    /// Removes the pending entry of a segment whose worker has written its messages. If the entry
+    /// may be newer than the worker, it stays for another one.
+    fn remove_pending(&mut self, segment: Uuid) {
+        match self.pending.get_mut(&segment) {
+            Some(entry) if entry.must_rerun => entry.must_rerun = false,
+            Some(_) => {
+                self.pending.remove(&segment);
+            }
+            None => {}
+        }
+    }
+
+    /// Queues a segment for a time; `None`: it is not due. After a failure it waits for its delay.
+    fn queue_at(&mut self, segment: Uuid, time: Option<clock::Instant>) {
+        let not_before = self.not_before.get(&segment);
+        let time = time.map(|time| not_before.map_or(time, |not_before| time.max(*not_before)));
+        self.queue.set(segment, time);
+    }
+
+    /// Which segments and consumers have a job, or had one whose end is not handled yet; and how
+    /// many workers the limits of the database allow.
+    fn capacity(&self) -> Capacity {
+        let jobs = job_table::jobs(self.database);
+        let for_segments = jobs.iter().filter(|job| job.segment().is_some()).count();
+        let for_consumers = jobs.len() - for_segments;
+        let own = jobs.iter().filter(|job| job.spec.set == self.mart.to_u32());
+        let (mut segments, mut consumers) = (HashSet::new(), Vec::new());
+        for job in own.chain(self.ended.iter().map(|ended| &ended.job)) {
+            match job.segment() {
+                Some(segment) => {
+                    segments.insert(segment);
+                }
+                None => consumers.push(job.spec.subject),
+            }
+        }
+        Capacity {
+            segments,
+            consumers,
+            free_for_segments: settings::max_workers().saturating_sub(for_segments),
+            free_for_consumers: settings::max_deliveries().saturating_sub(for_consumers),
+        }
+    }
+
+    /// Finds what is due and starts workers for it. It writes nothing, so nothing is undone if the
+    /// transaction fails.
+    fn plan(&mut self, mut capacity: Capacity) -> Result<Started> {
+        let now = clock::now();
+        self.open()?;
+        if !self.is_planned {
+            self.read_plan(&capacity.segments, now)?;
+        }
+        self.take_due(&capacity.segments, now)?;
+        let (blocked, mut is_full) = self.start_refreshes(&mut capacity)?;
+        if !is_full {
+            is_full = !self.start_hand_overs(&mut capacity)?;
+        }
+        let Some(set) = &self.set else { return Err(Error::NoExtension) };
+        let free = capacity.free_for_consumers;
+        is_full |= !self.deliveries.start(set, self.database, &mut capacity.consumers, free)?;
+        let next_delivery = self.deliveries.next(&capacity.consumers);
+        Ok(Started { blocked, next_delivery, is_full })
+    }
+
+    /// Reads the config of all segments: in the first round, and when it has changed. `busy`: the
+    /// segments that have a job.
+    fn read_plan(&mut self, busy: &HashSet<Uuid>, now: clock::Instant) -> Result<()> {
+        let Some(set) = &self.set else { return Err(Error::NoExtension) };
+        let pending = subscription::with_pending_actions(set, role::current())?;
+        let items = due::items(set, role::current(), None)?;
+        self.pending = pending
+            .into_iter()
+            .map(|(id, name)| {
+                (id, PendingPublish { name, at: now, must_rerun: busy.contains(&id) })
+            })
+            .collect();
+        self.queue.clear();
+        self.reads.clear();
+        self.not_before.retain(|_, time| *time > now);
+        for item in items.iter().filter(|item| !busy.contains(&item.id)) {
+            self.queue_at(item.id, item.next(now));
+        }
+        self.deliveries.read_again();
+        self.is_planned = true;
+        Ok(())
+    }
+
+    /// Puts the segments whose time has come into the order in which they are refreshed.
+    fn take_due(&mut self, busy: &HashSet<Uuid>, now: clock::Instant) -> Result<()> {
+        let due = self.queue.take_due(now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let Some(set) = &self.set else { return Err(Error::NoExtension) };
+        // Segments that are waiting or running count for the order, too.
+        let concerned: Vec<Uuid> =
+            due.iter().copied().chain(self.queue.pending()).chain(busy.iter().copied()).collect();
+        let items = due::items(set, role::current(), Some(&concerned))?;
+        // A segment that was refreshed by hand in the meantime may not be due any more.
+        let is_due = |item: &Item| item.next(now).is_some_and(|at| at <= now);
+        let (mut items, others): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| busy.contains(&item.id) || is_due(item));
+        items.sort_by_key(|item| item.next(now));
+        let planned = run::order_by_dependency(set, items, &mut self.reads)?;
+        for item in others {
+            self.queue.set(item.id, item.next(now));
+        }
+        let planned = planned.into_iter().filter(|planned| !busy.contains(&planned.id));
+        self.queue.put(
+            planned.map(|planned| (planned.id, planned.after.iter().copied().collect(), planned)),
+        );
+        Ok(())
+    }
+
+    /// Starts workers for refreshes. Returns the segments that no worker can refresh, and whether
+    /// there was no room for another worker.
+    fn start_refreshes(&mut self, capacity: &mut Capacity) -> Result<(Vec<PlannedRefresh>, bool)> {
+        let Some(set) = &self.set else { return Err(Error::NoExtension) };
+        let mut blocked = Vec::new();
+        while capacity.free_for_segments > 0 {
+            let Some((id, planned)) = self.queue.take_ready(&capacity.segments) else { break };
+            if planned.blocking_error(set).is_some() {
+                blocked.push(planned);
                 continue;
             }
-            if !self.spawn(Task::Refresh, planned.owner, id, &planned.name)? {
+            if !self.start_worker(Task::Refresh, planned.owner, id, &planned.name) {
                 self.queue.set(id, Some(clock::now()));
-                return Ok(false);
+                return Ok((blocked, true));
             }
-            running.insert(id);
+            capacity.take_for(id);
         }
-        // A segment that is due or running is handed over by its refresh.
+        Ok((blocked, false))
+    }
+
+    /// Starts workers for pending messages that need no refresh. Returns false if there is no room
+    /// for another worker.
+    fn start_hand_overs(&mut self, capacity: &mut Capacity) -> Result<bool> {
+        let Some(set) = &self.set else { return Err(Error::NoExtension) };
         let now = clock::now();
-        let owed = self.owed.iter().filter(|(id, owed)| {
-            owed.at <= now && !running.contains(id) && !self.queue.is_pending(**id)
-        });
-        let owed: Vec<(Uuid, String)> = owed.map(|(id, owed)| (*id, owed.name.clone())).collect();
-        for (id, name) in owed {
-            if running.len() >= limit {
+        for (id, entry) in &self.pending {
+            if capacity.free_for_segments == 0 {
                 break;
+            }
+            // A segment that is due or running is handed over by its refresh.
+            let has_job = capacity.segments.contains(id) || self.queue.is_pending(*id);
+            if has_job || entry.at > now {
+                continue;
             }
             // A hand-over runs no code of the segment's owner. If the owner cannot connect, the
             // worker connects as the bootstrap superuser.
-            let Some(planned) = run::hand_over_only(set, id)? else { continue };
-            let able = planned.blocking_error(set).is_none();
-            let role = if able { planned.owner } else { pg_sys::InvalidOid };
-            if !self.spawn(Task::HandOver, role, id, &name)? {
+            let Some(planned) = run::hand_over_only(set, *id)? else { continue };
+            let can_connect = planned.blocking_error(set).is_none();
+            let role = if can_connect { planned.owner } else { pg_sys::InvalidOid };
+            if !self.start_worker(Task::HandOver, role, *id, &entry.name) {
                 return Ok(false);
             }
-            running.insert(id);
+            capacity.take_for(*id);
         }
         Ok(true)
     }
 
     /// Starts a worker for a segment. Returns false if there is no room for it.
-    fn spawn(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> Result<bool> {
-        let set = (self.database, self.mart);
-        super::start(set, task, role, segment, &format!("segmenter worker for {name}"))
+    fn start_worker(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> bool {
+        let spec = JobSpec {
+            task,
+            database: self.database.to_u32(),
+            set: self.mart.to_u32(),
+            role: role.to_u32(),
+            subject: segment,
+            run: run::new_id(),
+        };
+        super::start(spec, &format!("segmenter worker for {name}"))
     }
 
-    fn prune(&mut self) -> Result<()> {
-        let Some(set) = &self.set else { return Ok(()) };
-        if self.pruned.is_none_or(|pruned| pruned.elapsed() >= PRUNING) {
-            // Deleting captured changes reads the config of every set, so it needs a limit. (The
-            // round of another set is limited as a whole.)
-            let _limit = set.is_own.then(|| process::Limit::begin(Some(MAX_PRUNING)));
-            let more = run::prune(set)?;
-            self.pruned = (!more).then(Instant::now);
+    /// Logs the failure of each segment that no worker can refresh, in transactions of their own.
+    fn log_blocked(&mut self, blocked: Vec<PlannedRefresh>, deadline: &Deadline) {
+        for planned in blocked {
+            let (id, now) = (planned.id, clock::now());
+            if deadline.is_over() {
+                self.queue_at(id, Some(now));
+                continue;
+            }
+            let logged = process::transaction_within(deadline.limit(), || {
+                let set = self.open()?;
+                if let Some(error) = planned.blocking_error(set) {
+                    let request = planned.request(run::new_id());
+                    refresh::fail(set, &request, error, (now, Duration::ZERO))?;
+                }
+                Ok(due::items(set, role::current(), Some(&[id]))?.pop())
+            });
+            self.not_before.insert(id, now + RETRY_DELAY);
+            match logged {
+                Ok(item) => {
+                    self.errors.clear(Action::LogFailure(id));
+                    self.queue_at(id, item.and_then(|item| item.next(now)));
+                }
+                Err(report) => {
+                    let what = format!(
+                        "{}, logging a failure of \"{}\"",
+                        self.description(),
+                        planned.name
+                    );
+                    self.errors.log(Action::LogFailure(id), &what, &report);
+                    self.queue_at(id, Some(now));
+                }
+            }
         }
-        Ok(())
+    }
+
+    /// Deletes old messages and log entries, if it is time.
+    pub fn prune(&mut self) {
+        if self.is_backing_off() || !self.is_current {
+            return;
+        }
+        let deadline = Deadline::new(!self.is_own);
+        let mut prune_messages = std::mem::take(&mut self.prune_messages);
+        let pruned = prune_messages.run(deadline.limit(), || run::prune_messages(self.open()?));
+        self.prune_messages = prune_messages;
+        self.note_pruned(Action::PruneMessages, "deleting old messages", pruned);
+
+        let mut prune_log = std::mem::take(&mut self.prune_log);
+        let pruned = prune_log.run(deadline.limit(), || run::prune_log(self.open()?));
+        self.prune_log = prune_log;
+        self.note_pruned(Action::PruneLog, "deleting old log entries", pruned);
+    }
+
+    fn note_pruned(
+        &mut self,
+        action: Action,
+        what: &str,
+        pruned: Option<std::result::Result<(), Report>>,
+    ) {
+        match pruned {
+            None => {}
+            Some(Ok(())) => self.errors.clear(action),
+            Some(Err(report)) => {
+                let what = format!("{}, {what}", self.description());
+                self.errors.log(action, &what, &report);
+            }
+        }
     }
 }
 
-/// Whether a job has ended, or its worker has not started in time.
-pub fn has_ended(job: &Job, now: clock::Instant) -> bool {
-    match job.stage {
-        JobState::Ended(_) => true,
-        JobState::Requested => (now - job.requested_at()).num_seconds() >= STARTING,
-        _ => false,
+impl Capacity {
+    /// A worker was started for a segment.
+    fn take_for(&mut self, segment: Uuid) {
+        self.segments.insert(segment);
+        self.free_for_segments -= 1;
     }
 }
 
-/// Removes the entry of a segment whose worker has completed. Otherwise sets the time of the next
-/// try.
-fn clear_pending(owed: &mut BTreeMap<Uuid, PendingPublish>, job: &Job, now: clock::Instant) {
-    let Some(entry) = owed.get_mut(&job.subject()) else { return };
-    if !matches!(job.stage, JobState::Ended(JobResult::Done | JobResult::Waiting)) {
-        entry.at = now + TimeDelta::seconds(RETRY_DELAY.as_secs() as i64);
-    } else if !std::mem::take(&mut entry.must_rerun) {
-        owed.remove(&job.subject());
+/// The end of the time that a set has in a round.
+struct Deadline {
+    end: Instant,
+    /// What is still running then is cancelled.
+    is_hard: bool,
+}
+
+impl Deadline {
+    fn new(is_hard: bool) -> Self {
+        Self { end: Instant::now() + MAX_ROUND, is_hard }
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// The time limit of the next transaction.
+    fn limit(&self) -> Option<Duration> {
+        self.is_hard.then(|| self.end.saturating_duration_since(Instant::now()))
     }
 }
 
-/// Marks the run of a worker that died as failed: as `failed` if its refresh had not begun, as
-/// `interrupted` if it is logged as running.
-fn reconcile_lost_worker(set: &RelationSet, job: &Job, jobs: &[(JobHandle, Job)]) -> Result<()> {
-    if !matches!(job.stage, JobState::Ended(JobResult::Died) | JobState::Requested) {
-        return Ok(());
-    }
-    let segment = job.subject();
-    match state::status_of(set, segment, job.run())?.as_deref() {
+/// The runs of jobs.
+fn runs(jobs: &[Job]) -> Vec<Uuid> {
+    jobs.iter().map(|job| job.spec.run).collect()
+}
+
+/// Records the end of a run whose worker is gone: `failed` if nothing is recorded of it,
+/// `interrupted` if it is recorded as running. `alive`: the runs of the present jobs.
+fn record_lost_run(set: &RelationSet, segment: Uuid, run: Uuid, alive: &[Uuid]) -> Result<()> {
+    match state::status_of(set, segment, run)?.as_deref() {
         None => {
             let Some(name) = run::name_of(set, segment)? else { return Ok(()) };
             let planned = PlannedRefresh::standalone(segment, name.clone());
-            let request = planned.request(job.run());
-            refresh::fail(set, &request, Error::WorkerDied(name), (clock::now(), Duration::ZERO))?;
+            let error = Error::WorkerDied(name);
+            refresh::fail(set, &planned.request(run), error, (clock::now(), Duration::ZERO))?;
         }
         Some("running") => {
-            let others = jobs.iter().filter(|(_, other)| other.run() != job.run());
-            let alive: Vec<Uuid> = others.map(|(_, other)| other.run()).collect();
-            for name in state::interrupt(set, &alive, Some(segment))? {
-                say_interrupted(&name);
-            }
+            let interrupted = state::interrupt(set, alive, Some(segment))?;
+            interrupted.iter().for_each(|name| log_interrupted(name));
         }
         Some(_) => {}
     }
     Ok(())
 }
 
-fn say_interrupted(name: &str) {
+fn log_interrupted(name: &str) {
     emit(
         PgLogLevel::LOG,
         format!("segmenter: the refresh of segment \"{name}\" was interrupted"),

@@ -175,7 +175,7 @@ fn cron_jobs(found: &mut Findings, jobs: &[Option<String>], is_served: bool) {
 
 fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
     let now = clock::now();
-    let running: Vec<_> = board_jobs();
+    let running: Vec<_> = segments_with_jobs();
     for item in items {
         let name = &item.name;
         if let Some(problem) = &item.problem {
@@ -203,12 +203,12 @@ fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
     found.close("due", "no segment is overdue");
 }
 
-fn board_jobs() -> Vec<pgrx::datum::Uuid> {
+fn segments_with_jobs() -> Vec<pgrx::datum::Uuid> {
     if !job_table::is_initialized() {
         return Vec::new();
     }
     let jobs = job_table::jobs(process::current_database().0);
-    jobs.iter().filter_map(|(_, job)| job.segment()).collect()
+    jobs.iter().filter_map(|job| job.segment()).collect()
 }
 
 fn owners(found: &mut Findings, set: &RelationSet, items: &[Item]) {
