@@ -528,7 +528,7 @@ CREATE FUNCTION "segmenter_ack"(
 	"lease" uuid,
 	"message_id" bigint,
 	"receipt" jsonb DEFAULT '{}'
-) RETURNS void
+) RETURNS VOID
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_ack_wrapper';
 
@@ -585,7 +585,7 @@ AS 'MODULE_PATHNAME', 'segmenter_doctor_wrapper';
 CREATE FUNCTION "segmenter_drop_set"(
 	"cfg_table" TEXT,
 	"force" bool DEFAULT false
-) RETURNS void
+) RETURNS VOID
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_drop_set_wrapper';
 
@@ -638,7 +638,7 @@ CREATE FUNCTION "segmenter_migrate_set"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_migrate_set_wrapper';
 
-CREATE FUNCTION "segmenter_migrate_sets"() RETURNS void
+CREATE FUNCTION "segmenter_migrate_sets"() RETURNS VOID
 STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_migrate_sets_wrapper';
@@ -648,11 +648,11 @@ CREATE FUNCTION "segmenter_nack"(
 	"message_id" bigint,
 	"error" TEXT,
 	"retry_after" interval DEFAULT NULL
-) RETURNS void
+) RETURNS VOID
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_nack_wrapper';
 
-CREATE FUNCTION "segmenter_prune"() RETURNS void
+CREATE FUNCTION "segmenter_prune"() RETURNS VOID
 STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_prune_wrapper';

@@ -179,7 +179,7 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
         let Some(running) = running else { return Ok(Vec::new()) };
         Spi::connect_mut(|client| {
             let sql = set.sql(&queries::catalog::state::INTERRUPT_RUNS, &[]);
-            let rows = client.update(&sql, None, &[running.into()])?;
+            let rows = client.update(&sql, None, &[running.into(), alive.to_vec().into()])?;
             rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
         })
     })

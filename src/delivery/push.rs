@@ -234,8 +234,10 @@ fn send(
     match sent {
         Some(Answer::Accepted { body }) => {
             let receipt = Receipt::of_answer(body);
-            process::transaction(|| ack(set, message.lease, message.id, &receipt))
-                .or_else(ignore_lost_lease)
+            process::transaction_within(Some(FUNCTION_LIMIT), || {
+                ack(set, message.lease, message.id, &receipt)
+            })
+            .or_else(ignore_lost_lease)
         }
         Some(Answer::Refused { problem, retry_after }) => {
             record_failure(set, message, &problem, retry_after.map(interval))
@@ -255,8 +257,10 @@ fn record_failure(
     problem: &str,
     retry_after: Option<Interval>,
 ) -> std::result::Result<(), Report> {
-    process::transaction(|| nack(set, message.lease, message.id, problem, retry_after))
-        .or_else(ignore_lost_lease)
+    process::transaction_within(Some(FUNCTION_LIMIT), || {
+        nack(set, message.lease, message.id, problem, retry_after)
+    })
+    .or_else(ignore_lost_lease)
 }
 
 /// Losing the lease is not an error: another worker owns the message.

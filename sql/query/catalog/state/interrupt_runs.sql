@@ -1,9 +1,9 @@
--- Records that the running refreshes of the segments $1 were interrupted, in the state and in the
--- log. Rows that another session has locked are left out: it records how its refresh ended. The
--- time of the interruption is unknown: the entry's `processed` is the begin of the refresh,
--- `elapsed` the time from then until now.
+-- Records that the running refreshes of the segments $1 were interrupted, as attempts and in the
+-- log. Those of the runs $2 are left out, and rows that another session has locked: it records how
+-- its refresh ended. The time of the interruption is unknown: the entry's `processed` is the begin
+-- of the refresh, `elapsed` the time from then until now.
 -- runs as: set owner
--- params: segments uuid[]
+-- params: segments uuid[], alive uuid[]
 -- row: segment_name text
 with interrupted as (
     update @attempts@ a
@@ -17,7 +17,9 @@ with interrupted as (
     where a.segment_id in (
         select l.segment_id
         from @attempts@ l
-        where l.segment_id = any ($1) and l.running_since is not null
+        where l.segment_id = any ($1) and l.running_since is not null and l.run_id <> all ($2)
+          -- Asked again: the list may have been read in an older snapshot.
+          and l.refreshes = coalesce((select t.refreshes from @state@ t where t.segment_id = l.segment_id), 0)
         for update skip locked
     )
     returning a.segment_id, a.run_id, a.started_at, a.message
