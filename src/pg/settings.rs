@@ -150,6 +150,11 @@ fn refuse(report: &Report) -> bool {
     false
 }
 
+/// Checks the name of a time zone.
+///
+/// # Safety
+///
+/// Only as a check hook, with the arguments of one.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_timezone(
     value: *mut *mut c_char,
@@ -166,6 +171,11 @@ unsafe extern "C-unwind" fn is_timezone(
     }
 }
 
+/// Checks a list of names.
+///
+/// # Safety
+///
+/// Only as a check hook, with the arguments of one.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_names(
     value: *mut *mut c_char,
@@ -178,6 +188,11 @@ unsafe extern "C-unwind" fn is_names(
     accept(is_list, || "A list of names is separated by commas, as in: shop, \"Shop 2\".".into())
 }
 
+/// Checks a list of addresses.
+///
+/// # Safety
+///
+/// Only as a check hook, with the arguments of one.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_addresses(
     value: *mut *mut c_char,
@@ -198,6 +213,10 @@ unsafe extern "C-unwind" fn is_addresses(
 /// Checks a set's name by a look-up. The look-up runs in a subtransaction, so that any error of it
 /// becomes a refusal: what the caller does with a refused value (an error, a warning, a default) is
 /// its own decision. Only a cancellation is raised.
+///
+/// # Safety
+///
+/// Only as a check hook, with the arguments of one.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_known_set(
     value: *mut *mut c_char,

@@ -101,7 +101,7 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
 /// ever. While a lock of this kind is held, SIGTERM is not processed, and a panic releases it. An
 /// error that ends the process where it holds locks leaves them to this callback.
 #[pg_guard]
-unsafe extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
+extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
     // SAFETY: the process is ending, and no frame that held a lock is returned to.
     unsafe { pg_sys::LWLockReleaseAll() };
     let pid = process_id();

@@ -406,6 +406,6 @@ fn note(is_concerned: impl Fn(u32) -> bool) {
 
 /// PostgreSQL calls this for each invalidation that it receives.
 #[pg_guard]
-unsafe extern "C-unwind" fn note_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
+extern "C-unwind" fn note_change(_arg: pg_sys::Datum, relation: pg_sys::Oid) {
     note(|known| relation == pg_sys::InvalidOid || relation.to_u32() == known);
 }

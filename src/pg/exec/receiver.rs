@@ -126,9 +126,9 @@ unsafe extern "C-unwind" fn receive<R: Receive>(
     }
 }
 
-unsafe extern "C-unwind" fn startup(_: *mut pg_sys::DestReceiver, _: c_int, _: pg_sys::TupleDesc) {}
+extern "C-unwind" fn startup(_: *mut pg_sys::DestReceiver, _: c_int, _: pg_sys::TupleDesc) {}
 
-unsafe extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}
+extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}
 
 /// Calls `look` with the bytes of a value of variable length.
 ///
