@@ -170,13 +170,17 @@ pub fn outside_extension_script<T>(body: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {
-            // SAFETY: a global of the backend, set back to what PostgreSQL set it to.
+            // SAFETY: a variable of this process's only thread, set back to what PostgreSQL set it to.
             unsafe { pg_sys::creating_extension = self.0 };
         }
     }
-    // SAFETY: a global of the backend. If an error ends the script, PostgreSQL resets it itself.
-    let _restore =
-        unsafe { Restore(std::mem::replace(&mut *(&raw mut pg_sys::creating_extension), false)) };
+    // SAFETY: a variable of this process's only thread. If an error ends the script, PostgreSQL resets
+    // it itself.
+    let _restore = unsafe {
+        let before = pg_sys::creating_extension;
+        pg_sys::creating_extension = false;
+        Restore(before)
+    };
     body()
 }
 
