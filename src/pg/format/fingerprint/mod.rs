@@ -304,10 +304,8 @@ impl Receive for ProbeReceiver<'_> {
                 return Received::Done;
             }
             self.flush_batch();
-            if !self.batch.take(hashes, values, nulls) {
-                if self.deciding.decide(hashes, row) {
-                    self.deciding.append_added(&[row]);
-                }
+            if !self.batch.take(hashes, values, nulls) && self.deciding.decide(hashes, row) {
+                self.deciding.append_added(&[row]);
             }
         }
         Received::Done
