@@ -184,6 +184,12 @@ pub(in crate::pg) mod raw {
             store: *mut pg_sys::Tuplestorestate,
             slot: *mut pg_sys::TupleTableSlot,
         );
+        pub fn tuplestore_putvalues(
+            store: *mut pg_sys::Tuplestorestate,
+            desc: pg_sys::TupleDesc,
+            values: *const pg_sys::Datum,
+            nulls: *const bool,
+        );
         pub fn pg_detoast_datum_packed(value: *mut pg_sys::varlena) -> *mut pg_sys::varlena;
         pub fn OutputFunctionCall(
             info: *mut pg_sys::FmgrInfo,

@@ -10,7 +10,9 @@ use pgrx::prelude::*;
 
 use crate::error::Result;
 use crate::pg::exec::memory::new_context_in;
-use crate::pg::exec::receiver::{Receive, Received, Receiver, Row, with_bytes};
+use crate::pg::exec::receiver::{
+    Receive, Received, Receiver, Row, raw, with_bytes, with_error_guard,
+};
 use crate::pg::exec::statement::Prepared;
 use segmenter_core::jsonb::{Array, Value};
 
@@ -217,20 +219,27 @@ unsafe extern "C-unwind" fn forget_rows(rows: *mut c_void) {
     rows.memory.set(std::ptr::null_mut());
 }
 
-/// Appends a copy of a row to a tuplestore.
+/// Appends copies of rows to a tuplestore.
 ///
 /// # Safety
 ///
-/// The store and the descriptor are live. The row has a value for each column of the descriptor, of
+/// The store and the descriptor are live. Each row has a value for each column of the descriptor, of
 /// its type and live.
-pub(in crate::pg) unsafe fn append_row(
+#[expect(ffi_unwind_calls, reason = "within a guard, for all rows")]
+pub(in crate::pg) unsafe fn append_rows(
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
-    row: Row<'_>,
+    rows: &[Row<'_>],
 ) {
-    let (values, nulls) = (row.values.as_ptr().cast_mut(), row.nulls.as_ptr().cast_mut());
-    // SAFETY: as the caller promises. The arrays are only read.
-    unsafe { pg_sys::tuplestore_putvalues(store, desc, values, nulls) };
+    // SAFETY: as the caller promises; the arrays are only read. The loop owns nothing and cannot
+    // panic.
+    unsafe {
+        with_error_guard(|| {
+            for row in rows {
+                raw::tuplestore_putvalues(store, desc, row.values.as_ptr(), row.nulls.as_ptr());
+            }
+        });
+    }
 }
 
 struct StoreReceiver {
@@ -318,7 +327,7 @@ impl BatchReceiver {
         // the values, and the store, which is live during the query, copies the row.
         unsafe {
             pgrx::set_varsize_4b(self.datum.as_mut_ptr().cast(), size as i32);
-            append_row(self.store, self.desc, Row { values: &values, nulls: &[false; 3] });
+            append_rows(self.store, self.desc, &[Row { values: &values, nulls: &[false; 3] }]);
         }
         self.array.clear();
     }

@@ -14,7 +14,7 @@ use pgrx::prelude::*;
 use crate::error::Result;
 use crate::pg::exec::receiver::{Receive, Received, Receiver, Row};
 use crate::pg::exec::statement::Prepared;
-use crate::pg::exec::tuplestore::{Relation, append_row};
+use crate::pg::exec::tuplestore::{Relation, append_rows};
 
 mod batch;
 mod hashing;
@@ -91,7 +91,7 @@ impl MetWriter {
         // the row, also the place.
         unsafe {
             let row = Row { values: &self.values, nulls: &self.nulls };
-            append_row(self.store, self.desc, row);
+            append_rows(self.store, self.desc, &[row]);
         }
         self.values[last] = pg_sys::Datum::null();
     }
@@ -304,8 +304,8 @@ impl Receive for ProbeReceiver<'_> {
                 return Received::Done;
             }
             self.flush_batch();
-            if !self.batch.take(hashes, values, nulls) {
-                self.deciding.decide(hashes, row);
+            if !self.batch.take(hashes, values, nulls) && self.deciding.decide(hashes, row) {
+                self.deciding.append_added(&[row]);
             }
         }
         Received::Done
@@ -326,10 +326,16 @@ impl ProbeReceiver<'_> {
         let width = batch.columns.len();
         let values = batch.values.chunks_exact(width);
         let rows = values.zip(batch.nulls.chunks_exact(width));
+        let mut added = Vec::new();
         for (hashes, (values, nulls)) in batch.rows.iter().zip(rows) {
+            let row = Row { values, nulls };
             // SAFETY: the batch holds rows of the query, and what their values point to.
-            unsafe { deciding.decide(*hashes, Row { values, nulls }) };
+            if unsafe { deciding.decide(*hashes, row) } {
+                added.push(row);
+            }
         }
+        // SAFETY: as for `decide`.
+        unsafe { deciding.append_added(&added) };
         batch.clear();
     }
 }
@@ -348,10 +354,13 @@ struct MatchSink<'a> {
 }
 
 impl MatchSink<'_> {
+    /// Decides what a row is. True: no member has its key, and it is to be appended to the added
+    /// rows.
+    ///
     /// # Safety
     ///
     /// The values of `row` are those of the descriptor's columns, and are live.
-    unsafe fn decide(&mut self, (key, hash): (u64, u64), row: Row<'_>) {
+    unsafe fn decide(&mut self, (key, hash): (u64, u64), row: Row<'_>) -> bool {
         match self.prints.probe(key, hash) {
             Probe::Unchanged => self.compared.unchanged += 1,
             Probe::Duplicate => self.compared.duplicate_key = true,
@@ -365,10 +374,20 @@ impl MatchSink<'_> {
                 if self.new_keys.len() < self.room && self.new_keys.try_reserve(1).is_ok() {
                     self.new_keys.push(key);
                 }
-                // SAFETY: there is a value for each column of the descriptor, as the caller
-                // promises; the store, which is live during the query, copies the row.
-                unsafe { append_row(self.added, self.desc, row) };
+                return true;
             }
         }
+        false
+    }
+
+    /// Appends rows to the added ones.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::decide`].
+    unsafe fn append_added(&self, rows: &[Row<'_>]) {
+        // SAFETY: each row has a value for each column of the descriptor, as the caller promises; the
+        // store is live during the query.
+        unsafe { append_rows(self.added, self.desc, rows) };
     }
 }
