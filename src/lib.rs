@@ -10,7 +10,7 @@
 //! A refresh takes these steps: check the sources, compute the delta, check the guards, apply the
 //! delta, write messages into the outbox, write the log.
 
-#![cfg_attr(not(any(test, feature = "pg_test")), deny(clippy::unwrap_used, clippy::expect_used))]
+#![deny(clippy::unwrap_used, clippy::expect_used)]
 #![deny(ffi_unwind_calls)]
 
 #[cfg(not(panic = "unwind"))]
@@ -29,9 +29,10 @@ mod refresh;
 mod schedule;
 mod worker;
 
-#[cfg(any(test, feature = "pg_test"))]
-#[path = "../pg_test/mod.rs"]
-pub mod pg_test;
+#[cfg(feature = "pg_test")]
+#[path = "../pg_test/rust/mod.rs"]
+#[allow(clippy::expect_used)]
+mod pg_test;
 
 pgrx::pg_module_magic!();
 

@@ -186,11 +186,13 @@ fn creates_added(text: &str) -> bool {
     })
 }
 
-#[cfg(test)]
+#[cfg(feature = "pg_test")]
 mod tests {
+    use pgrx::prelude::*;
+
     use super::*;
 
-    #[test]
+    #[pg_extern]
     fn a_definition_is_split_into_statements() {
         let definition = include_str!("../../sql/set.sql");
         let created = statements(definition).filter(|text| creates_added(text));

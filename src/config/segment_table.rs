@@ -425,8 +425,10 @@ fn unfit(table: &str, problem: &str, hint: Option<String>) -> Error {
     Error::Table { table: table.into(), problem: problem.into(), hint }
 }
 
-#[cfg(test)]
+#[cfg(feature = "pg_test")]
 mod tests {
+    use pgrx::prelude::*;
+
     use super::*;
 
     const OPEN: &str = "(actual_end = 'infinity'::timestamp without time zone)";
@@ -438,7 +440,7 @@ mod tests {
         }
     }
 
-    #[test]
+    #[pg_extern]
     fn the_unique_index_determines_the_layout() {
         let found = |index| kind(&[index]).map(|kind| (kind.shared, kind.history));
         assert_eq!(found(index(&["id"], None)), Some((false, false)));
@@ -452,7 +454,7 @@ mod tests {
         assert_eq!(kind(&[]), None);
     }
 
-    #[test]
+    #[pg_extern]
     fn an_index_without_a_predicate_rules_out_history() {
         let both = [index(&["id"], Some(OPEN)), index(&["segment_id", "id"], None)];
         assert_eq!(kind(&both), Some(TableLayout { shared: true, history: false }));

@@ -384,18 +384,21 @@ fn log_erased(
     log::write(set, entry)
 }
 
-#[cfg(test)]
+#[cfg(feature = "pg_test")]
+#[allow(clippy::expect_used)]
 mod tests {
+    use pgrx::prelude::*;
+
     use super::*;
 
-    #[test]
+    #[pg_extern]
     fn a_pattern_escapes_punctuation() {
         let found = pattern("a.b|c", &BTreeSet::from(["42".to_owned(), String::new()]));
         assert_eq!(found.as_deref(), Some(r"(^|[^[:alnum:]_])(42|a\.b\|c)($|[^[:alnum:]_])"));
         assert_eq!(pattern("", &BTreeSet::new()), None);
     }
 
-    #[test]
+    #[pg_extern]
     fn a_pattern_matches_the_notation_of_sql_and_json() {
         let found = pattern("o'b\"c", &BTreeSet::new()).expect("a pattern");
         for text in [r#"o\'b\"c"#, r#"o\'\'b\"c"#, r#"o\'b\\\"c"#, r#"o\'\'b\\\"c"#] {

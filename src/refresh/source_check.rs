@@ -187,8 +187,10 @@ fn table_name(name: &str) -> String {
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "pg_test")]
 mod tests {
+    use pgrx::prelude::*;
+
     use super::*;
 
     fn source(loaded_at: bool, min_rows: Option<u64>) -> TableSource {
@@ -206,7 +208,7 @@ mod tests {
         Facts { age: Some(("13:00:00".into(), too_old, old)), rows: None }
     }
 
-    #[test]
+    #[pg_extern]
     fn the_age_decides() {
         assert_eq!(judge(&source(true, None), &age(false, false)), Verdict::Loaded);
         let Verdict::Late(late) = judge(&source(true, None), &age(false, true)) else { panic!() };
@@ -220,7 +222,7 @@ mod tests {
         assert!(matches!(judge(&source(true, None), &Facts::default()), Verdict::NotLoaded(_)));
     }
 
-    #[test]
+    #[pg_extern]
     fn the_number_of_rows_decides() {
         let rows = |rows| Facts { age: None, rows: Some(rows) };
         assert_eq!(judge(&source(false, Some(1)), &rows(1)), Verdict::Loaded);

@@ -1,0 +1,503 @@
+//! Tests that run in the server, each in a transaction that is rolled back. (Tests beside the code they are
+//! about run in the same way.)
+
+use pgrx::datum::Timestamp;
+use pgrx::prelude::*;
+
+use pgrx::datum::DatumWithOid;
+use segmenter_core::query_file::QueryFile;
+
+use crate::catalog::query::Query;
+use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::error::{Error, Result};
+use crate::pg::exec::role::{self, Rights, Settings};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::{statement, tuplestore as relation};
+use crate::pg::system_catalog;
+
+fn one<T: FromDatum + IntoDatum>(sql: &str) -> T {
+    Spi::get_one(sql).expect("a query").expect("a value")
+}
+
+fn run(sql: &str) {
+    Spi::run(sql).expect("a statement");
+}
+
+fn settings() -> Settings {
+    Settings { search_path: "pg_catalog".into(), timezone: "Europe/Berlin".into() }
+}
+
+fn shop() {
+    run("create schema crm");
+    run("create table crm.people as select g as id, md5(g::text) as hash_email, g % 2 = 0 as vip
+         from generate_series(1, 100) g");
+    run(
+        "select segmenter_create_segment('vip', 'select id, hash_email from crm.people where vip')",
+    );
+}
+
+#[pg_extern]
+fn a_failed_subtransaction_is_undone_and_its_error_complete() {
+    run("create table t (x int)");
+    let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+        run("insert into t values (1)");
+        run(
+            "do $$ begin raise exception 'no way' using errcode = 'SG001', detail = 'd', hint = 'h'; end $$",
+        );
+        Ok(())
+    });
+    let Err(Error::Postgres(report)) = result else { panic!("must fail") };
+    assert_eq!(report.sqlstate(), "SG001");
+    assert_eq!(report.message, "no way");
+    assert_eq!((report.detail.as_deref(), report.hint.as_deref()), (Some("d"), Some("h")));
+    assert!(report.context.expect("a context").contains("PL/pgSQL function"));
+    assert_eq!(one::<i64>("select count(*) from t"), 0);
+}
+
+/// plpgsql's `raise` without arguments calls no error context callback, a notice does.
+#[pg_extern]
+fn an_error_that_is_raised_again_is_complete() {
+    let raised = |code: &str| {
+        let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            run(&format!(
+                "do $$ begin
+                     begin raise exception 'first' using errcode = '{code}';
+                     exception when others then
+                         begin perform 1 / 0; exception when others then null; end;
+                         raise notice 'second';
+                         raise;
+                     end;
+                 end $$"
+            ));
+            Ok(())
+        });
+        let Err(Error::Postgres(report)) = result else { panic!("must fail") };
+        let context = report.context.clone().expect("a context");
+        assert!(context.contains("at RAISE"), "{context}");
+        (report.sqlstate(), report.message)
+    };
+    assert_eq!(raised("SG001"), ("SG001".into(), "first".into()));
+    assert_eq!(raised("40001"), ("40001".into(), "first".into()));
+}
+
+/// An error that another attempt has recorded is not taken for the one that was caught.
+#[pg_extern]
+fn nested_attempts_record_their_own_errors() {
+    let fail = |code: &str| {
+        let result: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            run(&format!("do $$ begin raise exception 'no' using errcode = '{code}'; end $$"));
+            Ok(())
+        });
+        result.expect_err("fails").report().sqlstate()
+    };
+    let outer: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+        assert_eq!(fail("SG001"), "SG001");
+        assert_eq!(fail("SG002"), "SG002");
+        crate::error::raise(Error::MissingValue("row"))
+    });
+    let report = outer.expect_err("fails").report();
+    assert_eq!((report.sqlstate().as_str(), report.context), ("XX000", None));
+}
+
+#[pg_extern]
+fn a_rolled_back_subtransaction_returns_its_value() {
+    run("create table t (x int)");
+    let rows = in_subtransaction(OnSuccess::Rollback, || {
+        run("insert into t values (1)");
+        Ok(one::<i64>("select count(*) from t"))
+    });
+    assert_eq!(rows.expect("a value"), 1);
+    assert_eq!(one::<i64>("select count(*) from t"), 0);
+}
+
+#[pg_extern]
+fn subtransactions_nest() {
+    run("create table t (x int)");
+    let outer = in_subtransaction(OnSuccess::Commit, || {
+        run("insert into t values (1)");
+        let inner: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            run("insert into t values (2)");
+            run("select 1 / 0");
+            Ok(())
+        });
+        assert_eq!(inner.expect_err("fails").report().sqlstate(), "22012");
+        Ok(())
+    });
+    outer.expect("the outer one stands");
+    assert_eq!(one::<i64>("select sum(x) from t"), 1);
+}
+
+#[pg_extern]
+fn a_cancellation_is_raised_again() {
+    let code = PgTryBuilder::new(|| {
+        let _: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            run("select pg_cancel_backend(pg_backend_pid()), pg_sleep(10)");
+            Ok(())
+        });
+        None
+    })
+    .catch_others(|error| match error {
+        pg_sys::panic::CaughtError::PostgresError(report) => Some(report.sql_error_code()),
+        _ => None,
+    })
+    .execute();
+    assert_eq!(code, Some(PgSqlErrorCode::ERRCODE_QUERY_CANCELED));
+}
+
+#[pg_extern]
+fn another_role_is_assumed_and_restored() {
+    run("create role pgt_low");
+    let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
+    let before: String = one(
+        "select current_user || current_setting('search_path') || current_setting('TimeZone')",
+    );
+    let inside: String = role::run_as(low, Rights::Restricted, &settings(), || {
+        one(
+            "select current_user || ' ' || current_setting('search_path') || ' ' || current_setting('TimeZone')",
+        )
+    });
+    assert_eq!(inside, "pgt_low pg_catalog Europe/Berlin");
+    let after: String = one(
+        "select current_user || current_setting('search_path') || current_setting('TimeZone')",
+    );
+    assert_eq!(before, after);
+
+    let failed: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+        role::run_as(low, Rights::Restricted, &settings(), || {
+            run("select pg_read_file('/etc/passwd')")
+        });
+        Ok(())
+    });
+    assert_eq!(failed.expect_err("forbidden").report().sqlstate(), "42501");
+    let after: String = one(
+        "select current_user || current_setting('search_path') || current_setting('TimeZone')",
+    );
+    assert_eq!(before, after);
+}
+
+#[pg_extern]
+fn settings_changed_inside_are_restored() {
+    let me = role::current();
+    role::run_as(me, Rights::Restricted, &settings(), || {
+        run("set work_mem = '1GB'; set datestyle = 'German'")
+    });
+    assert_ne!(one::<String>("select current_setting('work_mem')"), "1GB");
+    assert!(one::<String>("select current_setting('datestyle')").starts_with("ISO"));
+}
+
+#[pg_extern]
+fn a_restricted_operation_cannot_leave_its_role() {
+    run("create role pgt_low");
+    let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
+    for escape in ["reset role", "set session authorization postgres", "create temp table x ()"]
+    {
+        let tried: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            role::run_as(low, Rights::Restricted, &settings(), || run(escape));
+            Ok(())
+        });
+        assert_eq!(tried.expect_err(escape).report().sqlstate(), "42501", "{escape}");
+    }
+}
+
+#[pg_extern]
+fn read_only_code_cannot_write() {
+    run("create table t (x int)");
+    run("create sequence s");
+    for write in [
+        "insert into t values (1)",
+        "select nextval('s')",
+        "create table u ()",
+        "set transaction_read_only = off",
+        "do $$ begin reset transaction_read_only; insert into t values (1); end $$",
+    ] {
+        let tried: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            role::read_only(|| {
+                run(write);
+                Ok(())
+            })
+        });
+        tried.expect_err(write);
+    }
+    run("insert into t values (1)");
+}
+
+#[pg_extern]
+fn a_text_is_parsed_into_statements() {
+    use statement::StatementKind::{Call, Other, Select};
+    let parts = |sql| -> Vec<_> {
+        statement::parse(sql).iter().map(|p| (p.kind, p.text.to_owned())).collect()
+    };
+    let only = |sql| {
+        let mut all = parts(sql);
+        assert_eq!(all.len(), 1, "{sql}");
+        all.remove(0)
+    };
+    assert!(only("select 1;  -- done") == (Select, "select 1".into()));
+    assert!(only("select ';' /* ; */") == (Select, "select ';' /* ; */".into()));
+    assert!(only("call f()").0 == Call);
+    assert!(only("delete from x").0 == Other);
+    assert_eq!(parts("select 1; select 2").len(), 2);
+    assert!(parts(" -- nothing").is_empty());
+}
+
+#[pg_extern]
+fn a_prepared_query_is_analysed_before_it_runs() {
+    run("create table t (x int); create view v as select x from t");
+    Spi::connect(|_| {
+        let plain = |sql| statement::Prepared::new(sql, &[]).expect("valid").is_plain_select();
+        assert!(plain("select * from t"));
+        assert!(!plain("select * from t for update"));
+        assert!(!plain("with d as (delete from t returning x) select * from d"));
+        assert!(!plain("insert into t values (1)"));
+        let view = statement::Prepared::new("select x as id from v", &[]).expect("valid");
+        assert_eq!(view.columns().len(), 1);
+        let t: pg_sys::Oid = one("select 't'::regclass::oid");
+        assert!(view.relations().contains(&t));
+    });
+}
+
+#[pg_extern]
+fn rows_are_stored_counted_and_read_by_name() {
+    let sum: i64 = Spi::connect(|client| {
+        let sql = "select (case when g % 3 = 0 then 'x' else 'y' end)::\"char\", g from generate_series(1, $1) g";
+        let relation = relation::Relation::new(c"kept");
+        let tally = relation.append_counted(sql, &[9.into()], b"y").expect("kept");
+        assert_eq!((tally.of(b'x'), tally.of(b'y'), tally.of(b'z')), (3, 6, 0));
+        let row = client.select("select sum(g) from kept", Some(1), &[]).expect("read").first();
+        row.get_one().expect("a number").expect("not null")
+    });
+    assert_eq!(sum, 3 + 6 + 9);
+}
+
+/// What is made within an SPI connection can be kept longer: a statement stays valid, a relation
+/// is known to have lost its rows.
+#[pg_extern]
+fn statements_and_relations_may_outlive_their_connection() {
+    let (statement, relation) = Spi::connect(|_| {
+        let relation = relation::Relation::new(c"kept");
+        relation.append("select 1", &[]).expect("kept");
+        (statement::Prepared::new("select 1 as x", &[]).expect("valid"), relation)
+    });
+    run("select count(*) from pg_class");
+    assert_eq!(statement.columns()[0].name, "x");
+    let read = in_subtransaction(OnSuccess::Commit, || Ok(relation.rows()));
+    assert!(read.expect_err("gone").to_string().contains("kept"));
+    let made = in_subtransaction(OnSuccess::Rollback, || {
+        Ok(Spi::connect(|_| relation::Relation::new(c"kept")))
+    });
+    drop(made);
+}
+
+#[pg_extern]
+fn values_are_coerced_to_modifiers_as_by_assignment() {
+    let fit = |expression: &str, typ: &str, modifier: &str| {
+        let oid: pg_sys::Oid = one(&format!("select '{typ}'::regtype::oid"));
+        let modifier: i32 = one(&format!(
+            "select atttypmod from pg_attribute where attrelid = 'm'::regclass and attname = '{modifier}'"
+        ));
+        system_catalog::coerce_to_typmod(expression, oid, modifier)
+    };
+    run("create table m (n numeric(10, 2), v varchar(3), c char(3), p timestamp(0), i int)");
+    assert_eq!(
+        one::<String>(&format!("select ({})::text", fit("1.239::numeric", "numeric", "n"))),
+        "1.24"
+    );
+    assert_eq!(
+        one::<String>(&format!(
+            "select octet_length({})::text",
+            fit("'a'::bpchar", "bpchar", "c")
+        )),
+        "3"
+    );
+    assert_eq!(fit("x", "int", "i"), "x");
+    let long = in_subtransaction(OnSuccess::Rollback, || {
+        Ok(one::<String>(&format!("select {}", fit("'abcd'::varchar", "varchar", "v"))))
+    });
+    assert_eq!(long.expect_err("too long").report().sqlstate(), "22001");
+}
+
+#[pg_extern]
+fn members_times_are_local_to_the_configured_zone() {
+    shop();
+    run("select segmenter_refresh('vip')");
+    let near = "select abs(extract(epoch from actual_begin - (clock_timestamp() at time zone 'UTC'))) < 60 from vip limit 1";
+    assert!(one::<bool>(near));
+    run("set local segmenter.timezone = 'Asia/Kolkata'");
+    run("update crm.people set hash_email = 'x' where id = 2");
+    run("select segmenter_refresh('vip')");
+    let near = "select abs(extract(epoch from actual_begin - (clock_timestamp() at time zone 'Asia/Kolkata'))) < 60
+                from vip where id = '2' and actual_end = 'infinity'";
+    assert!(one::<bool>(near));
+}
+
+#[pg_extern]
+fn a_clock_that_goes_back_leaves_no_negative_period() {
+    shop();
+    run("set local segmenter.timezone = 'Asia/Tokyo'");
+    run("select segmenter_refresh('vip')");
+    // Local time jumps nine hours back.
+    run("set local segmenter.timezone = 'UTC'");
+    run(
+        "update crm.people set hash_email = 'x' where id = 2; delete from crm.people where id = 4",
+    );
+    run("select segmenter_refresh('vip')");
+    assert_eq!(one::<i64>("select count(*) from vip where actual_end < actual_begin"), 0);
+    let latest: Timestamp = one("select max(actual_begin) from vip where id = '2'");
+    let closed: Timestamp =
+        one("select max(actual_end) from vip where id = '2' and actual_end <> 'infinity'");
+    assert_eq!(latest, closed);
+}
+
+#[pg_extern]
+fn a_zone_that_does_not_exist_is_refused() {
+    let refused: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+        run("set segmenter.timezone = 'Mars/Olympus'");
+        Ok(())
+    });
+    assert_eq!(refused.expect_err("refused").report().sqlstate(), "22023");
+}
+
+/// The check hook of a setting refuses a value, and raises no error: the caller may ask for a
+/// warning only.
+#[pg_extern]
+fn a_set_that_does_not_exist_is_refused_and_not_raised() {
+    for name in [c"no.such_set", c"a.name.of.too.many.parts", c""] {
+        // SAFETY: both strings are static; the change belongs to the transaction.
+        let result = unsafe {
+            pg_sys::set_config_option(
+                c"segmenter.cfg_table".as_ptr(),
+                name.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SET,
+                true,
+                PgLogLevel::WARNING as i32,
+                false,
+            )
+        };
+        assert_eq!(result == 1, name.is_empty(), "{name:?}: {result}");
+    }
+    for (name, sqlstate) in [("no.such_set", "42704"), ("a.b.c.d", "42601")] {
+        let refused: Result<()> = in_subtransaction(OnSuccess::Commit, || {
+            run(&format!("set segmenter.cfg_table = '{name}'"));
+            Ok(())
+        });
+        assert_eq!(refused.expect_err("refused").report().sqlstate(), sqlstate);
+    }
+}
+
+#[pg_extern]
+fn a_thousand_refreshes_use_no_more_memory_than_one() {
+    shop();
+    // The memory of the transaction is freed at its end.
+    let context_bytes = || {
+        one::<i64>(
+            "select sum(total_bytes)::bigint from pg_backend_memory_contexts
+             where name <> 'TopTransactionContext'",
+        )
+    };
+    let refresh = |times: usize| {
+        for _ in 0..times {
+            run("select segmenter_refresh('vip', dry_run => true)");
+        }
+    };
+    refresh(50);
+    let before = context_bytes();
+    refresh(1000);
+    let grown = context_bytes() - before;
+    assert!(grown < 256 * 1024, "{grown} bytes more");
+}
+
+/// The context of an error in a segment's query is that of the query, without our statement around it.
+#[pg_extern]
+fn a_context_ends_where_our_statement_begins() {
+    shop();
+    run(
+        "create function crm.fail() returns boolean language plpgsql as 'begin return 1 / 0; end'",
+    );
+    run(
+        "select segmenter_create_segment('bad', 'select id, hash_email from crm.people where crm.fail()')",
+    );
+    run("select segmenter_refresh('bad')");
+    let context: String =
+        one("select error ->> 'context' from segmenter_log where segment_name = 'bad'");
+    assert!(context.contains("crm.fail()"), "{context}");
+    assert!(!context.contains("SQL statement"), "{context}");
+}
+
+/// Each statement of `sql/query` can be prepared with the types of its parameters, and returns
+/// the columns of its header. Commands are run and rolled back.
+#[pg_extern]
+fn every_query_agrees_with_its_header() {
+    shop();
+    run("select segmenter_refresh('vip')");
+    run("create table free (like vip)");
+    // A set is dropped after its view.
+    run("select segmenter_init('public.prepared'); drop view prepared_status");
+    run(
+        "create schema cron; create table cron.job (jobid bigint, active boolean, database text, command text)",
+    );
+    for (name, columns) in [
+        (
+            "segmenter_delta",
+            "operation \"char\", id text collate \"C\", n1 text, o1 text, place tid",
+        ),
+        ("segmenter_met", "operation \"char\", id text collate \"C\", n1 text, place tid"),
+        ("segmenter_captured", "number integer, id text"),
+        ("segmenter_recent", "id text"),
+        ("segmenter_ids", "id text"),
+    ] {
+        run(&format!("create temporary table {name} ({columns})"));
+    }
+    let set =
+        RelationSet::named(Extension::current().expect("the extension"), "public.prepared")
+            .expect("the set");
+    let oid = |kind: &str| -> pg_sys::Oid { one(&format!("select '{kind}'::regtype::oid")) };
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/query");
+    let files = QueryFile::read_all(&directory).expect("the queries");
+    assert!(files.len() > 130, "{} files", files.len());
+    let mut wrong = Vec::new();
+    for file in files.iter().filter(|file| !file.runs_as.is_empty()) {
+        let parts: Vec<_> =
+            file.parts.iter().map(|(word, example)| (&**word, &**example)).collect();
+        let (name, text) = (file.name.clone().leak(), file.text.clone().leak());
+        let sql = set.sql(&Query::of(name, text), &parts);
+        let args: Vec<_> =
+            file.params.iter().map(|(_, kind)| DatumWithOid::null_oid(oid(kind))).collect();
+        let row: Vec<_> =
+            file.row.iter().map(|(name, kind)| (name.clone(), oid(kind))).collect();
+        let checked = in_subtransaction(OnSuccess::Rollback, || {
+            if file.is_command() {
+                run(&sql);
+                return Ok(None);
+            }
+            Spi::connect(|_| {
+                let columns = statement::Prepared::new(&sql, &args)?.columns();
+                Ok(Some(columns.into_iter().map(|c| (c.name, c.type_oid)).collect::<Vec<_>>()))
+            })
+        });
+        match checked {
+            Err(error) => wrong.push(format!("{}: {error}", file.name)),
+            Ok(None) => {}
+            Ok(Some(columns)) if file.is_open => {
+                let missing = row.iter().find(|column| !columns.contains(column));
+                wrong.extend(missing.map(|(column, _)| format!("{}: no {column}", file.name)));
+            }
+            Ok(Some(columns)) => {
+                let types = |row: &[(String, pg_sys::Oid)]| {
+                    row.iter().map(|(_, kind)| *kind).collect::<Vec<_>>()
+                };
+                // The name of a single column is not compared.
+                let same = if row.len() == 1 {
+                    types(&row) == types(&columns)
+                } else {
+                    row == columns
+                };
+                if !same {
+                    wrong.push(format!("{}: {columns:?}, not {row:?}", file.name));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
