@@ -331,6 +331,11 @@ impl RelationSet {
         Error::UnknownSegment { name: name.into(), status: self.display_name(Relation::Status) }
     }
 
+    /// The OIDs of all its relations; invalid where a relation is missing.
+    pub fn relations(&self) -> &[pg_sys::Oid] {
+        &self.oids
+    }
+
     /// The mart, which identifies the set.
     pub fn mart(&self) -> pg_sys::Oid {
         self.oid(Relation::Mart)

@@ -146,8 +146,7 @@ impl SetScheduler {
     /// Ends the scheduling of a set that does not exist any more.
     pub fn close(self) {
         if let Some(set) = self.set {
-            process::unwatch(set.segments());
-            process::unwatch(set.outbox());
+            set.relations().iter().for_each(|relation| process::unwatch(*relation));
         }
     }
 
@@ -217,16 +216,18 @@ impl SetScheduler {
 
     /// The set, read again if it has changed. Must be called in a transaction.
     fn open(&mut self) -> Result<&RelationSet> {
-        if self.set.as_ref().is_none_or(|set| process::changed(set.segments())) {
-            self.is_current = false;
-            self.is_planned = false;
+        if let Some(set) = &self.set {
+            // The outbox is for the deliveries to ask about.
+            let asked = set.relations().iter().filter(|relation| **relation != set.outbox());
+            let changed: Vec<_> = asked.filter(|relation| process::changed(**relation)).collect();
+            self.is_current &= changed.is_empty();
+            self.is_planned &= !changed.contains(&&set.segments());
         }
         if let Some(set) = self.set.take().filter(|_| self.is_current) {
             return Ok(self.set.insert(set));
         }
         let set = RelationSet::of_mart(Extension::current()?, self.mart)?;
-        process::watch(set.segments());
-        process::watch(set.outbox());
+        set.relations().iter().for_each(|relation| process::watch(*relation));
         self.name = (!set.is_own).then(|| set.name().to_owned());
         self.is_current = true;
         Ok(self.set.insert(set))
