@@ -148,18 +148,16 @@ fn a_cancellation_is_raised_again() {
 fn another_role_is_assumed_and_restored() {
     run("create role pgt_low");
     let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
-    let before: String = one(
-        "select current_user || current_setting('search_path') || current_setting('TimeZone')",
-    );
+    let before: String =
+        one("select current_user || current_setting('search_path') || current_setting('TimeZone')");
     let inside: String = role::run_as(low, Rights::Restricted, &settings(), || {
         one(
             "select current_user || ' ' || current_setting('search_path') || ' ' || current_setting('TimeZone')",
         )
     });
     assert_eq!(inside, "pgt_low pg_catalog Europe/Berlin");
-    let after: String = one(
-        "select current_user || current_setting('search_path') || current_setting('TimeZone')",
-    );
+    let after: String =
+        one("select current_user || current_setting('search_path') || current_setting('TimeZone')");
     assert_eq!(before, after);
 
     let failed: Result<()> = in_subtransaction(OnSuccess::Commit, || {
@@ -169,9 +167,8 @@ fn another_role_is_assumed_and_restored() {
         Ok(())
     });
     assert_eq!(failed.expect_err("forbidden").report().sqlstate(), "42501");
-    let after: String = one(
-        "select current_user || current_setting('search_path') || current_setting('TimeZone')",
-    );
+    let after: String =
+        one("select current_user || current_setting('search_path') || current_setting('TimeZone')");
     assert_eq!(before, after);
 }
 
@@ -189,8 +186,7 @@ fn settings_changed_inside_are_restored() {
 fn a_restricted_operation_cannot_leave_its_role() {
     run("create role pgt_low");
     let low: pg_sys::Oid = one("select 'pgt_low'::regrole::oid");
-    for escape in ["reset role", "set session authorization postgres", "create temp table x ()"]
-    {
+    for escape in ["reset role", "set session authorization postgres", "create temp table x ()"] {
         let tried: Result<()> = in_subtransaction(OnSuccess::Commit, || {
             role::run_as(low, Rights::Restricted, &settings(), || run(escape));
             Ok(())
@@ -303,10 +299,7 @@ fn values_are_coerced_to_modifiers_as_by_assignment() {
         "1.24"
     );
     assert_eq!(
-        one::<String>(&format!(
-            "select octet_length({})::text",
-            fit("'a'::bpchar", "bpchar", "c")
-        )),
+        one::<String>(&format!("select octet_length({})::text", fit("'a'::bpchar", "bpchar", "c"))),
         "3"
     );
     assert_eq!(fit("x", "int", "i"), "x");
@@ -337,9 +330,7 @@ fn a_clock_that_goes_back_leaves_no_negative_period() {
     run("select segmenter_refresh('vip')");
     // Local time jumps nine hours back.
     run("set local segmenter.timezone = 'UTC'");
-    run(
-        "update crm.people set hash_email = 'x' where id = 2; delete from crm.people where id = 4",
-    );
+    run("update crm.people set hash_email = 'x' where id = 2; delete from crm.people where id = 4");
     run("select segmenter_refresh('vip')");
     assert_eq!(one::<i64>("select count(*) from vip where actual_end < actual_begin"), 0);
     let latest: Timestamp = one("select max(actual_begin) from vip where id = '2'");
@@ -412,9 +403,7 @@ fn a_thousand_refreshes_use_no_more_memory_than_one() {
 #[pg_extern]
 fn a_context_ends_where_our_statement_begins() {
     shop();
-    run(
-        "create function crm.fail() returns boolean language plpgsql as 'begin return 1 / 0; end'",
-    );
+    run("create function crm.fail() returns boolean language plpgsql as 'begin return 1 / 0; end'");
     run(
         "select segmenter_create_segment('bad', 'select id, hash_email from crm.people where crm.fail()')",
     );
@@ -449,9 +438,8 @@ fn every_query_agrees_with_its_header() {
     ] {
         run(&format!("create temporary table {name} ({columns})"));
     }
-    let set =
-        RelationSet::named(Extension::current().expect("the extension"), "public.prepared")
-            .expect("the set");
+    let set = RelationSet::named(Extension::current().expect("the extension"), "public.prepared")
+        .expect("the set");
     let oid = |kind: &str| -> pg_sys::Oid { one(&format!("select '{kind}'::regtype::oid")) };
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/query");
     let files = QueryFile::read_all(&directory).expect("the queries");
@@ -464,8 +452,7 @@ fn every_query_agrees_with_its_header() {
         let sql = set.sql(&Query::of(name, text), &parts);
         let args: Vec<_> =
             file.params.iter().map(|(_, kind)| DatumWithOid::null_oid(oid(kind))).collect();
-        let row: Vec<_> =
-            file.row.iter().map(|(name, kind)| (name.clone(), oid(kind))).collect();
+        let row: Vec<_> = file.row.iter().map(|(name, kind)| (name.clone(), oid(kind))).collect();
         let checked = in_subtransaction(OnSuccess::Rollback, || {
             if file.is_command() {
                 run(&sql);
@@ -488,11 +475,8 @@ fn every_query_agrees_with_its_header() {
                     row.iter().map(|(_, kind)| *kind).collect::<Vec<_>>()
                 };
                 // The name of a single column is not compared.
-                let same = if row.len() == 1 {
-                    types(&row) == types(&columns)
-                } else {
-                    row == columns
-                };
+                let same =
+                    if row.len() == 1 { types(&row) == types(&columns) } else { row == columns };
                 if !same {
                     wrong.push(format!("{}: {columns:?}, not {row:?}", file.name));
                 }
