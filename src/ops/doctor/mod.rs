@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
 
 use crate::catalog::queries;
 use crate::catalog::query::Query;
@@ -15,7 +16,6 @@ use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
-use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::schedule::due::{self, Item};
@@ -240,8 +240,7 @@ fn tables(found: &mut Findings, set: &RelationSet, items: &[Item]) {
 
 fn state(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::LAST_FAILURES;
-    for row in ask(set, sql, &[role::current().into()])?.chunks(3) {
-        let [name, status, message] = row else { continue };
+    for [name, status, message] in texts(set, sql, &[role::current().into()])? {
         let status = match status.as_str() {
             "failed" => "has failed",
             "waiting" => "is waiting",
@@ -271,9 +270,8 @@ fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
         );
     }
     let sql = &queries::ops::doctor::SCHEDULE_ZONES;
-    for row in ask(set, sql, &[role::current().into()])?.chunks(2) {
-        let [name, refresh] = row else { continue };
-        if plain(refresh) != plain(zone) {
+    for [name, refresh] in texts(set, sql, &[role::current().into()])? {
+        if plain(&refresh) != plain(zone) {
             found.warn(
                 "time zones",
                 format!("the schedule of segment \"{name}\" goes by {refresh}, the database's TimeZone is {zone}"),
@@ -296,14 +294,13 @@ fn plain(zone: &str) -> String {
 
 fn sources(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::UNINDEXED_SOURCES;
-    for row in ask(set, sql, &[role::current().into()])?.chunks(3) {
-        let [name, table, column] = row else { continue };
+    for [name, table, column] in texts(set, sql, &[role::current().into()])? {
         found.warn(
             "sources",
             format!("source {table} of segment \"{name}\" has no index on {column}"),
             format!(
                 "create index on {table} ({}): it is read at every look whether the source is loaded.",
-                pgrx::spi::quote_identifier(column)
+                pgrx::spi::quote_identifier(&column)
             ),
         );
     }
@@ -313,7 +310,7 @@ fn sources(found: &mut Findings, set: &RelationSet) -> Result<()> {
 
 fn vacuum(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::UNVACUUMED_TABLES;
-    for table in ask(set, sql, &[role::current().into()])? {
+    for [table] in texts(set, sql, &[role::current().into()])? {
         found.warn(
             "vacuum",
             format!("table {table} was never vacuumed and has many dead rows"),
@@ -326,10 +323,10 @@ fn vacuum(found: &mut Findings, set: &RelationSet) -> Result<()> {
 
 fn incremental(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::INCREMENTAL_FINDINGS;
-    for row in ask_one(set, sql, &[role::current().into()])?.chunks(5) {
-        let [Some(name), missed, kept, incomplete, full_at] = row else { continue };
+    for [name, missed, kept, incomplete, full_at] in rows(set, sql, &[role::current().into()])? {
+        let name = name.unwrap_or_default();
         if let Some(missed) = missed {
-            let at = full_at.as_deref().unwrap_or_default();
+            let at = full_at.unwrap_or_default();
             found.problem(
                 "incremental",
                 format!("the full pass over segment \"{name}\" at {at} found {missed} changes that earlier passes had missed"),
@@ -358,8 +355,8 @@ fn incremental(found: &mut Findings, set: &RelationSet) -> Result<()> {
 fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result<()> {
     let sql = &queries::ops::doctor::PUSHED_CONSUMERS;
     let args = [role::current().into(), set.owner.into()];
-    for row in ask_one(set, sql, &args)?.chunks(4) {
-        let [Some(name), function, role, url] = row else { continue };
+    for [name, function, role, url] in rows(set, sql, &args)? {
+        let name = name.unwrap_or_default();
         if !is_served {
             found.problem(
                 "consumers",
@@ -391,8 +388,7 @@ fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result
 
 fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::DELIVERY_FINDINGS;
-    for row in ask(set, sql, &[role::current().into()])?.chunks(5) {
-        let [consumer, target, segment, what, detail] = row else { continue };
+    for [consumer, target, segment, what, detail] in texts(set, sql, &[role::current().into()])? {
         let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
         match what.as_str() {
             "failed" => found.problem(
@@ -419,18 +415,31 @@ fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
     Ok(())
 }
 
-/// The values of a query that returns one array. Arrays within the array are flattened; NULL
-/// becomes an empty text.
-fn ask(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<Vec<String>> {
-    Ok(ask_one(set, query, args)?.into_iter().map(Option::unwrap_or_default).collect())
-}
-
-fn ask_one(
+/// The rows of a query whose columns are texts, in the order of its header. NULL becomes an empty
+/// text.
+fn texts<const COLUMNS: usize>(
     set: &RelationSet,
     query: &Query,
     args: &[DatumWithOid<'_>],
-) -> Result<Vec<Option<String>>> {
-    let found: Option<Vec<Option<String>>> =
-        set.as_owner(|| Spi::connect(|_| statement::read_one(&set.sql(query, &[]), args)))?;
-    Ok(found.unwrap_or_default())
+) -> Result<Vec<[String; COLUMNS]>> {
+    let rows = rows(set, query, args)?.into_iter();
+    Ok(rows.map(|row| row.map(Option::unwrap_or_default)).collect())
+}
+
+/// The rows of a query whose columns are texts, in the order of its header.
+fn rows<const COLUMNS: usize>(
+    set: &RelationSet,
+    query: &Query,
+    args: &[DatumWithOid<'_>],
+) -> Result<Vec<[Option<String>; COLUMNS]>> {
+    let read = |row: SpiHeapTupleData<'_>| {
+        let mut values = [const { None }; COLUMNS];
+        for (value, ordinal) in values.iter_mut().zip(1..) {
+            *value = row.get(ordinal)?;
+        }
+        Ok(values)
+    };
+    set.as_owner(|| {
+        Spi::connect(|client| client.select(&set.sql(query, &[]), None, args)?.map(read).collect())
+    })
 }

@@ -2,8 +2,8 @@
 -- not handed over, or with a message that has been waiting for a day.
 -- runs as: set owner
 -- params: reader oid
--- row: findings text[]
-select array_agg(array[c.name, u.target, s.name, p.what, p.detail] order by c.name, u.target, s.name)
+-- row: consumer text, target text, segment text, what text, detail text
+select c.name::text as consumer, u.target::text, s.name::text as segment, p.what, p.detail
 from @subscriptions@ u
 join @segments@ s on s.id = u.segment_id
 join @consumers@ c on c.id = u.consumer_id
@@ -25,3 +25,4 @@ cross join lateral (
     where u.status <> 'failed' and head.available_at < now() - interval '1 day'
 ) p
 where pg_has_role($1, s.owner, @membership@) and u.actual_end = 'infinity'
+order by c.name, u.target, s.name

@@ -2,8 +2,8 @@
 -- changes, a watermark that does not advance, or watched tables that are not captured.
 -- runs as: set owner
 -- params: reader oid
--- row: findings text[]
-select array_agg(array[s.name, i.missed, i.kept, i.incomplete, i.full_at] order by s.name)
+-- row: name text, missed text, kept text, incomplete text, full_at text
+select s.name::text, i.missed, i.kept, i.incomplete, i.full_at
 from @segments@ s
 join @state@ t on t.segment_id = s.id
 cross join lateral (
@@ -15,3 +15,4 @@ cross join lateral (
 ) i
 where s.actual_end = 'infinity' and s.refresh_params ? 'incremental' and pg_has_role($1, s.owner, @membership@)
   and coalesce(i.missed, i.kept, i.incomplete) is not null
+order by s.name

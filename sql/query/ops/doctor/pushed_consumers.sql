@@ -2,13 +2,13 @@
 -- of: their function and role, or their URL.
 -- runs as: set owner
 -- params: reader oid, set_owner oid
--- row: consumers text[]
-select array_agg(array[
-    c.name,
-    c.params #>> '{updater,function,name}',
+-- row: name text, function text, role text, url text
+select
+    c.name::text,
+    c.params #>> '{updater,function,name}' as function,
     c.role::text,
-    c.params #>> '{updater,http,url}'
-] order by c.name)
+    c.params #>> '{updater,http,url}' as url
 from @consumers@ c
 where (pg_has_role($1, c.role, @membership@) or pg_has_role($1, $2, @membership@))
   and c.actual_end = 'infinity' and jsonb_typeof(c.params -> 'updater') = 'object'
+order by c.name

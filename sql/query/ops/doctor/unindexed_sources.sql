@@ -2,11 +2,12 @@
 -- $1 is a member of.
 -- runs as: set owner
 -- params: reader oid
--- row: findings text[]
-select array_agg(array[s.name, source ->> 'table', source ->> 'loaded_at'] order by s.name)
+-- row: name text, table_name text, loaded_at text
+select s.name::text, source ->> 'table' as table_name, source ->> 'loaded_at' as loaded_at
 from @segments@ s
 cross join jsonb_array_elements(s.sources) source
 join pg_class c on c.oid = to_regclass(source ->> 'table') and c.relkind in ('r', 'p', 'm')
 join pg_attribute a on a.attrelid = c.oid and a.attname = source ->> 'loaded_at' and not a.attisdropped
 where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)
   and not exists (select from pg_index i where i.indrelid = c.oid and i.indkey[0] = a.attnum)
+order by s.name
