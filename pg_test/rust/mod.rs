@@ -431,7 +431,7 @@ fn every_query_agrees_with_its_header() {
             "segmenter_delta",
             "operation \"char\", id text collate \"C\", n1 text, o1 text, place tid",
         ),
-        ("segmenter_met", "operation \"char\", id text collate \"C\", n1 text, place tid"),
+        ("segmenter_located", "operation \"char\", id text collate \"C\", n1 text, place tid"),
         ("segmenter_captured", "number integer, id text"),
         ("segmenter_recent", "id text"),
         ("segmenter_ids", "id text"),

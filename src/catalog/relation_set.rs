@@ -435,7 +435,7 @@ impl RelationSet {
         if self.is_own || !role::exists(role) || role::may_act_as(self.owner, role) {
             return Ok(());
         }
-        Err(SetError::NotSpokenFor {
+        Err(SetError::OwnerNotMember {
             set: self.name().to_owned(),
             owner: role::name(self.owner),
             role: role::name(role),

@@ -164,13 +164,13 @@ fn was_delivered(set: &RelationSet, lease: Uuid, message: i64) -> Result<bool> {
 }
 
 fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> Result<()> {
-    with_held(set, lease, message, |client, held| {
-        if held.is_delivered {
+    with_leased(set, lease, message, |client, leased| {
+        if leased.is_delivered {
             return Ok(());
         }
         let whole = (!receipt.whole.is_empty()).then(|| Value::Object(receipt.whole.clone()));
         let args = [
-            held.subscription.into(),
+            leased.subscription.into(),
             message.into(),
             whole.clone().map(JsonB).into(),
             mark_interval().into(),
@@ -179,24 +179,24 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
         client.update(
             &set.sql(&queries::delivery::ack::DELETE_ERASED_MESSAGES, &[]),
             None,
-            &[held.subscription.into(), message.into()],
+            &[leased.subscription.into(), message.into()],
         )?;
-        let is_final = held.operation == "delete";
+        let is_final = leased.operation == "delete";
         // An external id in the receipt of a `delete` is the id of the deleted audience, so it is
         // not kept.
-        let told = DeliveryUpdate {
+        let update = DeliveryUpdate {
             external_id: receipt.external_id.as_deref().filter(|_| !is_final),
-            is_deleted: held.deletes,
+            is_deleted: leased.deletes,
             is_final,
         };
-        set_status(client, set, held.subscription, told)?;
+        set_status(client, set, leased.subscription, update)?;
         let counts = LogCounts {
             received: receipt.num_received,
             invalid: receipt.num_invalid,
             coverage: receipt.coverage,
             ..LogCounts::default()
         };
-        held.log(set, LogStatus::Ok, counts, receipt.message.as_deref(), whole)
+        leased.log(set, LogStatus::Ok, counts, receipt.message.as_deref(), whole)
     })
 }
 
@@ -216,31 +216,31 @@ pub fn nack(
         return Err(Error::Argument { name: "retry_after", problem, hint: "" });
     }
     let error = truncate_utf8(error);
-    with_held(set, lease, message, |client, held| {
-        if held.is_delivered {
+    with_leased(set, lease, message, |client, leased| {
+        if leased.is_delivered {
             return Err(Error::NoLease { lease, message });
         }
         let wait = retry_after.unwrap_or_else(|| {
-            let wait = backoff(held.attempts.unsigned_abs(), settings::retry_delay());
+            let wait = backoff(leased.attempts.unsigned_abs(), settings::retry_delay());
             log::interval(wait.and_then(|wait| wait.to_std().ok()).unwrap_or_default())
         });
         client.update(
             &set.sql(&queries::delivery::ack::SCHEDULE_RETRY, &[]),
             None,
-            &[held.subscription.into(), error.into(), wait.into()],
+            &[leased.subscription.into(), error.into(), wait.into()],
         )?;
-        if held.attempts.unsigned_abs() >= held.max_attempts {
+        if leased.attempts.unsigned_abs() >= leased.max_attempts {
             client.update(
                 &set.sql(&queries::delivery::MARK_FAILED, &[]),
                 None,
-                &[held.subscription.into()],
+                &[leased.subscription.into()],
             )?;
         }
-        held.log(set, LogStatus::Failed, LogCounts::default(), Some(error), None)
+        leased.log(set, LogStatus::Failed, LogCounts::default(), Some(error), None)
     })
 }
 
-fn with_held<T>(
+fn with_leased<T>(
     set: &RelationSet,
     lease: Uuid,
     message: i64,
@@ -249,8 +249,8 @@ fn with_held<T>(
     let caller = role::current();
     set.as_owner(|| {
         Spi::connect_mut(|client| {
-            let held = LeasedMessage::find(client, set, caller, lease, message)?;
-            body(client, &held)
+            let leased = LeasedMessage::find(client, set, caller, lease, message)?;
+            body(client, &leased)
         })
     })
 }

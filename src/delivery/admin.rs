@@ -95,14 +95,14 @@ impl SubscriptionRow {
 
 /// The waiting messages of a subscription: their number, the ids of the first and the last one, and
 /// whether the `create` of the audience is among them.
-struct StuckMessages {
+struct PendingMessages {
     count: i64,
     first: Option<i64>,
     last: Option<i64>,
     has_create: bool,
 }
 
-impl StuckMessages {
+impl PendingMessages {
     fn read(client: &mut SpiClient<'_>, set: &RelationSet, subscription: Uuid) -> Result<Self> {
         let row = client
             .update(
@@ -134,9 +134,9 @@ pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     let pending = resume(set, &subscribed, |pending| pending.first)?;
     if let Some(message) = pending.first {
-        let told = format!("message {message} was skipped");
+        let text = format!("message {message} was skipped");
         let params = json!({ "message_id": message, "consumer": subscribed.consumer });
-        subscribed.log(set, LogStatus::Skipped, &told, params)?;
+        subscribed.log(set, LogStatus::Skipped, &text, params)?;
     }
     Ok(pending.first)
 }
@@ -146,9 +146,9 @@ pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
 pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<bool> {
     let pending = resume(set, subscribed, |pending| pending.last)?;
     if pending.count > 0 {
-        let told = format!("{} messages were discarded by a resync", pending.count);
+        let text = format!("{} messages were discarded by a resync", pending.count);
         let params = json!({ "message_id": pending.last, "consumer": subscribed.consumer });
-        subscribed.log(set, LogStatus::Skipped, &told, params)?;
+        subscribed.log(set, LogStatus::Skipped, &text, params)?;
     }
     Ok(pending.has_create)
 }
@@ -158,8 +158,8 @@ pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<b
 fn resume(
     set: &RelationSet,
     subscribed: &SubscriptionRow,
-    through: impl FnOnce(&StuckMessages) -> Option<i64>,
-) -> Result<StuckMessages> {
+    through: impl FnOnce(&PendingMessages) -> Option<i64>,
+) -> Result<PendingMessages> {
     set.as_owner(|| {
         Spi::connect_mut(|client| {
             let subscription = subscribed.id;
@@ -167,7 +167,7 @@ fn resume(
             // The first call locks the cursor, so that no waiting message is claimed or delivered
             // meanwhile.
             client.update(&sql, None, &[subscription.into(), None::<i64>.into()])?;
-            let pending = StuckMessages::read(client, set, subscription)?;
+            let pending = PendingMessages::read(client, set, subscription)?;
             if let Some(through) = through(&pending) {
                 client.update(&sql, None, &[subscription.into(), through.into()])?;
             }

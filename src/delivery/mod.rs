@@ -91,9 +91,9 @@ fn set_status(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
     subscription: Uuid,
-    told: DeliveryUpdate<'_>,
+    update: DeliveryUpdate<'_>,
 ) -> Result<()> {
-    let DeliveryUpdate { external_id, is_deleted, is_final } = told;
+    let DeliveryUpdate { external_id, is_deleted, is_final } = update;
     let args = [subscription.into(), external_id.into(), is_deleted.into(), is_final.into()];
     client.update(&set.sql(&queries::delivery::UPDATE_AUDIENCE_STATUS, &[]), None, &args)?;
     Ok(())

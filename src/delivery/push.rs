@@ -275,13 +275,13 @@ fn ignore_lost_lease(report: Report) -> std::result::Result<(), Report> {
 pub fn release(set: &RelationSet, consumer: Option<Uuid>, alive: &[Uuid]) -> Result<()> {
     let args = [consumer.into(), alive.to_vec().into()];
     set.as_owner(|| {
-        let held = set.sql(&queries::delivery::push::LIST_LEASES, &[]);
+        let leases = set.sql(&queries::delivery::push::LIST_LEASES, &[]);
         // This look-up is read-only, so that no transaction id is assigned if no lease is held.
-        let held: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&held, &args))?;
-        let Some(held) = held.filter(|held| !held.is_empty()) else { return Ok(()) };
+        let leases: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&leases, &args))?;
+        let Some(leases) = leases.filter(|leases| !leases.is_empty()) else { return Ok(()) };
         Ok(Spi::run_with_args(
             &set.sql(&queries::delivery::push::RELEASE_LEASES, &[]),
-            &[held.into()],
+            &[leases.into()],
         )?)
     })
 }

@@ -18,8 +18,8 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
     let _held = acquire(set, *segment, name)?;
     let (_snapshot, segment) = latest(set, *segment)?;
     let begins = drop_pending(set, &subscribed)?;
-    let owed = |subscription: &Subscription| subscription.recreate_action(begins);
-    let handed = from_table(set, &segment, run_id, owed, Some(subscription))?;
+    let action = |subscription: &Subscription| subscription.recreate_action(begins);
+    let handed = from_table(set, &segment, run_id, action, Some(subscription))?;
     match (handed.messages, handed.failed) {
         (_, 1..) => Err(Error::NotHandedOver { target: subscribed.target }),
         (0, _) => Err(Error::EndedSubscription(subscription)),

@@ -41,7 +41,7 @@ pub enum SetError {
     NotOwner(String),
 
     #[error("role \"{owner}\", the owner of the set {set}, is not a member of role \"{role}\"")]
-    NotSpokenFor { set: String, owner: String, role: String },
+    OwnerNotMember { set: String, owner: String, role: String },
 
     #[error("role \"{owner}\", the owner of the set {set}, is not an owner of table {table}")]
     NotTableOwner { set: String, owner: String, table: String },
@@ -66,7 +66,7 @@ impl SetError {
             Self::OtherVersion { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Own(_) => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::InUse { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            Self::NotOwner(_) | Self::NotSpokenFor { .. } | Self::NotTableOwner { .. } => {
+            Self::NotOwner(_) | Self::OwnerNotMember { .. } | Self::NotTableOwner { .. } => {
                 Code::ERRCODE_INSUFFICIENT_PRIVILEGE
             }
         }
@@ -74,7 +74,7 @@ impl SetError {
 
     pub fn detail(&self) -> Option<String> {
         match self {
-            Self::NotSpokenFor { .. } => {
+            Self::OwnerNotMember { .. } => {
                 Some("The owner of a set can write any row in it, so a row is accepted only for roles that this owner may act as.".into())
             }
             _ => None,
@@ -103,7 +103,7 @@ impl SetError {
                 "Retire the segments and let the consumers acknowledge the last messages, or pass force => true.".into()
             }
             Self::NotOwner(_) => return None,
-            Self::NotSpokenFor { owner, role, .. } => {
+            Self::OwnerNotMember { owner, role, .. } => {
                 format!("grant {} to {}, or have a superuser own the set.", quoted(role), quoted(owner))
             }
             Self::NotTableOwner { table, owner, .. } => {

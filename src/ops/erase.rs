@@ -136,12 +136,12 @@ fn erase_from(
                 Notice::Remove(members) => {
                     erased.messages +=
                         outbox::hand_over_removal(client, &source, &subscription, members)?;
-                    let told = Erased { segment: segment.name.clone(), rows: 0, messages: 1 };
-                    log_erased(set, segment, Some(&subscription), &told, run_id)?;
+                    let sent = Erased { segment: segment.name.clone(), rows: 0, messages: 1 };
+                    log_erased(set, segment, Some(&subscription), &sent, run_id)?;
                 }
                 Notice::Everything => {
-                    let owed = vec![(subscription, SyncAction::FullSync)];
-                    erased.messages += outbox::hand_over(client, &source, owed)?.messages;
+                    let actions = vec![(subscription, SyncAction::FullSync)];
+                    erased.messages += outbox::hand_over(client, &source, actions)?.messages;
                 }
             }
         }

@@ -98,29 +98,29 @@ pub fn latest(set: &RelationSet, segment: Uuid) -> Result<(Active, Segment)> {
     Ok((snapshot, segment))
 }
 
-/// Hands over members as the segment table stores them. `owed` returns the action for a
+/// Hands over members as the segment table stores them. `action` returns the action for a
 /// subscription; none: nothing is handed over to it. `only` restricts the hand-over to one
 /// subscription.
 pub fn from_table(
     set: &RelationSet,
     segment: &Segment,
     run_id: Uuid,
-    owed: impl Fn(&Subscription) -> Option<SyncAction>,
+    action: impl Fn(&Subscription) -> Option<SyncAction>,
     only: Option<Uuid>,
 ) -> Result<PublishStats> {
     let subscriptions = subscription::find(set, None, Some(segment.id), only)?;
-    let owed: Vec<_> = subscriptions
+    let actions: Vec<_> = subscriptions
         .into_iter()
-        .filter_map(|subscription| owed(&subscription).map(|handover| (subscription, handover)))
+        .filter_map(|subscription| action(&subscription).map(|handover| (subscription, handover)))
         .collect();
-    if owed.is_empty() {
+    if actions.is_empty() {
         return Ok(PublishStats::default());
     }
     let table = check_table(set, segment);
     let _snapshot = Active::fresh();
     let table = table.as_ref().map_err(Report::clone);
     let handed = Spi::connect_mut(|client| {
-        outbox::hand_over(client, &PayloadInput { set, table, delta: None, run_id }, owed)
+        outbox::hand_over(client, &PayloadInput { set, table, delta: None, run_id }, actions)
     })?;
     state::count_handover(set, segment.id)?;
     Ok(handed)

@@ -302,7 +302,7 @@ fn steps(
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
     let late = check_sources_loaded(set, segment, request)?;
-    let owed = pending_actions(set, segment)?;
+    let actions = pending_actions(set, segment)?;
     let (figures, handed, progress) = Spi::connect_mut(|client| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
@@ -333,7 +333,7 @@ fn steps(
             // Columns that the refresher does not return get their values when the delta is applied
             // (defaults, triggers). Counting messages with such columns therefore needs the applied
             // delta, which the dry run then rolls back.
-            if !request.dry_run || outbox::reads_stored(&side, &owed) {
+            if !request.dry_run || outbox::reads_stored(&side, &actions) {
                 apply::apply(client, &side, delta.figures, at)?;
             }
             Ok::<_, Error>((delta, side))
@@ -347,8 +347,8 @@ fn steps(
         // This snapshot sees the applied delta.
         let _snapshot = Active::fresh();
         let handed = match request.dry_run {
-            true => outbox::count(&source, &owed)?,
-            false => outbox::hand_over(client, &source, owed)?,
+            true => outbox::count(&source, &actions)?,
+            false => outbox::hand_over(client, &source, actions)?,
         };
         Ok::<_, Error>((delta.figures, handed, progress))
     })?;
@@ -368,11 +368,11 @@ fn pending_actions(
     segment: &Segment,
 ) -> Result<Vec<(Subscription, SyncAction)>> {
     let found = subscription::find(set, None, Some(segment.id), None)?;
-    let owed = found.into_iter().filter_map(|subscription| {
+    let actions = found.into_iter().filter_map(|subscription| {
         let handover = subscription.pending_action(true)?;
         Some((subscription, handover))
     });
-    Ok(owed.collect())
+    Ok(actions.collect())
 }
 
 /// Reads the segment and keeps it in `found`, for messages about it.

@@ -82,16 +82,16 @@ fn judge(source: &TableSource, facts: &Facts) -> Verdict {
     if source.loaded_at.is_none() {
         return Verdict::Loaded;
     }
-    let told = |limit: &Option<String>| limit.clone().unwrap_or_default();
+    let text_of = |limit: &Option<String>| limit.clone().unwrap_or_default();
     match &facts.age {
         None => Verdict::NotLoaded(format!("source \"{name}\" has no row with a load time")),
         Some((age, true, _)) => Verdict::NotLoaded(format!(
             "source \"{name}\" was loaded {age} ago, longer than error_after {}",
-            told(&source.error_after)
+            text_of(&source.error_after)
         )),
         Some((age, _, true)) => Verdict::Late(format!(
             "source \"{name}\" was loaded {age} ago, longer than warn_after {}",
-            told(&source.warn_after)
+            text_of(&source.warn_after)
         )),
         Some(_) => Verdict::Loaded,
     }

@@ -112,14 +112,14 @@ impl Relation {
     ) -> Result<ByteHistogram> {
         let query = Prepared::new(sql, args)?;
         let is_skipped = std::array::from_fn(|letter| skipped.contains(&(letter as u8)));
-        let mut tallying = Receiver::new(HistogramReceiver {
+        let mut counting = Receiver::new(HistogramReceiver {
             store: self.store(),
             is_skipped,
-            tally: ByteHistogram([0; 256]),
+            histogram: ByteHistogram([0; 256]),
         });
-        query.execute(args, tallying.destination())?;
+        query.execute(args, counting.destination())?;
         self.register(&query);
-        Ok(tallying.inner.tally)
+        Ok(counting.inner.histogram)
     }
 
     /// Runs a query and appends its rows as arrays of at most `size` objects. Each new row has the
@@ -255,13 +255,13 @@ impl Receive for StoreReceiver {
 struct HistogramReceiver {
     store: *mut pg_sys::Tuplestorestate,
     is_skipped: [bool; 256],
-    tally: ByteHistogram,
+    histogram: ByteHistogram,
 }
 
 impl Receive for HistogramReceiver {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         let operation = row.values[0].value() as u8 as usize;
-        self.tally.0[operation] += 1;
+        self.histogram.0[operation] += 1;
         if self.is_skipped[operation] { Received::Done } else { Received::Keep(self.store) }
     }
 }

@@ -43,9 +43,9 @@ pub fn of_changed<'a>(
         let sql = &queries::refresh::delta::JOIN_CHANGED;
         let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
-        let tally = relation.append_counted(&sql, &side.args(), &skipped)?;
+        let histogram = relation.append_counted(&sql, &side.args(), &skipped)?;
 
-        let of = |letters: &[u8]| letters.iter().map(|letter| tally.of(*letter)).sum::<u64>();
+        let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();
         if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {
             return Err(Error::DuplicateIds { examples: duplicates(&side, &received)? });
         }

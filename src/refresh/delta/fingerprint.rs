@@ -10,7 +10,7 @@ use crate::pg::format::fingerprint::FingerprintIndex;
 use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
 
-const MET: &CStr = c"segmenter_met";
+const LOCATED: &CStr = c"segmenter_located";
 
 /// The operation of a row whose hash matched a member with another key.
 const MISTAKEN: u8 = b'x';
@@ -26,16 +26,16 @@ pub(super) fn by_fingerprint(
     if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
         return Ok(None);
     }
-    let Some(prints) = FingerprintIndex::take(&side.fingerprint_sql(), &side.args())? else {
+    let Some(index) = FingerprintIndex::take(&side.fingerprint_sql(), &side.args())? else {
         return Ok(None);
     };
-    let before = prints.count();
-    let met = Relation::new(MET);
-    let compared = prints.compare(
+    let before = index.count();
+    let located = Relation::new(LOCATED);
+    let compared = index.compare(
         &side.delta_received_sql(received),
         &[],
         relation,
-        &met,
+        &located,
         (CHANGED, REMOVED),
     )?;
     let figures = DeltaStats {
@@ -52,9 +52,9 @@ pub(super) fn by_fingerprint(
         // `check_duplicates` found no key twice: two different keys have the same hash.
         is_mistaken = compared.duplicate_key;
     }
-    if !is_mistaken && met.rows() > 0 {
-        let tally = relation.append_counted(&side.delta_met_sql(), &[], &[])?;
-        is_mistaken = tally.of(MISTAKEN) > 0;
+    if !is_mistaken && located.rows() > 0 {
+        let histogram = relation.append_counted(&side.old_values_sql(), &[], &[])?;
+        is_mistaken = histogram.of(MISTAKEN) > 0;
     }
     if is_mistaken {
         relation.clear();
@@ -85,7 +85,7 @@ impl DeltaTarget<'_> {
         )
     }
 
-    fn delta_met_sql(&self) -> String {
+    fn old_values_sql(&self) -> String {
         let new = self.received_columns().map(|(number, _)| format!(", d.n{number}"));
         let old =
             self.columns().map(|(number, column)| format!(", {} as o{number}", old_value(column)));

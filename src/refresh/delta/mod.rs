@@ -194,14 +194,14 @@ impl<'a> Before<'a> {
             .received_sql(&self.side.sql(&queries::refresh::delta::LIST_STORED_MEMBERS, &[]));
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
-        let tally = relation.append_counted(&sql, &self.side.args(), &[UNCHANGED])?;
-        if tally.of(INVALID) > 0 {
+        let histogram = relation.append_counted(&sql, &self.side.args(), &[UNCHANGED])?;
+        if histogram.of(INVALID) > 0 {
             return Err(Error::MembersWithoutId {
                 table: self.side.table.name.clone(),
-                count: tally.of(INVALID),
+                count: histogram.of(INVALID),
             });
         }
-        Ok((Delta { figures: figures(&tally), _relation: relation }, self.side))
+        Ok((Delta { figures: figures(&histogram), _relation: relation }, self.side))
     }
 }
 
@@ -372,9 +372,10 @@ fn duplicates(side: &DeltaTarget<'_>, received: &str) -> Result<Vec<String>> {
     .unwrap_or_default())
 }
 
-fn figures(tally: &ByteHistogram) -> DeltaStats {
-    let (added, removed, changed) = (tally.of(ADDED), tally.of(REMOVED), tally.of(CHANGED));
-    let (invalid, unchanged) = (tally.of(INVALID), tally.of(UNCHANGED));
+fn figures(histogram: &ByteHistogram) -> DeltaStats {
+    let (added, removed, changed) =
+        (histogram.of(ADDED), histogram.of(REMOVED), histogram.of(CHANGED));
+    let (invalid, unchanged) = (histogram.of(INVALID), histogram.of(UNCHANGED));
     DeltaStats {
         received: unchanged + added + changed + invalid,
         invalid,

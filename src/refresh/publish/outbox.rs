@@ -51,8 +51,8 @@ type Group = (Members, Fields, u32);
 
 /// Whether a delta is handed over with columns that the refresher does not return: their values are
 /// read from the table.
-pub fn reads_stored(side: &DeltaTarget<'_>, owed: &[(Subscription, SyncAction)]) -> bool {
-    owed.iter().any(|(subscription, handover)| {
+pub fn reads_stored(side: &DeltaTarget<'_>, actions: &[(Subscription, SyncAction)]) -> bool {
+    actions.iter().any(|(subscription, handover)| {
         *handover == SyncAction::Delta
             && subscription.params.fields.iter().any(|(name, _)| {
                 name != "id" && side.received_columns().all(|(_, column)| column.name != name)
@@ -63,11 +63,11 @@ pub fn reads_stored(side: &DeltaTarget<'_>, owed: &[(Subscription, SyncAction)])
 /// Counts the messages that [`hand_over`] would write after the delta is applied.
 pub fn count(
     source: &PayloadInput<'_>,
-    owed: &[(Subscription, SyncAction)],
+    actions: &[(Subscription, SyncAction)],
 ) -> Result<PublishStats> {
     let mut counted = PublishStats::default();
     let all = source.delta.as_ref().map_or(0, |(_, figures)| figures.coverage());
-    for (subscription, handover) in owed {
+    for (subscription, handover) in actions {
         let SubscriptionParams { mode, batch_size, fields } = &subscription.params;
         let count = || -> Result<u64> {
             let mut messages = 0;
@@ -98,18 +98,18 @@ pub fn count(
     Ok(counted)
 }
 
-/// Writes the messages for the actions in `owed`. `client` is the SPI connection in which the delta
+/// Writes the messages for the actions in `actions`. `client` is the SPI connection in which the delta
 /// is registered. An error with one group of subscriptions does not affect the others: it is
 /// recorded, and the next hand-over sends all members. The caller holds the segment's lock, and the
 /// active snapshot sees the applied delta.
 pub fn hand_over(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
-    owed: Vec<(Subscription, SyncAction)>,
+    actions: Vec<(Subscription, SyncAction)>,
 ) -> Result<PublishStats> {
     let now = clock::now();
     let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
-    for (subscription, handover) in owed {
+    for (subscription, handover) in actions {
         let members = match handover {
             SyncAction::Delete => Members::None,
             SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,

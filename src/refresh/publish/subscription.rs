@@ -173,8 +173,8 @@ pub fn with_pending_actions(
     reader: pg_sys::Oid,
 ) -> Result<BTreeMap<Uuid, String>> {
     let subscriptions = find(set, Some(reader), None, None)?;
-    let owed = subscriptions
+    let pending = subscriptions
         .into_iter()
         .filter(|subscription| subscription.pending_action(false).is_some());
-    Ok(owed.map(|subscription| (subscription.segment, subscription.segment_name)).collect())
+    Ok(pending.map(|subscription| (subscription.segment, subscription.segment_name)).collect())
 }

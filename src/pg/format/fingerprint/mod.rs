@@ -51,7 +51,7 @@ impl Fingerprint {
 
 /// Writes rows about members that were removed or changed into a relation: the operation in the
 /// first column and the place of the old row in the last.
-struct MetWriter {
+struct LocatedWriter {
     store: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
     /// The row that is being written. The executor's own must not be changed.
@@ -59,7 +59,7 @@ struct MetWriter {
     nulls: Vec<bool>,
 }
 
-impl MetWriter {
+impl LocatedWriter {
     /// # Safety
     ///
     /// The store and the descriptor, which has at least two columns, outlive the writer.
@@ -100,7 +100,7 @@ impl MetWriter {
 /// The fingerprints of a segment's members, ordered by the hashes of their keys.
 pub struct FingerprintIndex {
     hashing: Hashing,
-    prints: Vec<Fingerprint>,
+    fingerprints: Vec<Fingerprint>,
     /// For each bucket of hashes that begin with the same bits: the index of its first fingerprint.
     starts: Vec<u32>,
     shift: u32,
@@ -135,59 +135,60 @@ impl FingerprintIndex {
         let hashing = Hashing::new(compared.iter().map(|column| column.type_oid));
         let room = (memory() / (size_of::<Fingerprint>() + 1)).min(u32::MAX as usize);
         let mut taking =
-            Receiver::new(LoadReceiver { hashing, prints: Vec::new(), room, is_full: false });
+            Receiver::new(LoadReceiver { hashing, fingerprints: Vec::new(), room, is_full: false });
         query.execute(args, taking.destination())?;
-        let LoadReceiver { hashing, mut prints, is_full, .. } = taking.inner;
+        let LoadReceiver { hashing, mut fingerprints, is_full, .. } = taking.inner;
         if is_full {
             return Ok(None);
         }
-        prints.sort_unstable_by_key(|print| print.key);
+        fingerprints.sort_unstable_by_key(|fingerprint| fingerprint.key);
         pgrx::check_for_interrupts!();
 
         // About four fingerprints in a bucket.
-        let bits = (prints.len() / 4).max(1).ilog2() + 1;
+        let bits = (fingerprints.len() / 4).max(1).ilog2() + 1;
         let shift = u64::BITS - bits;
         let mut starts = Vec::with_capacity((1 << bits) + 1);
-        for (at, print) in prints.iter().enumerate() {
-            let bucket = (print.key >> shift) as usize;
+        for (at, fingerprint) in fingerprints.iter().enumerate() {
+            let bucket = (fingerprint.key >> shift) as usize;
             starts.resize(starts.len().max(bucket + 1), at as u32);
         }
-        starts.resize((1 << bits) + 1, prints.len() as u32);
-        Ok(Some(Self { hashing, prints, starts, shift }))
+        starts.resize((1 << bits) + 1, fingerprints.len() as u32);
+        Ok(Some(Self { hashing, fingerprints, starts, shift }))
     }
 
     /// The number of members.
     pub fn count(&self) -> u64 {
-        self.prints.len() as u64
+        self.fingerprints.len() as u64
     }
 
     /// Compares the rows that a query returns: the operation, the key, the values as the members
     /// have them, further columns, and a null place of the type `tid`. New rows are written to
-    /// `added`. Rows that differ from the member's are written to `met`, with the operation
+    /// `added`. Rows that differ from the member's are written to `located`, with the operation
     /// `changed` and the member's place. Unchanged rows and rows without a key are only counted.
-    /// Members that were not received follow in `met`, with the operation `removed`.
+    /// Members that were not received follow in `located`, with the operation `removed`.
     pub fn compare(
         mut self,
         sql: &str,
         args: &[DatumWithOid<'_>],
         added: &Relation,
-        met: &Relation,
+        located: &Relation,
         (changed, removed): (u8, u8),
     ) -> Result<MatchStats> {
         let query = Prepared::new(sql, args)?;
         let desc = query.result_desc();
         let columns = lengths(query.columns().iter().map(|column| column.type_oid));
-        let room = memory().saturating_sub(self.prints.len() * (size_of::<Fingerprint>() + 1));
+        let room =
+            memory().saturating_sub(self.fingerprints.len() * (size_of::<Fingerprint>() + 1));
         let mut comparing = Receiver::new(ProbeReceiver {
             batch: Batch::new(columns),
             deciding: MatchSink {
-                prints: &mut self,
+                fingerprints: &mut self,
                 added: added.store(),
                 desc,
                 changed,
                 // SAFETY: both belong to the SPI connection, as the relation and the query do. Our
                 // query has the operation, the key and the place at least.
-                met: unsafe { MetWriter::new(met.store(), desc) },
+                located: unsafe { LocatedWriter::new(located.store(), desc) },
                 new_keys: Vec::new(),
                 room: room / size_of::<u64>(),
                 compared: MatchStats::default(),
@@ -195,7 +196,7 @@ impl FingerprintIndex {
         });
         query.execute(args, comparing.destination())?;
         comparing.inner.flush_batch();
-        let MatchSink { met: mut writer, mut new_keys, mut compared, .. } =
+        let MatchSink { located: mut writer, mut new_keys, mut compared, .. } =
             comparing.inner.deciding;
         if new_keys.len() as u64 == compared.added {
             new_keys.sort_unstable();
@@ -203,21 +204,21 @@ impl FingerprintIndex {
         }
         pgrx::check_for_interrupts!();
 
-        self.prints.retain(|print| !print.is_matched);
-        for print in &self.prints {
+        self.fingerprints.retain(|fingerprint| !fingerprint.is_matched);
+        for fingerprint in &self.fingerprints {
             // SAFETY: without a row there are no values.
-            unsafe { writer.put(print, removed, None) };
+            unsafe { writer.put(fingerprint, removed, None) };
         }
         added.register(&query);
-        met.register(&query);
+        located.register(&query);
         Ok(compared)
     }
 
     /// The first key hash in the bucket of this one. Reading it brings the bucket into the cache.
     fn bucket_start(&self, key: u64) -> u64 {
         let start = self.starts.get((key >> self.shift) as usize);
-        let print = start.and_then(|&start| self.prints.get(start as usize));
-        print.map_or(0, |print| print.key)
+        let fingerprint = start.and_then(|&start| self.fingerprints.get(start as usize));
+        fingerprint.map_or(0, |fingerprint| fingerprint.key)
     }
 
     /// Finds the member of a received row, and marks it as matched.
@@ -227,24 +228,24 @@ impl FingerprintIndex {
         else {
             return Probe::Miss;
         };
-        let Some(bucket) = self.prints.get_mut(from as usize..to as usize) else {
+        let Some(bucket) = self.fingerprints.get_mut(from as usize..to as usize) else {
             return Probe::Miss;
         };
         let (mut other, mut is_twice) = (None, false);
-        for print in bucket.iter_mut().filter(|print| print.key == key) {
-            if print.is_matched {
+        for fingerprint in bucket.iter_mut().filter(|fingerprint| fingerprint.key == key) {
+            if fingerprint.is_matched {
                 is_twice = true;
-            } else if print.row == row {
-                print.is_matched = true;
+            } else if fingerprint.row == row {
+                fingerprint.is_matched = true;
                 return Probe::Unchanged;
             } else {
-                other = Some(print);
+                other = Some(fingerprint);
             }
         }
         match other {
-            Some(print) => {
-                print.is_matched = true;
-                Probe::Changed(print)
+            Some(fingerprint) => {
+                fingerprint.is_matched = true;
+                Probe::Changed(fingerprint)
             }
             None if is_twice => Probe::Duplicate,
             None => Probe::Miss,
@@ -262,14 +263,15 @@ enum Probe<'a> {
 
 struct LoadReceiver {
     hashing: Hashing,
-    prints: Vec<Fingerprint>,
+    fingerprints: Vec<Fingerprint>,
     room: usize,
     is_full: bool,
 }
 
 impl Receive for LoadReceiver {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
-        self.is_full = self.prints.len() >= self.room || self.prints.try_reserve(1).is_err();
+        self.is_full =
+            self.fingerprints.len() >= self.room || self.fingerprints.try_reserve(1).is_err();
         if self.is_full {
             return Received::Stop;
         }
@@ -278,7 +280,7 @@ impl Receive for LoadReceiver {
         // every row has; values live as long as the row.
         unsafe {
             let hashes = self.hashing.hash(row.values, row.nulls);
-            self.prints.push(Fingerprint::of(hashes, &*place));
+            self.fingerprints.push(Fingerprint::of(hashes, &*place));
         }
         Received::Done
     }
@@ -299,7 +301,7 @@ impl Receive for ProbeReceiver<'_> {
         // SAFETY: the row has the columns of the query of `compare`, the key in the second and then
         // the values that the members have; they live as long as the row.
         unsafe {
-            let hashes = self.deciding.prints.hashing.hash(&values[1..], &nulls[1..]);
+            let hashes = self.deciding.fingerprints.hashing.hash(&values[1..], &nulls[1..]);
             if self.batch.take(hashes, values, nulls) {
                 return Received::Done;
             }
@@ -318,10 +320,9 @@ impl ProbeReceiver<'_> {
         let Self { batch, deciding } = self;
         // A member's bucket is hardly ever in a cache. All buckets of the batch are read here
         // first, so that the processor waits for them at the same time.
-        let touched = batch
-            .rows
-            .iter()
-            .fold(0, |sum: u64, &(key, _)| sum.wrapping_add(deciding.prints.bucket_start(key)));
+        let touched = batch.rows.iter().fold(0, |sum: u64, &(key, _)| {
+            sum.wrapping_add(deciding.fingerprints.bucket_start(key))
+        });
         std::hint::black_box(touched);
         let width = batch.columns.len();
         let values = batch.values.chunks_exact(width);
@@ -342,11 +343,11 @@ impl ProbeReceiver<'_> {
 
 /// The destination of received rows whose hashes are known.
 struct MatchSink<'a> {
-    prints: &'a mut FingerprintIndex,
+    fingerprints: &'a mut FingerprintIndex,
     added: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
     changed: u8,
-    met: MetWriter,
+    located: LocatedWriter,
     /// The hashes of the keys of added rows, as long as there is room for them.
     new_keys: Vec<u64>,
     room: usize,
@@ -361,13 +362,13 @@ impl MatchSink<'_> {
     ///
     /// The values of `row` are those of the descriptor's columns, and are live.
     unsafe fn decide(&mut self, (key, hash): (u64, u64), row: Row<'_>) -> bool {
-        match self.prints.probe(key, hash) {
+        match self.fingerprints.probe(key, hash) {
             Probe::Unchanged => self.compared.unchanged += 1,
             Probe::Duplicate => self.compared.duplicate_key = true,
-            Probe::Changed(print) => {
+            Probe::Changed(fingerprint) => {
                 self.compared.changed += 1;
                 // SAFETY: as the caller promises.
-                unsafe { self.met.put(print, self.changed, Some(row)) };
+                unsafe { self.located.put(fingerprint, self.changed, Some(row)) };
             }
             Probe::Miss => {
                 self.compared.added += 1;
