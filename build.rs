@@ -18,8 +18,7 @@ fn main() {
     println!("cargo::rerun-if-changed=sql/query");
     queries();
     // The descriptions are in a section of the library to which nothing refers, so the linker needs
-    // this flag to keep it. cargo-pgrx would set the flag for all dependencies too, which would
-    // then be compiled twice, for the tests and for the library; bin/env.sh prevents that.
+    // this flag to keep it.
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "macos") {
         println!("cargo::rustc-link-arg-cdylib=-Wl,--no-gc-sections");
     }

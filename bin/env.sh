@@ -14,7 +14,6 @@ mapfile -t VERSIONS < <(awk '/^[0-9]/ { print $1 }' "$ROOT/versions")
 PG=${PG:-${VERSIONS[0]}}
 [[ " ${VERSIONS[*]} " == *" $PG "* ]] || die "PostgreSQL $PG is not supported; PG is one of ${VERSIONS[*]}"
 VERSION=$(sed -n '/^version = /{ s/^version = "\(.*\)"$/\1/p; q }' "$ROOT/Cargo.toml")
-PGRX_VERSION=$(sed -n 's/^pgrx = "=\(.*\)"$/\1/p' "$ROOT/Cargo.toml")
 
 # PostgreSQL does not run as root, and the user that runs it must be able to get here; a socket's path
 # must be short, too.
@@ -28,12 +27,10 @@ PGHOME=$PREFIX/lib/postgresql/$PG
 PGBIN=$PGHOME/bin
 PGCONFIG=$PGBIN/pg_config
 PYTHON=$SEGMENTER_BUILD/python/bin/python
-export SEGMENTER_BUILD PGRX_HOME=$BUILD/pgrx
-export PATH=$SEGMENTER_BUILD/tools/bin:$HOME/.cargo/bin:$PATH
+export SEGMENTER_BUILD
+export PATH=$HOME/.cargo/bin:$PATH
 # The server that pgrx binds to. The same for every cargo command: pgrx is compiled again when it changes.
 export PGRX_PG_CONFIG_PATH=$PGCONFIG
-# See build.rs.
-export CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 # What the caller's shell says of servers and debugging does not concern ours.
 unset PGPORT PGHOSTADDR PGSERVICE PGOPTIONS RUST_BACKTRACE
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}

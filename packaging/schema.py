@@ -1,8 +1,8 @@
-"""Makes the install script of what cargo pgrx schema prints.
+"""Makes the install script of what packaging/schema prints.
 
     schema.py VERSION < generated > segmenter--VERSION.sql
 
-The objects keep their order: cargo-pgrx sorts them by name, and by what they require. What goes is what changes
+The objects keep their order: pgrx sorts them by name, and by what they require. What goes is what changes
 without a change of an SQL object: places in the sources, names of Rust modules and types.
 """
 
@@ -20,7 +20,7 @@ text = sys.stdin.read()
 blocks = BLOCK.findall(text)
 rest = BLOCK.sub("", text).strip()
 if rest or not blocks:
-    sys.exit(f"schema.py: the output of cargo pgrx schema has another form than expected: {rest[:200]!r}")
+    sys.exit(f"schema.py: what was printed has another form than expected: {rest[:200]!r}")
 for block in blocks:
     lines = block.rstrip().split("\n")
     while lines and HEAD.match(lines[0]):
