@@ -29,6 +29,26 @@ pub enum Task {
     HandOver,
     /// Deliver messages to a consumer.
     Deliver,
+    /// Serve the relation sets of a role: start the workers for them.
+    Serve,
+}
+
+/// What a job takes room from: a database may have a number of jobs of each kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Refreshes,
+    Deliveries,
+    Servers,
+}
+
+impl Task {
+    pub fn kind(self) -> Kind {
+        match self {
+            Task::Refresh | Task::HandOver => Kind::Refreshes,
+            Task::Deliver => Kind::Deliveries,
+            Task::Serve => Kind::Servers,
+        }
+    }
 }
 
 /// What a worker reports when it has finished its task.
@@ -40,6 +60,9 @@ pub enum JobResult {
     Waiting,
     /// Another session has locked the segment.
     Busy,
+    /// It was not known that the segment reads tables of other segments, so it may have to wait for
+    /// them. Nothing was refreshed.
+    Unordered,
 }
 
 /// How a job ended.
@@ -129,12 +152,17 @@ pub enum Effect {
     QueueAgain,
     /// The segment is queued for the next check of its sources or its lock.
     QueueCheck,
+    /// The segment is queued at once, in order; or after [`RETRY_DELAY`], if this has happened within
+    /// that time before.
+    Reorder,
     /// The segment has no more pending messages.
     RemovePending,
     /// Its pending messages are tried again after [`RETRY_DELAY`].
     RetryPending,
     /// The list of consumers with waiting messages is read again.
     ListConsumers,
+    /// The sets of the role get another server at the time that this one named.
+    Resume,
 }
 
 /// The next state of a job, and what has to be done.
@@ -172,6 +200,7 @@ fn effects_of_end(task: Task, end: End) -> &'static [Effect] {
         (Task::Refresh, End::Reported(Done)) => &[QueueAgain, RemovePending],
         (Task::Refresh, End::Reported(Waiting)) => &[QueueCheck, RemovePending],
         (Task::Refresh, End::Reported(Busy)) => &[QueueCheck, RetryPending],
+        (Task::Refresh, End::Reported(Unordered)) => &[Reorder, RetryPending],
         (Task::Refresh, End::Died | End::NotStarted) => {
             &[RecordLostRun, BackOff, QueueAgain, RetryPending]
         }
@@ -179,6 +208,8 @@ fn effects_of_end(task: Task, end: End) -> &'static [Effect] {
         (Task::HandOver, _) => &[QueueAgain, RetryPending],
         (Task::Deliver, End::Reported(_)) => &[ListConsumers],
         (Task::Deliver, End::Died | End::NotStarted) => &[ReleaseLeases, BackOff, ListConsumers],
+        (Task::Serve, End::Reported(_)) => &[Resume],
+        (Task::Serve, End::Died | End::NotStarted) => &[BackOff, Resume],
     }
 }
 
@@ -211,8 +242,9 @@ mod tests {
     use super::*;
     use chrono::{DateTime, TimeDelta};
 
-    const TASKS: [Task; 3] = [Task::Refresh, Task::HandOver, Task::Deliver];
-    const RESULTS: [JobResult; 3] = [JobResult::Done, JobResult::Waiting, JobResult::Busy];
+    const TASKS: [Task; 4] = [Task::Refresh, Task::HandOver, Task::Deliver, Task::Serve];
+    const RESULTS: [JobResult; 4] =
+        [JobResult::Done, JobResult::Waiting, JobResult::Busy, JobResult::Unordered];
 
     fn ends() -> Vec<End> {
         RESULTS.into_iter().map(End::Reported).chain([End::Died, End::NotStarted]).collect()
@@ -297,16 +329,17 @@ mod tests {
                 };
                 let records = match task {
                     Task::Refresh => effects.contains(&Effect::RecordLostRun),
-                    Task::HandOver => true,
+                    Task::HandOver | Task::Serve => true,
                     Task::Deliver => effects.contains(&Effect::ReleaseLeases),
                 };
                 if end.is_failure() {
                     assert!(delays && records, "{task:?}, {end:?}: {effects:?}");
                 }
                 // A segment is always queued again.
-                let queued =
-                    [Effect::QueueAgain, Effect::QueueCheck].iter().filter(|e| effects.contains(e));
-                assert_eq!(queued.count(), usize::from(task != Task::Deliver), "{task:?}, {end:?}");
+                let queued = [Effect::QueueAgain, Effect::QueueCheck, Effect::Reorder];
+                let queued = queued.iter().filter(|effect| effects.contains(effect));
+                let is_segment = task.kind() == Kind::Refreshes;
+                assert_eq!(queued.count(), usize::from(is_segment), "{task:?}, {end:?}");
             }
         }
     }

@@ -2,7 +2,7 @@
 //! shared memory; here are its rules. `Id` identifies segments, consumers and runs.
 
 use crate::clock::Instant;
-use crate::job::{Event, JobResult, JobState, Task, Transition, due_event, transition};
+use crate::job::{Event, JobResult, JobState, Kind, Task, Transition, due_event, transition};
 
 /// What a worker has to do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +14,8 @@ pub struct JobSpec<Id> {
     pub set: u32,
     /// The oid of the role that the worker connects as; 0: the bootstrap superuser.
     pub role: u32,
+    /// The oid of the role in whose share of the places it is.
+    pub account: u32,
     /// The segment, or the consumer.
     pub subject: Id,
     pub run: Id,
@@ -28,14 +30,16 @@ pub struct Job<Id> {
     pub since: Instant,
     /// The worker's process, once it runs.
     pub pid: i32,
+    /// When the worker wants its task to be continued; none: when there is a reason.
+    pub resume_at: Option<Instant>,
     /// Distinguishes the jobs that have had the same place.
     generation: u32,
 }
 
 impl<Id: Copy> Job<Id> {
-    /// The segment, unless the task is to deliver.
+    /// The segment, if the task is about one.
     pub fn segment(&self) -> Option<Id> {
-        (self.spec.task != Task::Deliver).then_some(self.spec.subject)
+        (self.spec.task.kind() == Kind::Refreshes).then_some(self.spec.subject)
     }
 
     /// Changes the state. Returns the transition; `None`: the event has no meaning in this state.
@@ -44,6 +48,28 @@ impl<Id: Copy> Job<Id> {
         (self.state, self.since) = (to.next, now);
         Some(to)
     }
+}
+
+/// How many jobs of its kind a job may join.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In the database.
+    pub in_database: usize,
+    /// Of the role in whose account it is.
+    pub of_role: usize,
+    /// Of the relation set; none: the set has no limit of its own.
+    pub of_set: Option<usize>,
+}
+
+/// Why a job gets no place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The table is full.
+    TableFull,
+    /// The database has as many jobs of this kind as it may have.
+    DatabaseFull,
+    /// The role or the set has its share.
+    ShareTaken,
 }
 
 /// Identifies a job: its place in the table, and its generation.
@@ -81,14 +107,37 @@ impl<Id: Copy, const PLACES: usize> Default for JobTable<Id, PLACES> {
 }
 
 impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
-    /// Adds a job. `None`: no place is free.
-    pub fn request(&mut self, spec: JobSpec<Id>, now: Instant) -> Option<JobHandle> {
-        let to = transition(spec.task, JobState::Free, Event::Request)?;
-        let place = self.places.iter().position(Option::is_none)?;
+    /// Adds a job within its limits.
+    pub fn request(
+        &mut self,
+        spec: JobSpec<Id>,
+        limits: Limits,
+        now: Instant,
+    ) -> Result<JobHandle, Refusal> {
+        let kind = spec.task.kind();
+        // An ended job takes no process any more.
+        let is_ended = |job: &Job<Id>| matches!(job.state, JobState::Ended(_));
+        let others = |is_one: &dyn Fn(&JobSpec<Id>) -> bool| {
+            let jobs = self.jobs(spec.database).filter(|job| job.spec.task.kind() == kind);
+            jobs.filter(|job| !is_ended(job) && is_one(&job.spec)).count()
+        };
+        if others(&|_| true) >= limits.in_database {
+            return Err(Refusal::DatabaseFull);
+        }
+        if others(&|other| other.account == spec.account) >= limits.of_role
+            || limits.of_set.is_some_and(|limit| others(&|other| other.set == spec.set) >= limit)
+        {
+            return Err(Refusal::ShareTaken);
+        }
+        let to = transition(spec.task, JobState::Free, Event::Request).ok_or(Refusal::TableFull)?;
+        let free = self.places.iter().position(Option::is_none);
+        let place = free.ok_or(Refusal::TableFull)?;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        self.places[place] = Some(Job { spec, state: to.next, since: now, pid: 0, generation });
-        Some(JobHandle { place: place as u32, generation })
+        let state = to.next;
+        self.places[place] =
+            Some(Job { spec, state, since: now, pid: 0, resume_at: None, generation });
+        Ok(JobHandle { place: place as u32, generation })
     }
 
     /// Frees the place of a job for which the server had no process.
@@ -104,8 +153,17 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         Some(*job)
     }
 
-    /// Records the result of a job.
-    pub fn report(&mut self, handle: JobHandle, result: JobResult, now: Instant) {
+    /// Records the result of a job, and when its task is to be continued.
+    pub fn report(
+        &mut self,
+        handle: JobHandle,
+        result: JobResult,
+        resume_at: Option<Instant>,
+        now: Instant,
+    ) {
+        if let Some(job) = self.job(handle) {
+            job.resume_at = resume_at;
+        }
         self.apply(handle, Event::Report(result), now);
     }
 
@@ -116,10 +174,15 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         }
     }
 
-    /// Removes and returns the jobs of a database that have ended, or whose worker has not started
-    /// in time. A worker that starts later finds no job.
-    pub fn collect(&mut self, database: u32, now: Instant) -> Vec<Job<Id>> {
-        self.expire(now, |job| (job.spec.database == database).then_some(true))
+    /// Removes and returns those jobs of a database that `is_own` selects and that have ended, or
+    /// whose worker has not started in time. A worker that starts later finds no job.
+    pub fn collect(
+        &mut self,
+        database: u32,
+        is_own: impl Fn(&JobSpec<Id>) -> bool,
+        now: Instant,
+    ) -> Vec<Job<Id>> {
+        self.expire(now, |job| (job.spec.database == database && is_own(&job.spec)).then_some(true))
     }
 
     /// Frees the places that ended jobs keep in databases without a scheduler.
@@ -183,23 +246,25 @@ mod tests {
     }
 
     fn spec(task: Task, subject: u32, run: u32) -> JobSpec<u32> {
-        JobSpec { task, database: DATABASE, set: 7, role: 0, subject, run }
+        JobSpec { task, database: DATABASE, set: 7, role: 0, account: 0, subject, run }
     }
+
+    const UNLIMITED: Limits = Limits { in_database: 99, of_role: 99, of_set: None };
 
     #[test]
     fn a_worker_begins_its_own_job_only() {
         let mut table = Table::default();
-        let first = table.request(spec(Task::Refresh, 1, 1), at(0)).unwrap();
+        let first = table.request(spec(Task::Refresh, 1, 1), UNLIMITED, at(0)).unwrap();
         // It has not begun in time: the job is withdrawn, and the place gets another job.
-        assert!(table.collect(DATABASE, at(59)).is_empty());
-        let withdrawn = table.collect(DATABASE, at(60));
+        assert!(table.collect(DATABASE, |_| true, at(59)).is_empty());
+        let withdrawn = table.collect(DATABASE, |_| true, at(60));
         assert_eq!(withdrawn[0].state, JobState::Collected(End::NotStarted));
-        let second = table.request(spec(Task::Refresh, 2, 2), at(61)).unwrap();
+        let second = table.request(spec(Task::Refresh, 2, 2), UNLIMITED, at(61)).unwrap();
         assert_eq!(first.place, second.place);
         assert!(table.begin(first, 11, at(62)).is_none());
         assert_eq!(table.begin(second, 12, at(62)).unwrap().spec.subject, 2);
         // The handle of the first one changes nothing.
-        table.report(first, JobResult::Done, at(63));
+        table.report(first, JobResult::Done, None, at(63));
         table.cancel(first, at(63));
         assert_eq!(table.jobs(DATABASE).next().unwrap().state, JobState::Running);
         // A process passes the handle on as a number.
@@ -209,12 +274,12 @@ mod tests {
     #[test]
     fn a_worker_that_begins_at_the_last_moment_is_not_withdrawn() {
         let mut table = Table::default();
-        let handle = table.request(spec(Task::Refresh, 1, 1), at(0)).unwrap();
+        let handle = table.request(spec(Task::Refresh, 1, 1), UNLIMITED, at(0)).unwrap();
         assert!(table.begin(handle, 11, at(60)).is_some());
-        assert!(table.collect(DATABASE, at(60)).is_empty());
-        table.report(handle, JobResult::Done, at(61));
+        assert!(table.collect(DATABASE, |_| true, at(60)).is_empty());
+        table.report(handle, JobResult::Done, None, at(61));
         table.exit(11, at(61));
-        let ended = table.collect(DATABASE, at(61));
+        let ended = table.collect(DATABASE, |_| true, at(61));
         assert_eq!(ended[0].state, JobState::Collected(End::Reported(JobResult::Done)));
         assert_eq!(table.jobs(DATABASE).count(), 0);
     }
@@ -224,10 +289,10 @@ mod tests {
         let mut table = Table::default();
         let mut other = spec(Task::Deliver, 1, 1);
         other.database = 2;
-        let handle = table.request(other, at(0)).unwrap();
+        let handle = table.request(other, UNLIMITED, at(0)).unwrap();
         table.begin(handle, 11, at(0));
         table.exit(11, at(1));
-        assert!(table.collect(DATABASE, at(1000)).is_empty());
+        assert!(table.collect(DATABASE, |_| true, at(1000)).is_empty());
         table.remove_abandoned(at(1000), |database| database == 2);
         assert_eq!(table.jobs(2).count(), 1);
         table.remove_abandoned(at(1000), |_| false);
@@ -238,12 +303,34 @@ mod tests {
     fn a_full_table_takes_no_job() {
         let mut table = Table::default();
         let handles: Vec<JobHandle> = (0..PLACES as u32)
-            .filter_map(|n| table.request(spec(Task::Refresh, n, n), at(0)))
+            .filter_map(|n| table.request(spec(Task::Refresh, n, n), UNLIMITED, at(0)).ok())
             .collect();
         assert_eq!(handles.len(), PLACES);
-        assert!(table.request(spec(Task::Refresh, 9, 9), at(0)).is_none());
+        let mut request = || table.request(spec(Task::Refresh, 9, 9), UNLIMITED, at(0));
+        assert_eq!(request(), Err(Refusal::TableFull));
         table.cancel(handles[2], at(0));
-        assert!(table.request(spec(Task::Refresh, 9, 9), at(0)).is_some());
+        assert!(table.request(spec(Task::Refresh, 9, 9), UNLIMITED, at(0)).is_ok());
+    }
+
+    #[test]
+    fn no_role_or_set_has_more_than_its_share() {
+        let limits = Limits { in_database: 3, of_role: 2, of_set: Some(1) };
+        let of = |task, account, set| JobSpec { account, set, ..spec(task, 1, 1) };
+        let mut table = Table::default();
+        let mut request = |spec| table.request(spec, limits, at(0));
+        let first = request(of(Task::Refresh, 1, 1)).unwrap();
+        assert_eq!(request(of(Task::HandOver, 2, 1)), Err(Refusal::ShareTaken));
+        assert!(request(of(Task::HandOver, 1, 2)).is_ok());
+        assert_eq!(request(of(Task::Refresh, 1, 3)), Err(Refusal::ShareTaken));
+        // Other kinds have places of their own.
+        assert!(request(of(Task::Deliver, 1, 1)).is_ok());
+        assert!(request(of(Task::Refresh, 3, 3)).is_ok());
+        assert_eq!(request(of(Task::Refresh, 4, 4)), Err(Refusal::DatabaseFull));
+        // One that has ended takes no share any more.
+        table.begin(first, 11, at(1));
+        table.exit(11, at(2));
+        table.collect(DATABASE, |_| true, at(2));
+        assert!(table.request(of(Task::Refresh, 1, 1), limits, at(3)).is_ok());
     }
 
     /// Numbers that look random, the same in every run of the test.
@@ -312,7 +399,9 @@ mod tests {
             if is_busy || not_before.is_some_and(|at| *at > self.now) {
                 return;
             }
-            let Some(handle) = self.table.request(spec(task, subject, self.runs), self.now) else {
+            let Ok(handle) =
+                self.table.request(spec(task, subject, self.runs), UNLIMITED, self.now)
+            else {
                 assert_eq!(self.table.jobs(DATABASE).count(), PLACES);
                 return;
             };
@@ -350,14 +439,14 @@ mod tests {
             let (handle, pid) = self.working.swap_remove(at);
             let result = [JobResult::Done, JobResult::Waiting, JobResult::Busy];
             if let Some(result) = result.get(self.random.below(4)) {
-                self.table.report(handle, *result, self.now);
+                self.table.report(handle, *result, None, self.now);
             }
             self.table.exit(pid, self.now);
         }
 
         fn collect(&mut self) {
             if let Some(collected) = &mut self.collected {
-                collected.extend(self.table.collect(DATABASE, self.now));
+                collected.extend(self.table.collect(DATABASE, |_| true, self.now));
                 let mut jobs = self.table.jobs(DATABASE);
                 assert!(jobs.all(|job| !matches!(job.state, JobState::Ended(_))));
             }

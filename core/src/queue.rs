@@ -6,35 +6,56 @@ use std::hash::Hash;
 
 use crate::clock::Instant;
 
-/// A due segment.
-struct Entry<K, T> {
-    key: K,
-    /// The segments that must be finished first.
-    after: HashSet<K>,
-    what: T,
+/// What a due segment reads, and where it is stored: it starts after the segments before it that
+/// are stored in a table that it reads.
+#[derive(Clone)]
+pub struct Position<R> {
+    pub stored_in: R,
+    pub reads: Vec<R>,
+    /// Whether it reads the mart, which has all segments.
+    pub reads_everything: bool,
 }
 
-/// Segments, identified by `K`; `T` is the data of a due one.
-pub struct Queue<K, T> {
+/// A due segment, or a running one that others may have to wait for.
+struct Entry<K, R, T> {
+    key: K,
+    position: Position<R>,
+    /// None: it was started.
+    what: Option<T>,
+}
+
+/// What becomes of a segment that can be started.
+pub enum Offer<T> {
+    /// It is taken.
+    Taken,
+    /// It stays due, and the next one is offered.
+    Declined(T),
+    /// It stays due, as all others.
+    Stop(T),
+}
+
+/// Segments, identified by `K`; `R` identifies tables, `T` is the data of a due segment.
+pub struct Queue<K, R, T> {
     by_time: BTreeSet<(Instant, K)>,
     times: HashMap<K, Instant>,
-    /// The due segments in their order, and their keys.
-    pending: Vec<Entry<K, T>>,
-    pending_keys: HashSet<K>,
+    /// The due segments in their order, with running ones among them.
+    entries: Vec<Entry<K, R, T>>,
+    /// The keys of the due ones.
+    pending: HashSet<K>,
 }
 
-impl<K, T> Default for Queue<K, T> {
+impl<K, R, T> Default for Queue<K, R, T> {
     fn default() -> Self {
         Self {
             by_time: BTreeSet::new(),
             times: HashMap::new(),
-            pending: Vec::new(),
-            pending_keys: HashSet::new(),
+            entries: Vec::new(),
+            pending: HashSet::new(),
         }
     }
 }
 
-impl<K: Copy + Ord + Hash, T> Queue<K, T> {
+impl<K: Copy + Ord + Hash, R: Copy + Eq + Hash, T> Queue<K, R, T> {
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -66,32 +87,46 @@ impl<K: Copy + Ord + Hash, T> Queue<K, T> {
         due
     }
 
-    /// Replaces the due segments. They are given in their order, each with the segments that it
-    /// must come after.
-    pub fn put(&mut self, pending: impl IntoIterator<Item = (K, HashSet<K>, T)>) {
-        self.pending =
-            pending.into_iter().map(|(key, after, what)| Entry { key, after, what }).collect();
-        self.pending_keys = self.pending().collect();
+    /// Replaces the due segments. They are given in their order, with the running ones, which have
+    /// no data, at their places.
+    pub fn put(&mut self, entries: impl IntoIterator<Item = (K, Position<R>, Option<T>)>) {
+        let entries = entries.into_iter();
+        self.entries = entries.map(|(key, position, what)| Entry { key, position, what }).collect();
+        let due = self.entries.iter().filter(|entry| entry.what.is_some());
+        self.pending = due.map(|entry| entry.key).collect();
     }
 
     pub fn is_pending(&self, key: K) -> bool {
-        self.pending_keys.contains(&key)
+        self.pending.contains(&key)
     }
 
     pub fn pending(&self) -> impl Iterator<Item = K> {
-        self.pending.iter().map(|pending| pending.key)
+        self.pending.iter().copied()
     }
 
-    /// Removes and returns the first due segment that is not running itself and does not come after
-    /// one that is due or running.
-    pub fn take_ready(&mut self, running: &HashSet<K>) -> Option<(K, T)> {
-        let is_unfinished = |key: &K| running.contains(key) || self.pending_keys.contains(key);
-        let ready = self.pending.iter().position(|pending| {
-            !running.contains(&pending.key) && !pending.after.iter().any(is_unfinished)
-        })?;
-        let Entry { key, what, .. } = self.pending.remove(ready);
-        self.pending_keys.remove(&key);
-        Some((key, what))
+    /// Offers the due segments that can be started, in their order: those that are not running, and
+    /// that read no table in which one before them is stored that is due or running.
+    pub fn offer(&mut self, running: &HashSet<K>, mut take: impl FnMut(K, T) -> Offer<T>) {
+        self.entries.retain(|entry| entry.what.is_some() || running.contains(&entry.key));
+        let mut occupied = HashSet::new();
+        for entry in &mut self.entries {
+            let Position { stored_in, reads, reads_everything } = &entry.position;
+            let must_wait = running.contains(&entry.key)
+                || *reads_everything && !occupied.is_empty()
+                || reads.iter().any(|table| occupied.contains(table));
+            occupied.insert(*stored_in);
+            let Some(what) = entry.what.take_if(|_| !must_wait) else { continue };
+            match take(entry.key, what) {
+                Offer::Taken => {
+                    self.pending.remove(&entry.key);
+                }
+                Offer::Declined(what) => entry.what = Some(what),
+                Offer::Stop(what) => {
+                    entry.what = Some(what);
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -104,13 +139,28 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
     }
 
-    fn after(keys: &[u8]) -> HashSet<u8> {
-        keys.iter().copied().collect()
+    /// Stored in the table of its own number, with what it reads.
+    fn reading(key: u8, reads: &[u8]) -> (u8, Position<u8>, Option<char>) {
+        let position = Position { stored_in: key, reads: reads.to_vec(), reads_everything: false };
+        (key, position, Some('a'))
+    }
+
+    /// The first one that can be started, which is taken.
+    fn first(queue: &mut Queue<u8, u8, char>, running: &[u8]) -> Option<u8> {
+        let mut taken = None;
+        queue.offer(&running.iter().copied().collect(), |key, what| {
+            if taken.is_some() {
+                return Offer::Stop(what);
+            }
+            taken = Some(key);
+            Offer::Taken
+        });
+        taken
     }
 
     #[test]
     fn segments_become_due_in_the_order_of_their_times() {
-        let mut queue = Queue::<u8, ()>::default();
+        let mut queue = Queue::<u8, u8, ()>::default();
         queue.set(1, Some(at(30)));
         queue.set(2, Some(at(10)));
         queue.set(3, Some(at(20)));
@@ -126,21 +176,53 @@ mod tests {
     #[test]
     fn a_segment_waits_for_those_that_it_reads() {
         let mut queue = Queue::default();
-        queue.put([(1, after(&[2, 9]), 'a'), (2, after(&[]), 'b'), (3, after(&[]), 'c')]);
-        // 9 is not in the queue.
-        assert_eq!(queue.take_ready(&after(&[])), Some((2, 'b')));
-        assert_eq!(queue.take_ready(&after(&[2])), Some((3, 'c')));
-        assert_eq!(queue.take_ready(&after(&[2, 3])), None);
-        assert_eq!(queue.take_ready(&after(&[3])), Some((1, 'a')));
+        // Nothing is stored in table 9.
+        queue.put([reading(2, &[]), reading(3, &[]), reading(1, &[2, 9])]);
+        assert_eq!(first(&mut queue, &[]), Some(2));
+        assert_eq!(first(&mut queue, &[2]), Some(3));
+        assert_eq!(first(&mut queue, &[2, 3]), None);
+        assert_eq!(first(&mut queue, &[3]), Some(1));
+        assert_eq!(first(&mut queue, &[]), None);
     }
 
     #[test]
-    fn a_running_segment_is_not_started_again() {
+    fn a_segment_that_reads_everything_waits_for_all_before_it() {
         let mut queue = Queue::default();
-        queue.put([(1, after(&[]), ())]);
+        let mut all = reading(2, &[]);
+        all.1.reads_everything = true;
+        queue.put([reading(1, &[]), all, reading(3, &[])]);
+        assert_eq!(first(&mut queue, &[]), Some(1));
+        assert_eq!(first(&mut queue, &[1]), Some(3));
+        assert_eq!(first(&mut queue, &[1, 3]), None);
+        assert_eq!(first(&mut queue, &[3]), Some(2));
+    }
+
+    #[test]
+    fn a_running_segment_is_not_started_again_and_others_wait_for_it() {
+        let mut queue = Queue::default();
+        let (key, position, _) = reading(1, &[]);
+        queue.put([(key, position, None), reading(2, &[1])]);
+        assert!(!queue.is_pending(1) && queue.is_pending(2));
+        assert_eq!(first(&mut queue, &[1]), None);
+        assert_eq!(first(&mut queue, &[]), Some(2));
+
+        queue.put([reading(1, &[])]);
         queue.set(1, Some(at(0)));
         assert_eq!(queue.next(), None);
-        assert_eq!(queue.take_ready(&after(&[1])), None);
-        assert_eq!(queue.take_ready(&after(&[])), Some((1, ())));
+        assert_eq!(first(&mut queue, &[1]), None);
+        assert_eq!(first(&mut queue, &[]), Some(1));
+    }
+
+    #[test]
+    fn a_declined_segment_stays_due() {
+        let mut queue = Queue::default();
+        queue.put([reading(1, &[]), reading(2, &[]), reading(3, &[1])]);
+        let mut offered = Vec::new();
+        queue.offer(&HashSet::new(), |key, what| {
+            offered.push(key);
+            if key == 1 { Offer::Declined(what) } else { Offer::Taken }
+        });
+        assert_eq!(offered, [1, 2]);
+        assert!(queue.is_pending(1) && !queue.is_pending(2) && queue.is_pending(3));
     }
 }

@@ -88,8 +88,8 @@ lines() { # pattern: how many lines of the server's log match
     as_pg grep -cE -- "$1" "$PGHOST/log" || true
 }
 
-workers() { # condition: how many workers there are
-    ask postgres "select count(*) from pg_stat_activity where backend_type = 'segmenter worker' and ${1:-true}"
+workers() { # condition: how many workers there are, servers of sets not among them
+    ask postgres "select count(*) from pg_stat_activity where backend_type = 'segmenter worker' and application_name <> 'segmenter server' and ${1:-true}"
 }
 
 pid_of() { # launcher, scheduler or worker

@@ -74,6 +74,7 @@ fn segmenter_refresh(
         force: require_arg("force", force)?,
         full: require_arg("full", full)?,
         skip_busy: false,
+        ends_only: false,
         cycle: None,
         run_id: run::new_id(),
     };
@@ -139,7 +140,9 @@ fn segmenter_run_plan() -> Result<
 > {
     let planned = run::plan(&RelationSet::current()?)?;
     Ok(TableIterator::new(planned.into_iter().map(
-        |PlannedRefresh { id, name, cycle, hand_over_only, .. }| (id, name, cycle, hand_over_only),
+        |PlannedRefresh { id, name, cycle, hand_over_only, .. }| {
+            (id, name, cycle.map(|names| names.to_vec()), hand_over_only)
+        },
     )))
 }
 

@@ -157,6 +157,30 @@ impl Extension {
         Ok(marts.unwrap_or_default())
     }
 
+    /// What the scheduler needs to know of each set, the extension's own first.
+    pub fn served_sets(&self) -> Result<Vec<ServedSet>> {
+        let missing = |column| move || Error::MissingValue(column);
+        let oid = |row: &SpiHeapTupleData<'_>, column: &'static str| -> Result<pg_sys::Oid> {
+            row.get_by_name(column)?.ok_or_else(missing(column))
+        };
+        self.as_owner(|| {
+            Spi::connect(|client| {
+                let sql = self.sql(&queries::catalog::LIST_SERVED_SETS, &[]);
+                let rows = client.select(&sql, None, &[])?;
+                rows.map(|row| {
+                    Ok(ServedSet {
+                        mart: oid(&row, "mart")?,
+                        owner: oid(&row, "owner")?,
+                        is_own: row.get_by_name("is_own")?.unwrap_or_default(),
+                        segments: oid(&row, "segments")?,
+                        outbox: oid(&row, "outbox")?,
+                    })
+                })
+                .collect()
+            })
+        })
+    }
+
     /// The relation in which sets are registered.
     pub fn registry(&self) -> Result<pg_sys::Oid> {
         let registry = self.read(&queries::catalog::REGISTRY_OID, &[])?;
@@ -172,6 +196,17 @@ impl Extension {
         let (_, name) = SHARED.iter().find(|(known, _)| *known == word)?;
         Some(format!("{}.{name}", self.schema))
     }
+}
+
+/// A relation set as the scheduler sees it, which reads nothing of the set itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ServedSet {
+    pub mart: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    /// It is the extension's own.
+    pub is_own: bool,
+    pub segments: pg_sys::Oid,
+    pub outbox: pg_sys::Oid,
 }
 
 /// A row of the registry: a relation of a set, with what is registered of the set.

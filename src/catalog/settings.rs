@@ -14,12 +14,14 @@ static CFG_TABLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::n
 static TIMEZONE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"UTC"));
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_WORKERS: GucSetting<i32> = GucSetting::<i32>::new(4);
+static MAX_WORKERS_PER_ROLE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static REFRESH_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(0);
 static RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(60);
 static LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60);
 static OUTBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
+static MAX_DELIVERIES_PER_ROLE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// The highest value of `segmenter.max_workers` and `segmenter.max_deliveries`.
@@ -58,6 +60,16 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         c"Each takes one of max_worker_processes.",
         &MAX_WORKERS,
         1,
+        WORKERS_LIMIT,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_int_guc(
+        c"segmenter.max_workers_per_role",
+        c"Refreshes of segments of one role that run at once in one database.",
+        c"0: all of segmenter.max_workers but one, if other roles have segments too.",
+        &MAX_WORKERS_PER_ROLE,
+        0,
         WORKERS_LIMIT,
         GucContext::Sighup,
         GucFlags::empty(),
@@ -122,6 +134,16 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         GucContext::Sighup,
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"segmenter.max_deliveries_per_role",
+        c"Consumers of one role that are served at once in one database.",
+        c"0: all of segmenter.max_deliveries but one, if there are other roles.",
+        &MAX_DELIVERIES_PER_ROLE,
+        0,
+        WORKERS_LIMIT,
+        GucContext::Sighup,
+        GucFlags::empty(),
+    );
     settings::define_addresses(
         c"segmenter.http_allow",
         [
@@ -159,6 +181,11 @@ pub fn max_workers() -> usize {
     MAX_WORKERS.get().max(1) as usize
 }
 
+/// How many of them are for segments of one role; 0: all but one.
+pub fn max_workers_per_role() -> usize {
+    MAX_WORKERS_PER_ROLE.get().max(0) as usize
+}
+
 /// The time limit of a worker's refresh; none: no limit.
 pub fn refresh_timeout() -> Option<Duration> {
     let limit = REFRESH_TIMEOUT.get();
@@ -174,6 +201,11 @@ pub fn retry_delay() -> TimeDelta {
 /// The number of consumers that a scheduler serves at the same time.
 pub fn max_deliveries() -> usize {
     MAX_DELIVERIES.get().max(0) as usize
+}
+
+/// How many of them belong to one role; 0: all but one.
+pub fn max_deliveries_per_role() -> usize {
+    MAX_DELIVERIES_PER_ROLE.get().max(0) as usize
 }
 
 /// The URL prefixes that messages may be sent to.

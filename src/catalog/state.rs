@@ -152,6 +152,19 @@ pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Res
     record_attempt(set, &queries::catalog::state::BEGIN_RUN, &args)
 }
 
+/// Records the relations that a segment reads. Returns whether it was not known that tables of other
+/// segments are among them.
+pub fn record_reads(set: &RelationSet, segment: Uuid, reads: Vec<pg_sys::Oid>) -> Result<bool> {
+    let args = [segment.into(), reads.into(), set.mart().into()];
+    set.as_owner(|| {
+        let sql = set.sql(&queries::catalog::state::RECORD_READS, &[]);
+        Spi::connect_mut(|client| {
+            let row = client.update(&sql, Some(1), &args)?.first();
+            Ok(row.get_one()?.unwrap_or_default())
+        })
+    })
+}
+
 /// Takes back that a run refreshes a segment, which another session has locked since.
 pub fn abandon(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
     record_attempt(set, &queries::catalog::state::ABANDON_RUN, &[segment.into(), run.into()])

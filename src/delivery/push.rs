@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
@@ -36,11 +38,15 @@ const MAX_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How much longer than this time limit a lease is.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// Delivers messages to a consumer until none can be delivered now.
+/// How long a worker serves one consumer while messages wait. Then another one may have its place.
+const TURN: TimeDelta = TimeDelta::seconds(60);
+
+/// Delivers messages to a consumer until none can be delivered now, or its turn is over.
 pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report> {
     let set = process::transaction(|| RelationSet::of_mart(Extension::current()?, set))?;
     let sender = Sender::default();
-    loop {
+    let began = clock::now();
+    while clock::now() - began < TURN {
         process::reload_config();
         // Read again for each message: the consumer may have changed, or another session may need
         // the database without connections.
@@ -73,6 +79,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             Updater::Http(updater) => send(&set, &sender, updater, limit, &message)?,
         }
     }
+    Ok(())
 }
 
 /// Time limit of one message. None: the consumer claims its messages itself.
@@ -290,8 +297,10 @@ pub fn release(set: &RelationSet, consumer: Option<Uuid>, alive: &[Uuid]) -> Res
 pub struct Waiting {
     pub consumer: Uuid,
     pub name: String,
-    /// The role to connect as. None: the bootstrap superuser.
+    /// The role to connect as. None: the owner of the set.
     pub role: Option<pg_sys::Oid>,
+    /// The role in whose share of the workers it is.
+    pub account: pg_sys::Oid,
     pub at: Instant,
 }
 
@@ -308,13 +317,11 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
             )?;
             rows.map(|row| {
                 let role: Option<pg_sys::Oid> = row.get_by_name("role")?;
-                let calls_function = row.get_by_name::<bool, _>("calls_function")?;
                 let at: Option<TimestampWithTimeZone> = row.get_by_name("at")?;
-                // Only a function needs the consumer's role. If that role cannot connect, the
+                // If the role cannot connect, a message can still be sent by HTTP. For a function the
                 // worker records the reason as a failed delivery.
                 let connects = |role| -> Result<bool> {
-                    Ok(calls_function == Some(true)
-                        && role::exists(role)
+                    Ok(role::exists(role)
                         && set.check_owner_can_act_as(role).is_ok()
                         && role::can_log_in(role)?
                         && role::can_connect(role)?)
@@ -326,6 +333,7 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
                         Some(role) if connects(role)? => Some(role),
                         _ => None,
                     },
+                    account: role.unwrap_or(set.owner),
                     at: at.map(clock::instant).ok_or_else(missing("at"))?,
                 })
             })

@@ -30,7 +30,11 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
     let (began, timer) = (clock::now(), Instant::now());
     let Key::Id(segment) = request.segment else { return Ok(None) };
     let subscriptions = subscription::find(set, None, Some(segment), None)?;
-    if subscriptions.iter().all(|subscription| subscription.pending_action(false).is_none()) {
+    let action = |subscription: &Subscription| {
+        let action = subscription.pending_action(false)?;
+        (!request.ends_only || action == SyncAction::Delete).then_some(action)
+    };
+    if subscriptions.iter().all(|subscription| action(subscription).is_none()) {
         return Ok(None);
     }
     let mut found = None;
@@ -39,13 +43,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
         refresh::may_refresh(set, segment, role::current())?;
         let _held = acquire(set, segment.id, &segment.name)?;
         let (_snapshot, segment) = latest(set, segment.id)?;
-        from_table(
-            set,
-            &segment,
-            request.run_id,
-            |subscription| subscription.pending_action(false),
-            None,
-        )
+        from_table(set, &segment, request.run_id, action, None)
     });
     let name = found.as_ref().map_or(request.name, |segment| segment.name.as_str());
     let outcome = |status, messages, detail| RefreshResult {
@@ -116,7 +114,11 @@ pub fn from_table(
     if actions.is_empty() {
         return Ok(PublishStats::default());
     }
-    let table = check_table(set, segment);
+    // The end of an audience has no members: then nothing of the table is read or locked.
+    let table = match actions.iter().all(|(_, action)| *action == SyncAction::Delete) {
+        true => Err(Error::MissingValue("members").report()),
+        false => check_table(set, segment),
+    };
     let _snapshot = Active::fresh();
     let table = table.as_ref().map_err(Report::clone);
     let handed = Spi::connect_mut(|client| {

@@ -37,6 +37,7 @@ pub mod handover;
 pub mod incremental;
 mod outcome;
 pub mod publish;
+pub mod reads;
 pub mod segment_lock;
 pub mod source_check;
 
@@ -58,6 +59,8 @@ pub struct RefreshRequest<'a> {
     pub full: bool,
     /// Report a busy segment as skipped instead of failed.
     pub skip_busy: bool,
+    /// Only the ends of audiences are handed over, for which no member is read.
+    pub ends_only: bool,
     /// The names of the segments that it forms a cycle with, its own among them; a cycle is an
     /// error.
     pub cycle: Option<&'a [String]>,
@@ -118,6 +121,8 @@ pub enum Start {
     Waiting,
     /// Another process holds the segment's lock.
     Busy,
+    /// It was not known that it reads tables of other segments.
+    Unordered,
     /// The segment no longer exists.
     Gone,
 }
@@ -126,6 +131,7 @@ pub enum Start {
 /// do not fill the log. The refresh itself follows in a transaction of its own.
 pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
     let mut found = None;
+    let mut reads = Vec::new();
     let ready = in_subtransaction(OnSuccess::Rollback, || {
         let segment = find(set, request, &mut found)?;
         let _portals = portal::CursorScope::begin()?;
@@ -135,12 +141,16 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         if state.is_some_and(|state| state.is_waiting()) {
             check_sources_loaded(set, segment, request)?;
         }
+        reads = reads::relations(set, segment);
         Ok(())
     });
     match (ready, &found) {
         (Err(Error::Busy { .. }), _) => return Ok(Start::Busy),
         (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
         (_, None) => return Ok(Start::Gone),
+        (Ok(()), Some(segment)) if state::record_reads(set, segment.id, reads)? => {
+            return Ok(Start::Unordered);
+        }
         // Any other error is left to the refresh, which logs it.
         (_, Some(segment)) => {
             let began = clock::now();

@@ -29,6 +29,8 @@ pub struct Item {
     pub due: Option<Due>,
     /// Since when the segment has been waiting for its sources.
     pub waiting_since: Option<Instant>,
+    /// The relations that it reads, as far as they are known.
+    pub reads: Vec<pg_sys::Oid>,
     /// An error in the schedule. The schedule is then ignored: an automatic segment is due at every
     /// run.
     pub problem: Option<String>,
@@ -123,6 +125,7 @@ impl Item {
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
             last_refresh: last.map(|last| last.began),
             waiting_since: time("waiting_since")?,
+            reads: row.get_by_name("reads")?.unwrap_or_default(),
             name,
             refresh_cron,
             due,
@@ -131,9 +134,13 @@ impl Item {
     }
 }
 
-/// The active segments whose owner `reader` may act as, ordered by name. With `only`, those of them
-/// that it lists.
-pub fn items(set: &RelationSet, reader: pg_sys::Oid, only: Option<&[Uuid]>) -> Result<Vec<Item>> {
+/// The active segments, ordered by name: with `reader`, those whose owner this role may act as; with
+/// `only`, those of them that it lists.
+pub fn items(
+    set: &RelationSet,
+    reader: Option<pg_sys::Oid>,
+    only: Option<&[Uuid]>,
+) -> Result<Vec<Item>> {
     let only = only.map(<[Uuid]>::to_vec);
     set.as_owner(|| {
         Spi::connect(|client| {

@@ -1,42 +1,46 @@
 //! A run: all segments that are due, each after the segments whose tables it reads.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::rc::Rc;
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
 use crate::catalog::log;
 use crate::catalog::log::LogStatus;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::settings;
-use crate::config::{self, Key, Refresher, Sql, Subject};
+use crate::config::{self, Key, Subject};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::uuid;
-use crate::refresh::delta;
 use crate::refresh::handover;
-use crate::refresh::incremental;
 use crate::refresh::incremental::capture;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::subscription;
-use crate::refresh::source_check;
+use crate::refresh::reads;
 use crate::refresh::{self, RefreshRequest, RefreshResult};
 use crate::schedule::due::{self, Item};
-use segmenter_core::dependency_order::{self, Placed, order};
+use segmenter_core::dependency_order::{self, Placed};
 use segmenter_core::due::Due;
+use segmenter_core::queue::Position;
+
+/// The number of segments of a cycle that a message names.
+const NAMED_IN_CYCLE: usize = 20;
 
 /// A segment that is due, at its place in the order.
 pub struct PlannedRefresh {
     pub id: Uuid,
     pub name: String,
     pub owner: pg_sys::Oid,
-    /// The names of the segments in its cycle, its own among them. None: it is in no cycle.
-    pub cycle: Option<Vec<String>>,
-    /// The segments that must be refreshed before it, because it reads their tables.
-    pub after: Vec<Uuid>,
+    /// The names of the segments in its cycle, or of the first of them. None: it is in no cycle.
+    pub cycle: Option<Rc<[String]>>,
+    /// What it reads and where it is stored.
+    pub position: Position<Oid>,
     /// It is not due: only pending messages for its subscribers are written.
     pub hand_over_only: bool,
 }
@@ -49,7 +53,11 @@ impl PlannedRefresh {
             name,
             owner: pg_sys::InvalidOid,
             cycle: None,
-            after: Vec::new(),
+            position: Position {
+                stored_in: Oid::INVALID,
+                reads: Vec::new(),
+                reads_everything: false,
+            },
             hand_over_only: false,
         }
     }
@@ -65,6 +73,7 @@ impl PlannedRefresh {
             force: false,
             full: false,
             skip_busy: true,
+            ends_only: false,
             cycle: self.cycle.as_deref(),
             run_id,
         }
@@ -76,7 +85,7 @@ impl PlannedRefresh {
     pub fn blocking_error(&self, set: &RelationSet) -> Option<Error> {
         let segment = self.name.clone();
         if let Some(cycle) = &self.cycle {
-            return Some(Error::Cycle { segment, cycle: cycle.clone() });
+            return Some(Error::Cycle { segment, cycle: cycle.to_vec() });
         }
         if !role::exists(self.owner) {
             return Some(Error::OwnerDropped {
@@ -97,9 +106,6 @@ impl PlannedRefresh {
     }
 }
 
-/// The relations that segments read, by segment id. Filled as far as needed.
-pub type ReadTables = HashMap<Uuid, Vec<pg_sys::Oid>>;
-
 /// The segments that are due and that the caller may refresh, in order; then the segments that are
 /// not due but have pending messages. On a standby the result is empty, with a NOTICE.
 pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
@@ -108,11 +114,20 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
         return Ok(Vec::new());
     }
     let now = clock::now();
-    let mut items = due::items(set, role::current(), None)?;
+    let mut items = due::items(set, Some(role::current()), None)?;
     items.retain(|item| item.is_due(now));
-    let mut planned = order_by_dependency(set, items, &mut ReadTables::new())?;
-    for (id, name) in subscription::with_pending_actions(set, role::current())? {
-        if !planned.iter().any(|planned| planned.id == id) {
+    // Nobody has to wait for what the background workers have found: a run asks itself.
+    for item in &mut items {
+        pgrx::check_for_interrupts!();
+        item.reads = match config::Segment::find(set, Key::Id(item.id)) {
+            Ok(Some(segment)) => reads::relations(set, &segment),
+            _ => Vec::new(),
+        };
+    }
+    let mut planned = order_by_dependency(set, items);
+    let due: HashSet<Uuid> = planned.iter().map(|planned| planned.id).collect();
+    for (id, name) in subscription::with_pending_actions(set, Some(role::current()))? {
+        if !due.contains(&id) {
             planned.push(PlannedRefresh {
                 hand_over_only: true,
                 ..PlannedRefresh::standalone(id, name)
@@ -122,54 +137,53 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
     Ok(planned)
 }
 
-/// Orders segments so that each comes after those whose tables it reads. `known`: a cache of the
-/// relations that segments read.
-pub fn order_by_dependency(
-    set: &RelationSet,
-    items: Vec<Item>,
-    known: &mut ReadTables,
-) -> Result<Vec<PlannedRefresh>> {
-    if items.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Orders segments so that each comes after those whose tables it reads, as far as that is known.
+pub fn order_by_dependency(set: &RelationSet, items: Vec<Item>) -> Vec<PlannedRefresh> {
     let mart = set.mart();
-    for item in &items {
-        known.entry(item.id).or_insert_with(|| reads(set, item));
-    }
-    let mut by_table: HashMap<pg_sys::Oid, Vec<usize>> = HashMap::new();
-    for (place, item) in items.iter().enumerate() {
-        by_table.entry(item.table).or_default().push(place);
-    }
-    let reads: Vec<dependency_order::Dependencies> = items
+    let tables: HashSet<_> = items.iter().map(|item| item.table).collect();
+    let positions: Vec<_> = items.iter().map(|item| position(item, &tables, mart)).collect();
+    let nodes: Vec<_> = positions
         .iter()
-        .enumerate()
-        .map(|(this, reader)| dependency_order::Dependencies {
-            items: known[&reader.id]
-                .iter()
-                .flat_map(|table| by_table.get(table).into_iter().flatten())
-                .copied()
-                .filter(|other| *other != this)
-                .collect(),
-            everything: known[&reader.id].contains(&mart),
+        .map(|position| dependency_order::Item {
+            stored_in: position.stored_in,
+            reads: &position.reads,
+            reads_everything: position.reads_everything,
         })
         .collect();
-    let placed = order(&reads);
-    let planned = placed.iter().enumerate().map(|(place, Placed { item, cycle })| {
-        let earlier = placed[..place].iter().map(|earlier| earlier.item);
-        let reads = &reads[*item];
-        let after = earlier.filter(|other| reads.everything || reads.items.contains(other));
-        let Item { id, name, owner, .. } = &items[*item];
-        let names = cycle.iter().map(|&item| items[item].name.clone()).collect();
-        PlannedRefresh {
+    let placed = dependency_order::order(&nodes);
+    // Those of one cycle share their names.
+    let mut named: Option<(usize, Rc<[String]>)> = None;
+    let mut planned = Vec::with_capacity(placed.len());
+    for Placed { item, cycle } in placed {
+        let cycle = cycle.map(|cycle| {
+            let known = named.take().filter(|(first, _)| *first == cycle[0]);
+            let (first, names) = known.unwrap_or_else(|| {
+                let names = cycle.iter().take(NAMED_IN_CYCLE).map(|&item| items[item].name.clone());
+                (cycle[0], names.collect())
+            });
+            named = Some((first, names.clone()));
+            names
+        });
+        let Item { id, name, owner, .. } = &items[item];
+        planned.push(PlannedRefresh {
             id: *id,
             name: name.clone(),
             owner: *owner,
-            cycle: (!cycle.is_empty()).then_some(names),
-            after: after.map(|other| items[other].id).collect(),
+            cycle,
+            position: positions[item].clone(),
             hand_over_only: false,
-        }
-    });
-    Ok(planned.collect())
+        });
+    }
+    planned
+}
+
+/// The tables of other segments that a segment reads.
+fn position(item: &Item, tables: &HashSet<Oid>, mart: Oid) -> Position<Oid> {
+    Position {
+        stored_in: item.table,
+        reads: item.reads.iter().copied().filter(|table| tables.contains(table)).collect(),
+        reads_everything: item.reads.contains(&mart),
+    }
 }
 
 /// Refreshes one segment of a run, or only hands it over. None: there was nothing to hand over.
@@ -283,7 +297,7 @@ pub struct DueRow {
 /// why.
 pub fn due(set: &RelationSet, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> {
     let at = clock::instant(at);
-    let items = due::items(set, role::current(), None)?;
+    let items = due::items(set, Some(role::current()), None)?;
     let rows = items.into_iter().map(|item| DueRow {
         due: item.is_due(at),
         reason: item.reason(at),
@@ -293,33 +307,4 @@ pub fn due(set: &RelationSet, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> 
         refresh_cron: item.refresh_cron,
     });
     Ok(rows.collect())
-}
-
-/// The relations that a segment's query reads and its sources name. A query that cannot be analysed
-/// counts as reading nothing.
-fn reads(set: &RelationSet, item: &Item) -> Vec<pg_sys::Oid> {
-    if !role::exists(item.owner) {
-        return Vec::new();
-    }
-    let Ok(Some(segment)) = config::Segment::find(set, Key::Id(item.id)) else {
-        return Vec::new();
-    };
-    let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
-        let asked = in_subtransaction(OnSuccess::Rollback, || {
-            set.as_segment_owner(item.owner, || Spi::connect(|_| ask()))
-        });
-        asked.unwrap_or_default()
-    };
-    let mut reads = match segment.refresher {
-        Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::relations_of(&sql)),
-        Some(Refresher::Incremental(incremental)) => {
-            as_owner(&|| incremental::relations(set, &incremental))
-        }
-        // What a procedure reads is not known.
-        Some(Refresher::Procedure(_)) | None => Vec::new(),
-    };
-    if !segment.sources.is_empty() {
-        reads.extend(as_owner(&|| source_check::relations(&segment.sources)));
-    }
-    reads
 }

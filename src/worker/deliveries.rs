@@ -3,13 +3,15 @@
 
 use std::collections::HashMap;
 
+use super::Started;
+use super::set_scheduler::owner_role;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use crate::catalog::relation_set::RelationSet;
 use crate::delivery::push::{self, Waiting};
 use crate::error::Result;
-use crate::pg::bgw::job_table::JobSpec;
+use crate::pg::bgw::job_table::{JobSpec, Limits};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::schedule::run;
@@ -21,8 +23,10 @@ pub struct Deliveries {
     /// The list must be read again even if the outbox was not invalidated.
     must_read: bool,
     backing_off: HashMap<Uuid, Instant>,
-    /// The limit of workers was reached. The next one starts when a running one ends.
-    is_busy: bool,
+    /// When consumers were served last.
+    served: HashMap<Uuid, Instant>,
+    /// Consumers that must wait until a running worker ends, because a limit was reached.
+    must_wait: Vec<Uuid>,
 }
 
 impl Deliveries {
@@ -36,15 +40,15 @@ impl Deliveries {
         self.backing_off.insert(consumer, now + RETRY_DELAY);
     }
 
-    /// Starts at most `free` workers for consumers with waiting messages. `busy`: consumers that
-    /// have a job already; those that get one are added. Returns false if there is no room for
-    /// another worker.
+    /// Starts workers for consumers with waiting messages, those first that were served longest ago.
+    /// `busy`: consumers that have a job already; those that get one are added. Returns false if
+    /// there is no room for another worker.
     pub fn start(
         &mut self,
         set: &RelationSet,
         database: pg_sys::Oid,
         busy: &mut Vec<Uuid>,
-        free: usize,
+        limits: Limits,
     ) -> Result<bool> {
         let now = clock::now();
         if process::changed(set.outbox()) || self.must_read {
@@ -53,42 +57,41 @@ impl Deliveries {
             self.waiting = push::waiting(set)?;
             self.must_read = false;
             self.backing_off.retain(|_, until| *until > now);
+            self.served.retain(|id, _| self.waiting.iter().any(|waiting| waiting.consumer == *id));
+            self.waiting.sort_by_key(|waiting| self.served.get(&waiting.consumer).copied());
         }
-        let mut started = 0;
-        self.is_busy = false;
-        for at in 0..self.waiting.len() {
-            let Waiting { consumer, name, role, .. } = &self.waiting[at];
-            if self.time(&self.waiting[at]) > now || busy.contains(consumer) {
+        self.must_wait.clear();
+        for waiting in &self.waiting {
+            let Waiting { consumer, name, role, account, .. } = waiting;
+            if self.time(waiting) > now || busy.contains(consumer) {
                 continue;
-            }
-            if started >= free {
-                self.is_busy = true;
-                break;
             }
             let spec = JobSpec {
                 task: Task::Deliver,
                 database: database.to_u32(),
                 set: set.mart().to_u32(),
-                role: role.unwrap_or(pg_sys::InvalidOid).to_u32(),
+                role: role.unwrap_or_else(|| owner_role(set)).to_u32(),
+                account: account.to_u32(),
                 subject: *consumer,
                 run: run::new_id(),
             };
-            if !super::start(spec, &format!("segmenter delivery to {name}")) {
-                return Ok(false);
+            match super::start(spec, limits, &format!("segmenter delivery to {name}")) {
+                Started::Yes => {
+                    busy.push(*consumer);
+                    self.served.insert(*consumer, now);
+                }
+                Started::ShareTaken | Started::Busy => self.must_wait.push(*consumer),
+                Started::NoRoom => return Ok(false),
             }
-            busy.push(*consumer);
-            started += 1;
         }
         Ok(true)
     }
 
-    /// The next time at which a message can be delivered to a consumer that has no job yet.
-    /// None: no message waits, or the limit was reached.
+    /// The next time at which a message can be delivered to a consumer that has no job yet and need
+    /// not wait for others. None: no message waits for that.
     pub fn next(&self, busy: &[Uuid]) -> Option<Instant> {
-        if self.is_busy {
-            return None;
-        }
-        let idle = self.waiting.iter().filter(|waiting| !busy.contains(&waiting.consumer));
+        let is_held_up = |id: &Uuid| busy.contains(id) || self.must_wait.contains(id);
+        let idle = self.waiting.iter().filter(|waiting| !is_held_up(&waiting.consumer));
         idle.map(|waiting| self.time(waiting)).min()
     }
 

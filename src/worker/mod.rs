@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
+use crate::catalog::settings;
 use crate::delivery::push::serve;
 use crate::error::{Report, emit};
-use crate::pg::bgw::job_table::{self, JobHandle, JobResult, JobSpec};
+use crate::pg::bgw::job_table::{self, JobHandle, JobResult, JobSpec, Limits, Refusal};
 use crate::pg::bgw::process;
-use segmenter_core::job::Task;
+use segmenter_core::job::{Kind, Task};
 
 mod deliveries;
 mod launcher;
@@ -21,11 +22,16 @@ mod logged;
 mod pruning;
 mod refresher;
 mod scheduler;
+mod server;
+mod servers;
 mod set_scheduler;
+mod sets;
 
 const LAUNCHER: &str = "segmenter launcher";
 const SCHEDULER: &str = "segmenter scheduler";
 const WORKER: &str = "segmenter worker";
+/// The application name of a server, which is a worker, too.
+const SERVER: &str = "segmenter server";
 
 /// Called when the library is loaded. While the server preloads it, allocates the job table and
 /// registers the launcher.
@@ -54,16 +60,56 @@ pub extern "C-unwind" fn segmenter_worker(argument: pg_sys::Datum) {
     work(JobHandle::from(argument.value() as u64));
 }
 
+/// Prepares a process that schedules refreshes.
+fn prepare_scheduling() {
+    process::set(c"lock_timeout", c"1s");
+    process::set(c"search_path", c"pg_catalog, pg_temp");
+    process::watch_relations();
+}
+
+/// Whether a worker was started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Started {
+    Yes,
+    /// As many workers of this kind are running as may.
+    Busy,
+    /// As many are running for its role or its set as may.
+    ShareTaken,
+    /// The job table is full, or there is no room for another process.
+    NoRoom,
+}
+
 /// Adds a job to the job table and requests a worker for it. `name`: the name of the process.
-/// Returns false if the job table is full, or if there is no room for another process.
-fn start(spec: JobSpec, name: &str) -> bool {
-    let Some(handle) = job_table::request(spec) else { return false };
+fn start(spec: JobSpec, limits: Limits, name: &str) -> Started {
+    let handle = match job_table::request(spec, limits) {
+        Ok(handle) => handle,
+        Err(Refusal::DatabaseFull) => return Started::Busy,
+        Err(Refusal::ShareTaken) => return Started::ShareTaken,
+        Err(Refusal::TableFull) => return Started::NoRoom,
+    };
     let argument = pg_sys::Datum::from(u64::from(handle));
-    let is_started = process::spawn(WORKER, name, "segmenter_worker", argument);
-    if !is_started {
+    if !process::spawn(WORKER, name, "segmenter_worker", argument) {
         job_table::cancel(handle);
+        return Started::NoRoom;
     }
-    is_started
+    Started::Yes
+}
+
+/// How many jobs a database may have, and how many of them a role and a set. `is_own`: the set is the
+/// extension's own, which all roles share. `is_shared`: there are other roles to leave a place to.
+fn limits(kind: Kind, is_own: bool, is_shared: bool) -> Limits {
+    let (in_database, per_role) = match kind {
+        Kind::Refreshes => (settings::max_workers(), settings::max_workers_per_role()),
+        Kind::Deliveries => (settings::max_deliveries(), settings::max_deliveries_per_role()),
+        // One for all sets of a role.
+        Kind::Servers => (settings::max_workers(), 1),
+    };
+    let share = match per_role {
+        0 if is_shared => in_database.saturating_sub(1).max(1),
+        0 => in_database,
+        limit => limit,
+    };
+    Limits { in_database, of_role: share, of_set: (!is_own).then_some(share) }
 }
 
 /// Does a job that the scheduler has requested, connected as the role of the job.
@@ -73,13 +119,14 @@ fn work(handle: JobHandle) {
     let JobSpec { task, database, set, role, subject, .. } = job.spec;
     process::connect(Some(database.into()), (role != 0).then(|| role.into()));
     let worked = match task {
-        Task::Refresh | Task::HandOver => refresher::work(&job),
-        Task::Deliver => serve(set.into(), subject).map(|()| JobResult::Done),
+        Task::Refresh | Task::HandOver => refresher::work(&job).map(|result| (result, None)),
+        Task::Deliver => serve(set.into(), subject).map(|()| (JobResult::Done, None)),
+        Task::Serve => server::work(role.into()).map(|resume_at| (JobResult::Done, resume_at)),
     };
     match worked {
-        Ok(result) => {
+        Ok((result, resume_at)) => {
             process::flush_statistics();
-            job_table::report(handle, result);
+            job_table::report(handle, result, resume_at);
         }
         // Nothing is reported here. When the process exits, the job ends as `Died`, and the
         // scheduler handles that.

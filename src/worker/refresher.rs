@@ -1,5 +1,7 @@
 //! A worker that refreshes one segment, or only hands it over. It is connected as the segment's
-//! owner; for a hand-over as the bootstrap superuser if the owner cannot connect.
+//! owner. If that role cannot connect, a hand-over is made by the owner of the set; the bootstrap
+//! superuser, for the extension's own set, only writes the ends of audiences, and so reads nothing
+//! that users made.
 
 use std::time::Instant;
 
@@ -28,7 +30,8 @@ pub fn work(job: &Job) -> Result<JobResult, Report> {
     process::announce(&format!("segmenter: {name}"), Some(&format!("{what} of \"{name}\"")));
 
     let planned = PlannedRefresh::standalone(job.spec.subject, name);
-    let request = planned.request(job.spec.run);
+    let mut request = planned.request(job.spec.run);
+    request.ends_only = job.spec.role == 0;
     let (end, is_handed_over) = match job.spec.task {
         Task::Refresh if actual => refresh(&set, &request)?,
         _ => (JobResult::Done, false),
@@ -56,6 +59,7 @@ fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<(JobResult
         Start::Now => {}
         Start::Waiting => return Ok((JobResult::Waiting, false)),
         Start::Busy => return Ok((JobResult::Busy, true)),
+        Start::Unordered => return Ok((JobResult::Unordered, true)),
         Start::Gone => return Ok((JobResult::Done, true)),
     }
     let (began, timer) = (clock::now(), Instant::now());

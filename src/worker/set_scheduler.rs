@@ -10,25 +10,26 @@ use pgrx::prelude::*;
 use super::deliveries::Deliveries;
 use super::logged::{Action, LoggedErrors};
 use super::pruning::Pruning;
+use super::{Started, limits};
 use crate::catalog::relation_set::{Extension, RelationSet};
-use crate::catalog::settings;
 use crate::catalog::state;
 use crate::delivery::push;
 use crate::error::{Error, Report, Result, emit};
 use crate::pg::bgw::job_table::{self, Job, JobSpec};
 use crate::pg::bgw::process;
 use crate::pg::clock;
-use crate::pg::exec::role;
 use crate::refresh;
 use crate::refresh::publish::subscription;
 use crate::schedule::due::{self, Item};
-use crate::schedule::run::{self, PlannedRefresh, ReadTables};
-use segmenter_core::job::{Effect, Event, RETRY_DELAY, Task};
-use segmenter_core::queue::Queue;
+use crate::schedule::run::{self, PlannedRefresh};
+use segmenter_core::job::{Effect, Event, Kind, RETRY_DELAY, Task};
+use segmenter_core::queue::{Offer, Queue};
 
 /// Time that a set has in a round. For a set other than the extension's own, what is still running
 /// then is cancelled, because its owner could make it slow, which would delay the other sets.
 const MAX_ROUND: Duration = Duration::from_secs(10);
+/// The number of segments that no worker can refresh and whose failure is logged in one round.
+const MAX_BLOCKED: usize = 20;
 
 /// The result of a round.
 #[derive(Default)]
@@ -56,16 +57,14 @@ struct PendingPublish {
     must_rerun: bool,
 }
 
-/// The segments and consumers that must not get a job now, and how many workers may be started.
-struct Capacity {
+/// The segments and consumers that must not get a job now.
+struct Busy {
     segments: HashSet<Uuid>,
     consumers: Vec<Uuid>,
-    free_for_segments: usize,
-    free_for_consumers: usize,
 }
 
 /// What is left to do after workers were started.
-struct Started {
+struct Leftover {
     /// Segments that are due and that no worker can refresh.
     blocked: Vec<PlannedRefresh>,
     next_delivery: Option<clock::Instant>,
@@ -93,11 +92,13 @@ pub struct SetScheduler {
     backoff_until: Option<Instant>,
     errors: LoggedErrors,
     ended: Vec<EndedJob>,
-    queue: Queue<Uuid, PlannedRefresh>,
+    queue: Queue<Uuid, pg_sys::Oid, PlannedRefresh>,
+    /// The roles that own segments which workers refresh.
+    owners: HashSet<pg_sys::Oid>,
     /// Segments whose last attempt has failed: not queued before this time.
     not_before: HashMap<Uuid, clock::Instant>,
-    /// The relations that due and running segments read.
-    reads: ReadTables,
+    /// When segments were put in order again because of what their workers had found.
+    reordered: HashMap<Uuid, clock::Instant>,
     /// Segments with pending messages that need no refresh.
     pending: BTreeMap<Uuid, PendingPublish>,
     deliveries: Deliveries,
@@ -125,8 +126,9 @@ impl SetScheduler {
             errors: LoggedErrors::default(),
             ended: Vec::new(),
             queue: Queue::default(),
+            owners: HashSet::new(),
             not_before: HashMap::new(),
-            reads: HashMap::new(),
+            reordered: HashMap::new(),
             pending: BTreeMap::new(),
             deliveries: Deliveries::default(),
             prune_messages: Pruning::default(),
@@ -139,8 +141,16 @@ impl SetScheduler {
         self.is_current = false;
         self.is_planned = false;
         self.queue.clear();
-        self.reads.clear();
         self.pending.clear();
+    }
+
+    /// Whether nothing of the set is to be done now, so that its next time is all there is to wait
+    /// for.
+    pub fn is_idle(&self) -> bool {
+        self.is_planned
+            && !self.is_backing_off()
+            && self.ended.is_empty()
+            && self.pending.is_empty()
     }
 
     /// Ends the scheduling of a set that does not exist any more.
@@ -155,13 +165,14 @@ impl SetScheduler {
         self.ended.push(EndedJob { job, retry_at: None });
     }
 
-    /// One round: handles the ends of jobs and starts what is due.
-    pub fn round(&mut self) -> Round {
+    /// One round: handles the ends of jobs and starts what is due. `is_shared`: other roles have
+    /// sets, and are left a place.
+    pub fn round(&mut self, is_shared: bool) -> Round {
         if self.is_backing_off() {
             return Round::default();
         }
         let deadline = Deadline::new(!self.is_own);
-        match self.serve(&deadline) {
+        match self.serve(&deadline, is_shared) {
             Ok(round) => {
                 self.errors.clear(Action::Plan);
                 round
@@ -175,7 +186,11 @@ impl SetScheduler {
         }
     }
 
-    fn serve(&mut self, deadline: &Deadline) -> std::result::Result<Round, Report> {
+    fn serve(
+        &mut self,
+        deadline: &Deadline,
+        is_shared: bool,
+    ) -> std::result::Result<Round, Report> {
         if !self.is_recovered {
             self.recover(deadline)?;
         }
@@ -190,8 +205,9 @@ impl SetScheduler {
 
         // The jobs are read before the transaction takes its snapshot. So the snapshot contains all
         // that the workers of other jobs have committed.
-        let capacity = self.capacity();
-        let started = process::transaction_within(deadline.limit(), || self.plan(capacity))?;
+        let busy = self.busy();
+        let plan = || self.plan(busy, is_shared);
+        let started = process::transaction_within(deadline.limit(), plan)?;
         self.log_blocked(started.blocked, deadline);
 
         let retries = self.ended.iter().filter_map(|ended| ended.retry_at);
@@ -202,7 +218,8 @@ impl SetScheduler {
         Ok(Round { next: next.filter(|_| !is_full), is_full })
     }
 
-    fn is_backing_off(&self) -> bool {
+    /// Whether the set waits after an error.
+    pub fn is_backing_off(&self) -> bool {
         self.backoff_until.is_some_and(|until| until > Instant::now())
     }
 
@@ -294,12 +311,9 @@ impl SetScheduler {
             }
             let Some(segment) = job.segment() else { return Ok(None) };
             // The segment may be due again by now, whatever the result was.
-            Ok(due::items(set, role::current(), Some(&[segment]))?.pop())
+            Ok(due::items(set, None, Some(&[segment]))?.pop())
         })?;
 
-        if job.spec.task == Task::Refresh {
-            self.reads.remove(&subject);
-        }
         let item = item.as_ref();
         for effect in handled.effects {
             match effect {
@@ -314,6 +328,14 @@ impl SetScheduler {
                     let checked = item.filter(|item| item.due.is_some());
                     self.queue_at(subject, checked.map(|item| item.next_check(now)));
                 }
+                Effect::Reorder => {
+                    let earlier = self.reordered.insert(subject, now);
+                    self.reordered.retain(|_, at| *at + RETRY_DELAY > now);
+                    if earlier.is_some_and(|at| at + RETRY_DELAY > now) {
+                        self.not_before.insert(subject, now + RETRY_DELAY);
+                    }
+                    self.queue_at(subject, item.and_then(|item| item.next(now)));
+                }
                 Effect::RemovePending => self.remove_pending(subject),
                 Effect::RetryPending => {
                     if let Some(entry) = self.pending.get_mut(&subject) {
@@ -323,8 +345,8 @@ impl SetScheduler {
                 Effect::ListConsumers => self.deliveries.read_again(),
                 // In the database, see above.
                 Effect::RecordLostRun | Effect::ReleaseLeases => {}
-                // Not effects of this event.
-                Effect::TakePlace | Effect::FreePlace | Effect::HandleAgain => {}
+                // Not effects of this event, or not of these tasks.
+                Effect::TakePlace | Effect::FreePlace | Effect::HandleAgain | Effect::Resume => {}
             }
         }
         Ok(())
@@ -349,12 +371,9 @@ impl SetScheduler {
         self.queue.set(segment, time);
     }
 
-    /// Which segments and consumers have a job, or had one whose end is not handled yet; and how
-    /// many workers the limits of the database allow.
-    fn capacity(&self) -> Capacity {
+    /// Which segments and consumers have a job, or had one whose end is not handled yet.
+    fn busy(&self) -> Busy {
         let jobs = job_table::jobs(self.database);
-        let for_segments = jobs.iter().filter(|job| job.segment().is_some()).count();
-        let for_consumers = jobs.len() - for_segments;
         let own = jobs.iter().filter(|job| job.spec.set == self.mart.to_u32());
         let (mut segments, mut consumers) = (HashSet::new(), Vec::new());
         for job in own.chain(self.ended.iter().map(|ended| &ended.job)) {
@@ -365,40 +384,36 @@ impl SetScheduler {
                 None => consumers.push(job.spec.subject),
             }
         }
-        Capacity {
-            segments,
-            consumers,
-            free_for_segments: settings::max_workers().saturating_sub(for_segments),
-            free_for_consumers: settings::max_deliveries().saturating_sub(for_consumers),
-        }
+        Busy { segments, consumers }
     }
 
     /// Finds what is due and starts workers for it. It writes nothing, so nothing is undone if the
     /// transaction fails.
-    fn plan(&mut self, mut capacity: Capacity) -> Result<Started> {
+    fn plan(&mut self, mut busy: Busy, is_shared: bool) -> Result<Leftover> {
         let now = clock::now();
         self.open()?;
         if !self.is_planned {
-            self.read_plan(&capacity.segments, now)?;
+            self.read_plan(&busy.segments, now)?;
         }
-        self.take_due(&capacity.segments, now)?;
-        let (blocked, mut is_full) = self.start_refreshes(&mut capacity)?;
+        self.take_due(&busy.segments, now)?;
+        let is_shared = is_shared || self.owners.len() > 1;
+        let (blocked, mut is_full) = self.start_refreshes(&mut busy, is_shared)?;
         if !is_full {
-            is_full = !self.start_hand_overs(&mut capacity)?;
+            is_full = !self.start_hand_overs(&mut busy, is_shared)?;
         }
         let Some(set) = &self.set else { return Err(Error::NoExtension) };
-        let free = capacity.free_for_consumers;
-        is_full |= !self.deliveries.start(set, self.database, &mut capacity.consumers, free)?;
-        let next_delivery = self.deliveries.next(&capacity.consumers);
-        Ok(Started { blocked, next_delivery, is_full })
+        let limits = limits(Kind::Deliveries, self.is_own, is_shared);
+        is_full |= !self.deliveries.start(set, self.database, &mut busy.consumers, limits)?;
+        let next_delivery = self.deliveries.next(&busy.consumers);
+        Ok(Leftover { blocked, next_delivery, is_full })
     }
 
     /// Reads the config of all segments: in the first round, and when it has changed. `busy`: the
     /// segments that have a job.
     fn read_plan(&mut self, busy: &HashSet<Uuid>, now: clock::Instant) -> Result<()> {
         let Some(set) = &self.set else { return Err(Error::NoExtension) };
-        let pending = subscription::with_pending_actions(set, role::current())?;
-        let items = due::items(set, role::current(), None)?;
+        let pending = subscription::with_pending_actions(set, None)?;
+        let items = due::items(set, None, None)?;
         self.pending = pending
             .into_iter()
             .map(|(id, name)| {
@@ -406,7 +421,8 @@ impl SetScheduler {
             })
             .collect();
         self.queue.clear();
-        self.reads.clear();
+        let automatic = items.iter().filter(|item| item.due.is_some());
+        self.owners = automatic.map(|item| item.owner).collect();
         self.not_before.retain(|_, time| *time > now);
         for item in items.iter().filter(|item| !busy.contains(&item.id)) {
             self.queue_at(item.id, item.next(now));
@@ -426,81 +442,89 @@ impl SetScheduler {
         // Segments that are waiting or running count for the order, too.
         let concerned: Vec<Uuid> =
             due.iter().copied().chain(self.queue.pending()).chain(busy.iter().copied()).collect();
-        let items = due::items(set, role::current(), Some(&concerned))?;
+        let items = due::items(set, None, Some(&concerned))?;
         // A segment that was refreshed by hand in the meantime may not be due any more.
         let is_due = |item: &Item| item.next(now).is_some_and(|at| at <= now);
         let (mut items, others): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| busy.contains(&item.id) || is_due(item));
         items.sort_by_key(|item| item.next(now));
-        let planned = run::order_by_dependency(set, items, &mut self.reads)?;
+        let planned = run::order_by_dependency(set, items);
         for item in others {
             self.queue.set(item.id, item.next(now));
         }
-        let planned = planned.into_iter().filter(|planned| !busy.contains(&planned.id));
-        self.queue.put(
-            planned.map(|planned| (planned.id, planned.after.iter().copied().collect(), planned)),
-        );
+        self.queue.put(planned.into_iter().map(|planned| {
+            let is_busy = busy.contains(&planned.id);
+            (planned.id, planned.position.clone(), (!is_busy).then_some(planned))
+        }));
         Ok(())
     }
 
     /// Starts workers for refreshes. Returns the segments that no worker can refresh, and whether
     /// there was no room for another worker.
-    fn start_refreshes(&mut self, capacity: &mut Capacity) -> Result<(Vec<PlannedRefresh>, bool)> {
+    fn start_refreshes(
+        &mut self,
+        busy: &mut Busy,
+        is_shared: bool,
+    ) -> Result<(Vec<PlannedRefresh>, bool)> {
         let Some(set) = &self.set else { return Err(Error::NoExtension) };
-        let mut blocked = Vec::new();
-        while capacity.free_for_segments > 0 {
-            let Some((id, planned)) = self.queue.take_ready(&capacity.segments) else { break };
+        let limits = limits(Kind::Refreshes, self.is_own, is_shared);
+        let (mut blocked, mut started, mut is_full) = (Vec::new(), Vec::new(), false);
+        let (database, mart) = (self.database, self.mart);
+        self.queue.offer(&busy.segments, |id, planned| {
             if planned.blocking_error(set).is_some() {
+                if blocked.len() == MAX_BLOCKED {
+                    return Offer::Declined(planned);
+                }
                 blocked.push(planned);
-                continue;
+                return Offer::Taken;
             }
-            if !self.start_worker(Task::Refresh, planned.owner, id, &planned.name) {
-                self.queue.set(id, Some(clock::now()));
-                return Ok((blocked, true));
+            let spec = refresh_spec(Task::Refresh, (database, mart), planned.owner, id);
+            match super::start(spec, limits, &process_name(&planned.name)) {
+                Started::Yes => {
+                    started.push(id);
+                    Offer::Taken
+                }
+                Started::ShareTaken => Offer::Declined(planned),
+                Started::Busy => Offer::Stop(planned),
+                Started::NoRoom => {
+                    is_full = true;
+                    Offer::Stop(planned)
+                }
             }
-            capacity.take_for(id);
-        }
-        Ok((blocked, false))
+        });
+        busy.segments.extend(started);
+        Ok((blocked, is_full))
     }
 
     /// Starts workers for pending messages that need no refresh. Returns false if there is no room
     /// for another worker.
-    fn start_hand_overs(&mut self, capacity: &mut Capacity) -> Result<bool> {
+    fn start_hand_overs(&mut self, busy: &mut Busy, is_shared: bool) -> Result<bool> {
         let Some(set) = &self.set else { return Err(Error::NoExtension) };
+        let limits = limits(Kind::Refreshes, self.is_own, is_shared);
         let now = clock::now();
         for (id, entry) in &self.pending {
-            if capacity.free_for_segments == 0 {
-                break;
-            }
             // A segment that is due or running is handed over by its refresh.
-            let has_job = capacity.segments.contains(id) || self.queue.is_pending(*id);
+            let has_job = busy.segments.contains(id) || self.queue.is_pending(*id);
             if has_job || entry.at > now {
                 continue;
             }
-            // A hand-over runs no code of the segment's owner. If the owner cannot connect, the
-            // worker connects as the bootstrap superuser.
             let Some(planned) = run::hand_over_only(set, *id)? else { continue };
+            // A hand-over runs no code of the segment's owner: if that role cannot connect, the set's
+            // owner makes it.
             let can_connect = planned.blocking_error(set).is_none();
-            let role = if can_connect { planned.owner } else { pg_sys::InvalidOid };
-            if !self.start_worker(Task::HandOver, role, *id, &entry.name) {
-                return Ok(false);
+            let role = if can_connect { planned.owner } else { owner_role(set) };
+            let mut spec = refresh_spec(Task::HandOver, (self.database, self.mart), role, *id);
+            spec.account = planned.owner.to_u32();
+            match super::start(spec, limits, &process_name(&entry.name)) {
+                Started::Yes => {
+                    busy.segments.insert(*id);
+                }
+                Started::ShareTaken => {}
+                Started::Busy => break,
+                Started::NoRoom => return Ok(false),
             }
-            capacity.take_for(*id);
         }
         Ok(true)
-    }
-
-    /// Starts a worker for a segment. Returns false if there is no room for it.
-    fn start_worker(&self, task: Task, role: pg_sys::Oid, segment: Uuid, name: &str) -> bool {
-        let spec = JobSpec {
-            task,
-            database: self.database.to_u32(),
-            set: self.mart.to_u32(),
-            role: role.to_u32(),
-            subject: segment,
-            run: run::new_id(),
-        };
-        super::start(spec, &format!("segmenter worker for {name}"))
     }
 
     /// Logs the failure of each segment that no worker can refresh, in transactions of their own.
@@ -517,7 +541,7 @@ impl SetScheduler {
                     let request = planned.request(run::new_id());
                     refresh::fail(set, &request, error, (now, Duration::ZERO))?;
                 }
-                Ok(due::items(set, role::current(), Some(&[id]))?.pop())
+                Ok(due::items(set, None, Some(&[id]))?.pop())
             });
             self.not_before.insert(id, now + RETRY_DELAY);
             match logged {
@@ -572,12 +596,33 @@ impl SetScheduler {
     }
 }
 
-impl Capacity {
-    /// A worker was started for a segment.
-    fn take_for(&mut self, segment: Uuid) {
-        self.segments.insert(segment);
-        self.free_for_segments -= 1;
+/// The role that a worker connects as to act for the owner of a set. The bootstrap superuser does so
+/// for the extension's own set only.
+pub fn owner_role(set: &RelationSet) -> pg_sys::Oid {
+    if set.is_own { pg_sys::InvalidOid } else { set.owner }
+}
+
+/// The job of a worker for a segment.
+fn refresh_spec(
+    task: Task,
+    (database, set): (pg_sys::Oid, pg_sys::Oid),
+    role: pg_sys::Oid,
+    segment: Uuid,
+) -> JobSpec {
+    JobSpec {
+        task,
+        database: database.to_u32(),
+        set: set.to_u32(),
+        role: role.to_u32(),
+        account: role.to_u32(),
+        subject: segment,
+        run: run::new_id(),
     }
+}
+
+/// The name of the process of a worker for a segment.
+fn process_name(segment: &str) -> String {
+    format!("segmenter worker for {segment}")
 }
 
 /// The end of the time that a set has in a round.

@@ -35,7 +35,7 @@ const OVERDUE: TimeDelta = TimeDelta::minutes(2);
 /// Runs all checks on what the caller may see. Returns the findings in the order of the checks, the
 /// summary last.
 pub fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
-    let items = due::items(set, role::current(), None)?;
+    let items = due::items(set, Some(role::current()), None)?;
     let (_, database) = process::current_database();
     // The server's settings and jobs do not belong to the set: read them as the extension's owner.
     let ask_server = |query: &Query| -> Result<Vec<Option<String>>> {

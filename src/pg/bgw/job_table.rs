@@ -13,7 +13,7 @@ use crate::pg::bgw::process::process_id;
 use crate::pg::clock::{self, Instant};
 
 pub use segmenter_core::job::JobResult;
-pub use segmenter_core::job_table::JobHandle;
+pub use segmenter_core::job_table::{JobHandle, Limits, Refusal};
 
 /// A job of this server.
 pub type Job = segmenter_core::job_table::Job<Uuid>;
@@ -32,6 +32,8 @@ pub struct Scheduler {
     pub pid: i32,
     /// The last heartbeat; without a process, the time until which the place is reserved.
     time: i64,
+    /// More servers are needed than may run at once.
+    pub lacks_servers: bool,
 }
 
 impl Scheduler {
@@ -87,7 +89,7 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
             .iter()
             .position(|place| place.pid == 0 && (place.database == database || place.time < now));
         let Some(place) = place else { return false };
-        table.schedulers[place] = Scheduler { database, pid, time: now };
+        table.schedulers[place] = Scheduler { database, pid, time: now, lacks_servers: false };
     }
     // SAFETY: the callback has the required signature, and PostgreSQL does not unload libraries.
     unsafe { pg_sys::before_shmem_exit(Some(on_exit), pg_sys::Datum::null()) };
@@ -112,11 +114,12 @@ extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
     table.jobs.exit(pid, clock::now());
 }
 
-/// Records a heartbeat of this scheduler.
-pub fn heartbeat() {
+/// Records a heartbeat of this scheduler, and whether more servers are needed than may run at once.
+pub fn heartbeat(lacks_servers: bool) {
     let (pid, now) = (process_id(), clock::micros());
     for place in TABLE.exclusive().schedulers.iter_mut().filter(|place| place.pid == pid) {
         place.time = now;
+        place.lacks_servers = lacks_servers;
     }
 }
 
@@ -143,9 +146,9 @@ pub fn is_taken(database: pg_sys::Oid) -> bool {
     places.any(|place| place.pid != 0 || place.time > now)
 }
 
-/// Adds a job to the table; `None`: the table is full.
-pub fn request(spec: JobSpec) -> Option<JobHandle> {
-    TABLE.exclusive().jobs.request(spec, clock::now())
+/// Adds a job to the table, within its limits.
+pub fn request(spec: JobSpec, limits: Limits) -> Result<JobHandle, Refusal> {
+    TABLE.exclusive().jobs.request(spec, limits, clock::now())
 }
 
 /// Removes a job for which the server had no process.
@@ -161,15 +164,15 @@ pub fn begin(handle: JobHandle) -> Option<Job> {
     TABLE.exclusive().jobs.begin(handle, process_id(), clock::now())
 }
 
-/// Records the result of a job.
-pub fn report(handle: JobHandle, result: JobResult) {
-    TABLE.exclusive().jobs.report(handle, result, clock::now());
+/// Records the result of a job, and when its task is to be continued.
+pub fn report(handle: JobHandle, result: JobResult, resume_at: Option<Instant>) {
+    TABLE.exclusive().jobs.report(handle, result, resume_at, clock::now());
 }
 
-/// Takes the jobs of a database off the table that have ended, and withdraws those whose worker has
-/// not started in time.
-pub fn collect(database: pg_sys::Oid) -> Vec<Job> {
-    TABLE.exclusive().jobs.collect(database.to_u32(), clock::now())
+/// Takes the jobs of a database off the table that `is_own` selects and that have ended, and
+/// withdraws those whose worker has not started in time.
+pub fn collect(database: pg_sys::Oid, is_own: impl Fn(&JobSpec) -> bool) -> Vec<Job> {
+    TABLE.exclusive().jobs.collect(database.to_u32(), is_own, clock::now())
 }
 
 /// Frees the places of ended jobs in databases that have had no scheduler for some time.

@@ -170,9 +170,9 @@ pub fn find(
 /// The segments, id and name, with subscriptions that require an action without a refresh.
 pub fn with_pending_actions(
     set: &RelationSet,
-    reader: pg_sys::Oid,
+    reader: Option<pg_sys::Oid>,
 ) -> Result<BTreeMap<Uuid, String>> {
-    let subscriptions = find(set, Some(reader), None, None)?;
+    let subscriptions = find(set, reader, None, None)?;
     let pending = subscriptions
         .into_iter()
         .filter(|subscription| subscription.pending_action(false).is_some());

@@ -1,12 +1,11 @@
 -- The consumers that workers serve and that have waiting messages, with the time from which the
 -- next message can be delivered.
 -- runs as: set owner
--- row: id uuid, name text, role oid, calls_function boolean, at timestamptz
+-- row: id uuid, name text, role oid, at timestamptz
 select
     c.id,
     c.name,
     c.role::oid as role,
-    c.params -> 'updater' ? 'function' as calls_function,
     min(greatest(head.available_at, d.next_attempt_at, d.leased_until)) as at
 from @consumers@ c
 join @subscriptions@ u on u.consumer_id = c.id and u.status <> 'failed'
