@@ -61,7 +61,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$whe
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
 )$$);
 
-revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes from public;
+revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers from public;
 grant select on segmenter_registry, segmenter_registry_relations to public;
 
 -- Each of these functions checks the rights of its caller itself.

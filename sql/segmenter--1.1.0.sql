@@ -38,6 +38,23 @@ comment on column segmenter_changes.id_column is 'the column that held the ids';
 comment on column segmenter_changes.xid is 'the transaction that wrote them';
 comment on column segmenter_changes.ids is 'the ids; null: all ids, since the table was truncated or the column dropped; empty: changes up to this one were pruned';
 
+create table segmenter_change_readers (
+    mart       regclass    not null,
+    segment_id uuid        not null,
+    read_at    timestamptz not null,
+    cluster    text        not null,
+    sources    oid[]       not null,
+    through    xid8        not null,
+    primary key (mart, segment_id)
+) with (fillfactor = 50);
+comment on table segmenter_change_readers is 'how far each segment has read the captured changes: what all of them have read is deleted. It is written by refreshes, in the transaction of each';
+comment on column segmenter_change_readers.mart is 'the set, by its mart';
+comment on column segmenter_change_readers.segment_id is 'the segment';
+comment on column segmenter_change_readers.read_at is 'when it read';
+comment on column segmenter_change_readers.cluster is 'the system identifier of the database cluster that the positions belong to';
+comment on column segmenter_change_readers.sources is 'the tables that it watches, with their partitions and children, pg_class.oid';
+comment on column segmenter_change_readers.through is 'the first transaction whose changes it may not have read';
+
 -- The definition of a relation set, with placeholders for names: the extension's own set and those of
 -- segmenter_init() are created from it. `@segments@` is the name of a relation, `@text:segments@` the same
 -- within a string, `@:key@` a name of an object of the set that begins like the others, `@schema@` the
@@ -877,7 +894,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$whe
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
 )$$);
 
-revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes from public;
+revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers from public;
 grant select on segmenter_registry, segmenter_registry_relations to public;
 
 -- Each of these functions checks the rights of its caller itself.

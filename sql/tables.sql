@@ -34,3 +34,20 @@ comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';
 comment on column segmenter_changes.xid is 'the transaction that wrote them';
 comment on column segmenter_changes.ids is 'the ids; null: all ids, since the table was truncated or the column dropped; empty: changes up to this one were pruned';
+
+create table segmenter_change_readers (
+    mart       regclass    not null,
+    segment_id uuid        not null,
+    read_at    timestamptz not null,
+    cluster    text        not null,
+    sources    oid[]       not null,
+    through    xid8        not null,
+    primary key (mart, segment_id)
+) with (fillfactor = 50);
+comment on table segmenter_change_readers is 'how far each segment has read the captured changes: what all of them have read is deleted. It is written by refreshes, in the transaction of each';
+comment on column segmenter_change_readers.mart is 'the set, by its mart';
+comment on column segmenter_change_readers.segment_id is 'the segment';
+comment on column segmenter_change_readers.read_at is 'when it read';
+comment on column segmenter_change_readers.cluster is 'the system identifier of the database cluster that the positions belong to';
+comment on column segmenter_change_readers.sources is 'the tables that it watches, with their partitions and children, pg_class.oid';
+comment on column segmenter_change_readers.through is 'the first transaction whose changes it may not have read';

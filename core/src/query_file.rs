@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 16] = [
+pub const WORDS: [&str; 17] = [
     "mart",
     "segments",
     "consumers",
@@ -39,6 +39,7 @@ pub const WORDS: [&str; 16] = [
     "status",
     "registry",
     "registry_relations",
+    "change_readers",
     "changes",
     "schema",
     "membership",

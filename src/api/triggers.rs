@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
+use crate::catalog::change_readers;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet, changes_of};
@@ -212,7 +213,8 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
             let holder = Holder { id: new.id, name: &new.name, owner: new.owner };
             Table::check(&set, new.table, holder)?.register(&set, holder, role::current())
         }
-        _ => Ok(()),
+        Some(new) => change_readers::forget(&set, Some(new.id)),
+        None => Ok(()),
     }
 }
 

@@ -3,12 +3,14 @@
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
+use crate::catalog::change_readers;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, OWN_CHECK, RelationSet, names_of, render};
 use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::table_scan;
 use crate::pg::system_catalog;
 use crate::pg::system_catalog::MAX_NAME;
 
@@ -160,7 +162,7 @@ pub struct ListedSet {
     pub log_table: String,
     pub owner: String,
     /// The number of active segments whose owner the caller is a member of; none: a relation of the
-    /// set is missing.
+    /// set is missing, or is locked.
     pub segments: Option<i64>,
     pub is_current: bool,
 }
@@ -175,19 +177,31 @@ pub fn list() -> Result<Vec<ListedSet>> {
         let sql = &queries::catalog::DESCRIBE_SET;
         let names: Option<Vec<Option<String>>> = extension.read(sql, &[mart.into()])?;
         let mut names = names.unwrap_or_default().into_iter().map(Option::unwrap_or_default);
-        let segments = in_subtransaction(OnSuccess::Rollback, || {
-            let set = RelationSet::of_mart(extension.clone(), mart)?;
-            Ok(in_use(&set, role::current())?.0)
+        let set = in_subtransaction(OnSuccess::Rollback, || {
+            RelationSet::of_mart(extension.clone(), mart)
         });
         listed.push(ListedSet {
             cfg_table: names.next().unwrap_or_default(),
             log_table: names.next().unwrap_or_default(),
             owner: names.next().unwrap_or_default(),
-            segments: segments.ok(),
+            segments: set.ok().and_then(|set| visible_segments(&set)),
             is_current: current == Some(mart),
         });
     }
     Ok(listed)
+}
+
+/// The number of active segments whose owner the caller is a member of. A set of another role is
+/// not queried for it: its policies would run, and could keep the caller waiting. None: it is locked.
+fn visible_segments(set: &RelationSet) -> Option<i64> {
+    let rows = table_scan::read(set.segments(), [c"owner", c"actual_end"])?;
+    let caller = role::current();
+    let count = rows.into_iter().filter(|[owner, actual_end]| {
+        let owner = owner.map(|owner| pg_sys::Oid::from(owner.value() as u32));
+        let is_active = actual_end.is_some_and(|end| end.value() as i64 == i64::MAX);
+        is_active && owner.is_some_and(|owner| role::may_act_as(caller, owner))
+    });
+    i64::try_from(count.count()).ok()
 }
 
 /// Drops a set with everything in it. Segment tables are kept, as ordinary tables. Unless `force`
@@ -227,6 +241,7 @@ pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
         })
     })?;
     forget_dropped(&set.extension)?;
+    change_readers::forget(&set, None)?;
     system_catalog::invalidate(set.extension.registry()?);
     Ok(())
 }

@@ -8,6 +8,7 @@
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
+use crate::catalog::change_readers;
 use crate::catalog::manage_sets::{find_taken_name, stem};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, RelationSet, names_of};
@@ -70,7 +71,12 @@ pub fn migrate_set(cfg_table: &str) -> Result<bool> {
 
 /// Migrates a set, or changes nothing and returns the error.
 fn migrate(set: &RelationSet) -> Result<()> {
-    let steps = || in_subtransaction(OnSuccess::Commit, || migrate_from_1(set));
+    let steps = || {
+        in_subtransaction(OnSuccess::Commit, || {
+            migrate_from_1(set)?;
+            change_readers::record_all(&RelationSet::of_mart(set.extension.clone(), set.mart())?)
+        })
+    };
     match set.is_own {
         true => steps(),
         false => system_catalog::outside_extension_script(steps),

@@ -1,6 +1,7 @@
 //! The extension's own relations: the relation sets, the roles that statements on them run as, the
 //! log and the settings.
 
+pub mod change_readers;
 pub mod log;
 pub mod manage_sets;
 pub mod migrate;

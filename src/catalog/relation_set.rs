@@ -47,10 +47,11 @@ pub const OWN_CHECK: &str = "segmenter_own_segment";
 /// Relations that belong to the extension, not to a set. Two more placeholders are not relations:
 /// `@schema@`, the extension's schema, and `@membership@`, the privilege that is passed to
 /// `pg_has_role`.
-const SHARED: [(&str, &str); 3] = [
+const SHARED: [(&str, &str); 4] = [
     ("registry", "segmenter_registry"),
     ("registry_relations", "segmenter_registry_relations"),
     ("changes", "segmenter_changes"),
+    ("change_readers", "segmenter_change_readers"),
 ];
 
 /// The versions of the definition that this library works with. A release that changes no SQL object

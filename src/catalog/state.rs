@@ -12,6 +12,7 @@ use pgrx::datum::{DatumWithOid, Timestamp, Uuid};
 use pgrx::prelude::*;
 use serde_json::Value;
 
+use crate::catalog::change_readers;
 use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
@@ -110,8 +111,11 @@ impl Attempt {
             count(figures.removed).into(),
             count(figures.changed).into(),
             at.into(),
-            checkpoint.map(JsonB).into(),
         ]);
+        if let Some(checkpoint) = &checkpoint {
+            change_readers::record(set, self.segment, checkpoint)?;
+        }
+        args.push(checkpoint.map(JsonB).into());
         write(set, &queries::catalog::state::RECORD_SUCCESS, &args)
     }
 
@@ -215,6 +219,7 @@ fn close_lost_run(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
 
 /// Deletes the states and attempts of segments that no longer exist: of one segment, or of all.
 pub fn delete_orphaned(set: &RelationSet, segment: Option<Uuid>) -> Result<()> {
+    change_readers::forget(set, segment)?;
     write(set, &queries::catalog::state::DELETE_STATES, &[segment.into()])
 }
 

@@ -9,4 +9,5 @@ pub mod role;
 pub mod snapshot;
 pub mod statement;
 pub mod subtransaction;
+pub mod table_scan;
 pub mod tuplestore;

@@ -21,7 +21,6 @@ use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
-use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::system_catalog;
 
@@ -299,17 +298,12 @@ pub fn prune(extension: &Extension) -> Result<bool> {
     }
     let since = retained_since().map(clock::timestamp);
     let since = since.unwrap_or(TimestampWithTimeZone::negative_infinity());
-    let mut read = Vec::new();
-    for mart in extension.sets()? {
-        // A set that cannot be read does not keep changes: its segments will make a full pass.
-        let asked = in_subtransaction(OnSuccess::Rollback, || {
-            readers(&RelationSet::of_mart(extension.clone(), mart)?, since)
-        });
-        read.extend(asked.unwrap_or_default());
-    }
-    let read = serde_json::to_value(read).unwrap_or_default();
-    let args =
-        [snapshot::horizon().to_string().into(), pgrx::JsonB(read).into(), PRUNED_AT_ONCE.into()];
+    let args = [
+        snapshot::horizon().to_string().into(),
+        since.into(),
+        PRUNED_AT_ONCE.into(),
+        activity::cluster().to_string().into(),
+    ];
     let old: Option<Vec<String>> =
         extension.read(&queries::refresh::incremental::capture::FIND_READ_CHANGES, &args)?;
     let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
@@ -321,27 +315,4 @@ pub fn prune(extension: &Extension) -> Result<bool> {
         )
     })?;
     Ok(more)
-}
-
-/// How far a segment has read the captured changes of its watched tables.
-#[derive(Serialize, Deserialize)]
-struct ReadPosition {
-    sources: Vec<u32>,
-    through: u64,
-}
-
-/// The active segments of a set that still have to read captured changes. Segments that have not
-/// read since `since` are left out.
-fn readers(set: &RelationSet, since: TimestampWithTimeZone) -> Result<Vec<ReadPosition>> {
-    let args = [since.into(), activity::cluster().to_string().into()];
-    let json: Option<pgrx::JsonB> = set.as_owner(|| {
-        Spi::connect(|_| {
-            statement::read_one(
-                &set.sql(&queries::refresh::incremental::capture::LIST_READERS, &[]),
-                &args,
-            )
-        })
-    })?;
-    let malformed = |_| Error::MissingValue("readers");
-    json.map_or(Ok(Vec::new()), |json| serde_json::from_value(json.0).map_err(malformed))
 }

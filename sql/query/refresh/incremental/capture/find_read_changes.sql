@@ -1,14 +1,15 @@
 -- Up to $3 captured changes that no segment still has to read. $1 is the oldest transaction that
 -- some open snapshot may not see, which includes the snapshot of a segment that reads for the first
--- time. $2 has the segments that read, with the transaction up to which each has read.
+-- time. A segment that has not read since $2, or whose position is from another cluster than $4, does
+-- not count: its next refresh makes a full pass.
 -- runs as: extension owner
--- params: horizon text, readers jsonb, limit bigint
+-- params: horizon text, since timestamptz, limit bigint, cluster text
 -- row: places text[]
-with readers as (
-    select
-        array(select e::oid from jsonb_array_elements_text(r -> 'sources') e) as sources,
-        (r ->> 'through')::xid8 as through
-    from jsonb_array_elements($2) r
+with readers as materialized (
+    select r.sources, r.through
+    from @change_readers@ r
+    where r.read_at > $2 and r.cluster = $4
+      and exists (select from @registry@ s where s.mart = r.mart)
 )
 select array_agg(o.ctid::text)
 from (
