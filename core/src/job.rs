@@ -36,6 +36,8 @@ pub enum Task {
 pub enum JobResult {
     /// The task is finished; the outcome of a refresh is recorded in the database.
     Done,
+    /// The refresh was not made: it failed or was refused, which is recorded in the database.
+    Failed,
     /// The sources are still not loaded.
     Waiting,
     /// Another session has locked the segment.
@@ -49,6 +51,9 @@ pub enum End {
     Reported(JobResult),
     /// The worker exited without reporting a result.
     Died,
+    /// The worker's process was ended, because its transaction did not react to the cancellation at
+    /// its time limit.
+    Overrun,
     /// No worker started within [`START_LIMIT`].
     NotStarted,
 }
@@ -95,6 +100,9 @@ pub enum Event {
     Report(JobResult),
     /// The process of the worker exits.
     Exit,
+    /// The process of the worker exits after its time limit, as its SQL did not react to the
+    /// cancellation.
+    Overrun,
     /// [`START_LIMIT`] has passed since the request.
     StartLimit,
     /// The scheduler finds the ended job in the table.
@@ -121,6 +129,9 @@ pub enum Effect {
     /// The run is recorded as `failed` if nothing is recorded of it, as `interrupted` if it is
     /// recorded as running.
     RecordLostRun,
+    /// The failure is recorded: of the refresh if its end is not recorded yet, of the hand-over after
+    /// it, of the delivery.
+    RecordOverrun,
     /// The leases of the consumer are released.
     ReleaseLeases,
     /// The subject gets no job of this task before [`RETRY_DELAY`] has passed.
@@ -154,6 +165,7 @@ pub fn transition(task: Task, state: JobState, event: Event) -> Option<Transitio
         (Requested, Event::StartLimit) => (Collected(End::NotStarted), &[Effect::FreePlace]),
         (Running, Event::Report(result)) => (Ended(End::Reported(result)), &[]),
         (Running, Event::Exit) => (Ended(End::Died), &[]),
+        (Running, Event::Overrun) => (Ended(End::Overrun), &[]),
         (Ended(end), Event::Collect) => (Collected(end), &[Effect::FreePlace]),
         (Ended(_), Event::Abandon) => (Free, &[Effect::FreePlace]),
         (Collected(end), Event::Handled) => (Free, effects_of_end(task, end)),
@@ -170,15 +182,19 @@ fn effects_of_end(task: Task, end: End) -> &'static [Effect] {
     use JobResult::*;
     match (task, end) {
         (Task::Refresh, End::Reported(Done)) => &[QueueAgain, RemovePending],
+        (Task::Refresh, End::Reported(Failed)) => &[BackOff, QueueAgain, RemovePending],
         (Task::Refresh, End::Reported(Waiting)) => &[QueueCheck, RemovePending],
         (Task::Refresh, End::Reported(Busy)) => &[QueueCheck, RetryPending],
         (Task::Refresh, End::Died | End::NotStarted) => {
             &[RecordLostRun, BackOff, QueueAgain, RetryPending]
         }
+        (Task::Refresh, End::Overrun) => &[RecordOverrun, BackOff, QueueAgain, RetryPending],
         (Task::HandOver, End::Reported(Done)) => &[QueueAgain, RemovePending],
+        (Task::HandOver, End::Overrun) => &[RecordOverrun, QueueAgain, RetryPending],
         (Task::HandOver, _) => &[QueueAgain, RetryPending],
         (Task::Deliver, End::Reported(_)) => &[ListConsumers],
         (Task::Deliver, End::Died | End::NotStarted) => &[ReleaseLeases, BackOff, ListConsumers],
+        (Task::Deliver, End::Overrun) => &[RecordOverrun, ReleaseLeases, BackOff, ListConsumers],
     }
 }
 
@@ -212,10 +228,12 @@ mod tests {
     use chrono::{DateTime, TimeDelta};
 
     const TASKS: [Task; 3] = [Task::Refresh, Task::HandOver, Task::Deliver];
-    const RESULTS: [JobResult; 3] = [JobResult::Done, JobResult::Waiting, JobResult::Busy];
+    const RESULTS: [JobResult; 4] =
+        [JobResult::Done, JobResult::Failed, JobResult::Waiting, JobResult::Busy];
 
     fn ends() -> Vec<End> {
-        RESULTS.into_iter().map(End::Reported).chain([End::Died, End::NotStarted]).collect()
+        let others = [End::Died, End::Overrun, End::NotStarted];
+        RESULTS.into_iter().map(End::Reported).chain(others).collect()
     }
 
     fn states() -> Vec<JobState> {
@@ -230,7 +248,8 @@ mod tests {
         [Event::Request, Event::NoProcess, Event::Begin]
             .into_iter()
             .chain(RESULTS.into_iter().map(Event::Report))
-            .chain([Event::Exit, Event::StartLimit, Event::Collect, Event::Abandon])
+            .chain([Event::Exit, Event::Overrun, Event::StartLimit])
+            .chain([Event::Collect, Event::Abandon])
             .chain([Event::Handled, Event::NotHandled, Event::SetDropped])
             .collect()
     }
@@ -295,13 +314,18 @@ mod tests {
                     Task::HandOver => effects.contains(&Effect::RetryPending),
                     _ => effects.contains(&Effect::BackOff),
                 };
-                let records = match task {
-                    Task::Refresh => effects.contains(&Effect::RecordLostRun),
-                    Task::HandOver => true,
-                    Task::Deliver => effects.contains(&Effect::ReleaseLeases),
+                let records = match (task, end) {
+                    (_, End::Overrun) => effects.contains(&Effect::RecordOverrun),
+                    (Task::Refresh, _) => effects.contains(&Effect::RecordLostRun),
+                    (Task::HandOver, _) => true,
+                    (Task::Deliver, _) => effects.contains(&Effect::ReleaseLeases),
                 };
                 if end.is_failure() {
                     assert!(delays && records, "{task:?}, {end:?}: {effects:?}");
+                }
+                // What was not done is not tried again at once, whoever has recorded it.
+                if (task, end) == (Task::Refresh, End::Reported(JobResult::Failed)) {
+                    assert!(delays, "{effects:?}");
                 }
                 // A segment is always queued again.
                 let queued =
@@ -379,7 +403,9 @@ mod tests {
             let is_handling = event == Event::Handled;
             let general = |state: JobState| match state {
                 JobState::Ended(_) if matches!(event, Event::Report(_)) => "Ended(result)".into(),
-                JobState::Ended(_) if event != Event::Exit => "Ended(end)".into(),
+                JobState::Ended(_) if !matches!(event, Event::Exit | Event::Overrun) => {
+                    "Ended(end)".into()
+                }
                 JobState::Collected(_) if !is_handling && event != Event::StartLimit => {
                     "Collected(end)".into()
                 }

@@ -1,6 +1,8 @@
 //! The jobs of all workers of a server, in a fixed number of places. The server keeps this table in
 //! shared memory; here are its rules. `Id` identifies segments, consumers and runs.
 
+use std::time::Duration;
+
 use crate::clock::Instant;
 use crate::job::{Event, JobResult, JobState, Task, Transition, due_event, transition};
 
@@ -28,6 +30,8 @@ pub struct Job<Id> {
     pub since: Instant,
     /// The worker's process, once it runs.
     pub pid: i32,
+    /// The time limit that the worker has overrun, where that was its end.
+    pub overrun: Option<Duration>,
     /// Distinguishes the jobs that have had the same place.
     generation: u32,
 }
@@ -87,7 +91,8 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         let place = self.places.iter().position(Option::is_none)?;
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        self.places[place] = Some(Job { spec, state: to.next, since: now, pid: 0, generation });
+        self.places[place] =
+            Some(Job { spec, state: to.next, since: now, pid: 0, overrun: None, generation });
         Some(JobHandle { place: place as u32, generation })
     }
 
@@ -109,10 +114,13 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         self.apply(handle, Event::Report(result), now);
     }
 
-    /// Records that a process exits.
-    pub fn exit(&mut self, pid: i32, now: Instant) {
+    /// Records that a process exits; `overrun`: because it has overrun this time limit.
+    pub fn exit(&mut self, pid: i32, overrun: Option<Duration>, now: Instant) {
+        let event = if overrun.is_some() { Event::Overrun } else { Event::Exit };
         for job in self.places.iter_mut().flatten().filter(|job| job.pid == pid) {
-            job.apply(Event::Exit, now);
+            if job.apply(event, now).is_some() {
+                job.overrun = overrun;
+            }
         }
     }
 
@@ -171,7 +179,6 @@ mod tests {
     use crate::job::{Effect, End, RETRY_DELAY, START_LIMIT};
     use chrono::{DateTime, TimeDelta};
     use std::collections::{HashMap, HashSet};
-    use std::time::Duration;
 
     const DATABASE: u32 = 1;
     const PLACES: usize = 4;
@@ -213,9 +220,11 @@ mod tests {
         assert!(table.begin(handle, 11, at(60)).is_some());
         assert!(table.collect(DATABASE, at(60)).is_empty());
         table.report(handle, JobResult::Done, at(61));
-        table.exit(11, at(61));
+        table.exit(11, Some(Duration::from_secs(1)), at(61));
+        // The result was reported before.
         let ended = table.collect(DATABASE, at(61));
         assert_eq!(ended[0].state, JobState::Collected(End::Reported(JobResult::Done)));
+        assert_eq!(ended[0].overrun, None);
         assert_eq!(table.jobs(DATABASE).count(), 0);
     }
 
@@ -226,7 +235,7 @@ mod tests {
         other.database = 2;
         let handle = table.request(other, at(0)).unwrap();
         table.begin(handle, 11, at(0));
-        table.exit(11, at(1));
+        table.exit(11, None, at(1));
         assert!(table.collect(DATABASE, at(1000)).is_empty());
         table.remove_abandoned(at(1000), |database| database == 2);
         assert_eq!(table.jobs(2).count(), 1);
@@ -348,11 +357,12 @@ mod tests {
             }
             let at = self.random.below(self.working.len());
             let (handle, pid) = self.working.swap_remove(at);
-            let result = [JobResult::Done, JobResult::Waiting, JobResult::Busy];
-            if let Some(result) = result.get(self.random.below(4)) {
+            let result = [JobResult::Done, JobResult::Failed, JobResult::Waiting, JobResult::Busy];
+            if let Some(result) = result.get(self.random.below(6)) {
                 self.table.report(handle, *result, self.now);
             }
-            self.table.exit(pid, self.now);
+            let overrun = [None, Some(Duration::from_secs(3))][self.random.below(2)];
+            self.table.exit(pid, overrun, self.now);
         }
 
         fn collect(&mut self) {
@@ -391,6 +401,9 @@ mod tests {
             for effect in to.effects {
                 match effect {
                     Effect::RecordLostRun => self.recorded_refreshes += 1,
+                    Effect::RecordOverrun => {
+                        self.recorded_refreshes += usize::from(task == Task::Refresh);
+                    }
                     Effect::BackOff => {
                         self.not_before.insert((task, subject), self.now + RETRY_DELAY);
                     }

@@ -74,6 +74,7 @@ fn segmenter_refresh(
         force: require_arg("force", force)?,
         full: require_arg("full", full)?,
         skip_busy: false,
+        is_scheduled: false,
         cycle: None,
         run_id: run::new_id(),
     };

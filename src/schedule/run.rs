@@ -65,6 +65,7 @@ impl PlannedRefresh {
             force: false,
             full: false,
             skip_busy: true,
+            is_scheduled: false,
             cycle: self.cycle.as_deref(),
             run_id,
         }
