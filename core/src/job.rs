@@ -56,6 +56,8 @@ impl Task {
 pub enum JobResult {
     /// The task is finished; the outcome of a refresh is recorded in the database.
     Done,
+    /// The refresh was not made: it failed or was refused, which is recorded in the database.
+    Failed,
     /// The sources are still not loaded.
     Waiting,
     /// Another session has locked the segment.
@@ -72,6 +74,9 @@ pub enum End {
     Reported(JobResult),
     /// The worker exited without reporting a result.
     Died,
+    /// The worker's process was ended, because its transaction did not react to the cancellation at
+    /// its time limit.
+    Overrun,
     /// No worker started within [`START_LIMIT`].
     NotStarted,
 }
@@ -118,6 +123,9 @@ pub enum Event {
     Report(JobResult),
     /// The process of the worker exits.
     Exit,
+    /// The process of the worker exits after its time limit, as its SQL did not react to the
+    /// cancellation.
+    Overrun,
     /// [`START_LIMIT`] has passed since the request.
     StartLimit,
     /// The scheduler finds the ended job in the table.
@@ -144,6 +152,9 @@ pub enum Effect {
     /// The run is recorded as `failed` if nothing is recorded of it, as `interrupted` if it is
     /// recorded as running.
     RecordLostRun,
+    /// The failure is recorded: of the refresh if its end is not recorded yet, of the hand-over after
+    /// it, of the delivery.
+    RecordOverrun,
     /// The leases of the consumer are released.
     ReleaseLeases,
     /// The subject gets no job of this task before [`RETRY_DELAY`] has passed.
@@ -182,6 +193,7 @@ pub fn transition(task: Task, state: JobState, event: Event) -> Option<Transitio
         (Requested, Event::StartLimit) => (Collected(End::NotStarted), &[Effect::FreePlace]),
         (Running, Event::Report(result)) => (Ended(End::Reported(result)), &[]),
         (Running, Event::Exit) => (Ended(End::Died), &[]),
+        (Running, Event::Overrun) => (Ended(End::Overrun), &[]),
         (Ended(end), Event::Collect) => (Collected(end), &[Effect::FreePlace]),
         (Ended(_), Event::Abandon) => (Free, &[Effect::FreePlace]),
         (Collected(end), Event::Handled) => (Free, effects_of_end(task, end)),
@@ -198,18 +210,22 @@ fn effects_of_end(task: Task, end: End) -> &'static [Effect] {
     use JobResult::*;
     match (task, end) {
         (Task::Refresh, End::Reported(Done)) => &[QueueAgain, RemovePending],
+        (Task::Refresh, End::Reported(Failed)) => &[BackOff, QueueAgain, RemovePending],
         (Task::Refresh, End::Reported(Waiting)) => &[QueueCheck, RemovePending],
         (Task::Refresh, End::Reported(Busy)) => &[QueueCheck, RetryPending],
         (Task::Refresh, End::Reported(Unordered)) => &[Reorder, RetryPending],
         (Task::Refresh, End::Died | End::NotStarted) => {
             &[RecordLostRun, BackOff, QueueAgain, RetryPending]
         }
+        (Task::Refresh, End::Overrun) => &[RecordOverrun, BackOff, QueueAgain, RetryPending],
         (Task::HandOver, End::Reported(Done)) => &[QueueAgain, RemovePending],
+        (Task::HandOver, End::Overrun) => &[RecordOverrun, QueueAgain, RetryPending],
         (Task::HandOver, _) => &[QueueAgain, RetryPending],
         (Task::Deliver, End::Reported(_)) => &[ListConsumers],
         (Task::Deliver, End::Died | End::NotStarted) => &[ReleaseLeases, BackOff, ListConsumers],
+        (Task::Deliver, End::Overrun) => &[RecordOverrun, ReleaseLeases, BackOff, ListConsumers],
         (Task::Serve, End::Reported(_)) => &[Resume],
-        (Task::Serve, End::Died | End::NotStarted) => &[BackOff, Resume],
+        (Task::Serve, End::Died | End::Overrun | End::NotStarted) => &[BackOff, Resume],
     }
 }
 
@@ -243,11 +259,17 @@ mod tests {
     use chrono::{DateTime, TimeDelta};
 
     const TASKS: [Task; 4] = [Task::Refresh, Task::HandOver, Task::Deliver, Task::Serve];
-    const RESULTS: [JobResult; 4] =
-        [JobResult::Done, JobResult::Waiting, JobResult::Busy, JobResult::Unordered];
+    const RESULTS: [JobResult; 5] = [
+        JobResult::Done,
+        JobResult::Failed,
+        JobResult::Waiting,
+        JobResult::Busy,
+        JobResult::Unordered,
+    ];
 
     fn ends() -> Vec<End> {
-        RESULTS.into_iter().map(End::Reported).chain([End::Died, End::NotStarted]).collect()
+        let others = [End::Died, End::Overrun, End::NotStarted];
+        RESULTS.into_iter().map(End::Reported).chain(others).collect()
     }
 
     fn states() -> Vec<JobState> {
@@ -262,7 +284,8 @@ mod tests {
         [Event::Request, Event::NoProcess, Event::Begin]
             .into_iter()
             .chain(RESULTS.into_iter().map(Event::Report))
-            .chain([Event::Exit, Event::StartLimit, Event::Collect, Event::Abandon])
+            .chain([Event::Exit, Event::Overrun, Event::StartLimit])
+            .chain([Event::Collect, Event::Abandon])
             .chain([Event::Handled, Event::NotHandled, Event::SetDropped])
             .collect()
     }
@@ -327,13 +350,20 @@ mod tests {
                     Task::HandOver => effects.contains(&Effect::RetryPending),
                     _ => effects.contains(&Effect::BackOff),
                 };
-                let records = match task {
-                    Task::Refresh => effects.contains(&Effect::RecordLostRun),
-                    Task::HandOver | Task::Serve => true,
-                    Task::Deliver => effects.contains(&Effect::ReleaseLeases),
+                let records = match (task, end) {
+                    // It has recorded nothing that would have to be ended.
+                    (Task::Serve, _) => true,
+                    (_, End::Overrun) => effects.contains(&Effect::RecordOverrun),
+                    (Task::Refresh, _) => effects.contains(&Effect::RecordLostRun),
+                    (Task::HandOver, _) => true,
+                    (Task::Deliver, _) => effects.contains(&Effect::ReleaseLeases),
                 };
                 if end.is_failure() {
                     assert!(delays && records, "{task:?}, {end:?}: {effects:?}");
+                }
+                // What was not done is not tried again at once, whoever has recorded it.
+                if (task, end) == (Task::Refresh, End::Reported(JobResult::Failed)) {
+                    assert!(delays, "{effects:?}");
                 }
                 // A segment is always queued again.
                 let queued = [Effect::QueueAgain, Effect::QueueCheck, Effect::Reorder];
@@ -412,7 +442,9 @@ mod tests {
             let is_handling = event == Event::Handled;
             let general = |state: JobState| match state {
                 JobState::Ended(_) if matches!(event, Event::Report(_)) => "Ended(result)".into(),
-                JobState::Ended(_) if event != Event::Exit => "Ended(end)".into(),
+                JobState::Ended(_) if !matches!(event, Event::Exit | Event::Overrun) => {
+                    "Ended(end)".into()
+                }
                 JobState::Collected(_) if !is_handling && event != Event::StartLimit => {
                     "Collected(end)".into()
                 }

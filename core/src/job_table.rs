@@ -1,6 +1,8 @@
 //! The jobs of all workers of a server, in a fixed number of places. The server keeps this table in
 //! shared memory; here are its rules. `Id` identifies segments, consumers and runs.
 
+use std::time::Duration;
+
 use crate::clock::Instant;
 use crate::job::{Event, JobResult, JobState, Kind, Task, Transition, due_event, transition};
 
@@ -32,6 +34,8 @@ pub struct Job<Id> {
     pub pid: i32,
     /// When the worker wants its task to be continued; none: when there is a reason.
     pub resume_at: Option<Instant>,
+    /// The time limit that the worker has overrun, where that was its end.
+    pub overrun: Option<Duration>,
     /// Distinguishes the jobs that have had the same place.
     generation: u32,
 }
@@ -135,8 +139,9 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let state = to.next;
+        let (resume_at, overrun) = (None, None);
         self.places[place] =
-            Some(Job { spec, state, since: now, pid: 0, resume_at: None, generation });
+            Some(Job { spec, state, since: now, pid: 0, resume_at, overrun, generation });
         Ok(JobHandle { place: place as u32, generation })
     }
 
@@ -167,10 +172,13 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         self.apply(handle, Event::Report(result), now);
     }
 
-    /// Records that a process exits.
-    pub fn exit(&mut self, pid: i32, now: Instant) {
+    /// Records that a process exits; `overrun`: because it has overrun this time limit.
+    pub fn exit(&mut self, pid: i32, overrun: Option<Duration>, now: Instant) {
+        let event = if overrun.is_some() { Event::Overrun } else { Event::Exit };
         for job in self.places.iter_mut().flatten().filter(|job| job.pid == pid) {
-            job.apply(Event::Exit, now);
+            if job.apply(event, now).is_some() {
+                job.overrun = overrun;
+            }
         }
     }
 
@@ -234,7 +242,6 @@ mod tests {
     use crate::job::{Effect, End, RETRY_DELAY, START_LIMIT};
     use chrono::{DateTime, TimeDelta};
     use std::collections::{HashMap, HashSet};
-    use std::time::Duration;
 
     const DATABASE: u32 = 1;
     const PLACES: usize = 4;
@@ -278,9 +285,11 @@ mod tests {
         assert!(table.begin(handle, 11, at(60)).is_some());
         assert!(table.collect(DATABASE, |_| true, at(60)).is_empty());
         table.report(handle, JobResult::Done, None, at(61));
-        table.exit(11, at(61));
+        table.exit(11, Some(Duration::from_secs(1)), at(61));
+        // The result was reported before.
         let ended = table.collect(DATABASE, |_| true, at(61));
         assert_eq!(ended[0].state, JobState::Collected(End::Reported(JobResult::Done)));
+        assert_eq!(ended[0].overrun, None);
         assert_eq!(table.jobs(DATABASE).count(), 0);
     }
 
@@ -291,7 +300,7 @@ mod tests {
         other.database = 2;
         let handle = table.request(other, UNLIMITED, at(0)).unwrap();
         table.begin(handle, 11, at(0));
-        table.exit(11, at(1));
+        table.exit(11, None, at(1));
         assert!(table.collect(DATABASE, |_| true, at(1000)).is_empty());
         table.remove_abandoned(at(1000), |database| database == 2);
         assert_eq!(table.jobs(2).count(), 1);
@@ -328,7 +337,7 @@ mod tests {
         assert_eq!(request(of(Task::Refresh, 4, 4)), Err(Refusal::DatabaseFull));
         // One that has ended takes no share any more.
         table.begin(first, 11, at(1));
-        table.exit(11, at(2));
+        table.exit(11, None, at(2));
         table.collect(DATABASE, |_| true, at(2));
         assert!(table.request(of(Task::Refresh, 1, 1), limits, at(3)).is_ok());
     }
@@ -437,11 +446,12 @@ mod tests {
             }
             let at = self.random.below(self.working.len());
             let (handle, pid) = self.working.swap_remove(at);
-            let result = [JobResult::Done, JobResult::Waiting, JobResult::Busy];
-            if let Some(result) = result.get(self.random.below(4)) {
+            let result = [JobResult::Done, JobResult::Failed, JobResult::Waiting, JobResult::Busy];
+            if let Some(result) = result.get(self.random.below(6)) {
                 self.table.report(handle, *result, None, self.now);
             }
-            self.table.exit(pid, self.now);
+            let overrun = [None, Some(Duration::from_secs(3))][self.random.below(2)];
+            self.table.exit(pid, overrun, self.now);
         }
 
         fn collect(&mut self) {
@@ -480,6 +490,9 @@ mod tests {
             for effect in to.effects {
                 match effect {
                     Effect::RecordLostRun => self.recorded_refreshes += 1,
+                    Effect::RecordOverrun => {
+                        self.recorded_refreshes += usize::from(task == Task::Refresh);
+                    }
                     Effect::BackOff => {
                         self.not_before.insert((task, subject), self.now + RETRY_DELAY);
                     }

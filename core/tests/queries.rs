@@ -18,11 +18,11 @@ compares it, and every test fails if a statement runs as another role than its h
 | role | which it is | restricted |
 | --- | --- | --- |
 | extension owner | the owner of the extension | no |
-| set owner | the owner of the relation set; of the extension's own set the extension's owner | unless it is the extension's owner |
-| segment owner | the column `owner` of the segment | yes, unless it is the session's role |
-| table owner | the owner of the segment table | yes, unless it is the session's role |
-| consumer role | the column `role` of the consumer | yes, unless it is the session's role |
-| caller | the role that calls the function | yes, unless it is the session's role |
+| set owner | the owner of the relation set; of the extension's own set the extension's owner | in sets other than the extension's own |
+| segment owner | the column `owner` of the segment | yes, unless the session is its own |
+| table owner | the owner of the segment table | yes, unless the session is its own |
+| consumer role | the column `role` of the consumer | yes, unless the session is its own |
+| caller | the role that calls the function | yes, unless the session is its own |
 
 *Restricted* is PostgreSQL's security-restricted operation: the role cannot be changed, and no
 temporary object or deferred trigger is left behind. Relations are named as in the extension's own

@@ -213,7 +213,7 @@ reset role;
 revoke all on tables.shared from tables_user;
 set role tables_user;
 select status, added, detail from segmenter_refresh('eight', 'select 2 as id');
--- Who owns a table no more takes the segment out of it still.
+-- Who may not write to a table any more locks nothing of it: it stays in the mart when the segment has gone.
 reset role;
 alter table tables.theirs owner to current_user;
 set role tables_user;

@@ -75,6 +75,7 @@ fn segmenter_refresh(
         full: require_arg("full", full)?,
         skip_busy: false,
         ends_only: false,
+        is_scheduled: false,
         cycle: None,
         run_id: run::new_id(),
     };

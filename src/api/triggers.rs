@@ -194,28 +194,62 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     if let Some(old) = &old
         && new.as_ref().is_none_or(|new| new.table != old.table)
     {
-        segment_table::release(&set, old.table, &old.id)?;
+        release(&set, old)?;
     }
     if let (Some(old), true) = (&old, is_delete) {
         state::delete_orphaned(&set, Some(old.id))?;
     }
+    // The table of a segment that is retired stays as it is. A segment that is written retired gets
+    // its table as an active one does: members are read from it, and erased there.
+    let is_moved = old.as_ref().map(|old| old.table) != new.as_ref().map(|new| new.table);
     match new {
-        // The table of a retired segment stays attached.
-        Some(new) if new.actual => {
-            // Locking the table requires rights on it: check them first.
-            if !role::may_use_table(role::current(), new.table)? {
-                let table = segment_table::name(&set, new.table)?.unwrap_or_default();
-                return Err(Error::NotTableOwner(table));
-            }
-            if !lock::lock_table(new.table) {
-                return Err(Error::TableDropped(new.name));
-            }
-            let holder = Holder { id: new.id, name: &new.name, owner: new.owner };
-            Table::check(&set, new.table, holder)?.register(&set, holder, role::current())
-        }
+        Some(new) if new.actual || is_moved => register(&set, &new, is_insert),
         Some(new) => change_readers::forget(&set, Some(new.id)),
         None => Ok(()),
     }
+}
+
+/// Attaches a segment's table to the mart. Locking it requires rights on it, which are checked first.
+fn register(set: &RelationSet, new: &RegisteredRow, is_new: bool) -> error::Result<()> {
+    let caller = role::current();
+    if !role::may_use_table(caller, new.table)? {
+        let table = segment_table::name(set, new.table)?.unwrap_or_default();
+        return Err(Error::NotTableOwner(table));
+    }
+    if !lock::lock_table(new.table) {
+        return Err(Error::TableDropped(new.name.clone()));
+    }
+    let holder = Holder { id: new.id, name: &new.name, owner: new.owner };
+    let table = Table::check(set, new.table, holder)?;
+    table.register(set, holder, caller)?;
+    // Rows with its id are those of a segment that was deleted, unless the caller could have written
+    // them for it.
+    if is_new && table.kind.shared && !is_free_to_take(set, &table, caller) {
+        let holds_rows = set.as_table_owner(table.owner, || {
+            segment_table::holds_rows_of(set, &table.name, &new.id)
+        })?;
+        if holds_rows {
+            return Err(Error::IdTaken(new.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the rows of a table, whatever segment they are of, are the caller's to take.
+fn is_free_to_take(set: &RelationSet, table: &Table, caller: pg_sys::Oid) -> bool {
+    role::may_act_as(caller, set.owner) || role::owns_table(caller, table.oid)
+}
+
+/// Detaches the table that a segment has left, or warns that it stays.
+fn release(set: &RelationSet, old: &RegisteredRow) -> error::Result<()> {
+    if segment_table::release(set, old.table, &old.id)? {
+        return Ok(());
+    }
+    let table = segment_table::name(set, old.table)?.unwrap_or_default();
+    let mart = set.name().to_owned();
+    let left = Error::NotReleased { table, mart }.report();
+    error::emit_warning(&Subject::Segment(&old.name).to_string(), &left);
+    Ok(())
 }
 
 fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
@@ -233,7 +267,7 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
             hint: Some("NOTIFY sends the name, and its payload cannot be longer.".into()),
         }));
     }
-    check_http(&params, subject)?;
+    check_updater(&params, subject)?;
     if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
         let old = trigger.old();
         let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
@@ -242,12 +276,16 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     Ok(row)
 }
 
-/// Checks the parameters of an `http` consumer. A timeout that is not an interval raises
+/// Checks the parameters of a consumer that workers serve. A timeout that is not an interval raises
 /// PostgreSQL's error, which names the text. A URL that is not allowed is only a WARNING here,
 /// since `segmenter.http_allow` is evaluated again when a message is sent.
-fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
-    let Updater::Http(http) = &params.updater else { return Ok(()) };
-    if let Some(timeout) = &http.timeout {
+fn check_updater(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
+    let timeout = match &params.updater {
+        Updater::Pull => &None,
+        Updater::Function(function) => &function.timeout,
+        Updater::Http(http) => &http.timeout,
+    };
+    if let Some(timeout) = timeout {
         let updater = ("params", "timeout", timeout.as_str());
         if !interval_is(&queries::config::IS_POSITIVE_INTERVAL, updater, subject)? {
             return Err(Error::Config(ConfigError {
@@ -258,6 +296,7 @@ fn check_http(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()
             }));
         }
     }
+    let Updater::Http(http) = &params.updater else { return Ok(()) };
     if !is_allowed(&http.url) {
         let report = Error::NotAllowed { url: http.url.to_string() }.report();
         error::emit_warning(&format!("{subject} will get no messages"), &report);

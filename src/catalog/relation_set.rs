@@ -118,7 +118,7 @@ impl Extension {
         })
     }
 
-    /// Runs our own statements with the caller's rights, restricted.
+    /// Runs our own statements on a set with the caller's rights, restricted.
     pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::Caller, || self.restricted(role::current(), body))
     }
@@ -414,7 +414,9 @@ impl RelationSet {
         !self.names[Relation::Status as usize].is_empty()
     }
 
-    /// Runs our own statements on the relations of the set, as its owner.
+    /// Runs our own statements on the relations of the set, as its owner. Those on a set other than
+    /// the extension's own are always restricted, whoever owns it now: the code that is attached to
+    /// its relations may be of an earlier owner.
     pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::SetOwner, || match self.is_own {
             true => {
@@ -452,7 +454,8 @@ impl RelationSet {
     pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
         let caller = role::current();
         assuming(RunsAs::Caller, || {
-            role::run_as(caller, Rights::Restricted, &self.user_settings(caller), body)
+            let rights = if self.is_own { Rights::User } else { Rights::Restricted };
+            role::run_as(caller, rights, &self.user_settings(caller), body)
         })
     }
 
@@ -461,7 +464,7 @@ impl RelationSet {
     /// or functions there.
     fn as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check_owner_can_act_as(role)?;
-        role::run_as(role, Rights::Restricted, &self.user_settings(role), body)
+        role::run_as(role, Rights::User, &self.user_settings(role), body)
     }
 
     /// Checks that the set's owner may act as a role. The owner can forge any column `owner` or

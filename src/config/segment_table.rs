@@ -2,12 +2,13 @@
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::{SpiClient, quote_identifier, quote_literal};
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::{OWN_CHECK, Relation, RelationSet};
 use crate::config::SERVICE_COLUMNS;
 use crate::error::{Error, Result, SetError};
+use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction;
 use crate::pg::system_catalog;
@@ -78,10 +79,150 @@ pub struct Table {
     pub id_collation: String,
     /// The table's owner, whose rights are used to write it.
     pub owner: pg_sys::Oid,
+    facts: Facts,
+}
+
+/// What is known of a relation without its columns and indexes.
+#[derive(PartialEq, Eq)]
+struct Facts {
+    name: String,
+    owner: pg_sys::Oid,
+    /// Why it can hold no segment, whatever its columns are.
+    problem: Option<&'static str>,
     may_write: bool,
     in_mart: bool,
     own_check: Option<String>,
     other_segment: Option<String>,
+}
+
+/// What a segment's table is locked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To refresh the segment.
+    Refresh,
+    /// To read its members, or to delete rows of it. A table that is the segment's own serves even
+    /// after its owner has taken the right to write from the segment's owner.
+    Access,
+}
+
+/// Locks a segment's table as a writer does, until the (sub)transaction ends. Returns false if it
+/// does not exist. The row of the segment is not trusted: a table that the set's owner could not
+/// use, that is not part of the mart, or that the segment's owner may not write to, is not locked.
+/// What was checked can change until the lock is granted: check the table after it.
+pub fn lock(
+    set: &RelationSet,
+    table: pg_sys::Oid,
+    holder: Holder<'_>,
+    purpose: Purpose,
+) -> Result<bool> {
+    set.check_owner_can_act_as(holder.owner)?;
+    let facts = set.as_owner(|| Spi::connect(|client| Facts::read(client, set, table, holder)))?;
+    let Some(facts) = facts else { return Ok(false) };
+    if let Err(error) = facts.check_lockable(set, holder, purpose) {
+        // What is wrong with its columns or indexes says more.
+        Table::check(set, table, holder)?;
+        return Err(error);
+    }
+    Ok(lock::lock_table(table))
+}
+
+impl Facts {
+    /// None: the relation does not exist.
+    fn read(
+        client: &SpiClient<'_>,
+        set: &RelationSet,
+        table: pg_sys::Oid,
+        holder: Holder<'_>,
+    ) -> Result<Option<Self>> {
+        let args = [table.into(), OWN_CHECK.into(), holder.id.into(), holder.owner.into()];
+        let sql = set.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]);
+        let facts = client.select(&sql, Some(1), &args)?.first();
+        let Some(name) = facts_name(&facts)? else { return Ok(None) };
+        let is =
+            |fact: &str| Ok::<_, Error>(facts.get_by_name::<bool, _>(fact)?.unwrap_or_default());
+        let problem = if is("is_service")? || is("is_extension_member")? {
+            Some("it belongs to PostgreSQL or to an extension")
+        } else if is("in_other_mart")? {
+            Some("it belongs to another relation set")
+        } else if !is("is_ordinary")? {
+            Some("it is not an ordinary table")
+        } else if !is("is_kept")? {
+            Some("it is a temporary table")
+        } else {
+            None
+        };
+        Ok(Some(Self {
+            name,
+            owner: facts.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+            problem,
+            may_write: is("may_write")?,
+            in_mart: is("in_mart")?,
+            own_check: facts.get_by_name("own_check")?,
+            other_segment: facts.get_by_name("other_segment")?,
+        }))
+    }
+
+    fn check_kind(&self) -> Result<()> {
+        match self.problem {
+            Some(problem) => Err(unfit(&self.name, problem, None)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_lockable(
+        &self,
+        set: &RelationSet,
+        holder: Holder<'_>,
+        purpose: Purpose,
+    ) -> Result<()> {
+        self.check_kind()?;
+        self.check_not_anothers(&holder.id)?;
+        // Only the table's owner can have made it the segment's own.
+        if purpose == Purpose::Access && self.own_check.is_some() {
+            return Ok(());
+        }
+        if !self.in_mart {
+            return Err(self.not_in_mart(set));
+        }
+        // A role that is gone gains nothing, and its members can be erased.
+        match (role::exists(holder.owner), purpose) {
+            (true, _) => self.check_writable(holder.owner),
+            (false, Purpose::Access) => Ok(()),
+            (false, Purpose::Refresh) => Err(Error::OwnerDropped {
+                segment: holder.name.to_owned(),
+                segments: set.display_name(Relation::Segments),
+            }),
+        }
+    }
+
+    fn not_in_mart(&self, set: &RelationSet) -> Error {
+        Error::NotInMart {
+            table: self.name.clone(),
+            problem: match self.in_mart {
+                true => "lacks the check segmenter_own_segment",
+                false => "is not part of the mart",
+            },
+            segments: set.display_name(Relation::Segments),
+        }
+    }
+
+    fn check_writable(&self, role: pg_sys::Oid) -> Result<()> {
+        if self.may_write {
+            return Ok(());
+        }
+        Err(Error::NotTableUser { table: self.name.clone(), role: role::name(role) })
+    }
+
+    fn check_not_anothers(&self, segment: &Uuid) -> Result<()> {
+        match &self.own_check {
+            Some(check) if !check.contains(&segment.to_string()) => Err(unfit(
+                &self.name,
+                "it is another segment's own",
+                Some("Segments share a table whose unique index is on (segment_id, id); a table that was one segment's own stays it until that segment is deleted.".into()),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Table {
@@ -89,34 +230,11 @@ impl Table {
     pub fn check(set: &RelationSet, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
         set.as_owner(|| {
             Spi::connect(|client| {
-                let args = [table.into(), OWN_CHECK.into(), holder.id.into(), holder.owner.into()];
-                let facts = client
-                    .select(
-                        &set.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
-                        Some(1),
-                        &args,
-                    )?
-                    .first();
-                let Some(name) = facts_name(&facts)? else {
+                let Some(facts) = Facts::read(client, set, table, holder)? else {
                     return Err(Error::TableDropped(holder.name.into()));
                 };
-                let is = |fact: &str| {
-                    Ok::<_, Error>(facts.get_by_name::<bool, _>(fact)?.unwrap_or_default())
-                };
-
-                let refuse = |problem: &str| Err(unfit(&name, problem, None));
-                if is("is_service")? || is("is_extension_member")? {
-                    return refuse("it belongs to PostgreSQL or to an extension");
-                }
-                if is("in_other_mart")? {
-                    return refuse("it belongs to another relation set");
-                }
-                if !is("is_ordinary")? {
-                    return refuse("it is not an ordinary table");
-                }
-                if !is("is_kept")? {
-                    return refuse("it is a temporary table");
-                }
+                facts.check_kind()?;
+                let name = facts.name.clone();
                 let columns = columns(client, table)?;
                 check_columns(&name, &columns)?;
                 let kind = kind(&unique_indexes(client, table)?).ok_or_else(|| no_index(&name))?;
@@ -133,11 +251,8 @@ impl Table {
                         .filter(|column| !SERVICE_COLUMNS.contains(&column.name.as_str()))
                         .collect(),
                     id_collation,
-                    owner: facts.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-                    may_write: is("may_write")?,
-                    in_mart: is("in_mart")?,
-                    own_check: facts.get_by_name("own_check")?,
-                    other_segment: facts.get_by_name("other_segment")?,
+                    owner: facts.owner,
+                    facts,
                     name,
                 })
             })
@@ -148,29 +263,15 @@ impl Table {
     /// this segment, and the segment's owner may write to it.
     pub fn check_usable(&self, set: &RelationSet, holder: Holder<'_>) -> Result<()> {
         self.check_in_mart(set, holder)?;
-        self.check_writable(holder.owner)
+        self.facts.check_writable(holder.owner)
     }
 
     /// Checks that the table is in the mart, and that an unshared table belongs to this segment.
     pub fn check_in_mart(&self, set: &RelationSet, holder: Holder<'_>) -> Result<()> {
-        if !self.in_mart || (!self.kind.shared && self.own_check.is_none()) {
-            return Err(Error::NotInMart {
-                table: self.name.clone(),
-                problem: match self.in_mart {
-                    true => "lacks the check segmenter_own_segment",
-                    false => "is not part of the mart",
-                },
-                segments: set.display_name(Relation::Segments),
-            });
+        if !self.facts.in_mart || (!self.kind.shared && self.facts.own_check.is_none()) {
+            return Err(self.facts.not_in_mart(set));
         }
-        self.check_not_anothers(&holder.id)
-    }
-
-    fn check_writable(&self, role: pg_sys::Oid) -> Result<()> {
-        if self.may_write {
-            return Ok(());
-        }
-        Err(Error::NotTableUser { table: self.name.clone(), role: role::name(role) })
+        self.facts.check_not_anothers(&holder.id)
     }
 
     /// Attaches the table to the mart. An unshared table also gets a check constraint that limits
@@ -183,9 +284,9 @@ impl Table {
         caller: pg_sys::Oid,
     ) -> Result<()> {
         let segment = &holder.id;
-        self.check_not_anothers(segment)?;
+        self.facts.check_not_anothers(segment)?;
         if !self.kind.shared
-            && let Some(other) = &self.other_segment
+            && let Some(other) = &self.facts.other_segment
         {
             return Err(unfit(
                 &self.name,
@@ -193,15 +294,15 @@ impl Table {
                 Some("Segments share a table whose unique index is on (segment_id, id).".into()),
             ));
         }
-        let claim = !self.kind.shared && self.own_check.is_none();
-        if (claim || !self.in_mart) && !role::owns_table(caller, self.oid) {
+        let claim = !self.kind.shared && self.facts.own_check.is_none();
+        if (claim || !self.facts.in_mart) && !role::owns_table(caller, self.oid) {
             return Err(Error::NotTableOwner(self.name.clone()));
         }
         if !role::owns_table(caller, self.oid) {
-            self.check_writable(holder.owner)?;
+            self.facts.check_writable(holder.owner)?;
         }
         // The commands below run as the mart's owner, so that role must own the table too.
-        if (claim || !self.in_mart) && !set.is_own && !role::owns_table(set.owner, self.oid) {
+        if (claim || !self.facts.in_mart) && !set.is_own && !role::owns_table(set.owner, self.oid) {
             return Err(SetError::NotTableOwner {
                 set: set.name().to_owned(),
                 owner: role::name(set.owner),
@@ -212,7 +313,7 @@ impl Table {
         if claim {
             self.add_own_check(set, segment)?;
         }
-        if !self.in_mart {
+        if !self.facts.in_mart {
             set.as_owner(|| {
                 Spi::run(
                     &set.sql(
@@ -251,21 +352,12 @@ impl Table {
             _ => error,
         })
     }
-
-    fn check_not_anothers(&self, segment: &Uuid) -> Result<()> {
-        match &self.own_check {
-            Some(check) if !check.contains(&segment.to_string()) => Err(unfit(
-                &self.name,
-                "it is another segment's own",
-                Some("Segments share a table whose unique index is on (segment_id, id); a table that was one segment's own stays it until that segment is deleted.".into()),
-            )),
-            _ => Ok(()),
-        }
-    }
 }
 
-/// Detaches a table from the mart, unless another segment is stored in it.
-pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<()> {
+/// Detaches a table from the mart, unless another segment is stored in it. That locks the table, so
+/// it is left as it is if the caller may not write to it: the result is false then.
+pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<bool> {
+    let caller = role::current();
     set.as_owner(|| {
         Spi::connect_mut(|client| {
             let args = [table.into(), (*segment).into(), OWN_CHECK.into()];
@@ -277,10 +369,13 @@ pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<
                 )?
                 .map(|row| row.get::<String>(1)?.ok_or(Error::MissingValue("command")))
                 .collect::<Result<_>>()?;
+            if !commands.is_empty() && !role::may_use_table(caller, table)? {
+                return Ok(false);
+            }
             for command in commands {
                 client.update(&command, None, &[])?;
             }
-            Ok(())
+            Ok(true)
         })
     })
 }
@@ -344,7 +439,7 @@ fn facts_name(facts: &pgrx::spi::SpiTupleTable<'_>) -> Result<Option<String>> {
     if facts.is_empty() { Ok(None) } else { Ok(facts.get_by_name("name")?) }
 }
 
-fn columns(client: &pgrx::spi::SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
+fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
     client
         .select(queries::config::segment_table::LIST_COLUMNS.text(), None, &[table.into()])?
         .map(|row| {
@@ -369,10 +464,7 @@ fn columns(client: &pgrx::spi::SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<
         .collect()
 }
 
-fn unique_indexes(
-    client: &pgrx::spi::SpiClient<'_>,
-    table: pg_sys::Oid,
-) -> Result<Vec<UniqueIndex>> {
+fn unique_indexes(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<UniqueIndex>> {
     client
         .select(queries::config::segment_table::LIST_UNIQUE_INDEXES.text(), None, &[table.into()])?
         .map(|row| {

@@ -30,11 +30,14 @@ use segmenter_core::receipt::Receipt;
 /// Time limit for finding and claiming a message. The set's relations are read, whose owner could
 /// make that slow.
 const CLAIM_LIMIT: Duration = Duration::from_secs(30);
-/// Time limit of a function for one message.
-const FUNCTION_LIMIT: Duration = Duration::from_secs(300);
-/// Time limit of an HTTP request: the default, and the highest value that a consumer can set.
+/// Time limit of a function for one message, unless the consumer sets one.
+const FUNCTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time limit of an HTTP request, unless the consumer sets one.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_HTTP_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The highest time limit that a consumer can set.
+const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Time limit for recording the answer to a message.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// How much longer than this time limit a lease is.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -69,7 +72,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
         match &consumer.params.updater {
             Updater::Pull => return Ok(()),
             Updater::Function(function) => {
-                call(&set, &consumer, function, &message)?;
+                call(&set, &consumer, function, limit, &message)?;
                 // The worker is connected as another role, so the call was refused. If the
                 // consumer's role can connect by now, the next worker connects as this role.
                 if consumer.role.is_some_and(|role| role != role::current()) {
@@ -86,19 +89,21 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
 fn limit(set: &RelationSet, consumer: &Consumer) -> Result<Option<Duration>> {
     match &consumer.params.updater {
         Updater::Pull => Ok(None),
-        Updater::Function(_) => Ok(Some(FUNCTION_LIMIT)),
-        Updater::Http(updater) => timeout(set, updater.timeout.as_deref()).map(Some),
+        Updater::Function(updater) => {
+            timeout(set, updater.timeout.as_deref(), FUNCTION_TIMEOUT).map(Some)
+        }
+        Updater::Http(updater) => timeout(set, updater.timeout.as_deref(), HTTP_TIMEOUT).map(Some),
     }
 }
 
 /// The timeout of a consumer, given as an interval in PostgreSQL's notation, but at most
-/// [`MAX_HTTP_TIMEOUT`].
-fn timeout(set: &RelationSet, text: Option<&str>) -> Result<Duration> {
-    let Some(text) = text else { return Ok(HTTP_TIMEOUT) };
+/// [`MAX_TIMEOUT`].
+fn timeout(set: &RelationSet, text: Option<&str>, default: Duration) -> Result<Duration> {
+    let Some(text) = text else { return Ok(default) };
     let sql = queries::delivery::push::PARSE_TIMEOUT;
     let limit = set.as_owner(|| Spi::connect(|_| read_one::<i64>(sql.text(), &[text.into()])))?;
     let limit = Duration::from_millis(limit.unwrap_or_default().max(1) as u64);
-    Ok(limit.min(MAX_HTTP_TIMEOUT))
+    Ok(limit.min(MAX_TIMEOUT))
 }
 
 /// Calls the consumer's function. Its changes are committed together with the acknowledgement. If
@@ -107,9 +112,10 @@ fn call(
     set: &RelationSet,
     consumer: &Consumer,
     function: &FunctionUpdater,
+    limit: Duration,
     message: &Message,
 ) -> std::result::Result<(), Report> {
-    let called = process::transaction_within(Some(FUNCTION_LIMIT), || {
+    let called = process::transaction_within(Some(limit), || {
         let receipt = result_of(set, consumer, function, message)?;
         ack(set, message.lease, message.id, &receipt)
     });
@@ -241,7 +247,7 @@ fn send(
     match sent {
         Some(Answer::Accepted { body }) => {
             let receipt = Receipt::of_answer(body);
-            process::transaction_within(Some(FUNCTION_LIMIT), || {
+            process::transaction_within(Some(ANSWER_LIMIT), || {
                 ack(set, message.lease, message.id, &receipt)
             })
             .or_else(ignore_lost_lease)
@@ -264,7 +270,7 @@ fn record_failure(
     problem: &str,
     retry_after: Option<Interval>,
 ) -> std::result::Result<(), Report> {
-    process::transaction_within(Some(FUNCTION_LIMIT), || {
+    process::transaction_within(Some(ANSWER_LIMIT), || {
         nack(set, message.lease, message.id, problem, retry_after)
     })
     .or_else(ignore_lost_lease)
@@ -275,6 +281,24 @@ fn ignore_lost_lease(report: Report) -> std::result::Result<(), Report> {
     let is_taken =
         report.sqlstate == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE as i32;
     if is_taken { Ok(()) } else { Err(report) }
+}
+
+/// Records that the message that a worker was delivering to a consumer could not be delivered.
+pub fn fail(set: &RelationSet, consumer: Uuid, error: &Error) -> Result<()> {
+    let problem = error.report().to_line();
+    let args = [consumer.into()];
+    let leased: Option<(Option<Uuid>, Option<i64>)> = set.as_owner(|| {
+        Spi::connect(|client| {
+            let sql = set.sql(&queries::delivery::push::FIND_LEASED_MESSAGE, &[]);
+            let row = client.select(&sql, Some(1), &args)?.first();
+            if row.is_empty() { Ok::<_, Error>(None) } else { Ok(Some(row.get_two()?)) }
+        })
+    })?;
+    match leased {
+        Some((Some(lease), Some(message))) => nack(set, lease, message, &problem, None),
+        // It was claiming a message, or recording the answer.
+        _ => Ok(()),
+    }
 }
 
 /// Releases the leases of workers that are gone: the leases of one consumer, or, without one, those

@@ -108,6 +108,16 @@ pub enum Error {
     #[error("the refresh took longer than segmenter.refresh_timeout, {0} ms")]
     TimedOut(u128),
 
+    /// SQL has caught the cancellation at a time limit, so its process was ended.
+    #[error(
+        "{what} took longer than {limit}, {milliseconds} ms, and its SQL did not react to the cancellation"
+    )]
+    Overrun { what: &'static str, limit: &'static str, milliseconds: u128 },
+
+    /// A segment has left a table that may not be locked for it.
+    #[error("table {table} stays in the mart, since the current role may not write to it")]
+    NotReleased { table: String, mart: String },
+
     #[error("table {table} cannot hold a segment: {problem}")]
     Table { table: String, problem: String, hint: Option<String> },
 
@@ -259,6 +269,7 @@ impl Error {
             Error::NotPermitted { .. }
             | Error::NotTableOwner(_)
             | Error::NotTableUser { .. }
+            | Error::NotReleased { .. }
             | Error::NotMember { .. }
             | Error::NotConsumer(_)
             | Error::NotAllowed { .. }
@@ -266,7 +277,7 @@ impl Error {
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::WorkerDied(_) => Code::ERRCODE_CONNECTION_FAILURE,
-            Error::TimedOut(_) => Code::ERRCODE_QUERY_CANCELED,
+            Error::TimedOut(_) | Error::Overrun { .. } => Code::ERRCODE_QUERY_CANCELED,
             Error::Busy { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Error::Superseded(_) | Error::TableChanged { .. } => {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
@@ -318,6 +329,7 @@ impl Error {
             Error::Set(error) => error.detail(),
             Error::TableChanged { detail, .. } => Some(detail.clone()),
             Error::Refused(refusal) => Some(refusal.figures()),
+            Error::Overrun { .. } => Some("The process of its worker was ended.".into()),
             _ => None,
         }
     }
@@ -373,6 +385,12 @@ impl Error {
             Error::WorkerDied(_) => "The server's log says why.".into(),
             Error::TimedOut(_) => {
                 "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
+            }
+            Error::Overrun { .. } => {
+                "Look for SQL that catches query_canceled, and let it raise the error on.".into()
+            }
+            Error::NotReleased { table, mart } => {
+                format!("Its owner can take it out: alter table {table} no inherit {mart}.")
             }
             Error::MessageTooLarge => "Lower the subscription's batch_size.".into(),
             Error::NotWatched { .. } => {

@@ -14,11 +14,10 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::state;
-use crate::config::segment_table::Table;
+use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Fields, Segment};
 use crate::error::{Error, Result};
 use crate::pg::clock;
-use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::statement;
@@ -96,7 +95,7 @@ fn erase_from(
     run_id: Uuid,
     hashes: &mut BTreeSet<String>,
 ) -> Result<Erased> {
-    let table = match lock::lock_table(segment.table) {
+    let table = match segment_table::lock(set, segment.table, segment.holder(), Purpose::Access)? {
         true => Some(Table::check(set, segment.table, segment.holder())?),
         // The table was dropped, and its rows with it.
         false => None,

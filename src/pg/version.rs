@@ -22,6 +22,8 @@ mod unbound {
         pub fn SignalHandlerForConfigReload(signal: c_int);
         pub fn enable_timeout_after(id: c_int, delay_ms: c_int);
         pub fn disable_timeout(id: c_int, keep_indicator: bool);
+        pub fn RegisterTimeout(id: c_int, handler: Option<unsafe extern "C-unwind" fn()>) -> c_int;
+        pub fn SetLatch(latch: *mut pgrx::pg_sys::Latch);
     }
 }
 
@@ -31,32 +33,74 @@ pub(in crate::pg) use unbound::{SignalHandlerForConfigReload as reload_later, di
 /// `STATEMENT_TIMEOUT` of the enum `TimeoutId`: the same in the versions 15 to 18.
 const STATEMENT_TIMEOUT: c_int = 3;
 
-/// Cancels what is running after some milliseconds, as `statement_timeout` does. One that is set
-/// already is replaced.
-///
-/// # Safety
-///
-/// The process is connected to a database: then the server has registered the timeout.
-#[expect(ffi_unwind_calls, reason = "within a guard")]
-pub(in crate::pg) unsafe fn enable_statement_timeout(milliseconds: c_int) {
-    // SAFETY: the timeout is registered, as the caller promises.
-    unsafe {
-        pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            unbound::enable_timeout_after(STATEMENT_TIMEOUT, milliseconds)
+/// `USER_TIMEOUT` of the enum `TimeoutId`, the first id for timeouts of libraries. Version 17 added
+/// `TRANSACTION_TIMEOUT` before it.
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+const USER_TIMEOUT: c_int = 12;
+#[cfg(not(any(feature = "pg15", feature = "pg16")))]
+const USER_TIMEOUT: c_int = 13;
+
+/// A timeout of a background process.
+#[derive(Clone, Copy)]
+pub(in crate::pg) struct Timeout(c_int);
+
+impl Timeout {
+    /// Cancels what is running, as `statement_timeout` does.
+    pub const CANCEL: Self = Self(STATEMENT_TIMEOUT);
+
+    /// Registers a timeout that calls `handler`.
+    ///
+    /// # Safety
+    ///
+    /// The process has a free place for a timeout: this is called once in it. The handler runs
+    /// within a signal handler: it does only what is safe there.
+    #[expect(ffi_unwind_calls, reason = "within a guard")]
+    pub unsafe fn register(handler: unsafe extern "C-unwind" fn()) -> Self {
+        // SAFETY: the server has initialized the timeouts when it started the process.
+        Self(unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                unbound::RegisterTimeout(USER_TIMEOUT, Some(handler))
+            })
         })
+    }
+
+    /// Lets it fire after some milliseconds. One that is set already is replaced.
+    ///
+    /// # Safety
+    ///
+    /// The process is connected to a database: then the server has registered its own timeouts.
+    #[expect(ffi_unwind_calls, reason = "within a guard")]
+    pub unsafe fn enable(self, milliseconds: c_int) {
+        // SAFETY: the timeout is registered, as the caller promises.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                unbound::enable_timeout_after(self.0, milliseconds)
+            })
+        }
+    }
+
+    /// Ends the timeout. What it has requested before may still be pending.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Timeout::enable`].
+    #[expect(ffi_unwind_calls, reason = "within a guard")]
+    pub unsafe fn disable(self) {
+        // SAFETY: the timeout is registered, as the caller promises.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| unbound::disable_timeout(self.0, false)) }
     }
 }
 
-/// Ends the timeout. A cancellation that it has requested before may still be pending.
-///
-/// # Safety
-///
-/// As for [`enable_statement_timeout`].
-#[expect(ffi_unwind_calls, reason = "within a guard")]
-pub(in crate::pg) unsafe fn disable_statement_timeout() {
-    // SAFETY: the timeout is registered, as the caller promises.
+/// Has the process end at its next interrupt, as after SIGTERM. SQL cannot catch that. It is made
+/// for signal handlers: it sets flags, as the server's handlers do.
+#[expect(ffi_unwind_calls, reason = "SetLatch raises nothing; the frame owns nothing")]
+pub(in crate::pg) extern "C-unwind" fn end_at_next_interrupt() {
+    // SAFETY: flags of this process, C `sig_atomic_t`, that handlers may set at any time. `MyLatch` is
+    // there from the start of the process to its end.
     unsafe {
-        pg_sys::ffi::pg_guard_ffi_boundary(|| unbound::disable_timeout(STATEMENT_TIMEOUT, false))
+        (&raw mut pg_sys::ProcDiePending).write_volatile(1);
+        (&raw mut pg_sys::InterruptPending).write_volatile(1);
+        unbound::SetLatch(pg_sys::MyLatch);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Hand-over without a refresh: for subscriptions that are new, changed or ended, and for a resync
 //! of consumers whose copy is out of date.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -9,11 +9,10 @@ use pgrx::prelude::*;
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::state;
-use crate::config::segment_table::Table;
+use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
-use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -64,26 +63,38 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
             Ok(Some(outcome(LogStatus::Skipped, None, Some(error.to_string()))))
         }
         Err(error) => {
-            let report = error.report();
-            emit_warning(&format!("segment \"{name}\" was not handed over"), &report);
-            let detail = report.to_line();
-            let entry = Entry {
-                run_id: Some(request.run_id),
-                action: Action::HandOver,
-                status: LogStatus::Failed,
-                segment: (found.as_ref().map(|segment| segment.id), name),
-                subscription: None,
-                counts: LogCounts::default(),
-                began,
-                elapsed: Some(timer.elapsed()),
-                message: Some(&report.message),
-                error: Some(&report),
-                params: serde_json::json!({}),
-            };
-            log::write(set, entry)?;
+            let detail = fail(set, request, found.as_ref(), error, (began, timer.elapsed()))?;
             Ok(Some(outcome(LogStatus::Failed, None, Some(detail))))
         }
     }
+}
+
+/// Logs a hand-over that has failed, or that was stopped. Returns the error as a line.
+pub fn fail(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
+    segment: Option<&Segment>,
+    error: Error,
+    (began, elapsed): (clock::Instant, Duration),
+) -> Result<String> {
+    let name = segment.map_or(request.name, |segment| segment.name.as_str());
+    let report = error.report();
+    emit_warning(&format!("segment \"{name}\" was not handed over"), &report);
+    let entry = Entry {
+        run_id: Some(request.run_id),
+        action: Action::HandOver,
+        status: LogStatus::Failed,
+        segment: (segment.map(|segment| segment.id), name),
+        subscription: None,
+        counts: LogCounts::default(),
+        began,
+        elapsed: Some(elapsed),
+        message: Some(&report.message),
+        error: Some(&report),
+        params: serde_json::json!({}),
+    };
+    log::write(set, entry)?;
+    Ok(report.to_line())
 }
 
 /// The segment as it is under its lock, and the snapshot that shows it. The snapshot is active
@@ -131,7 +142,7 @@ pub fn from_table(
 /// Locks and checks the segment's table. The error says why it cannot be read.
 fn check_table(set: &RelationSet, segment: &Segment) -> std::result::Result<Table, Report> {
     let checked = in_subtransaction(OnSuccess::Commit, || {
-        if !lock::lock_table(segment.table) {
+        if !segment_table::lock(set, segment.table, segment.holder(), Purpose::Access)? {
             return Err(Error::TableDropped(segment.name.clone()));
         }
         let table = Table::check(set, segment.table, segment.holder())?;

@@ -10,11 +10,10 @@ use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::state::{self, Attempt, SegmentState};
-use crate::config::segment_table::Table;
+use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
-use crate::pg::exec::lock;
 use crate::pg::exec::portal;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::{self, Active};
@@ -61,6 +60,9 @@ pub struct RefreshRequest<'a> {
     pub skip_busy: bool,
     /// Only the ends of audiences are handed over, for which no member is read.
     pub ends_only: bool,
+    /// A worker of the scheduler refreshes the segment. Whatever keeps it from that is an attempt,
+    /// since the schedule would have it try again at once.
+    pub is_scheduled: bool,
     /// The names of the segments that it forms a cycle with, its own among them; a cycle is an
     /// error.
     pub cycle: Option<&'a [String]>,
@@ -291,10 +293,7 @@ fn steps(
         None => WatermarkCandidate::of(set, segment)?,
         Some(_) => WatermarkCandidate::none(),
     };
-    let (_snapshot, segment) = lock_and_snapshot(set, request, found)?;
-    if segment.owner != permitted {
-        may_refresh(set, segment, role::current())?;
-    }
+    let (_snapshot, segment) = lock_and_snapshot(set, request, found, permitted)?;
     check_not_superseded(set, segment)?;
     if !role::exists(segment.owner) {
         return Err(Error::OwnerDropped {
@@ -409,31 +408,35 @@ pub fn may_refresh(set: &RelationSet, segment: &Segment, caller: pg_sys::Oid) ->
 }
 
 /// Locks the segment's table and then takes the snapshot. The caller holds the segment's lock: from
-/// then on, neither another refresh nor a change of the segment's table can interfere.
+/// then on, neither another refresh nor a change of the segment's table can interfere. `permitted`:
+/// an owner whose segments the caller may refresh.
 fn lock_and_snapshot<'a>(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
     found: &'a mut Option<Segment>,
+    permitted: pg_sys::Oid,
 ) -> Result<(Active, &'a Segment)> {
     let gone = || set.unknown_segment(request.name);
-    let (id, mut table) = match found {
-        Some(segment) => (segment.id, segment.table),
-        None => return Err(gone()),
-    };
     loop {
-        let is_there = lock::lock_table(table);
-        let snapshot = Active::fresh();
-        let current = Segment::find(set, Key::Id(id))?.filter(|segment| segment.actual);
-        let current = current.ok_or_else(gone)?;
-        if current.table == table {
-            if is_there {
-                return Ok((snapshot, found.insert(current)));
-            }
-            check_not_superseded(set, &current)?;
-            return Err(Error::TableDropped(current.name));
+        let segment = found.as_ref().ok_or_else(gone)?;
+        if segment.owner != permitted {
+            may_refresh(set, segment, role::current())?;
         }
-        // The segment was moved to another table before the lock was granted.
-        table = current.table;
+        let locked = segment_table::lock(set, segment.table, segment.holder(), Purpose::Refresh);
+        let snapshot = Active::fresh();
+        let current = Segment::find(set, Key::Id(segment.id))?.filter(|segment| segment.actual);
+        let current = current.ok_or_else(gone)?;
+        // The segment may have got another table or owner before the lock was granted.
+        let is_same = (current.table, current.owner) == (segment.table, segment.owner);
+        match locked {
+            _ if !is_same => *found = Some(current),
+            Ok(true) => return Ok((snapshot, found.insert(current))),
+            refused => {
+                check_not_superseded(set, &current)?;
+                refused?;
+                return Err(Error::TableDropped(current.name));
+            }
+        }
     }
 }
 

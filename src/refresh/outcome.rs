@@ -25,7 +25,8 @@ pub struct Ending {
     pub checkpoint: Option<Value>,
     /// False where the segment was busy, the caller may not refresh it, or another session has
     /// refreshed it since the caller's snapshot: nothing was attempted, and the entry does not
-    /// count for the segment's schedule.
+    /// count for the segment's schedule. For a worker, to find that it may not refresh its segment is
+    /// an attempt.
     pub attempted: bool,
 }
 
@@ -84,10 +85,11 @@ impl Ending {
                     error: Some(report),
                     pass: None,
                     checkpoint: None,
-                    attempted: !matches!(
-                        error,
-                        Error::Busy { .. } | Error::NotPermitted { .. } | Error::Superseded(_)
-                    ),
+                    attempted: match error {
+                        Error::Busy { .. } | Error::Superseded(_) => false,
+                        Error::NotPermitted { .. } => request.is_scheduled,
+                        _ => true,
+                    },
                 }
             }
         }
@@ -167,4 +169,38 @@ pub fn params(
         }
     }
     params
+}
+
+#[cfg(feature = "pg_test")]
+mod tests {
+    use pgrx::prelude::*;
+
+    use super::*;
+    use crate::config::Key;
+    use crate::pg::format::uuid;
+
+    #[pg_extern]
+    fn a_worker_that_may_not_refresh_its_segment_has_tried_it() {
+        let id = uuid::time_ordered();
+        let request = |is_scheduled| RefreshRequest {
+            segment: Key::Id(id),
+            name: "vip",
+            query: None,
+            dry_run: false,
+            force: false,
+            full: false,
+            skip_busy: false,
+            is_scheduled,
+            cycle: None,
+            run_id: id,
+        };
+        let refused = |request: RefreshRequest<'_>| {
+            let error = Error::NotPermitted { segment: "vip".into(), owner: "marketing".into() };
+            Ending::of(Err(error), &request, None).attempted
+        };
+        assert!(refused(request(true)));
+        assert!(!refused(request(false)));
+        let busy = Error::Busy { segment: "vip".into(), pid: None };
+        assert!(!Ending::of(Err(busy), &request(true), None).attempted);
+    }
 }

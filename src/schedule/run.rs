@@ -74,6 +74,7 @@ impl PlannedRefresh {
             full: false,
             skip_busy: true,
             ends_only: false,
+            is_scheduled: false,
             cycle: self.cycle.as_deref(),
             run_id,
         }

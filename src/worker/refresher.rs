@@ -30,8 +30,11 @@ pub fn work(job: &Job) -> Result<JobResult, Report> {
     process::announce(&format!("segmenter: {name}"), Some(&format!("{what} of \"{name}\"")));
 
     let planned = PlannedRefresh::standalone(job.spec.subject, name);
-    let mut request = planned.request(job.spec.run);
-    request.ends_only = job.spec.role == 0;
+    let request = RefreshRequest {
+        is_scheduled: true,
+        ends_only: job.spec.role == 0,
+        ..planned.request(job.spec.run)
+    };
     let (end, is_handed_over) = match job.spec.task {
         Task::Refresh if actual => refresh(&set, &request)?,
         _ => (JobResult::Done, false),
@@ -64,9 +67,12 @@ fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<(JobResult
     }
     let (began, timer) = (clock::now(), Instant::now());
     match limited(|| refresh::refresh(set, request)) {
-        Ok(outcome) => {
-            Ok((JobResult::Done, matches!(outcome.status, LogStatus::Ok | LogStatus::Skipped)))
-        }
+        Ok(outcome) => Ok(match outcome.status {
+            LogStatus::Ok => (JobResult::Done, true),
+            LogStatus::Skipped => (JobResult::Busy, true),
+            LogStatus::Waiting => (JobResult::Done, false),
+            _ => (JobResult::Failed, false),
+        }),
         Err(report) => {
             let elapsed = timer.elapsed();
             let error = match settings::refresh_timeout() {
@@ -76,7 +82,7 @@ fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<(JobResult
                 _ => Error::Postgres(Box::new(report)),
             };
             limited(|| refresh::fail(set, request, error, (began, elapsed)))?;
-            Ok((JobResult::Done, false))
+            Ok((JobResult::Failed, false))
         }
     }
 }

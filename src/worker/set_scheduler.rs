@@ -13,12 +13,14 @@ use super::pruning::Pruning;
 use super::{Started, limits};
 use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::state;
+use crate::config::{Key, Segment};
 use crate::delivery::push;
 use crate::error::{Error, Report, Result, emit};
 use crate::pg::bgw::job_table::{self, Job, JobSpec};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::refresh;
+use crate::refresh::handover;
 use crate::refresh::publish::subscription;
 use crate::schedule::due::{self, Item};
 use crate::schedule::run::{self, PlannedRefresh};
@@ -305,6 +307,7 @@ impl SetScheduler {
             for effect in handled.effects {
                 match effect {
                     Effect::RecordLostRun => record_lost_run(set, subject, run, &alive)?,
+                    Effect::RecordOverrun => record_overrun(set, &job)?,
                     Effect::ReleaseLeases => push::release(set, Some(subject), &[])?,
                     _ => {}
                 }
@@ -344,7 +347,7 @@ impl SetScheduler {
                 }
                 Effect::ListConsumers => self.deliveries.read_again(),
                 // In the database, see above.
-                Effect::RecordLostRun | Effect::ReleaseLeases => {}
+                Effect::RecordLostRun | Effect::RecordOverrun | Effect::ReleaseLeases => {}
                 // Not effects of this event, or not of these tasks.
                 Effect::TakePlace | Effect::FreePlace | Effect::HandleAgain | Effect::Resume => {}
             }
@@ -669,6 +672,35 @@ fn record_lost_run(set: &RelationSet, segment: Uuid, run: Uuid, alive: &[Uuid]) 
         Some(_) => {}
     }
     Ok(())
+}
+
+/// Records the failure of a job whose worker was ended, because its SQL did not react to the
+/// cancellation at its time limit.
+fn record_overrun(set: &RelationSet, job: &Job) -> Result<()> {
+    let JobSpec { task, subject, run, .. } = job.spec;
+    let limit = job.overrun.unwrap_or_default();
+    let error = |what, limit_name| Error::Overrun {
+        what,
+        limit: limit_name,
+        milliseconds: limit.as_millis(),
+    };
+    if task == Task::Deliver {
+        return push::fail(set, subject, &error("the delivery", "its time limit"));
+    }
+    let Some(segment) = Segment::find(set, Key::Id(subject))? else { return Ok(()) };
+    let planned = PlannedRefresh::standalone(subject, segment.name.clone());
+    let request = planned.request(run);
+    let elapsed = limit + process::OVERRUN;
+    let began = clock::now() - elapsed;
+    let recorded = state::status_of(set, subject, run)?;
+    // A refresh whose end is recorded was followed by a hand-over.
+    if task == Task::Refresh && matches!(recorded.as_deref(), None | Some("running")) {
+        let error = error("the refresh", "segmenter.refresh_timeout");
+        refresh::fail(set, &request, error, (began, elapsed)).map(drop)
+    } else {
+        let error = error("the hand-over", "segmenter.refresh_timeout");
+        handover::fail(set, &request, Some(&segment), error, (began, elapsed)).map(drop)
+    }
 }
 
 fn log_interrupted(name: &str) {

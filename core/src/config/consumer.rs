@@ -50,6 +50,8 @@ pub enum Updater {
 #[serde(deny_unknown_fields)]
 pub struct FunctionUpdater {
     pub name: String,
+    /// A PostgreSQL interval, as text.
+    pub timeout: Option<String>,
 }
 
 /// A URL to which each message is posted.

@@ -9,7 +9,8 @@ use pgrx::lwlock::PgLwLock;
 use pgrx::prelude::*;
 use pgrx::{PGRXSharedMemory, pg_shmem_init};
 
-use crate::pg::bgw::process::process_id;
+use crate::error::emit;
+use crate::pg::bgw::process::{self, process_id};
 use crate::pg::clock::{self, Instant};
 
 pub use segmenter_core::job::JobResult;
@@ -97,7 +98,7 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
 }
 
 /// At exit: releases this process's place as a scheduler, and ends its job if that is still
-/// running.
+/// running. Logs that the process has overrun its time limit.
 ///
 /// Taking the lock is safe: this process cannot hold it any more, and no other one holds it for
 /// ever. While a lock of this kind is held, SIGTERM is not processed, and a panic releases it. An
@@ -106,12 +107,25 @@ pub fn claim_scheduler(database: pg_sys::Oid) -> bool {
 extern "C-unwind" fn on_exit(_code: std::ffi::c_int, _arg: pg_sys::Datum) {
     // SAFETY: the process is ending, and no frame that held a lock is returned to.
     unsafe { pg_sys::LWLockReleaseAll() };
-    let pid = process_id();
-    let mut table = TABLE.exclusive();
-    for place in table.schedulers.iter_mut().filter(|place| place.pid == pid) {
-        *place = Scheduler::default();
+    let (pid, overrun) = (process_id(), process::overrun());
+    {
+        let mut table = TABLE.exclusive();
+        for place in table.schedulers.iter_mut().filter(|place| place.pid == pid) {
+            *place = Scheduler::default();
+        }
+        table.jobs.exit(pid, overrun, clock::now());
     }
-    table.jobs.exit(pid, clock::now());
+    // The server logs an administrator's command as the reason.
+    if let Some(limit) = overrun {
+        emit(
+            PgLogLevel::LOG,
+            format!(
+                "segmenter: the process was ended, since its SQL did not react to the cancellation at its time limit, {} ms",
+                limit.as_millis()
+            ),
+            None,
+        );
+    }
 }
 
 /// Records a heartbeat of this scheduler, and whether more servers are needed than may run at once.

@@ -4,14 +4,17 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int};
 use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
 use crate::error::{Report, Result};
+use crate::pg::exec::role::has_own_session;
 use crate::pg::exec::subtransaction::ErrorTrace;
-use crate::pg::version::{self, pqsignal};
+use crate::pg::version::{self, Timeout, pqsignal};
 
 const LIBRARY: &str = "segmenter";
 
@@ -76,17 +79,53 @@ pub fn start() {
     }
 }
 
-/// Connects to a database as a role (`None`: the bootstrap superuser), or to no database.
+/// Connects to a database as a role (`None`: the bootstrap superuser), or to no database. The process
+/// is this role from then on; if it cannot be, it ends.
 pub fn connect(database: Option<pg_sys::Oid>, role: Option<pg_sys::Oid>) {
     use pgrx::bgworkers::BackgroundWorker;
     match database {
         Some(_) => BackgroundWorker::connect_worker_to_spi_by_oid(database, role),
         None => BackgroundWorker::connect_worker_to_spi(None, None),
     }
+    let role = role.unwrap_or(pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID));
+    if database.is_some() {
+        reset_role(role);
+    }
+    check_role(role);
     // Settings of the role or the database must not change this: the transactions write, and each
     // statement sees what has been committed.
     set(c"default_transaction_read_only", c"off");
     set(c"default_transaction_isolation", c"read committed");
+}
+
+/// Takes back what `session_authorization` and `role` in the settings of the role or the database
+/// have made of the process. The owner of the database can set these, and SQL in a process whose
+/// current role is not that of its session could become the other one.
+fn reset_role(role: pg_sys::Oid) {
+    // SAFETY: the process has just connected, and no transaction is open. The look-up of the name and
+    // the checks of the settings need one; the name is a C string in its memory, or null for a role
+    // that does not exist.
+    unsafe {
+        pg_sys::StartTransactionCommand();
+        let name = pg_sys::GetUserNameFromId(role, true);
+        if !name.is_null() {
+            set(c"session_authorization", CStr::from_ptr(name));
+            set(c"role", c"none");
+        }
+        pg_sys::CommitTransactionCommand();
+    }
+}
+
+/// Ends the process if it is not the role that it connected as.
+fn check_role(role: pg_sys::Oid) {
+    if !has_own_session(role) {
+        ereport!(
+            PgLogLevel::FATAL,
+            PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            "segmenter: the background worker is not the role that it connected as",
+            "Its current role or that of its session is another one, so nothing is run."
+        );
+    }
 }
 
 /// Changes a setting for the rest of the process.
@@ -214,7 +253,8 @@ pub fn transaction<T>(body: impl FnOnce() -> Result<T>) -> std::result::Result<T
     result
 }
 
-/// The same with a time limit, after which the transaction is cancelled.
+/// The same with a time limit, after which the transaction is cancelled. If it is still open some
+/// seconds later, the process ends.
 pub fn transaction_within<T>(
     limit: Option<Duration>,
     body: impl FnOnce() -> Result<T>,
@@ -243,29 +283,62 @@ pub fn flush_statistics() {
     unsafe { pg_sys::pgstat_report_stat(true) };
 }
 
+/// How long after its limit a transaction may still be open. SQL can catch the cancellation; what
+/// has not ended by then has caught it.
+pub const OVERRUN: Duration = Duration::from_secs(3);
+
 /// A time limit, which ends when this is dropped. What is still running at the limit is cancelled.
-pub struct Limit(bool);
+/// If its SQL catches that, the process ends [`OVERRUN`] later, which nothing can catch.
+struct Limit(Option<Timeout>);
+
+static END: OnceLock<Timeout> = OnceLock::new();
+/// The limit that the transaction has, in milliseconds.
+static LIMIT: AtomicU64 = AtomicU64::new(0);
+/// The process ends because of it.
+static IS_OVERRUN: AtomicBool = AtomicBool::new(false);
+
+/// The time limit that the transaction of this process has overrun, so that the process ends.
+pub fn overrun() -> Option<Duration> {
+    let limit = Duration::from_millis(LIMIT.load(Ordering::Relaxed));
+    IS_OVERRUN.load(Ordering::Relaxed).then_some(limit)
+}
+
+/// PostgreSQL calls this within a signal handler.
+unsafe extern "C-unwind" fn end_overrun() {
+    IS_OVERRUN.store(true, Ordering::Relaxed);
+    version::end_at_next_interrupt();
+}
 
 impl Limit {
     /// Begins in a process that is connected to a database.
-    pub fn begin(limit: Option<Duration>) -> Self {
-        if let Some(limit) = limit {
-            let limit = limit.as_millis().clamp(1, i32::MAX as u128) as c_int;
-            // SAFETY: callers are jobs and schedulers, which have connected to their database.
-            unsafe { version::enable_statement_timeout(limit) };
+    fn begin(limit: Option<Duration>) -> Self {
+        let Some(limit) = limit else { return Self(None) };
+        let milliseconds = |limit: Duration| limit.as_millis().clamp(1, i32::MAX as u128) as c_int;
+        // SAFETY: registered once in the process. The handler only sets flags.
+        let end = *END.get_or_init(|| unsafe { Timeout::register(end_overrun) });
+        LIMIT.store(milliseconds(limit) as u64, Ordering::Relaxed);
+        // SAFETY: callers are jobs and schedulers, which have connected to their database.
+        unsafe {
+            Timeout::CANCEL.enable(milliseconds(limit));
+            end.enable(milliseconds(limit.saturating_add(OVERRUN)));
         }
-        Self(limit.is_some())
+        Self(Some(end))
     }
 }
 
 impl Drop for Limit {
     fn drop(&mut self) {
-        if self.0 {
+        if let Some(end) = self.0 {
             // SAFETY: enabled in `begin`.
-            unsafe { version::disable_statement_timeout() };
+            unsafe {
+                end.disable();
+                Timeout::CANCEL.disable();
+            }
             // The limit may have passed since the transaction ended. Its cancellation would hit
-            // whatever comes next.
+            // whatever comes next. The end of the process is not taken back: it may have been
+            // requested otherwise, too. It does not lose the transaction, which has ended.
             discard_cancel();
+            IS_OVERRUN.store(false, Ordering::Relaxed);
         }
     }
 }

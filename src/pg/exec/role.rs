@@ -20,9 +20,12 @@ pub struct Settings {
 pub enum Rights {
     /// Segmenter's own statements, in which every name is qualified.
     Trusted,
-    /// Users' SQL, or statements that may call it. If the current role is another one, they run as
-    /// a security-restricted operation: they cannot change the role or leave deferred triggers or
-    /// temporary objects behind.
+    /// Users' SQL, or statements that may call it: restricted, unless the session is the role's own.
+    /// That is so if the current, the session and the authenticated role are the role: then there is
+    /// no other role that its SQL could go back to.
+    User,
+    /// The same, always restricted: in a security-restricted operation SQL cannot change the role or
+    /// leave deferred triggers or temporary objects behind.
     Restricted,
 }
 
@@ -44,6 +47,16 @@ pub fn current() -> pg_sys::Oid {
     // SAFETY: the role is set from the authentication of the session, or the connecting of the
     // worker, until the end of the process: all of our code runs in between.
     unsafe { pg_sys::GetUserId() }
+}
+
+/// Whether the session is a role's own: the current, the session and the authenticated role are it.
+pub fn has_own_session(role: pg_sys::Oid) -> bool {
+    // SAFETY: all three are set from the authentication of the session, or the connecting of the
+    // worker, until the end of the process.
+    let roles = unsafe {
+        [pg_sys::GetUserId(), pg_sys::GetSessionUserId(), pg_sys::GetAuthenticatedUserId()]
+    };
+    roles.iter().all(|is| *is == role)
 }
 
 /// The name of a role, or its OID if it does not exist.
@@ -142,17 +155,22 @@ struct Identity {
 impl Identity {
     fn assume(role: pg_sys::Oid, rights: Rights) -> Self {
         let mut saved = Self { role: pg_sys::InvalidOid, context: 0 };
+        let is_restricted = match rights {
+            Rights::Trusted => false,
+            Rights::User => !has_own_session(role),
+            Rights::Restricted => true,
+        };
         // SAFETY: both results are places of their own. Any role may be set, even a missing one: its
         // rights are looked up when they are needed. It is undone in `drop`, or by PostgreSQL when
         // the (sub)transaction aborts.
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut saved.role, &mut saved.context);
-            let restriction = match rights {
-                Rights::Restricted if role != saved.role => {
+            let restriction = match (is_restricted, rights) {
+                (true, _) => {
                     pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION
                 }
-                Rights::Restricted => 0,
-                Rights::Trusted => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+                (false, Rights::Trusted) => pg_sys::SECURITY_LOCAL_USERID_CHANGE,
+                (false, _) => 0,
             };
             pg_sys::SetUserIdAndSecContext(role, saved.context | restriction as i32);
         }
