@@ -312,7 +312,10 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     {
         check_fields(&set, segment, &params.fields, subject)?;
     }
-    parties.check_config(&set, subject)?;
+    // A new row is up to the policies.
+    if trigger.old().is_some() {
+        parties.check_config(&set, subject)?;
+    }
     if is_endless(row.get_by_name("actual_end")?) {
         parties.check_consent(&set)?;
     }
@@ -400,8 +403,7 @@ impl Parties {
             return Ok(());
         }
         Err(Error::NotParty {
-            column: "segment_id",
-            subject: subject.to_string(),
+            what: subject.to_string(),
             who: "Members of the role that owns the segment change a subscription; members of the consumer's role can end it: set actual_end = now().",
         })
     }
@@ -423,8 +425,7 @@ impl Parties {
             return Ok(());
         }
         Err(Error::NotParty {
-            column,
-            subject: subject.to_string(),
+            what: format!("column \"{column}\" of {subject}"),
             who: "Deliveries and members of the consumer's role write it.",
         })
     }

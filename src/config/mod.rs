@@ -56,6 +56,15 @@ impl Segment {
     /// Reads a segment as the active snapshot sees it. A name finds active segments only, an id
     /// retired ones too. A value that is not valid is an error.
     pub fn find(set: &RelationSet, key: Key<'_>) -> Result<Option<Segment>> {
+        Self::read(set, key, true)
+    }
+
+    /// Reads a segment without its refresher, its guards and its sources, which need not be valid.
+    pub fn find_bare(set: &RelationSet, id: Uuid) -> Result<Option<Segment>> {
+        Self::read(set, Key::Id(id), false)
+    }
+
+    fn read(set: &RelationSet, key: Key<'_>, with_config: bool) -> Result<Option<Segment>> {
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
@@ -76,10 +85,18 @@ impl Segment {
                 let Some(id) = row.get_by_name::<Uuid, _>("id")? else { return Ok(None) };
                 let subject = Subject::Segment(&name);
                 let json = |column| parse(column, row.get_by_name(column)?, subject);
+                let (refresher, guards, sources) = match with_config {
+                    true => (
+                        refresher(json("refresh_params")?, subject)?,
+                        guards(json("guards")?, subject)?,
+                        sources(json("sources")?, subject)?,
+                    ),
+                    false => (None, Guards::default(), Vec::new()),
+                };
                 Ok(Some(Segment {
-                    refresher: refresher(json("refresh_params")?, subject)?,
-                    guards: guards(json("guards")?, subject)?,
-                    sources: sources(json("sources")?, subject)?,
+                    refresher,
+                    guards,
+                    sources,
                     table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
                     owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
                     timezone: row.get_by_name("refresh_timezone")?,

@@ -175,8 +175,8 @@ pub enum Error {
     NotConsumerOf { consumer: String, role: String },
 
     /// A role changes a column of a subscription that the other party writes.
-    #[error("permission denied for column \"{column}\" of {subject}")]
-    NotParty { column: &'static str, subject: String, who: &'static str },
+    #[error("permission denied for {what}")]
+    NotParty { what: String, who: &'static str },
 
     #[error("role \"{0}\" does not exist")]
     UnknownRole(String),

@@ -1,4 +1,4 @@
--- The active consumer with the name $1, whoever may see it.
+-- The active consumer with the name $1, also one that the caller may not see.
 -- runs as: set owner
 -- params: name text
 -- row: id uuid, role oid, subscribers oid[]
