@@ -17,19 +17,20 @@ comment on function segmenter_message(jsonb, jsonb) is 'builds a message from it
 comment on function segmenter_watch(regclass, name) is 'creates statement triggers that capture changes of a table, for segments that watch it';
 comment on function segmenter_unwatch(regclass, name) is 'drops the triggers that capture changes of a table';
 comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
-comment on function segmenter_subscribe(text, text, text, jsonb) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created';
+comment on function segmenter_subscribe(text, text, text, jsonb, text) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created; consumer_role: the role that it belongs to';
 comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
 comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
 comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
-comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace';
-comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person';
+comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
+comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
+comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
 comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
 comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
 comment on function segmenter_check_consumer() is 'trigger: validates the row of a consumer';
-comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription';
+comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription, and keeps the columns of its two parties apart';
 comment on function segmenter_init(text, text) is 'creates a relation set under other names, as tables of the caller';
 comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
 comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
@@ -66,7 +67,7 @@ grant select on segmenter_registry, segmenter_registry_relations to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
@@ -74,7 +75,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segme
     from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_doctor, segmenter_prune,
+    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_doctor, segmenter_prune,
     segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_drop_set to public;

@@ -94,6 +94,7 @@ create table @consumers@ (
     params       jsonb       not null default '{}',
     actual_begin timestamptz not null default now(),
     actual_end   timestamptz not null default 'infinity',
+    subscribers  regrole[]   not null default '{}',
     constraint @:consumers_name_check@ check (name <> ''),
     constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
 );
@@ -106,6 +107,7 @@ comment on column @consumers@.role is 'the role that may claim and acknowledge; 
 comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
 comment on column @consumers@.actual_begin is 'when the consumer was created';
 comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
+comment on column @consumers@.subscribers is 'roles that may subscribe it to segments, beside those that may act as its role';
 
 create table @subscriptions@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -231,7 +233,8 @@ create table @deliveries@ (
     leased_through    bigint,
     last_receipt      jsonb,
     marked_through    bigint[]      not null default '{}',
-    marked_at         timestamptz[] not null default '{}'
+    marked_at         timestamptz[] not null default '{}',
+    resync_requested_at timestamptz
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -246,6 +249,7 @@ comment on column @deliveries@.leased_through is 'the last message that was clai
 comment on column @deliveries@.last_receipt is 'the last receipt of the consumer';
 comment on column @deliveries@.marked_through is 'earlier values of delivered_through, at intervals: they tell how long ago older messages were delivered';
 comment on column @deliveries@.marked_at is 'the times of marked_through';
+comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 
 create table @handovers@ (
     subscription_id uuid    primary key references @subscriptions@ (id) on delete cascade,
@@ -253,7 +257,8 @@ create table @handovers@ (
     fields          jsonb,
     failed_fields   jsonb,
     error           text,
-    past_fields     jsonb   not null default '[]'
+    past_fields     jsonb   not null default '[]',
+    resync_of       timestamptz
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -261,6 +266,7 @@ comment on column @handovers@.has_audience is 'true: the audience was handed ove
 comment on column @handovers@.fields is 'the fields of the last hand-over; null: unknown, so that all members are handed over again';
 comment on column @handovers@.failed_fields is 'the fields of the last attempt to hand over, if it failed';
 comment on column @handovers@.error is 'why the last attempt to hand over failed';
+comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 
 -- Written only by sessions that hold the segment's lock until they commit, so that nothing waits for a row.
@@ -341,6 +347,10 @@ create trigger segmenter_check before insert or delete
     or update of id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
     for each row execute function @schema@.segmenter_check_subscription();
+-- What deliveries record belongs to the consumer.
+create trigger segmenter_check_delivery before update of status, external_id on @subscriptions@
+    for each row when (old.status is distinct from new.status or old.external_id is distinct from new.external_id)
+    execute function @schema@.segmenter_check_subscription('delivery');
 create trigger segmenter_notice after insert or update or delete or truncate on @consumers@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_notice after insert or delete or truncate
@@ -351,7 +361,8 @@ comment on trigger segmenter_check on @segments@ is 'validates the row and sets 
 comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
 comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_check on @consumers@ is 'validates the row';
-comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and warns when the audience stays at the consumer';
+comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
+comment on trigger segmenter_check_delivery on @subscriptions@ is 'keeps the status and the external id from roles that do not act for the consumer';
 comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_notice on @subscriptions@ is 'notifies the scheduler of the change';
 
@@ -403,7 +414,8 @@ left join @attempts@ a on a.segment_id = s.id
 left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join @consumers@ c on c.id = u.consumer_id
-left join @deliveries@ d on d.subscription_id = u.id
+-- What a consumer answers is for its role to read: the function leaves it out for others.
+left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
 left join @handovers@ h on h.subscription_id = u.id
 left join lateral (
     select count(*) as messages
@@ -460,12 +472,16 @@ create policy segmenter_member on @consumers@
     using (@schema@.segmenter_may_act_as(role));
 comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
 
--- The owner of the segment may change a subscription; the role of the consumer may see it.
+-- The owner of the segment may change a subscription; the role of the consumer may see it and end it. The
+-- trigger keeps the columns apart.
 alter table @subscriptions@ enable row level security;
 create policy segmenter_member on @subscriptions@
     using (segment_id in (select s.id from @segments@ s));
 create policy segmenter_consumer on @subscriptions@ for select
-    using (consumer_id in (select c.id from @consumers@ c));
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+create policy segmenter_end on @subscriptions@ for update
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+comment on policy segmenter_end on @subscriptions@ is 'subscriptions of consumers that the user is a member of the role of, to end them';
 comment on policy segmenter_member on @subscriptions@ is 'subscriptions to segments that the user may see';
 comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of consumers that the user may see';
 
@@ -481,8 +497,19 @@ comment on policy segmenter_member on @mart@ is 'members of segments that the us
 alter table @log@ enable row level security;
 -- With EXISTS, PostgreSQL can look up the segment of one row, or hash all segments for many rows.
 create policy segmenter_member on @log@ for select
-    using (exists (select from @segments@ s where s.id = @log@.segment_id));
-comment on policy segmenter_member on @log@ is 'entries of segments that the user may see';
+    using (
+        exists (select from @segments@ s where s.id = @log@.segment_id)
+        and not (action = 'deliver' and (status = 'failed' or coalesce(params ? 'receipt', false)))
+    );
+create policy segmenter_consumer on @log@ for select
+    using (action = 'deliver' and subscription_id in (
+        select u.id
+        from @subscriptions@ u
+        join @consumers@ c on c.id = u.consumer_id
+        where @schema@.segmenter_may_act_as(c.role)
+    ));
+comment on policy segmenter_member on @log@ is 'entries of segments that the user may see, without the answers of consumers';
+comment on policy segmenter_consumer on @log@ is 'deliveries to consumers that the user is a member of the role of';
 
 alter table @outbox@ enable row level security;
 create policy segmenter_member on @outbox@ for select
@@ -490,9 +517,15 @@ create policy segmenter_member on @outbox@ for select
 comment on policy segmenter_member on @outbox@ is 'messages of segments that the user may see';
 
 alter table @deliveries@ enable row level security;
-create policy segmenter_member on @deliveries@ for select
-    using (subscription_id in (select s.id from @subscriptions@ s));
-comment on policy segmenter_member on @deliveries@ is 'deliveries of subscriptions that the user may see';
+-- Others see them in the status view, without the answers of the consumer.
+create policy segmenter_consumer on @deliveries@ for select
+    using (subscription_id in (
+        select u.id
+        from @subscriptions@ u
+        join @consumers@ c on c.id = u.consumer_id
+        where @schema@.segmenter_may_act_as(c.role)
+    ));
+comment on policy segmenter_consumer on @deliveries@ is 'deliveries to consumers that the user is a member of the role of';
 
 alter table @handovers@ enable row level security;
 create policy segmenter_member on @handovers@ for select
@@ -509,6 +542,39 @@ create policy segmenter_member on @attempts@ for select
     using (exists (select from @segments@ s where s.id = @attempts@.segment_id));
 comment on policy segmenter_member on @attempts@ is 'attempts of segments that the user may see';
 $set$ $definition$;
+
+-- Consents to subscriptions, what consumers answer, and erasures that name what is left.
+create function segmenter_delivered_in(cfg_table regclass)
+returns table (
+    subscription_id uuid, delivered_through bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+)
+stable language c as 'MODULE_PATHNAME', 'segmenter_delivered_in_wrapper';
+revoke all on function segmenter_delivered_in from public;
+grant execute on function segmenter_delivered_in to public;
+drop function segmenter_subscribe(text, text, text, jsonb);
+CREATE FUNCTION "segmenter_subscribe"(
+	"consumer" TEXT,
+	"segment" TEXT,
+	"target" TEXT,
+	"params" jsonb DEFAULT '{}',
+	"consumer_role" TEXT DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_subscribe_wrapper';
+drop function segmenter_erase(text);
+CREATE FUNCTION "segmenter_erase"(
+	"id" TEXT
+) RETURNS TABLE (
+	"segment" TEXT,
+	"rows" bigint,
+	"messages" bigint,
+	"status" TEXT,
+	"detail" TEXT
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_erase_wrapper';
+revoke all on function segmenter_subscribe, segmenter_erase from public;
+grant execute on function segmenter_subscribe, segmenter_erase to public;
 
 comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query instead of the segment''s own; dry_run: only reports what would change; force: ignores the guards; full: compares all ids';
 comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction; a segment that reads the table of another one comes after it';
@@ -527,19 +593,20 @@ comment on function segmenter_message(jsonb, jsonb) is 'builds a message from it
 comment on function segmenter_watch(regclass, name) is 'creates statement triggers that capture changes of a table, for segments that watch it';
 comment on function segmenter_unwatch(regclass, name) is 'drops the triggers that capture changes of a table';
 comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
-comment on function segmenter_subscribe(text, text, text, jsonb) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created';
+comment on function segmenter_subscribe(text, text, text, jsonb, text) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created; consumer_role: the role that it belongs to';
 comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
 comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
 comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
-comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace';
-comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person';
+comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
+comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
+comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
 comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
 comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
 comment on function segmenter_check_consumer() is 'trigger: validates the row of a consumer';
-comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription';
+comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription, and keeps the columns of its two parties apart';
 comment on function segmenter_init(text, text) is 'creates a relation set under other names, as tables of the caller';
 comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
 comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';

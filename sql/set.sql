@@ -70,6 +70,7 @@ create table @consumers@ (
     params       jsonb       not null default '{}',
     actual_begin timestamptz not null default now(),
     actual_end   timestamptz not null default 'infinity',
+    subscribers  regrole[]   not null default '{}',
     constraint @:consumers_name_check@ check (name <> ''),
     constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
 );
@@ -82,6 +83,7 @@ comment on column @consumers@.role is 'the role that may claim and acknowledge; 
 comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
 comment on column @consumers@.actual_begin is 'when the consumer was created';
 comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
+comment on column @consumers@.subscribers is 'roles that may subscribe it to segments, beside those that may act as its role';
 
 create table @subscriptions@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -207,7 +209,8 @@ create table @deliveries@ (
     leased_through    bigint,
     last_receipt      jsonb,
     marked_through    bigint[]      not null default '{}',
-    marked_at         timestamptz[] not null default '{}'
+    marked_at         timestamptz[] not null default '{}',
+    resync_requested_at timestamptz
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -222,6 +225,7 @@ comment on column @deliveries@.leased_through is 'the last message that was clai
 comment on column @deliveries@.last_receipt is 'the last receipt of the consumer';
 comment on column @deliveries@.marked_through is 'earlier values of delivered_through, at intervals: they tell how long ago older messages were delivered';
 comment on column @deliveries@.marked_at is 'the times of marked_through';
+comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 
 create table @handovers@ (
     subscription_id uuid    primary key references @subscriptions@ (id) on delete cascade,
@@ -229,7 +233,8 @@ create table @handovers@ (
     fields          jsonb,
     failed_fields   jsonb,
     error           text,
-    past_fields     jsonb   not null default '[]'
+    past_fields     jsonb   not null default '[]',
+    resync_of       timestamptz
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -237,6 +242,7 @@ comment on column @handovers@.has_audience is 'true: the audience was handed ove
 comment on column @handovers@.fields is 'the fields of the last hand-over; null: unknown, so that all members are handed over again';
 comment on column @handovers@.failed_fields is 'the fields of the last attempt to hand over, if it failed';
 comment on column @handovers@.error is 'why the last attempt to hand over failed';
+comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 
 -- Written only by sessions that hold the segment's lock until they commit, so that nothing waits for a row.
@@ -317,6 +323,10 @@ create trigger segmenter_check before insert or delete
     or update of id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
     for each row execute function @schema@.segmenter_check_subscription();
+-- What deliveries record belongs to the consumer.
+create trigger segmenter_check_delivery before update of status, external_id on @subscriptions@
+    for each row when (old.status is distinct from new.status or old.external_id is distinct from new.external_id)
+    execute function @schema@.segmenter_check_subscription('delivery');
 create trigger segmenter_notice after insert or update or delete or truncate on @consumers@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_notice after insert or delete or truncate
@@ -327,7 +337,8 @@ comment on trigger segmenter_check on @segments@ is 'validates the row and sets 
 comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
 comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_check on @consumers@ is 'validates the row';
-comment on trigger segmenter_check on @subscriptions@ is 'validates the row, and warns when the audience stays at the consumer';
+comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
+comment on trigger segmenter_check_delivery on @subscriptions@ is 'keeps the status and the external id from roles that do not act for the consumer';
 comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_notice on @subscriptions@ is 'notifies the scheduler of the change';
 
@@ -379,7 +390,8 @@ left join @attempts@ a on a.segment_id = s.id
 left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join @consumers@ c on c.id = u.consumer_id
-left join @deliveries@ d on d.subscription_id = u.id
+-- What a consumer answers is for its role to read: the function leaves it out for others.
+left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
 left join @handovers@ h on h.subscription_id = u.id
 left join lateral (
     select count(*) as messages
@@ -436,12 +448,16 @@ create policy segmenter_member on @consumers@
     using (@schema@.segmenter_may_act_as(role));
 comment on policy segmenter_member on @consumers@ is 'consumers of roles the user is a member of';
 
--- The owner of the segment may change a subscription; the role of the consumer may see it.
+-- The owner of the segment may change a subscription; the role of the consumer may see it and end it. The
+-- trigger keeps the columns apart.
 alter table @subscriptions@ enable row level security;
 create policy segmenter_member on @subscriptions@
     using (segment_id in (select s.id from @segments@ s));
 create policy segmenter_consumer on @subscriptions@ for select
-    using (consumer_id in (select c.id from @consumers@ c));
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+create policy segmenter_end on @subscriptions@ for update
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+comment on policy segmenter_end on @subscriptions@ is 'subscriptions of consumers that the user is a member of the role of, to end them';
 comment on policy segmenter_member on @subscriptions@ is 'subscriptions to segments that the user may see';
 comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of consumers that the user may see';
 
@@ -457,8 +473,19 @@ comment on policy segmenter_member on @mart@ is 'members of segments that the us
 alter table @log@ enable row level security;
 -- With EXISTS, PostgreSQL can look up the segment of one row, or hash all segments for many rows.
 create policy segmenter_member on @log@ for select
-    using (exists (select from @segments@ s where s.id = @log@.segment_id));
-comment on policy segmenter_member on @log@ is 'entries of segments that the user may see';
+    using (
+        exists (select from @segments@ s where s.id = @log@.segment_id)
+        and not (action = 'deliver' and (status = 'failed' or coalesce(params ? 'receipt', false)))
+    );
+create policy segmenter_consumer on @log@ for select
+    using (action = 'deliver' and subscription_id in (
+        select u.id
+        from @subscriptions@ u
+        join @consumers@ c on c.id = u.consumer_id
+        where @schema@.segmenter_may_act_as(c.role)
+    ));
+comment on policy segmenter_member on @log@ is 'entries of segments that the user may see, without the answers of consumers';
+comment on policy segmenter_consumer on @log@ is 'deliveries to consumers that the user is a member of the role of';
 
 alter table @outbox@ enable row level security;
 create policy segmenter_member on @outbox@ for select
@@ -466,9 +493,15 @@ create policy segmenter_member on @outbox@ for select
 comment on policy segmenter_member on @outbox@ is 'messages of segments that the user may see';
 
 alter table @deliveries@ enable row level security;
-create policy segmenter_member on @deliveries@ for select
-    using (subscription_id in (select s.id from @subscriptions@ s));
-comment on policy segmenter_member on @deliveries@ is 'deliveries of subscriptions that the user may see';
+-- Others see them in the status view, without the answers of the consumer.
+create policy segmenter_consumer on @deliveries@ for select
+    using (subscription_id in (
+        select u.id
+        from @subscriptions@ u
+        join @consumers@ c on c.id = u.consumer_id
+        where @schema@.segmenter_may_act_as(c.role)
+    ));
+comment on policy segmenter_consumer on @deliveries@ is 'deliveries to consumers that the user is a member of the role of';
 
 alter table @handovers@ enable row level security;
 create policy segmenter_member on @handovers@ for select

@@ -1,3 +1,16 @@
+-- Texts are passed to Rust as UTF-8.
+do $$
+begin
+    if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8' then
+        raise exception using
+            errcode = 'feature_not_supported',
+            message = pg_catalog.format('the encoding of database "%s" is %s', pg_catalog.current_database(), pg_catalog.getdatabaseencoding()),
+            detail = 'Segmenter works in databases whose encoding is UTF8.',
+            hint = 'Create a database with the encoding UTF8: create database with encoding ''UTF8'' template template0.';
+    end if;
+end
+$$;
+
 -- The extension's relations that belong to no relation set. The sets are defined in set.sql.
 
 create table segmenter_registry (

@@ -32,6 +32,9 @@ impl Receipt {
             Ok(_) => return Err("it is not an object".into()),
             Err(error) => return Err(error.to_string()),
         };
+        if whole.iter().any(|(key, value)| key.contains('\0') || holds_null_character(value)) {
+            return Err("it holds a null character".into());
+        }
         let external_id = match whole.get("external_id") {
             None | Some(Value::Null) => None,
             Some(Value::String(id)) if !id.is_empty() && id.len() <= MAX_ID => Some(id.clone()),
@@ -78,6 +81,18 @@ impl Receipt {
     }
 }
 
+/// Whether a text or a key is one that PostgreSQL cannot hold.
+fn holds_null_character(json: &Value) -> bool {
+    match json {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(holds_null_character),
+        Value::Object(object) => {
+            object.iter().any(|(key, value)| key.contains('\0') || holds_null_character(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +126,9 @@ mod tests {
             (r#"{"num_received": 1.5}"#, "num_received"),
             (r#"{"num_invalid": 1e300}"#, "num_invalid"),
             (r#"{"message": 5}"#, "message"),
+            (r#"{"x": [{"\u0000": 1}]}"#, "null character"),
+            (r#"{"x": [{"y": "a\u0000"}]}"#, "null character"),
+            (r#"{"x": 1e400}"#, "out of range"),
         ] {
             assert!(Receipt::parse(text).expect_err(text).contains(named), "{text}");
         }

@@ -44,6 +44,8 @@ pub struct AudienceState {
     pub fields: Option<Fields>,
     /// The fields of the last attempt to hand over, if that failed.
     pub failed: Option<Fields>,
+    /// Whether the consumer has requested all members anew.
+    pub resync_requested: bool,
 }
 
 /// What must be handed over.
@@ -84,7 +86,7 @@ impl SyncAction {
         if !past.exists {
             return Some(SyncAction::Create);
         }
-        if past.failed.is_some() || past.fields.as_ref() != Some(fields) {
+        if past.failed.is_some() || past.resync_requested || past.fields.as_ref() != Some(fields) {
             return Some(SyncAction::FullSync);
         }
         refreshed.then_some(match mode {
@@ -133,7 +135,7 @@ mod tests {
     }
 
     fn served(fields: &Fields) -> AudienceState {
-        AudienceState { exists: true, fields: Some(fields.clone()), failed: None }
+        AudienceState { exists: true, fields: Some(fields.clone()), ..AudienceState::default() }
     }
 
     #[test]
@@ -168,9 +170,29 @@ mod tests {
     }
 
     #[test]
+    fn a_requested_resync_needs_a_full_sync() {
+        let fields = Fields::default();
+        let requested = AudienceState { resync_requested: true, ..served(&fields) };
+        let of = |past: &AudienceState, is_actual, refreshed| {
+            SyncAction::of(past, is_actual, &fields, Mode::Delta, refreshed)
+        };
+        for refreshed in [false, true] {
+            assert_eq!(of(&requested, true, refreshed), Some(SyncAction::FullSync));
+            assert_eq!(of(&requested, false, refreshed), Some(SyncAction::Delete));
+        }
+        let failed = AudienceState { failed: Some(fields.clone()), ..requested };
+        assert_eq!(of(&failed, true, false), None);
+        assert_eq!(of(&failed, true, true), Some(SyncAction::FullSync));
+    }
+
+    #[test]
     fn a_failure_is_retried_after_a_refresh_or_with_other_fields() {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
-        let broken = |exists| AudienceState { exists, fields: None, failed: Some(old.clone()) };
+        let broken = |exists| AudienceState {
+            exists,
+            failed: Some(old.clone()),
+            ..AudienceState::default()
+        };
         let of = |past: &AudienceState, fields, refreshed| {
             SyncAction::of(past, true, fields, Mode::Delta, refreshed)
         };

@@ -50,6 +50,11 @@ fn relations(file: &QueryFile) -> (BTreeSet<String>, BTreeSet<String>) {
         let mut target = match *word {
             "update" | "into" => at + 1,
             "table" if file.is_command() => at + 1,
+            // DROP POLICY name ON relation.
+            "policy" => match words[at..].iter().position(|word| *word == "on") {
+                Some(on) => at + on + 1,
+                None => continue,
+            },
             "delete" if words.get(at + 1) == Some(&"from") => at + 2,
             _ => continue,
         };
@@ -60,7 +65,7 @@ fn relations(file: &QueryFile) -> (BTreeSet<String>, BTreeSet<String>) {
         // DROP TABLE and LOCK TABLE take a list.
         let last = if is_command { words.len() } else { target + 1 };
         for word in words.get(target..last).unwrap_or_default() {
-            let name = word.trim_matches(|c| c == ',' || c == '(');
+            let name = word.trim_matches(|c| c == ',' || c == '(' || c == ';');
             let name = name.strip_prefix('@').and_then(|name| name.strip_suffix('@'));
             written.extend(name.and_then(relation));
         }

@@ -1,16 +1,16 @@
 //! The SQL functions for consumers, and for the administration of deliveries.
 
-use pgrx::JsonB;
-use pgrx::datum::{Interval, Uuid};
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::require_arg;
-use crate::catalog::relation_set::RelationSet;
+use crate::catalog::log::LogStatus;
+use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::delivery;
-use crate::error::Error;
+use crate::error::{self, Error, SetError};
 use crate::ops::erase;
-use crate::ops::subscribe;
+use crate::ops::subscribe::{self, NewSubscription};
 use crate::pg::format::json::JsonbText;
 use crate::schedule::run;
 use segmenter_core::jsonb;
@@ -35,6 +35,9 @@ fn segmenter_message(head: &[u8], members: &[u8]) -> Result<Vec<u8>, ErrorReport
 /// - `segment`: the name of the segment.
 /// - `target`: the name of the target system at the consumer.
 /// - `params`: how the segment is handed over: `mode`, `batch_size`, `fields`.
+/// - `consumer_role`: the role that the consumer belongs to; a new one gets it. Needed where the
+///   consumer belongs to a role that neither the caller nor the segment's owner is a member of, and
+///   that does not list them as subscribers: anyone can create a consumer with a name.
 ///
 /// Returns the subscription's id. The first messages are written at the next refresh or run.
 ///
@@ -46,15 +49,17 @@ fn segmenter_subscribe(
     consumer: Option<&str>,
     segment: Option<&str>,
     target: Option<&str>,
-    params: default!(Option<JsonB>, "'{}'"),
+    params: default!(Option<JsonbText>, "'{}'"),
+    consumer_role: default!(Option<&str>, "NULL"),
 ) -> Result<Uuid, ErrorReport> {
-    Ok(subscribe::subscribe(
-        &RelationSet::current()?,
-        require_arg("consumer", consumer)?,
-        require_arg("segment", segment)?,
-        require_arg("target", target)?,
-        require_arg("params", params)?.0,
-    )?)
+    let request = NewSubscription {
+        consumer: require_arg("consumer", consumer)?,
+        segment: require_arg("segment", segment)?,
+        target: require_arg("target", target)?,
+        params: require_arg("params", params)?,
+        consumer_role,
+    };
+    Ok(subscribe::subscribe(&RelationSet::current()?, request)?)
 }
 
 /// Claims the next messages of one subscription of a consumer, in order. Among the subscriptions
@@ -201,6 +206,9 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Result<Option<i64>, ErrorReport
 /// Discards the waiting messages of a subscription, and writes all members as `replace`. Returns
 /// the number of messages written.
 ///
+/// Called by a member of the consumer's role that does not own the segment, it only requests that,
+/// and returns 0: the segment's next run makes the resync. One request waits at most.
+///
 /// ```sql
 /// select segmenter_resync(id) from segmenter_subscriptions where target = 'newsletter';
 /// ```
@@ -210,6 +218,52 @@ fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
     Ok(delivery::resync(&RelationSet::current()?, subscription, run::new_id())? as i64)
 }
 
+/// The state of deliveries in one relation set, for its status view. What the consumer answered is
+/// shown to members of the consumer's role.
+///
+/// - `cfg_table`: the set's mart.
+///
+/// ```sql
+/// select count(*) from segmenter_delivered_in('segmenter');
+/// ```
+#[pg_extern(sql = "
+create function segmenter_delivered_in(cfg_table regclass)
+returns table (
+    subscription_id uuid, delivered_through bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+)
+stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+#[allow(clippy::type_complexity)]
+fn segmenter_delivered_in(
+    cfg_table: Option<pg_sys::Oid>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(subscription_id, Uuid),
+            name!(delivered_through, i64),
+            name!(delivered_at, Option<TimestampWithTimeZone>),
+            name!(last_receipt, Option<JsonbText>),
+            name!(last_error, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let mart = require_arg("cfg_table", cfg_table)?;
+    let set = RelationSet::of_mart(Extension::current()?, mart);
+    let rows = match set.and_then(|set| delivery::delivered(&set)) {
+        // The status view of a set that is not migrated yet shows the rest.
+        Err(error @ Error::Set(SetError::OtherVersion { is_own: false, .. })) => {
+            error::emit_warning("its deliveries are not known", &error.report());
+            Vec::new()
+        }
+        rows => rows?,
+    };
+    Ok(TableIterator::new(
+        rows.into_iter().map(|row| (row.subscription, row.through, row.at, row.receipt, row.error)),
+    ))
+}
+
 /// Erases a person, in one transaction, from every segment whose owner the caller is a member of,
 /// with all history, and from messages. Each consumer that has received the person gets a message
 /// to remove the person. Erase the person from the segments' sources first: otherwise the next
@@ -217,8 +271,9 @@ fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
 ///
 /// - `id`: the id of the member.
 ///
-/// Returns a row for each segment that held the person: the number of deleted rows, and the number
-/// of messages written.
+/// Returns a row for each segment that held the person, or that could not be searched: the number
+/// of deleted rows, the number of messages written, the status (`ok`, or `failed`, with a WARNING
+/// and an entry of the log), and why it failed. One segment's failure does not stop the others.
 ///
 /// ```sql
 /// select * from segmenter_erase('42');
@@ -227,12 +282,23 @@ fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
 fn segmenter_erase(
     id: Option<&str>,
 ) -> Result<
-    TableIterator<'static, (name!(segment, String), name!(rows, i64), name!(messages, i64))>,
+    TableIterator<
+        'static,
+        (
+            name!(segment, String),
+            name!(rows, i64),
+            name!(messages, i64),
+            name!(status, String),
+            name!(detail, Option<String>),
+        ),
+    >,
     ErrorReport,
 > {
     let set = RelationSet::current()?;
     let erased = erase::erase(&set, require_arg("id", id)?, run::new_id())?;
-    Ok(TableIterator::new(
-        erased.into_iter().map(|of| (of.segment, of.rows as i64, of.messages as i64)),
-    ))
+    Ok(TableIterator::new(erased.into_iter().map(|of| {
+        let status = if of.failure.is_none() { LogStatus::Ok } else { LogStatus::Failed };
+        let detail = of.failure.map(|report| report.to_line());
+        (of.segment, of.rows as i64, of.messages as i64, status.as_str().to_owned(), detail)
+    })))
 }

@@ -3,7 +3,6 @@
 
 use std::ffi::CString;
 
-use pgrx::JsonB;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::heap_tuple::PgHeapTuple;
 use pgrx::prelude::*;
@@ -19,12 +18,14 @@ use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
     self, ConfigError, ConsumerParams, Fields, Key, Segment, SourceCheck, Subject, Updater,
 };
+use crate::delivery::acts_for;
 use crate::delivery::push::is_allowed;
 use crate::error::{self, Error, raise};
 use crate::pg::exec::lock;
 use crate::pg::exec::role::{self, RegRole};
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::format::json::JsonbText;
 use crate::pg::format::transition::{self, trigger_function};
 use crate::pg::system_catalog;
 use crate::refresh::publish::payload;
@@ -64,8 +65,9 @@ fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<New
     Ok(Some(check_consumer(trigger).unwrap_or_else(|error| raise(error))))
 }
 
-/// Before a subscription is written: validates it. Before it is deleted: warns if the consumer
-/// still has the audience.
+/// Before a subscription is written: validates it, and checks that both parties agree. Before it is
+/// deleted: warns if the consumer still has the audience. With the argument `delivery`: checks that
+/// the columns are written by a role that acts for the consumer.
 #[pg_trigger]
 fn segmenter_check_subscription<'a>(
     trigger: &'a PgTrigger<'a>,
@@ -73,6 +75,9 @@ fn segmenter_check_subscription<'a>(
     if matches!(trigger.op()?, PgTriggerOperation::Delete) {
         notice_kept_audience(trigger).unwrap_or_else(|error| raise(error));
         return Ok(trigger.old().map(PgHeapTuple::into_owned));
+    }
+    if trigger.extra_args()?.first().is_some_and(|argument| argument == "delivery") {
+        return Ok(Some(check_delivery(trigger).unwrap_or_else(|error| raise(error))));
     }
     Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
 }
@@ -121,9 +126,9 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Segment(&name);
 
-    config::refresher(json(&row, "refresh_params")?, subject)?;
-    config::guards(json(&row, "guards")?, subject)?;
-    check_sources(&config::sources(json(&row, "sources")?, subject)?, subject)?;
+    config::refresher(json(&row, "refresh_params", subject)?, subject)?;
+    config::guards(json(&row, "guards", subject)?, subject)?;
+    check_sources(&config::sources(json(&row, "sources", subject)?, subject)?, subject)?;
     check_name_and_period(&row, subject)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
@@ -257,7 +262,7 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let row = new_row(trigger)?;
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
-    let params = config::consumer_params(json(&row, "params")?, subject)?;
+    let params = config::consumer_params(json(&row, "params", subject)?, subject)?;
     check_name_and_period(&row, subject)?;
     if name.len() > MAX_CONSUMER {
         return Err(Error::Config(ConfigError {
@@ -309,7 +314,15 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     let row = new_row(trigger)?;
     let target = text(&row, "target")?.unwrap_or_default();
     let subject = Subject::Subscription(&target);
-    let params = config::subscription_params(json(&row, "params")?, subject)?;
+    let parties = Parties::find(&set, &row)?;
+    if let Some(old) = trigger.old()
+        && is_ended(&old, &row)?
+    {
+        // Either party may end it, whether or not its config is valid.
+        parties.check_ends(&set, subject)?;
+        return Ok(row);
+    }
+    let params = config::subscription_params(json(&row, "params", subject)?, subject)?;
     config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
     config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
     let segment = row.get_by_name::<Uuid>("segment_id")?;
@@ -330,8 +343,8 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     // still be changed, and the subscription can be ended.
     let are_new = match trigger.old() {
         Some(old) => {
-            let before = old.get_by_name::<JsonB>("params")?.map(|json| json.0);
-            before.as_ref() != Some(&json(&row, "params")?)
+            let before = old.get_by_name::<JsonbText>("params")?;
+            before != row.get_by_name::<JsonbText>("params")?
         }
         None => true,
     };
@@ -340,7 +353,171 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     {
         check_fields(&set, segment, &params.fields, subject)?;
     }
+    // A new row is up to the policies.
+    if trigger.old().is_some() {
+        parties.check_config(&set, subject)?;
+    }
+    if is_endless(row.get_by_name("actual_end")?) {
+        parties.check_consent(&set)?;
+    }
+    if trigger.old().is_none() {
+        let status = text(&row, "status")?;
+        let is_set = status.is_some_and(|status| status != "not uploaded");
+        for (column, is_set) in
+            [("status", is_set), ("external_id", text(&row, "external_id")?.is_some())]
+        {
+            if is_set {
+                parties.check_delivery(&set, column, subject)?;
+            }
+        }
+    }
     Ok(row)
+}
+
+/// The status and the external id of a subscription are what deliveries say.
+fn check_delivery<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let row = new_row(trigger)?;
+    // Our own statements run as the set's owner: nothing is looked up for them.
+    if system_catalog::owner_of(&trigger.relation()?) == role::current() {
+        return Ok(row);
+    }
+    let set = set_of(trigger)?;
+    let target = text(&row, "target")?.unwrap_or_default();
+    let is_changed = |column| -> error::Result<bool> {
+        let before = trigger.old().map(|old| old.get_by_name::<String>(column)).transpose()?;
+        Ok(before.flatten() != text(&row, column)?)
+    };
+    let parties = Parties::find(&set, &row)?;
+    for column in ["status", "external_id"] {
+        if is_changed(column)? {
+            parties.check_delivery(&set, column, Subject::Subscription(&target))?;
+        }
+    }
+    Ok(row)
+}
+
+/// The two parties of a subscription, of which the segment's owner writes its config, and the
+/// consumer what deliveries say.
+struct Parties {
+    caller: pg_sys::Oid,
+    segment_owner: Option<pg_sys::Oid>,
+    consumer_id: Option<Uuid>,
+    consumer: Option<String>,
+    role: Option<pg_sys::Oid>,
+    subscribers: Vec<Option<pg_sys::Oid>>,
+}
+
+impl Parties {
+    fn find(set: &RelationSet, row: &NewRow<'_>) -> error::Result<Self> {
+        let caller = role::current();
+        let consumer_id = row.get_by_name::<Uuid>("consumer_id")?;
+        let args = [row.get_by_name::<Uuid>("segment_id")?.into(), consumer_id.into()];
+        set.as_owner(|| {
+            Spi::connect(|client| {
+                let sql = set.sql(&queries::config::FIND_PARTIES, &[]);
+                let row = client.select(&sql, Some(1), &args)?.first();
+                Ok(Self {
+                    caller,
+                    consumer_id,
+                    segment_owner: row.get_by_name("segment_owner")?,
+                    consumer: row.get_by_name("consumer")?,
+                    role: row.get_by_name("role")?,
+                    subscribers: row.get_by_name("subscribers")?.unwrap_or_default(),
+                })
+            })
+        })
+    }
+
+    fn acts_for_consumer(&self, set: &RelationSet) -> bool {
+        acts_for(set, self.caller, self.role)
+    }
+
+    fn acts_for_segment(&self, set: &RelationSet) -> bool {
+        role::may_act_as(self.caller, set.owner)
+            || self.segment_owner.is_some_and(|owner| role::may_act_as(self.caller, owner))
+    }
+
+    /// The config is for roles that may act as the segment's owner.
+    fn check_config(&self, set: &RelationSet, subject: Subject<'_>) -> error::Result<()> {
+        // A segment that does not exist is found by the foreign key.
+        if self.segment_owner.is_none() || self.acts_for_segment(set) {
+            return Ok(());
+        }
+        Err(Error::NotParty {
+            what: subject.to_string(),
+            who: "Members of the role that owns the segment change a subscription; members of the consumer's role can end it: set actual_end = now().",
+        })
+    }
+
+    fn check_ends(&self, set: &RelationSet, subject: Subject<'_>) -> error::Result<()> {
+        match self.acts_for_consumer(set) {
+            true => Ok(()),
+            false => self.check_config(set, subject),
+        }
+    }
+
+    fn check_delivery(
+        &self,
+        set: &RelationSet,
+        column: &'static str,
+        subject: Subject<'_>,
+    ) -> error::Result<()> {
+        if self.acts_for_consumer(set) {
+            return Ok(());
+        }
+        Err(Error::NotParty {
+            what: format!("column \"{column}\" of {subject}"),
+            who: "Deliveries and members of the consumer's role write it.",
+        })
+    }
+
+    /// The consumer agrees if the caller may act for it, or as a role that it lists.
+    fn check_consent(&self, set: &RelationSet) -> error::Result<()> {
+        let is_listed = || {
+            let mut listed = self.subscribers.iter().flatten();
+            listed.any(|role| role::may_act_as(self.caller, *role))
+        };
+        let Some(consumer) = &self.consumer else {
+            // When a dump is restored, the consumer may come later.
+            if role::may_act_as(self.caller, set.owner) {
+                return Ok(());
+            }
+            let id = self.consumer_id.map(|id| id.to_string());
+            return Err(Error::UnknownConsumer(id.unwrap_or_default()));
+        };
+        if self.acts_for_consumer(set) || is_listed() {
+            return Ok(());
+        }
+        Err(Error::NoConsent {
+            role: role::name(self.caller),
+            consumer: consumer.clone(),
+            consumers: set.display_name(Relation::Consumers),
+        })
+    }
+}
+
+fn is_endless(end: Option<TimestampWithTimeZone>) -> bool {
+    end == Some(TimestampWithTimeZone::positive_infinity())
+}
+
+/// Whether an active subscription is ended, and nothing else of it is changed.
+fn is_ended(old: &Row<'_>, new: &NewRow<'_>) -> error::Result<bool> {
+    for column in ["id", "consumer_id", "segment_id"] {
+        if old.get_by_name::<Uuid>(column)? != new.get_by_name::<Uuid>(column)? {
+            return Ok(false);
+        }
+    }
+    for column in ["target", "name", "cron", "timezone"] {
+        if old.get_by_name::<String>(column)? != new.get_by_name::<String>(column)? {
+            return Ok(false);
+        }
+    }
+    Ok(old.get_by_name::<JsonbText>("params")? == new.get_by_name::<JsonbText>("params")?
+        && old.get_by_name::<TimestampWithTimeZone>("actual_begin")?
+            == new.get_by_name::<TimestampWithTimeZone>("actual_begin")?
+        && is_endless(old.get_by_name("actual_end")?)
+        && new.get_by_name::<TimestampWithTimeZone>("actual_end")?.is_some()
+        && !is_endless(new.get_by_name("actual_end")?))
 }
 
 /// Checks that the fields are columns of the segment's table. If the table cannot be checked now,
@@ -433,7 +610,7 @@ impl RegisteredRow {
             table,
             owner,
             name: row.get_by_name("name")?.unwrap_or_default(),
-            actual: end == Some(TimestampWithTimeZone::positive_infinity()),
+            actual: is_endless(end),
         }))
     }
 }
@@ -534,6 +711,6 @@ fn text(row: &NewRow<'_>, column: &str) -> error::Result<Option<String>> {
     Ok(row.get_by_name::<String>(column)?)
 }
 
-fn json(row: &NewRow<'_>, column: &str) -> error::Result<Value> {
-    Ok(row.get_by_name::<JsonB>(column)?.map_or(Value::Null, |json| json.0))
+fn json(row: &NewRow<'_>, column: &'static str, subject: Subject<'_>) -> error::Result<Value> {
+    config::parse(column, row.get_by_name::<JsonbText>(column)?, subject)
 }

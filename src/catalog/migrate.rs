@@ -121,6 +121,8 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
             let mut commands = vec![set.sql(&queries::catalog::migrate::ADD_COLUMNS, &parts)];
             commands.extend(statements(&definition).filter(|text| creates_added(text)).map(fill));
             commands.push(set.sql(&queries::catalog::migrate::GRANT_NEW, &parts));
+            commands.push(set.sql(&queries::catalog::migrate::DROP_POLICIES, &parts));
+            commands.extend(statements(&definition).filter(|text| is_replaced(text)).map(fill));
             if set.has_status() {
                 let view = statements(&definition).find(|text| text.starts_with(VIEW));
                 let view = view.ok_or(Error::MissingValue("status"))?;
@@ -192,6 +194,17 @@ fn creates_added(text: &str) -> bool {
     })
 }
 
+/// The relations whose policies version 2 replaces.
+const REPLACED: [&str; 3] = ["subscriptions", "log", "deliveries"];
+
+/// Whether a statement of the definition creates a policy or a trigger that version 1 lacks, or has
+/// in another form.
+fn is_replaced(text: &str) -> bool {
+    text.starts_with("create trigger segmenter_check_delivery ")
+        || text.starts_with("create policy ")
+            && REPLACED.iter().any(|kind| text.contains(&format!(" on @{kind}@")))
+}
+
 #[cfg(feature = "pg_test")]
 mod tests {
     use pgrx::prelude::*;
@@ -216,6 +229,21 @@ mod tests {
                 "segmenter_member",
                 "@attempts@",
                 "segmenter_member"
+            ]
+        );
+        let replaced = statements(definition).filter(|text| is_replaced(text));
+        let replaced: Vec<&str> =
+            replaced.filter_map(|text| text.split_whitespace().nth(2)).collect();
+        assert_eq!(
+            replaced,
+            [
+                "segmenter_check_delivery",
+                "segmenter_member",
+                "segmenter_consumer",
+                "segmenter_end",
+                "segmenter_member",
+                "segmenter_consumer",
+                "segmenter_consumer"
             ]
         );
         assert_eq!(statements(definition).filter(|text| text.starts_with(VIEW)).count(), 1);

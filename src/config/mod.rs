@@ -1,6 +1,5 @@
 //! Reads and validates the config rows of segments. Later code may assume that they are valid.
 
-use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use serde_json::Value;
@@ -10,6 +9,7 @@ use segmenter_core::guards::Guards;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
+use crate::pg::format::json::JsonbText;
 
 pub mod segment_table;
 
@@ -45,10 +45,26 @@ pub enum Key<'a> {
     Id(Uuid),
 }
 
+/// Parses a `jsonb` of a config row; null stays null. A value that PostgreSQL takes and the parser
+/// does not (nested too deeply, a number that is out of range) is an error that names the column.
+pub fn parse(column: &'static str, json: Option<JsonbText>, subject: Subject<'_>) -> Result<Value> {
+    let parsed = json.map_or(Ok(Value::Null), |json| json.parse());
+    Ok(parsed.map_err(|problem| ConfigError::new(column, subject, problem, ""))?)
+}
+
 impl Segment {
     /// Reads a segment as the active snapshot sees it. A name finds active segments only, an id
     /// retired ones too. A value that is not valid is an error.
     pub fn find(set: &RelationSet, key: Key<'_>) -> Result<Option<Segment>> {
+        Self::read(set, key, true)
+    }
+
+    /// Reads a segment without its refresher, its guards and its sources, which need not be valid.
+    pub fn find_bare(set: &RelationSet, id: Uuid) -> Result<Option<Segment>> {
+        Self::read(set, Key::Id(id), false)
+    }
+
+    fn read(set: &RelationSet, key: Key<'_>, with_config: bool) -> Result<Option<Segment>> {
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
@@ -67,14 +83,20 @@ impl Segment {
                 }
                 let Some(name) = row.get_by_name::<String, _>("name")? else { return Ok(None) };
                 let Some(id) = row.get_by_name::<Uuid, _>("id")? else { return Ok(None) };
-                let json = |column| -> Result<Value> {
-                    Ok(row.get_by_name::<JsonB, _>(column)?.map_or(Value::Null, |json| json.0))
-                };
                 let subject = Subject::Segment(&name);
+                let json = |column| parse(column, row.get_by_name(column)?, subject);
+                let (refresher, guards, sources) = match with_config {
+                    true => (
+                        refresher(json("refresh_params")?, subject)?,
+                        guards(json("guards")?, subject)?,
+                        sources(json("sources")?, subject)?,
+                    ),
+                    false => (None, Guards::default(), Vec::new()),
+                };
                 Ok(Some(Segment {
-                    refresher: refresher(json("refresh_params")?, subject)?,
-                    guards: guards(json("guards")?, subject)?,
-                    sources: sources(json("sources")?, subject)?,
+                    refresher,
+                    guards,
+                    sources,
                     table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
                     owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
                     timezone: row.get_by_name("refresh_timezone")?,

@@ -228,6 +228,45 @@ impl Facts {
 impl Table {
     /// Checks a segment's table against the contract. The caller holds a lock on the table.
     pub fn check(set: &RelationSet, table: pg_sys::Oid, holder: Holder<'_>) -> Result<Table> {
+        Self::read(set, table, holder, |name, columns, indexes| {
+            check_columns(name, columns)?;
+            kind(indexes).ok_or_else(|| no_index(name))
+        })
+    }
+
+    /// Checks that a person can be erased from a table, which needs the columns segment_id and id
+    /// only. The flag says whether the rows have an end.
+    pub fn check_erasable(
+        set: &RelationSet,
+        table: pg_sys::Oid,
+        holder: Holder<'_>,
+    ) -> Result<(Table, bool)> {
+        let mut has_end = false;
+        let table = Self::read(set, table, holder, |name, columns, indexes| {
+            let has = |name: &str| columns.iter().any(|column| column.name == name);
+            has_end = has("actual_end");
+            for column in ["segment_id", "id"] {
+                if !has(column) {
+                    return Err(unfit(name, &format!("column \"{column}\" is missing"), None));
+                }
+            }
+            Ok(kind(indexes).unwrap_or(TableLayout { shared: true, history: true }))
+        })?;
+        Ok((table, has_end))
+    }
+
+    /// Whether the table is in the mart.
+    pub fn is_in_mart(&self) -> bool {
+        self.facts.in_mart
+    }
+
+    /// Reads what is known of a table; `layout` checks its columns and indexes.
+    fn read(
+        set: &RelationSet,
+        table: pg_sys::Oid,
+        holder: Holder<'_>,
+        layout: impl FnOnce(&str, &[Column], &[UniqueIndex]) -> Result<TableLayout>,
+    ) -> Result<Table> {
         set.as_owner(|| {
             Spi::connect(|client| {
                 let Some(facts) = Facts::read(client, set, table, holder)? else {
@@ -236,8 +275,7 @@ impl Table {
                 facts.check_kind()?;
                 let name = facts.name.clone();
                 let columns = columns(client, table)?;
-                check_columns(&name, &columns)?;
-                let kind = kind(&unique_indexes(client, table)?).ok_or_else(|| no_index(&name))?;
+                let kind = layout(&name, &columns, &unique_indexes(client, table)?)?;
                 let id_collation = columns
                     .iter()
                     .find(|column| column.name == "id")

@@ -41,8 +41,8 @@ struct LeasedMessage {
 }
 
 impl LeasedMessage {
-    /// Finds and locks the message, and checks the lease and the rights of the caller. Errors:
-    /// [`Error::NoLease`], [`Error::NotConsumer`].
+    /// Checks the lease and the rights of the caller, and locks the message. An invented lease locks
+    /// nothing. Errors: [`Error::NoLease`], [`Error::NotConsumer`].
     fn find(
         client: &mut SpiClient<'_>,
         set: &RelationSet,
@@ -50,10 +50,21 @@ impl LeasedMessage {
         lease: Uuid,
         message: i64,
     ) -> Result<Self> {
-        let row = client
-            .update(&set.sql(&queries::delivery::ack::LOCK_LEASE, &[]), Some(1), &[message.into()])?
-            .first();
         let no_lease = || Error::NoLease { lease, message };
+        let args = [message.into(), lease.into()];
+        let row = client
+            .select(&set.sql(&queries::delivery::ack::FIND_LEASE, &[]), Some(1), &args)?
+            .first();
+        if row.is_empty() {
+            return Err(no_lease());
+        }
+        if !acts_for(set, caller, row.get_by_name("role")?) {
+            let consumer = row.get_by_name::<String, _>("consumer")?;
+            return Err(Error::NotConsumer(consumer.unwrap_or_default()));
+        }
+        let row = client
+            .update(&set.sql(&queries::delivery::ack::LOCK_LEASE, &[]), Some(1), &args)?
+            .first();
         if row.is_empty() {
             return Err(no_lease());
         }
@@ -64,16 +75,16 @@ impl LeasedMessage {
             |column: &str| Ok::<_, Error>(row.get_by_name::<i64, _>(column)?.unwrap_or_default());
         let count =
             |column: &str| Ok::<_, Error>(row.get_by_name::<i32, _>(column)?.unwrap_or_default());
-        let is_held = row.get_by_name::<Uuid, _>("lease")? == Some(lease);
-        if !is_held || message > number("leased_through")? {
+        if message > number("leased_through")? {
             return Err(no_lease());
         }
         let consumer = text("consumer")?;
         if !acts_for(set, caller, row.get_by_name("role")?) {
             return Err(Error::NotConsumer(consumer));
         }
-        let params = row.get_by_name::<JsonB, _>("params")?.map(|json| json.0).unwrap_or_default();
-        let params = config::consumer_params(params, Subject::Consumer(&consumer))?;
+        let subject = Subject::Consumer(&consumer);
+        let params = config::parse("params", row.get_by_name("params")?, subject)?;
+        let params = config::consumer_params(params, subject)?;
         let operation = text("operation")?;
         let attempts = count("attempts")?;
         Ok(Self {

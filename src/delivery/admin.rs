@@ -63,10 +63,15 @@ impl SubscriptionRow {
     pub fn of_caller(set: &RelationSet, id: Uuid) -> Result<Self> {
         let found = Self::find(set, id)?;
         let caller = role::current();
-        if role::may_act_as(caller, found.owner) || acts_for(set, caller, found.role) {
+        if found.is_owned_by(caller) || acts_for(set, caller, found.role) {
             return Ok(found);
         }
         Err(unknown(set, id))
+    }
+
+    /// Whether a role may act as the segment's owner.
+    pub fn is_owned_by(&self, role: pg_sys::Oid) -> bool {
+        role::may_act_as(role, self.owner)
     }
 
     pub fn log(

@@ -1,16 +1,16 @@
 //! Delivery: messages are claimed by consumers or pushed by workers, then acknowledged, retried or
 //! skipped.
 
-use pgrx::JsonB;
-use pgrx::datum::Uuid;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::{self, ConsumerParams, Key, Subject};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::exec::role;
+use crate::pg::format::json::JsonbText;
 
 mod ack;
 pub mod admin;
@@ -35,7 +35,10 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// Finds a consumer. Retired consumers are found, too. A name finds the consumer that the
+    /// current role may act for, if it is that of several.
     pub fn find(set: &RelationSet, key: Key<'_>) -> Result<Option<Self>> {
+        let caller = role::current();
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
             Key::Id(id) => (None, Some(id)),
@@ -46,7 +49,7 @@ impl Consumer {
                     .select(
                         &set.sql(&queries::delivery::FIND_CONSUMER, &[]),
                         Some(1),
-                        &[name.into(), id.into()],
+                        &[name.into(), id.into(), caller.into(), set.owner.into()],
                     )?
                     .first();
                 if row.is_empty() {
@@ -57,10 +60,10 @@ impl Consumer {
                 else {
                     return Ok(None);
                 };
-                let params = row.get_by_name::<JsonB, _>("params")?.map(|json| json.0);
                 let subject = Subject::Consumer(&name);
+                let params = config::parse("params", row.get_by_name("params")?, subject)?;
                 Ok(Some(Self {
-                    params: config::consumer_params(params.unwrap_or_default(), subject)?,
+                    params: config::consumer_params(params, subject)?,
                     role: row.get_by_name("role")?,
                     id,
                     name,
@@ -72,9 +75,41 @@ impl Consumer {
 
 /// Whether the role `caller` may act for a consumer whose role is `consumer`: it may act as that
 /// role, or as the set's owner.
-fn acts_for(set: &RelationSet, caller: pg_sys::Oid, consumer: Option<pg_sys::Oid>) -> bool {
+pub fn acts_for(set: &RelationSet, caller: pg_sys::Oid, consumer: Option<pg_sys::Oid>) -> bool {
     role::may_act_as(caller, set.owner)
         || consumer.is_some_and(|role| role::may_act_as(caller, role))
+}
+
+/// The delivery state of a subscription, as the current role may see it.
+pub struct Delivered {
+    pub subscription: Uuid,
+    /// The last message that was delivered.
+    pub through: i64,
+    pub at: Option<TimestampWithTimeZone>,
+    pub receipt: Option<JsonbText>,
+    pub error: Option<String>,
+}
+
+/// The delivery state of the subscriptions to segments that the current role may act as the owner of,
+/// and of the consumers that it may act for. Only the latter's answers are shown.
+pub fn delivered(set: &RelationSet) -> Result<Vec<Delivered>> {
+    let args = [role::current().into(), set.owner.into()];
+    set.as_owner(|| {
+        Spi::connect(|client| {
+            let sql = set.sql(&queries::delivery::LIST_DELIVERED, &[]);
+            let missing = || Error::MissingValue("subscription_id");
+            let rows = client.select(&sql, None, &args)?.map(|row| {
+                Ok(Delivered {
+                    subscription: row.get_by_name("subscription_id")?.ok_or_else(missing)?,
+                    through: row.get_by_name("delivered_through")?.unwrap_or_default(),
+                    at: row.get_by_name("delivered_at")?,
+                    receipt: row.get_by_name("last_receipt")?,
+                    error: row.get_by_name("last_error")?,
+                })
+            });
+            rows.collect()
+        })
+    })
 }
 
 /// What an acknowledgement changes in the state of an audience.

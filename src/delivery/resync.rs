@@ -1,19 +1,30 @@
-//! Resync of consumers whose copy of the audience is out of date.
+//! Resync of consumers whose copy of the audience is out of date: at once for the segment's owner, by
+//! the segment's next run for the consumer.
 
 use pgrx::datum::Uuid;
+use pgrx::prelude::*;
 
 use super::admin::{SubscriptionRow, drop_pending};
+use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, emit};
+use crate::pg::exec::role;
+use crate::pg::system_catalog;
 use crate::refresh::handover::{from_table, latest};
-use crate::refresh::publish::subscription::Subscription;
+use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock::acquire;
 
 /// Discards the waiting messages of a subscription and writes all members as `replace`. Returns the
 /// number of messages written. Errors: the subscription has ended, the segment is locked, or its
 /// table cannot be read.
+///
+/// A caller that does not own the segment, but acts for the consumer, only requests it, and the
+/// result is 0: it must not be able to lock the segment or to write many messages.
 pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
+    if !subscribed.is_owned_by(role::current()) {
+        return request(set, subscription).map(|()| 0);
+    }
     let (segment, name) = &subscribed.segment;
     let _held = acquire(set, *segment, name)?;
     let (_snapshot, segment) = latest(set, *segment)?;
@@ -25,4 +36,26 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
         (0, _) => Err(Error::EndedSubscription(subscription)),
         (messages, _) => Ok(messages),
     }
+}
+
+/// Requests a resync, which the segment's next run makes. A request that waits already stays.
+fn request(set: &RelationSet, subscription: Uuid) -> Result<()> {
+    let found = subscription::find(set, None, None, Some(subscription))?;
+    if !found.iter().any(|found| found.recreate_action(false).is_some()) {
+        return Err(Error::EndedSubscription(subscription));
+    }
+    let is_new = set.as_owner(|| {
+        let sql = set.sql(&queries::delivery::admin::REQUEST_RESYNC, &[]);
+        let args = [subscription.into()];
+        Spi::connect_mut(|client| Ok::<_, Error>(!client.update(&sql, None, &args)?.is_empty()))
+    })?;
+    if is_new {
+        system_catalog::invalidate(set.segments());
+    }
+    emit(
+        PgLogLevel::NOTICE,
+        "the resync is made by the next run of the segment".into(),
+        Some("What waits is discarded then, and all members follow."),
+    );
+    Ok(())
 }

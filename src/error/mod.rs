@@ -139,6 +139,9 @@ pub enum Error {
     #[error("table {table} was changed by another session during the refresh")]
     TableChanged { table: String, detail: String },
 
+    #[error("table {0} still has rows of the person")]
+    RowsRemain(String),
+
     #[error("the procedure altered table {0}")]
     TableAltered(String),
 
@@ -169,6 +172,24 @@ pub enum Error {
 
     #[error("permission denied for consumer \"{0}\"")]
     NotConsumer(String),
+
+    /// A subscription of another role's consumer, which does not permit it.
+    #[error("role \"{role}\" may not subscribe consumer \"{consumer}\"")]
+    NoConsent { role: String, consumer: String, consumers: String },
+
+    /// A superuser would subscribe a consumer that belongs to a role outside of the segment's.
+    #[error("consumer \"{consumer}\" belongs to role \"{role}\"")]
+    OthersConsumer { consumer: String, role: String, owner: String },
+
+    #[error("consumer \"{consumer}\" does not belong to role \"{role}\"")]
+    NotConsumerOf { consumer: String, role: String },
+
+    /// A role changes a column of a subscription that the other party writes.
+    #[error("permission denied for {what}")]
+    NotParty { what: String, who: &'static str },
+
+    #[error("role \"{0}\" does not exist")]
+    UnknownRole(String),
 
     #[error("subscription {id} does not exist")]
     UnknownSubscription { id: Uuid, subscriptions: String },
@@ -264,6 +285,7 @@ impl Error {
             Error::NoExtension
             | Error::UnknownSegment { .. }
             | Error::UnknownConsumer(_)
+            | Error::UnknownRole(_)
             | Error::UnknownSubscription { .. }
             | Error::OwnerDropped { .. } => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
@@ -272,6 +294,10 @@ impl Error {
             | Error::NotReleased { .. }
             | Error::NotMember { .. }
             | Error::NotConsumer(_)
+            | Error::NoConsent { .. }
+            | Error::OthersConsumer { .. }
+            | Error::NotConsumerOf { .. }
+            | Error::NotParty { .. }
             | Error::NotAllowed { .. }
             | Error::OwnerCannotConnect { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
@@ -287,6 +313,7 @@ impl Error {
             | Error::NotInMart { .. }
             | Error::NotWatched { .. }
             | Error::TableAltered(_)
+            | Error::RowsRemain(_)
             | Error::NotLoaded(_)
             | Error::EndedSubscription(_)
             | Error::NotHandedOver { .. }
@@ -325,6 +352,9 @@ impl Error {
             Error::NotPermitted { owner, .. } => {
                 Some(format!("The segment belongs to role \"{owner}\"."))
             }
+            Error::OthersConsumer { owner, .. } => Some(format!(
+                "Role \"{owner}\", which owns the segment, is not a member of it, and the consumer does not list that role as a subscriber."
+            )),
             Error::Query { detail, .. } => detail.clone(),
             Error::Set(error) => error.detail(),
             Error::TableChanged { detail, .. } => Some(detail.clone()),
@@ -407,6 +437,9 @@ impl Error {
             }
             Error::IdTaken(_) => "Leave the id to its default.".into(),
             Error::NotMember { .. } => "Ask a member of that role to do it.".into(),
+            Error::RowsRemain(_) => {
+                "A trigger, a rule or a policy keeps them from being deleted.".into()
+            }
             Error::TableAltered(_) => {
                 "Have it change the table's rows only: to replace the table, point table_name at the new one.".into()
             }
@@ -425,6 +458,16 @@ impl Error {
             Error::NotConsumer(_) => {
                 "Only members of the consumer's role may do it; without a role, the owner of the consumers' table.".into()
             }
+            Error::NoConsent { role, consumers, .. } => format!(
+                "Members of the consumer's role can permit it: update {consumers} set subscribers = subscribers || {}::regrole for it.",
+                pgrx::spi::quote_literal(pgrx::spi::quote_identifier(role))
+            ),
+            Error::OthersConsumer { role, .. } => format!(
+                "If it is the one that is meant, pass consumer_role => {}; otherwise choose another name.",
+                pgrx::spi::quote_literal(role)
+            ),
+            Error::NotConsumerOf { .. } => "Pass the role that it belongs to, or choose another name.".into(),
+            Error::NotParty { who, .. } => (*who).into(),
             Error::UnknownSubscription { subscriptions, .. } => {
                 format!("{} lists the subscriptions you may see.", subscriptions)
             }

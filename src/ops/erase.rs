@@ -1,32 +1,38 @@
 //! Erasing a person from segment tables, messages and the log. Consumers that have received the
 //! person get a message to remove the person.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
-use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::state;
-use crate::config::segment_table::{self, Purpose, Table};
+use crate::config::segment_table::Table;
 use crate::config::{Fields, Segment};
-use crate::error::{Error, Result};
+use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
+use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
-use crate::pg::exec::statement;
-use crate::refresh::handover::latest;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::format::json::JsonbText;
+use crate::refresh::handover::latest_bare;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{self, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
 use segmenter_core::sync_plan::SyncAction;
+
+/// How long an erasure waits for locks because of the segments of one owner, all in all: a role that
+/// holds locks delays the erasure of other roles' segments by no more than that.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What was erased from one segment.
 pub struct Erased {
@@ -35,38 +41,47 @@ pub struct Erased {
     pub rows: u64,
     /// Messages that have consumers remove the person.
     pub messages: u64,
+    /// Why the segment may still hold the person; none: it does not.
+    pub failure: Option<Report>,
 }
 
-/// Erases a person from every segment whose owner the caller may act as. Returns the segments that
-/// held the person.
+/// A segment that the caller may erase from.
+struct Listed {
+    id: Uuid,
+    name: String,
+    owner: pg_sys::Oid,
+}
+
+/// Erases a person from every segment whose owner the caller may act as. Each segment is a
+/// subtransaction: what cannot be erased from one stops no other. Returns the segments that held the
+/// person, and those that may still hold the person.
 pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
-    let args = [role::current().into()];
-    let segments: Option<Vec<Uuid>> = set.as_owner(|| {
-        Spi::connect(|_| {
-            statement::read_one(&set.sql(&queries::ops::erase::LIST_SEGMENTS, &[]), &args)
-        })
-    })?;
-    let segments = segments.unwrap_or_default();
-    let mut erased = Vec::new();
+    let mut erased: BTreeMap<usize, Erased> = BTreeMap::new();
     let mut hashes = BTreeSet::new();
-    for segment in &segments {
-        // A running refresh may be about to hand the person over: wait until it has ended.
-        let _held = segment_lock::wait(set, *segment)?;
-        let (_snapshot, segment) = match latest(set, *segment) {
-            Ok(latest) => latest,
-            Err(Error::UnknownSegment { .. }) => continue,
-            Err(error) => return Err(error),
-        };
-        let of_segment = erase_from(set, &segment, id, run_id, &mut hashes)?;
-        if of_segment.rows > 0 || of_segment.messages > 0 {
-            state::count_erasure(set, segment.id)?;
-            log_erased(set, &segment, None, &of_segment, run_id)?;
-            erased.push(of_segment);
+    let segments = list(set)?;
+    let mut waits: HashMap<pg_sys::Oid, Duration> = HashMap::new();
+    for (place, segment) in segments.iter().enumerate() {
+        let wait = waits.entry(segment.owner).or_insert(LONGEST_WAIT);
+        let found = erase_segment(set, segment, id, run_id, &mut hashes, wait)?;
+        if found.rows > 0 || found.messages > 0 || found.failure.is_some() {
+            erased.insert(place, found);
         }
     }
     // The hashes that one segment holds may occur in the log of another segment.
     if let Some(pattern) = pattern(id, &hashes) {
-        segments.iter().try_for_each(|segment| scrub(set, *segment, &pattern, id))?;
+        for (place, segment) in segments.iter().enumerate() {
+            let wait = waits.entry(segment.owner).or_insert(LONGEST_WAIT);
+            let began = Instant::now();
+            let scrubbed = in_subtransaction(OnSuccess::Commit, || {
+                role::with_lock_timeout(*wait, || scrub(set, segment.id, &pattern, id))
+            });
+            if let Err(error) = scrubbed {
+                *wait = wait.saturating_sub(began.elapsed());
+                let report = failed(set, segment, error.report(), run_id)?;
+                let entry = erased.entry(place).or_insert_with(|| Erased::nothing(&segment.name));
+                entry.failure.get_or_insert(report);
+            }
+        }
     }
     // Captured changes are shared by all segments of the database. Ids are removed from them only
     // if the caller may act as the owner of the extension's own set. Otherwise they are deleted
@@ -76,243 +91,450 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
             Spi::run_with_args(&set.sql(&queries::ops::erase::DELETE_CAPTURED, &[]), &[id.into()])
         })?;
     }
-    Ok(erased)
+    Ok(erased.into_values().collect())
+}
+
+impl Erased {
+    fn nothing(segment: &str) -> Self {
+        Self { segment: segment.to_owned(), rows: 0, messages: 0, failure: None }
+    }
+}
+
+fn list(set: &RelationSet) -> Result<Vec<Listed>> {
+    let args = [role::current().into()];
+    set.as_owner(|| {
+        Spi::connect(|client| {
+            let missing = |column| move || Error::MissingValue(column);
+            let rows =
+                client.select(&set.sql(&queries::ops::erase::LIST_SEGMENTS, &[]), None, &args)?;
+            let rows = rows.map(|row| {
+                Ok(Listed {
+                    id: row.get_by_name("id")?.ok_or_else(missing("id"))?,
+                    name: row.get_by_name("name")?.ok_or_else(missing("name"))?,
+                    owner: row.get_by_name("owner")?.ok_or_else(missing("owner"))?,
+                })
+            });
+            rows.collect()
+        })
+    })
+}
+
+/// Erases from one segment. If that fails, at least the messages are searched that hold the id.
+fn erase_segment(
+    set: &RelationSet,
+    listed: &Listed,
+    id: &str,
+    run_id: Uuid,
+    hashes: &mut BTreeSet<String>,
+    wait: &mut Duration,
+) -> Result<Erased> {
+    let began = Instant::now();
+    let limit = *wait;
+    let mut erase = |is_table_read: bool, limit: Duration| {
+        in_subtransaction(OnSuccess::Commit, || {
+            // A running refresh may be about to hand the person over: wait until it has ended.
+            let _held = segment_lock::wait(set, listed.id, &listed.name, limit)?;
+            // From here on, waits are those of a table or of rows.
+            *wait = wait.saturating_sub(began.elapsed());
+            role::with_lock_timeout(*wait, || {
+                let (_snapshot, segment) = match latest_bare(set, listed.id) {
+                    Ok(latest) => latest,
+                    Err(Error::UnknownSegment { .. }) => return Ok(Erased::nothing(&listed.name)),
+                    Err(error) => return Err(error),
+                };
+                let table = match is_table_read {
+                    true => SegmentRows::open(set, &segment)?,
+                    false => None,
+                };
+                let found = erase_from(set, &segment, table.as_ref(), id, run_id, hashes)?;
+                if found.rows > 0 || found.messages > 0 {
+                    state::count_erasure(set, segment.id)?;
+                    log_erased(set, &segment, None, &found, run_id)?;
+                }
+                Ok(found)
+            })
+        })
+    };
+    let error = match erase(true, limit) {
+        Ok(found) => return Ok(found),
+        // The transaction must be tried again as a whole.
+        Err(error @ Error::Superseded(_)) => return Err(error),
+        Err(error) => error,
+    };
+    let found = match &error {
+        Error::Busy { .. } => None,
+        _ => erase(false, Duration::ZERO).ok(),
+    };
+    if error.report().sqlstate == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE as i32 {
+        *wait = limit.saturating_sub(began.elapsed());
+    }
+    let mut found = found.unwrap_or_else(|| Erased::nothing(&listed.name));
+    found.failure = Some(failed(set, listed, error.report(), run_id)?);
+    Ok(found)
+}
+
+/// Reports that a segment may still hold the person.
+fn failed(set: &RelationSet, segment: &Listed, report: Report, run_id: Uuid) -> Result<Report> {
+    emit_warning(&format!("the person was not erased from segment \"{}\"", segment.name), &report);
+    let entry = Entry {
+        run_id: Some(run_id),
+        action: Action::Erase,
+        status: LogStatus::Failed,
+        segment: (Some(segment.id), &segment.name),
+        subscription: None,
+        counts: LogCounts::default(),
+        began: clock::now(),
+        elapsed: None,
+        message: Some(&report.message),
+        error: Some(&report),
+        params: json!({ "role": role::name(role::current()) }),
+    };
+    log::write(set, entry)?;
+    Ok(report)
+}
+
+/// The table of a segment, locked, as far as an erasure needs it.
+struct SegmentRows {
+    table: Table,
+    has_end: bool,
+}
+
+impl SegmentRows {
+    /// Checks and locks the table. None: it was dropped, and its rows with it. The rights are checked
+    /// before the lock: a row of a segment can name any table.
+    fn open(set: &RelationSet, segment: &Segment) -> Result<Option<Self>> {
+        let check = || match Table::check_erasable(set, segment.table, segment.holder()) {
+            Ok((table, has_end)) => Ok(Some(Self { table, has_end })),
+            Err(Error::TableDropped(_)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let Some(found) = check()? else { return Ok(None) };
+        let table = found.table;
+        let may = |role| role::may_use_table(role, table.oid);
+        if !may(role::current())? || !(table.is_in_mart() || may(segment.owner)?) {
+            let role = role::name(segment.owner);
+            return Err(Error::NotTableUser { table: table.name, role });
+        }
+        if lock::lock_table(table.oid) { check() } else { Ok(None) }
+    }
+
+    /// The SQL of a member as the table stores it, with those of the fields that are columns of the
+    /// table. None: no field is.
+    fn member(&self, fields: &Fields) -> Result<Option<String>> {
+        fields
+            .restrict_to(|column| self.has(column))
+            .map(|fields| payload::member_as_stored(&self.table, &fields))
+            .transpose()
+    }
+
+    fn has(&self, column: &str) -> bool {
+        self.table.columns.iter().any(|known| known.name == column)
+    }
+
+    fn sql(&self, set: &RelationSet, query: &Query, now: &str) -> String {
+        const END: &str = "t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp";
+        let contacts = ["hash_email", "hash_phone"].into_iter().filter(|column| self.has(column));
+        let contacts: Vec<String> =
+            contacts.map(|column| format!("t.{column}::pg_catalog.text")).collect();
+        let parts = [
+            ("table", self.table.name.as_str()),
+            ("collation", self.table.id_collation.as_str()),
+            ("now", now),
+            ("actual", if self.has_end { END } else { "true" }),
+            ("contacts", &contacts.join(", ")),
+        ];
+        set.sql(query, &parts)
+    }
 }
 
 /// What a subscription's consumer has to receive.
 enum Notice {
     /// A `remove` of these members, even of those that the consumer may not have.
-    Remove(Vec<Value>),
+    Remove(Vec<String>),
     /// All remaining members as `replace`: other members look like the person, or it is unknown
     /// what the consumer has of the person.
     Everything,
 }
 
+/// What is known of the person as a member with certain fields. Members are JSON texts.
+struct Versions {
+    /// Each with whether a row of such a member is current.
+    members: Vec<(String, bool)>,
+    /// Whether other members look the same; only asked for fields without the id.
+    are_shared: bool,
+    /// Whether the table has all the columns.
+    is_whole: bool,
+}
+
+/// A person in a segment.
+struct Search<'a> {
+    set: &'a RelationSet,
+    segment: Uuid,
+    rows: Option<&'a SegmentRows>,
+    id: &'a str,
+    known: HashMap<String, Versions>,
+}
+
+impl Search<'_> {
+    /// What the segment table holds of the person, as members with these fields. Subscriptions with
+    /// the same fields share the answer.
+    fn versions(&mut self, client: &mut SpiClient<'_>, fields: &Fields) -> Result<&Versions> {
+        let key = json!(fields).to_string();
+        if !self.known.contains_key(&key) {
+            let found = self.look_up(client, fields)?;
+            self.known.insert(key.clone(), found);
+        }
+        self.known.get(&key).ok_or(Error::MissingValue("versions"))
+    }
+
+    fn look_up(&self, client: &mut SpiClient<'_>, fields: &Fields) -> Result<Versions> {
+        let mut found = Versions { members: Vec::new(), are_shared: false, is_whole: true };
+        let Some(rows) = self.rows else { return Ok(found) };
+        found.is_whole = payload::check_fields(&rows.table, fields).is_ok();
+        let Some(now) = rows.member(fields)? else { return Ok(found) };
+        self.set.as_table_owner(rows.table.owner, || {
+            let sql = rows.sql(self.set, &queries::ops::erase::LIST_VERSIONS, &now);
+            let args = [self.segment.into(), self.id.into()];
+            for row in client.select(&sql, None, &args)? {
+                if let Some(member) = row.get_by_name("member")? {
+                    found.members.push((member, row.get_by_name("is_actual")? == Some(true)));
+                }
+            }
+            if fields.id_name().is_none() {
+                let members = found.members.iter().map(|(member, _)| member.clone());
+                let members: Vec<String> = members.collect();
+                let sql = rows.sql(self.set, &queries::ops::erase::HAS_LOOKALIKES, &now);
+                let args = [self.segment.into(), self.id.into(), members.into()];
+                let shared: Option<bool> =
+                    client.select(&sql, Some(1), &args)?.first().get_one()?;
+                found.are_shared = shared.unwrap_or_default();
+            }
+            Ok(found)
+        })
+    }
+}
+
+/// What is sought in the messages of a subscription, and what its consumer may have of the person.
+struct Sought {
+    probes: Vec<String>,
+    members: Vec<String>,
+    is_unsure: bool,
+}
+
+impl Sought {
+    /// `current`: the fields with which members are handed over now; none: its config is not valid.
+    fn of(
+        client: &mut SpiClient<'_>,
+        search: &mut Search<'_>,
+        mut used: BTreeSet<Fields>,
+        current: Option<&Fields>,
+    ) -> Result<Self> {
+        let mut sought = Self { probes: Vec::new(), members: Vec::new(), is_unsure: false };
+        used.extend(current.cloned());
+        let id = search.id;
+        for fields in &used {
+            let found = search.versions(client, fields)?;
+            match fields.id_name() {
+                Some(name) => sought.probes.push(json!({ name: id }).to_string()),
+                None => {
+                    sought.is_unsure |= found.are_shared;
+                    let members = found.members.iter().map(|(member, _)| member.clone());
+                    sought.probes.extend(members);
+                }
+            }
+            if Some(fields) != current {
+                continue;
+            }
+            // If the table lacks a column that is handed over, it is unknown what the consumer has.
+            if found.is_whole {
+                let actual = found.members.iter().filter(|(_, is_actual)| *is_actual);
+                sought.members.extend(actual.map(|(member, _)| member.clone()));
+            } else {
+                sought.is_unsure = true;
+                let by_id = search.versions(client, &Fields::key())?;
+                let actual = by_id.members.iter().find(|(_, is_actual)| *is_actual);
+                sought.members.extend(actual.map(|(member, _)| member.clone()));
+            }
+        }
+        Ok(sought)
+    }
+
+    /// Takes a member that was removed from a message that waits.
+    fn take(&mut self, current: &Fields, member: String, names: &[String]) {
+        // Without the id among the fields it is unknown which person a removed member was.
+        self.is_unsure |= current.id_name().is_none();
+        // A member with other fields was replaced by a later message, or will be.
+        if current.matches(names) && !self.members.contains(&member) {
+            self.members.push(member);
+        }
+    }
+
+    /// What the consumer has to receive; none: it has nothing of the person.
+    fn notice(self, subscription: &Subscription) -> Option<Notice> {
+        match (self.members.is_empty() || !subscription.has_audience(), self.is_unsure) {
+            (true, _) => None,
+            (false, true) => Some(Notice::Everything),
+            (false, false) => Some(Notice::Remove(self.members)),
+        }
+    }
+}
+
 fn erase_from(
     set: &RelationSet,
     segment: &Segment,
+    rows: Option<&SegmentRows>,
     id: &str,
     run_id: Uuid,
     hashes: &mut BTreeSet<String>,
 ) -> Result<Erased> {
-    let table = match segment_table::lock(set, segment.table, segment.holder(), Purpose::Access)? {
-        true => Some(Table::check(set, segment.table, segment.holder())?),
-        // The table was dropped, and its rows with it.
-        false => None,
-    };
-    let mut erased = Erased { segment: segment.name.clone(), rows: 0, messages: 0 };
+    let mut erased = Erased::nothing(&segment.name);
     let snapshot = Active::fresh();
     let subscriptions = subscription::find(set, None, Some(segment.id), None)?;
-    let mut notices = Vec::new();
-    Spi::connect_mut(|client| {
-        for subscription in subscriptions {
-            if let Some(notice) = redact_messages(client, set, table.as_ref(), &subscription, id)? {
-                notices.push((subscription, notice));
-            }
-        }
+    let mut search = Search { set, segment: segment.id, rows, id, known: HashMap::new() };
+    let notices = Spi::connect_mut(|client| {
+        let notices = redact_messages(client, &mut search, subscriptions)?;
         set.as_owner(|| {
-            client
-                .update(
-                    &set.sql(&queries::ops::erase::DELETE_ORPHANED_MESSAGES, &[]),
-                    None,
-                    &[segment.id.into()],
-                )
-                .map(drop)
+            let sql = set.sql(&queries::ops::erase::DELETE_ORPHANED_MESSAGES, &[]);
+            client.update(&sql, None, &[segment.id.into()]).map(drop)
         })?;
-        if let Some(table) = &table {
-            erased.rows = delete_rows(client, set, table, segment, id, hashes)?;
+        if let Some(rows) = rows {
+            erased.rows = delete_rows(client, set, rows, segment, id, hashes)?;
         }
-        Ok::<_, Error>(())
+        Ok::<_, Error>(notices)
     })?;
     drop(snapshot);
 
     let _snapshot = Active::fresh();
     let gone = Error::TableDropped(segment.name.clone()).report();
-    let source = PayloadInput { set, table: table.as_ref().ok_or(gone), delta: None, run_id };
+    let table = rows.map(|rows| &rows.table).ok_or(gone);
+    let source = PayloadInput { set, table, delta: None, run_id };
+    let (mut removals, mut actions) = (Vec::new(), Vec::new());
+    for (subscription, notice) in notices {
+        match notice {
+            Notice::Remove(members) => removals.push((subscription, members)),
+            Notice::Everything => actions.push((subscription, SyncAction::FullSync)),
+        }
+    }
     Spi::connect_mut(|client| {
-        for (subscription, notice) in notices {
-            match notice {
-                Notice::Remove(members) => {
-                    erased.messages +=
-                        outbox::hand_over_removal(client, &source, &subscription, members)?;
-                    let sent = Erased { segment: segment.name.clone(), rows: 0, messages: 1 };
-                    log_erased(set, segment, Some(&subscription), &sent, run_id)?;
-                }
-                Notice::Everything => {
-                    let actions = vec![(subscription, SyncAction::FullSync)];
-                    erased.messages += outbox::hand_over(client, &source, actions)?.messages;
-                }
-            }
+        erased.messages += outbox::hand_over_removals(client, &source, &removals)?;
+        for (subscription, _) in &removals {
+            let sent = Erased { messages: 1, ..Erased::nothing(&segment.name) };
+            log_erased(set, segment, Some(subscription), &sent, run_id)?;
+        }
+        if !actions.is_empty() {
+            erased.messages += outbox::hand_over(client, &source, actions)?.messages;
         }
         Ok(erased)
     })
 }
 
-/// Removes the person from a subscription's messages. Returns what the consumer has to receive;
-/// none: it has nothing of the person.
+/// Removes the person from the messages of a segment's subscriptions. Returns what their consumers
+/// have to receive.
 fn redact_messages(
     client: &mut SpiClient<'_>,
-    set: &RelationSet,
-    table: Option<&Table>,
-    subscription: &Subscription,
-    id: &str,
-) -> Result<Option<Notice>> {
-    let mut used = handed_over_fields(client, set, subscription)?;
-    let current = subscription.served_fields();
-    used.insert(current.clone());
-
-    let (mut members, mut probes) = (Vec::new(), Vec::new());
-    let mut is_unsure = false;
-    for fields in &used {
-        let versions = versions(client, set, table, subscription.segment, fields, id)?;
-        match (fields.id_name(), table) {
-            (Some(name), _) => probes.push(json!({ name: id })),
-            (None, Some(table)) => {
-                let like: Vec<Value> = versions.iter().map(|(member, _)| member.clone()).collect();
-                is_unsure |= are_shared(client, set, table, subscription, fields, id, &like)?;
-                probes.extend(like);
-            }
-            (None, None) => {}
-        }
-        // If the table lacks a column that is handed over, it is unknown what the consumer has.
-        let is_whole = table.is_none_or(|table| payload::check_fields(table, fields).is_ok());
-        if fields == current && !is_whole {
-            is_unsure = true;
-            members.extend(actual_key(client, set, table, subscription.segment, id)?);
-        } else if fields == current {
-            let actual = versions.into_iter().filter(|(_, is_actual)| *is_actual);
-            members.extend(actual.map(|(member, _)| member));
+    search: &mut Search<'_>,
+    subscriptions: Vec<Subscription>,
+) -> Result<Vec<(Subscription, Notice)>> {
+    let set = search.set;
+    let mut used = handed_over_fields(client, set, search.segment)?;
+    let mut sought = HashMap::new();
+    for subscription in &subscriptions {
+        let past = used.remove(&subscription.id).unwrap_or_default();
+        let current = subscription.served_fields();
+        sought.insert(subscription.id, Sought::of(client, search, past, Some(current))?);
+    }
+    // Those whose config is not valid: nothing is written to them, but their messages are searched.
+    for (subscription, past) in used {
+        sought.insert(subscription, Sought::of(client, search, past, None)?);
+    }
+    let (mut ids, mut probes) = (Vec::new(), Vec::new());
+    for (subscription, sought) in &sought {
+        for probe in &sought.probes {
+            ids.push(*subscription);
+            probes.push(probe.clone());
         }
     }
-    let args = [subscription.id.into(), JsonB(Value::Array(probes)).into()];
-    let taken: Option<JsonB> = set.as_owner(|| {
-        client
-            .update(&set.sql(&queries::ops::erase::REDACT_MESSAGES, &[]), Some(1), &args)?
-            .first()
-            .get_one()
+    let current: HashMap<Uuid, &Fields> = subscriptions
+        .iter()
+        .map(|subscription| (subscription.id, subscription.served_fields()))
+        .collect();
+    set.as_owner(|| {
+        let sql = set.sql(&queries::ops::erase::REDACT_MESSAGES, &[]);
+        for row in client.update(&sql, None, &[ids.into(), probes.into()])? {
+            let (Some(id), Some(member)) =
+                (row.get_by_name::<Uuid, _>("subscription_id")?, row.get_by_name("member")?)
+            else {
+                continue;
+            };
+            let names: Vec<String> = row.get_by_name("names")?.unwrap_or_default();
+            if let (Some(sought), Some(current)) = (sought.get_mut(&id), current.get(&id)) {
+                sought.take(current, member, &names);
+            }
+        }
+        Ok::<_, Error>(())
     })?;
-    if let Some(JsonB(Value::Array(taken))) = taken {
-        // Without the id among the fields it is unknown which person a removed member was.
-        is_unsure |= current.id_name().is_none();
-        for member in taken {
-            // A member with other fields was replaced by a later message, or will be.
-            if current.matches(&member) && !members.contains(&member) {
-                members.push(member);
-            }
-        }
-    }
-    Ok(match (members.is_empty() || !subscription.has_audience(), is_unsure) {
-        (true, _) => None,
-        (false, true) => Some(Notice::Everything),
-        (false, false) => Some(Notice::Remove(members)),
-    })
+    drop(current);
+    let notices = subscriptions.into_iter().filter_map(|subscription| {
+        let notice = sought.remove(&subscription.id)?.notice(&subscription)?;
+        Some((subscription, notice))
+    });
+    Ok(notices.collect())
 }
 
-/// All sets of fields that members were ever handed over with. A set that cannot be read is an
-/// error: messages with it may hold the person.
+/// All sets of fields that members were ever handed over with, by subscription. A set that cannot be
+/// read is an error: messages with it may hold the person.
 fn handed_over_fields(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
-    subscription: &Subscription,
-) -> Result<BTreeSet<Fields>> {
-    let known: Option<JsonB> = set.as_owner(|| {
+    segment: Uuid,
+) -> Result<HashMap<Uuid, BTreeSet<Fields>>> {
+    set.as_owner(|| {
         let sql = set.sql(&queries::ops::erase::LIST_FIELDS, &[]);
-        let row = client.select(&sql, Some(1), &[subscription.id.into()])?.first();
-        if row.is_empty() { Ok::<_, Error>(None) } else { Ok(row.get_one()?) }
-    })?;
-    let Some(JsonB(known)) = known else { return Ok(BTreeSet::new()) };
-    serde_json::from_value(known).map_err(|error| Error::UnreadableFields {
-        handovers: set.display_name(Relation::Handovers),
-        subscription: subscription.id,
-        problem: error.to_string(),
+        let rows = client.select(&sql, None, &[segment.into()])?.map(|row| {
+            let missing = || Error::MissingValue("subscription_id");
+            let subscription = row.get_by_name("subscription_id")?.ok_or_else(missing)?;
+            let Some(fields) = row.get_by_name::<JsonbText, _>("fields")? else {
+                return Ok((subscription, BTreeSet::new()));
+            };
+            let fields = fields.parse().and_then(|fields| {
+                serde_json::from_value(fields).map_err(|error| error.to_string())
+            });
+            let fields = fields.map_err(|problem| Error::UnreadableFields {
+                handovers: set.display_name(Relation::Handovers),
+                subscription,
+                problem,
+            })?;
+            Ok((subscription, fields))
+        });
+        rows.collect()
     })
 }
 
-/// The person's id as a member. None: the person is not a member now.
-fn actual_key(
-    client: &mut SpiClient<'_>,
-    set: &RelationSet,
-    table: Option<&Table>,
-    segment: Uuid,
-    id: &str,
-) -> Result<Option<Value>> {
-    let versions = versions(client, set, table, segment, &Fields::key(), id)?;
-    Ok(versions.into_iter().find(|(_, is_actual)| *is_actual).map(|(member, _)| member))
-}
-
-/// Whether other members look like the person in what is handed over without the id.
-fn are_shared(
-    client: &mut SpiClient<'_>,
-    set: &RelationSet,
-    table: &Table,
-    subscription: &Subscription,
-    fields: &Fields,
-    id: &str,
-    members: &[Value],
-) -> Result<bool> {
-    let Some(now) = as_stored(table, fields)? else { return Ok(false) };
-    let members = JsonB(Value::Array(members.to_vec()));
-    let args = [subscription.segment.into(), id.into(), members.into()];
-    let shared: Option<bool> = set.as_table_owner(table.owner, || {
-        let sql = sql_on(set, table, &queries::ops::erase::HAS_LOOKALIKES, &now);
-        Ok(client.select(&sql, Some(1), &args)?.first().get_one()?)
-    })?;
-    Ok(shared.unwrap_or_default())
-}
-
-/// The SQL of a member as the table stores it, with those of the fields that are columns of the
-/// table. None: no field is.
-fn as_stored(table: &Table, fields: &Fields) -> Result<Option<String>> {
-    let has = |column: &str| table.columns.iter().any(|known| known.name == column);
-    fields.restrict_to(has).map(|fields| payload::member_as_stored(table, &fields)).transpose()
-}
-
-fn sql_on(set: &RelationSet, table: &Table, query: &Query, now: &str) -> String {
-    let parts =
-        [("table", table.name.as_str()), ("collation", table.id_collation.as_str()), ("now", now)];
-    set.sql(query, &parts)
-}
-
-/// What the segment table holds of the person, as members with these fields. The flag says whether
-/// a row of such a member is current.
-fn versions(
-    client: &mut SpiClient<'_>,
-    set: &RelationSet,
-    table: Option<&Table>,
-    segment: Uuid,
-    fields: &Fields,
-    id: &str,
-) -> Result<Vec<(Value, bool)>> {
-    let Some(table) = table else { return Ok(Vec::new()) };
-    let Some(now) = as_stored(table, fields)? else { return Ok(Vec::new()) };
-    let found: Option<JsonB> = set.as_table_owner(table.owner, || {
-        let sql = sql_on(set, table, &queries::ops::erase::LIST_VERSIONS, &now);
-        Ok(client.select(&sql, Some(1), &[segment.into(), id.into()])?.first().get_one()?)
-    })?;
-    let malformed = |_| Error::MissingValue("versions");
-    found.map_or(Ok(Vec::new()), |JsonB(json)| serde_json::from_value(json).map_err(malformed))
-}
-
 /// Deletes the person's rows with the rights of the table's owner, and adds their hashes to
-/// `hashes`.
+/// `hashes`. Rows that are still there are an error.
 fn delete_rows(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
-    table: &Table,
+    rows: &SegmentRows,
     segment: &Segment,
     id: &str,
     hashes: &mut BTreeSet<String>,
 ) -> Result<u64> {
-    set.as_table_owner(table.owner, || {
-        let sql = sql_on(set, table, &queries::ops::erase::DELETE_ROWS, "");
-        let rows = client.update(&sql, None, &[segment.id.into(), id.into()])?;
-        let count = rows.len() as u64;
-        for row in rows {
-            for column in ["hash_email", "hash_phone"] {
-                hashes.extend(row.get_by_name::<String, _>(column)?);
-            }
+    let args = [segment.id.into(), id.into()];
+    set.as_table_owner(rows.table.owner, || {
+        let sql = rows.sql(set, &queries::ops::erase::DELETE_ROWS, "");
+        let deleted = client.update(&sql, None, &args)?;
+        let count = deleted.len() as u64;
+        for row in deleted {
+            let contacts = row.get_by_name::<Vec<Option<String>>, _>("contacts")?;
+            hashes.extend(contacts.unwrap_or_default().into_iter().flatten());
         }
-        Ok(count)
+        let sql = rows.sql(set, &queries::ops::erase::HAS_MEMBER, "");
+        // Not read-only: it has to see what was deleted.
+        match client.update(&sql, Some(1), &args)?.first().get_one::<bool>()? {
+            Some(true) => Err(Error::RowsRemain(rows.table.name.clone())),
+            _ => Ok(count),
+        }
     })
 }
 

@@ -118,6 +118,12 @@ fn collation_name(collation: pg_sys::Oid) -> crate::error::Result<Option<String>
     Spi::connect(|_| crate::pg::exec::statement::read_one(sql, &[collation.into()]))
 }
 
+/// The owner of a relation that is open.
+pub fn owner_of(relation: &pgrx::PgRelation) -> pg_sys::Oid {
+    // SAFETY: the entry of an open relation has its row of pg_class, which is live while it is open.
+    unsafe { (*relation.rd_rel).relowner }
+}
+
 /// Finds a relation by its name in the search_path; `None` if there is none. A text that is not a
 /// name raises an error. No privilege on the schema is required: callers check what they need.
 pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {

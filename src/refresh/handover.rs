@@ -100,9 +100,21 @@ pub fn fail(
 /// The segment as it is under its lock, and the snapshot that shows it. The snapshot is active
 /// until it is dropped.
 pub fn latest(set: &RelationSet, segment: Uuid) -> Result<(Active, Segment)> {
+    latest_by(set, segment, || Segment::find(set, Key::Id(segment)))
+}
+
+/// The same without the segment's config, which need not be valid.
+pub fn latest_bare(set: &RelationSet, segment: Uuid) -> Result<(Active, Segment)> {
+    latest_by(set, segment, || Segment::find_bare(set, segment))
+}
+
+fn latest_by(
+    set: &RelationSet,
+    segment: Uuid,
+    find: impl FnOnce() -> Result<Option<Segment>>,
+) -> Result<(Active, Segment)> {
     let snapshot = Active::fresh();
-    let found = Segment::find(set, Key::Id(segment))?;
-    let segment = found.ok_or_else(|| set.unknown_segment(segment.to_string()))?;
+    let segment = find()?.ok_or_else(|| set.unknown_segment(segment.to_string()))?;
     refresh::check_not_superseded(set, &segment)?;
     Ok((snapshot, segment))
 }

@@ -1,6 +1,8 @@
 //! The lock that keeps refreshes, hand-overs and erasures of a segment, and changes of its table,
 //! apart.
 
+use std::time::Duration;
+
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
@@ -8,6 +10,8 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 use crate::pg::exec::lock::{self, SegmentLockGuard};
+use crate::pg::exec::role;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 
 /// Takes a segment's lock until the (sub)transaction ends. If the lock is not free, the error
 /// [`Error::Busy`] names the process that holds it.
@@ -36,11 +40,29 @@ pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLo
     })
 }
 
-/// Waits for a segment's lock and takes it. The error [`Error::Busy`] means that this backend
-/// itself is using it.
-pub fn wait(set: &RelationSet, segment: Uuid) -> Result<SegmentLockGuard> {
+/// Waits for a segment's lock, for a limited time, and takes it. The error [`Error::Busy`] names the
+/// process that holds it; without one this backend itself is using it.
+pub fn wait(
+    set: &RelationSet,
+    segment: Uuid,
+    name: &str,
+    limit: Duration,
+) -> Result<SegmentLockGuard> {
     let key = key(set, segment)?;
-    lock::lock(key).ok_or_else(|| Error::Busy { segment: segment.to_string(), pid: None })
+    let waited = in_subtransaction(OnSuccess::Commit, || {
+        Ok(role::with_lock_timeout(limit, || lock::lock(key)))
+    });
+    match waited {
+        Ok(Some(held)) => Ok(held),
+        Ok(None) => Err(Error::Busy { segment: name.to_owned(), pid: None }),
+        Err(Error::Postgres(report))
+            if report.sqlstate == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE as i32 =>
+        {
+            // Names the process; or it has ended just now.
+            acquire(set, segment, name)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn key(set: &RelationSet, segment: Uuid) -> Result<lock::Key> {

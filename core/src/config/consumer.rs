@@ -108,12 +108,9 @@ impl Fields {
         (!fields.is_empty()).then_some(Self(fields))
     }
 
-    /// Whether a member has exactly the names of these fields.
-    pub fn matches(&self, member: &Value) -> bool {
-        let has = |member: &serde_json::Map<String, Value>| {
-            member.len() == self.0.len() && self.0.values().all(|name| member.contains_key(name))
-        };
-        member.as_object().is_some_and(has)
+    /// Whether a member with these names has exactly the names of these fields.
+    pub fn matches(&self, names: &[String]) -> bool {
+        names.len() == self.0.len() && self.0.values().all(|name| names.contains(name))
     }
 
     /// The name of the key in a member; `None` if the key is not one of the fields.

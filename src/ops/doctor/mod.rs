@@ -64,6 +64,7 @@ pub fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     vacuum(&mut findings, set)?;
     incremental(&mut findings, set)?;
     consumers(&mut findings, set, is_served)?;
+    consents(&mut findings, set)?;
     deliveries(&mut findings, set)?;
     findings.sum_up();
     Ok(findings.0)
@@ -388,7 +389,8 @@ fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result
 
 fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::ops::doctor::DELIVERY_FINDINGS;
-    for [consumer, target, segment, what, detail] in texts(set, sql, &[role::current().into()])? {
+    let args = [role::current().into(), set.owner.into()];
+    for [consumer, target, segment, what, detail] in texts(set, sql, &args)? {
         let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
         match what.as_str() {
             "failed" => found.problem(
@@ -412,6 +414,25 @@ fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
         }
     }
     found.close("deliveries", "no message has been waiting for a day");
+    Ok(())
+}
+
+/// Subscriptions that the consumer has not permitted: version 1.0.0 did not ask for it.
+fn consents(found: &mut Findings, set: &RelationSet) -> Result<()> {
+    let sql = &queries::ops::doctor::MISSING_CONSENTS;
+    let args = [role::current().into(), set.owner.into()];
+    for [consumer, target, segment, owner] in texts(set, sql, &args)? {
+        let role = pgrx::spi::quote_literal(&owner);
+        found.warn(
+            "consents",
+            format!("consumer \"{consumer}\" has not permitted the subscription for \"{target}\" of segment \"{segment}\", which belongs to {owner}"),
+            format!(
+                "If it is right, members of the consumer's role can permit it: update {} set subscribers = subscribers || {role}::regrole for it. Otherwise they can end the subscription.",
+                set.display_name(Relation::Consumers)
+            ),
+        );
+    }
+    found.close("consents", "every subscription is permitted by its consumer");
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Runs code with the rights of another role, and with settings of its own.
 
 use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 use pgrx::prelude::*;
 
@@ -72,6 +73,15 @@ pub fn name(role: pg_sys::Oid) -> String {
     }
 }
 
+/// The role with a name; none: there is none.
+pub fn named(name: &str) -> Option<pg_sys::Oid> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: needs a transaction for its look-up, in which SQL functions and jobs run. The name is a C
+    // string that is live during the call; with `missing_ok` set, a missing role gives 0.
+    let role = unsafe { pg_sys::get_role_oid(name.as_ptr(), true) };
+    (role != pg_sys::InvalidOid).then_some(role)
+}
+
 /// Whether a role exists.
 pub fn exists(role: pg_sys::Oid) -> bool {
     // SAFETY: needs a transaction for its look-up, in which SQL functions and jobs run. With `noerr`
@@ -92,6 +102,24 @@ pub fn can_connect(role: pg_sys::Oid) -> Result<bool> {
     let sql = "select pg_catalog.has_database_privilege($1, d.oid, 'connect')
         from pg_catalog.pg_database d where d.datname operator(pg_catalog.=) pg_catalog.current_database()";
     ask(sql, role)
+}
+
+/// Whether a role is a superuser; false if it does not exist.
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction for its look-up, in which SQL functions and jobs run. A role that
+    // does not exist is none.
+    unsafe { pg_sys::superuser_arg(role) }
+}
+
+/// Whether a role may act as another one by its memberships alone: a superuser that is no member may
+/// not.
+pub fn belongs_to(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
+    if !is_superuser(role) {
+        return may_act_as(role, other);
+    }
+    // SAFETY: needs a transaction for its look-ups, in which SQL functions and jobs run. Either role
+    // may be missing: the answer is false then.
+    unsafe { pg_sys::is_member_of_role_nosuper(role, other) }
 }
 
 fn ask(sql: &str, role: pg_sys::Oid) -> Result<bool> {
@@ -115,6 +143,19 @@ pub fn run_as<T>(
     set_text_form();
     // Compiling the expressions of a delta would take longer than it saves.
     set(c"jit", "off");
+    body()
+}
+
+/// Runs `body` so that it waits for each lock for a limited time; a shorter limit of the session's
+/// stays. A lock that is not granted in time is an error.
+pub fn with_lock_timeout<T>(limit: Duration, body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    // SAFETY: a variable of this process's only thread.
+    let present = unsafe { pg_sys::LockTimeout };
+    let limit = limit.as_millis().clamp(1, i32::MAX as u128) as i32;
+    if present == 0 || present > limit {
+        set(c"lock_timeout", &limit.to_string());
+    }
     body()
 }
 

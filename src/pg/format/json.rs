@@ -9,8 +9,25 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 use pgrx::prelude::*;
 
 /// A `jsonb` in PostgreSQL's text form.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonbText(pub String);
+
+impl JsonbText {
+    /// The parsed value. PostgreSQL takes values that cannot be parsed here: the error says why one
+    /// cannot.
+    pub fn parse(&self) -> Result<serde_json::Value, String> {
+        serde_json::from_str(&self.0).map_err(|error| {
+            let problem = error.to_string();
+            if problem.starts_with("recursion limit exceeded") {
+                "it is nested too deeply".into()
+            } else if problem.starts_with("number out of range") {
+                "it holds a number that is out of range".into()
+            } else {
+                problem
+            }
+        })
+    }
+}
 
 impl FromDatum for JsonbText {
     unsafe fn from_polymorphic_datum(
@@ -27,6 +44,23 @@ impl FromDatum for JsonbText {
             pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::jsonb_out, &[Some(datum)])
         };
         text.map(|text| Self(text.to_string_lossy().into_owned()))
+    }
+}
+
+// SAFETY: the value is owned: it does not depend on the life of the datum.
+unsafe impl pgrx::datum::UnboxDatum for JsonbText {
+    type As<'src>
+        = JsonbText
+    where
+        Self: 'src;
+
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> JsonbText
+    where
+        Self: 'src,
+    {
+        // SAFETY: a jsonb that is not null, as the caller of this unsafe function promises.
+        let text = unsafe { Self::from_datum(datum.sans_lifetime(), false) };
+        text.unwrap_or_else(|| JsonbText("null".into()))
     }
 }
 

@@ -22,6 +22,7 @@ use crate::pg::clock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::tuplestore::Relation;
+use crate::pg::format::json::JsonbText;
 use crate::pg::system_catalog;
 
 /// The part of our SQL that lists a table with its partitions and children.
@@ -166,16 +167,16 @@ fn states(
     // it.
     let json = set.extension.as_owner(|| {
         Spi::connect(|_| {
-            statement::read_one::<pgrx::JsonB>(
+            statement::read_one::<JsonbText>(
                 &set.sql(&queries::refresh::incremental::capture::DESCRIBE_TRIGGERS, &[TREE]),
                 &args,
             )
         })
     })?;
-    let json = json.map_or(serde_json::Value::Null, |json| json.0);
     let not_watched =
         || Error::NotWatched { table: table.name.clone(), column: watched.id.clone() };
-    let state = State::deserialize(json).map_err(|_| not_watched())?;
+    let state = json.and_then(|json| serde_json::from_str::<State>(&json.0).ok());
+    let state = state.ok_or_else(not_watched)?;
     if !state.is_watched {
         return Err(not_watched());
     }

@@ -20,6 +20,7 @@ use crate::pg::clock::{self, Instant};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::tuplestore::Relation;
+use crate::pg::format::json::JsonbText;
 use crate::pg::system_catalog;
 use crate::refresh::delta::{self, Delta, DeltaTarget};
 use crate::refresh::incremental::capture::{CAPTURED, Captured};
@@ -440,10 +441,10 @@ fn last_checkpoint(set: &RelationSet, segment: Uuid) -> Result<(Option<Checkpoin
             if row.is_empty() {
                 return Ok((None, None));
             }
-            let checkpoint = row.get_by_name::<pgrx::JsonB, _>("checkpoint")?;
+            let checkpoint = row.get_by_name::<JsonbText, _>("checkpoint")?;
             let members = row.get_by_name::<i64, _>("members")?;
             Ok((
-                checkpoint.and_then(|json| Checkpoint::deserialize(json.0).ok()),
+                checkpoint.and_then(|json| serde_json::from_str(&json.0).ok()),
                 members.map(|count| count as u64),
             ))
         })

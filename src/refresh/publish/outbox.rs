@@ -110,6 +110,10 @@ pub fn hand_over(
     let now = clock::now();
     let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
     for (subscription, handover) in actions {
+        let handover = match (handover, subscription.resync_of) {
+            (SyncAction::FullSync, Some(_)) => discard_waiting(client, source.set, &subscription)?,
+            _ => handover,
+        };
         let members = match handover {
             SyncAction::Delete => Members::None,
             SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,
@@ -145,24 +149,49 @@ pub fn hand_over(
             }
         }
     }
+    let served: Vec<&Subscription> = served.iter().collect();
     update_subscription_state(client, source.set, &served)?;
     Ok(handed)
 }
 
-/// Writes one message that removes members at a subscription's consumer, whether or not the
-/// consumer has them. Returns the number of messages.
-pub fn hand_over_removal(
+/// Makes a resync that the consumer has requested: discards what waits for it. Returns the action
+/// that is left: an audience whose `create` was discarded is created anew.
+fn discard_waiting(
+    client: &mut SpiClient<'_>,
+    set: &RelationSet,
+    subscription: &Subscription,
+) -> Result<SyncAction> {
+    set.as_owner(|| {
+        let sql = set.sql(&queries::refresh::publish::DISCARD_WAITING, &[]);
+        let rows = client.update(&sql, None, &[subscription.id.into()])?;
+        let has_create =
+            if rows.is_empty() { None } else { rows.first().get_by_name("has_create")? };
+        Ok(match has_create {
+            Some(true) => SyncAction::Recreate,
+            _ => SyncAction::FullSync,
+        })
+    })
+}
+
+/// Writes a message to each subscription that removes members at its consumer, whether or not the
+/// consumer has them. Members are given as JSON texts. Returns the number of messages.
+pub fn hand_over_removals(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
-    subscription: &Subscription,
-    members: Vec<Value>,
+    removals: &[(Subscription, Vec<String>)],
 ) -> Result<u64> {
-    let mut written = WrittenMessages { is_erasure: true, ..WrittenMessages::default() };
     let now = clock::now();
-    let parts = Parts::given(members)?;
-    write(client, source, now, subscription, Operation::Remove, Some(&parts), &mut written)?;
-    update_subscription_state(client, source.set, std::slice::from_ref(subscription))?;
-    Ok(written.messages)
+    let mut messages = 0;
+    for (subscription, members) in removals {
+        let mut written = WrittenMessages { is_erasure: true, ..WrittenMessages::default() };
+        let parts = Parts::given(members)?;
+        write(client, source, now, subscription, Operation::Remove, Some(&parts), &mut written)?;
+        messages += written.messages;
+    }
+    let served: Vec<&Subscription> =
+        removals.iter().map(|(subscription, _)| subscription).collect();
+    update_subscription_state(client, source.set, &served)?;
+    Ok(messages)
 }
 
 /// The messages written for one subscription.
@@ -264,7 +293,7 @@ fn write(
 fn update_subscription_state(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
-    served: &[Subscription],
+    served: &[&Subscription],
 ) -> Result<()> {
     if served.is_empty() {
         return Ok(());
@@ -337,7 +366,8 @@ fn record_handed_over(
     let SubscriptionParams { mode, fields, .. } = &subscription.params;
     if let Some(has_audience) = subscription.change_by(action) {
         let fields = JsonB(json!(fields));
-        let args = [subscription.id.into(), has_audience.into(), fields.into()];
+        let resync_of = subscription.resync_of;
+        let args = [subscription.id.into(), has_audience.into(), fields.into(), resync_of.into()];
         run(source, &queries::refresh::publish::RECORD_HANDOVER, &args)?;
     }
     let params = json!({

@@ -4,11 +4,9 @@
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 
-use pgrx::JsonB;
 use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::pg_sys;
 use pgrx::spi::quote_literal;
-use serde_json::Value;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -16,6 +14,7 @@ use crate::config::Fields;
 use crate::config::segment_table::{Column, Table};
 use crate::error::{Error, Report, Result};
 use crate::pg::exec::tuplestore::Relation;
+use crate::pg::format::json::JsonbText;
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::subscription::Subscription;
 use segmenter_core::guards::DeltaStats;
@@ -72,12 +71,13 @@ impl Parts {
         self.relation.rows()
     }
 
-    /// One part with the given members.
-    pub fn given(members: Vec<Value>) -> Result<Self> {
+    /// One part with the given members, which are JSON texts.
+    pub fn given(members: &[String]) -> Result<Self> {
         let count = members.len();
         let relation = Relation::new(PARTS);
         let sql = "select 1 as part, $1 as members, $2 as payload";
-        relation.append(sql, &[(count as i32).into(), JsonB(Value::Array(members)).into()])?;
+        let payload = JsonbText(format!("[{}]", members.join(", ")));
+        relation.append(sql, &[(count as i32).into(), payload.into()])?;
         Ok(Self { relation, members: count as u64 })
     }
 }

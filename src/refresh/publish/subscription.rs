@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 
 use chrono_tz::Tz;
-use pgrx::JsonB;
-use pgrx::datum::Uuid;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
-use serde_json::Value;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::clock::Instant;
+use crate::pg::format::json::JsonbText;
 use segmenter_core::schedule::Schedule;
 use segmenter_core::sync_plan::{self, AudienceState, SyncAction};
 
@@ -34,6 +33,8 @@ pub struct Subscription {
     schedule: Option<(Schedule, Tz)>,
     past: AudienceState,
     is_actual: bool,
+    /// The consumer's request for a resync that was not made yet, by its time.
+    pub resync_of: Option<TimestampWithTimeZone>,
 }
 
 impl Subscription {
@@ -59,6 +60,7 @@ impl Subscription {
         let past = &self.past;
         let is_same = past.exists == exists
             && past.failed.is_none()
+            && !past.resync_requested
             && past.fields.as_ref() == Some(&self.params.fields);
         (!is_same).then_some(exists)
     }
@@ -85,11 +87,9 @@ impl Subscription {
     fn read(row: &SpiHeapTupleData<'_>, set: &RelationSet) -> Result<Self> {
         let missing = |column| move || Error::MissingValue(column);
         let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
-        let json = |column: &str| -> Result<Option<Value>> {
-            Ok(row.get_by_name::<JsonB, _>(column)?.map(|json| json.0))
-        };
         let fields = |column: &str| -> Result<Option<Fields>> {
-            Ok(json(column)?.and_then(|json| serde_json::from_value(json).ok()))
+            let json = row.get_by_name::<JsonbText, _>(column)?;
+            Ok(json.and_then(|json| serde_json::from_str(&json.0).ok()))
         };
         let is =
             |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)?.unwrap_or_default());
@@ -104,8 +104,11 @@ impl Subscription {
         let zone = text("timezone")?;
         let zone = zone.as_deref().unwrap_or(&set.timezone);
         let zone = config::timezone("timezone", Some(zone), subject)?;
-        let served_by = json("consumer_params")?.unwrap_or_default();
-        let served_by = config::consumer_params(served_by, Subject::Consumer(&consumer))?;
+        let of_consumer = Subject::Consumer(&consumer);
+        let served_by = config::parse("params", row.get_by_name("consumer_params")?, of_consumer)?;
+        let served_by = config::consumer_params(served_by, of_consumer)?;
+        let params = config::parse("params", row.get_by_name("params")?, subject)?;
+        let resync_of = row.get_by_name::<TimestampWithTimeZone, _>("resync_of")?;
         Ok(Self {
             id: id("id")?,
             segment: id("segment_id")?,
@@ -118,13 +121,15 @@ impl Subscription {
                 &target,
             ),
             external_id: text("external_id")?,
-            params: config::subscription_params(json("params")?.unwrap_or_default(), subject)?,
+            params: config::subscription_params(params, subject)?,
             schedule: schedule.zip(zone),
             past: AudienceState {
                 exists: is("has_audience")?,
                 fields: fields("last_fields")?,
                 failed: fields("failed_fields")?,
+                resync_requested: resync_of.is_some(),
             },
+            resync_of,
             is_actual: is("is_actual")?,
             segment_name,
             target,

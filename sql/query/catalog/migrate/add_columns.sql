@@ -4,4 +4,6 @@ alter table @outbox@ add column if not exists is_erasure boolean not null defaul
 alter table @deliveries@
     add column if not exists last_receipt jsonb,
     add column if not exists marked_through bigint[] not null default '{}',
-    add column if not exists marked_at timestamptz[] not null default '{}'
+    add column if not exists marked_at timestamptz[] not null default '{}',
+    add column if not exists resync_requested_at timestamptz;
+alter table @consumers@ add column if not exists subscribers regrole[] not null default '{}'

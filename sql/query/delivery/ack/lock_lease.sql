@@ -1,11 +1,10 @@
--- Locks the delivery of the subscription that the message $1 belongs to. Returns the lease, the
--- consumer and the message.
+-- Locks the delivery of the subscription that the message $1 belongs to, if $2 is the lease on it.
+-- Returns the consumer and the message. Another lease locks nothing.
 -- runs as: set owner
--- params: message bigint
--- row: subscription_id uuid, lease uuid, delivered_through bigint, leased_through bigint, attempts integer, target text, consumer text, role oid, params jsonb, segment_id uuid, segment text, run_id uuid, operation text, part integer, parts integer, members integer, deletes boolean
+-- params: message bigint, lease uuid
+-- row: subscription_id uuid, delivered_through bigint, leased_through bigint, attempts integer, target text, consumer text, role oid, params jsonb, segment_id uuid, segment text, run_id uuid, operation text, part integer, parts integer, members integer, deletes boolean
 select
     d.subscription_id,
-    d.lease,
     d.delivered_through,
     d.leased_through,
     d.attempts,
@@ -31,5 +30,5 @@ join @deliveries@ d on d.subscription_id = o.subscription_id
 join @subscriptions@ u on u.id = d.subscription_id
 join @consumers@ c on c.id = u.consumer_id
 join @segments@ s on s.id = u.segment_id
-where o.id = $1
+where o.id = $1 and d.lease = $2
 for update of d

@@ -1,7 +1,8 @@
 -- The active subscriptions that need attention, to segments whose owner $1 is a member of: failed,
--- not handed over, or with a message that has been waiting for a day.
+-- not handed over, or with a message that has been waiting for a day. What the consumer answered is for
+-- members of its role (or of the set's owner, $2).
 -- runs as: set owner
--- params: reader oid
+-- params: reader oid, set_owner oid
 -- row: consumer text, target text, segment text, what text, detail text
 select c.name::text as consumer, u.target::text, s.name::text as segment, p.what, p.detail
 from @subscriptions@ u
@@ -17,7 +18,12 @@ left join lateral (
 ) head on true
 left join @handovers@ h on h.subscription_id = u.id
 cross join lateral (
-    select 'failed' as what, coalesce(d.last_error, '') as detail where u.status = 'failed'
+    select 'failed' as what,
+        case
+            when pg_has_role($1, $2, @membership@) or pg_has_role($1, c.role, @membership@) then coalesce(d.last_error, '')
+            else 'members of the consumer''s role can see why'
+        end as detail
+    where u.status = 'failed'
     union all
     select 'broken', coalesce(h.error, '') where h.failed_fields is not null
     union all

@@ -5,7 +5,7 @@
 -- row: name text, table_name text, loaded_at text
 select s.name::text, source ->> 'table' as table_name, source ->> 'loaded_at' as loaded_at
 from @segments@ s
-cross join jsonb_array_elements(s.sources) source
+cross join jsonb_array_elements(case when jsonb_typeof(s.sources) = 'array' then s.sources else '[]' end) source
 join pg_class c on c.oid = to_regclass(source ->> 'table') and c.relkind in ('r', 'p', 'm')
 join pg_attribute a on a.attrelid = c.oid and a.attname = source ->> 'loaded_at' and not a.attisdropped
 where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)

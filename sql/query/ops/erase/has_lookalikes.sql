@@ -1,7 +1,7 @@
 -- Whether other members than $2 are, or were, handed over with the same values as one of $3, so
 -- that the consumer cannot distinguish them from $2.
 -- runs as: table owner
--- params: segment uuid, id text, probes jsonb
+-- params: segment uuid, id text, probes text[]
 -- row: is_shared boolean
 -- @table@: the segment table, e.g. public.vip
 -- @collation@: the collation of the column id, e.g. pg_catalog."default"
@@ -12,6 +12,6 @@ select exists (
     where t.segment_id operator(pg_catalog.=) $1
       and t.id operator(pg_catalog.<>) $2::pg_catalog."varchar" collate @collation@
       and pg_catalog.jsonb_build_object(@now@) operator(pg_catalog.=) any (
-          select p.probe from pg_catalog.jsonb_array_elements($3) p (probe)
+          select p.probe::pg_catalog.jsonb from pg_catalog.unnest($3) p (probe)
       )
 )

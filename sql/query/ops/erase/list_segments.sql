@@ -2,7 +2,8 @@
 -- several segments lock them in the same order.
 -- runs as: set owner
 -- params: reader oid
--- row: segments uuid[]
-select array_agg(s.id order by s.id)
+-- row: id uuid, name text, owner oid
+select s.id, s.name, s.owner::oid as owner
 from @segments@ s
 where pg_has_role($1, s.owner, @membership@)
+order by s.id

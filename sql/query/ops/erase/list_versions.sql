@@ -1,16 +1,17 @@
 -- All versions of the member $2 of the segment $1 that the table holds, in the form in which they
--- are handed over with these fields, and whether a version is current.
+-- are handed over with these fields, as JSON texts, and whether a version is current.
 -- runs as: table owner
 -- params: segment uuid, id text
--- row: versions jsonb
+-- row: member text, is_actual boolean
 -- @now@: what is handed over, e.g. 'id', t.id
+-- @actual@: whether a row is current, e.g. true
 -- @table@: the segment table, e.g. public.vip
 -- @collation@: the collation of the column id, e.g. pg_catalog."default"
-select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(v.member, v.is_actual))
+select v.member::pg_catalog.text as member, v.is_actual
 from (
     select
         pg_catalog.jsonb_build_object(@now@) as member,
-        pg_catalog.bool_or(t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp) as is_actual
+        pg_catalog.bool_or(@actual@) as is_actual
     from only @table@ as t
     where t.segment_id operator(pg_catalog.=) $1
       and t.id operator(pg_catalog.=) $2::pg_catalog."varchar" collate @collation@

@@ -1,10 +1,11 @@
 -- Records what was handed over to the subscription $1: whether the consumer has the audience ($2),
--- with the fields $3. FOR KEY SHARE waits for a concurrent deletion of the subscription and then
+-- with the fields $3. $4 is the consumer's request for a resync
+-- that this makes, if there is one. FOR KEY SHARE waits for a concurrent deletion of the subscription and then
 -- leaves it out, so that the refresh does not fail.
 -- runs as: set owner
--- params: subscription uuid, has_audience boolean, fields jsonb
-insert into @handovers@ as h (subscription_id, has_audience, fields)
-select s.id, $2, $3
+-- params: subscription uuid, has_audience boolean, fields jsonb, resync_of timestamptz
+insert into @handovers@ as h (subscription_id, has_audience, fields, resync_of)
+select s.id, $2, $3, $4
 from @subscriptions@ s
 where s.id = $1
 for key share of s
@@ -13,6 +14,7 @@ on conflict (subscription_id) do update set
     fields = $3,
     failed_fields = null,
     error = null,
+    resync_of = coalesce($4, h.resync_of),
     past_fields = case
         when h.fields is null or h.fields = $3
             or exists (select from jsonb_array_elements(h.past_fields) p (past) where p.past = h.fields)

@@ -1,0 +1,6 @@
+-- Drops the policies that version 2 of the definition replaces.
+-- runs as: set owner
+drop policy if exists segmenter_member on @subscriptions@;
+drop policy if exists segmenter_consumer on @subscriptions@;
+drop policy if exists segmenter_member on @log@;
+drop policy if exists segmenter_member on @deliveries@

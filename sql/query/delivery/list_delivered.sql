@@ -1,0 +1,26 @@
+-- The delivery state of the subscriptions to segments whose owner $1 is a member of, or to consumers
+-- whose role (or the set's owner, $2) it is a member of. What the consumer answered is for the
+-- latter only: for others an error names the host of a URL at most, and there is no receipt.
+-- runs as: set owner
+-- params: reader oid, set_owner oid
+-- row: subscription_id uuid, delivered_through bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+select
+    d.subscription_id,
+    d.delivered_through,
+    d.delivered_at,
+    case when a.acts then d.last_receipt end as last_receipt,
+    case
+        when a.acts or d.last_error is null then d.last_error
+        else concat_ws(': ',
+            substring(c.params #>> '{updater,http,url}' from '(?i)^(https?://[^/?#@]+)(?:[/?#]|$)'),
+            'the delivery failed; members of the consumer''s role can see why'
+        )
+    end as last_error
+from @deliveries@ d
+join @subscriptions@ u on u.id = d.subscription_id
+join @segments@ s on s.id = u.segment_id
+join @consumers@ c on c.id = u.consumer_id
+cross join lateral (
+    select coalesce(pg_has_role($1, c.role, @membership@), false) or pg_has_role($1, $2, @membership@) as acts
+) a
+where a.acts or pg_has_role($1, s.owner, @membership@)
