@@ -28,12 +28,13 @@ end
 $$;
 select segmenter_init('sgm.seg');
 alter table sgm.seg_segments disable trigger user;
-insert into sgm.seg_segments (name, table_name, refresh_params)
-select v.name, to_regclass(v.relation)::oid, '{"query": {"sql": "select 1 as id"}}'
-from (values ('people', 'sgm_victim.people'), ('catalog', 'pg_catalog.pg_class'), ('config', 'segmenter_segments')) v (name, relation);
-insert into sgm.seg_segments (name, table_name, owner, refresh_params)
-values ('forged', 'sgm_victim.theirs'::regclass, 'sgm_victim', '{"query": {"sql": "select 1 as id"}}');
-insert into sgm.seg_segments (name, table_name, actual_end) values ('retired', 'sgm_victim.theirs'::regclass, now());
+-- (An erasure goes by the ids.)
+insert into sgm.seg_segments (id, name, table_name, refresh_params)
+select ('00000000-0000-0000-0000-00000000000' || v.n)::uuid, v.name, to_regclass(v.relation)::oid, '{"query": {"sql": "select 1 as id"}}'
+from (values (1, 'people', 'sgm_victim.people'), (2, 'catalog', 'pg_catalog.pg_class'), (3, 'config', 'segmenter_segments')) v (n, name, relation);
+insert into sgm.seg_segments (id, name, table_name, owner, refresh_params)
+values ('00000000-0000-0000-0000-000000000004', 'forged', 'sgm_victim.theirs'::regclass, 'sgm_victim', '{"query": {"sql": "select 1 as id"}}');
+insert into sgm.seg_segments (id, name, table_name, actual_end) values ('00000000-0000-0000-0000-000000000005', 'retired', 'sgm_victim.theirs'::regclass, now());
 insert into sgm.seg_consumers (name, role) values ('low', 'sgm_low');
 insert into sgm.seg_subscriptions (id, consumer_id, segment_id, target, name)
 select '00000000-0000-0000-0000-0000000000aa', c.id, s.id, 'x', 'x' from sgm.seg_consumers c, sgm.seg_segments s where s.name = 'people';

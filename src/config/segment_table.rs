@@ -138,6 +138,8 @@ impl Facts {
         let sql = set.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]);
         let facts = client.select(&sql, Some(1), &args)?.first();
         let Some(name) = facts_name(&facts)? else { return Ok(None) };
+        // The snapshot may still show a table that was dropped; privileges are looked up without it.
+        let Some(may_write) = facts.get_by_name("may_write")? else { return Ok(None) };
         let is =
             |fact: &str| Ok::<_, Error>(facts.get_by_name::<bool, _>(fact)?.unwrap_or_default());
         let problem = if is("is_service")? || is("is_extension_member")? {
@@ -155,7 +157,7 @@ impl Facts {
             name,
             owner: facts.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
             problem,
-            may_write: is("may_write")?,
+            may_write,
             in_mart: is("in_mart")?,
             own_check: facts.get_by_name("own_check")?,
             other_segment: facts.get_by_name("other_segment")?,
