@@ -191,6 +191,7 @@ mod tests {
             full: false,
             skip_busy: false,
             is_scheduled,
+            ends_only: false,
             cycle: None,
             run_id: id,
         };
