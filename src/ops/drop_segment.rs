@@ -16,9 +16,10 @@ use crate::refresh::segment_lock::acquire;
 /// Deletes the active segment with a name, or else the retired ones. Returns whether they are gone:
 /// while a consumer has not got all its messages, a segment is only retired.
 pub fn drop_segment(set: &RelationSet, name: &str, drop_table: bool, run_id: Uuid) -> Result<bool> {
+    let caller = role::current();
     let ids: Option<Vec<Uuid>> = set.as_owner(|| {
         let sql = set.sql(&queries::ops::drop_segment::LIST_SEGMENTS, &[]);
-        Spi::connect(|_| statement::read_one(&sql, &[name.into(), role::current().into()]))
+        Spi::connect(|_| statement::read_one(&sql, &[name.into(), caller.into()]))
     })?;
     let ids = ids.filter(|ids| !ids.is_empty()).ok_or_else(|| set.unknown_segment(name))?;
     let mut are_gone = true;
