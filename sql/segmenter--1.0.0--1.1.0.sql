@@ -625,7 +625,10 @@ join pg_catalog.pg_class m on m.oid operator(pg_catalog.=) r.mart;
 insert into segmenter_registry_relations (mart, kind, relation, name, relkind)
 select
     r.mart, k.kind, k.relation,
-    coalesce(pg_catalog.format('%I.%I', n.nspname, c.relname), k.relation::pg_catalog.text),
+    coalesce(
+        pg_catalog.quote_ident(n.nspname) operator(pg_catalog.||) '.' operator(pg_catalog.||) pg_catalog.quote_ident(c.relname),
+        k.relation::pg_catalog.text
+    ),
     case k.kind when 'status' then 'v' else 'r' end
 from segmenter_registry_1 r
 join pg_catalog.pg_class m on m.oid operator(pg_catalog.=) r.mart
