@@ -7,6 +7,7 @@ comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 're
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
+comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
@@ -26,6 +27,8 @@ comment on function segmenter_skip(uuid) is 'skips the first waiting message of 
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
+comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry';
+comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
 comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
 comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
@@ -35,6 +38,7 @@ comment on function segmenter_init(text, text) is 'creates a relation set under 
 comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
 comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
 comment on function segmenter_migrate_sets() is 'migrates all relation sets; used by the scripts that update the extension';
+comment on function segmenter_adopt_set(text) is 'makes the owner of all relations of a relation set its owner, after they were given to another role';
 comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';
 comment on function segmenter_definition() is 'the SQL that a relation set is created from; used by segmenter_init()';
 
@@ -53,13 +57,17 @@ select pg_catalog.pg_extension_config_dump('segmenter_deliveries', '');
 select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
+-- Only whole sets: a relation that was dropped would be dumped as a number, which may be another relation's in
+-- the restored database.
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
-)$$);
+) and @extschema@.segmenter_is_whole(mart)$$);
 select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+) and @extschema@.segmenter_is_whole(mart) and exists (
+    select from pg_catalog.pg_class c where c.oid = relation
 )$$);
 
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers from public;
@@ -67,18 +75,21 @@ grant select on segmenter_registry, segmenter_registry_relations to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_doctor, segmenter_prune,
-    segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
+    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
-    segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription
+    segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
+    segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
+    segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
+    segmenter_check_subscription
     from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_doctor, segmenter_prune,
-    segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
+    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_drop_set to public;
+    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
+    to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.

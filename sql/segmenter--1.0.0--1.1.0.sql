@@ -4,7 +4,7 @@
 
 -- Ids of runs are time-ordered (sql/procedures.sql).
 CREATE FUNCTION "segmenter_run_id"() RETURNS uuid
-STRICT VOLATILE PARALLEL SAFE
+STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_run_id_wrapper';
 revoke all on function segmenter_run_id from public;
@@ -459,8 +459,24 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@ to public;
-grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
+    @segments@, @consumers@, @subscriptions@ to public;
+-- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
+grant
+    insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
+        refresh_timezone, sources, guards, actual_begin, actual_end),
+    update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
+        refresh_timezone, sources, guards, actual_begin, actual_end)
+    on @segments@ to public;
+grant
+    insert (id, name, description, role, params, actual_begin, actual_end),
+    update (id, name, description, role, params, actual_begin, actual_end)
+    on @consumers@ to public;
+-- The consumer's answers set status and external_id.
+grant
+    insert (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end),
+    update (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end)
+    on @subscriptions@ to public;
 
 alter table @segments@ enable row level security;
 create policy segmenter_member on @segments@
@@ -639,34 +655,77 @@ revoke all on segmenter_change_readers from public;
 -- The registry: a version for each set, and a row for each relation.
 alter table segmenter_registry rename to segmenter_registry_1;
 alter index segmenter_registry_pkey rename to segmenter_registry_1_pkey;
+create function segmenter_role_named(name text) returns regrole
+language sql immutable strict parallel safe
+as $$ select r.oid from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) $1 $$;
+
+-- pg_dump leaves out generated columns: in a restored database the owner is the role of that name.
 create table segmenter_registry (
     mart           regclass primary key,
-    schema_version int not null
+    schema_version int not null,
+    owner_name     text,
+    owner          regrole generated always as (segmenter_role_named(owner_name)) stored
 );
 comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
 comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
 comment on column segmenter_registry.schema_version is 'the version of the definition that its relations have; the library works with a range of versions';
+comment on column segmenter_registry.owner_name is 'the name of its owner when it was made or adopted; null: the owner of the extension';
+comment on column segmenter_registry.owner is 'its owner: the set works only while all its relations belong to this role; null: there was no role of that name';
 
 create table segmenter_registry_relations (
     mart     regclass not null,
     kind     text     not null,
     relation regclass not null unique,
+    name     text     not null,
+    relkind  "char"   not null,
     primary key (mart, kind)
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
 comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status';
 comment on column segmenter_registry_relations.relation is 'the relation';
+comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
+comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
 
-insert into segmenter_registry (mart, schema_version) select r.mart, 1 from segmenter_registry_1 r;
-insert into segmenter_registry_relations (mart, kind, relation)
-select r.mart, k.kind, k.relation
+create function segmenter_is_whole(mart oid) returns boolean
+language sql stable parallel safe
+as $$
+    select not exists (
+        select from @extschema@.segmenter_registry_relations k
+        where k.mart operator(pg_catalog.=) $1
+          and k.kind operator(pg_catalog.<>) 'status'
+          and not exists (
+              select from pg_catalog.pg_class c
+              where c.oid operator(pg_catalog.=) k.relation and c.relkind operator(pg_catalog.=) k.relkind
+          )
+    )
+$$;
+
+insert into segmenter_registry (mart, schema_version, owner_name)
+select r.mart, 1, case when not exists (
+    select from pg_catalog.pg_depend d
+    where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+      and d.objid operator(pg_catalog.=) r.mart and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char"
+) then pg_catalog.pg_get_userbyid(m.relowner) end
 from segmenter_registry_1 r
+join pg_catalog.pg_class m on m.oid operator(pg_catalog.=) r.mart;
+insert into segmenter_registry_relations (mart, kind, relation, name, relkind)
+select
+    r.mart, k.kind, k.relation,
+    coalesce(
+        pg_catalog.quote_ident(n.nspname) operator(pg_catalog.||) '.' operator(pg_catalog.||) pg_catalog.quote_ident(c.relname),
+        k.relation::pg_catalog.text
+    ),
+    case k.kind when 'status' then 'v' else 'r' end
+from segmenter_registry_1 r
+join pg_catalog.pg_class m on m.oid operator(pg_catalog.=) r.mart
 cross join lateral (
     values
         ('mart', r.mart), ('segments', r.segments), ('consumers', r.consumers), ('subscriptions', r.subscriptions),
         ('log', r.log), ('outbox', r.outbox), ('deliveries', r.deliveries), ('status', r.status)
-) k (kind, relation);
+) k (kind, relation)
+left join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) k.relation
+left join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace;
 -- This takes it off the list of tables that pg_dump includes.
 alter extension segmenter drop table segmenter_registry_1;
 drop table segmenter_registry_1;
@@ -675,11 +734,17 @@ grant select on segmenter_registry, segmenter_registry_relations to public;
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
-)$$);
+) and @extschema@.segmenter_is_whole(mart)$$);
 select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+) and @extschema@.segmenter_is_whole(mart) and exists (
+    select from pg_catalog.pg_class c where c.oid = relation
 )$$);
+comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry';
+comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
+revoke all on function segmenter_role_named, segmenter_is_whole from public;
+grant execute on function segmenter_is_whole to public;
 
 -- The sets: the extension's own, whose relations may have been renamed, and those of segmenter_init().
 CREATE FUNCTION "segmenter_migrate_set"(
@@ -692,6 +757,21 @@ CREATE FUNCTION "segmenter_migrate_sets"() RETURNS VOID
 STRICT VOLATILE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_migrate_sets_wrapper';
+CREATE FUNCTION "segmenter_adopt_set"(
+	"cfg_table" TEXT
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_adopt_set_wrapper';
+CREATE FUNCTION "segmenter_drop_segment"(
+	"name" TEXT,
+	"drop_table" bool DEFAULT false
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_drop_segment_wrapper';
+comment on function segmenter_adopt_set(text) is 'makes the owner of all relations of a relation set its owner, after they were given to another role';
+comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
+revoke all on function segmenter_adopt_set, segmenter_drop_segment from public;
+grant execute on function segmenter_adopt_set, segmenter_drop_segment to public;
 comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
 comment on function segmenter_migrate_sets() is 'migrates all relation sets; used by the scripts that update the extension';
 revoke all on function segmenter_migrate_set, segmenter_migrate_sets from public;

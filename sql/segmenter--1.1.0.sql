@@ -16,24 +16,51 @@ $$;
 
 -- The extension's relations that belong to no relation set. The sets are defined in set.sql.
 
+create function segmenter_role_named(name text) returns regrole
+language sql immutable strict parallel safe
+as $$ select r.oid from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) $1 $$;
+
+-- pg_dump leaves out generated columns: in a restored database the owner is the role of that name.
 create table segmenter_registry (
     mart           regclass primary key,
-    schema_version int not null
+    schema_version int not null,
+    owner_name     text,
+    owner          regrole generated always as (segmenter_role_named(owner_name)) stored
 );
 comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
 comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
 comment on column segmenter_registry.schema_version is 'the version of the definition that its relations have; the library works with a range of versions';
+comment on column segmenter_registry.owner_name is 'the name of its owner when it was made or adopted; null: the owner of the extension';
+comment on column segmenter_registry.owner is 'its owner: the set works only while all its relations belong to this role; null: there was no role of that name';
 
 create table segmenter_registry_relations (
     mart     regclass not null,
     kind     text     not null,
     relation regclass not null unique,
+    name     text     not null,
+    relkind  "char"   not null,
     primary key (mart, kind)
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
 comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status';
 comment on column segmenter_registry_relations.relation is 'the relation';
+comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
+comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
+
+create function segmenter_is_whole(mart oid) returns boolean
+language sql stable parallel safe
+as $$
+    select not exists (
+        select from @extschema@.segmenter_registry_relations k
+        where k.mart operator(pg_catalog.=) $1
+          and k.kind operator(pg_catalog.<>) 'status'
+          and not exists (
+              select from pg_catalog.pg_class c
+              where c.oid operator(pg_catalog.=) k.relation and c.relkind operator(pg_catalog.=) k.relkind
+          )
+    )
+$$;
 
 -- Triggers write its four columns by position.
 create table segmenter_changes (
@@ -505,8 +532,24 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@ to public;
-grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
+    @segments@, @consumers@, @subscriptions@ to public;
+-- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
+grant
+    insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
+        refresh_timezone, sources, guards, actual_begin, actual_end),
+    update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
+        refresh_timezone, sources, guards, actual_begin, actual_end)
+    on @segments@ to public;
+grant
+    insert (id, name, description, role, params, actual_begin, actual_end),
+    update (id, name, description, role, params, actual_begin, actual_end)
+    on @consumers@ to public;
+-- The consumer's answers set status and external_id.
+grant
+    insert (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end),
+    update (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end)
+    on @subscriptions@ to public;
 
 alter table @segments@ enable row level security;
 create policy segmenter_member on @segments@
@@ -597,6 +640,12 @@ CREATE FUNCTION "segmenter_ack"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_ack_wrapper';
 
+CREATE FUNCTION "segmenter_adopt_set"(
+	"cfg_table" TEXT
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_adopt_set_wrapper';
+
 CREATE FUNCTION "segmenter_claim"(
 	"consumer" TEXT,
 	"max_messages" INT DEFAULT 1,
@@ -652,6 +701,13 @@ CREATE FUNCTION "segmenter_doctor"() RETURNS TABLE (
 STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_doctor_wrapper';
+
+CREATE FUNCTION "segmenter_drop_segment"(
+	"name" TEXT,
+	"drop_table" bool DEFAULT false
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_drop_segment_wrapper';
 
 CREATE FUNCTION "segmenter_drop_set"(
 	"cfg_table" TEXT,
@@ -778,7 +834,7 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_run_wrapper';
 
 CREATE FUNCTION "segmenter_run_id"() RETURNS uuid
-STRICT VOLATILE PARALLEL SAFE
+STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_run_id_wrapper';
 
@@ -895,6 +951,7 @@ comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 're
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
+comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
@@ -914,6 +971,8 @@ comment on function segmenter_skip(uuid) is 'skips the first waiting message of 
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
+comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry';
+comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
 comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
 comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
@@ -923,6 +982,7 @@ comment on function segmenter_init(text, text) is 'creates a relation set under 
 comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
 comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
 comment on function segmenter_migrate_sets() is 'migrates all relation sets; used by the scripts that update the extension';
+comment on function segmenter_adopt_set(text) is 'makes the owner of all relations of a relation set its owner, after they were given to another role';
 comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';
 comment on function segmenter_definition() is 'the SQL that a relation set is created from; used by segmenter_init()';
 
@@ -941,13 +1001,17 @@ select pg_catalog.pg_extension_config_dump('segmenter_deliveries', '');
 select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
+-- Only whole sets: a relation that was dropped would be dumped as a number, which may be another relation's in
+-- the restored database.
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
-)$$);
+) and @extschema@.segmenter_is_whole(mart)$$);
 select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$where not exists (
     select from pg_catalog.pg_depend d
     where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = mart and d.deptype = 'e'
+) and @extschema@.segmenter_is_whole(mart) and exists (
+    select from pg_catalog.pg_class c where c.oid = relation
 )$$);
 
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers from public;
@@ -955,18 +1019,21 @@ grant select on segmenter_registry, segmenter_registry_relations to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_doctor, segmenter_prune,
-    segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
+    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets, segmenter_drop_set, segmenter_definition, segmenter_notice_segments,
-    segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer, segmenter_check_subscription
+    segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
+    segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
+    segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
+    segmenter_check_subscription
     from public;
 revoke all on procedure segmenter_run_each from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_doctor, segmenter_prune,
-    segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
+    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_drop_set to public;
+    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
+    to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.

@@ -435,8 +435,24 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@ to public;
-grant select, insert, update, delete on @segments@, @consumers@, @subscriptions@ to public;
+grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
+    @segments@, @consumers@, @subscriptions@ to public;
+-- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
+grant
+    insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
+        refresh_timezone, sources, guards, actual_begin, actual_end),
+    update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
+        refresh_timezone, sources, guards, actual_begin, actual_end)
+    on @segments@ to public;
+grant
+    insert (id, name, description, role, params, actual_begin, actual_end),
+    update (id, name, description, role, params, actual_begin, actual_end)
+    on @consumers@ to public;
+-- The consumer's answers set status and external_id.
+grant
+    insert (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end),
+    update (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end)
+    on @subscriptions@ to public;
 
 alter table @segments@ enable row level security;
 create policy segmenter_member on @segments@

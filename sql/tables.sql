@@ -13,24 +13,51 @@ $$;
 
 -- The extension's relations that belong to no relation set. The sets are defined in set.sql.
 
+create function segmenter_role_named(name text) returns regrole
+language sql immutable strict parallel safe
+as $$ select r.oid from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) $1 $$;
+
+-- pg_dump leaves out generated columns: in a restored database the owner is the role of that name.
 create table segmenter_registry (
     mart           regclass primary key,
-    schema_version int not null
+    schema_version int not null,
+    owner_name     text,
+    owner          regrole generated always as (segmenter_role_named(owner_name)) stored
 );
 comment on table segmenter_registry is 'the relation sets, one row for each, the extension''s own included';
 comment on column segmenter_registry.mart is 'the mart, whose name is the name of the set';
 comment on column segmenter_registry.schema_version is 'the version of the definition that its relations have; the library works with a range of versions';
+comment on column segmenter_registry.owner_name is 'the name of its owner when it was made or adopted; null: the owner of the extension';
+comment on column segmenter_registry.owner is 'its owner: the set works only while all its relations belong to this role; null: there was no role of that name';
 
 create table segmenter_registry_relations (
     mart     regclass not null,
     kind     text     not null,
     relation regclass not null unique,
+    name     text     not null,
+    relkind  "char"   not null,
     primary key (mart, kind)
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
 comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status';
 comment on column segmenter_registry_relations.relation is 'the relation';
+comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
+comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
+
+create function segmenter_is_whole(mart oid) returns boolean
+language sql stable parallel safe
+as $$
+    select not exists (
+        select from @extschema@.segmenter_registry_relations k
+        where k.mart operator(pg_catalog.=) $1
+          and k.kind operator(pg_catalog.<>) 'status'
+          and not exists (
+              select from pg_catalog.pg_class c
+              where c.oid operator(pg_catalog.=) k.relation and c.relkind operator(pg_catalog.=) k.relkind
+          )
+    )
+$$;
 
 -- Triggers write its four columns by position.
 create table segmenter_changes (

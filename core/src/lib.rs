@@ -21,4 +21,5 @@ pub mod queue;
 pub mod receipt;
 pub mod schedule;
 pub mod sync_plan;
+pub mod text;
 pub mod timetable;

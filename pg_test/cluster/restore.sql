@@ -140,7 +140,8 @@ insert into segmenter_log (action, status, message) values ('note', 'ok', E'by h
 
 -- What a DBA may have granted and taken.
 grant select on segmenter_log to reader with grant option;
-revoke delete on segmenter_subscriptions from public;
+revoke update (cron) on segmenter_subscriptions from public;
+grant delete on segmenter_subscriptions to marketing;
 grant insert on segmenter_log to marketing;
 revoke execute on function segmenter_run() from public;
 grant execute on function segmenter_run() to reader;

@@ -63,9 +63,16 @@ select c.oid::regclass, a.grantor::regrole, a.grantee::regrole, a.privilege_type
 from pg_class c, aclexplode(coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))) a
 -- Since 17 there is a privilege that owners have.
 where a.privilege_type <> 'MAINTAIN' and c.relkind in ('r', 'v', 'S') and c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)' order by c.oid::regclass::text, a.grantor::regrole::text, a.grantee::regrole::text, 4;
+select t.attrelid::regclass, t.attname, a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
+from pg_attribute t cross join aclexplode(t.attacl) a
+where (select c.relnamespace::regnamespace::text from pg_class c where c.oid = t.attrelid) !~ '^(pg_|information_schema)' order by t.attrelid::regclass::text, 2, 3, 4, 5;
 select p.oid::regprocedure, p.proowner::regrole, p.prosecdef, p.proconfig, a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
 from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
 where p.pronamespace::regnamespace::text !~ '^(pg_|information_schema)' order by p.oid::regprocedure::text, a.grantor::regrole::text, a.grantee::regrole::text, 7;
+\echo == registry
+-- Without the extension's own set, which is made by CREATE EXTENSION.
+select r.mart, r.schema_version, r.owner_name, r.owner, k.kind, k.relation, k.name, k.relkind
+from segmenter_registry r join segmenter_registry_relations k using (mart) where r.owner_name is not null order by r.mart::text, k.kind;
 \echo == extension
 select extname, extowner::regrole, extnamespace::regnamespace, extversion, array(select c::regclass from unnest(extconfig) c order by c::regclass::text)
 from pg_extension where extname = 'segmenter';

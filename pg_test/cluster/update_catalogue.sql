@@ -70,6 +70,9 @@ union all
 select p.oid::regprocedure::text, a.grantee::regrole, a.privilege_type, a.is_grantable
 from pg_proc p join member m on m.classid = 'pg_proc'::regclass and m.objid = p.oid
 cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+union all
+select a.attrelid::regclass || '.' || a.attname, g.grantee::regrole, g.privilege_type, g.is_grantable
+from pg_attribute a join relation r on r.oid = a.attrelid cross join aclexplode(a.attacl) g
 order by 1, 2, 3;
 select i.type, i.identity, p.privtype, p.initprivs
 from pg_init_privs p join member m on m.classid = p.classoid and m.objid = p.objoid

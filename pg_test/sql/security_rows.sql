@@ -187,7 +187,7 @@ insert into sgm.heir (segment_id, id, hash_email) values (:'segment', 'forged to
 select id, hash_email from segmenter where segment_id = :'segment' order by 1;
 
 -- The name of a segment that was
-\c - sgm_victim
+\c - sgm_admin
 delete from segmenter_subscriptions where target = 'sgm_target';
 delete from segmenter_segments where name in ('sgm_victim', 'sgm_shared');
 \c - sgm_low

@@ -106,12 +106,13 @@ select segment, status, detail from segmenter_refresh('sgm_daily');
 select segment, status, detail from segmenter_refresh('sgm_daily', 'select ''planted'' as id', force => true);
 select segment, status, detail from segmenter_refresh('sgm_daily', dry_run => true);
 select segmenter_run_step(:'daily', 'sgm_daily', null, gen_random_uuid());
-select segmenter_run_step(:'daily', 'sgm_daily', '{planted}', gen_random_uuid());
+select segmenter_run_step(:'daily', 'sgm_daily', '{planted}', segmenter_run_id());
+select segmenter_run_step(gen_random_uuid(), 'sgm_daily', null, segmenter_run_id());
 select segment_name from segmenter_log where segment_name = 'sgm_daily';
 \c - sgm_victim
 select last_refresh, last_status, last_error, next_refresh < now() as due from segmenter_status where name = 'sgm_daily';
 select status, message, params ->> 'role' as role, count(*) from segmenter_log where segment_name = 'sgm_daily' group by 1, 2, 3;
--- it is logged all the same
+-- it leaves no entry anywhere
 \c - sgm_admin
 select status, error ->> 'sqlstate' as sqlstate, params ->> 'role' as role, count(*) from segmenter_log where segment_name = 'sgm_daily' group by 1, 2, 3;
 set client_min_messages = error;

@@ -52,7 +52,7 @@ select segmenter_drop_set(cfg_table, true) from segmenter_sets() where owner = '
 reset segmenter.cfg_table;
 
 -- The list of sets is nobody's to write, and what is in it nobody else's to drop.
-insert into segmenter_registry select * from segmenter_registry;
+insert into segmenter_registry (mart, schema_version) select mart, schema_version from segmenter_registry;
 update segmenter_registry set mart = 'sgm_victim.theirs';
 delete from segmenter_registry;
 select segmenter_drop_set('segmenter', true);

@@ -67,7 +67,7 @@ insert into segmenter_segments (name, table_name, refresh_params) values ('sgm_o
 select status, added from segmenter_refresh('sgm_own');
 insert into segmenter_consumers (name, role) values ('sgm_consumer', 'sgm_low');
 insert into segmenter_consumers (name, role, params) values ('sgm_other', 'sgm_low', '{"update": "pull"}');
-delete from segmenter_segments where name = 'sgm_own';
+select segmenter_drop_segment('sgm_own');
 select inhrelid::regclass from pg_inherits where inhrelid = 'sgm.sgm_own'::regclass;
 
 \i setup/security_end.sql

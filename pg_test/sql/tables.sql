@@ -217,7 +217,7 @@ select status, added, detail from segmenter_refresh('eight', 'select 2 as id');
 reset role;
 alter table tables.theirs owner to current_user;
 set role tables_user;
-delete from segmenter_segments where name = 'theirs';
+select segmenter_drop_segment('theirs');
 reset role;
 select * from tables.mart order by 1;
 

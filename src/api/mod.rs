@@ -14,6 +14,7 @@ use crate::config::Key;
 use crate::error::{self, Error, SetError};
 use crate::ops::create_segment;
 use crate::ops::doctor;
+use crate::ops::drop_segment;
 use crate::pg::bgw::process;
 use crate::pg::exec::role;
 use crate::refresh::incremental::watch;
@@ -117,10 +118,11 @@ fn segmenter_run() -> Result<
     Ok(TableIterator::new(outcomes.into_iter().map(row)))
 }
 
-/// The id of a new run, for `segmenter_run_each`: a UUID of version 7, which sorts by time.
-#[pg_extern(volatile, parallel_safe)]
+/// Begins a run for `segmenter_run_each`, and returns its id: a UUID of version 7, which sorts by
+/// time. Only the session and the role that called it can make steps of the run.
+#[pg_extern]
 fn segmenter_run_id() -> Uuid {
-    run::new_id()
+    run::begin()
 }
 
 /// The segments that a run would refresh now, in order, and those that it would only hand over: the
@@ -148,7 +150,8 @@ fn segmenter_run_plan() -> Result<
 }
 
 /// Refreshes one segment of a run, or only hands it over: the second half of `segmenter_run_each`.
-/// Returns its status; null: there was nothing to hand over.
+/// Returns its status; null: there was nothing to hand over. A run that the caller has not begun is an
+/// error; a segment that the caller may not refresh fails as one that does not exist.
 #[pg_extern]
 fn segmenter_run_step(
     segment_id: Option<Uuid>,
@@ -163,7 +166,8 @@ fn segmenter_run_step(
     );
     planned.cycle = cycle.map(|names| names.into_iter().flatten().collect());
     planned.hand_over_only = require_arg("hand_over_only", hand_over_only)?;
-    let outcome = run::step(&RelationSet::current()?, &planned, require_arg("run_id", run_id)?)?;
+    let outcome =
+        run::step_of_caller(&RelationSet::current()?, &planned, require_arg("run_id", run_id)?)?;
     Ok(outcome.map(|outcome| outcome.status.as_str().to_owned()))
 }
 
@@ -198,6 +202,28 @@ fn segmenter_create_segment(
         history: require_arg("history", history)?,
     };
     Ok(create_segment::create(&RelationSet::current()?, &request)?)
+}
+
+/// Deletes a segment: ends its subscriptions, has their consumers delete the audiences, and deletes
+/// its row, with its states. Its entries in the log stay.
+///
+/// - `name`: the segment. If no active one has this name: the retired ones.
+/// - `drop_table`: drop its table, too; otherwise it leaves the mart and stays, with the members.
+///
+/// Returns true. While a consumer has not got all its messages, the segment is only retired, with a
+/// NOTICE, and the result is false: call it again later. The caller must be able to act as the
+/// segment's owner, and own the table to drop it.
+///
+/// ```sql
+/// select segmenter_drop_segment('vip');
+/// ```
+#[pg_extern]
+fn segmenter_drop_segment(
+    name: Option<&str>,
+    drop_table: default!(Option<bool>, "false"),
+) -> Result<bool, ErrorReport> {
+    let (name, drop_table) = (require_arg("name", name)?, require_arg("drop_table", drop_table)?);
+    Ok(drop_segment::drop_segment(&RelationSet::current()?, name, drop_table, run::new_id())?)
 }
 
 /// The next time of a schedule.
@@ -300,6 +326,10 @@ fn segmenter_due_in(
             error::emit_warning("its due times are not known", &error.report());
             Vec::new()
         }
+        Err(Error::Set(error)) if error.is_broken() => {
+            error::emit_warning("its due times are not known", &Error::Set(error).report());
+            Vec::new()
+        }
         rows => rows?,
     };
     Ok(TableIterator::new(rows.into_iter().map(due_row)))
@@ -342,7 +372,7 @@ fn segmenter_doctor() -> Result<
     >,
     ErrorReport,
 > {
-    let findings = doctor::examine(&RelationSet::current()?)?;
+    let findings = doctor::examine_current()?;
     Ok(TableIterator::new(findings.into_iter().map(
         |doctor::Finding { check, level, detail, hint }| {
             (check.to_owned(), level.as_str().to_owned(), detail, hint)

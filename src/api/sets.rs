@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 use super::require_arg;
 use crate::catalog::manage_sets;
 use crate::catalog::migrate;
+use crate::catalog::relation_set;
 
 /// Creates a relation set, as ordinary tables of the caller.
 ///
@@ -82,6 +83,22 @@ fn segmenter_migrate_set(cfg_table: Option<&str>) -> Result<bool, ErrorReport> {
 #[pg_extern]
 fn segmenter_migrate_sets() -> Result<(), ErrorReport> {
     Ok(migrate::migrate_all()?)
+}
+
+/// Makes the owner of a relation set's relations the owner of the set, after they were given to that
+/// role (`alter table … owner to`, `reassign owned`). Until then nothing of the set runs: code that
+/// the previous owner attached to the relations would run with the rights of the new one.
+///
+/// - `cfg_table`: the set, by its mart.
+///
+/// The caller must be able to act as the new owner, and every relation of the set must belong to it.
+///
+/// ```sql
+/// select segmenter_adopt_set('crm.seg');
+/// ```
+#[pg_extern]
+fn segmenter_adopt_set(cfg_table: Option<&str>) -> Result<(), ErrorReport> {
+    Ok(relation_set::adopt(require_arg("cfg_table", cfg_table)?)?)
 }
 
 /// Drops a relation set with its segments, log and messages. Segment tables stay, as ordinary

@@ -15,6 +15,7 @@ use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
 use segmenter_core::guards::DeltaStats;
+use segmenter_core::text::{cut, cut_value};
 
 /// The status of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,16 +104,19 @@ pub struct Entry<'a> {
     pub params: Value,
 }
 
-/// Writes an entry in the current transaction, as the set's owner.
+/// Writes an entry in the current transaction, as the set's owner. Long texts are cut: whoever may
+/// write an entry must not fill the log with it.
 pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
+    let [name, message] = [Some(entry.segment.1), entry.message].map(|text| text.map(cut));
+    let target = entry.subscription.map(|(_, target)| cut(target));
     let args = [
         entry.run_id.into(),
         entry.action.as_str().into(),
         entry.status.as_str().into(),
         entry.segment.0.into(),
-        entry.segment.1.into(),
+        name.as_deref().into(),
         entry.subscription.map(|(id, _)| id).into(),
-        entry.subscription.map(|(_, target)| target).into(),
+        target.as_deref().into(),
         entry.counts.received.into(),
         entry.counts.invalid.into(),
         entry.counts.added.into(),
@@ -120,9 +124,9 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
         entry.counts.changed.into(),
         entry.counts.coverage.into(),
         entry.elapsed.map(interval).into(),
-        entry.message.into(),
-        entry.error.map(|report| JsonB(report.to_json())).into(),
-        JsonB(entry.params).into(),
+        message.as_deref().into(),
+        entry.error.map(|report| JsonB(cut_value(report.to_json()))).into(),
+        JsonB(cut_value(entry.params)).into(),
         clock::timestamp(entry.began).into(),
     ];
     set.as_owner(|| {

@@ -107,7 +107,7 @@ pub fn init(cfg_table: &str, log_table: Option<&str>) -> Result<pg_sys::Oid> {
         relations.iter().map(|(kind, name)| ((*kind).to_owned(), name.quoted())).unzip();
     forget_dropped(&extension)?;
     let sql = &queries::catalog::REGISTER_SET;
-    let args = [kinds.into(), names.into(), SCHEMA_VERSION.into()];
+    let args = [kinds.into(), names.into(), SCHEMA_VERSION.into(), role::current().into()];
     let made: Option<pg_sys::Oid> = extension.write(sql, &args)?;
     system_catalog::invalidate(extension.registry()?);
     made.ok_or(Error::MissingValue("mart"))

@@ -149,11 +149,17 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
                 client.update(command, None, &[])?;
             }
             // In the end: the log is read by these indexes.
-            let obsolete = set.sql(&queries::catalog::migrate::LIST_OBSOLETE_INDEXES, &[]);
-            let obsolete = client.select(&obsolete, None, &[])?.map(|row| row.get::<String>(1));
-            let obsolete: Vec<Option<String>> = obsolete.collect::<std::result::Result<_, _>>()?;
-            for command in obsolete.into_iter().flatten() {
-                client.update(&command, None, &[])?;
+            for query in [
+                &queries::catalog::migrate::LIST_OBSOLETE_INDEXES,
+                &queries::catalog::migrate::LIST_GRANTS,
+            ] {
+                let listed = client.select(&set.sql(query, &[]), None, &[])?;
+                let listed: Vec<Option<String>> = listed
+                    .map(|row| row.get::<String>(1))
+                    .collect::<std::result::Result<_, _>>()?;
+                for command in listed.into_iter().flatten() {
+                    client.update(&command, None, &[])?;
+                }
             }
             Ok::<_, Error>(())
         })

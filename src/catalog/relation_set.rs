@@ -212,25 +212,37 @@ pub struct ServedSet {
 
 /// A row of the registry: a relation of a set, with what is registered of the set.
 struct RegisteredRelation {
-    owner: pg_sys::Oid,
+    /// None: the set is the extension's, or its owner was dropped.
+    owner: Option<pg_sys::Oid>,
+    owner_name: Option<String>,
     is_own: bool,
     version: i32,
     kind: String,
     oid: pg_sys::Oid,
+    registered_name: String,
     /// None: the relation was dropped.
     name: Option<String>,
+    relation_owner: Option<pg_sys::Oid>,
+    /// Whether it is still a table, or a view, as it was made.
+    is_kind: bool,
 }
 
 impl RegisteredRelation {
     fn read(row: &SpiHeapTupleData<'_>) -> Result<Self> {
         let missing = |column| move || Error::MissingValue(column);
         Ok(Self {
-            owner: row.get_by_name("owner")?.ok_or_else(missing("owner"))?,
+            owner: row.get_by_name("owner")?,
+            owner_name: row.get_by_name("owner_name")?,
             is_own: row.get_by_name("is_own")?.ok_or_else(missing("is_own"))?,
             version: row.get_by_name("schema_version")?.ok_or_else(missing("schema_version"))?,
             kind: row.get_by_name("kind")?.ok_or_else(missing("kind"))?,
             oid: row.get_by_name("relation")?.ok_or_else(missing("relation"))?,
+            registered_name: row
+                .get_by_name("registered_name")?
+                .ok_or_else(missing("registered_name"))?,
             name: row.get_by_name("name")?,
+            relation_owner: row.get_by_name("relation_owner")?,
+            is_kind: row.get_by_name("is_kind")?.unwrap_or_default(),
         })
     }
 }
@@ -247,7 +259,7 @@ enum Lookup {
 #[derive(Clone)]
 pub struct RelationSet {
     pub extension: Extension,
-    /// The owner of its relations.
+    /// The role that made or adopted it, which owns all its relations.
     pub owner: pg_sys::Oid,
     /// Whether it is the extension's own set.
     pub is_own: bool,
@@ -312,25 +324,14 @@ impl RelationSet {
         which: Lookup,
         accepted: std::ops::RangeInclusive<i32>,
     ) -> Result<Option<Self>> {
-        let (mart, relation) = match which {
-            Lookup::Default => (None, None),
-            Lookup::ByMart(mart) => (Some(mart), None),
-            Lookup::ByMember(relation) => (None, Some(relation)),
-        };
-        let sql = extension.as_owner(|| extension.sql(&queries::catalog::FIND_SET, &[]));
-        let args = [mart.into(), relation.into()];
-        let rows = extension.as_owner(|| {
-            Spi::connect(|client| {
-                let rows = client.select(&sql, None, &args)?;
-                rows.map(|row| RegisteredRelation::read(&row)).collect::<Result<Vec<_>>>()
-            })
-        })?;
-        let Some(RegisteredRelation { owner, is_own, version, .. }) = rows.first() else {
+        let rows = registered_relations(&extension, which)?;
+        let Some(RegisteredRelation { owner, owner_name, is_own, version, .. }) = rows.first()
+        else {
             return Ok(None);
         };
-        let (owner, is_own, version) = (*owner, *is_own, *version);
-        let mart = rows.iter().find(|row| row.kind == "mart").and_then(|row| row.name.clone());
-        let set = mart.unwrap_or_default();
+        let (is_own, version) = (*is_own, *version);
+        let owner = if is_own { Some(extension.owner) } else { *owner };
+        let set = name_of(&rows);
         if !accepted.contains(&version) {
             return Err(SetError::OtherVersion { set, version, is_own }.into());
         }
@@ -344,9 +345,27 @@ impl RelationSet {
             if name.is_none() && !may_lack {
                 return Err(SetError::Broken { set, relation }.into());
             }
+            if let Some((row, name)) = row.zip(name.as_ref()) {
+                if !row.is_kind {
+                    return Err(SetError::OtherKind { set, relation, name: name.clone() }.into());
+                }
+                if row.relation_owner != owner {
+                    return Err(SetError::OtherOwner {
+                        set,
+                        relation,
+                        owner: row.relation_owner.map(role::name).unwrap_or_default(),
+                        maker: (!is_own).then(|| match owner {
+                            Some(owner) => role::name(owner),
+                            None => owner_name.clone().unwrap_or_default(),
+                        }),
+                    }
+                    .into());
+                }
+            }
             oids.push(row.map_or(pg_sys::InvalidOid, |row| row.oid));
             names.push(name.unwrap_or_default());
         }
+        let owner = owner.ok_or(Error::MissingValue("owner"))?;
         let timezone = settings::timezone();
         Ok(Some(Self { extension, owner, is_own, version, oids, names, timezone }))
     }
@@ -503,9 +522,75 @@ pub fn is_set(name: &str) -> Result<()> {
     let Some(extension) = Extension::find()? else { return Ok(()) };
     let unknown = || SetError::Unknown(name.to_owned());
     let mart = system_catalog::relation_named(name).ok_or_else(unknown)?;
-    RelationSet::registered_as(extension, Lookup::ByMart(mart), 1..=i32::MAX)?
-        .ok_or_else(unknown)?;
+    match registered_relations(&extension, Lookup::ByMart(mart))?.is_empty() {
+        true => Err(unknown().into()),
+        false => Ok(()),
+    }
+}
+
+/// Makes the owner of all relations of a set its owner. The caller must be able to act as that role.
+pub fn adopt(cfg_table: &str) -> Result<()> {
+    let extension = Extension::current()?;
+    let unknown = || SetError::Unknown(cfg_table.to_owned());
+    let mart = system_catalog::relation_named(cfg_table).ok_or_else(unknown)?;
+    let rows = registered_relations(&extension, Lookup::ByMart(mart))?;
+    let set = name_of(&rows);
+    match rows.first() {
+        None => return Err(unknown().into()),
+        Some(row) if row.is_own => return Err(SetError::Own(set).into()),
+        Some(_) => {}
+    }
+    let mut owners = Vec::new();
+    for row in &rows {
+        let known = RELATIONS.iter().find(|(kind, _)| *kind == row.kind);
+        let relation = known.map_or("relation", |(kind, _)| kind);
+        match (&row.name, row.relation_owner) {
+            (Some(name), _) if !row.is_kind => {
+                return Err(SetError::OtherKind { set, relation, name: name.clone() }.into());
+            }
+            (Some(_), Some(owner)) if !owners.contains(&owner) => owners.push(owner),
+            (Some(_), _) => {}
+            (None, _) if row.kind == "status" => {}
+            (None, _) => return Err(SetError::Broken { set, relation }.into()),
+        }
+    }
+    let [owner] = owners[..] else {
+        let owners = owners.into_iter().map(role::name).collect();
+        return Err(SetError::ManyOwners { set, owners }.into());
+    };
+    if !role::may_act_as(role::current(), owner) {
+        return Err(SetError::NotOwner(set).into());
+    }
+    extension.as_owner(|| {
+        let sql = extension.sql(&queries::catalog::ADOPT_SET, &[]);
+        Ok::<_, Error>(Spi::run_with_args(&sql, &[mart.into(), owner.into()])?)
+    })?;
+    system_catalog::invalidate(extension.registry()?);
     Ok(())
+}
+
+/// The rows of the registry for a set; none: it is not registered.
+fn registered_relations(extension: &Extension, which: Lookup) -> Result<Vec<RegisteredRelation>> {
+    let (mart, relation) = match which {
+        Lookup::Default => (None, None),
+        Lookup::ByMart(mart) => (Some(mart), None),
+        Lookup::ByMember(relation) => (None, Some(relation)),
+    };
+    let args = [mart.into(), relation.into()];
+    extension.as_owner(|| {
+        let sql = extension.sql(&queries::catalog::FIND_SET, &[]);
+        Spi::connect(|client| {
+            let rows = client.select(&sql, None, &args)?;
+            rows.map(|row| RegisteredRelation::read(&row)).collect()
+        })
+    })
+}
+
+/// The name of a set: that of its mart.
+fn name_of(rows: &[RegisteredRelation]) -> String {
+    let mart = rows.iter().find(|row| row.kind == "mart");
+    let name = mart.map(|row| row.name.as_ref().unwrap_or(&row.registered_name));
+    name.cloned().unwrap_or_default()
 }
 
 /// The names of a set's relations, derived from the mart's name; the log may have a name of its

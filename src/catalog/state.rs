@@ -25,6 +25,7 @@ use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use segmenter_core::guards::DeltaStats;
+use segmenter_core::text::cut;
 
 /// What is known of the last refresh of a segment.
 pub struct SegmentState {
@@ -123,7 +124,8 @@ impl Attempt {
     pub fn fail(&self, set: &RelationSet, status: LogStatus, message: Option<&str>) -> Result<()> {
         close_lost_run(set, self.segment, self.run)?;
         let mut args = self.args();
-        args.extend([status.as_str().into(), message.into()]);
+        let message = message.map(cut);
+        args.extend([status.as_str().into(), message.as_deref().into()]);
         record_attempt(set, &queries::catalog::state::RECORD_FAILURE, &args)
     }
 
@@ -131,7 +133,9 @@ impl Attempt {
     pub fn wait(&self, set: &RelationSet, message: Option<&str>) -> Result<()> {
         close_lost_run(set, self.segment, self.run)?;
         let began = clock::timestamp(self.began);
-        let args = [self.segment.into(), self.run.into(), began.into(), message.into()];
+        let message = message.map(cut);
+        let message = message.as_deref().into();
+        let args = [self.segment.into(), self.run.into(), began.into(), message];
         record_attempt(set, &queries::catalog::state::RECORD_WAITING, &args)
     }
 }

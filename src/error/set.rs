@@ -17,6 +17,20 @@ pub enum SetError {
     #[error("the set {set} lacks its {relation}")]
     Broken { set: String, relation: &'static str },
 
+    /// A relation was replaced by one of another kind.
+    #[error(
+        "the {relation} of the set {set}, {name}, is not the kind of relation that it was made as"
+    )]
+    OtherKind { set: String, relation: &'static str, name: String },
+
+    /// A relation belongs to a role that has neither made nor adopted the set.
+    #[error("the {relation} of the set {set} belongs to role \"{owner}\", not to {}", of_maker(.maker))]
+    OtherOwner { set: String, relation: &'static str, owner: String, maker: Option<String> },
+
+    /// The relations of a set that is to be adopted belong to several roles.
+    #[error("the relations of the set {set} belong to roles {}", quoted(.owners))]
+    ManyOwners { set: String, owners: Vec<String> },
+
     /// Its definition has a version that this library does not work with.
     #[error(
         "the set {set} has version {version} of its definition, which library {library} does not work with",
@@ -48,6 +62,11 @@ pub enum SetError {
 }
 
 impl SetError {
+    /// Whether the set is not what it was made as, so that nothing of it runs.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Self::Broken { .. } | Self::OtherKind { .. } | Self::OtherOwner { .. })
+    }
+
     /// The hint for a set that the update of the extension has not migrated.
     pub fn migrate_hint(set: &str) -> String {
         let set = pgrx::spi::quote_literal(set);
@@ -61,6 +80,9 @@ impl SetError {
         match self {
             Self::Unknown(_) | Self::Foreign(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::Broken { .. } => Code::ERRCODE_UNDEFINED_TABLE,
+            Self::OtherKind { .. } | Self::OtherOwner { .. } | Self::ManyOwners { .. } => {
+                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
             Self::Name { code, .. } => *code,
             Self::InTheWay { .. } => Code::ERRCODE_DUPLICATE_TABLE,
             Self::OtherVersion { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -77,6 +99,9 @@ impl SetError {
             Self::OwnerNotMember { .. } => {
                 Some("The owner of a set can write any row in it, so a row is accepted only for roles that this owner may act as.".into())
             }
+            Self::OtherOwner { .. } => {
+                Some("Nothing of the set runs, since triggers, policies and other code that the previous owner attached to its relations would run with the rights of the new one.".into())
+            }
             _ => None,
         }
     }
@@ -89,6 +114,19 @@ impl SetError {
             }
             Self::Foreign(_) => "segmenter_init() makes sets, with their triggers.".into(),
             Self::Broken { .. } => "Restore it from a backup, or drop what is left of the set by hand.".into(),
+            Self::OtherKind { .. } => {
+                "Drop it and restore the relation from a backup, or drop what is left of the set by hand.".into()
+            }
+            Self::OtherOwner { maker: None, .. } => {
+                "Alter its owner to that role.".into()
+            }
+            Self::OtherOwner { set, .. } => {
+                format!(
+                    "Inspect what is attached to its relations. When all of them belong to one role: select segmenter_adopt_set({}).",
+                    pgrx::spi::quote_literal(set)
+                )
+            }
+            Self::ManyOwners { .. } => "Give all of them to one role first.".into(),
             Self::OtherVersion { version, .. } if *version > SCHEMA_VERSION => {
                 "Restart the server, or the session, so that the new library is loaded.".into()
             }
@@ -111,6 +149,18 @@ impl SetError {
             }
         })
     }
+}
+
+/// The role that a set belongs to; none: the extension's owner.
+fn of_maker(maker: &Option<String>) -> String {
+    match maker {
+        Some(name) => format!("role \"{name}\", which owns the set"),
+        None => "the owner of the extension".into(),
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
 /// A number of things, in English.

@@ -3,5 +3,6 @@
 
 pub mod create_segment;
 pub mod doctor;
+pub mod drop_segment;
 pub mod erase;
 pub mod subscribe;

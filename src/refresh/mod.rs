@@ -111,7 +111,31 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
             break result;
         }
     };
-    finish(set, request, segment.as_ref(), result, (began, timer.elapsed()))
+    match (result, request.segment) {
+        (Err(Error::NotPermitted { .. }), Key::Name(_)) => {
+            Ok(refuse(set, request, timer.elapsed()))
+        }
+        (result, _) => finish(set, request, segment.as_ref(), result, (began, timer.elapsed())),
+    }
+}
+
+/// Answers a caller that may not act as the segment's owner as if the segment did not exist, and
+/// records nothing: what a role may not do leaves no trace at another's segment.
+pub fn refuse(set: &RelationSet, request: &RefreshRequest<'_>, elapsed: Duration) -> RefreshResult {
+    let report = set.unknown_segment(request.name).report();
+    emit_warning(&not_refreshed(request.name), &report);
+    RefreshResult {
+        segment: request.name.to_owned(),
+        status: LogStatus::Failed,
+        figures: None,
+        messages: None,
+        elapsed,
+        detail: Some(report.to_line()),
+    }
+}
+
+fn not_refreshed(name: &str) -> String {
+    format!("segment \"{name}\" was not refreshed")
 }
 
 /// Whether a refresh can begin now.
@@ -200,7 +224,7 @@ fn finish(
     let name = segment.map_or(request.name, |segment| segment.name.as_str());
     let ended = Ending::of(result, request, segment);
     if let Some(report) = &ended.error {
-        emit_warning(&format!("segment \"{name}\" was not refreshed"), report);
+        emit_warning(&not_refreshed(name), report);
     }
     let attempt =
         segment.map(|segment| Attempt { segment: segment.id, run: request.run_id, began, elapsed });

@@ -1,7 +1,9 @@
 //! A run: all segments that are due, each after the segments whose tables it reads.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::pg_sys::Oid;
@@ -9,6 +11,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::log;
 use crate::catalog::log::LogStatus;
+use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::{self, Key, Subject};
@@ -16,6 +19,7 @@ use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
+use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::uuid;
 use crate::refresh::handover;
@@ -184,6 +188,50 @@ fn position(item: &Item, tables: &HashSet<Oid>, mart: Oid) -> Position<Oid> {
         stored_in: item.table,
         reads: item.reads.iter().copied().filter(|table| tables.contains(table)).collect(),
         reads_everything: item.reads.contains(&mart),
+    }
+}
+
+thread_local! {
+    /// The runs that this session has begun, and the roles that it had then; the oldest are forgotten.
+    static BEGUN: RefCell<VecDeque<(Uuid, pg_sys::Oid)>> = const { RefCell::new(VecDeque::new()) };
+}
+/// The number of runs that a session remembers.
+const REMEMBERED_RUNS: usize = 100;
+
+/// Begins a run whose steps the caller makes one by one. Returns its id.
+pub fn begin() -> Uuid {
+    let id = new_id();
+    BEGUN.with_borrow_mut(|begun| {
+        if begun.len() == REMEMBERED_RUNS {
+            begun.pop_front();
+        }
+        begun.push_back((id, role::current()));
+    });
+    id
+}
+
+/// A step of a run that the caller has begun: only such ids, and only segments that it may refresh,
+/// so that what the step records concerns the caller alone.
+pub fn step_of_caller(
+    set: &RelationSet,
+    planned: &PlannedRefresh,
+    run_id: Uuid,
+) -> Result<Option<RefreshResult>> {
+    let caller = role::current();
+    if !BEGUN.with_borrow(|begun| begun.contains(&(run_id, caller))) {
+        return Err(Error::Argument {
+            name: "run_id",
+            problem: "this session and role have begun no run with this id".into(),
+            hint: "Pass an id that segmenter_run_id() has returned before.",
+        });
+    }
+    let is_permitted: Option<bool> = set.as_owner(|| {
+        let sql = set.sql(&queries::config::MAY_USE_SEGMENT, &[]);
+        Spi::connect(|_| statement::read_one(&sql, &[planned.id.into(), caller.into()]))
+    })?;
+    match is_permitted {
+        Some(true) => step(set, planned, run_id),
+        _ => Ok(Some(refresh::refuse(set, &planned.request(run_id), Duration::ZERO))),
     }
 }
 

@@ -1,19 +1,22 @@
 -- The relations of the set whose mart is $1, or that the relation $2 belongs to, or, where both are
--- null, of the extension's own set: their kinds, OIDs and current names (null: dropped), with the
--- set's mart, owner and version.
+-- null, of the extension's own set: their kinds, OIDs, current names and owners (null: dropped),
+-- their names when they were registered, and whether they are tables or views as they were then;
+-- with the set's owner (null: the extension's, or no role) and version.
 -- runs as: extension owner
 -- params: mart oid, relation oid
--- row: mart oid, owner oid, is_own boolean, schema_version integer, kind text, relation oid, name text
+-- row: owner oid, owner_name text, is_own boolean, schema_version integer, kind text, relation oid, registered_name text, name text, relation_owner oid, is_kind boolean
 select
-    m.oid as mart,
-    m.relowner as owner,
+    r.owner::oid as owner,
+    r.owner_name,
     o.is_own,
     r.schema_version,
     k.kind,
     k.relation::oid as relation,
-    quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name
+    k.name as registered_name,
+    quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
+    c.relowner as relation_owner,
+    c.relkind = k.relkind as is_kind
 from @registry@ r
-join pg_class m on m.oid = r.mart
 join @registry_relations@ k on k.mart = r.mart
 left join pg_class c on c.oid = k.relation
 left join pg_namespace n on n.oid = c.relnamespace

@@ -32,9 +32,21 @@ const SCHEDULER_STALE_AFTER: TimeDelta = TimeDelta::seconds(60);
 /// Time after which a segment that is due but not refreshed is reported.
 const OVERDUE: TimeDelta = TimeDelta::minutes(2);
 
-/// Runs all checks on what the caller may see. Returns the findings in the order of the checks, the
-/// summary last.
-pub fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
+/// Runs all checks on the current set, on what the caller may see. Returns the findings in the order
+/// of the checks, the summary last. Of a set that is not what it was made as, only that is checked.
+pub fn examine_current() -> Result<Vec<Finding>> {
+    match RelationSet::current() {
+        Err(Error::Set(error)) if error.is_broken() => {
+            let mut findings = Findings::default();
+            broken(&mut findings, &error);
+            findings.sum_up();
+            Ok(findings.0)
+        }
+        set => examine(&set?),
+    }
+}
+
+fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     let items = due::items(set, Some(role::current()), None)?;
     let (_, database) = process::current_database();
     // The server's settings and jobs do not belong to the set: read them as the extension's owner.
@@ -92,7 +104,14 @@ pub fn missing_settings(database: &str) -> Option<String> {
     ))
 }
 
-/// Relation sets that the update of the extension could not migrate, of all owners.
+/// A set that is not what it was made as.
+fn broken(found: &mut Findings, error: &SetError) {
+    let detail = format!("{error}: nothing of it is refreshed or delivered");
+    found.problem("sets", detail, error.hint().unwrap_or_default());
+}
+
+/// Relation sets, of all owners, that the update of the extension could not migrate, or that are not
+/// what they were made as.
 fn sets(found: &mut Findings, set: &RelationSet) -> Result<()> {
     let sql = &queries::catalog::migrate::LIST_OUTDATED_SETS;
     let outdated: Option<Vec<pg_sys::Oid>> = set.extension.read(sql, &[SCHEMA_VERSION.into()])?;
@@ -101,7 +120,13 @@ fn sets(found: &mut Findings, set: &RelationSet) -> Result<()> {
         let detail = format!("relation set {name} has an older version of its definition");
         found.problem("sets", detail, SetError::migrate_hint(&name));
     }
-    found.close("sets", "every relation set has the current version");
+    for mart in set.extension.sets()? {
+        match RelationSet::of_any_version(set.extension.clone(), mart) {
+            Err(Error::Set(error)) if error.is_broken() => broken(found, &error),
+            other => drop(other?),
+        }
+    }
+    found.close("sets", "every relation set has the current version and is what it was made as");
     Ok(())
 }
 
