@@ -279,6 +279,7 @@ fn segmenter_delivered_in(
 /// select * from segmenter_erase('42');
 /// ```
 #[pg_extern]
+#[allow(clippy::type_complexity)]
 fn segmenter_erase(
     id: Option<&str>,
 ) -> Result<
