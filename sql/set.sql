@@ -445,13 +445,13 @@ grant
         refresh_timezone, sources, guards, actual_begin, actual_end)
     on @segments@ to public;
 grant
-    insert (id, name, description, role, params, actual_begin, actual_end),
-    update (id, name, description, role, params, actual_begin, actual_end)
+    insert (id, name, description, role, params, actual_begin, actual_end, subscribers),
+    update (id, name, description, role, params, actual_begin, actual_end, subscribers)
     on @consumers@ to public;
--- The consumer's answers set status and external_id.
+-- Columns that only the consumer's role may write, and those that it may not, are told apart by a trigger.
 grant
-    insert (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end),
-    update (id, consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end)
+    insert (id, consumer_id, segment_id, target, name, external_id, params, cron, timezone, status, actual_begin, actual_end),
+    update (id, consumer_id, segment_id, target, name, external_id, params, cron, timezone, status, actual_begin, actual_end)
     on @subscriptions@ to public;
 
 alter table @segments@ enable row level security;

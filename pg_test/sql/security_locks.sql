@@ -65,12 +65,12 @@ insert into segmenter_segments (name, table_name, actual_end) values ('sgm ghost
 update segmenter_segments set table_name = 'sgm_victim.people'::regclass where name = 'sgm ghost';
 -- Changed otherwise, it needs no right on the table.
 update segmenter_segments set description = 'retired' where name = 'sgm ghost';
-delete from segmenter_segments where name = 'sgm ghost';
+select segmenter_drop_segment('sgm ghost');
 drop table sgm.mine;
 
 -- The id of a segment that is gone, with rows that are still there.
 \c - sgm_victim
-delete from segmenter_segments where name = 'sgm_victim';
+select segmenter_drop_segment('sgm_victim');
 \c - :super
 delete from segmenter_log where segment_name = 'sgm_victim';
 \c - sgm_low
@@ -88,7 +88,7 @@ values ('sgm guest', 'sgm_victim.theirs', '{"query": {"sql": "select 2 as id"}}'
 select status, coverage from segmenter_refresh('sgm guest');
 select segmenter_subscribe('sgm guest', 'sgm guest', 'sgm') is not null as subscribed;
 \c - sgm_victim
-delete from segmenter_segments where name like 'sgm_victim%';
+select segmenter_drop_segment(name) from segmenter_segments where name like 'sgm_victim%' order by name;
 revoke insert, update on sgm_victim.theirs from sgm_low;
 \c - sgm_low
 \set VERBOSITY terse
@@ -178,6 +178,7 @@ $$;
 create trigger on_log before insert on sgm.seg_log for each row execute function sgm.on_log();
 \c - sgm_admin
 reassign owned by sgm_low to sgm_admin;
+select segmenter_adopt_set('sgm.seg');
 set segmenter.cfg_table = 'sgm.seg';
 select status from segmenter_refresh('honest');
 select segmenter_drop_set('sgm.seg', true);

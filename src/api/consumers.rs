@@ -257,6 +257,10 @@ fn segmenter_delivered_in(
             error::emit_warning("its deliveries are not known", &error.report());
             Vec::new()
         }
+        Err(Error::Set(error)) if error.is_broken() => {
+            error::emit_warning("its deliveries are not known", &Error::Set(error).report());
+            Vec::new()
+        }
         rows => rows?,
     };
     Ok(TableIterator::new(

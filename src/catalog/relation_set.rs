@@ -555,7 +555,8 @@ pub fn adopt(cfg_table: &str) -> Result<()> {
         }
     }
     let [owner] = owners[..] else {
-        let owners = owners.into_iter().map(role::name).collect();
+        let mut owners: Vec<_> = owners.into_iter().map(role::name).collect();
+        owners.sort_unstable();
         return Err(SetError::ManyOwners { set, owners }.into());
     };
     if !role::may_act_as(role::current(), owner) {

@@ -19,5 +19,4 @@ cross join lateral (
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) as names
     from pg_attribute a
     where a.attrelid = g.relation and a.attnum > 0 and not a.attisdropped
-      and not (g.relation = '@text:subscriptions@'::regclass and a.attname in ('status', 'external_id'))
 ) columns
