@@ -39,7 +39,7 @@ select concat_ws(' ', c.relname || '.' || a.attname, pg_catalog.format_type(a.at
     'default ' || pg_catalog.pg_get_expr(d.adbin, d.adrelid), 'identity ' || nullif(a.attidentity::text, ''))
 from pg_catalog.pg_class c
 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-left join pg_catalog.pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+left join pg_catalog.pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum) and a.attgenerated = ''
 where c.relname ~ '^segmenter' and c.relkind in ('r', 'v') and c.relnamespace = %s::regnamespace"""
 SETTINGS = """
 select concat_ws(' | ', name, current_setting(name), context)

@@ -1,6 +1,6 @@
 -- The relation sets, with what the scheduler needs to know of each: who serves it, and which relations
 -- change when there is something to do. The extension's own set comes first. A set whose owner is no role
--- any more is served by nobody.
+-- any more is not served.
 -- runs as: extension owner
 -- row: mart oid, owner oid, is_own boolean, segments oid, outbox oid
 select

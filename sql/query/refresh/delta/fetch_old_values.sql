@@ -1,5 +1,5 @@
--- The removed and changed members with their old values, read from the places in segmenter_located, in
--- the order of the table. Each row is looked up by its place: there are too few of them for a join
+-- The removed and changed members with their old values, read from the places that were located,
+-- in the order of the table. Each row is looked up by its place: there are too few of them for a join
 -- with the whole table. The operation x marks a row that was matched with another key by a
 -- collision.
 -- runs as: segment owner
