@@ -29,7 +29,7 @@ pub fn read<const COLUMNS: usize>(
         let attributes = columns.map(|column| {
             let number = pg_sys::get_attnum(table, column.as_ptr());
             let attributes = (*relation).rd_att;
-            (number > 0).then(|| (number, attributes))
+            (number > 0).then_some((number, attributes))
         });
         let is_plain =
             (*(*relation).rd_rel).relkind == pg_sys::RELKIND_RELATION as std::ffi::c_char;
