@@ -375,7 +375,7 @@ class World:
             segment.create(self.db)
         for consumer in self.consumers:
             self.db.execute(f"create role {quoted(consumer.role)} login")
-            row = self.db.execute("insert into segmenter_consumers (name, role, params) values (%s, %s::regrole, %s) returning id",
+            row = self.db.execute("insert into segmenter_consumers (name, role, subscribers, params) values (%s, %s::regrole, '{postgres}', %s) returning id",
                                   (consumer.name, quoted(consumer.role), Jsonb({"max_attempts": consumer.max_attempts}))).fetchone()
             assert row
             consumer.id = row["id"]
@@ -1629,7 +1629,7 @@ select segmenter_create_segment('latest', 'select id, email as hash_email, phone
 select segmenter_create_segment('large', 'select id, email as hash_email, phone as hash_phone, city from crm.people where city <> 4', null, 'crm.large');
 create role one login;
 create role two login;
-insert into segmenter_consumers (name, role, params) select name, name::regrole, '{"max_attempts": 1000}' from unnest('{one,two}'::text[]) name;
+insert into segmenter_consumers (name, role, subscribers, params) select name, name::regrole, '{postgres}', '{"max_attempts": 1000}' from unnest('{one,two}'::text[]) name;
 select segmenter_subscribe('one', 'history', 'delta', '{"batch_size": 7}'),
     segmenter_subscribe('one', 'latest', 'whole', '{"batch_size": 20, "mode": "replace"}'),
     segmenter_subscribe('one', 'large', 'no ids', '{"batch_size": 11, "fields": {"hash_phone": "phone", "city": "city"}}'),

@@ -27,8 +27,10 @@ do $$ begin execute (select string_agg('drop index ' || indexrelid::regclass, ';
 alter table sge.bare no inherit segmenter;
 alter table sge.bare drop column actual_begin, drop column actual_end cascade, drop column processed, drop column hash_email, drop column hash_phone;
 delete from sge.people where id in ('2', '3');
+set client_min_messages = error;
 select segment, rows, messages > 0 as told, status, detail from segmenter_erase('2') order by segment;
 select segment, rows, messages > 0 as told, status, detail from segmenter_erase('3') order by segment;
+reset client_min_messages;
 select n, count(*) filter (where t ~ '\m2\M') as has_2, count(*) filter (where t ~ '\m3\M') as has_3, count(*)
 from (
     select 'honest' as n, t.id as t from sge.honest t union all select 'odd', id from sge.odd union all

@@ -38,7 +38,7 @@ begin
     return true;
 end
 $$;
-create function sgm.trap() returns trigger language plpgsql as
+create function sgm.reading() returns trigger language plpgsql as
     $$ begin perform sgm.spring(tg_name); return case tg_op when 'DELETE' then old else new end; end $$;
 
 -- Names that could be more than names.
@@ -105,10 +105,10 @@ delete from sgm.seg_segments where name <> 'honest';
 delete from sgm.seg_consumers where name = 'as victim';
 
 -- Code on the relations: whoever has the segment refreshed.
-create trigger on_log before insert on sgm.seg_log for each row execute function sgm.trap();
-create trigger on_outbox after insert on sgm.seg_outbox for each row execute function sgm.trap();
-create trigger on_deliveries before insert or update on sgm.seg_deliveries for each row execute function sgm.trap();
-create trigger on_segments before update on sgm.seg_segments for each row execute function sgm.trap();
+create trigger on_log before insert on sgm.seg_log for each row execute function sgm.reading();
+create trigger on_outbox after insert on sgm.seg_outbox for each row execute function sgm.reading();
+create trigger on_deliveries before insert or update on sgm.seg_deliveries for each row execute function sgm.reading();
+create trigger on_segments before update on sgm.seg_segments for each row execute function sgm.reading();
 alter table sgm.seg_log alter message set default case when sgm.spring('default') then 'x' end;
 alter table sgm.seg_log add check (sgm.spring('check'));
 create rule also as on insert to sgm.seg_outbox do also select sgm.spring('rule');
@@ -135,7 +135,7 @@ select rolname from pg_roles where rolname in ('sgm_low', 'sgm_victim') and rols
 -- Code for the end of the transaction, when the user is himself again.
 \c - sgm_low
 create constraint trigger deferred after insert on sgm.seg_log deferrable initially deferred
-    for each row execute function sgm.trap();
+    for each row execute function sgm.reading();
 \c - sgm_admin
 set segmenter.cfg_table = 'sgm.seg';
 \set VERBOSITY terse
@@ -174,6 +174,22 @@ select cfg_table from public.segmenter_sets() where is_current;
 select status from public.segmenter_refresh('sgm_victim');
 reset search_path;
 reset segmenter.cfg_table;
+
+-- A set that raises an error whenever its rows are read: what others run reads none of them.
+\c - sgm_low
+select segmenter_init('sgm.trap');
+set segmenter.cfg_table = 'sgm.trap';
+select segmenter_create_segment('trapped', 'select 1 as id', null, 'sgm.trapped') is not null as made;
+create function sgm.reading() returns boolean language plpgsql as $$ begin raise exception 'read by %', current_user; end $$;
+create policy trap on sgm.trap_segments as restrictive using (sgm.reading());
+create policy trap on sgm.trap_state as restrictive using (sgm.reading());
+alter table sgm.trap_segments force row level security;
+alter table sgm.trap_state force row level security;
+select count(*) from sgm.trap_segments;
+\c - sgm_admin
+select segmenter_prune();
+select count(*) as refreshed from segmenter_run();
+select segments from segmenter_sets() where cfg_table = 'sgm.trap';
 
 -- Nobody has more rights than before.
 select rolname from pg_roles where rolname in ('sgm_low', 'sgm_victim') and rolsuper;

@@ -78,6 +78,8 @@ SEGMENTS: dict[str, tuple[str, str, bool, str]] = {
     "edited": ("anna", "edited", False, "query"),
     "edited, kept": ("boris", "edited_kept", True, "query"),
 }
+# Roles that own segments, as the consumers list them.
+SUBSCRIBERS = ["anna", "boris"]
 # Roles that own nothing: they call what they may as members of owners' roles.
 CALLERS = ("carla", "dora")
 ROLES = ("anna", "boris", "crm", "loader", *CALLERS)
@@ -288,6 +290,6 @@ class World:
                     id, name, of(f"{{home}}.{table}"), owner, query, dice.random() < 0.6, dice.choice([None, "1 second", "3 seconds"]),
                     Jsonb(refresher(how, query, id, of)), Jsonb({"allow_empty": True})])
         for name, params in CONSUMERS.items():
-            db.execute(of("insert into {consumers} (name, role, params) values (%s, 'crm', %s)"), [name, Jsonb(params)])  # type: ignore[call-overload]
+            db.execute(of("insert into {consumers} (name, role, subscribers, params) values (%s, 'crm', %s::regrole[], %s)"), [name, SUBSCRIBERS, Jsonb(params)])  # type: ignore[call-overload]
             for segment in dice.sample(list(SEGMENTS), 6):
                 db.execute("select segmenter_subscribe(%s, %s, 'first')", [name, segment])

@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::lock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -126,7 +127,7 @@ impl Attempt {
         let mut args = self.args();
         let message = message.map(cut);
         args.extend([status.as_str().into(), message.as_deref().into()]);
-        record_attempt(set, &queries::catalog::state::RECORD_FAILURE, &args)
+        record_attempt(set, self.segment, &queries::catalog::state::RECORD_FAILURE, &args)
     }
 
     /// Records that the segment waits for its sources.
@@ -136,13 +137,22 @@ impl Attempt {
         let message = message.map(cut);
         let message = message.as_deref().into();
         let args = [self.segment.into(), self.run.into(), began.into(), message];
-        record_attempt(set, &queries::catalog::state::RECORD_WAITING, &args)
+        record_attempt(set, self.segment, &queries::catalog::state::RECORD_WAITING, &args)
     }
 }
 
-/// Records an attempt. In a transaction that keeps its snapshot, an attempt that another session has
-/// recorded since stays.
-fn record_attempt(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
+/// Records an attempt. It is left to a session that has recorded one and not ended its transaction
+/// yet: no session waits for another. In a transaction that keeps its snapshot, an attempt that another
+/// session has recorded since stays.
+fn record_attempt(
+    set: &RelationSet,
+    segment: Uuid,
+    query: &Query,
+    args: &[DatumWithOid<'_>],
+) -> Result<()> {
+    if !may_record(set, segment) {
+        return Ok(());
+    }
     if !snapshot::is_kept() {
         return write(set, query, args);
     }
@@ -153,16 +163,28 @@ fn record_attempt(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -
     }
 }
 
+/// Whether this session may record an attempt: no other one has done so in an open transaction.
+fn may_record(set: &RelationSet, segment: Uuid) -> bool {
+    // Two segments with the same key only leave a record to each other.
+    let words = segment.as_bytes().chunks_exact(4);
+    let low =
+        words.fold(0, |key, word| key ^ u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    lock::try_lock_attempt(lock::Key { high: set.mart().to_u32(), low })
+}
+
 /// Records that a run begins to refresh a segment. The refresh follows in another transaction.
 pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Result<()> {
     close_lost_run(set, segment, run)?;
     let args = [segment.into(), run.into(), clock::timestamp(began).into()];
-    record_attempt(set, &queries::catalog::state::BEGIN_RUN, &args)
+    record_attempt(set, segment, &queries::catalog::state::BEGIN_RUN, &args)
 }
 
 /// Records the relations that a segment reads. Returns whether it was not known that tables of other
 /// segments are among them.
 pub fn record_reads(set: &RelationSet, segment: Uuid, reads: Vec<pg_sys::Oid>) -> Result<bool> {
+    if !may_record(set, segment) {
+        return Ok(false);
+    }
     let args = [segment.into(), reads.into(), set.mart().into()];
     set.as_owner(|| {
         let sql = set.sql(&queries::catalog::state::RECORD_READS, &[]);
@@ -175,7 +197,12 @@ pub fn record_reads(set: &RelationSet, segment: Uuid, reads: Vec<pg_sys::Oid>) -
 
 /// Takes back that a run refreshes a segment, which another session has locked since.
 pub fn abandon(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
-    record_attempt(set, &queries::catalog::state::ABANDON_RUN, &[segment.into(), run.into()])
+    record_attempt(
+        set,
+        segment,
+        &queries::catalog::state::ABANDON_RUN,
+        &[segment.into(), run.into()],
+    )
 }
 
 /// Counts a hand-over without a refresh.

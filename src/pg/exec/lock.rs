@@ -1,4 +1,5 @@
-//! Advisory locks in a class of their own, which ensure that a segment has one refresh at a time.
+//! Advisory locks in classes of their own, which ensure that a segment has one refresh at a time, and
+//! that no session waits for another one to record an attempt.
 
 use std::cell::RefCell;
 
@@ -7,6 +8,8 @@ use pgrx::prelude::*;
 /// The fourth field of these lock tags, shown as `objsubid` in pg_locks. PostgreSQL's own functions
 /// use 1 and 2.
 pub const CLASS: u16 = 1871;
+/// The same for records of attempts.
+const ATTEMPT_CLASS: u16 = 1872;
 
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,24 +55,33 @@ fn take(key: Key, at_once: bool) -> Option<SegmentLockGuard> {
     if HELD.with_borrow(|held| held.contains(&key)) {
         return None;
     }
+    acquire(CLASS, key, at_once).then(|| {
+        HELD.with_borrow_mut(|held| held.push(key));
+        SegmentLockGuard(key)
+    })
+}
+
+/// Takes the right to record an attempt, until the (sub)transaction ends. False: a session that has
+/// recorded one has not ended its transaction yet.
+pub fn try_lock_attempt(key: Key) -> bool {
+    acquire(ATTEMPT_CLASS, key, true)
+}
+
+fn acquire(class: u16, key: Key, at_once: bool) -> bool {
     // SAFETY: needs a transaction, which the lock is released with: callers are SQL functions and
     // jobs within one. Every field of the tag is set, and it is live during the call.
-    let taken = unsafe {
+    unsafe {
         let tag = pg_sys::LOCKTAG {
             locktag_field1: pg_sys::MyDatabaseId.to_u32(),
             locktag_field2: key.high,
             locktag_field3: key.low,
-            locktag_field4: CLASS,
+            locktag_field4: class,
             locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
             locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
         };
         pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock as i32, false, at_once)
             != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-    };
-    taken.then(|| {
-        HELD.with_borrow_mut(|held| held.push(key));
-        SegmentLockGuard(key)
-    })
+    }
 }
 
 /// Locks a table as a writer does (ROW EXCLUSIVE), so that it is not dropped or altered before the
