@@ -38,7 +38,7 @@ begin
     return true;
 end
 $$;
-create function sgm.reading() returns trigger language plpgsql as
+create function sgm.trap() returns trigger language plpgsql as
     $$ begin perform sgm.spring(tg_name); return case tg_op when 'DELETE' then old else new end; end $$;
 
 -- Names that could be more than names.
@@ -105,10 +105,10 @@ delete from sgm.seg_segments where name <> 'honest';
 delete from sgm.seg_consumers where name = 'as victim';
 
 -- Code on the relations: whoever has the segment refreshed.
-create trigger on_log before insert on sgm.seg_log for each row execute function sgm.reading();
-create trigger on_outbox after insert on sgm.seg_outbox for each row execute function sgm.reading();
-create trigger on_deliveries before insert or update on sgm.seg_deliveries for each row execute function sgm.reading();
-create trigger on_segments before update on sgm.seg_segments for each row execute function sgm.reading();
+create trigger on_log before insert on sgm.seg_log for each row execute function sgm.trap();
+create trigger on_outbox after insert on sgm.seg_outbox for each row execute function sgm.trap();
+create trigger on_deliveries before insert or update on sgm.seg_deliveries for each row execute function sgm.trap();
+create trigger on_segments before update on sgm.seg_segments for each row execute function sgm.trap();
 alter table sgm.seg_log alter message set default case when sgm.spring('default') then 'x' end;
 alter table sgm.seg_log add check (sgm.spring('check'));
 create rule also as on insert to sgm.seg_outbox do also select sgm.spring('rule');
@@ -135,7 +135,7 @@ select rolname from pg_roles where rolname in ('sgm_low', 'sgm_victim') and rols
 -- Code for the end of the transaction, when the user is himself again.
 \c - sgm_low
 create constraint trigger deferred after insert on sgm.seg_log deferrable initially deferred
-    for each row execute function sgm.reading();
+    for each row execute function sgm.trap();
 \c - sgm_admin
 set segmenter.cfg_table = 'sgm.seg';
 \set VERBOSITY terse
