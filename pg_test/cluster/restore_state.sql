@@ -14,9 +14,9 @@ select 'log', s::text from segmenter_log s order by s.id;
 select 'outbox', s::text from segmenter_outbox s order by s.id;
 select 'deliveries', s::text from segmenter_deliveries s order by s.subscription_id;
 \echo == status
-select 'status', s::text from segmenter_status s order by s.id, s.update_consumer, s.update_target;
+select 'status', s::text from segmenter_status s order by s.id, s.update_consumer, s.update_target, s::text;
 set role marketing;
-select 'status of marketing', s::text from segmenter_status s order by s.id, s.update_consumer, s.update_target;
+select 'status of marketing', s::text from segmenter_status s order by s.id, s.update_consumer, s.update_target, s::text;
 reset role;
 set role reader;
 select 'rows that reader sees',
