@@ -38,12 +38,18 @@ impl FromDatum for JsonbText {
         if is_null {
             return None;
         }
+        // What the function allocates goes with this context: the present one may live as long as the
+        // transaction.
+        let mut context = pgrx::PgMemoryContexts::new("segmenter JSON");
         // SAFETY: `jsonb_out` takes a jsonb that is not null: as the caller of this unsafe function
-        // promises.
-        let text = unsafe {
-            pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::jsonb_out, &[Some(datum)])
-        };
-        text.map(|text| Self(text.to_string_lossy().into_owned()))
+        // promises. The text is copied before its context is deleted.
+        unsafe {
+            context.switch_to(|_| {
+                let args = [Some(datum)];
+                let text = pgrx::direct_function_call::<&std::ffi::CStr>(pg_sys::jsonb_out, &args);
+                text.map(|text| Self(text.to_string_lossy().into_owned()))
+            })
+        }
     }
 }
 
