@@ -10,7 +10,7 @@ use crate::config::SERVICE_COLUMNS;
 use crate::error::{Error, Result, SetError};
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
-use crate::pg::exec::subtransaction;
+use crate::pg::exec::subtransaction::{self, OnSuccess};
 use crate::pg::system_catalog;
 
 /// The mart's columns, their types, and whether they must be NOT NULL. All except the contacts are
@@ -116,7 +116,14 @@ pub fn lock(
     purpose: Purpose,
 ) -> Result<bool> {
     set.check_owner_can_act_as(holder.owner)?;
-    let facts = set.as_owner(|| Spi::connect(|client| Facts::read(client, set, table, holder)))?;
+    let facts = subtransaction::in_subtransaction(OnSuccess::Commit, || {
+        set.as_owner(|| Spi::connect(|client| Facts::read(client, set, table, holder)))
+    });
+    let facts = match facts {
+        // It was dropped while it was being read: the snapshot still shows it.
+        Err(_) if system_catalog::visible_name(table).is_none() => return Ok(false),
+        facts => facts?,
+    };
     let Some(facts) = facts else { return Ok(false) };
     if let Err(error) = facts.check_lockable(set, holder, purpose) {
         // What is wrong with its columns or indexes says more.
