@@ -209,8 +209,8 @@ fn effects_of_end(task: Task, end: End) -> &'static [Effect] {
     use Effect::*;
     use JobResult::*;
     match (task, end) {
-        (Task::Refresh, End::Reported(Done)) => &[QueueAgain, RemovePending],
-        (Task::Refresh, End::Reported(Failed)) => &[BackOff, QueueAgain, RemovePending],
+        // A failure is recorded as an attempt: the delay of its retry is that of the segment.
+        (Task::Refresh, End::Reported(Done | Failed)) => &[QueueAgain, RemovePending],
         (Task::Refresh, End::Reported(Waiting)) => &[QueueCheck, RemovePending],
         (Task::Refresh, End::Reported(Busy)) => &[QueueCheck, RetryPending],
         (Task::Refresh, End::Reported(Unordered)) => &[Reorder, RetryPending],
@@ -360,10 +360,6 @@ mod tests {
                 };
                 if end.is_failure() {
                     assert!(delays && records, "{task:?}, {end:?}: {effects:?}");
-                }
-                // What was not done is not tried again at once, whoever has recorded it.
-                if (task, end) == (Task::Refresh, End::Reported(JobResult::Failed)) {
-                    assert!(delays, "{effects:?}");
                 }
                 // A segment is always queued again.
                 let queued = [Effect::QueueAgain, Effect::QueueCheck, Effect::Reorder];
