@@ -184,7 +184,7 @@ mod tests {
         assert!(order(&items).iter().all(|placed| placed.cycle.is_none()));
     }
 
-    /// As many items as somebody may write into a set, each of which reads the table of all.
+    /// As many items as one role can write into a set, each of which reads the table of all.
     #[test]
     fn many_items_in_one_table_are_ordered() {
         let item = Item { stored_in: 0, reads: &[0], reads_everything: false };

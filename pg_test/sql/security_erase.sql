@@ -45,7 +45,7 @@ select segment_name, status, message, error ->> 'sqlstate' as sqlstate from segm
 drop trigger keep on sge.keeps;
 drop trigger refuse on sge.hostile;
 select segment, rows, status from segmenter_erase('2') order by segment;
--- A subscription whose params nobody can read any more; messages of it are searched all the same.
+-- A subscription whose params cannot be read any more; messages of it are searched all the same.
 alter table segmenter_subscriptions disable trigger user;
 update segmenter_subscriptions set params = '{"batch_size": 1e400}' where id = :'odd';
 alter table segmenter_subscriptions enable trigger user;
@@ -54,7 +54,7 @@ select count(*) from segmenter_outbox where subscription_id = :'odd' and payload
 -- It can be ended, too.
 update segmenter_subscriptions set actual_end = now() where id = :'odd';
 
--- A retired row may name any table: nobody without rights locks it.
+-- A retired row may name any table: no role without rights locks it.
 create table sge.secret (segment_id uuid, id varchar);
 select 'sge.secret'::regclass::oid as secret \gset
 set role sge_attacker;

@@ -1,4 +1,4 @@
--- What all roles share: nobody can lock the config tables, fill the log of others, or make steps of a run of others.
+-- What all roles share: no role can lock the config tables, fill the log of others, or make steps of a run of others.
 -- What honest roles need in place of DELETE.
 \i setup/security.sql
 

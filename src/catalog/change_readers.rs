@@ -1,5 +1,5 @@
 //! How far segments have read the captured changes. It is kept in a relation of the extension, so that
-//! whoever deletes what all have read need not ask the sets of others.
+//! deleting what all of them have read needs no look into their sets.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;

@@ -104,7 +104,7 @@ pub struct Entry<'a> {
     pub params: Value,
 }
 
-/// Writes an entry in the current transaction, as the set's owner. Long texts are cut: whoever may
+/// Writes an entry in the current transaction, as the set's owner. Long texts are cut: a role that may
 /// write an entry must not fill the log with it.
 pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
     let [name, message] = [Some(entry.segment.1), entry.message].map(|text| text.map(cut));

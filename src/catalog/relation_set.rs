@@ -434,7 +434,7 @@ impl RelationSet {
     }
 
     /// Runs our own statements on the relations of the set, as its owner. Those on a set other than
-    /// the extension's own are always restricted, whoever owns it now: the code that is attached to
+    /// the extension's own are always restricted, whichever role owns it now: the code that is attached to
     /// its relations may be of an earlier owner.
     pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::SetOwner, || match self.is_own {

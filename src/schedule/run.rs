@@ -121,7 +121,7 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
     let now = clock::now();
     let mut items = due::items(set, Some(role::current()), None)?;
     items.retain(|item| item.is_due(now));
-    // Nobody has to wait for what the background workers have found: a run asks itself.
+    // What the workers have found may be missing or old: a run analyses the queries itself.
     for item in &mut items {
         pgrx::check_for_interrupts!();
         item.reads = match config::Segment::find(set, Key::Id(item.id)) {

@@ -3,11 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::Started;
-use super::set_scheduler::owner_role;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
+use super::{Started, owner_role};
 use crate::catalog::relation_set::RelationSet;
 use crate::delivery::push::{self, Waiting};
 use crate::error::Result;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pgrx::prelude::*;
 
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::delivery::push::serve;
 use crate::error::{Report, emit};
@@ -110,6 +111,12 @@ fn limits(kind: Kind, is_own: bool, is_shared: bool) -> Limits {
         limit => limit,
     };
     Limits { in_database, of_role: share, of_set: (!is_own).then_some(share) }
+}
+
+/// The role that a worker connects as to act for the owner of a set. The bootstrap superuser does so
+/// for the extension's own set only.
+fn owner_role(set: &RelationSet) -> pg_sys::Oid {
+    if set.is_own { pg_sys::InvalidOid } else { set.owner }
 }
 
 /// Does a job that the scheduler has requested, connected as the role of the job.

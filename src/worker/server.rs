@@ -1,6 +1,6 @@
 //! A server: a worker that is connected as the owner of relation sets, and starts the workers for
 //! them. So whatever these relations make a process do (row security policies, triggers, views) is
-//! done with the rights of their owner, and holds up nobody else.
+//! done with the rights of their owner, and holds up no other role.
 
 use std::time::{Duration, Instant};
 

@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use super::deliveries::Deliveries;
 use super::logged::{Action, LoggedErrors};
 use super::pruning::Pruning;
-use super::{Started, limits};
+use super::{Started, limits, owner_role};
 use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::state;
 use crate::config::{Key, Segment};
@@ -597,12 +597,6 @@ impl SetScheduler {
             }
         }
     }
-}
-
-/// The role that a worker connects as to act for the owner of a set. The bootstrap superuser does so
-/// for the extension's own set only.
-pub fn owner_role(set: &RelationSet) -> pg_sys::Oid {
-    if set.is_own { pg_sys::InvalidOid } else { set.owner }
 }
 
 /// The job of a worker for a segment.

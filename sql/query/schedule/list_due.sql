@@ -18,7 +18,7 @@ select
     coalesce(a.ended_at, t.ended_at) as ended,
     coalesce(a.failures, 0) as failures,
     case when a.running_since is null then a.waiting_since end as waiting_since,
-    -- A name may have become another relation's, or nobody's.
+    -- The name may belong to another relation by now, or to none.
     (select array_agg(r.oid::oid) from unnest(k.reads) n (name), to_regclass(n.name) r (oid) where r.oid is not null) as reads
 from @segments@ s
 left join @state@ t on t.segment_id = s.id

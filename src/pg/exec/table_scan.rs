@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 
 /// Reads columns of all rows of a table that the active snapshot sees. Nothing that the table's owner
 /// made is run for it: no policy, no expression of an index, no rule. `columns` have types that are
-/// passed by value. None: the table does not exist, is no plain table, lacks a column, or is locked.
+/// passed by value. None: the table does not exist, is no plain table, lacks such a column, or is
+/// locked.
 pub fn read<const COLUMNS: usize>(
     table: pg_sys::Oid,
     columns: [&CStr; COLUMNS],
@@ -26,14 +27,14 @@ pub fn read<const COLUMNS: usize>(
             pg_sys::UnlockRelationOid(table, lock);
             return None;
         }
-        let attributes = columns.map(|column| {
+        let numbers = columns.map(|column| {
             let number = pg_sys::get_attnum(table, column.as_ptr());
-            let attributes = (*relation).rd_att;
-            (number > 0).then_some((number, attributes))
+            let is_by_value = || pg_sys::get_typbyval(pg_sys::get_atttype(table, number));
+            (number > 0 && is_by_value()).then_some(number)
         });
         let is_plain =
             (*(*relation).rd_rel).relkind == pg_sys::RELKIND_RELATION as std::ffi::c_char;
-        let is_readable = is_plain && attributes.iter().all(Option::is_some);
+        let is_readable = is_plain && numbers.iter().all(Option::is_some);
         if is_readable {
             let scan = pg_sys::systable_beginscan(
                 relation,
@@ -49,10 +50,10 @@ pub fn read<const COLUMNS: usize>(
                 if row.is_null() {
                     break;
                 }
-                rows.push(attributes.map(|attribute| {
-                    let (number, attributes) = attribute?;
+                let attributes = (*relation).rd_att;
+                rows.push(numbers.map(|number| {
                     let mut is_null = false;
-                    let value = pg_sys::heap_getattr(row, number.into(), attributes, &mut is_null);
+                    let value = pg_sys::heap_getattr(row, number?.into(), attributes, &mut is_null);
                     (!is_null).then_some(value)
                 }));
             }

@@ -5,7 +5,8 @@ insert into @change_readers@ as r (mart, segment_id, read_at, cluster, sources, 
 select
     $1,
     $2,
-    (c.checkpoint #>> '{captured,at}')::timestamptz,
+    -- The checkpoint of a migrated set is what its owner has written: it keeps no change longer.
+    least((c.checkpoint #>> '{captured,at}')::timestamptz, now()),
     c.checkpoint ->> 'cluster',
     array(select e::oid from jsonb_array_elements_text(c.checkpoint #> '{captured,sources}') e),
     pg_snapshot_xmin((c.checkpoint #>> '{captured,snapshot}')::pg_snapshot)
