@@ -5,7 +5,9 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use crate::catalog::change_readers;
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Extension, OWN_CHECK, RelationSet, names_of, render};
+use crate::catalog::relation_set::{
+    Extension, OWN_CHECK, RegisteredSet, RelationSet, names_of, render,
+};
 use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
@@ -173,7 +175,7 @@ pub fn list() -> Result<Vec<ListedSet>> {
     let current =
         in_subtransaction(OnSuccess::Rollback, RelationSet::current).ok().map(|set| set.mart());
     let mut listed = Vec::new();
-    for mart in extension.sets()? {
+    for RegisteredSet { mart, .. } in extension.sets()? {
         let sql = &queries::catalog::DESCRIBE_SET;
         let names: Option<Vec<Option<String>>> = extension.read(sql, &[mart.into()])?;
         let mut names = names.unwrap_or_default().into_iter().map(Option::unwrap_or_default);

@@ -152,29 +152,20 @@ impl Extension {
         })
     }
 
-    /// The marts of all sets, the extension's own first.
-    pub fn sets(&self) -> Result<Vec<pg_sys::Oid>> {
-        let marts = self.read(&queries::catalog::LIST_SETS, &[])?;
-        Ok(marts.unwrap_or_default())
-    }
-
-    /// What the scheduler needs to know of each set, the extension's own first.
-    pub fn served_sets(&self) -> Result<Vec<ServedSet>> {
-        let missing = |column| move || Error::MissingValue(column);
-        let oid = |row: &SpiHeapTupleData<'_>, column: &'static str| -> Result<pg_sys::Oid> {
-            row.get_by_name(column)?.ok_or_else(missing(column))
-        };
+    /// All sets, the extension's own first.
+    pub fn sets(&self) -> Result<Vec<RegisteredSet>> {
+        let invalid = pg_sys::InvalidOid;
         self.as_owner(|| {
             Spi::connect(|client| {
-                let sql = self.sql(&queries::catalog::LIST_SERVED_SETS, &[]);
-                let rows = client.select(&sql, None, &[])?;
+                let rows =
+                    client.select(&self.sql(&queries::catalog::LIST_SETS, &[]), None, &[])?;
                 rows.map(|row| {
-                    Ok(ServedSet {
-                        mart: oid(&row, "mart")?,
-                        owner: oid(&row, "owner")?,
+                    Ok(RegisteredSet {
+                        mart: row.get_by_name("mart")?.ok_or(Error::MissingValue("mart"))?,
+                        owner: row.get_by_name("owner")?,
                         is_own: row.get_by_name("is_own")?.unwrap_or_default(),
-                        segments: oid(&row, "segments")?,
-                        outbox: oid(&row, "outbox")?,
+                        segments: row.get_by_name("segments")?.unwrap_or(invalid),
+                        outbox: row.get_by_name("outbox")?.unwrap_or(invalid),
                     })
                 })
                 .collect()
@@ -199,11 +190,12 @@ impl Extension {
     }
 }
 
-/// A relation set as the scheduler sees it, which reads nothing of the set itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct ServedSet {
+/// A relation set as the registry knows it, without reading anything of the set itself.
+#[derive(Clone, Copy)]
+pub struct RegisteredSet {
     pub mart: pg_sys::Oid,
-    pub owner: pg_sys::Oid,
+    /// None: there is no role of its owner's name.
+    pub owner: Option<pg_sys::Oid>,
     /// It is the extension's own.
     pub is_own: bool,
     pub segments: pg_sys::Oid,

@@ -7,7 +7,7 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::{Started, limits};
-use crate::catalog::relation_set::ServedSet;
+use crate::catalog::relation_set::RegisteredSet;
 use crate::error::emit;
 use crate::pg::bgw::job_table::{self, JobSpec};
 use crate::pg::bgw::process;
@@ -19,7 +19,7 @@ use segmenter_core::job::{Effect, Event, JobState, Kind, RETRY_DELAY, Task};
 /// The sets of one role.
 #[derive(Default)]
 struct Owner {
-    sets: Vec<ServedSet>,
+    sets: Vec<RegisteredSet>,
     /// No server is needed before; none: one is needed for a change only.
     resume_at: Option<Instant>,
     /// Something has changed since the last server was started.
@@ -43,12 +43,12 @@ pub struct Servers {
 
 impl Servers {
     /// Takes over the list of sets.
-    pub fn list(&mut self, listed: &[ServedSet]) {
+    pub fn list(&mut self, listed: &[RegisteredSet]) {
         let mut before = std::mem::take(&mut self.owners);
         self.marts = listed.iter().map(|set| set.mart.to_u32()).collect();
-        let others = listed.iter().filter(|set| !set.is_own);
-        for set in others {
-            let role = set.owner.to_u32();
+        for set in listed.iter().filter(|set| !set.is_own) {
+            // A set without an owner is served by no worker.
+            let Some(role) = set.owner.map(pg_sys::Oid::to_u32) else { continue };
             let owner = self.owners.entry(role).or_insert_with(|| {
                 before.remove(&role).map_or_else(Owner::default, |mut owner| {
                     owner.unwatch();

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 
 use super::logged::{Action, LoggedErrors};
 use super::set_scheduler::SetScheduler;
-use crate::catalog::relation_set::{Extension, ServedSet};
+use crate::catalog::relation_set::{Extension, RegisteredSet};
 use crate::error::{Report, Result};
 use crate::pg::bgw::job_table::{self, Job};
 use crate::pg::bgw::process;
@@ -106,15 +106,15 @@ impl Sets {
     }
 
     /// Reads the list of relation sets. Returns it with the sets of others.
-    pub fn list(&mut self, extension: &Extension) -> Result<Vec<ServedSet>> {
+    pub fn list(&mut self, extension: &Extension) -> Result<Vec<RegisteredSet>> {
         let registry = extension.registry()?;
-        let listed = extension.served_sets()?;
+        let listed = extension.sets()?;
         process::watch(registry);
         let mut known = std::mem::take(&mut self.sets);
         for listed in &listed {
             let is_served = match self.owner {
                 None => listed.is_own,
-                Some(owner) => !listed.is_own && listed.owner == owner,
+                Some(owner) => !listed.is_own && listed.owner == Some(owner),
             };
             if !is_served {
                 continue;

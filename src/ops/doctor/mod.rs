@@ -7,7 +7,7 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::catalog::relation_set::{RegisteredSet, Relation, RelationSet};
 use crate::catalog::settings;
 use crate::config::segment_table::{Holder, Table};
 use crate::delivery::push::is_allowed;
@@ -62,7 +62,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     let is_served = job_table::is_initialized() && settings::databases().contains(&database);
 
     let mut findings = Findings::default();
-    sets(&mut findings, set)?;
+    sets(&mut findings, set, is_served)?;
     server_side(&mut findings, &database, !jobs.is_empty(), room);
     cron_jobs(&mut findings, &jobs, is_served);
     schedules(&mut findings, &items, is_served);
@@ -111,8 +111,8 @@ fn broken(found: &mut Findings, error: &SetError) {
 }
 
 /// Relation sets, of all owners, that the update of the extension could not migrate, or that are not
-/// what they were made as.
-fn sets(found: &mut Findings, set: &RelationSet) -> Result<()> {
+/// what they were made as, or that no worker can serve.
+fn sets(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result<()> {
     let sql = &queries::catalog::migrate::LIST_OUTDATED_SETS;
     let outdated: Option<Vec<pg_sys::Oid>> = set.extension.read(sql, &[SCHEMA_VERSION.into()])?;
     for mart in outdated.unwrap_or_default() {
@@ -120,7 +120,18 @@ fn sets(found: &mut Findings, set: &RelationSet) -> Result<()> {
         let detail = format!("relation set {name} has an older version of its definition");
         found.problem("sets", detail, SetError::migrate_hint(&name));
     }
-    for mart in set.extension.sets()? {
+    for RegisteredSet { mart, owner, is_own, .. } in set.extension.sets()? {
+        let server = owner.filter(|_| is_served && !is_own);
+        if let Some(owner) = server
+            && !(role::can_log_in(owner)? && role::can_connect(owner)?)
+        {
+            let (name, owner) = (system_catalog::display_name(mart), role::name(owner));
+            found.problem(
+                "sets",
+                format!("relation set {name} is not served: its owner \"{owner}\" cannot log in"),
+                "A worker is connected as the owner of the set: give the role LOGIN, and CONNECT on the database.",
+            );
+        }
         match RelationSet::of_any_version(set.extension.clone(), mart) {
             Err(Error::Set(error)) if error.is_broken() => broken(found, &error),
             other => drop(other?),
