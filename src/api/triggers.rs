@@ -18,7 +18,7 @@ use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
     self, ConfigError, ConsumerParams, Fields, Key, Segment, SourceCheck, Subject, Updater,
 };
-use crate::delivery::acts_for;
+use crate::delivery::consent::Parties;
 use crate::delivery::push::is_allowed;
 use crate::error::{self, Error, raise};
 use crate::pg::exec::lock;
@@ -314,7 +314,7 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     let row = new_row(trigger)?;
     let target = text(&row, "target")?.unwrap_or_default();
     let subject = Subject::Subscription(&target);
-    let parties = Parties::find(&set, &row)?;
+    let parties = parties(&set, &row)?;
     if let Some(old) = trigger.old()
         && is_ended(&old, &row)?
     {
@@ -387,7 +387,7 @@ fn check_delivery<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
         let before = trigger.old().map(|old| old.get_by_name::<String>(column)).transpose()?;
         Ok(before.flatten() != text(&row, column)?)
     };
-    let parties = Parties::find(&set, &row)?;
+    let parties = parties(&set, &row)?;
     for column in ["status", "external_id"] {
         if is_changed(column)? {
             parties.check_delivery(&set, column, Subject::Subscription(&target))?;
@@ -396,104 +396,8 @@ fn check_delivery<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     Ok(row)
 }
 
-/// The two parties of a subscription, of which the segment's owner writes its config, and the
-/// consumer what deliveries say.
-struct Parties {
-    caller: pg_sys::Oid,
-    segment_owner: Option<pg_sys::Oid>,
-    consumer_id: Option<Uuid>,
-    consumer: Option<String>,
-    role: Option<pg_sys::Oid>,
-    subscribers: Vec<Option<pg_sys::Oid>>,
-}
-
-impl Parties {
-    fn find(set: &RelationSet, row: &NewRow<'_>) -> error::Result<Self> {
-        let caller = role::current();
-        let consumer_id = row.get_by_name::<Uuid>("consumer_id")?;
-        let args = [row.get_by_name::<Uuid>("segment_id")?.into(), consumer_id.into()];
-        set.as_owner(|| {
-            Spi::connect(|client| {
-                let sql = set.sql(&queries::config::FIND_PARTIES, &[]);
-                let row = client.select(&sql, Some(1), &args)?.first();
-                Ok(Self {
-                    caller,
-                    consumer_id,
-                    segment_owner: row.get_by_name("segment_owner")?,
-                    consumer: row.get_by_name("consumer")?,
-                    role: row.get_by_name("role")?,
-                    subscribers: row.get_by_name("subscribers")?.unwrap_or_default(),
-                })
-            })
-        })
-    }
-
-    fn acts_for_consumer(&self, set: &RelationSet) -> bool {
-        acts_for(set, self.caller, self.role)
-    }
-
-    fn acts_for_segment(&self, set: &RelationSet) -> bool {
-        role::may_act_as(self.caller, set.owner)
-            || self.segment_owner.is_some_and(|owner| role::may_act_as(self.caller, owner))
-    }
-
-    /// The config is for roles that may act as the segment's owner.
-    fn check_config(&self, set: &RelationSet, subject: Subject<'_>) -> error::Result<()> {
-        // A segment that does not exist is found by the foreign key.
-        if self.segment_owner.is_none() || self.acts_for_segment(set) {
-            return Ok(());
-        }
-        Err(Error::NotParty {
-            what: subject.to_string(),
-            who: "Members of the role that owns the segment change a subscription; members of the consumer's role can end it: set actual_end = now().",
-        })
-    }
-
-    fn check_ends(&self, set: &RelationSet, subject: Subject<'_>) -> error::Result<()> {
-        match self.acts_for_consumer(set) {
-            true => Ok(()),
-            false => self.check_config(set, subject),
-        }
-    }
-
-    fn check_delivery(
-        &self,
-        set: &RelationSet,
-        column: &'static str,
-        subject: Subject<'_>,
-    ) -> error::Result<()> {
-        if self.acts_for_consumer(set) {
-            return Ok(());
-        }
-        Err(Error::NotParty {
-            what: format!("column \"{column}\" of {subject}"),
-            who: "Deliveries and members of the consumer's role write it.",
-        })
-    }
-
-    /// The consumer agrees if the caller may act for it, or as a role that it lists.
-    fn check_consent(&self, set: &RelationSet) -> error::Result<()> {
-        let is_listed = || {
-            let mut listed = self.subscribers.iter().flatten();
-            listed.any(|role| role::may_act_as(self.caller, *role))
-        };
-        let Some(consumer) = &self.consumer else {
-            // When a dump is restored, the consumer may come later.
-            if role::may_act_as(self.caller, set.owner) {
-                return Ok(());
-            }
-            let id = self.consumer_id.map(|id| id.to_string());
-            return Err(Error::UnknownConsumer(id.unwrap_or_default()));
-        };
-        if self.acts_for_consumer(set) || is_listed() {
-            return Ok(());
-        }
-        Err(Error::NoConsent {
-            role: role::name(self.caller),
-            consumer: consumer.clone(),
-            consumers: set.display_name(Relation::Consumers),
-        })
-    }
+fn parties(set: &RelationSet, row: &NewRow<'_>) -> error::Result<Parties> {
+    Parties::find(set, row.get_by_name("segment_id")?, row.get_by_name("consumer_id")?)
 }
 
 fn is_endless(end: Option<TimestampWithTimeZone>) -> bool {

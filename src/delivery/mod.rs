@@ -15,6 +15,7 @@ use crate::pg::format::json::JsonbText;
 mod ack;
 pub mod admin;
 mod claim;
+pub mod consent;
 pub mod push;
 mod resync;
 
