@@ -104,7 +104,7 @@ impl Attempt {
         at: Timestamp,
         checkpoint: Option<Value>,
     ) -> Result<()> {
-        close_lost_run(set, self.segment, self.run)?;
+        self.close_lost_run(set)?;
         let count = |figure: u64| figure as i64;
         let mut args = self.args();
         args.extend([
@@ -121,45 +121,62 @@ impl Attempt {
         write(set, &queries::catalog::state::RECORD_SUCCESS, &args)
     }
 
+    /// Closes what is left of a run that has lost its worker: the success outlives its attempt.
+    fn close_lost_run(&self, set: &RelationSet) -> Result<()> {
+        let close = || interrupt(set, &alive(self.run), Some(self.segment)).map(drop);
+        if snapshot::is_kept() { unless_superseded(close).map(drop) } else { close() }
+    }
+
     /// Records an attempt that ended as `status`, failed or refused.
     pub fn fail(&self, set: &RelationSet, status: LogStatus, message: Option<&str>) -> Result<()> {
-        close_lost_run(set, self.segment, self.run)?;
         let mut args = self.args();
         let message = message.map(cut);
         args.extend([status.as_str().into(), message.as_deref().into()]);
-        record_attempt(set, self.segment, &queries::catalog::state::RECORD_FAILURE, &args)
+        let query = &queries::catalog::state::RECORD_FAILURE;
+        record_attempt(set, (self.segment, self.run), query, &args).map(drop)
     }
 
     /// Records that the segment waits for its sources.
     pub fn wait(&self, set: &RelationSet, message: Option<&str>) -> Result<()> {
-        close_lost_run(set, self.segment, self.run)?;
         let began = clock::timestamp(self.began);
         let message = message.map(cut);
         let message = message.as_deref().into();
         let args = [self.segment.into(), self.run.into(), began.into(), message];
-        record_attempt(set, self.segment, &queries::catalog::state::RECORD_WAITING, &args)
+        let query = &queries::catalog::state::RECORD_WAITING;
+        record_attempt(set, (self.segment, self.run), query, &args).map(drop)
     }
 }
 
-/// Records an attempt. It is left to a session that has recorded one and not ended its transaction
-/// yet: no session waits for another. In a transaction that keeps its snapshot, an attempt that another
-/// session has recorded since stays.
+/// Records an attempt, after the end of a run before it that has lost its worker: there is room for one.
+/// Returns false if it is left to another session, which has recorded an attempt and not ended its
+/// transaction yet: no session waits for another.
 fn record_attempt(
     set: &RelationSet,
-    segment: Uuid,
+    (segment, run): (Uuid, Uuid),
     query: &Query,
     args: &[DatumWithOid<'_>],
-) -> Result<()> {
+) -> Result<bool> {
     if !may_record(set, segment) {
-        return Ok(());
+        return Ok(false);
     }
     if !snapshot::is_kept() {
-        return write(set, query, args);
+        interrupt(set, &alive(run), Some(segment))?;
+        return write(set, query, args).map(|()| true);
     }
+    // In a snapshot that is kept, a run can seem to go on that has ended since.
+    if !running(set, &[run], Some(segment))?.is_empty() {
+        return Ok(false);
+    }
+    unless_superseded(|| write(set, query, args))
+}
+
+/// Does a step of a transaction that keeps its snapshot. Returns false, and nothing is done, if another
+/// session has changed the row since.
+fn unless_superseded(step: impl FnOnce() -> Result<()>) -> Result<bool> {
     let superseded = PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE as i32;
-    match in_subtransaction(OnSuccess::Commit, || write(set, query, args)) {
-        Err(error) if error.report().sqlstate == superseded => Ok(()),
-        recorded => recorded,
+    match in_subtransaction(OnSuccess::Commit, step) {
+        Err(error) if error.report().sqlstate == superseded => Ok(false),
+        done => done.map(|()| true),
     }
 }
 
@@ -172,11 +189,11 @@ fn may_record(set: &RelationSet, segment: Uuid) -> bool {
     lock::try_lock_attempt(lock::Key { high: set.mart().to_u32(), low })
 }
 
-/// Records that a run begins to refresh a segment. The refresh follows in another transaction.
-pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Result<()> {
-    close_lost_run(set, segment, run)?;
+/// Records that a run begins to refresh a segment. The refresh follows in another transaction. Returns
+/// false if nothing is recorded, see [`record_attempt`].
+pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Result<bool> {
     let args = [segment.into(), run.into(), clock::timestamp(began).into()];
-    record_attempt(set, segment, &queries::catalog::state::BEGIN_RUN, &args)
+    record_attempt(set, (segment, run), &queries::catalog::state::BEGIN_RUN, &args)
 }
 
 /// Records the relations that a segment reads. Returns whether it was not known that tables of other
@@ -197,12 +214,8 @@ pub fn record_reads(set: &RelationSet, segment: Uuid, reads: Vec<pg_sys::Oid>) -
 
 /// Takes back that a run refreshes a segment, which another session has locked since.
 pub fn abandon(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
-    record_attempt(
-        set,
-        segment,
-        &queries::catalog::state::ABANDON_RUN,
-        &[segment.into(), run.into()],
-    )
+    let args = [segment.into(), run.into()];
+    record_attempt(set, (segment, run), &queries::catalog::state::ABANDON_RUN, &args).map(drop)
 }
 
 /// Counts a hand-over without a refresh.
@@ -215,37 +228,55 @@ pub fn count_erasure(set: &RelationSet, segment: Uuid) -> Result<()> {
     write(set, &queries::catalog::state::COUNT_CHANGE, &[segment.into(), true.into()])
 }
 
-/// Records every running refresh as interrupted, in the state and in the log. Refreshes of the runs
-/// in `alive` are left out; where `segment` is given, only its refresh is considered. Returns the
-/// segments' names.
-pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<String>> {
-    let args = [alive.to_vec().into(), segment.into()];
+/// The refreshes that lost their workers.
+pub struct Interrupted {
+    /// The segments whose refresh was logged as interrupted.
+    pub names: Vec<String>,
+    /// Whether one is still recorded as running, because another session is recording an attempt.
+    pub is_incomplete: bool,
+}
+
+/// Records every running refresh as interrupted, in the log and as an attempt. Refreshes of the runs
+/// in `alive` are left out; where `segment` is given, only its refresh is considered.
+pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Interrupted> {
+    let lost = running(set, alive, segment)?;
+    if lost.is_empty() {
+        return Ok(Interrupted { names: Vec::new(), is_incomplete: false });
+    }
+    let free: Vec<Uuid> =
+        lost.iter().copied().filter(|segment| may_record(set, *segment)).collect();
+    let is_incomplete = free.len() < lost.len();
     set.as_owner(|| {
-        let running = set.sql(&queries::catalog::state::FIND_RUNNING, &[]);
-        // The search runs read-only: no transaction id is assigned where nothing is running.
-        let running = Spi::connect(|_| statement::read_one::<Vec<Uuid>>(&running, &args))?;
-        let Some(running) = running else { return Ok(Vec::new()) };
         Spi::connect_mut(|client| {
-            let sql = set.sql(&queries::catalog::state::INTERRUPT_RUNS, &[]);
-            let rows = client.update(&sql, None, &[running.into(), alive.to_vec().into()])?;
-            rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default())).collect()
+            let sql = set.sql(&queries::catalog::state::LOG_INTERRUPTED, &[]);
+            let rows = client.update(&sql, None, &[lost.into(), alive.to_vec().into()])?;
+            let names = rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()));
+            let names = names.collect::<Result<_>>()?;
+            let sql = set.sql(&queries::catalog::state::RECORD_INTERRUPTED, &[]);
+            client.update(&sql, None, &[free.into(), alive.to_vec().into()])?;
+            Ok(Interrupted { names, is_incomplete })
         })
     })
 }
 
-/// Closes what is left of a run that has lost its worker, before another run is recorded: the state
-/// has room for one, and the log must have the end of each.
-fn close_lost_run(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
-    // With a kept snapshot the row may have changed since. A later run closes it.
-    if snapshot::is_kept() {
-        return Ok(());
-    }
+/// The segments whose refresh is recorded as running by a run other than those in `alive`.
+fn running(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<Uuid>> {
+    let args = [alive.to_vec().into(), segment.into()];
+    set.as_owner(|| {
+        let sql = set.sql(&queries::catalog::state::FIND_RUNNING, &[]);
+        // The search runs read-only: no transaction id is assigned where nothing is running.
+        let running = Spi::connect(|_| statement::read_one::<Vec<Uuid>>(&sql, &args))?;
+        Ok(running.unwrap_or_default())
+    })
+}
+
+/// The runs that have a worker, and this one.
+fn alive(run: Uuid) -> Vec<Uuid> {
     let jobs = match job_table::is_initialized() {
         true => job_table::jobs(process::current_database().0),
         false => Vec::new(),
     };
-    let alive: Vec<Uuid> = jobs.iter().map(|job| job.spec.run).chain([run]).collect();
-    interrupt(set, &alive, Some(segment)).map(drop)
+    jobs.iter().map(|job| job.spec.run).chain([run]).collect()
 }
 
 /// Deletes the states and attempts of segments that no longer exist: of one segment, or of all.

@@ -180,7 +180,10 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         // Any other error is left to the refresh, which logs it.
         (_, Some(segment)) => {
             let began = clock::now();
-            state::begin(set, segment.id, request.run_id, began)?;
+            // What is logged as running is recorded: so the log gets its end if the worker is lost.
+            if !state::begin(set, segment.id, request.run_id, began)? {
+                return Ok(Start::Now);
+            }
             log::write(
                 set,
                 Entry {

@@ -266,8 +266,8 @@ impl SetScheduler {
             push::release(set, None, &served)?;
             state::interrupt(set, &runs(&jobs), None)
         })?;
-        interrupted.iter().for_each(|name| log_interrupted(name));
-        self.is_recovered = true;
+        interrupted.names.iter().for_each(|name| log_interrupted(name));
+        self.is_recovered = !interrupted.is_incomplete;
         Ok(())
     }
 
@@ -661,7 +661,7 @@ fn record_lost_run(set: &RelationSet, segment: Uuid, run: Uuid, alive: &[Uuid]) 
         }
         Some("running") => {
             let interrupted = state::interrupt(set, alive, Some(segment))?;
-            interrupted.iter().for_each(|name| log_interrupted(name));
+            interrupted.names.iter().for_each(|name| log_interrupted(name));
         }
         Some(_) => {}
     }
