@@ -86,6 +86,11 @@ impl Deliveries {
         Ok(true)
     }
 
+    /// Whether a consumer must wait until a running worker ends.
+    pub fn are_held_up(&self) -> bool {
+        !self.must_wait.is_empty()
+    }
+
     /// The next time at which a message can be delivered to a consumer that has no job yet and need
     /// not wait for others. None: no message waits for that.
     pub fn next(&self, busy: &[Uuid]) -> Option<Instant> {

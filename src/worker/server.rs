@@ -21,7 +21,7 @@ const IDLE: TimeDelta = TimeDelta::seconds(10);
 /// How long a server keeps its place while servers of other roles are needed.
 const TURN: Duration = Duration::from_secs(5);
 /// How long a role whose sets only fail waits for its next turn.
-const FAILING: TimeDelta = TimeDelta::minutes(1);
+const FAILING: TimeDelta = TimeDelta::seconds(30);
 /// The longest time without a server, so that what is past its retention is deleted.
 const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(1);
 
@@ -51,15 +51,14 @@ pub fn work(owner: pg_sys::Oid) -> std::result::Result<Option<clock::Instant>, R
         let rounds = sets.round(true);
         let now = clock::now();
         let is_early = rounds.next.is_none_or(|next| next > now + IDLE);
-        if is_early && sets.are_idle(false) {
+        if is_early && sets.are_idle() {
             let latest = now + LONGEST_PAUSE;
             return Ok(Some(rounds.next.map_or(latest, |next| next.min(latest))));
         }
         let scheduler = job_table::scheduler(sets.database);
         let is_wanted = scheduler.is_some_and(|scheduler| scheduler.lacks_servers);
         if is_wanted && began.elapsed() > TURN {
-            let fails = is_early && sets.are_idle(true);
-            return Ok(Some(if fails { now + FAILING } else { now }));
+            return Ok(Some(if sets.was_any_served() { now } else { now + FAILING }));
         }
         process::wait(rounds.pause());
         if process::reload_config() {

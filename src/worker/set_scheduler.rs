@@ -90,6 +90,10 @@ pub struct SetScheduler {
     is_planned: bool,
     /// What an earlier scheduler has left behind is repaired.
     is_recovered: bool,
+    /// Something is due that could not be started in the last round.
+    is_held_up: bool,
+    /// A round has come to its end.
+    pub was_served: bool,
     /// After an error the set is not served before this time.
     backoff_until: Option<Instant>,
     errors: LoggedErrors,
@@ -124,6 +128,8 @@ impl SetScheduler {
             is_current: false,
             is_planned: false,
             is_recovered: false,
+            is_held_up: false,
+            was_served: false,
             backoff_until: None,
             errors: LoggedErrors::default(),
             ended: Vec::new(),
@@ -153,6 +159,7 @@ impl SetScheduler {
             && !self.is_backing_off()
             && self.ended.is_empty()
             && self.pending.is_empty()
+            && !self.is_held_up
     }
 
     /// Ends the scheduling of a set that does not exist any more.
@@ -217,11 +224,14 @@ impl SetScheduler {
         // If there is no room for a worker, what is due cannot start: wait for the next regular
         // round instead of trying again at once.
         let is_full = started.is_full;
+        let is_waiting = self.queue.pending().next().is_some();
+        self.is_held_up = is_full || is_waiting || self.deliveries.are_held_up();
+        self.was_served = true;
         Ok(Round { next: next.filter(|_| !is_full), is_full })
     }
 
     /// Whether the set waits after an error.
-    pub fn is_backing_off(&self) -> bool {
+    fn is_backing_off(&self) -> bool {
         self.backoff_until.is_some_and(|until| until > Instant::now())
     }
 

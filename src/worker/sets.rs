@@ -152,18 +152,18 @@ impl Sets {
         result
     }
 
-    /// Whether no set has anything to be done before its next time, and no job is running. With
-    /// `or_failing`, sets that wait after an error count, too.
-    pub fn are_idle(&self, or_failing: bool) -> bool {
+    /// Whether no set has anything to be done before its next time, and no job is running.
+    pub fn are_idle(&self) -> bool {
         let jobs = job_table::jobs(self.database);
         let has_job = |set: &SetScheduler| {
             jobs.iter().any(|job| job.spec.task != Task::Serve && job.spec.set == set.mart.to_u32())
         };
-        self.collected.is_empty()
-            && self
-                .sets
-                .iter()
-                .all(|set| !has_job(set) && (set.is_idle() || or_failing && set.is_backing_off()))
+        self.collected.is_empty() && self.sets.iter().all(|set| !has_job(set) && set.is_idle())
+    }
+
+    /// Whether a round of any set has come to its end.
+    pub fn was_any_served(&self) -> bool {
+        self.sets.iter().any(|set| set.was_served)
     }
 
     pub fn log(&mut self, action: Action, what: &str, report: &Report) {
