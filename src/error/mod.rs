@@ -108,6 +108,10 @@ pub enum Error {
     #[error("the refresh took longer than segmenter.refresh_timeout, {0} ms")]
     TimedOut(u128),
 
+    /// The time limit of a subtransaction.
+    #[error("it took longer than {0} ms")]
+    TimeLimit(u128),
+
     /// SQL has caught the cancellation at a time limit, so its process was ended.
     #[error(
         "{what} took longer than {limit}, {milliseconds} ms, and its SQL did not react to the cancellation"
@@ -303,7 +307,9 @@ impl Error {
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::WorkerDied(_) => Code::ERRCODE_CONNECTION_FAILURE,
-            Error::TimedOut(_) | Error::Overrun { .. } => Code::ERRCODE_QUERY_CANCELED,
+            Error::TimedOut(_) | Error::TimeLimit(_) | Error::Overrun { .. } => {
+                Code::ERRCODE_QUERY_CANCELED
+            }
             Error::Busy { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Error::Superseded(_) | Error::TableChanged { .. } => {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
@@ -416,6 +422,7 @@ impl Error {
             Error::TimedOut(_) => {
                 "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
             }
+            Error::TimeLimit(_) => "Look for a trigger or a policy of its table that does not end. For the segment's own owner there is no limit: set role to it, and call the function again.".into(),
             Error::Overrun { .. } => {
                 "Look for SQL that catches query_canceled, and let it raise the error on.".into()
             }

@@ -13,6 +13,7 @@ use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::catalog::settings;
 use crate::catalog::state;
 use crate::config::segment_table::Table;
 use crate::config::{Fields, Segment};
@@ -21,7 +22,7 @@ use crate::pg::clock;
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
-use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::subtransaction::{OnSuccess, in_limited_subtransaction, in_subtransaction};
 use crate::pg::format::json::JsonbText;
 use crate::refresh::handover::latest_bare;
 use crate::refresh::publish::outbox;
@@ -33,6 +34,38 @@ use segmenter_core::sync_plan::SyncAction;
 /// How long an erasure waits for locks because of the segments of one owner, all in all: a role that
 /// holds locks delays the erasure of other roles' segments by no more than that.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// How long the segments of another role than the current one are worked on, all in all, as far as each
+/// takes longer than [`FREE`]: triggers and policies of their tables run meanwhile. A shorter
+/// segmenter.refresh_timeout holds here, too.
+const LONGEST_WORK: Duration = Duration::from_secs(60);
+const FREE: Duration = Duration::from_secs(1);
+
+/// The time that is left for the segments of one owner.
+#[derive(Clone, Copy)]
+struct Left {
+    /// For locks.
+    wait: Duration,
+    /// None: no limit.
+    work: Option<Duration>,
+}
+
+impl Left {
+    fn of(owner: pg_sys::Oid) -> Self {
+        let limit =
+            settings::refresh_timeout().map_or(LONGEST_WORK, |limit| limit.min(LONGEST_WORK));
+        Self { wait: LONGEST_WAIT, work: (owner != role::current()).then_some(limit) }
+    }
+}
+
+/// Works on a segment in a subtransaction, for the time that is left.
+fn work<T>(left: &mut Option<Duration>, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(limit) = left else { return in_subtransaction(OnSuccess::Commit, body) };
+    let began = Instant::now();
+    let result = in_limited_subtransaction(*limit + FREE, body);
+    *limit = limit.saturating_sub(began.elapsed().saturating_sub(FREE));
+    result
+}
 
 /// What was erased from one segment.
 pub struct Erased {
@@ -59,10 +92,10 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     let mut erased: BTreeMap<usize, Erased> = BTreeMap::new();
     let mut hashes = BTreeSet::new();
     let segments = list(set)?;
-    let mut waits: HashMap<pg_sys::Oid, Duration> = HashMap::new();
+    let mut owners: HashMap<pg_sys::Oid, Left> = HashMap::new();
     for (place, segment) in segments.iter().enumerate() {
-        let wait = waits.entry(segment.owner).or_insert(LONGEST_WAIT);
-        let found = erase_segment(set, segment, id, run_id, &mut hashes, wait)?;
+        let left = owners.entry(segment.owner).or_insert_with(|| Left::of(segment.owner));
+        let found = erase_segment(set, segment, id, run_id, &mut hashes, left)?;
         if found.rows > 0 || found.messages > 0 || found.failure.is_some() {
             erased.insert(place, found);
         }
@@ -70,9 +103,13 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     // The hashes that one segment holds may occur in the log of another segment.
     if let Some(pattern) = pattern(id, &hashes) {
         for (place, segment) in segments.iter().enumerate() {
-            let wait = waits.entry(segment.owner).or_insert(LONGEST_WAIT);
+            let Left { wait, work: time } =
+                owners.entry(segment.owner).or_insert_with(|| Left::of(segment.owner));
             let began = Instant::now();
-            let scrubbed = in_subtransaction(OnSuccess::Commit, || {
+            // The log of the extension's own set runs no code of others.
+            let mut none = None;
+            let time = if set.is_own { &mut none } else { time };
+            let scrubbed = work(time, || {
                 role::with_lock_timeout(*wait, || scrub(set, segment.id, &pattern, id))
             });
             if let Err(error) = scrubbed {
@@ -126,12 +163,12 @@ fn erase_segment(
     id: &str,
     run_id: Uuid,
     hashes: &mut BTreeSet<String>,
-    wait: &mut Duration,
+    Left { wait, work: time }: &mut Left,
 ) -> Result<Erased> {
     let began = Instant::now();
     let limit = *wait;
     let mut erase = |is_table_read: bool, limit: Duration| {
-        in_subtransaction(OnSuccess::Commit, || {
+        work(time, || {
             // A running refresh may be about to hand the person over: wait until it has ended.
             let _held = segment_lock::wait(set, listed.id, &listed.name, limit)?;
             // From here on, waits are those of a table or of rows.

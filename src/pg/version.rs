@@ -40,7 +40,7 @@ const USER_TIMEOUT: c_int = 12;
 #[cfg(not(any(feature = "pg15", feature = "pg16")))]
 const USER_TIMEOUT: c_int = 13;
 
-/// A timeout of a background process.
+/// A timeout of this process.
 #[derive(Clone, Copy)]
 pub(in crate::pg) struct Timeout(c_int);
 
@@ -93,12 +93,22 @@ impl Timeout {
 
 /// Has the process end at its next interrupt, as after SIGTERM. SQL cannot catch that. It is made
 /// for signal handlers: it sets flags, as the server's handlers do.
+pub(in crate::pg) fn end_at_next_interrupt() {
+    interrupt(&raw mut pg_sys::ProcDiePending);
+}
+
+/// Has the process cancel what it runs at its next interrupt, as after SIGINT. It is made for signal
+/// handlers, too.
+pub(in crate::pg) fn cancel_at_next_interrupt() {
+    interrupt(&raw mut pg_sys::QueryCancelPending);
+}
+
 #[expect(ffi_unwind_calls, reason = "SetLatch raises nothing; the frame owns nothing")]
-pub(in crate::pg) extern "C-unwind" fn end_at_next_interrupt() {
+fn interrupt(flag: *mut c_int) {
     // SAFETY: flags of this process, C `sig_atomic_t`, that handlers may set at any time. `MyLatch` is
     // there from the start of the process to its end.
     unsafe {
-        (&raw mut pg_sys::ProcDiePending).write_volatile(1);
+        flag.write_volatile(1);
         (&raw mut pg_sys::InterruptPending).write_volatile(1);
         unbound::SetLatch(pg_sys::MyLatch);
     }

@@ -14,6 +14,7 @@ use pgrx::prelude::*;
 use crate::error::{Report, Result};
 use crate::pg::exec::role::has_own_session;
 use crate::pg::exec::subtransaction::ErrorTrace;
+use crate::pg::exec::time_limit::discard_cancel;
 use crate::pg::version::{self, Timeout, pqsignal};
 
 const LIBRARY: &str = "segmenter";
@@ -174,13 +175,6 @@ pub fn wait(limit: Duration) {
     let _holdoff = CancelHoldoff::begin();
     pg_sys::check_for_interrupts!();
     discard_cancel();
-}
-
-/// Discards a cancellation that was requested and has not been processed.
-fn discard_cancel() {
-    // SAFETY: a flag of this process, which it may clear at any time; only the handler of SIGINT and
-    // the timeouts set it. It is a C `sig_atomic_t`.
-    unsafe { (&raw mut pg_sys::QueryCancelPending).write_volatile(0) };
 }
 
 /// Keeps cancellations pending until it is dropped. The end of the process is not delayed.

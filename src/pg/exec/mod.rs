@@ -10,4 +10,5 @@ pub mod snapshot;
 pub mod statement;
 pub mod subtransaction;
 pub mod table_scan;
+pub(in crate::pg) mod time_limit;
 pub mod tuplestore;

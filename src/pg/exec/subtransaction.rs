@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use pgrx::pg_sys::panic::{CaughtError, ErrorReportWithLevel};
 use pgrx::prelude::*;
 
 use crate::error::{Error, Report, Result};
 use crate::pg::exec::memory::new_context;
+use crate::pg::exec::time_limit::TimeLimit;
 
 /// What happens to the work of a subtransaction that succeeded.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,19 @@ pub enum OnSuccess {
 /// Runs `body` in a subtransaction. If it returns an error, or PostgreSQL raises one in it, its
 /// work is undone and the error is returned. A cancellation and a panic are raised again.
 pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    run(keep, None, body)
+}
+
+/// Runs `body` in a subtransaction for a limited time. What is still running then is cancelled, which is
+/// an error. SQL that catches the cancellation is not ended.
+pub fn in_limited_subtransaction<T>(
+    limit: Duration,
+    body: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    run(OnSuccess::Commit, Some(limit), body)
+}
+
+fn run<T>(keep: OnSuccess, limit: Option<Duration>, body: impl FnOnce() -> Result<T>) -> Result<T> {
     // SAFETY: needs a transaction that has not failed and runs no parallel query: SQL functions that
     // are not marked parallel safe, and jobs, run in one. This function also ends the subtransaction.
     let (context, owner) = unsafe {
@@ -32,8 +47,14 @@ pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -
 
     let result = {
         let trace = ErrorTrace::begin();
+        let time = limit.map(|limit| (limit, TimeLimit::begin(limit)));
         PgTryBuilder::new(AssertUnwindSafe(|| body().map_err(Caught::Failed)))
-            .catch_others(|caught| Err(Caught::of(caught, &trace)))
+            .catch_others(|caught| match &time {
+                Some((limit, time)) if time.is_over() && Caught::is_cancellation(&caught) => {
+                    Err(Caught::Failed(Error::TimeLimit(limit.as_millis())))
+                }
+                _ => Err(Caught::of(caught, &trace)),
+            })
             .execute()
     };
 
@@ -64,14 +85,19 @@ enum Caught {
 
 impl Caught {
     fn of(caught: CaughtError, trace: &ErrorTrace) -> Self {
-        match &caught {
-            CaughtError::RustPanic { .. } => Caught::Raised(Box::new(caught)),
-            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report)
-                if is_cancellation(report) =>
-            {
-                Caught::Raised(Box::new(caught))
+        if matches!(caught, CaughtError::RustPanic { .. }) || Self::is_cancellation(&caught) {
+            Caught::Raised(Box::new(caught))
+        } else {
+            Caught::Failed(Error::Postgres(Box::new(trace.report(&caught))))
+        }
+    }
+
+    fn is_cancellation(caught: &CaughtError) -> bool {
+        match caught {
+            CaughtError::PostgresError(report) | CaughtError::ErrorReport(report) => {
+                is_cancellation(report)
             }
-            _ => Caught::Failed(Error::Postgres(Box::new(trace.report(&caught)))),
+            CaughtError::RustPanic { .. } => false,
         }
     }
 }
