@@ -46,7 +46,7 @@ drop trigger keep on sge.keeps;
 drop trigger refuse on sge.hostile;
 select segment, rows, status from segmenter_erase('2') order by segment;
 -- A trigger that does not end, and one that does.
-create function sge.sleep() returns trigger language plpgsql as $$ begin perform pg_sleep(0.3 * old.id::int); return old; end $$;
+create function sge.sleep() returns trigger language plpgsql as $$ begin perform pg_sleep(0.05 * old.id::int); return old; end $$;
 create trigger sleep before delete on sge.hostile for each row execute function sge.sleep();
 insert into sge.hostile (segment_id, id) select s.id, '1000' from segmenter_segments s where s.name = 'sge hostile';
 insert into sge.honest (segment_id, id) select s.id, '1000' from segmenter_segments s where s.name = 'sge honest';

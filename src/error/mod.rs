@@ -108,8 +108,8 @@ pub enum Error {
     #[error("the refresh took longer than segmenter.refresh_timeout, {0} ms")]
     TimedOut(u128),
 
-    /// The time limit of a subtransaction.
-    #[error("it took longer than {0} ms")]
+    /// The time limit of a subtransaction: it was cancelled.
+    #[error("the erasure took longer than {0} ms")]
     TimeLimit(u128),
 
     /// SQL has caught the cancellation at a time limit, so its process was ended.
