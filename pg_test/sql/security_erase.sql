@@ -40,7 +40,7 @@ from (
 select count(*) from segmenter_outbox where payload::text ~ '10000000|\[\[\[\[' and not is_erasure;
 select operation, members, payload -> 'members' = '[]' as is_empty from segmenter_outbox where subscription_id = :'odd' order by id;
 -- The log names both, without the person.
-select segment_name, status, message, error ->> 'sqlstate' as sqlstate from segmenter_log where action = 'erase' and status = 'failed' order by segment_name, id;
+select segment_name, status, message, error ->> 'sqlstate' as sqlstate from segmenter_log where action = 'erase' and status = 'failed' and segment_name like 'sge %' order by segment_name, id;
 -- Mended, it goes through.
 drop trigger keep on sge.keeps;
 drop trigger refuse on sge.hostile;

@@ -142,6 +142,8 @@ create procedure sgm.sgm_self() language plpgsql as $$
 begin
     insert into sgm.inner_results select r.segment, r.status, regexp_replace(r.detail, 'process \d+', 'process N')
     from segmenter_refresh('sgm_self', case when current_setting('sgm.once', true) = '1' then 'select 2 as id' end) r;
+    insert into sgm.inner_results select r.segment, r.status, regexp_replace(r.detail, 'process \d+', 'process N')
+    from segmenter_erase('1') r where r.segment = 'sgm_self';
     insert into sgm.sgm_self (segment_id, id) values (sgm.id('sgm_self'), '1') on conflict do nothing;
 end
 $$;

@@ -59,7 +59,7 @@ fn segmenter_subscribe(
         params: require_arg("params", params)?,
         consumer_role,
     };
-    Ok(subscribe::subscribe(&RelationSet::current()?, request)?)
+    Ok(subscribe::subscribe(&RelationSet::writable()?, request)?)
 }
 
 /// Claims the next messages of one subscription of a consumer, in order. Among the subscriptions
@@ -105,7 +105,7 @@ fn segmenter_claim(
 > {
     let (consumer, max) =
         (require_arg("consumer", consumer)?, require_arg("max_messages", max_messages)?);
-    let set = RelationSet::current()?;
+    let set = RelationSet::writable()?;
     let messages = delivery::claim(&set, consumer, max, require_arg("lease", lease)?)?;
     Ok(TableIterator::new(messages.into_iter().map(|message| {
         (
@@ -148,7 +148,7 @@ fn segmenter_ack(
     let (lease, message) = (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
     let receipt = Receipt::parse(&require_arg("receipt", receipt)?.0)
         .map_err(|problem| Error::Argument { name: "receipt", problem, hint: delivery::RECEIPT })?;
-    delivery::ack(&RelationSet::current()?, lease, message, &receipt)?;
+    delivery::ack(&RelationSet::writable()?, lease, message, &receipt)?;
     Ok(())
 }
 
@@ -174,7 +174,7 @@ fn segmenter_nack(
 ) -> Result<(), ErrorReport> {
     let (lease, message) = (require_arg("lease", lease)?, require_arg("message_id", message_id)?);
     let error = require_arg("error", error)?;
-    delivery::nack(&RelationSet::current()?, lease, message, error, retry_after)?;
+    delivery::nack(&RelationSet::writable()?, lease, message, error, retry_after)?;
     Ok(())
 }
 
@@ -187,7 +187,7 @@ fn segmenter_nack(
 /// ```
 #[pg_extern]
 fn segmenter_retry(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
-    let set = RelationSet::current()?;
+    let set = RelationSet::writable()?;
     Ok(delivery::retry(&set, require_arg("subscription", subscription)?)?)
 }
 
@@ -199,7 +199,7 @@ fn segmenter_retry(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
 /// ```
 #[pg_extern]
 fn segmenter_skip(subscription: Option<Uuid>) -> Result<Option<i64>, ErrorReport> {
-    let set = RelationSet::current()?;
+    let set = RelationSet::writable()?;
     Ok(delivery::skip(&set, require_arg("subscription", subscription)?)?)
 }
 
@@ -215,7 +215,7 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Result<Option<i64>, ErrorReport
 #[pg_extern]
 fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
     let subscription = require_arg("subscription", subscription)?;
-    Ok(delivery::resync(&RelationSet::current()?, subscription, run::new_id())? as i64)
+    Ok(delivery::resync(&RelationSet::writable()?, subscription, run::new_id())? as i64)
 }
 
 /// The state of deliveries in one relation set, for its status view. What the consumer answered is
@@ -299,7 +299,7 @@ fn segmenter_erase(
     >,
     ErrorReport,
 > {
-    let set = RelationSet::current()?;
+    let set = RelationSet::writable()?;
     let erased = erase::erase(&set, require_arg("id", id)?, run::new_id())?;
     Ok(TableIterator::new(erased.into_iter().map(|of| {
         let status = if of.failure.is_none() { LogStatus::Ok } else { LogStatus::Failed };

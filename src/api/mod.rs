@@ -80,7 +80,7 @@ fn segmenter_refresh(
         cycle: None,
         run_id: run::new_id(),
     };
-    let outcome = refresh::refresh(&RelationSet::current()?, &request)?;
+    let outcome = refresh::refresh(&RelationSet::writable()?, &request)?;
     Ok(TableIterator::once(row(outcome)))
 }
 
@@ -167,7 +167,7 @@ fn segmenter_run_step(
     planned.cycle = cycle.map(|names| names.into_iter().flatten().collect());
     planned.hand_over_only = require_arg("hand_over_only", hand_over_only)?;
     let outcome =
-        run::step_of_caller(&RelationSet::current()?, &planned, require_arg("run_id", run_id)?)?;
+        run::step_of_caller(&RelationSet::writable()?, &planned, require_arg("run_id", run_id)?)?;
     Ok(outcome.map(|outcome| outcome.status.as_str().to_owned()))
 }
 
@@ -201,7 +201,7 @@ fn segmenter_create_segment(
         table_name,
         history: require_arg("history", history)?,
     };
-    Ok(create_segment::create(&RelationSet::current()?, &request)?)
+    Ok(create_segment::create(&RelationSet::writable()?, &request)?)
 }
 
 /// Deletes a segment: ends its subscriptions, has their consumers delete the audiences, and deletes
@@ -223,7 +223,7 @@ fn segmenter_drop_segment(
     drop_table: default!(Option<bool>, "false"),
 ) -> Result<bool, ErrorReport> {
     let (name, drop_table) = (require_arg("name", name)?, require_arg("drop_table", drop_table)?);
-    Ok(drop_segment::drop_segment(&RelationSet::current()?, name, drop_table, run::new_id())?)
+    Ok(drop_segment::drop_segment(&RelationSet::writable()?, name, drop_table, run::new_id())?)
 }
 
 /// The next time of a schedule.
@@ -401,7 +401,7 @@ fn segmenter_watch(
     id_column: Option<&CStr>,
 ) -> Result<(), ErrorReport> {
     let column = require_arg("id_column", id_column)?.to_string_lossy();
-    watch::watch(&RelationSet::current()?, require_arg("source", source)?, &column)?;
+    watch::watch(&RelationSet::writable()?, require_arg("source", source)?, &column)?;
     Ok(())
 }
 
@@ -422,7 +422,7 @@ fn segmenter_unwatch(
     id_column: Option<&CStr>,
 ) -> Result<(), ErrorReport> {
     let column = id_column.map(|column| column.to_string_lossy().into_owned());
-    let set = RelationSet::current()?;
+    let set = RelationSet::writable()?;
     watch::unwatch(&set, require_arg("source", source)?, column.as_deref())?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::require_arg;
 use crate::catalog::manage_sets;
 use crate::catalog::migrate;
 use crate::catalog::relation_set;
+use crate::pg::bgw::process;
 
 /// Creates a relation set, as ordinary tables of the caller.
 ///
@@ -30,6 +31,7 @@ fn segmenter_init(
     cfg_table: Option<&str>,
     log_table: Option<&str>,
 ) -> Result<pg_sys::Oid, ErrorReport> {
+    process::must_not_be_in_recovery()?;
     Ok(manage_sets::init(require_arg("cfg_table", cfg_table)?, log_table)?)
 }
 
@@ -98,6 +100,7 @@ fn segmenter_migrate_sets() -> Result<(), ErrorReport> {
 /// ```
 #[pg_extern]
 fn segmenter_adopt_set(cfg_table: Option<&str>) -> Result<(), ErrorReport> {
+    process::must_not_be_in_recovery()?;
     Ok(relation_set::adopt(require_arg("cfg_table", cfg_table)?)?)
 }
 
@@ -117,6 +120,7 @@ fn segmenter_drop_set(
     cfg_table: Option<&str>,
     force: default!(Option<bool>, "false"),
 ) -> Result<(), ErrorReport> {
+    process::must_not_be_in_recovery()?;
     manage_sets::drop_set(require_arg("cfg_table", cfg_table)?, require_arg("force", force)?)?;
     Ok(())
 }

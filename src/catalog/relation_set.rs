@@ -9,6 +9,7 @@ use super::queries;
 use super::query::{Query, RunsAs, assuming};
 use crate::catalog::settings;
 use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
+use crate::pg::bgw::process;
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::exec::statement;
 use crate::pg::system_catalog;
@@ -270,6 +271,12 @@ impl RelationSet {
         let extension = Extension::current()?;
         let Some(name) = settings::cfg_table() else { return Self::own(extension) };
         Self::named(extension, &name)
+    }
+
+    /// The set that this session works on, to be changed.
+    pub fn writable() -> Result<Self> {
+        process::must_not_be_in_recovery()?;
+        Self::current()
     }
 
     /// The set that belongs to the extension.

@@ -26,6 +26,9 @@ pub enum Error {
     )]
     OtherVersion(String),
 
+    #[error("nothing can be changed while the server is in recovery")]
+    InRecovery,
+
     /// An error of a relation set.
     #[error(transparent)]
     Set(#[from] SetError),
@@ -36,8 +39,8 @@ pub enum Error {
     #[error("permission denied for segment \"{segment}\"")]
     NotPermitted { segment: String, owner: String },
 
-    #[error("segment \"{segment}\" is being refreshed by {}", holder(*.pid))]
-    Busy { segment: String, pid: Option<i32> },
+    #[error("segment \"{segment}\" is being refreshed by {holder}")]
+    Busy { segment: String, holder: Holder },
 
     #[error("segment \"{0}\" was refreshed or changed after this transaction took its snapshot")]
     Superseded(String),
@@ -327,7 +330,7 @@ impl Error {
             | Error::NoLease { .. }
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::UnreadableFields { .. } => Code::ERRCODE_DATA_EXCEPTION,
-            Error::NotReadOnly => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::NotReadOnly | Error::InRecovery => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Watch { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::MessageTooLarge => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
@@ -385,7 +388,15 @@ impl Error {
             Error::UnreadableFields { handovers, .. } => {
                 format!("Correct the columns fields and past_fields of {handovers}, then erase again: earlier messages are searched by them.")
             }
+            Error::Busy { holder: Holder::Prepared(gid), .. } => format!(
+                "Its locks are held until it is committed or rolled back: commit prepared {0}, or rollback prepared {0}.",
+                pgrx::spi::quote_literal(gid)
+            ),
+            Error::Busy { holder: Holder::This(_), .. } => {
+                "SQL that a segment runs cannot work on that segment.".into()
+            }
             Error::Busy { .. } => "Try again when it has finished.".into(),
+            Error::InRecovery => "Call the function on the primary server.".into(),
             Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),
             Error::TableChanged { .. } => {
                 "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
@@ -502,10 +513,25 @@ impl Error {
     }
 }
 
-fn holder(pid: Option<i32>) -> String {
-    match pid {
-        Some(pid) => format!("process {pid}"),
-        None => "another transaction".into(),
+/// What holds the lock of a segment.
+#[derive(Debug)]
+pub enum Holder {
+    Process(i32),
+    /// This process, in a statement that is running.
+    This(i32),
+    /// A prepared transaction, by its identifier.
+    Prepared(String),
+    Unknown,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Holder::Process(pid) => write!(f, "process {pid}"),
+            Holder::This(pid) => write!(f, "process {pid}, which is this one"),
+            Holder::Prepared(gid) => write!(f, "the prepared transaction \"{gid}\""),
+            Holder::Unknown => write!(f, "another transaction"),
+        }
     }
 }
 

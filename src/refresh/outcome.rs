@@ -177,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::config::Key;
+    use crate::error::Holder;
     use crate::pg::format::uuid;
 
     #[pg_extern]
@@ -201,7 +202,7 @@ mod tests {
         };
         assert!(refused(request(true)));
         assert!(!refused(request(false)));
-        let busy = Error::Busy { segment: "vip".into(), pid: None };
+        let busy = Error::Busy { segment: "vip".into(), holder: Holder::Unknown };
         assert!(!Ending::of(Err(busy), &request(true), None).attempted);
     }
 }

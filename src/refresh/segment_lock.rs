@@ -8,13 +8,13 @@ use pgrx::prelude::*;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::{Error, Result};
+use crate::error::{Error, Holder, Result};
 use crate::pg::exec::lock::{self, SegmentLockGuard};
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 
 /// Takes a segment's lock until the (sub)transaction ends. If the lock is not free, the error
-/// [`Error::Busy`] names the process that holds it.
+/// [`Error::Busy`] names what holds it.
 pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLockGuard> {
     let key = key(set, segment)?;
     set.as_owner(|| {
@@ -34,14 +34,22 @@ pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLo
                     &args,
                 )?
                 .first();
-            let pid = if row.is_empty() { None } else { row.get_one::<i32>()? };
-            Err(Error::Busy { segment: name.to_owned(), pid })
+            if row.is_empty() {
+                return Err(Error::Busy { segment: name.to_owned(), holder: Holder::Unknown });
+            }
+            let holder = match (row.get_by_name("pid")?, row.get_by_name("gid")?) {
+                (Some(pid), _) if lock::is_held(key) => Holder::This(pid),
+                (Some(pid), _) => Holder::Process(pid),
+                (None, Some(gid)) => Holder::Prepared(gid),
+                (None, None) => Holder::Unknown,
+            };
+            Err(Error::Busy { segment: name.to_owned(), holder })
         })
     })
 }
 
-/// Waits for a segment's lock, for a limited time, and takes it. The error [`Error::Busy`] names the
-/// process that holds it; without one this backend itself is using it.
+/// Waits for a segment's lock, for a limited time, and takes it. The error [`Error::Busy`] names what
+/// holds it.
 pub fn wait(
     set: &RelationSet,
     segment: Uuid,
@@ -54,11 +62,12 @@ pub fn wait(
     });
     match waited {
         Ok(Some(held)) => Ok(held),
-        Ok(None) => Err(Error::Busy { segment: name.to_owned(), pid: None }),
+        // This backend itself is using it.
+        Ok(None) => acquire(set, segment, name),
         Err(Error::Postgres(report))
             if report.sqlstate == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE as i32 =>
         {
-            // Names the process; or it has ended just now.
+            // Names what holds it; or it has ended just now.
             acquire(set, segment, name)
         }
         Err(error) => Err(error),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use pgrx::prelude::*;
 
-use crate::error::{Report, Result};
+use crate::error::{Error, Report, Result};
 use crate::pg::exec::role::has_own_session;
 use crate::pg::exec::subtransaction::ErrorTrace;
 use crate::pg::exec::time_limit::discard_cancel;
@@ -35,6 +35,11 @@ pub fn is_preloading() -> bool {
 pub fn is_in_recovery() -> bool {
     // SAFETY: needs shared memory, to which every process that can run our code is attached.
     unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Refuses to write on a standby, where PostgreSQL would only say what it cannot assign.
+pub fn must_not_be_in_recovery() -> Result<()> {
+    if is_in_recovery() { Err(Error::InRecovery) } else { Ok(()) }
 }
 
 /// Registers a worker that the server starts at the end of recovery, and again after `restart` if

@@ -51,8 +51,13 @@ pub fn lock(key: Key) -> Option<SegmentLockGuard> {
     take(key, false)
 }
 
+/// Whether this backend is using the lock.
+pub fn is_held(key: Key) -> bool {
+    HELD.with_borrow(|held| held.contains(&key))
+}
+
 fn take(key: Key, at_once: bool) -> Option<SegmentLockGuard> {
-    if HELD.with_borrow(|held| held.contains(&key)) {
+    if is_held(key) {
         return None;
     }
     acquire(CLASS, key, at_once).then(|| {
