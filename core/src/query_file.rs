@@ -174,7 +174,9 @@ impl QueryFile {
 
     /// Whether the statement is a utility command, which PostgreSQL cannot prepare.
     pub fn is_command(&self) -> bool {
-        ["create", "alter", "drop", "lock", "revoke"].iter().any(|verb| self.text.starts_with(verb))
+        ["create", "alter", "drop", "lock", "revoke", "set"]
+            .iter()
+            .any(|verb| self.text.starts_with(verb))
     }
 }
 

@@ -198,4 +198,31 @@ set client_min_messages = error;
 select segment, status from segmenter_refresh('sgm_swallow');
 select * from sgm.held('sgm_swallow');
 
+-- Constraints that are deferred by default are checked at once: whoever refreshes or erases. Those of the caller wait on.
+\c - sgm_low
+create table sgm.referenced (id varchar primary key);
+insert into sgm.referenced values ('1'), ('2');
+create table sgm.sgm_deferred (like segmenter including defaults, unique (id));
+alter table sgm.sgm_deferred add constraint "a;key" foreign key (id) references sgm.referenced deferrable initially deferred;
+create table sgm.notes (id varchar references sgm.sgm_deferred (id) deferrable initially deferred);
+create function sgm.noted() returns trigger language plpgsql as $$ begin raise notice 'noted as %', current_user; return null; end $$;
+create constraint trigger noted after insert on sgm.sgm_deferred deferrable initially deferred for each row execute function sgm.noted();
+insert into segmenter_segments (name, table_name, refresh_params) values
+    ('sgm_deferred', 'sgm.sgm_deferred', '{"query": {"sql": "select id from sgm.referenced"}}');
+\c - sgm_admin
+create table public.sgm_own (id int unique deferrable initially deferred);
+insert into public.sgm_own values (1), (2);
+begin;
+update public.sgm_own set id = 3 - id where id = 1;
+select status, added, detail from segmenter_refresh('sgm_deferred');
+update public.sgm_own set id = 1 where ctid = (select min(ctid) from public.sgm_own);
+commit;
+set client_min_messages = error;
+select status, detail from segmenter_refresh('sgm_deferred', $$select '7' as id$$);
+insert into sgm.notes values ('2');
+select segment, rows, status, detail from segmenter_erase('2') where segment = 'sgm_deferred';
+delete from sgm.notes;
+select segment, rows, status from segmenter_erase('2') where segment = 'sgm_deferred';
+drop table public.sgm_own, sgm.notes;
+
 \i setup/security_end.sql

@@ -92,6 +92,8 @@ struct Facts {
     may_write: bool,
     in_mart: bool,
     own_check: Option<String>,
+    /// The constraints that are checked at the end of the transaction, as SQL.
+    deferred: Option<String>,
     other_segment: Option<String>,
 }
 
@@ -167,6 +169,7 @@ impl Facts {
             may_write,
             in_mart: is("in_mart")?,
             own_check: facts.get_by_name("own_check")?,
+            deferred: facts.get_by_name("deferred")?,
             other_segment: facts.get_by_name("other_segment")?,
         }))
     }
@@ -262,6 +265,26 @@ impl Table {
             Ok(kind(indexes).unwrap_or(TableLayout { shared: true, history: true }))
         })?;
         Ok((table, has_end))
+    }
+
+    /// Writes to the table with its deferred constraints checked at once. At the end of the transaction
+    /// the caller's rights would apply to what they run. If it fails, the caller's subtransaction
+    /// undoes the change.
+    pub fn with_constraints_at_once<T>(
+        &self,
+        set: &RelationSet,
+        write: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let Some(constraints) = &self.facts.deferred else { return write() };
+        let check = |when: &str| {
+            let parts = [("constraints", constraints.as_str()), ("when", when)];
+            let sql = set.sql(&queries::config::segment_table::SET_CONSTRAINTS, &parts);
+            Ok(Spi::run(&sql)?)
+        };
+        set.as_table_owner(self.owner, || check("immediate"))?;
+        let written = write()?;
+        set.as_table_owner(self.owner, || check("deferred"))?;
+        Ok(written)
     }
 
     /// Whether the table is in the mart.

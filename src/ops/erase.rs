@@ -435,7 +435,9 @@ fn erase_from(
             client.update(&sql, None, &[segment.id.into()]).map(drop)
         })?;
         if let Some(rows) = rows {
-            erased.rows = delete_rows(client, set, rows, segment, id, hashes)?;
+            erased.rows = rows.table.with_constraints_at_once(set, || {
+                delete_rows(client, set, rows, segment, id, hashes)
+            })?;
         }
         Ok::<_, Error>(notices)
     })?;

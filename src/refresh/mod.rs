@@ -339,7 +339,7 @@ fn steps(
     };
     let late = check_sources_loaded(set, segment, request)?;
     let actions = pending_actions(set, segment)?;
-    let (figures, handed, progress) = Spi::connect_mut(|client| {
+    let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
                 let full = request.full;
@@ -387,7 +387,9 @@ fn steps(
             false => outbox::hand_over(client, &source, actions)?,
         };
         Ok::<_, Error>((delta.figures, handed, progress))
-    })?;
+    };
+    let (figures, handed, progress) =
+        table.with_constraints_at_once(set, || Spi::connect_mut(refresh))?;
     Ok(Applied { figures, at, handed, late, progress })
 }
 

@@ -2,7 +2,7 @@
 -- owner is $4. $2 is the name of the check constraint that limits a table to one segment's rows.
 -- runs as: set owner
 -- params: table oid, constraint text, segment uuid, owner oid
--- row: name text, is_ordinary boolean, is_kept boolean, is_service boolean, in_other_mart boolean, is_extension_member boolean, in_mart boolean, own_check text, owner oid, may_write boolean, other_segment text
+-- row: name text, is_ordinary boolean, is_kept boolean, is_service boolean, in_other_mart boolean, is_extension_member boolean, in_mart boolean, own_check text, owner oid, may_write boolean, deferred text, other_segment text
 select
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
     c.relkind = 'r' and not c.relispartition and c.reloftype = 0 as is_ordinary,
@@ -29,6 +29,13 @@ select
     c.relowner as owner,
     has_table_privilege($4, c.oid, 'select') and has_table_privilege($4, c.oid, 'insert')
         and has_table_privilege($4, c.oid, 'update') as may_write,
+    case when c.relhastriggers then (
+        select string_agg(distinct format('%I.%I', kn.nspname, k.conname), ', ')
+        from pg_trigger g
+        join pg_constraint k on k.oid = g.tgconstraint
+        join pg_namespace kn on kn.oid = k.connamespace
+        where g.tgrelid = c.oid and g.tgdeferrable and g.tginitdeferred
+    ) end as deferred,
     (
         select s.name
         from @segments@ s
