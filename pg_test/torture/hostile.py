@@ -121,7 +121,7 @@ class Clock(Actor):
         self.worst = {"segment": 0.0, "message": 0.0}
         self.looked_at = self.counts_from = 0.0
         self.phase: tuple[object, ...] = ()
-        self.looks = 0
+        self.counted = 0.0
 
     @action(1)
     def look(self) -> None:
@@ -137,8 +137,9 @@ class Clock(Actor):
             self.phase, self.counts_from = phase, now + (6.0 if now < world.disturbed_at + 1 else 3.0)
             self.waited = dict.fromkeys(self.waited, 0.0)
         is_calm = world.is_only_hostile or not (world.is_hard or row["is_held_up"])
-        self.count(row, passed if is_calm and row["scheduler"] and now > self.counts_from else 0.0)
-        self.looks += 1
+        passed = passed if is_calm and row["scheduler"] and now > self.counts_from else 0.0
+        self.counted += passed
+        self.count(row, passed)
 
     def count(self, row: Row, passed: float) -> None:
         for what in self.waited:
@@ -153,7 +154,7 @@ class Clock(Actor):
             + self.rows("select status, message, error ->> 'sqlstate' as state, processed::text, elapsed::text from segmenter_log where segment_name = 'victim' order by id desc limit 8")
 
     def tell(self) -> str:
-        return f"{self.of}: the segment {max(0.0, self.worst['segment'] - EVERY):.1f} s late at most, a message {self.worst['message']:.1f} s, in {self.looks} looks"
+        return f"{self.of}: the segment {max(0.0, self.worst['segment'] - EVERY):.1f} s late at most, a message {self.worst['message']:.1f} s, in {self.counted:.0f} s that count"
 
 
 class AsidePause(Pause):

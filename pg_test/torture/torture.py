@@ -146,6 +146,8 @@ class Torture:
                 actor.join(30)
             print(f"ok memory of {judged} processes was judged" if judged else "# memory was not judged: too few looks at one process", flush=True)
             self.tell()
+            for clock in self.clocks:
+                must(clock.counted > 0, "no time counts for the victim", clock.tell())
             prove_hostile(world, pauses[0], self.log)
             if not world.is_only_hostile:
                 prove(world, pauses[0], self.log)
