@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -322,8 +323,8 @@ def set_up(world: World) -> None:
 
 
 def stop_sessions(world: World) -> None:
-    """A session that catches every cancellation ends by itself at no pause."""
-    with world.connect(database="postgres") as db:
+    """A session that catches every cancellation ends by itself at no pause. (The server may be going down, and take it along.)"""
+    with suppress(psycopg.OperationalError), world.connect(database="postgres") as db:
         db.execute(f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{HOSTILE}'")
 
 
