@@ -107,7 +107,7 @@ class Actor(threading.Thread):
     @property
     def db(self) -> Connection:
         db = self.connection
-        if db is None or db.closed or db.info.dbname != self.world.database:
+        if db is None or db.closed or db.info.dbname != (self.of.database or self.world.database):
             self.disconnect()
             try:
                 db = self.world.connect(self.user, self.name, self.of)
@@ -152,7 +152,8 @@ class Actor(threading.Thread):
             time.sleep(0.02)
 
     def segment(self, condition: str = "true") -> Row | None:
-        return self.some(f"select * from {{segments}} where actual_end = 'infinity' and ({condition}) order by id")
+        """One of all but the victim's: what is done to that one would not be the hostile role's doing."""
+        return self.some(f"select * from {{segments}} where actual_end = 'infinity' and name <> 'victim' and ({condition}) order by id")
 
     def write(self, statement: str, *args: object) -> None:
         """A statement in autocommit, or in a transaction that does not come to its end."""
@@ -358,7 +359,7 @@ class SubscriptionChanger(Actor):
 
     def subscription(self, condition: str = "true") -> Row | None:
         return self.some(f"""select u.*, g.name as segment from {{subscriptions}} u join {{segments}} g on g.id = u.segment_id
-            where {condition} and pg_has_role(g.owner, 'member') order by u.id""")
+            where {condition} and g.name !~ '^(victim|hostile)' and pg_has_role(g.owner, 'member') order by u.id""")
 
     def params(self) -> Row:
         params: Row = {"batch_size": self.dice.choice([7, 50, 200, 10000])}
@@ -371,6 +372,8 @@ class SubscriptionChanger(Actor):
     @action(4, "23505", "42704", "23503")
     def subscribe(self) -> None:
         if segment := self.segment():
+            if segment["name"].startswith("hostile"):
+                return
             consumer, target = self.dice.choice(list(CONSUMERS)), self.dice.choice(["first", "second"])
             # Whom they may not see they would make anew.
             if self.value("select count(*) from {consumers} where name = %s and actual_end = 'infinity'", consumer):
@@ -478,7 +481,7 @@ class RoleChanger(Actor):
 
     @action(1)
     def owner(self) -> None:
-        if segment := self.segment("true"):
+        if segment := self.segment("name !~ '^hostile'"):
             role = self.world.roles[self.dice.choice(["anna", "boris"])]
             self.execute("update {segments} set owner = quote_ident(%s)::regrole where id = %s", role, segment["id"])
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import psycopg
 
 from actors import Actor, action
-from checks import Connection, must, value, wait_for
-from world import Set, World
+from checks import Connection, Row, must, rows, value, wait_for
+from world import VICTIM, Set, World
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = "backend_type like 'segmenter %'"
@@ -27,8 +28,10 @@ class Chaos(Actor):
         super().__init__(world, Set(), "chaos")
 
     def victim(self, condition: str) -> int | None:
-        found = self.some(f"select pid, application_name, backend_type, left(query, 60) as query from pg_stat_activity where {condition} order by pid")
+        found = self.some(f"select pid, usename, application_name, backend_type, left(query, 60) as query from pg_stat_activity where {condition} order by pid")
         if found:
+            if found["usename"] == VICTIM or found["backend_type"] in ("segmenter scheduler", "segmenter launcher"):
+                self.world.disturbed_at = time.monotonic()
             self.note(f"the victim: {dict(found)}")
         return found["pid"] if found else None
 
@@ -98,7 +101,7 @@ def answers(world: World) -> bool:
 
 
 def cluster(world: World, command: str) -> None:
-    settings = [*world.settings, f"segmenter.databases = '{world.database}'"] if command == "start" else []
+    settings = [*world.settings, f"segmenter.databases = '{world.databases}'"] if command == "start" else []
     done = subprocess.run([ROOT / "bin/cluster", command, world.directory.name, *settings], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     must(done.returncode == 0, f"the server: {command}", done.stderr)
 
@@ -136,10 +139,17 @@ def contents(db: Connection, of: Set) -> list[str]:
     return lines
 
 
+def sets(db: Connection, condition: str = "") -> list[Row]:
+    return rows(db, f"select mart::text, owner_name from segmenter_registry {condition} order by 1")
+
+
 def restore(world: World) -> None:
     """At a moment when nothing goes on: the copy holds the same, and is what all go on with."""
     old, new = world.database, f"shop_{world.restored + 1}"
     before = {}
+    with world.connect() as db:
+        whole = sets(db, "where segmenter_is_whole(mart)")
+        broken = value(db, "select count(*) from segmenter_registry where not segmenter_is_whole(mart)")
     for of in world.sets:
         with world.connect(of=of) as db:
             before[of] = contents(db, of)
@@ -150,6 +160,9 @@ def restore(world: World) -> None:
     done = subprocess.run([bin / "psql", "-X", "-q", "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-d", new], stdin=dump.stdout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     must(dump.wait() == 0 and done.returncode == 0, "dump and restore", done.stderr)
     world.database, world.restored = new, world.restored + 1
+    with world.connect() as db:
+        must(sets(db) == whole, "other sets than the whole ones were restored", whole, sets(db))
+    world.count("broken sets that were not dumped", broken)
     for of in world.sets:
         with world.connect(of=of) as db:
             after = contents(db, of)

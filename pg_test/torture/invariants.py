@@ -1,6 +1,7 @@
 """What has to hold: at every pause, when all has been refreshed and delivered, and some of it at any time."""
 from __future__ import annotations
 
+import json
 import re
 import statistics
 import time
@@ -13,7 +14,7 @@ from psycopg.types.json import Jsonb
 from actors import Actor, action, claim
 from audiences import Audiences, project
 from checks import Connection, Row, Wrong, must, one, rows, value, wait_for
-from world import CROSSED, PULLING, ROLES, SEGMENTS, Set, World, is_edited, refresher
+from world import CROSSED, FETCHED, HOSTILE, LOOT, PULLING, ROLES, SEGMENTS, Set, World, is_edited, refresher
 
 # Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
 # was missing, a role could not log in, fields or tables were not there for a while, the consumer did not feel like it.
@@ -49,7 +50,7 @@ class Watcher(Actor):
     def coverage(self) -> None:
         """Members and log are committed together. (A table that is dropped goes before the snapshot does.)"""
         self.execute("begin isolation level repeatable read")
-        check_coverage(self.db, self.of, "edited|^made")
+        check_coverage(self.db, self.of, "edited|^(made|hostile)")
 
     @action(1)
     def cursor(self) -> None:
@@ -185,7 +186,7 @@ class Pause:
                 for row in waiting:
                     with self.audiences.ending_leases(row["id"]):
                         patiently(lambda: self.db.execute("select segmenter_retry(%s)", [row["id"]]))
-            for consumer in PULLING:
+            for consumer in [row["name"] for row in self.run("select name from {consumers} where name = any (%s) order by name", [*PULLING, FETCHED])]:
                 while messages := claim(self.db, self.audiences, consumer, 100, 30):
                     for message in messages:
                         self.audiences.apply(message)
@@ -287,7 +288,7 @@ class Pause:
             and run_id in (select run_id from {log} where status = 'running')
             group by run_id, segment_id having count(*) filter (where status = 'running') > 1 or count(*) filter (where status <> 'running') <> 1 limit 5""")
         must(not wrong, "runs that have no end, or several", *wrong)
-        odd = [row for row in self.run("select id, action, status, segment_name, target, error, message from {log} where error is not null and status not in ('refused', 'waiting')")
+        odd = [row for row in self.run("select id, action, status, segment_name, target, error, message from {log} where error is not null and status not in ('refused', 'waiting') and coalesce(segment_name, '') !~ '^hostile'")
                if row["error"]["sqlstate"] not in MAY_FAIL
                and not ((row["segment_name"] in self.world.broken or (row["segment_name"] or "").startswith("made")) and row["error"]["sqlstate"] in BROKEN)
                and not (row["error"]["sqlstate"] == "42P01" and "shop.nowhere" in row["error"]["message"])]
@@ -298,7 +299,7 @@ class Pause:
                 select id, segment_id, segment_name, action, coverage, added, removed, params #>> '{incremental,pass}' as pass,
                     action = 'refresh' and (params #>> '{incremental,pass}') is distinct from 'changes' as is_full,
                     count(*) filter (where action = 'erase') over (partition by segment_id order by id) as erased
-                from {log} where (action = 'refresh' and status = 'ok' or action = 'erase' and subscription_id is null) and segment_name not like 'edited%'
+                from {log} where (action = 'refresh' and status = 'ok' or action = 'erase' and subscription_id is null) and segment_name !~ '^(edited|hostile)'
             ), steps as (
                 select *, lag(coverage) over w as before,
                     -- None: the log was truncated since the last look at all ids, and does not tell of all erasures.
@@ -386,6 +387,8 @@ class ServerLog:
 
     def __init__(self, world: World) -> None:
         self.world, self.at = world, 0
+        # Processes in which SQL of the hostile role has run.
+        self.hostile: set[str] = set()
 
     def check(self) -> None:
         with open(self.world.directory / "log", errors="replace") as log:
@@ -404,17 +407,31 @@ class ServerLog:
             must(not is_fault, "the server's log", line)
             if state.startswith("XX") and level != "LOG":
                 self.world.count(f"tolerated: {state} {found['text'][:60]}")
-            if found["who"].startswith("segmenter") and level in ("ERROR", "FATAL"):
+            if found["text"].startswith(LOOT):
+                # PostgreSQL may say at which character of a query that was.
+                seen = json.JSONDecoder().raw_decode(found["text"][len(LOOT):])[0]
+                check_loot(seen)
+                self.hostile.add(found["pid"])
+                self.world.count(f"hostile SQL in a {seen['backend']}" if seen["session"] == HOSTILE else "hostile SQL in others' sessions")
+            # What its own SQL raises is the hostile role's choice.
+            if found["who"].startswith("segmenter") and level in ("ERROR", "FATAL") and found["pid"] not in self.hostile:
                 self.world.count(f"{found['who']} → {state}")
                 must(state in MAY_FAIL | BROKEN | {"57P02", "57P03", "3D000", "42704"}, "a background process", line)
 
 
+def check_loot(seen: Row) -> None:
+    """What the hostile role's SQL found when it ran: it was its role, in processes of its own, and got nothing. (Others refresh
+    its segments, too: then the session is theirs, and the SQL is restricted.)"""
+    must(seen["current"] == HOSTILE and not seen["super"] and not seen["gained"], "the hostile role has more rights than it was given", seen)
+    must(seen["session"] == seen["login"] == HOSTILE or seen["backend"].startswith("torture: "), "hostile SQL in another role's process", seen)
+
+
 def wait_for_workers(world: World, are_there: bool) -> None:
     """The background workers are at work, or gone."""
-    world.configure("segmenter.databases", world.database if are_there else "")
+    world.configure("segmenter.databases", world.databases if are_there else "")
     with world.connect(database="postgres") as db:
         if are_there:
-            wait_for("the scheduler", lambda: value(db, "select count(*) = 1 from pg_stat_activity where backend_type = 'segmenter scheduler'"))
+            wait_for("the scheduler", lambda: value(db, "select count(*) = 2 from pg_stat_activity where backend_type = 'segmenter scheduler'"))
         else:
             wait_for("the end of the workers", lambda: value(db, "select count(*) = 0 from pg_stat_activity where backend_type in ('segmenter scheduler', 'segmenter worker')"))
 

@@ -1,15 +1,18 @@
 """That the checks find what is wrong: when all was well in the end, things are spoilt one by one, and each must be found."""
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 from collections.abc import Callable
 
 from chaos import answers
-from checks import Wrong, must, value, wait_for
+from hostile import Clock, check, check_rights
+from checks import Wrong, must, one, value, wait_for
 from invariants import Pause, ServerLog, nothing_runs
-from world import SEGMENTS, World
+from psycopg.types.json import Jsonb
+from world import CALLED, HOSTILE, LOOT, SEGMENTS, VICTIM, World
 
 # What is spoilt, and which check has to find it.
 SPOILT = {
@@ -46,6 +49,37 @@ def prove(world: World, pause: Pause, log: ServerLog) -> None:
     found("a process dies", "that nobody has killed", lambda: wait_for("a line of the log", log.check, 30))
     wait_for("the server", lambda: answers(world))
     print(f"ok whatever is spoilt is found: {len(SPOILT) + 4} ways", flush=True)
+
+
+def prove_hostile(world: World, pause: Pause, log: ServerLog) -> None:
+    """What the hostile role could have got, one by one; and a victim that has to wait."""
+    loot = {"place": "nowhere", "current": HOSTILE, "session": HOSTILE, "login": HOSTILE, "backend": "segmenter worker", "super": False, "gained": []}
+    looted = (("its SQL is another role", {"current": VICTIM}, "more rights"), ("its SQL is a superuser's", {"super": True}, "more rights"),
+              ("its SQL reads", {"gained": ["select"]}, "more rights"), ("its SQL is in a worker of others", {"session": "postgres"}, "another role's process"))
+    for what, change, pattern in looted:
+        with pause.db.transaction(force_rollback=True):
+            pause.db.execute("insert into mallory.loot (seen) values (%s)", [Jsonb(loot | change)])
+            found(what, pattern, lambda: check(pause.db))
+    pause.db.execute(f"do $$ begin raise log '%', '{LOOT}{json.dumps(loot | {'gained': ['all']})}'; end $$")  # type: ignore[call-overload]
+    found("its SQL got what it cannot write down", "more rights", log.check)
+    rights = (f"grant {VICTIM} to {HOSTILE}", f"grant {HOSTILE} to {VICTIM}", f"alter role {HOSTILE} createrole", f"grant select on victor.source to {HOSTILE}",
+              f"alter table victor.source owner to {HOSTILE}")
+    for statement in rights:
+        with pause.db.transaction(force_rollback=True):
+            pause.db.execute(statement)  # type: ignore[call-overload]
+            found(statement, "more rights", lambda: check_rights(pause.db))
+    waits = (("segment", "update segmenter_state set started_at = started_at - interval '1 hour' where segment_id = (select id from segmenter_segments where name = 'victim')"),
+             ("message", f"""insert into segmenter_outbox (consumer_id, subscription_id, segment_id, operation, payload, available_at)
+                select u.consumer_id, u.id, u.segment_id, 'add', '{{}}', now() - interval '1 hour'
+                from segmenter_subscriptions u join segmenter_consumers c on c.id = u.consumer_id and c.name = '{CALLED}'"""))
+    for what, statement in waits:
+        with pause.db.transaction(force_rollback=True):
+            done = pause.db.execute(statement)  # type: ignore[call-overload]
+            must(done.rowcount == 1, f"nothing to be late: a {what}", done.rowcount)
+            clock, seen = Clock(world, pause.of), one(pause.db, Clock.LOOK)
+            row = dict.fromkeys(clock.waited, 0.0) | {what: seen[what]}
+            found(f"a {what} waits", f"the victim's {what} is late", lambda: [clock.count(row, 1.0) for _ in range(20)])
+    print(f"ok what a hostile role gets is found: {len(looted) + len(rights) + len(waits) + 1} ways", flush=True)
 
 
 def lost_membership(world: World, pause: Pause) -> None:

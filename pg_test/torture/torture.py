@@ -18,8 +18,9 @@ from actors import (Actor, Caller, Claimer, ConfigChanger, DataChanger, Forgette
 from audiences import Audiences
 from chaos import Chaos, answers, restore
 from checks import Wrong, must, rows, wait_for
+from hostile import AsidePause, Clock, Hostile, QuietSteady, VictimChanger, VictimClaimer, arm, check, disarm, set_up, stop_sessions
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
-from sabotage import prove
+from sabotage import prove, prove_hostile
 from world import CALLERS, PULLING, World
 
 ROUND = 8.0  # seconds between two pauses, about
@@ -30,12 +31,21 @@ class Torture:
         self.world = World(seed, minutes, settings)
         self.dice = random.Random(f"{seed} rounds")
         self.log = ServerLog(self.world)
-        self.audiences = {of: Audiences(self.world) for of in self.world.sets}
+        self.audiences = {of: Audiences(self.world) for of in (*self.world.sets, self.world.aside)}
         self.actors: list[Actor] = []
+        self.clocks: list[Clock] = []
+        self.loot = 0
 
     def cast(self) -> None:
         """All who act: in each set of service relations, and beside them."""
         world = self.world
+        self.actors += [Hostile(world, number) for number in range(1, 7 if world.is_only_hostile else 3)]
+        for of in (world.sets[0], world.aside):
+            self.clocks.append(Clock(world, of))
+            self.actors += [VictimChanger(world, of, "changes of the victim"), VictimClaimer(world, of, self.audiences[of]), self.clocks[-1]]
+        if world.is_only_hostile:
+            self.actors += [QuietSteady(world, of) for of in world.sets]
+            return
         for of in world.sets:
             audiences = self.audiences[of]
             self.actors += [ConfigChanger(world, of, user) for user in ("anna", "boris")]
@@ -55,11 +65,16 @@ class Torture:
     def run(self) -> None:
         world = self.world
         world.set_up(self.dice)
+        set_up(world)
         for of in world.sets:
             self.audiences.setdefault(of, Audiences(world))
         # So far only functions that are not there can be missing, and that is said.
         print(f"sets: {', '.join(map(str, world.sets))}" if world.has_sets else
               "# there is no segmenter_init() in this version: one set only, none made and dropped", flush=True)
+        if world.is_only_hostile:
+            for of in world.sets:
+                with world.connect(of=of) as db:
+                    db.execute(of("update {segments} set refresh_auto = false where name <> 'victim'"))  # type: ignore[call-overload]
         wait_for_workers(world, True)
         self.cast()
         for actor in self.actors:
@@ -71,10 +86,11 @@ class Torture:
             passed = time.monotonic() - began
             is_last = passed > length
             # At first nothing takes the server down, so that its memory can be watched.
-            world.is_hard = passed > length * 0.4
+            is_late = passed > length * 0.4
+            world.is_hard = is_late and not world.is_only_hostile
             if not is_last:
-                world.ended.wait(ROUND * (0.5 + self.dice.random()))
-            must_restore = world.is_hard and not is_last and (not restored or self.dice.random() < 0.15)
+                world.ended.wait(self.round() * (0.5 + self.dice.random()))
+            must_restore = is_late and not is_last and (not restored or self.dice.random() < 0.15)
             self.pause(number, must_restore, is_last)
             restored |= must_restore
             if is_last:
@@ -82,6 +98,12 @@ class Torture:
         if world.ended.is_set():
             raise Wrong("an actor has failed")
         must(restored, "nothing was restored: it was too short")
+
+    def round(self) -> float:
+        """The hostile role alone is given time. Else there is some where all go on for long: a segment can be late then only."""
+        if self.world.is_only_hostile:
+            return min(60.0, self.world.minutes * 15)
+        return ROUND * (4 if self.world.minutes > 2 and self.dice.random() < 0.2 else 1)
 
     def pause(self, number: int, must_restore: bool, is_last: bool) -> None:
         world = self.world
@@ -92,17 +114,21 @@ class Torture:
         wait_for("the server", lambda: answers(world))
         end = time.monotonic() + 120
         while restless := [actor for actor in self.actors if not actor.is_resting.is_set()]:
+            if any(isinstance(actor, Hostile) for actor in restless):
+                stop_sessions(world)
             if time.monotonic() > end or world.ended.is_set():
                 must(world.ended.is_set(), "actors that do not come to rest", *(f"{actor.name}\n{whereabouts(actor)}" for actor in restless))
                 return
             time.sleep(0.05)
         rested = time.monotonic()
-        pauses = [Pause(world, of, self.audiences[of]) for of in world.sets]
+        disarm(world)
+        pauses = [*(Pause(world, of, self.audiences[of]) for of in world.sets), AsidePause(world, world.aside, self.audiences[world.aside])]
         wait_for_workers(world, True)
         for pause in pauses:
             pause.settle(is_last)
             wait_for_ends(world, pause.of)
         wait_for_workers(world, False)
+        self.loot += check(pauses[0].db)
         for pause in pauses:
             pause.check()
             if world.forgets and not is_last and number % 2:
@@ -120,7 +146,11 @@ class Torture:
                 actor.join(30)
             print(f"ok memory of {judged} processes was judged" if judged else "# memory was not judged: too few looks at one process", flush=True)
             self.tell()
-            prove(world, pauses[0], self.log)
+            for clock in self.clocks:
+                must(clock.counted > 0, "no time counts for the victim", clock.tell())
+            prove_hostile(world, pauses[0], self.log)
+            if not world.is_only_hostile:
+                prove(world, pauses[0], self.log)
             world.ended.clear()
             return
         if must_restore:
@@ -133,6 +163,8 @@ class Torture:
             print(f"ok restored, as {world.database}", flush=True)
         for pause in pauses:
             pause.resume()
+        world.rests += 1
+        arm(world)
         wait_for_workers(world, True)
         world.pausing.clear()
 
@@ -153,6 +185,7 @@ class Torture:
     def tell(self) -> None:
         """What there was of everything; an action that never came about shows."""
         print("# " + ", ".join(f"{what} {count}" for what, count in sorted(self.world.counts.items())), flush=True)
+        print(f"# of the hostile role's SQL {self.loot} runs are in its table", *(f"# {clock.tell()}" for clock in self.clocks), sep="\n", flush=True)
         done = {what.split(" → ")[0] for what in self.world.counts}
         never = sorted({f"{type(actor).__name__}.{method.__name__}" for actor in self.actors for method in actor.actions} - done)
         if never:

@@ -40,8 +40,9 @@ def literal(text: object) -> str:
 class Set:
     """A set of service relations by the mart's name, and the schema where its segment tables are."""
 
-    def __init__(self, cfg_table: str = "segmenter", log_table: str | None = None, home: str = "one") -> None:
-        self.cfg_table, self.home = cfg_table, home
+    def __init__(self, cfg_table: str = "segmenter", log_table: str | None = None, home: str = "one", database: str | None = None) -> None:
+        # No database: the world's, which is another one after a restore.
+        self.cfg_table, self.home, self.database = cfg_table, home, database
         self.names = {"mart": cfg_table, "home": home, **{
             word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "status")}}
         self.names["log"] = log_table or self.names["log"]
@@ -57,7 +58,7 @@ class Set:
         return query
 
     def __str__(self) -> str:
-        return self.cfg_table
+        return self.cfg_table + (f" of {self.database}" if self.database else "")
 
 
 # --- Segments -------------------------------------------------------------------------
@@ -82,6 +83,8 @@ SEGMENTS: dict[str, tuple[str, str, bool, str]] = {
 SUBSCRIBERS = ["anna", "boris"]
 # Roles that own nothing: they call what they may as members of owners' roles.
 CALLERS = ("carla", "dora")
+# The role that must not notice what a hostile one does; see hostile.py.
+VICTIM, HOSTILE = "victor", "mallory"
 ROLES = ("anna", "boris", "crm", "loader", *CALLERS)
 # Those who are members of owners' roles for a moment, so that a right may be gone in the midst of anything.
 MEMBERS = ("anna", "boris", *CALLERS)
@@ -92,6 +95,10 @@ CONSUMERS: dict[str, Row] = {
     "push": {"updater": {"function": {"name": "shop.push(jsonb)"}}, "max_attempts": 1000},
 }
 PULLING = ("mail", "ads")
+# The victim's own consumers: it is called, it fetches.
+CALLED, FETCHED = "called victim", "fetching victim"
+# How the server's log begins what the hostile role's SQL has found out.
+LOOT = "loot: "
 
 SOURCES = """
 create extension if not exists segmenter;
@@ -194,6 +201,10 @@ class World:
         self.directory = Path(os.environ["PGHOST"])
         self.database, self.restored = "shop_0", 0
         self.sets = [Set()]
+        # Another database of the server, in which there is the victim's segment only; see hostile.py.
+        self.aside = Set(home="victor", database="aside")
+        # One hostile role alone, and those that must not notice it; nobody kills.
+        self.is_only_hostile = os.environ.get("HOSTILE") == "only"
         self.has_sets = False
         self.pausing, self.ended = threading.Event(), threading.Event()
         self.lock = threading.RLock()
@@ -204,6 +215,8 @@ class World:
         # Processes that somebody here has ended the hard way, and how often the server went down.
         self.killed: set[int] = set()
         self.is_hard = False
+        # When the scheduler or a process of the victim's was last disturbed on purpose, and how often all came to rest.
+        self.disturbed_at, self.rests = 0.0, 0
         # A role's name at present, and what was spoilt on purpose: refreshes may fail of it.
         self.roles = {name: name for name in ROLES}
         self.broken: set[str] = set()
@@ -221,12 +234,17 @@ class World:
 
     # The server
 
+    @property
+    def databases(self) -> str:
+        """Those that the workers serve, as segmenter.databases lists them."""
+        return f"{self.database}, {self.aside.database}"
+
     def connect(self, user: str = "postgres", name: str = "main", of: Set | None = None, database: str | None = None) -> Connection:
         options = "-c lock_timeout=3s -c statement_timeout=30s -c client_min_messages=error"
         if of and not of.is_default:
             options += f" -c segmenter.cfg_table={of.cfg_table}"
         db = psycopg.connect(
-            dbname=database or self.database, user=self.roles.get(user, user), application_name=f"torture: {name}",
+            dbname=database or (of and of.database) or self.database, user=self.roles.get(user, user), application_name=f"torture: {name}",
             options=options, autocommit=True, row_factory=dict_row, connect_timeout=20)
         db.prepare_threshold = 5
         return db

@@ -500,6 +500,15 @@ impl RelationSet {
         .into())
     }
 
+    /// The role in whose share of the workers a job is that a row of this set asks for. A row that names
+    /// a role that the set's owner may not act as takes nothing of that role's share, nor does it
+    /// get the set's owner more than its own.
+    pub fn account_of(&self, role: Option<pg_sys::Oid>) -> pg_sys::Oid {
+        let is_its_own =
+            |role: &pg_sys::Oid| role::exists(*role) && self.check_owner_can_act_as(*role).is_ok();
+        role.filter(is_its_own).unwrap_or(self.owner)
+    }
+
     fn user_settings(&self, role: pg_sys::Oid) -> Settings {
         let Extension { creators, schema, .. } = &self.extension;
         settings(if creators.iter().all(|creator| *creator == role) {

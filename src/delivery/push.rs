@@ -357,7 +357,7 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
                         Some(role) if connects(role)? => Some(role),
                         _ => None,
                     },
-                    account: role.unwrap_or(set.owner),
+                    account: set.account_of(role),
                     at: at.map(clock::instant).ok_or_else(missing("at"))?,
                 })
             })

@@ -527,7 +527,7 @@ impl SetScheduler {
             let can_connect = planned.blocking_error(set).is_none();
             let role = if can_connect { planned.owner } else { owner_role(set) };
             let mut spec = refresh_spec(Task::HandOver, (self.database, self.mart), role, *id);
-            spec.account = planned.owner.to_u32();
+            spec.account = set.account_of(Some(planned.owner)).to_u32();
             match super::start(spec, limits, &process_name(&entry.name)) {
                 Started::Yes => {
                     busy.segments.insert(*id);
