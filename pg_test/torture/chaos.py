@@ -30,7 +30,7 @@ class Chaos(Actor):
     def victim(self, condition: str) -> int | None:
         found = self.some(f"select pid, usename, application_name, backend_type, left(query, 60) as query from pg_stat_activity where {condition} order by pid")
         if found:
-            if found["usename"] == VICTIM or found["backend_type"] in ("segmenter scheduler", "segmenter launcher"):
+            if found["backend_type"] in ("segmenter scheduler", "segmenter launcher") or found["backend_type"] == "segmenter worker" and found["usename"] == VICTIM:
                 self.world.disturbed_at = time.monotonic()
             self.note(f"the victim: {dict(found)}")
         return found["pid"] if found else None
@@ -109,6 +109,8 @@ def cluster(world: World, command: str) -> None:
 def kill_server(world: World) -> None:
     """Without a word; its children end by themselves, and until then the data directory is taken."""
     postmaster = int((world.directory / "data/postmaster.pid").read_text().splitlines()[0])
+    # It starts no more of them from now on.
+    os.kill(postmaster, signal.SIGSTOP)
     children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True).stdout.split()
     world.killed.add(postmaster)
     os.kill(postmaster, signal.SIGKILL)

@@ -109,11 +109,12 @@ class Clock(Actor):
              join segmenter_consumers c on c.id = o.consumer_id and c.name = '{called}') as message,
             (select min(backend_start)::text from pg_stat_activity where backend_type = 'segmenter scheduler' and datname = current_database()) as scheduler,
             exists (select from pg_stat_activity w, unnest(pg_blocking_pids(w.pid)) b (pid) join pg_stat_activity h on h.pid = b.pid
-                where w.backend_type like 'segmenter%' and h.usename is distinct from '{hostile}' and h.backend_type <> 'segmenter worker')
+                where w.datname = current_database() and (w.backend_type = 'segmenter scheduler' or w.backend_type = 'segmenter worker' and w.usename = '{victim}') and h.usename is distinct from '{hostile}' and h.backend_type <> 'segmenter worker')
             or exists (select from pg_locks l join pg_stat_activity h on h.pid = l.pid
-                where l.locktype = 'advisory' and l.objsubid > 2 and h.usename is distinct from '{hostile}' and h.backend_type = 'client backend') as is_held_up
+                where l.locktype = 'advisory' and l.objsubid > 2 and l.database = (select oid from pg_database where datname = current_database())
+                  and (l.classid::bigint << 32 | l.objid::bigint) = uuid_hash_extended(s.id, 'segmenter_segments'::regclass::oid::bigint) and h.usename is distinct from '{hostile}' and h.backend_type = 'client backend') as is_held_up
         from segmenter_segments s join segmenter_state t on t.segment_id = s.id where s.name = 'victim'
-        """.format(called=CALLED, hostile=HOSTILE)
+        """.format(called=CALLED, hostile=HOSTILE, victim=VICTIM)
 
     def __init__(self, world: World, of: Set) -> None:
         # (Whose name has "steady" is not ended by chaos.)
@@ -545,8 +546,11 @@ class Hostile(Actor):
         """An id that should be a secret, and is not."""
         name = {"subscription": "{subscriptions} u join {segments} s on s.id = u.segment_id and s.name = 'victim'",
                 "consumer": "{consumers} u where u.name = 'fetching victim'", "segment": "{segments} u where u.name = 'victim'"}[what]
-        with self.world.connect() as db:
-            return value(db, self.of(f"select u.id from {name} limit 1"))  # type: ignore[no-any-return]
+        try:
+            with self.world.connect() as db:
+                return value(db, self.of(f"select u.id from {name} limit 1"))  # type: ignore[no-any-return]
+        except psycopg.OperationalError as error:
+            raise error if error.sqlstate else psycopg.errors.ConnectionException(str(error)) from error
 
     @action(2)
     def subscribe_others(self) -> None:

@@ -433,7 +433,11 @@ def wait_for_workers(world: World, are_there: bool) -> None:
         if are_there:
             wait_for("the scheduler", lambda: value(db, "select count(*) = 2 from pg_stat_activity where backend_type = 'segmenter scheduler'"))
         else:
-            wait_for("the end of the workers", lambda: value(db, "select count(*) = 0 from pg_stat_activity where backend_type in ('segmenter scheduler', 'segmenter worker')"))
+            end = time.monotonic() + 90
+            while left := rows(db, """select pid, datname, usename, backend_type, application_name, state, wait_event_type, wait_event, backend_start::text, xact_start::text,
+                    pg_blocking_pids(pid) as blocked_by, query from pg_stat_activity where backend_type in ('segmenter scheduler', 'segmenter worker')"""):
+                must(time.monotonic() < end, "workers that do not end", *left)
+                time.sleep(0.02)
 
 
 def wait_for_ends(world: World, of: Set) -> None:

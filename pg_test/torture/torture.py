@@ -208,7 +208,7 @@ def main() -> int:
         print(f"at {time.strftime('%H:%M:%S')} UTC{time.strftime('%z')}, after {time.monotonic() - began:.0f} s; the last actions:")
         for actor in torture.actors:
             print(f"  {actor.name}")
-            for did in actor.recent:
+            for did in actor.recent.copy():
                 print(f"    {did}")
         torture.tell()
         try:
