@@ -11,6 +11,7 @@ use super::SERVER;
 use super::logged::Action;
 use super::sets::Sets;
 use crate::catalog::relation_set::Extension;
+use crate::catalog::settings;
 use crate::error::Report;
 use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
@@ -32,7 +33,8 @@ pub fn work(owner: pg_sys::Oid) -> std::result::Result<Option<clock::Instant>, R
     process::announce(SERVER, None);
     let mut sets = Sets::new(database, Some(owner));
     let began = Instant::now();
-    loop {
+    // As the scheduler does. Whatever is due in the sets: the database is not served any more.
+    while settings::databases().contains(&sets.database_name) {
         let extension = process::transaction(|| {
             if process::is_database_wanted() {
                 return Ok(None);
@@ -66,4 +68,5 @@ pub fn work(owner: pg_sys::Oid) -> std::result::Result<Option<clock::Instant>, R
             process::invalidate_all();
         }
     }
+    Ok(Some(clock::now()))
 }
