@@ -92,8 +92,8 @@ workers() { # condition: how many workers there are, servers of sets not among t
     ask postgres "select count(*) from pg_stat_activity where backend_type = 'segmenter worker' and application_name <> 'segmenter server' and ${1:-true}"
 }
 
-pid_of() { # launcher, scheduler or worker
-    ask postgres "select pid from pg_stat_activity where backend_type = 'segmenter $1'"
+pid_of() { # launcher, scheduler or worker; servers of sets are no workers here
+    ask postgres "select pid from pg_stat_activity where backend_type = 'segmenter $1' and application_name <> 'segmenter server'"
 }
 
 # One of several processes, by a number thrown with a seed.
