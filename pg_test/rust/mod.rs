@@ -9,6 +9,7 @@ use segmenter_core::query_file::QueryFile;
 
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::state;
 use crate::error::{Error, Result};
 use crate::pg::exec::role::{self, Rights, Settings};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -484,4 +485,21 @@ fn every_query_agrees_with_its_header() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[pg_extern]
+fn a_lost_run_of_a_deleted_segment_gets_its_end() {
+    shop();
+    run("insert into segmenter_log (run_id, action, status, segment_id, segment_name)
+         select gen_random_uuid(), 'refresh', 'running', s.id, s.name from segmenter_segments s");
+    run(
+        "insert into segmenter_attempts (segment_id, refreshes, run_id, running_since)
+         select l.segment_id, 0, l.run_id, l.processed from segmenter_log l where l.status = 'running'",
+    );
+    run("delete from segmenter_segments");
+    let set = RelationSet::current().expect("the set");
+    let interrupted = state::interrupt(&set, &[], None).expect("the ends");
+    assert_eq!(interrupted.names, ["vip"]);
+    assert_eq!(one::<i64>("select count(*) from segmenter_attempts"), 0);
+    assert_eq!(one::<i64>("select count(*) from segmenter_log where status = 'interrupted'"), 1);
 }

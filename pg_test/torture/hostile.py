@@ -138,7 +138,11 @@ class Clock(Actor):
         if phase != self.phase or now < world.disturbed_at + 1:
             self.phase, self.counts_from = phase, now + (6.0 if now < world.disturbed_at + 1 else 3.0)
             self.waited = dict.fromkeys(self.waited, 0.0)
-        is_calm = world.is_only_hostile or not (world.is_hard or row["is_held_up"])
+        if row["is_held_up"] and not world.is_only_hostile:
+            # What has gathered meanwhile comes first.
+            self.counts_from = max(self.counts_from, now + 3.0)
+            self.waited = dict.fromkeys(self.waited, 0.0)
+        is_calm = world.is_only_hostile or not world.is_hard
         passed = passed if is_calm and row["scheduler"] and now > self.counts_from else 0.0
         self.counted += passed
         self.count(row, passed)

@@ -17,7 +17,7 @@ use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
@@ -212,7 +212,7 @@ pub fn record_reads(set: &RelationSet, segment: Uuid, reads: Vec<pg_sys::Oid>) -
     })
 }
 
-/// Takes back that a run refreshes a segment, which another session has locked since.
+/// Takes back that a run refreshes a segment, which another session has locked, or deleted, since.
 pub fn abandon(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
     let args = [segment.into(), run.into()];
     record_attempt(set, (segment, run), &queries::catalog::state::ABANDON_RUN, &args).map(drop)
@@ -246,7 +246,7 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
     let free: Vec<Uuid> =
         lost.iter().copied().filter(|segment| may_record(set, *segment)).collect();
     let is_incomplete = free.len() < lost.len();
-    set.as_owner(|| {
+    let interrupted = set.as_owner(|| {
         Spi::connect_mut(|client| {
             let sql = set.sql(&queries::catalog::state::LOG_INTERRUPTED, &[]);
             let rows = client.update(&sql, None, &[lost.into(), alive.to_vec().into()])?;
@@ -254,9 +254,12 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
             let names = names.collect::<Result<_>>()?;
             let sql = set.sql(&queries::catalog::state::RECORD_INTERRUPTED, &[]);
             client.update(&sql, None, &[free.into(), alive.to_vec().into()])?;
-            Ok(Interrupted { names, is_incomplete })
+            Ok::<_, Error>(Interrupted { names, is_incomplete })
         })
-    })
+    })?;
+    // What was kept of a segment that was deleted meanwhile.
+    delete_orphaned(set, segment)?;
+    Ok(interrupted)
 }
 
 /// The segments whose refresh is recorded as running by a run other than those in `alive`.

@@ -241,6 +241,10 @@ fn finish(
         Key::Id(id) => Some(id),
         Key::Name(_) => segment.map(|segment| segment.id),
     };
+    if let (Some(id), None, false) = (id, segment, request.dry_run) {
+        state::abandon(set, id, request.run_id)?;
+        state::delete_orphaned(set, Some(id))?;
+    }
     if !request.dry_run && !goes_on {
         log::write(
             set,

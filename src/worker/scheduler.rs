@@ -77,8 +77,6 @@ struct Scheduler {
     prune_changes: Pruning,
     /// It was logged that the extension is not installed.
     is_absence_logged: bool,
-    /// It was logged that there is no room for another worker.
-    is_full_logged: bool,
 }
 
 impl Scheduler {
@@ -88,7 +86,6 @@ impl Scheduler {
             servers: Servers::default(),
             prune_changes: Pruning::default(),
             is_absence_logged: false,
-            is_full_logged: false,
         }
     }
 
@@ -126,15 +123,7 @@ impl Scheduler {
     fn round(&mut self, has_room: bool) -> Duration {
         let rounds = self.sets.round(!self.servers.is_empty());
         self.prune_changes();
-        let is_full = rounds.is_full || !has_room;
-        if is_full && !self.is_full_logged {
-            emit(
-                PgLogLevel::WARNING,
-                "segmenter: refreshes wait, since there is no room for another worker".into(),
-                Some("Raise max_worker_processes."),
-            );
-        }
-        self.is_full_logged = is_full;
+        self.sets.note_room(!rounds.is_full && has_room);
         rounds.pause()
     }
 

@@ -51,6 +51,7 @@ pub fn work(owner: pg_sys::Oid) -> std::result::Result<Option<clock::Instant>, R
         sets.errors.clear(Action::List);
         sets.collect();
         let rounds = sets.round(true);
+        sets.note_room(!rounds.is_full);
         let now = clock::now();
         let is_early = rounds.next.is_none_or(|next| next > now + IDLE);
         if is_early && sets.are_idle() {

@@ -144,6 +144,11 @@ impl SetScheduler {
         }
     }
 
+    /// Makes the next round look up the set again: what the registry says of it may have changed.
+    pub fn read_again(&mut self) {
+        self.is_current = false;
+    }
+
     /// Discards what was read. The next round reads it again. Collected jobs are kept.
     pub fn forget(&mut self) {
         self.is_current = false;

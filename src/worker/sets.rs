@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use super::logged::{Action, LoggedErrors};
 use super::set_scheduler::SetScheduler;
 use crate::catalog::relation_set::{Extension, RegisteredSet};
-use crate::error::{Report, Result};
+use crate::error::{Report, Result, emit};
 use crate::pg::bgw::job_table::{self, Job};
 use crate::pg::bgw::process;
 use crate::pg::clock;
@@ -46,6 +46,8 @@ pub struct Sets {
     collected: Vec<Job>,
     /// Counts the rounds. Each round starts with another set, so that no set is always the last.
     turn: usize,
+    /// It was logged that there is no room for another worker.
+    is_full_logged: bool,
     pub errors: LoggedErrors,
 }
 
@@ -62,6 +64,7 @@ impl Sets {
             sets: Vec::new(),
             collected: Vec::new(),
             turn: 0,
+            is_full_logged: false,
             errors: LoggedErrors::default(),
         }
     }
@@ -120,7 +123,11 @@ impl Sets {
                 continue;
             }
             let set = match known.iter().position(|set| set.mart == listed.mart) {
-                Some(at) => known.swap_remove(at),
+                Some(at) => {
+                    let mut set = known.swap_remove(at);
+                    set.read_again();
+                    set
+                }
                 None => SetScheduler::new(
                     (self.database, &self.database_name),
                     listed.mart,
@@ -164,6 +171,18 @@ impl Sets {
     /// Whether a round of any set has come to its end.
     pub fn was_any_served(&self) -> bool {
         self.sets.iter().any(|set| set.was_served)
+    }
+
+    /// Logs, once, that there is no room for another worker.
+    pub fn note_room(&mut self, has_room: bool) {
+        if !has_room && !self.is_full_logged {
+            emit(
+                PgLogLevel::WARNING,
+                "segmenter: refreshes wait, since there is no room for another worker".into(),
+                Some("Raise max_worker_processes."),
+            );
+        }
+        self.is_full_logged = !has_room;
     }
 
     pub fn log(&mut self, action: Action, what: &str, report: &Report) {

@@ -1,11 +1,19 @@
--- Deletes the states and attempts of segments that no longer exist: of the segment $1, or of all.
+-- Deletes the states and attempts of segments that no longer exist: of the segment $1, or of all. A
+-- refresh that is recorded as running stays until its end is recorded.
 -- runs as: set owner
 -- params: segment uuid
-with attempts as (
-    delete from @attempts@ a
-    where ($1::uuid is null or a.segment_id = $1)
-      and not exists (select from @segments@ s where s.id = a.segment_id)
+with gone as (
+    select g.segment_id
+    from (select t.segment_id from @state@ t union select a.segment_id from @attempts@ a) g
+    where ($1::uuid is null or g.segment_id = $1)
+      and not exists (select from @segments@ s where s.id = g.segment_id)
+      and not exists (
+        select
+        from @attempts@ a
+        left join @state@ t on t.segment_id = a.segment_id
+        where a.segment_id = g.segment_id and a.running_since is not null and a.refreshes = coalesce(t.refreshes, 0)
+    )
+), attempts as (
+    delete from @attempts@ a using gone g where a.segment_id = g.segment_id
 )
-delete from @state@ t
-where ($1::uuid is null or t.segment_id = $1)
-  and not exists (select from @segments@ s where s.id = t.segment_id)
+delete from @state@ t using gone g where t.segment_id = g.segment_id

@@ -5,13 +5,13 @@
 -- params: segments uuid[], alive uuid[]
 -- row: segment_name text
 insert into @log@ (processed, run_id, action, status, segment_id, segment_name, elapsed, message, params)
-select a.running_since, a.run_id, 'refresh', 'interrupted', a.segment_id, s.name,
+select a.running_since, a.run_id, 'refresh', 'interrupted', a.segment_id, coalesce(s.name, begun.segment_name),
     clock_timestamp() - a.running_since, 'the server or the worker was stopped before the refresh ended',
     begun.params
 from @attempts@ a
 left join @segments@ s on s.id = a.segment_id
 left join lateral (
-    select l.params
+    select l.params, l.segment_name
     from @log@ l
     where l.segment_id = a.segment_id and l.run_id = a.run_id and l.action = 'refresh' and l.status = 'running'
     limit 1
