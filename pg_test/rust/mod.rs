@@ -12,6 +12,7 @@ use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::state;
 use crate::error::{Error, Result};
 use crate::pg::exec::role::{self, Rights, Settings};
+use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::{statement, tuplestore as relation};
 use crate::pg::system_catalog;
@@ -498,6 +499,7 @@ fn a_lost_run_of_a_deleted_segment_gets_its_end() {
     );
     run("delete from segmenter_segments");
     let set = RelationSet::current().expect("the set");
+    let _snapshot = Active::fresh();
     let interrupted = state::interrupt(&set, &[], None).expect("the ends");
     assert_eq!(interrupted.names, ["vip"]);
     assert_eq!(one::<i64>("select count(*) from segmenter_attempts"), 0);
