@@ -112,6 +112,10 @@ fn reset_role(role: pg_sys::Oid) {
     // the checks of the settings need one; the name is a C string in its memory, or null for a role
     // that does not exist.
     unsafe {
+        // There is nothing to take back as a rule; and a role that is renamed now is not found by its name.
+        if pg_sys::GetSessionUserId() == role && pg_sys::GetCurrentRoleId() == pg_sys::InvalidOid {
+            return;
+        }
         pg_sys::StartTransactionCommand();
         let name = pg_sys::GetUserNameFromId(role, true);
         if !name.is_null() {
