@@ -78,7 +78,7 @@ def prove_hostile(world: World, pause: Pause, log: ServerLog) -> None:
             must(done.rowcount == 1, f"nothing to be late: a {what}", done.rowcount)
             clock, seen = Clock(world, pause.of), one(pause.db, Clock.LOOK)
             row = dict.fromkeys(clock.waited, 0.0) | {what: seen[what]}
-            found(f"a {what} waits", f"the victim's {what} is late", lambda: [clock.count(row, 1.0) for _ in range(20)])
+            found(f"a {what} waits", f"the victim's {what} is late", lambda: [clock.count(row, 1.0) for _ in range(60)])
     print(f"ok what a hostile role gets is found: {len(looted) + len(rights) + len(waits) + 1} ways", flush=True)
 
 
