@@ -198,7 +198,7 @@ set client_min_messages = error;
 select segment, status from segmenter_refresh('sgm_swallow');
 select * from sgm.held('sgm_swallow');
 
--- Constraints that are deferred by default are checked at once: whoever refreshes or erases. Those of the caller wait on.
+-- Constraints that are deferred by default are checked at once, for every caller. Those of the caller stay deferred.
 \c - sgm_low
 create table sgm.referenced (id varchar primary key);
 insert into sgm.referenced values ('1'), ('2');

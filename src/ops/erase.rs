@@ -35,22 +35,22 @@ use segmenter_core::sync_plan::SyncAction;
 /// holds locks delays the erasure of other roles' segments by no more than that.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// How long the segments of another role than the current one are worked on, all in all, as far as each
-/// takes longer than [`FREE`]: triggers and policies of their tables run meanwhile. A shorter
-/// segmenter.refresh_timeout holds here, too.
+/// The time that an erasure spends on all segments of a role other than the current one, whose triggers
+/// and policies run meanwhile. A shorter segmenter.refresh_timeout applies instead.
 const LONGEST_WORK: Duration = Duration::from_secs(60);
-const FREE: Duration = Duration::from_secs(1);
+/// The part of a segment's time that does not count.
+const GRACE: Duration = Duration::from_secs(1);
 
-/// The time that is left for the segments of one owner.
+/// What is left of the time for the segments of one owner.
 #[derive(Clone, Copy)]
-struct Left {
+struct Allowance {
     /// For locks.
     wait: Duration,
     /// None: no limit.
     work: Option<Duration>,
 }
 
-impl Left {
+impl Allowance {
     fn of(owner: pg_sys::Oid) -> Self {
         let limit =
             settings::refresh_timeout().map_or(LONGEST_WORK, |limit| limit.min(LONGEST_WORK));
@@ -62,8 +62,8 @@ impl Left {
 fn work<T>(left: &mut Option<Duration>, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let Some(limit) = left else { return in_subtransaction(OnSuccess::Commit, body) };
     let began = Instant::now();
-    let result = in_limited_subtransaction(*limit + FREE, body);
-    *limit = limit.saturating_sub(began.elapsed().saturating_sub(FREE));
+    let result = in_limited_subtransaction(*limit + GRACE, body);
+    *limit = limit.saturating_sub(began.elapsed().saturating_sub(GRACE));
     result
 }
 
@@ -92,9 +92,9 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     let mut erased: BTreeMap<usize, Erased> = BTreeMap::new();
     let mut hashes = BTreeSet::new();
     let segments = list(set)?;
-    let mut owners: HashMap<pg_sys::Oid, Left> = HashMap::new();
+    let mut owners: HashMap<pg_sys::Oid, Allowance> = HashMap::new();
     for (place, segment) in segments.iter().enumerate() {
-        let left = owners.entry(segment.owner).or_insert_with(|| Left::of(segment.owner));
+        let left = owners.entry(segment.owner).or_insert_with(|| Allowance::of(segment.owner));
         let found = erase_segment(set, segment, id, run_id, &mut hashes, left)?;
         if found.rows > 0 || found.messages > 0 || found.failure.is_some() {
             erased.insert(place, found);
@@ -103,8 +103,8 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
     // The hashes that one segment holds may occur in the log of another segment.
     if let Some(pattern) = pattern(id, &hashes) {
         for (place, segment) in segments.iter().enumerate() {
-            let Left { wait, work: time } =
-                owners.entry(segment.owner).or_insert_with(|| Left::of(segment.owner));
+            let Allowance { wait, work: time } =
+                owners.entry(segment.owner).or_insert_with(|| Allowance::of(segment.owner));
             let began = Instant::now();
             // The log of the extension's own set runs no code of others.
             let mut none = None;
@@ -163,7 +163,7 @@ fn erase_segment(
     id: &str,
     run_id: Uuid,
     hashes: &mut BTreeSet<String>,
-    Left { wait, work: time }: &mut Left,
+    Allowance { wait, work: time }: &mut Allowance,
 ) -> Result<Erased> {
     let began = Instant::now();
     let limit = *wait;
