@@ -560,7 +560,7 @@ class Hostile(Actor):
     @action(2)
     def subscribe_others(self) -> None:
         if segment := self.some("select id, name from {segments} where name like 'hostile _' and actual_end = 'infinity' order by 1"):
-            self.refused("select segmenter_subscribe(%s, %s, 'first')", self.dice.choice([FETCHED, CALLED, "mail", "push"]), segment["name"])
+            self.refused("select segmenter_subscribe(%s, %s, 'first')", self.dice.choice([FETCHED, CALLED]), segment["name"])
             self.refused("select segmenter_subscribe(%s, %s, 'first', consumer_role => 'victor')", FETCHED, segment["name"])
             self.refused("insert into {subscriptions} (consumer_id, segment_id, target) values (%s, %s, 'first')", self.of_the_victim("consumer"), segment["id"])
             self.refused("insert into {subscriptions} (consumer_id, segment_id, target) values (%s, %s, 'first')", self.of_the_victim("consumer"), self.of_the_victim("segment"))

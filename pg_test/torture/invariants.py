@@ -74,7 +74,7 @@ def check_coverage(db: Connection, of: Set, but_for: str = "^edited") -> None:
             where segment_id = s.id and action = 'refresh' and status = 'ok' and (params #>> '{incremental,pass}') is distinct from 'changes') f
         cross join lateral (select count(*) as erased from {log} where segment_id = s.id and action = 'erase' and subscription_id is null and id > f.id) e
         cross join lateral (select count(*) as members from {mart} m where m.segment_id = s.id and m.tableoid = s.table_name and m.actual_end = 'infinity') c
-        where s.name !~ %s and c.members not between l.coverage - e.erased and l.coverage"""), but_for)
+        where s.name !~ %s and f.id is not null and c.members not between l.coverage - e.erased and l.coverage"""), but_for)
     must(not wrong, "the log's coverage is not the number of members", *wrong)
 
 
