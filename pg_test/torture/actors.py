@@ -55,6 +55,8 @@ class Actor(threading.Thread):
             if self.world.pausing.is_set():
                 self.is_resting.set()
                 time.sleep(0.02)
+                # It asks nothing, however long the look at everything takes.
+                self.last_answer = time.monotonic()
                 continue
             self.is_resting.clear()
             if self.world.pausing.is_set():
@@ -115,7 +117,7 @@ class Actor(threading.Thread):
                 # A role may have another name by now, or may not log in; the server may be down.
                 self.note(f"no connection: {error}")
                 raise psycopg.errors.ConnectionException(str(error)) from error
-            self.connection = db
+            self.connection, self.last_answer = db, time.monotonic()
         return db
 
     def disconnect(self) -> None:
