@@ -30,6 +30,8 @@ pub struct Job<Id> {
     pub state: JobState,
     /// When it came into this state.
     pub since: Instant,
+    /// When it ended; none: it has not.
+    pub ended: Option<Instant>,
     /// The worker's process, once it runs.
     pub pid: i32,
     /// When the worker wants its task to be continued; none: when there is a reason.
@@ -50,6 +52,9 @@ impl<Id: Copy> Job<Id> {
     pub fn apply(&mut self, event: Event, now: Instant) -> Option<Transition> {
         let to = transition(self.spec.task, self.state, event)?;
         (self.state, self.since) = (to.next, now);
+        if matches!(to.next, JobState::Ended(_) | JobState::Collected(_)) {
+            self.ended.get_or_insert(now);
+        }
         Some(to)
     }
 }
@@ -139,9 +144,9 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let state = to.next;
-        let (resume_at, overrun) = (None, None);
+        let (ended, resume_at, overrun) = (None, None, None);
         self.places[place] =
-            Some(Job { spec, state, since: now, pid: 0, resume_at, overrun, generation });
+            Some(Job { spec, state, since: now, ended, pid: 0, resume_at, overrun, generation });
         Ok(JobHandle { place: place as u32, generation })
     }
 
@@ -287,8 +292,10 @@ mod tests {
         table.report(handle, JobResult::Done, None, at(61));
         table.exit(11, Some(Duration::from_secs(1)), at(61));
         // The result was reported before.
-        let ended = table.collect(DATABASE, |_| true, at(61));
+        let ended = table.collect(DATABASE, |_| true, at(65));
         assert_eq!(ended[0].state, JobState::Collected(End::Reported(JobResult::Done)));
+        // Since when it has been over, whenever that is found.
+        assert_eq!((ended[0].ended, ended[0].since), (Some(at(61)), at(65)));
         assert_eq!(ended[0].overrun, None);
         assert_eq!(table.jobs(DATABASE).count(), 0);
     }

@@ -1,7 +1,7 @@
 //! Tests that run in the server, each in a transaction that is rolled back. (Tests beside the code they are
 //! about run in the same way.)
 
-use pgrx::datum::Timestamp;
+use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 
 use pgrx::datum::DatumWithOid;
@@ -9,8 +9,9 @@ use segmenter_core::query_file::QueryFile;
 
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Extension, RelationSet};
-use crate::catalog::state;
+use crate::catalog::state::{self, LostRun};
 use crate::error::{Error, Result};
+use crate::pg::clock;
 use crate::pg::exec::role::{self, Rights, Settings};
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -504,4 +505,21 @@ fn a_lost_run_of_a_deleted_segment_gets_its_end() {
     assert_eq!(interrupted.names, ["vip"]);
     assert_eq!(one::<i64>("select count(*) from segmenter_attempts"), 0);
     assert_eq!(one::<i64>("select count(*) from segmenter_log where status = 'interrupted'"), 1);
+}
+
+/// A worker is lost, its end is handled late, and meanwhile another session has refreshed the segment.
+#[pg_extern]
+fn a_run_that_was_lost_before_the_last_refresh_does_not_count() {
+    shop();
+    let before = clock::now();
+    run("select segmenter_refresh('vip')");
+    let set = RelationSet::current().expect("the set");
+    let _snapshot = Active::fresh();
+    let vip = one::<Uuid>("select id from segmenter_segments");
+    let lost = one::<Uuid>("select gen_random_uuid()");
+    let found = |run, at| state::find_lost_run(&set, vip, run, at).expect("the state");
+    assert!(matches!(found(lost, before), LostRun::Superseded));
+    assert!(matches!(found(lost, clock::now()), LostRun::Unknown));
+    let done = one::<Uuid>("select run_id from segmenter_state");
+    assert!(matches!(found(done, clock::now()), LostRun::Ended));
 }

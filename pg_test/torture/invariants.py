@@ -180,7 +180,10 @@ class Pause:
         """Those that fetch are fetched for; those that are called are called by the workers."""
         end, last_retry = time.monotonic() + 120, 0.0
         while waiting := self.waiting():
-            must(time.monotonic() < end, "messages that nobody gets", *waiting)
+            if time.monotonic() > end:
+                raise Wrong("messages that nobody gets", *waiting[:3], *self.run("""
+                    select pid, datname, usename, backend_type, application_name, state, wait_event_type, wait_event, xact_start::text, query_start::text,
+                        pg_blocking_pids(pid) as blocked_by, left(query, 200) as query from pg_stat_activity where backend_type like 'segmenter%%'"""))
             if time.monotonic() > last_retry + 3:
                 last_retry = time.monotonic()
                 for row in waiting:

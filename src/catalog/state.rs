@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use pgrx::JsonB;
-use pgrx::datum::{DatumWithOid, Timestamp, Uuid};
+use pgrx::datum::{DatumWithOid, Timestamp, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -33,6 +33,7 @@ pub struct SegmentState {
     run_id: Option<Uuid>,
     is_running: bool,
     status: Option<String>,
+    ended_at: Option<TimestampWithTimeZone>,
 }
 
 impl SegmentState {
@@ -49,6 +50,7 @@ impl SegmentState {
                     run_id: row.get_by_name("run_id")?,
                     is_running: row.get_by_name("is_running")?.unwrap_or_default(),
                     status: row.get_by_name("status")?,
+                    ended_at: row.get_by_name("ended_at")?,
                 }))
             })
         })
@@ -69,11 +71,33 @@ impl SegmentState {
     }
 }
 
-/// What is recorded of a run for a segment; none: the run has recorded nothing, or another one has
-/// recorded its end since.
-pub fn status_of(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<Option<String>> {
-    let state = SegmentState::find(set, segment)?;
-    Ok(state.and_then(|state| state.status_of(run).map(str::to_owned)))
+/// What is recorded of a run that lost its worker at a time.
+pub enum LostRun {
+    /// Nothing.
+    Unknown,
+    /// That it goes on.
+    Running,
+    /// How it ended.
+    Ended,
+    /// Nothing, but how a later one ended, which counts more.
+    Superseded,
+}
+
+pub fn find_lost_run(
+    set: &RelationSet,
+    segment: Uuid,
+    run: Uuid,
+    lost_at: Instant,
+) -> Result<LostRun> {
+    let Some(state) = SegmentState::find(set, segment)? else { return Ok(LostRun::Unknown) };
+    Ok(match state.status_of(run) {
+        Some("running") => LostRun::Running,
+        Some(_) => LostRun::Ended,
+        None if state.ended_at.is_some_and(|at| clock::instant(at) > lost_at) => {
+            LostRun::Superseded
+        }
+        None => LostRun::Unknown,
+    })
 }
 
 /// A refresh of a segment by a run, from its begin to its end.

@@ -12,7 +12,7 @@ use super::logged::{Action, LoggedErrors};
 use super::pruning::Pruning;
 use super::{Started, limits, owner_role};
 use crate::catalog::relation_set::{Extension, RelationSet};
-use crate::catalog::state;
+use crate::catalog::state::{self, LostRun};
 use crate::config::{Key, Segment};
 use crate::delivery::push;
 use crate::error::{Error, Report, Result, emit};
@@ -315,13 +315,13 @@ impl SetScheduler {
     fn handle(&mut self, mut job: Job, deadline: &Deadline) -> std::result::Result<(), Report> {
         let now = clock::now();
         let Some(handled) = job.apply(Event::Handled, now) else { return Ok(()) };
-        let JobSpec { subject, run, .. } = job.spec;
+        let subject = job.spec.subject;
         let alive = runs(&job_table::jobs(self.database));
         let item = process::transaction_within(deadline.limit(), || {
             let set = self.open()?;
             for effect in handled.effects {
                 match effect {
-                    Effect::RecordLostRun => record_lost_run(set, subject, run, &alive)?,
+                    Effect::RecordLostRun => record_lost_run(set, &job, &alive)?,
                     Effect::RecordOverrun => record_overrun(set, &job)?,
                     Effect::ReleaseLeases => push::release(set, Some(subject), &[])?,
                     _ => {}
@@ -665,20 +665,23 @@ fn runs(jobs: &[Job]) -> Vec<Uuid> {
 }
 
 /// Records the end of a run whose worker is gone: `failed` if nothing is recorded of it,
-/// `interrupted` if it is recorded as running. `alive`: the runs of the present jobs.
-fn record_lost_run(set: &RelationSet, segment: Uuid, run: Uuid, alive: &[Uuid]) -> Result<()> {
-    match state::status_of(set, segment, run)?.as_deref() {
-        None => {
+/// `interrupted` if it is recorded as running. `alive`: the runs of the present jobs. A refresh that has
+/// ended since, by another session, counts more.
+fn record_lost_run(set: &RelationSet, job: &Job, alive: &[Uuid]) -> Result<()> {
+    let JobSpec { subject: segment, run, .. } = job.spec;
+    let lost_at = job.ended.unwrap_or_else(clock::now);
+    match state::find_lost_run(set, segment, run, lost_at)? {
+        LostRun::Unknown => {
             let Some(name) = run::name_of(set, segment)? else { return Ok(()) };
             let planned = PlannedRefresh::standalone(segment, name.clone());
             let error = Error::WorkerDied(name);
-            refresh::fail(set, &planned.request(run), error, (clock::now(), Duration::ZERO))?;
+            refresh::fail(set, &planned.request(run), error, (lost_at, Duration::ZERO))?;
         }
-        Some("running") => {
+        LostRun::Running => {
             let interrupted = state::interrupt(set, alive, Some(segment))?;
             interrupted.names.iter().for_each(|name| log_interrupted(name));
         }
-        Some(_) => {}
+        LostRun::Ended | LostRun::Superseded => {}
     }
     Ok(())
 }
@@ -700,15 +703,23 @@ fn record_overrun(set: &RelationSet, job: &Job) -> Result<()> {
     let planned = PlannedRefresh::standalone(subject, segment.name.clone());
     let request = planned.request(run);
     let elapsed = limit + process::OVERRUN;
-    let began = clock::now() - elapsed;
-    let recorded = state::status_of(set, subject, run)?;
-    // A refresh whose end is recorded was followed by a hand-over.
-    if task == Task::Refresh && matches!(recorded.as_deref(), None | Some("running")) {
-        let error = error("the refresh", "segmenter.refresh_timeout");
-        refresh::fail(set, &request, error, (began, elapsed)).map(drop)
-    } else {
-        let error = error("the hand-over", "segmenter.refresh_timeout");
-        handover::fail(set, &request, Some(&segment), error, (began, elapsed)).map(drop)
+    let ended = job.ended.unwrap_or_else(clock::now);
+    let began = ended - elapsed;
+    let recorded = match task {
+        Task::Refresh => state::find_lost_run(set, subject, run, ended)?,
+        // The end of the refresh before is recorded.
+        _ => LostRun::Ended,
+    };
+    match recorded {
+        LostRun::Unknown | LostRun::Running => {
+            let error = error("the refresh", "segmenter.refresh_timeout");
+            refresh::fail(set, &request, error, (began, elapsed)).map(drop)
+        }
+        LostRun::Ended => {
+            let error = error("the hand-over", "segmenter.refresh_timeout");
+            handover::fail(set, &request, Some(&segment), error, (began, elapsed)).map(drop)
+        }
+        LostRun::Superseded => Ok(()),
     }
 }
 
