@@ -522,4 +522,15 @@ fn a_run_that_was_lost_before_the_last_refresh_does_not_count() {
     assert!(matches!(found(lost, clock::now()), LostRun::Unknown));
     let done = one::<Uuid>("select run_id from segmenter_state");
     assert!(matches!(found(done, clock::now()), LostRun::Ended));
+
+    // It gets its end in the log, if that has its begin.
+    run("insert into segmenter_log (run_id, action, status, segment_id, segment_name)
+         select '00000000-0000-0000-0000-000000000001', 'refresh', 'running', s.id, s.name from segmenter_segments s");
+    let begun = one::<Uuid>("select '00000000-0000-0000-0000-000000000001'::uuid");
+    for run in [lost, done, begun, begun] {
+        state::log_lost(&set, vip, run).expect("an end");
+    }
+    let ends =
+        "select string_agg(run_id::text, ' ') from segmenter_log where status = 'interrupted'";
+    assert_eq!(one::<String>(ends), "00000000-0000-0000-0000-000000000001");
 }

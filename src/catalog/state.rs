@@ -100,6 +100,11 @@ pub fn find_lost_run(
     })
 }
 
+/// Logs the end of a run that a later one has superseded, if the log tells of its begin only.
+pub fn log_lost(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
+    write(set, &queries::catalog::state::LOG_LOST, &[segment.into(), run.into()])
+}
+
 /// A refresh of a segment by a run, from its begin to its end.
 #[derive(Clone, Copy)]
 pub struct Attempt {

@@ -681,7 +681,8 @@ fn record_lost_run(set: &RelationSet, job: &Job, alive: &[Uuid]) -> Result<()> {
             let interrupted = state::interrupt(set, alive, Some(segment))?;
             interrupted.names.iter().for_each(|name| log_interrupted(name));
         }
-        LostRun::Ended | LostRun::Superseded => {}
+        LostRun::Superseded => state::log_lost(set, segment, run)?,
+        LostRun::Ended => {}
     }
     Ok(())
 }
@@ -719,7 +720,7 @@ fn record_overrun(set: &RelationSet, job: &Job) -> Result<()> {
             let error = error("the hand-over", "segmenter.refresh_timeout");
             handover::fail(set, &request, Some(&segment), error, (began, elapsed)).map(drop)
         }
-        LostRun::Superseded => Ok(()),
+        LostRun::Superseded => state::log_lost(set, subject, run),
     }
 }
 

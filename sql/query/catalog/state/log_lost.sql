@@ -1,0 +1,14 @@
+-- Logs that the run $2 of the segment $1 was interrupted, where the log has its begin and not its end. The
+-- time of the interruption is unknown: the entry's `processed` is the begin of the refresh, `elapsed`
+-- the time from then until now.
+-- runs as: set owner
+-- params: segment uuid, run uuid
+insert into @log@ (processed, run_id, action, status, segment_id, segment_name, elapsed, message, params)
+select l.processed, l.run_id, 'refresh', 'interrupted', l.segment_id, l.segment_name,
+    clock_timestamp() - l.processed, 'the server or the worker was stopped before the refresh ended', l.params
+from @log@ l
+where l.segment_id = $1 and l.run_id = $2 and l.action = 'refresh' and l.status = 'running'
+  and not exists (
+    select from @log@ e
+    where e.segment_id = l.segment_id and e.run_id = l.run_id and e.action = 'refresh' and e.status <> 'running'
+  )
