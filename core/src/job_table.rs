@@ -77,9 +77,27 @@ pub enum Refusal {
     TableFull,
     /// The database has as many jobs of this kind as it may have.
     DatabaseFull,
-    /// The role or the set has its share.
+    /// The role or the set has its share, or the place is another scheduler's turn.
     ShareTaken,
 }
+
+/// A scheduler that was refused a place for a role. It asks again in every round; when a place becomes free that
+/// it may have, it comes before those that have not waited as long. So a scheduler that hears of the free
+/// place first, since the job was its own, does not get it every time.
+#[derive(Clone, Copy, Debug)]
+struct Waiter<Id> {
+    pid: i32,
+    spec: JobSpec<Id>,
+    limits: Limits,
+    since: Instant,
+    /// When it has asked last.
+    asked: Instant,
+}
+
+/// A scheduler that has not asked for this long waits no more.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How many can wait. Without a place among them one gets a job when there is room.
+const WAITERS: usize = 64;
 
 /// Identifies a job: its place in the table, and its generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,39 +123,37 @@ impl From<JobHandle> for u64 {
 #[derive(Clone, Copy)]
 pub struct JobTable<Id, const PLACES: usize> {
     places: [Option<Job<Id>>; PLACES],
+    waiters: [Option<Waiter<Id>>; WAITERS],
     /// The generation of the last job.
     generation: u32,
 }
 
 impl<Id: Copy, const PLACES: usize> Default for JobTable<Id, PLACES> {
     fn default() -> Self {
-        Self { places: [None; PLACES], generation: 0 }
+        Self { places: [None; PLACES], waiters: [None; WAITERS], generation: 0 }
     }
 }
 
 impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
-    /// Adds a job within its limits.
+    /// Adds a job within its limits. `pid`: the scheduler.
     pub fn request(
         &mut self,
         spec: JobSpec<Id>,
         limits: Limits,
+        pid: i32,
         now: Instant,
     ) -> Result<JobHandle, Refusal> {
-        let kind = spec.task.kind();
-        // An ended job takes no process any more.
-        let is_ended = |job: &Job<Id>| matches!(job.state, JobState::Ended(_));
-        let others = |is_one: &dyn Fn(&JobSpec<Id>) -> bool| {
-            let jobs = self.jobs(spec.database).filter(|job| job.spec.task.kind() == kind);
-            jobs.filter(|job| !is_ended(job) && is_one(&job.spec)).count()
-        };
-        if others(&|_| true) >= limits.in_database {
-            return Err(Refusal::DatabaseFull);
+        let refusal = self
+            .refusal(&spec, limits, None)
+            .or_else(|| self.is_anothers_turn(&spec, pid, now).then_some(Refusal::ShareTaken));
+        if let Some(refusal) = refusal {
+            self.wait(spec, limits, pid, now);
+            return Err(refusal);
         }
-        if others(&|other| other.account == spec.account) >= limits.of_role
-            || limits.of_set.is_some_and(|limit| others(&|other| other.set == spec.set) >= limit)
-        {
-            return Err(Refusal::ShareTaken);
-        }
+        self.waiters
+            .iter_mut()
+            .filter(|place| is_for(place, &spec, pid))
+            .for_each(|place| *place = None);
         let to = transition(spec.task, JobState::Free, Event::Request).ok_or(Refusal::TableFull)?;
         let free = self.places.iter().position(Option::is_none);
         let place = free.ok_or(Refusal::TableFull)?;
@@ -148,6 +164,56 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         self.places[place] =
             Some(Job { spec, state, since: now, ended, pid: 0, resume_at, overrun, generation });
         Ok(JobHandle { place: place as u32, generation })
+    }
+
+    /// Why a job may not join the others, and `another` one if there is one.
+    fn refusal(
+        &self,
+        spec: &JobSpec<Id>,
+        limits: Limits,
+        another: Option<&JobSpec<Id>>,
+    ) -> Option<Refusal> {
+        // An ended job takes no process any more.
+        let is_ended = |job: &&Job<Id>| matches!(job.state, JobState::Ended(_));
+        let jobs = self.jobs(spec.database).filter(|job| !is_ended(job)).map(|job| &job.spec);
+        let of_kind = jobs.chain(another).filter(|other| other.task.kind() == spec.task.kind());
+        let (mut in_database, mut of_role, mut of_set) = (0, 0, 0);
+        for other in of_kind {
+            in_database += 1;
+            of_role += usize::from(other.account == spec.account);
+            of_set += usize::from(other.set == spec.set);
+        }
+        if in_database >= limits.in_database {
+            Some(Refusal::DatabaseFull)
+        } else if of_role >= limits.of_role || limits.of_set.is_some_and(|limit| of_set >= limit) {
+            Some(Refusal::ShareTaken)
+        } else {
+            None
+        }
+    }
+
+    /// Whether another scheduler that has waited longer would not get a place any more.
+    fn is_anothers_turn(&self, spec: &JobSpec<Id>, pid: i32, now: Instant) -> bool {
+        let own = self.waiters.iter().find(|place| is_for(place, spec, pid)).copied().flatten();
+        let since = own.filter(|own| own.is_there(now)).map_or(now, |own| own.since);
+        self.waiters.iter().flatten().any(|other| {
+            other.pid != pid
+                && other.since < since
+                && other.is_there(now)
+                && other.spec.database == spec.database
+                && other.spec.task.kind() == spec.task.kind()
+                && self.refusal(&other.spec, other.limits, None).is_none()
+                && self.refusal(&other.spec, other.limits, Some(spec)).is_some()
+        })
+    }
+
+    fn wait(&mut self, spec: JobSpec<Id>, limits: Limits, pid: i32, now: Instant) {
+        let own = self.waiters.iter().position(|place| is_for(place, &spec, pid));
+        let is_free = |place: &Option<Waiter<Id>>| place.is_none_or(|waiter| !waiter.is_there(now));
+        let Some(place) = own.or_else(|| self.waiters.iter().position(is_free)) else { return };
+        let before = self.waiters[place].filter(|before| own.is_some() && before.is_there(now));
+        let since = before.map_or(now, |before| before.since);
+        self.waiters[place] = Some(Waiter { pid, spec, limits, since, asked: now });
     }
 
     /// Frees the place of a job for which the server had no process.
@@ -241,6 +307,22 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
     }
 }
 
+impl<Id> Waiter<Id> {
+    fn is_there(&self, now: Instant) -> bool {
+        // The clock may have been set back since.
+        (now - self.asked).to_std().is_ok_and(|age| age < PATIENCE)
+    }
+}
+
+/// Whether a scheduler waits there for a job like this one: of the same kind and account.
+fn is_for<Id>(place: &Option<Waiter<Id>>, spec: &JobSpec<Id>, pid: i32) -> bool {
+    place.as_ref().is_some_and(|waiter| {
+        let JobSpec { task, database, account, .. } = waiter.spec;
+        waiter.pid == pid
+            && (task.kind(), database, account) == (spec.task.kind(), spec.database, spec.account)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,17 +343,19 @@ mod tests {
         JobSpec { task, database: DATABASE, set: 7, role: 0, account: 0, subject, run }
     }
 
+    /// The scheduler.
+    const PID: i32 = 1;
     const UNLIMITED: Limits = Limits { in_database: 99, of_role: 99, of_set: None };
 
     #[test]
     fn a_worker_begins_its_own_job_only() {
         let mut table = Table::default();
-        let first = table.request(spec(Task::Refresh, 1, 1), UNLIMITED, at(0)).unwrap();
+        let first = table.request(spec(Task::Refresh, 1, 1), UNLIMITED, PID, at(0)).unwrap();
         // It has not begun in time: the job is withdrawn, and the place gets another job.
         assert!(table.collect(DATABASE, |_| true, at(59)).is_empty());
         let withdrawn = table.collect(DATABASE, |_| true, at(60));
         assert_eq!(withdrawn[0].state, JobState::Collected(End::NotStarted));
-        let second = table.request(spec(Task::Refresh, 2, 2), UNLIMITED, at(61)).unwrap();
+        let second = table.request(spec(Task::Refresh, 2, 2), UNLIMITED, PID, at(61)).unwrap();
         assert_eq!(first.place, second.place);
         assert!(table.begin(first, 11, at(62)).is_none());
         assert_eq!(table.begin(second, 12, at(62)).unwrap().spec.subject, 2);
@@ -286,7 +370,7 @@ mod tests {
     #[test]
     fn a_worker_that_begins_at_the_last_moment_is_not_withdrawn() {
         let mut table = Table::default();
-        let handle = table.request(spec(Task::Refresh, 1, 1), UNLIMITED, at(0)).unwrap();
+        let handle = table.request(spec(Task::Refresh, 1, 1), UNLIMITED, PID, at(0)).unwrap();
         assert!(table.begin(handle, 11, at(60)).is_some());
         assert!(table.collect(DATABASE, |_| true, at(60)).is_empty());
         table.report(handle, JobResult::Done, None, at(61));
@@ -305,7 +389,7 @@ mod tests {
         let mut table = Table::default();
         let mut other = spec(Task::Deliver, 1, 1);
         other.database = 2;
-        let handle = table.request(other, UNLIMITED, at(0)).unwrap();
+        let handle = table.request(other, UNLIMITED, PID, at(0)).unwrap();
         table.begin(handle, 11, at(0));
         table.exit(11, None, at(1));
         assert!(table.collect(DATABASE, |_| true, at(1000)).is_empty());
@@ -319,13 +403,13 @@ mod tests {
     fn a_full_table_takes_no_job() {
         let mut table = Table::default();
         let handles: Vec<JobHandle> = (0..PLACES as u32)
-            .filter_map(|n| table.request(spec(Task::Refresh, n, n), UNLIMITED, at(0)).ok())
+            .filter_map(|n| table.request(spec(Task::Refresh, n, n), UNLIMITED, PID, at(0)).ok())
             .collect();
         assert_eq!(handles.len(), PLACES);
-        let mut request = || table.request(spec(Task::Refresh, 9, 9), UNLIMITED, at(0));
+        let mut request = || table.request(spec(Task::Refresh, 9, 9), UNLIMITED, PID, at(0));
         assert_eq!(request(), Err(Refusal::TableFull));
         table.cancel(handles[2], at(0));
-        assert!(table.request(spec(Task::Refresh, 9, 9), UNLIMITED, at(0)).is_ok());
+        assert!(table.request(spec(Task::Refresh, 9, 9), UNLIMITED, PID, at(0)).is_ok());
     }
 
     #[test]
@@ -333,7 +417,7 @@ mod tests {
         let limits = Limits { in_database: 3, of_role: 2, of_set: Some(1) };
         let of = |task, account, set| JobSpec { account, set, ..spec(task, 1, 1) };
         let mut table = Table::default();
-        let mut request = |spec| table.request(spec, limits, at(0));
+        let mut request = |spec| table.request(spec, limits, PID, at(0));
         let first = request(of(Task::Refresh, 1, 1)).unwrap();
         assert_eq!(request(of(Task::HandOver, 2, 1)), Err(Refusal::ShareTaken));
         assert!(request(of(Task::HandOver, 1, 2)).is_ok());
@@ -346,7 +430,58 @@ mod tests {
         table.begin(first, 11, at(1));
         table.exit(11, None, at(2));
         table.collect(DATABASE, |_| true, at(2));
-        assert!(table.request(of(Task::Refresh, 1, 1), limits, at(3)).is_ok());
+        assert!(table.request(of(Task::Refresh, 1, 1), limits, PID, at(3)).is_ok());
+    }
+
+    #[test]
+    fn schedulers_take_turns_at_a_place() {
+        let limits = Limits { in_database: 2, of_role: 1, of_set: None };
+        let mut table = Table::default();
+        let mut pid = 10;
+        // Starts a job that ends at once; whether there was a place for it.
+        let mut run = |table: &mut Table, scheduler, account, now| {
+            let spec = JobSpec { account, ..spec(Task::Deliver, scheduler as u32, 1) };
+            let handle = table.request(spec, limits, scheduler, at(now)).ok();
+            handle.map(|handle| {
+                pid += 1;
+                table.begin(handle, pid, at(now));
+                pid
+            })
+        };
+        let first = run(&mut table, 1, 7, 0).unwrap();
+        assert_eq!(run(&mut table, 2, 7, 1), None);
+        // Another role's place is not what the second one waits for.
+        let other = run(&mut table, 3, 8, 1).unwrap();
+        table.exit(other, None, at(1));
+        table.exit(first, None, at(2));
+        table.collect(DATABASE, |_| true, at(2));
+        // The first one asks again at once, before the second one does.
+        assert_eq!(run(&mut table, 1, 7, 2), None);
+        let second = run(&mut table, 2, 7, 2).unwrap();
+        table.exit(second, None, at(3));
+        table.collect(DATABASE, |_| true, at(3));
+        assert_eq!(run(&mut table, 2, 7, 3), None);
+        let first = run(&mut table, 1, 7, 3).unwrap();
+        // The second one does not ask again: its turn passes.
+        table.exit(first, None, at(7));
+        table.collect(DATABASE, |_| true, at(7));
+        assert!(run(&mut table, 1, 7, 7).is_some());
+    }
+
+    #[test]
+    fn a_place_of_the_database_goes_to_the_longest_waiting_one() {
+        let limits = Limits { in_database: 1, of_role: 1, of_set: None };
+        let of = |account| JobSpec { account, ..spec(Task::Refresh, account, 1) };
+        let mut table = Table::default();
+        let first = table.request(of(1), limits, 1, at(0)).unwrap();
+        assert_eq!(table.request(of(2), limits, 2, at(1)), Err(Refusal::DatabaseFull));
+        assert_eq!(table.request(of(3), limits, 3, at(2)), Err(Refusal::DatabaseFull));
+        table.cancel(first, at(3));
+        assert_eq!(table.request(of(3), limits, 3, at(3)), Err(Refusal::ShareTaken));
+        assert_eq!(table.request(of(1), limits, 1, at(3)), Err(Refusal::ShareTaken));
+        // Deliveries have places of their own.
+        assert!(table.request(spec(Task::Deliver, 9, 1), limits, 1, at(3)).is_ok());
+        assert!(table.request(of(2), limits, 2, at(3)).is_ok());
     }
 
     /// Numbers that look random, the same in every run of the test.
@@ -416,7 +551,7 @@ mod tests {
                 return;
             }
             let Ok(handle) =
-                self.table.request(spec(task, subject, self.runs), UNLIMITED, self.now)
+                self.table.request(spec(task, subject, self.runs), UNLIMITED, PID, self.now)
             else {
                 assert_eq!(self.table.jobs(DATABASE).count(), PLACES);
                 return;

@@ -162,7 +162,7 @@ pub fn is_taken(database: pg_sys::Oid) -> bool {
 
 /// Adds a job to the table, within its limits.
 pub fn request(spec: JobSpec, limits: Limits) -> Result<JobHandle, Refusal> {
-    TABLE.exclusive().jobs.request(spec, limits, clock::now())
+    TABLE.exclusive().jobs.request(spec, limits, process_id(), clock::now())
 }
 
 /// Removes a job for which the server had no process.
