@@ -81,9 +81,9 @@ pub enum Refusal {
     ShareTaken,
 }
 
-/// A scheduler that was refused a place for a role. It asks again in every round; when a place becomes free that
-/// it may have, it comes before those that have not waited as long. So a scheduler that hears of the free
-/// place first, since the job was its own, does not get it every time.
+/// A scheduler that was refused a place for a role. It asks again in every round. A place that becomes
+/// free goes to the scheduler that has waited longest among those that may have it, not to the one
+/// whose job has just ended, which hears of it first.
 #[derive(Clone, Copy, Debug)]
 struct Waiter<Id> {
     pid: i32,
@@ -94,9 +94,9 @@ struct Waiter<Id> {
     asked: Instant,
 }
 
-/// A scheduler that has not asked for this long waits no more.
+/// After this time without asking again, a scheduler is not waiting any more.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many can wait. Without a place among them one gets a job when there is room.
+/// How many schedulers can wait. Further ones get a place whenever there is room.
 const WAITERS: usize = 64;
 
 /// Identifies a job: its place in the table, and its generation.
@@ -150,10 +150,6 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
             self.wait(spec, limits, pid, now);
             return Err(refusal);
         }
-        self.waiters
-            .iter_mut()
-            .filter(|place| is_for(place, &spec, pid))
-            .for_each(|place| *place = None);
         let to = transition(spec.task, JobState::Free, Event::Request).ok_or(Refusal::TableFull)?;
         let free = self.places.iter().position(Option::is_none);
         let place = free.ok_or(Refusal::TableFull)?;
@@ -163,10 +159,12 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         let (ended, resume_at, overrun) = (None, None, None);
         self.places[place] =
             Some(Job { spec, state, since: now, ended, pid: 0, resume_at, overrun, generation });
+        let waited = self.waiters.iter_mut().filter(|waiter| is_for(waiter, &spec, pid));
+        waited.for_each(|waiter| *waiter = None);
         Ok(JobHandle { place: place as u32, generation })
     }
 
-    /// Why a job may not join the others, and `another` one if there is one.
+    /// Why a job may not join the others; `another`: as if this one had joined them before.
     fn refusal(
         &self,
         spec: &JobSpec<Id>,
@@ -192,14 +190,14 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         }
     }
 
-    /// Whether another scheduler that has waited longer would not get a place any more.
+    /// Whether the job would take the place that another scheduler has waited for longer.
     fn is_anothers_turn(&self, spec: &JobSpec<Id>, pid: i32, now: Instant) -> bool {
         let own = self.waiters.iter().find(|place| is_for(place, spec, pid)).copied().flatten();
-        let since = own.filter(|own| own.is_there(now)).map_or(now, |own| own.since);
+        let since = own.filter(|own| own.is_waiting(now)).map_or(now, |own| own.since);
         self.waiters.iter().flatten().any(|other| {
             other.pid != pid
                 && other.since < since
-                && other.is_there(now)
+                && other.is_waiting(now)
                 && other.spec.database == spec.database
                 && other.spec.task.kind() == spec.task.kind()
                 && self.refusal(&other.spec, other.limits, None).is_none()
@@ -207,11 +205,13 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         })
     }
 
+    /// Records that a scheduler was refused a place, and since when it has been waiting for one.
     fn wait(&mut self, spec: JobSpec<Id>, limits: Limits, pid: i32, now: Instant) {
         let own = self.waiters.iter().position(|place| is_for(place, &spec, pid));
-        let is_free = |place: &Option<Waiter<Id>>| place.is_none_or(|waiter| !waiter.is_there(now));
+        let is_free =
+            |place: &Option<Waiter<Id>>| place.is_none_or(|waiter| !waiter.is_waiting(now));
         let Some(place) = own.or_else(|| self.waiters.iter().position(is_free)) else { return };
-        let before = self.waiters[place].filter(|before| own.is_some() && before.is_there(now));
+        let before = self.waiters[place].filter(|before| own.is_some() && before.is_waiting(now));
         let since = before.map_or(now, |before| before.since);
         self.waiters[place] = Some(Waiter { pid, spec, limits, since, asked: now });
     }
@@ -308,7 +308,7 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
 }
 
 impl<Id> Waiter<Id> {
-    fn is_there(&self, now: Instant) -> bool {
+    fn is_waiting(&self, now: Instant) -> bool {
         // The clock may have been set back since.
         (now - self.asked).to_std().is_ok_and(|age| age < PATIENCE)
     }

@@ -384,8 +384,8 @@ SIGNAL = re.compile(r"\(PID (\d+)\) was terminated by signal (\d+)")
 # is no more expected of anybody else.
 POSTGRES_ONLY = re.compile(r"tuple concurrently (updated|deleted)|cannot reindex invalid index|missing chunk number|could not open relation with OID|cache lookup failed for (relation|index)")
 
-# A process that connects as a role given by its OID looks up its name, and then that name: PostgreSQL's own, too. (It is
-# in no database yet.)
+# Of PostgreSQL itself, too: a process that connects as the role of an OID looks up its name, and then that name. Another
+# session can rename the role in between. (The process is in no database yet.)
 RENAMED = re.compile(r'\|22023\|\| ERROR:  role "[^"]*" does not exist$')
 
 

@@ -60,15 +60,6 @@ impl SegmentState {
     pub fn is_waiting(&self) -> bool {
         !self.is_running && self.status.as_deref() == Some(LogStatus::Waiting.as_str())
     }
-
-    /// What is recorded of a run: `running`, or how it ended. None: the last run is another one.
-    pub fn status_of(&self, run: Uuid) -> Option<&str> {
-        match (self.run_id == Some(run), self.is_running) {
-            (false, _) => None,
-            (true, true) => Some(LogStatus::Running.as_str()),
-            (true, false) => self.status.as_deref(),
-        }
-    }
 }
 
 /// What is recorded of a run that lost its worker at a time.
@@ -79,10 +70,11 @@ pub enum LostRun {
     Running,
     /// How it ended.
     Ended,
-    /// Nothing, but how a later one ended, which counts more.
+    /// Nothing; another run has ended after that time, which counts more.
     Superseded,
 }
 
+/// Finds what is recorded of a run of a segment that lost its worker at `lost_at`.
 pub fn find_lost_run(
     set: &RelationSet,
     segment: Uuid,
@@ -90,17 +82,17 @@ pub fn find_lost_run(
     lost_at: Instant,
 ) -> Result<LostRun> {
     let Some(state) = SegmentState::find(set, segment)? else { return Ok(LostRun::Unknown) };
-    Ok(match state.status_of(run) {
-        Some("running") => LostRun::Running,
-        Some(_) => LostRun::Ended,
-        None if state.ended_at.is_some_and(|at| clock::instant(at) > lost_at) => {
-            LostRun::Superseded
-        }
-        None => LostRun::Unknown,
+    let is_last = state.run_id == Some(run);
+    let has_later_end = || state.ended_at.is_some_and(|at| clock::instant(at) > lost_at);
+    Ok(match (is_last, state.is_running, &state.status) {
+        (true, true, _) => LostRun::Running,
+        (true, false, Some(_)) => LostRun::Ended,
+        _ if has_later_end() => LostRun::Superseded,
+        _ => LostRun::Unknown,
     })
 }
 
-/// Logs the end of a run that a later one has superseded, if the log tells of its begin only.
+/// Logs the end of a run that a later one has superseded, if the log has its begin and not its end.
 pub fn log_lost(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
     write(set, &queries::catalog::state::LOG_LOST, &[segment.into(), run.into()])
 }

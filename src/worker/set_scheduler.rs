@@ -665,8 +665,8 @@ fn runs(jobs: &[Job]) -> Vec<Uuid> {
 }
 
 /// Records the end of a run whose worker is gone: `failed` if nothing is recorded of it,
-/// `interrupted` if it is recorded as running. `alive`: the runs of the present jobs. A refresh that has
-/// ended since, by another session, counts more.
+/// `interrupted` if it is recorded as running. `alive`: the runs of the present jobs. If another
+/// session has refreshed the segment since, the lost run gets its end in the log only.
 fn record_lost_run(set: &RelationSet, job: &Job, alive: &[Uuid]) -> Result<()> {
     let JobSpec { subject: segment, run, .. } = job.spec;
     let lost_at = job.ended.unwrap_or_else(clock::now);
