@@ -375,11 +375,11 @@ select
     -- The column may lag while a refresh or a consumer has the row locked.
     case
         when u.status = 'failed' then u.status
-        when pending.messages > 0 then 'queued'
-        when u.status = 'queued' then 'uploaded'
+        when d.pending_messages > 0 then 'queued'
+        when d.pending_messages = 0 and u.status = 'queued' then 'uploaded'
         else u.status
     end as update_status,
-    pending.messages as pending_messages,
+    d.pending_messages,
     d.delivered_at as last_delivery,
     d.last_receipt,
     coalesce(d.last_error, h.error) as delivery_error
@@ -390,16 +390,10 @@ left join @attempts@ a on a.segment_id = s.id
 left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
 left join @consumers@ c on c.id = u.consumer_id
--- What a consumer answers is for its role to read: the function leaves it out for others.
+-- What a consumer answers is for its role to read: the function leaves it out for others. It counts the
+-- messages, too: the policy of the outbox would be prepared anew for each subscription.
 left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
 left join @handovers@ h on h.subscription_id = u.id
-left join lateral (
-    select count(*) as messages
-    from @outbox@ o
-    where o.subscription_id = u.id
-      -- Not coalesce: it is not leakproof, so an index could not be used before the policy is checked.
-      and o.id > case when d.delivered_through is null then 0 else d.delivered_through end
-) pending on u.id is not null
 where s.actual_end = 'infinity'
 order by s.name, c.name, u.target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';

@@ -12,6 +12,7 @@ use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::state::{self, LostRun};
 use crate::error::{Error, Result};
 use crate::pg::clock;
+use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role::{self, Rights, Settings};
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -400,6 +401,68 @@ fn a_thousand_refreshes_use_no_more_memory_than_one() {
     refresh(1000);
     let grown = context_bytes() - before;
     assert!(grown < 256 * 1024, "{grown} bytes more");
+}
+
+fn kept(sql: &str, args: &[DatumWithOid<'_>]) -> Option<i32> {
+    let read = |client: &pgrx::spi::SpiClient<'_>| {
+        client.select(Kept::new(sql), Some(1), args)?.first().get_one()
+    };
+    Spi::connect(read).expect("a kept statement")
+}
+
+/// Twice as many as a session keeps.
+#[pg_extern]
+fn kept_statements_are_limited() {
+    for number in 0..256 {
+        let sql = format!("select {number} + $1");
+        assert_eq!(kept(&sql, &[1.into()]), Some(number + 1));
+    }
+}
+
+/// A statement is forgotten while it is executed, and goes on.
+#[pg_extern]
+fn a_kept_statement_outlives_its_place() {
+    run(
+        "create function fill() returns void language c as 'segmenter', 'kept_statements_are_limited_wrapper'",
+    );
+    let sql =
+        "select n from generate_series(1, $1) n where fill() is null or n > 0 order by n desc";
+    for _ in 0..3 {
+        assert_eq!(kept(sql, &[3.into()]), Some(3));
+    }
+}
+
+#[pg_extern]
+fn a_kept_statement_follows_its_relations() {
+    run("create table kept (x int); insert into kept values (1)");
+    let sql = "select x + $1 from kept";
+    for argument in 0..10 {
+        assert_eq!(kept(sql, &[argument.into()]), Some(argument + 1));
+    }
+    run("drop table kept; create table kept (y text, x int); insert into kept values ('a', 7)");
+    assert_eq!(kept(sql, &[1.into()]), Some(8));
+    run("drop table kept; create view kept as select 70 as x");
+    assert_eq!(kept(sql, &[1.into()]), Some(71));
+    // A statement with arguments of other types is another one.
+    assert_eq!(kept("select length($1::text)", &["four".into()]), Some(4));
+    assert_eq!(kept("select length($1::text)", &[12345.into()]), Some(5));
+    // A set under the name of one that was dropped.
+    shop();
+    for people in [50, 20] {
+        run("select segmenter_init('crm.again')");
+        run("set local segmenter.cfg_table = 'crm.again'");
+        run(&format!(
+            "select segmenter_create_segment('few', 'select id from crm.people where id <= {people}', table_name => 'crm.few')"
+        ));
+        run("select segmenter_refresh('few')");
+        run("select segmenter_refresh('few')");
+        let coverage = one::<i64>(
+            "select coverage from crm.again_log where action = 'refresh' order by id desc limit 1",
+        );
+        assert_eq!(coverage, people);
+        run("set local segmenter.cfg_table = 'segmenter'");
+        run("select segmenter_drop_set('crm.again', true); drop table crm.few");
+    }
 }
 
 /// The context of an error in a segment's query is that of the query, without our statement around it.

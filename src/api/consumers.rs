@@ -229,7 +229,7 @@ fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
 #[pg_extern(sql = "
 create function segmenter_delivered_in(cfg_table regclass)
 returns table (
-    subscription_id uuid, delivered_through bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+    subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
 )
 stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
@@ -241,7 +241,7 @@ fn segmenter_delivered_in(
         'static,
         (
             name!(subscription_id, Uuid),
-            name!(delivered_through, i64),
+            name!(pending_messages, i64),
             name!(delivered_at, Option<TimestampWithTimeZone>),
             name!(last_receipt, Option<JsonbText>),
             name!(last_error, Option<String>),
@@ -264,7 +264,7 @@ fn segmenter_delivered_in(
         rows => rows?,
     };
     Ok(TableIterator::new(
-        rows.into_iter().map(|row| (row.subscription, row.through, row.at, row.receipt, row.error)),
+        rows.into_iter().map(|row| (row.subscription, row.pending, row.at, row.receipt, row.error)),
     ))
 }
 

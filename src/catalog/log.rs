@@ -130,7 +130,9 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
         clock::timestamp(entry.began).into(),
     ];
     set.as_owner(|| {
-        Ok(Spi::run_with_args(&set.sql(&queries::catalog::log::INSERT_ENTRY, &[]), &args)?)
+        let statement = set.kept(&queries::catalog::log::INSERT_ENTRY);
+        Spi::connect_mut(|client| client.update(statement, None, &args).map(drop))?;
+        Ok(())
     })
 }
 

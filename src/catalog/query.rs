@@ -7,6 +7,8 @@
 
 use std::cell::Cell;
 
+use crate::pg::exec::kept::Kept;
+
 /// The role that a statement runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunsAs {
@@ -48,6 +50,11 @@ impl Query {
     pub fn text(&self) -> &'static str {
         self.check_role();
         self.text
+    }
+
+    /// A statement without placeholders that the session keeps.
+    pub fn kept(&self) -> Kept {
+        Kept::new(self.text())
     }
 
     /// The text of a fragment. Only the statement that includes it is checked for its role.

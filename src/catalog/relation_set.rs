@@ -10,6 +10,7 @@ use super::query::{Query, RunsAs, assuming};
 use crate::catalog::settings;
 use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::bgw::process;
+use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
 use crate::pg::exec::statement;
 use crate::pg::system_catalog;
@@ -79,8 +80,8 @@ impl Extension {
     /// not know is an error.
     pub fn find() -> Result<Option<Self>> {
         Spi::connect(|client| {
-            let sql = queries::catalog::FIND_EXTENSION.text();
-            let row = client.select(sql, Some(1), &[])?.first();
+            let statement = queries::catalog::FIND_EXTENSION.kept();
+            let row = client.select(statement, Some(1), &[])?.first();
             if row.is_empty() {
                 return Ok(None);
             }
@@ -110,6 +111,11 @@ impl Extension {
     pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
         query.check_role();
         render(query.text, |word| placeholder(parts, word).or_else(|| self.name(word)))
+    }
+
+    /// A statement that uses no relation of a set, and that the session keeps.
+    pub fn kept(&self, query: &Query) -> Kept {
+        Kept::new(self.sql(query, &[]))
     }
 
     /// Runs statements on the extension's own relations, as its owner.
@@ -422,6 +428,11 @@ impl RelationSet {
         render(query.text, |word| placeholder(parts, word).or_else(|| self.relation(word)))
     }
 
+    /// A statement that the session keeps.
+    pub fn kept(&self, query: &Query) -> Kept {
+        Kept::new(self.sql(query, &[]))
+    }
+
     /// Fills in the placeholders of a text that is not in a file of `sql/query`.
     pub fn fill(&self, text: &str, part: impl Fn(&str) -> Option<String>) -> String {
         render(text, |word| part(word).or_else(|| self.relation(word)))
@@ -587,9 +598,8 @@ fn registered_relations(extension: &Extension, which: Lookup) -> Result<Vec<Regi
     };
     let args = [mart.into(), relation.into()];
     extension.as_owner(|| {
-        let sql = extension.sql(&queries::catalog::FIND_SET, &[]);
         Spi::connect(|client| {
-            let rows = client.select(&sql, None, &args)?;
+            let rows = client.select(extension.kept(&queries::catalog::FIND_SET), None, &args)?;
             rows.map(|row| RegisteredRelation::read(&row)).collect()
         })
     })

@@ -310,5 +310,8 @@ pub fn delete_orphaned(set: &RelationSet, segment: Option<Uuid>) -> Result<()> {
 }
 
 fn write(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
-    set.as_owner(|| Ok(Spi::run_with_args(&set.sql(query, &[]), args)?))
+    set.as_owner(|| {
+        Spi::connect_mut(|client| client.update(set.kept(query), None, args).map(drop))?;
+        Ok(())
+    })
 }

@@ -73,7 +73,7 @@ impl Segment {
             Spi::connect(|client| {
                 let row = client
                     .select(
-                        &set.sql(&queries::config::FIND_SEGMENT, &[]),
+                        set.kept(&queries::config::FIND_SEGMENT),
                         Some(1),
                         &[name.into(), id.into()],
                     )?

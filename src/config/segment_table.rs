@@ -144,8 +144,8 @@ impl Facts {
         holder: Holder<'_>,
     ) -> Result<Option<Self>> {
         let args = [table.into(), OWN_CHECK.into(), holder.id.into(), holder.owner.into()];
-        let sql = set.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]);
-        let facts = client.select(&sql, Some(1), &args)?.first();
+        let statement = set.kept(&queries::config::segment_table::DESCRIBE_TABLE);
+        let facts = client.select(statement, Some(1), &args)?.first();
         let Some(name) = facts_name(&facts)? else { return Ok(None) };
         // The snapshot may still show a table that was dropped; privileges are looked up without it.
         let Some(may_write) = facts.get_by_name("may_write")? else { return Ok(None) };
@@ -459,7 +459,7 @@ pub fn name(set: &RelationSet, table: pg_sys::Oid) -> Result<Option<String>> {
             facts_name(
                 &client
                     .select(
-                        &set.sql(&queries::config::segment_table::DESCRIBE_TABLE, &[]),
+                        set.kept(&queries::config::segment_table::DESCRIBE_TABLE),
                         Some(1),
                         &args,
                     )?
@@ -511,7 +511,7 @@ fn facts_name(facts: &pgrx::spi::SpiTupleTable<'_>) -> Result<Option<String>> {
 
 fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
     client
-        .select(queries::config::segment_table::LIST_COLUMNS.text(), None, &[table.into()])?
+        .select(queries::config::segment_table::LIST_COLUMNS.kept(), None, &[table.into()])?
         .map(|row| {
             let is =
                 |fact: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(fact)?.unwrap_or_default());
@@ -536,7 +536,7 @@ fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
 
 fn unique_indexes(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<UniqueIndex>> {
     client
-        .select(queries::config::segment_table::LIST_UNIQUE_INDEXES.text(), None, &[table.into()])?
+        .select(queries::config::segment_table::LIST_UNIQUE_INDEXES.kept(), None, &[table.into()])?
         .map(|row| {
             Ok(UniqueIndex {
                 columns: row.get_by_name("columns")?.unwrap_or_default(),

@@ -84,8 +84,8 @@ pub fn acts_for(set: &RelationSet, caller: pg_sys::Oid, consumer: Option<pg_sys:
 /// The delivery state of a subscription, as the current role may see it.
 pub struct Delivered {
     pub subscription: Uuid,
-    /// The last message that was delivered.
-    pub through: i64,
+    /// How many messages wait for delivery.
+    pub pending: i64,
     pub at: Option<TimestampWithTimeZone>,
     pub receipt: Option<JsonbText>,
     pub error: Option<String>,
@@ -102,7 +102,7 @@ pub fn delivered(set: &RelationSet) -> Result<Vec<Delivered>> {
             let rows = client.select(&sql, None, &args)?.map(|row| {
                 Ok(Delivered {
                     subscription: row.get_by_name("subscription_id")?.ok_or_else(missing)?,
-                    through: row.get_by_name("delivered_through")?.unwrap_or_default(),
+                    pending: row.get_by_name("pending_messages")?.unwrap_or_default(),
                     at: row.get_by_name("delivered_at")?,
                     receipt: row.get_by_name("last_receipt")?,
                     error: row.get_by_name("last_error")?,

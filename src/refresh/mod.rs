@@ -517,7 +517,7 @@ fn instant(set: &RelationSet, segment: &Segment) -> Result<Timestamp> {
     let at = set.as_owner(|| {
         Spi::connect(|client| {
             client
-                .select(&set.sql(&queries::refresh::GET_INSTANT, &[]), Some(1), &args)?
+                .select(set.kept(&queries::refresh::GET_INSTANT), Some(1), &args)?
                 .first()
                 .get_one::<Timestamp>()
         })

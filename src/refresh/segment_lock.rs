@@ -79,7 +79,7 @@ fn key(set: &RelationSet, segment: Uuid) -> Result<lock::Key> {
         Spi::connect(|client| {
             client
                 .select(
-                    &set.sql(&queries::refresh::segment_lock::GET_KEY, &[]),
+                    set.kept(&queries::refresh::segment_lock::GET_KEY),
                     Some(1),
                     &[segment.into()],
                 )?

@@ -1,12 +1,17 @@
 -- The delivery state of the subscriptions to segments whose owner $1 is a member of, or to consumers
--- whose role (or the set's owner, $2) it is a member of. What the consumer answered is for the
--- latter only: for others an error names the host of a URL at most, and there is no receipt.
+-- whose role (or the set's owner, $2) it is a member of, and how many messages wait. What the
+-- consumer answered is for the latter only: for others an error names the host of a URL at most, and
+-- there is no receipt.
 -- runs as: set owner
 -- params: reader oid, set_owner oid
--- row: subscription_id uuid, delivered_through bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+-- row: subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
 select
-    d.subscription_id,
-    d.delivered_through,
+    u.id as subscription_id,
+    (
+        select count(*)
+        from @outbox@ o
+        where o.subscription_id = u.id and o.id > coalesce(d.delivered_through, 0)
+    ) as pending_messages,
     d.delivered_at,
     case when a.acts then d.last_receipt end as last_receipt,
     case
@@ -16,11 +21,11 @@ select
             'the delivery failed; members of the consumer''s role can see why'
         )
     end as last_error
-from @deliveries@ d
-join @subscriptions@ u on u.id = d.subscription_id
+from @subscriptions@ u
+left join @deliveries@ d on d.subscription_id = u.id
 join @segments@ s on s.id = u.segment_id
 join @consumers@ c on c.id = u.consumer_id
 cross join lateral (
     select coalesce(pg_has_role($1, c.role, @membership@), false) or pg_has_role($1, $2, @membership@) as acts
 ) a
-where a.acts or pg_has_role($1, s.owner, @membership@)
+where u.actual_end = 'infinity' and (a.acts or pg_has_role($1, s.owner, @membership@))

@@ -1,6 +1,7 @@
 //! Running SQL: the role, the snapshot and the subtransaction of a statement, and where its rows
 //! go.
 
+pub mod kept;
 pub mod lock;
 pub(in crate::pg) mod memory;
 pub mod portal;

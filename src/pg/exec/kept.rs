@@ -1,0 +1,81 @@
+//! Statements of our own that the session keeps with their plans.
+//!
+//! A refresh of a small segment consists mostly of planning the same few statements on the catalogs
+//! and the service relations. PostgreSQL keeps their analysis and, where a plan for any parameters is
+//! as good as one for these, the plan; it makes them anew when a relation, a privilege of the role or
+//! the `search_path` changes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::{Oid, PgOid};
+use pgrx::spi::{OwnedPreparedStatement, Query, SpiClient, SpiCursor, SpiResult, SpiTupleTable};
+
+/// The number of statements that a session keeps at most. A session that refreshes segments of one
+/// set keeps about ten.
+const LIMIT: usize = 128;
+
+/// A statement that is kept. The types of its parameters are those of the arguments.
+///
+/// For statements that are executed at every refresh and look up rows by their keys: a plan for any
+/// parameters must not be much worse than one for the actual ones.
+pub struct Kept(String);
+
+type Statements = HashMap<(String, Vec<Oid>), Rc<OwnedPreparedStatement>>;
+
+thread_local! {
+    // Without a destructor: it would run when the process ends, after PostgreSQL's own clean-up.
+    static STATEMENTS: ManuallyDrop<RefCell<Statements>> = ManuallyDrop::default();
+}
+
+impl Kept {
+    pub fn new(sql: impl Into<String>) -> Self {
+        Self(sql.into())
+    }
+
+    /// The kept statement, prepared now if it is not kept yet. Whoever executes it has a part in it,
+    /// so it may be forgotten meanwhile.
+    fn prepared(
+        self,
+        client: &SpiClient<'_>,
+        args: &[DatumWithOid<'_>],
+    ) -> SpiResult<Rc<OwnedPreparedStatement>> {
+        let types: Vec<Oid> = args.iter().map(DatumWithOid::oid).collect();
+        let key = (self.0, types);
+        if let Some(found) = STATEMENTS.with(|kept| kept.borrow().get(&key).cloned()) {
+            return Ok(found);
+        }
+        let types: Vec<PgOid> = key.1.iter().map(|oid| PgOid::from(*oid)).collect();
+        let prepared = Rc::new(client.prepare(key.0.as_str(), &types)?.keep());
+        STATEMENTS.with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() >= LIMIT {
+                kept.clear();
+            }
+            kept.insert(key, Rc::clone(&prepared));
+        });
+        Ok(prepared)
+    }
+}
+
+impl<'conn> Query<'conn> for Kept {
+    fn execute<'mcx>(
+        self,
+        client: &SpiClient<'conn>,
+        limit: Option<libc::c_long>,
+        args: &[DatumWithOid<'mcx>],
+    ) -> SpiResult<SpiTupleTable<'conn>> {
+        (&*self.prepared(client, args)?).execute(client, limit, args)
+    }
+
+    fn try_open_cursor<'mcx>(
+        self,
+        client: &SpiClient<'conn>,
+        args: &[DatumWithOid<'mcx>],
+    ) -> SpiResult<SpiCursor<'conn>> {
+        (&*self.prepared(client, args)?).try_open_cursor(client, args)
+    }
+}
