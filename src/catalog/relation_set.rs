@@ -71,7 +71,8 @@ pub struct Extension {
     /// The schema, quoted where it needs to be.
     schema: String,
     owner: pg_sys::Oid,
-    /// The roles, other than superusers, that may create objects in the schema; 0 is PUBLIC.
+    /// The roles, other than superusers, that may create objects in the schema, and could so plant an
+    /// operator or a function there; 0 is PUBLIC.
     creators: Vec<pg_sys::Oid>,
 }
 
@@ -90,10 +91,13 @@ impl Extension {
                 return Err(Error::OtherVersion(version));
             }
             let schema = row.get_by_name::<String, _>("schema")?;
+            let creators: Option<Vec<pg_sys::Oid>> = row.get_by_name("creators")?;
+            // A superuser can do anything without it.
+            let is_other = |role: &pg_sys::Oid| !role::is_superuser(*role);
             Ok(Some(Self {
                 schema: quote_identifier(schema.unwrap_or_default()),
                 owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-                creators: row.get_by_name("creators")?.unwrap_or_default(),
+                creators: creators.unwrap_or_default().into_iter().filter(is_other).collect(),
             }))
         })
     }
@@ -591,15 +595,21 @@ pub fn adopt(cfg_table: &str) -> Result<()> {
 
 /// The rows of the registry for a set; none: it is not registered.
 fn registered_relations(extension: &Extension, which: Lookup) -> Result<Vec<RegisteredRelation>> {
-    let (mart, relation) = match which {
-        Lookup::Default => (None, None),
-        Lookup::ByMart(mart) => (Some(mart), None),
-        Lookup::ByMember(relation) => (None, Some(relation)),
-    };
-    let args = [mart.into(), relation.into()];
     extension.as_owner(|| {
         Spi::connect(|client| {
-            let rows = client.select(extension.kept(&queries::catalog::FIND_SET), None, &args)?;
+            let mart_of = |relation: Option<pg_sys::Oid>| {
+                let statement = extension.kept(&queries::catalog::FIND_MART);
+                let row = client.select(statement, Some(1), &[relation.into()])?.first();
+                Ok::<_, Error>(if row.is_empty() { None } else { row.get_one::<pg_sys::Oid>()? })
+            };
+            let mart = match which {
+                Lookup::Default => mart_of(None)?,
+                Lookup::ByMart(mart) => Some(mart),
+                Lookup::ByMember(relation) => mart_of(Some(relation))?,
+            };
+            let Some(mart) = mart else { return Ok(Vec::new()) };
+            let statement = extension.kept(&queries::catalog::FIND_SET);
+            let rows = client.select(statement, None, &[mart.into()])?;
             rows.map(|row| RegisteredRelation::read(&row)).collect()
         })
     })

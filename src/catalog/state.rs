@@ -5,6 +5,7 @@
 //! attempt that failed has released the lock with its work; it is recorded in a row of its own,
 //! which counts until the next successful refresh. Neither waits for a row of another session.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pgrx::JsonB;
@@ -25,6 +26,7 @@ use crate::pg::exec::lock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::text::cut;
 
@@ -34,6 +36,7 @@ pub struct SegmentState {
     is_running: bool,
     status: Option<String>,
     ended_at: Option<TimestampWithTimeZone>,
+    reads: Vec<String>,
 }
 
 impl SegmentState {
@@ -41,8 +44,8 @@ impl SegmentState {
     pub fn find(set: &RelationSet, segment: Uuid) -> Result<Option<Self>> {
         set.as_owner(|| {
             Spi::connect(|client| {
-                let sql = set.sql(&queries::catalog::state::FIND_STATE, &[]);
-                let row = client.select(&sql, Some(1), &[segment.into()])?.first();
+                let statement = set.kept(&queries::catalog::state::FIND_STATE);
+                let row = client.select(statement, Some(1), &[segment.into()])?.first();
                 if row.is_empty() {
                     return Ok(None);
                 }
@@ -51,9 +54,17 @@ impl SegmentState {
                     is_running: row.get_by_name("is_running")?.unwrap_or_default(),
                     status: row.get_by_name("status")?,
                     ended_at: row.get_by_name("ended_at")?,
+                    reads: row.get_by_name("reads")?.unwrap_or_default(),
                 }))
             })
         })
+    }
+
+    /// Whether it is recorded that the segment reads these relations and no others.
+    pub fn reads(&self, relations: &[pg_sys::Oid]) -> bool {
+        let names: BTreeSet<_> =
+            relations.iter().filter_map(|it| system_catalog::qualified_name(*it)).collect();
+        names.iter().eq(self.reads.iter().collect::<BTreeSet<_>>())
     }
 
     /// Whether the segment is waiting for its sources, and no refresh is running.
@@ -219,11 +230,11 @@ pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Res
 
 /// Records the relations that a segment reads. Returns whether it was not known that tables of other
 /// segments are among them.
-pub fn record_reads(set: &RelationSet, segment: Uuid, reads: Vec<pg_sys::Oid>) -> Result<bool> {
+pub fn record_reads(set: &RelationSet, segment: Uuid, reads: &[pg_sys::Oid]) -> Result<bool> {
     if !may_record(set, segment) {
         return Ok(false);
     }
-    let args = [segment.into(), reads.into(), set.mart().into()];
+    let args = [segment.into(), reads.to_vec().into(), set.mart().into()];
     set.as_owner(|| {
         let sql = set.sql(&queries::catalog::state::RECORD_READS, &[]);
         Spi::connect_mut(|client| {

@@ -149,6 +149,17 @@ pub fn display_name(relation: pg_sys::Oid) -> String {
     visible_name(relation).unwrap_or_else(|| relation.to_u32().to_string())
 }
 
+/// The name of a relation with its schema, or `None` if it does not exist.
+pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
+    // SAFETY: needs a transaction. Names are new C strings, or null.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        let is_there = !name.is_null() && !schema.is_null();
+        is_there.then(|| pgrx::spi::quote_qualified_identifier(owned(schema), owned(name)))
+    }
+}
+
 /// The name of a relation, with its schema if it is not visible in the search_path. `None` if the
 /// relation does not exist, or outside a transaction, where no look-up is possible.
 pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {

@@ -157,24 +157,24 @@ pub enum Start {
 /// do not fill the log. The refresh itself follows in a transaction of its own.
 pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
     let mut found = None;
-    let mut reads = Vec::new();
     let ready = in_subtransaction(OnSuccess::Rollback, || {
         let segment = find(set, request, &mut found)?;
         let _portals = portal::CursorScope::begin()?;
         may_refresh(set, segment, role::current())?;
         let _lock = acquire(set, segment.id, &segment.name)?;
         let state = SegmentState::find(set, segment.id)?;
-        if state.is_some_and(|state| state.is_waiting()) {
+        if state.as_ref().is_some_and(SegmentState::is_waiting) {
             check_sources_loaded(set, segment, request)?;
         }
-        reads = reads::relations(set, segment);
-        Ok(())
+        let reads = reads::relations(set, segment);
+        let is_known = state.is_some_and(|state| state.reads(&reads));
+        Ok((!is_known).then_some(reads))
     });
     match (ready, &found) {
         (Err(Error::Busy { .. }), _) => return Ok(Start::Busy),
         (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
         (_, None) => return Ok(Start::Gone),
-        (Ok(()), Some(segment)) if state::record_reads(set, segment.id, reads)? => {
+        (Ok(Some(reads)), Some(segment)) if state::record_reads(set, segment.id, &reads)? => {
             return Ok(Start::Unordered);
         }
         // Any other error is left to the refresh, which logs it.
@@ -293,7 +293,7 @@ fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> 
         (LogStatus::Waiting, ..) => {
             let state = SegmentState::find(set, attempt.segment)?;
             // A run that is logged as `running` must still be closed there.
-            if state.is_some_and(|state| state.is_waiting()) {
+            if state.as_ref().is_some_and(SegmentState::is_waiting) {
                 return Ok(true);
             }
             attempt.wait(set, message)?;

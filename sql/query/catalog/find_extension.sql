@@ -1,5 +1,5 @@
 -- The extension's schema, owner and version, whether its registry holds the versions of sets, and
--- the roles that may create objects in the schema. Runs in the caller's search_path.
+-- the roles that may create objects in the schema (0: PUBLIC). Runs in the caller's search_path.
 -- runs as: caller
 -- row: schema text, owner oid, version text, has_versions boolean, creators oid[]
 select
@@ -11,20 +11,17 @@ select
         where c.relname operator(pg_catalog.=) 'segmenter_registry_relations'
           and c.relnamespace operator(pg_catalog.=) e.extnamespace
     ) as has_versions,
-    -- Roles that could plant an operator or a function there. Superusers are left out: they can do
-    -- anything without it.
     array(
-        select distinct case
-            when a.grantee operator(pg_catalog.=) 'pg_database_owner'::pg_catalog.regrole then d.datdba
+        select case
+            when a.grantee operator(pg_catalog.=) 'pg_database_owner'::pg_catalog.regrole then (
+                select d.datdba
+                from pg_catalog.pg_database d
+                where d.datname operator(pg_catalog.=) pg_catalog.current_database()
+            )
             else a.grantee
         end
         from pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
-        join pg_catalog.pg_database d on d.datname operator(pg_catalog.=) pg_catalog.current_database()
-        left join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) case
-            when a.grantee operator(pg_catalog.=) 'pg_database_owner'::pg_catalog.regrole then d.datdba
-            else a.grantee
-        end
-        where a.privilege_type operator(pg_catalog.=) 'CREATE' and r.rolsuper is not true
+        where a.privilege_type operator(pg_catalog.=) 'CREATE'
     ) as creators
 from pg_catalog.pg_extension e
 join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) e.extnamespace

@@ -1,9 +1,8 @@
--- The relations of the set whose mart is $1, or that the relation $2 belongs to, or, where both are
--- null, of the extension's own set: their kinds, OIDs, current names and owners (null: dropped),
--- their names when they were registered, and whether they are tables or views as they were then;
--- with the set's owner (null: the extension's, or no role) and version.
+-- The relations of the set whose mart is $1: their kinds, OIDs, current names and owners (null:
+-- dropped), their names when they were registered, and whether they are tables or views as they were
+-- then; with the set's owner (null: the extension's, or no role) and version.
 -- runs as: extension owner
--- params: mart oid, relation oid
+-- params: mart oid
 -- row: owner oid, owner_name text, is_own boolean, schema_version integer, kind text, relation oid, registered_name text, name text, relation_owner oid, is_kind boolean
 select
     r.owner::oid as owner,
@@ -26,8 +25,4 @@ cross join lateral (
         where d.classid = 'pg_class'::regclass and d.objid = r.mart and d.deptype = 'e'
     ) as is_own
 ) o
-where case
-    when $1 is not null then r.mart = $1
-    when $2 is not null then r.mart = (select b.mart from @registry_relations@ b where b.relation = $2)
-    else o.is_own
-end
+where r.mart = $1

@@ -1,9 +1,8 @@
 //! Statements of our own that the session keeps with their plans.
 //!
 //! A refresh of a small segment consists mostly of planning the same few statements on the catalogs
-//! and the service relations. PostgreSQL keeps their analysis and, where a plan for any parameters is
-//! as good as one for these, the plan; it makes them anew when a relation, a privilege of the role or
-//! the `search_path` changes.
+//! and the service relations. PostgreSQL keeps their analysis and plans, and makes them anew when what
+//! they depend on changes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,14 +13,14 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::{Oid, PgOid};
 use pgrx::spi::{OwnedPreparedStatement, Query, SpiClient, SpiCursor, SpiResult, SpiTupleTable};
 
+use crate::pg::exec::role;
+
 /// The number of statements that a session keeps at most. A session that refreshes segments of one
 /// set keeps about ten.
 const LIMIT: usize = 128;
 
-/// A statement that is kept. The types of its parameters are those of the arguments.
-///
-/// For statements that are executed at every refresh and look up rows by their keys: a plan for any
-/// parameters must not be much worse than one for the actual ones.
+/// A statement that is kept, with one plan for all parameters: it looks up rows by their keys. The
+/// types of its parameters are those of the arguments.
 pub struct Kept(String);
 
 type Statements = HashMap<(String, Vec<Oid>), Rc<OwnedPreparedStatement>>;
@@ -68,7 +67,8 @@ impl<'conn> Query<'conn> for Kept {
         limit: Option<libc::c_long>,
         args: &[DatumWithOid<'mcx>],
     ) -> SpiResult<SpiTupleTable<'conn>> {
-        (&*self.prepared(client, args)?).execute(client, limit, args)
+        let prepared = self.prepared(client, args)?;
+        role::with_generic_plan(|| (&*prepared).execute(client, limit, args))
     }
 
     fn try_open_cursor<'mcx>(
@@ -76,6 +76,7 @@ impl<'conn> Query<'conn> for Kept {
         client: &SpiClient<'conn>,
         args: &[DatumWithOid<'mcx>],
     ) -> SpiResult<SpiCursor<'conn>> {
-        (&*self.prepared(client, args)?).try_open_cursor(client, args)
+        let prepared = self.prepared(client, args)?;
+        role::with_generic_plan(|| (&*prepared).try_open_cursor(client, args))
     }
 }

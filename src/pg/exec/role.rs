@@ -166,6 +166,13 @@ pub fn with_text_form<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// Runs `body`, a statement that is kept, with one plan for all parameters.
+pub(in crate::pg) fn with_generic_plan<T>(body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    set(c"plan_cache_mode", "force_generic_plan");
+    body()
+}
+
 fn set_text_form() {
     set(c"DateStyle", "ISO, MDY");
     set(c"IntervalStyle", "postgres");

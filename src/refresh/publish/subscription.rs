@@ -152,7 +152,7 @@ pub fn find(
     let read = set.as_owner(|| {
         Spi::connect(|client| {
             let rows = client.select(
-                set.kept(&queries::refresh::publish::LIST_SUBSCRIPTIONS),
+                &set.sql(&queries::refresh::publish::LIST_SUBSCRIPTIONS, &[]),
                 None,
                 &args,
             )?;
