@@ -410,6 +410,13 @@ fn kept(sql: &str, args: &[DatumWithOid<'_>]) -> Option<i32> {
     Spi::connect(read).expect("a kept statement")
 }
 
+/// How many statements like this one the session keeps.
+fn number_kept(sql: &str) -> i64 {
+    one(&format!(
+        "select count(*) from pg_backend_memory_contexts where name = 'CachedPlanSource' and ident like '{sql}'"
+    ))
+}
+
 /// Twice as many as a session keeps.
 #[pg_extern]
 fn kept_statements_are_limited() {
@@ -417,6 +424,8 @@ fn kept_statements_are_limited() {
         let sql = format!("select {number} + $1");
         assert_eq!(kept(&sql, &[1.into()]), Some(number + 1));
     }
+    let count = number_kept("select % + $1");
+    assert!((1..=128).contains(&count), "{count} are kept");
 }
 
 /// A statement is forgotten while it is executed, and goes on.
@@ -429,6 +438,7 @@ fn a_kept_statement_outlives_its_place() {
         "select n from generate_series(1, $1) n where fill() is null or n > 0 order by n desc";
     for _ in 0..3 {
         assert_eq!(kept(sql, &[3.into()]), Some(3));
+        assert!(number_kept("select 255 + $1") == 1, "it was forgotten meanwhile");
     }
 }
 
@@ -439,6 +449,7 @@ fn a_kept_statement_follows_its_relations() {
     for argument in 0..10 {
         assert_eq!(kept(sql, &[argument.into()]), Some(argument + 1));
     }
+    assert_eq!(number_kept(sql), 1);
     run("drop table kept; create table kept (y text, x int); insert into kept values ('a', 7)");
     assert_eq!(kept(sql, &[1.into()]), Some(8));
     run("drop table kept; create view kept as select 70 as x");

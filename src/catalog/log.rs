@@ -129,11 +129,7 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
         JsonB(cut_value(entry.params)).into(),
         clock::timestamp(entry.began).into(),
     ];
-    set.as_owner(|| {
-        let statement = set.kept(&queries::catalog::log::INSERT_ENTRY);
-        Spi::connect_mut(|client| client.update(statement, None, &args).map(drop))?;
-        Ok(())
-    })
+    set.write(&queries::catalog::log::INSERT_ENTRY, &args)
 }
 
 /// The number of entries that one call deletes at most; the next call deletes the rest.

@@ -437,6 +437,14 @@ impl RelationSet {
         Kept::new(self.sql(query, &[]))
     }
 
+    /// Runs a writing statement that the session keeps, as the set's owner.
+    pub fn write(&self, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
+        self.as_owner(|| {
+            Spi::connect_mut(|client| client.update(self.kept(query), None, args).map(drop))
+        })?;
+        Ok(())
+    }
+
     /// Fills in the placeholders of a text that is not in a file of `sql/query`.
     pub fn fill(&self, text: &str, part: impl Fn(&str) -> Option<String>) -> String {
         render(text, |word| part(word).or_else(|| self.relation(word)))

@@ -105,7 +105,7 @@ pub fn find_lost_run(
 
 /// Logs the end of a run that a later one has superseded, if the log has its begin and not its end.
 pub fn log_lost(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
-    write(set, &queries::catalog::state::LOG_LOST, &[segment.into(), run.into()])
+    set.write(&queries::catalog::state::LOG_LOST, &[segment.into(), run.into()])
 }
 
 /// A refresh of a segment by a run, from its begin to its end.
@@ -150,7 +150,7 @@ impl Attempt {
             change_readers::record(set, self.segment, checkpoint)?;
         }
         args.push(checkpoint.map(JsonB).into());
-        write(set, &queries::catalog::state::RECORD_SUCCESS, &args)
+        set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 
     /// Closes what is left of a run that has lost its worker: the success outlives its attempt.
@@ -193,13 +193,13 @@ fn record_attempt(
     }
     if !snapshot::is_kept() {
         interrupt(set, &alive(run), Some(segment))?;
-        return write(set, query, args).map(|()| true);
+        return set.write(query, args).map(|()| true);
     }
     // In a snapshot that is kept, a run can seem to go on that has ended since.
     if !running(set, &[run], Some(segment))?.is_empty() {
         return Ok(false);
     }
-    unless_superseded(|| write(set, query, args))
+    unless_superseded(|| set.write(query, args))
 }
 
 /// Does a step of a transaction that keeps its snapshot. Returns false, and nothing is done, if another
@@ -252,12 +252,12 @@ pub fn abandon(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
 
 /// Counts a hand-over without a refresh.
 pub fn count_handover(set: &RelationSet, segment: Uuid) -> Result<()> {
-    write(set, &queries::catalog::state::COUNT_CHANGE, &[segment.into(), false.into()])
+    set.write(&queries::catalog::state::COUNT_CHANGE, &[segment.into(), false.into()])
 }
 
 /// Counts an erasure, after which the number of members is unknown.
 pub fn count_erasure(set: &RelationSet, segment: Uuid) -> Result<()> {
-    write(set, &queries::catalog::state::COUNT_CHANGE, &[segment.into(), true.into()])
+    set.write(&queries::catalog::state::COUNT_CHANGE, &[segment.into(), true.into()])
 }
 
 /// The refreshes that lost their workers.
@@ -317,12 +317,5 @@ fn alive(run: Uuid) -> Vec<Uuid> {
 /// Deletes the states and attempts of segments that no longer exist: of one segment, or of all.
 pub fn delete_orphaned(set: &RelationSet, segment: Option<Uuid>) -> Result<()> {
     change_readers::forget(set, segment)?;
-    write(set, &queries::catalog::state::DELETE_STATES, &[segment.into()])
-}
-
-fn write(set: &RelationSet, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
-    set.as_owner(|| {
-        Spi::connect_mut(|client| client.update(set.kept(query), None, args).map(drop))?;
-        Ok(())
-    })
+    set.write(&queries::catalog::state::DELETE_STATES, &[segment.into()])
 }

@@ -91,7 +91,7 @@ pub struct Delivered {
     pub error: Option<String>,
 }
 
-/// The delivery state of the subscriptions to segments that the current role may act as the owner of,
+/// The delivery state of the active subscriptions to segments that the current role may act as the owner of,
 /// and of the consumers that it may act for. Only the latter's answers are shown.
 pub fn delivered(set: &RelationSet) -> Result<Vec<Delivered>> {
     let args = [role::current().into(), set.owner.into()];

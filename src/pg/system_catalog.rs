@@ -169,16 +169,11 @@ pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {
             return None;
         }
         let name = pg_sys::get_rel_name(relation);
-        if name.is_null() {
-            return None;
+        if !name.is_null() && pg_sys::RelationIsVisible(relation) {
+            return Some(pgrx::spi::quote_identifier(owned(name)));
         }
-        let name = owned(name);
-        if pg_sys::RelationIsVisible(relation) {
-            return Some(pgrx::spi::quote_identifier(name));
-        }
-        let schema = owned(pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)));
-        Some(pgrx::spi::quote_qualified_identifier(schema, name))
     }
+    qualified_name(relation)
 }
 
 /// Runs `body` as if no script of an extension were running: the objects that it creates or replaces

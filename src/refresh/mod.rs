@@ -293,7 +293,7 @@ fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> 
         (LogStatus::Waiting, ..) => {
             let state = SegmentState::find(set, attempt.segment)?;
             // A run that is logged as `running` must still be closed there.
-            if state.as_ref().is_some_and(SegmentState::is_waiting) {
+            if state.is_some_and(|state| state.is_waiting()) {
                 return Ok(true);
             }
             attempt.wait(set, message)?;

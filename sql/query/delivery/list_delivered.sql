@@ -1,7 +1,7 @@
--- The delivery state of the subscriptions to segments whose owner $1 is a member of, or to consumers
--- whose role (or the set's owner, $2) it is a member of, and how many messages wait. What the
--- consumer answered is for the latter only: for others an error names the host of a URL at most, and
--- there is no receipt.
+-- The delivery state of the active subscriptions to segments whose owner $1 is a member of, or to
+-- consumers whose role (or the set's owner, $2) it is a member of, and how many messages wait. What
+-- the consumer answered is for the latter only: for others an error names the host of a URL at most,
+-- and there is no receipt.
 -- runs as: set owner
 -- params: reader oid, set_owner oid
 -- row: subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text

@@ -16,11 +16,11 @@ use pgrx::spi::{OwnedPreparedStatement, Query, SpiClient, SpiCursor, SpiResult, 
 use crate::pg::exec::role;
 
 /// The number of statements that a session keeps at most. A session that refreshes segments of one
-/// set keeps about ten.
+/// set keeps about fifteen.
 const LIMIT: usize = 128;
 
-/// A statement that is kept, with one plan for all parameters: it looks up rows by their keys. The
-/// types of its parameters are those of the arguments.
+/// A statement that is kept, with one plan for all parameters: it reads or writes rows by their keys.
+/// The types of its parameters are those of the arguments.
 pub struct Kept(String);
 
 type Statements = HashMap<(String, Vec<Oid>), Rc<OwnedPreparedStatement>>;
@@ -35,8 +35,8 @@ impl Kept {
         Self(sql.into())
     }
 
-    /// The kept statement, prepared now if it is not kept yet. Whoever executes it has a part in it,
-    /// so it may be forgotten meanwhile.
+    /// The kept statement, prepared now if it is not kept yet. It lives until its last execution ends,
+    /// even if the session forgets it meanwhile.
     fn prepared(
         self,
         client: &SpiClient<'_>,
