@@ -19,7 +19,8 @@ use crate::pg::exec::role;
 /// set keeps about fifteen.
 const LIMIT: usize = 128;
 
-/// A statement that is kept, with one plan for all parameters: it reads or writes rows by their keys.
+/// A statement that is kept, with one plan for all parameters: it reads or writes rows by their keys,
+/// whichever of its parameters are null.
 /// The types of its parameters are those of the arguments.
 pub struct Kept(String);
 
