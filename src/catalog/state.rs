@@ -318,6 +318,8 @@ fn alive(run: Uuid) -> Vec<Uuid> {
 pub fn delete_orphaned(set: &RelationSet, segment: Option<Uuid>) -> Result<()> {
     change_readers::forget(set, segment)?;
     // Not kept: one segment and all of them take plans of their own.
-    let sql = set.sql(&queries::catalog::state::DELETE_STATES, &[]);
-    set.as_owner(|| Ok(Spi::run_with_args(&sql, &[segment.into()])?))
+    set.as_owner(|| {
+        let sql = set.sql(&queries::catalog::state::DELETE_STATES, &[]);
+        Ok(Spi::run_with_args(&sql, &[segment.into()])?)
+    })
 }
