@@ -28,7 +28,7 @@ fn run(sql: &str) {
 }
 
 fn settings() -> Settings {
-    Settings { search_path: "pg_catalog".into(), timezone: "Europe/Berlin".into() }
+    Settings { search_path: "pg_catalog".into(), timezone: "Europe/Berlin".into(), session: None }
 }
 
 fn shop() {
@@ -313,13 +313,20 @@ fn values_are_coerced_to_modifiers_as_by_assignment() {
     assert_eq!(long.expect_err("too long").report().sqlstate(), "22001");
 }
 
+/// Sets the zone of members' times for the database, until the test is undone.
+fn set_timezone(zone: &str) {
+    run(&format!(
+        "do $$ begin execute format('alter database %I set segmenter.timezone = %L', current_database(), '{zone}'); end $$"
+    ));
+}
+
 #[pg_extern]
 fn members_times_are_local_to_the_configured_zone() {
     shop();
     run("select segmenter_refresh('vip')");
     let near = "select abs(extract(epoch from actual_begin - (clock_timestamp() at time zone 'UTC'))) < 60 from vip limit 1";
     assert!(one::<bool>(near));
-    run("set local segmenter.timezone = 'Asia/Kolkata'");
+    set_timezone("Asia/Kolkata");
     run("update crm.people set hash_email = 'x' where id = 2");
     run("select segmenter_refresh('vip')");
     let near = "select abs(extract(epoch from actual_begin - (clock_timestamp() at time zone 'Asia/Kolkata'))) < 60
@@ -330,10 +337,10 @@ fn members_times_are_local_to_the_configured_zone() {
 #[pg_extern]
 fn a_clock_that_goes_back_leaves_no_negative_period() {
     shop();
-    run("set local segmenter.timezone = 'Asia/Tokyo'");
+    set_timezone("Asia/Tokyo");
     run("select segmenter_refresh('vip')");
     // Local time jumps nine hours back.
-    run("set local segmenter.timezone = 'UTC'");
+    set_timezone("UTC");
     run("update crm.people set hash_email = 'x' where id = 2; delete from crm.people where id = 4");
     run("select segmenter_refresh('vip')");
     assert_eq!(one::<i64>("select count(*) from vip where actual_end < actual_begin"), 0);

@@ -53,9 +53,9 @@ order by e.id;
 
 -- The zone by default is the setting; the session's changes what is shown, not what is meant.
 select segmenter_cron_next('0 9 * * *', '2024-05-15 12:00+00');
-set segmenter.timezone = 'Asia/Tokyo';
+alter database segmenter_regress set segmenter.timezone = 'Asia/Tokyo';
 select segmenter_cron_next('0 9 * * *', '2024-05-15 12:00+00');
-reset segmenter.timezone;
+alter database segmenter_regress reset segmenter.timezone;
 set timezone = 'America/New_York';
 select segmenter_cron_next('0 9 * * *', '2024-05-15 12:00+00');
 set timezone = 'UTC';

@@ -18,7 +18,8 @@ insert into segmenter_segments (name, table_name, refresh_auto, refresh_params, 
 -- whatever an error of a segment calls itself
 \c - sgm_low
 create table sgm.sgm_a_fail (like segmenter including defaults, unique (id));
-create function sgm.fail() returns text language plpgsql as $$ begin raise exception 'failed on purpose' using errcode = current_setting('sgm.code'); end $$;
+create table sgm.code as select '57014' as code;
+create function sgm.fail() returns text language plpgsql as $$ begin raise exception 'failed on purpose' using errcode = (select code from sgm.code); end $$;
 create procedure sgm.fail_in_call() language plpgsql as $$ begin perform sgm.fail(); end $$;
 insert into segmenter_segments (name, table_name, refresh_auto, refresh_params) values
     ('sgm_a_fail', 'sgm.sgm_a_fail', true, '{"query": {"sql": "select sgm.fail() as id"}}');
@@ -26,7 +27,7 @@ insert into segmenter_segments (name, table_name, refresh_auto, refresh_params) 
 set client_min_messages = error;
 create function sgm.runs(code text) returns table (raised text, segment text, status text, detail text) language plpgsql as $$
 begin
-    perform set_config('sgm.code', code, true);
+    update sgm.code c set code = runs.code;
     return query select code, r.segment, r.status, r.detail from segmenter_run() r where r.segment in ('sgm_a_fail', 'sgm_z_last') order by 2;
 exception when others or query_canceled then
     return query select code, null::text, 'run', sqlerrm;

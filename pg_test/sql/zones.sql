@@ -17,7 +17,7 @@ from zones.segment
 order by id;
 
 -- Further east the local time is later, and so are the members' times from then on.
-set segmenter.timezone = 'Europe/Berlin';
+alter database segmenter_regress set segmenter.timezone = 'Europe/Berlin';
 select status, removed, added from segmenter_refresh('zones', 'select 3 as id');
 select id, zones.is_now(actual_begin, 'Europe/Berlin') as began, zones.is_now(processed, 'Europe/Berlin') as processed
 from zones.segment
@@ -26,14 +26,14 @@ where actual_end = 'infinity';
 select status, added from segmenter_refresh('zones', 'select current_setting(''TimeZone'') as id');
 select id from zones.segment where actual_end = 'infinity';
 -- Back west the local time is earlier, but time does not run backwards in a segment.
-set segmenter.timezone = 'America/New_York';
+alter database segmenter_regress set segmenter.timezone = 'America/New_York';
 select status, added, removed from segmenter_refresh('zones', 'select 4 as id');
 select status, added, removed from segmenter_refresh('zones', 'select 5 as id');
 select count(*), bool_and(actual_begin <= actual_end) as in_order from zones.segment;
 select count(*) as overlaps
 from zones.segment a
 join zones.segment b on b.id = a.id and b.ctid <> a.ctid and b.actual_begin < a.actual_end and a.actual_begin < b.actual_end;
-reset segmenter.timezone;
+alter database segmenter_regress reset segmenter.timezone;
 
 -- The text of a key.
 create table zones.key (kind text, a_date date, a_time timestamptz, a_number float8, some_bytes bytea, an_interval interval, a_decimal numeric, a_range daterange);

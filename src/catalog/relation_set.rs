@@ -1,6 +1,10 @@
 //! Relation sets: the only module that knows the names of a set's relations and the roles that our
 //! own statements on them run as.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, quote_identifier};
@@ -12,6 +16,7 @@ use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::bgw::process;
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
+use crate::pg::exec::session::Session;
 use crate::pg::exec::statement;
 use crate::pg::system_catalog;
 
@@ -74,6 +79,8 @@ pub struct Extension {
     /// The roles, other than superusers, that may create objects in the schema, and could so plant an
     /// operator or a function there; 0 is PUBLIC.
     creators: Vec<pg_sys::Oid>,
+    /// The time zone of members' local times: `segmenter.timezone` of the database.
+    timezone: String,
 }
 
 impl Extension {
@@ -92,12 +99,14 @@ impl Extension {
             }
             let schema = row.get_by_name::<String, _>("schema")?;
             let creators: Option<Vec<pg_sys::Oid>> = row.get_by_name("creators")?;
+            let timezone = settings::timezone(row.get_by_name("timezone")?)?;
             // A superuser can do anything without it.
             let is_other = |role: &pg_sys::Oid| !role::is_superuser(*role);
             Ok(Some(Self {
                 schema: quote_identifier(schema.unwrap_or_default()),
                 owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
                 creators: creators.unwrap_or_default().into_iter().filter(is_other).collect(),
+                timezone,
             }))
         })
     }
@@ -125,7 +134,7 @@ impl Extension {
     /// Runs statements on the extension's own relations, as its owner.
     pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::ExtensionOwner, || {
-            role::run_as(self.owner, Rights::Trusted, &settings("pg_catalog, pg_temp".into()), body)
+            role::run_as(self.owner, Rights::Trusted, &self.own_settings(), body)
         })
     }
 
@@ -137,7 +146,21 @@ impl Extension {
     /// Runs our own statements as a role other than the extension's owner. They may call code that
     /// the role has attached to its relations (triggers, defaults), so the operation is restricted.
     fn restricted<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
-        role::run_as(role, Rights::Restricted, &settings("pg_catalog, pg_temp".into()), body)
+        role::run_as(role, Rights::Restricted, &self.own_settings(), body)
+    }
+
+    /// The settings of our own statements.
+    fn own_settings(&self) -> Settings {
+        Settings {
+            search_path: "pg_catalog, pg_temp".into(),
+            timezone: self.timezone.clone(),
+            session: None,
+        }
+    }
+
+    /// The time zone of members' local times, and of schedules that have none of their own.
+    pub fn timezone(&self) -> &str {
+        &self.timezone
     }
 
     /// Runs a query that returns one value as the extension's owner.
@@ -271,8 +294,8 @@ pub struct RelationSet {
     /// The relations' OIDs and their names, qualified and quoted, in the order of [`RELATIONS`].
     oids: Vec<pg_sys::Oid>,
     names: Vec<String>,
-    /// The time zone of members' local times.
-    pub timezone: String,
+    /// The sessions of the roles whose SQL has been run.
+    sessions: Rc<RefCell<HashMap<pg_sys::Oid, Rc<Session>>>>,
 }
 
 impl RelationSet {
@@ -375,8 +398,13 @@ impl RelationSet {
             names.push(name.unwrap_or_default());
         }
         let owner = owner.ok_or(Error::MissingValue("owner"))?;
-        let timezone = settings::timezone();
-        Ok(Some(Self { extension, owner, is_own, version, oids, names, timezone }))
+        let sessions = Rc::default();
+        Ok(Some(Self { extension, owner, is_own, version, oids, names, sessions }))
+    }
+
+    /// The time zone of members' local times, and of schedules that have none of their own.
+    pub fn timezone(&self) -> &str {
+        self.extension.timezone()
     }
 
     /// The OID of a relation.
@@ -461,7 +489,7 @@ impl RelationSet {
     pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
         assuming(RunsAs::SetOwner, || match self.is_own {
             true => {
-                let settings = settings("pg_catalog, pg_temp".into());
+                let settings = self.extension.own_settings();
                 role::run_as(self.extension.owner, Rights::Trusted, &settings, body)
             }
             false => self.extension.restricted(self.owner, body),
@@ -492,11 +520,12 @@ impl RelationSet {
     }
 
     /// Runs the caller's own SQL as the caller.
-    pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
+    pub fn as_caller<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
         let caller = role::current();
+        let settings = self.user_settings(caller)?;
         assuming(RunsAs::Caller, || {
             let rights = if self.is_own { Rights::User } else { Rights::Restricted };
-            role::run_as(caller, rights, &self.user_settings(caller), body)
+            role::run_as(caller, rights, &settings, body)
         })
     }
 
@@ -505,7 +534,7 @@ impl RelationSet {
     /// or functions there.
     fn as_user<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check_owner_can_act_as(role)?;
-        role::run_as(role, Rights::User, &self.user_settings(role), body)
+        role::run_as(role, Rights::User, &self.user_settings(role)?, body)
     }
 
     /// Checks that the set's owner may act as a role. The owner can forge any column `owner` or
@@ -532,13 +561,25 @@ impl RelationSet {
         role.filter(is_its_own).unwrap_or(self.owner)
     }
 
-    fn user_settings(&self, role: pg_sys::Oid) -> Settings {
-        let Extension { creators, schema, .. } = &self.extension;
-        settings(if creators.iter().all(|creator| *creator == role) {
+    fn user_settings(&self, role: pg_sys::Oid) -> Result<Settings> {
+        let Extension { creators, schema, timezone, .. } = &self.extension;
+        let search_path = if creators.iter().all(|creator| *creator == role) {
             format!("pg_catalog, {schema}, pg_temp")
         } else {
             "pg_catalog, pg_temp".into()
-        })
+        };
+        let session = Some(self.session_of(role)?);
+        Ok(Settings { search_path, timezone: timezone.clone(), session })
+    }
+
+    /// The session that the SQL of a role runs in. It is found once in each call of a function.
+    fn session_of(&self, role: pg_sys::Oid) -> Result<Rc<Session>> {
+        if let Some(session) = self.sessions.borrow().get(&role) {
+            return Ok(Rc::clone(session));
+        }
+        let session = Rc::new(Session::of(role)?);
+        self.sessions.borrow_mut().insert(role, Rc::clone(&session));
+        Ok(session)
     }
 
     fn relation(&self, word: &str) -> Option<String> {
@@ -667,8 +708,4 @@ pub fn render(text: &str, part: impl Fn(&str) -> Option<String>) -> String {
 
 fn placeholder(parts: &[(&str, &str)], word: &str) -> Option<String> {
     parts.iter().find(|(name, _)| *name == word).map(|(_, part)| (*part).to_owned())
-}
-
-fn settings(search_path: String) -> Settings {
-    Settings { search_path, timezone: settings::timezone() }
 }

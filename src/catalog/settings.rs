@@ -7,6 +7,7 @@ use chrono::TimeDelta;
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 use crate::error::Result;
+use crate::pg::exec::session;
 use crate::pg::settings;
 use segmenter_core::http::address::Address;
 
@@ -24,6 +25,8 @@ static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_DELIVERIES_PER_ROLE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+const TIMEZONE_NAME: &CStr = c"segmenter.timezone";
+
 /// The highest value of `segmenter.max_workers` and `segmenter.max_deliveries`.
 const WORKERS_LIMIT: i32 = 64;
 
@@ -39,7 +42,7 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         is_set,
     );
     settings::define_timezone(
-        c"segmenter.timezone",
+        TIMEZONE_NAME,
         [
             c"Time zone of members' actual_begin, actual_end and processed.",
             c"A segment's SQL runs in it too, and schedules without a zone of their own follow it.",
@@ -161,10 +164,10 @@ pub fn cfg_table() -> Option<String> {
     (!name.is_empty()).then_some(name)
 }
 
-/// The time zone of members' local times.
-pub fn timezone() -> String {
-    let zone = TIMEZONE.get();
-    zone.as_deref().map(CStr::to_string_lossy).map_or_else(|| "UTC".into(), Into::into)
+/// The time zone of members' local times; `of_database` is that of `alter database … set`. Neither the
+/// session nor its role has any other.
+pub fn timezone(of_database: Option<String>) -> Result<String> {
+    session::value_in_database(TIMEZONE_NAME, of_database)
 }
 
 /// The databases that have a scheduler.

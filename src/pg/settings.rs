@@ -14,7 +14,7 @@ use segmenter_core::schedule::parse_zone;
 
 /// Defines a setting that holds the name of a time zone. Only names that both PostgreSQL and the
 /// schedules know are accepted. Only superusers can set it, because it decides what every refresh
-/// writes.
+/// writes. That of a session has no effect, of which it is warned.
 pub fn define_timezone(name: &'static CStr, texts: Texts, setting: &'static Setting) {
     define(name, texts, setting, GucContext::Suset, is_timezone);
 }
@@ -159,7 +159,7 @@ fn refuse(report: &Report) -> bool {
 unsafe extern "C-unwind" fn is_timezone(
     value: *mut *mut c_char,
     _extra: *mut *mut c_void,
-    _source: pg_sys::GucSource::Type,
+    source: pg_sys::GucSource::Type,
 ) -> bool {
     // SAFETY: called with the arguments of a check hook. The zone that pg_tzset() returns is cached
     // by PostgreSQL for ever; only whether there is one matters.
@@ -167,6 +167,13 @@ unsafe extern "C-unwind" fn is_timezone(
         let Some(name) = new_value(value) else { return true };
         let is_zone = !pg_sys::pg_tzset(name.as_ptr()).is_null()
             && name.to_str().is_ok_and(|name| parse_zone(name).is_ok());
+        if is_zone && source == pg_sys::GucSource::PGC_S_SESSION && pg_sys::ParallelWorkerNumber < 0 {
+            error::emit(
+                PgLogLevel::WARNING,
+                "segmenter.timezone of a session has no effect".into(),
+                Some("The database's applies: ALTER DATABASE … SET segmenter.timezone."),
+            );
+        }
         accept(is_zone, || "A time zone is an IANA name, such as UTC or Europe/Berlin.".into())
     }
 }

@@ -156,3 +156,41 @@ pub(in crate::pg) fn name_parts(name: &CStr) -> *mut pg_sys::List {
         return pg_sys::stringToQualifiedNameList(name.as_ptr(), std::ptr::null_mut());
     }
 }
+
+/// The settings of this process. One is replaced when a library that defines it is loaded.
+pub(in crate::pg) fn settings() -> Vec<*mut pg_sys::config_generic> {
+    // SAFETY: the function gives an array of as many pointers as the count says. It is the server's
+    // own in version 15, and a new one in the current memory context from 16 on; it is copied.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let (count, first) = (pg_sys::GetNumConfigOptions(), pg_sys::get_guc_variables());
+        #[cfg(not(feature = "pg15"))]
+        let (count, first) = {
+            let mut count = 0;
+            let first = pg_sys::get_guc_variables(&mut count);
+            (count, first)
+        };
+        std::slice::from_raw_parts(first, count.max(0) as usize).to_vec()
+    }
+}
+
+/// The setting with a name.
+pub(in crate::pg) fn setting(name: &CStr) -> Option<*mut pg_sys::config_generic> {
+    #[cfg(feature = "pg15")]
+    {
+        // SAFETY: pointers to settings, whose names are C strings.
+        let is_it = |setting: &*mut pg_sys::config_generic| unsafe {
+            CStr::from_ptr((**setting).name).to_bytes().eq_ignore_ascii_case(name.to_bytes())
+        };
+        settings().into_iter().find(is_it)
+    }
+    #[cfg(not(feature = "pg15"))]
+    {
+        // SAFETY: a C string that is live during the call. Without a setting it gives a null pointer:
+        // none is created, and no error is raised.
+        let found = unsafe {
+            pg_sys::find_option(name.as_ptr(), false, true, pg_sys::ERROR as c_int)
+        };
+        (!found.is_null()).then_some(found)
+    }
+}

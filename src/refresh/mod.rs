@@ -513,7 +513,7 @@ fn check_sources_loaded(
 }
 
 fn instant(set: &RelationSet, segment: &Segment) -> Result<Timestamp> {
-    let args = [segment.id.into(), set.timezone.as_str().into()];
+    let args = [segment.id.into(), set.timezone().into()];
     let at = set.as_owner(|| {
         Spi::connect(|client| {
             client

@@ -95,7 +95,7 @@ impl Item {
         };
 
         let subject = Subject::Segment(&name);
-        let zone = timezone.as_deref().unwrap_or(&set.timezone);
+        let zone = timezone.as_deref().unwrap_or(set.timezone());
         let actual_begin = time("actual_begin")?.ok_or_else(missing("actual_begin"))?;
         let after = last.map_or(actual_begin, |last| last.began);
         let parse_zone = || config::timezone("refresh_timezone", Some(zone), subject);

@@ -13,7 +13,6 @@ use crate::catalog::log;
 use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
-use crate::catalog::settings;
 use crate::config::{self, Key, Subject};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
@@ -322,10 +321,12 @@ pub fn cron_next(
     after: TimestampWithTimeZone,
     timezone: Option<&str>,
 ) -> Result<Option<TimestampWithTimeZone>> {
-    let set_zone = settings::timezone();
-    let zone = timezone.unwrap_or(&set_zone);
+    let zone = match timezone {
+        Some(zone) => zone.to_owned(),
+        None => Extension::current()?.timezone().to_owned(),
+    };
     let schedule = config::cron("expression", Some(expression), Subject::Schedule)?;
-    let zone = config::timezone("timezone", Some(zone), Subject::Schedule)?;
+    let zone = config::timezone("timezone", Some(&zone), Subject::Schedule)?;
     let next = schedule
         .zip(zone)
         .and_then(|(schedule, zone)| schedule.next_after(clock::instant(after), zone));

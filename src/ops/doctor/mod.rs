@@ -299,10 +299,10 @@ fn state(found: &mut Findings, set: &RelationSet) -> Result<()> {
 }
 
 fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
-    if plain(&set.timezone) != plain(zone) {
+    if plain(set.timezone()) != plain(zone) {
         found.warn(
             "time zones",
-            format!("segmenter.timezone is {}, the database's TimeZone is {zone}", set.timezone),
+            format!("segmenter.timezone is {}, the database's TimeZone is {zone}", set.timezone()),
             "Members' periods are local times in segmenter.timezone, and schedules go by it: mind that when you compare them with your own. It should not be changed once there are members.",
         );
     }

@@ -7,6 +7,7 @@ pub(in crate::pg) mod memory;
 pub mod portal;
 pub(in crate::pg) mod receiver;
 pub mod role;
+pub mod session;
 pub mod snapshot;
 pub mod statement;
 pub mod subtransaction;

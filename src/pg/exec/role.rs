@@ -1,11 +1,13 @@
 //! Runs code with the rights of another role, and with settings of its own.
 
 use std::ffi::{CStr, CString};
+use std::rc::Rc;
 use std::time::Duration;
 
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::pg::exec::session::Session;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 pub use crate::pg::version::{MEMBERSHIP, may_act_as, owns_table};
 
@@ -14,7 +16,25 @@ pub use crate::pg::version::{MEMBERSHIP, may_act_as, owns_table};
 pub struct Settings {
     pub search_path: String,
     pub timezone: String,
+    /// For users' SQL: the other settings of its role's session. None: the SQL is our own, which is
+    /// written for the built-in defaults.
+    pub session: Option<Rc<Session>>,
 }
+
+/// What the text of our own statements, and what they do, relies on.
+const OWN_SETTINGS: [(&CStr, &str); 11] = [
+    (c"standard_conforming_strings", "on"),
+    (c"backslash_quote", "safe_encoding"),
+    (c"transform_null_equals", "off"),
+    (c"quote_all_identifiers", "off"),
+    (c"array_nulls", "on"),
+    (c"xmlbinary", "base64"),
+    (c"xmloption", "content"),
+    (c"row_security", "on"),
+    (c"session_replication_role", "origin"),
+    (c"gin_fuzzy_search_limit", "0"),
+    (c"exit_on_error", "off"),
+];
 
 /// Whose statements run, and whether they are restricted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -137,6 +157,10 @@ pub fn run_as<T>(
 ) -> T {
     let _identity = Identity::assume(role, rights);
     let _settings = SettingsLevel::enter();
+    match &settings.session {
+        Some(session) => session.apply(),
+        None => OWN_SETTINGS.iter().for_each(|(name, value)| set(name, value)),
+    }
     set(c"search_path", &settings.search_path);
     set(c"TimeZone", &settings.timezone);
     // The text form of keys must not depend on the session either.
@@ -255,18 +279,32 @@ impl Drop for SettingsLevel {
 }
 
 fn set(name: &CStr, value: &str) {
-    let value = CString::new(value).unwrap_or_default();
-    // SAFETY: both are C strings that are live during the call. A value that is refused is raised.
-    // The change belongs to the settings level that the callers have opened.
+    change(name, &CString::new(value).unwrap_or_default(), 0);
+}
+
+/// The same, for a value that may be invalid or a setting that may not exist: it stays as it is then.
+pub(in crate::pg) fn set_if_valid(name: &CStr, value: &CStr) {
+    change(name, value, pg_sys::DEBUG2 as i32);
+}
+
+/// Sets a value on the settings level that the callers have opened, if it is another one. `level` is that
+/// of the report of an invalid value; 0: an error.
+fn change(name: &CStr, value: &CStr, level: i32) {
+    // SAFETY: both are C strings that are live during the calls. The present value is null if there
+    // is no such setting, or a C string until the next call.
     unsafe {
+        let present = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if !present.is_null() && CStr::from_ptr(present) == value {
+            return;
+        }
         pg_sys::set_config_option(
             name.as_ptr(),
             value.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
             pg_sys::GucAction::GUC_ACTION_SAVE,
             true,
-            0,
+            level,
             false,
         );
     }

@@ -152,7 +152,7 @@ pub fn plan(
     let since = last.filter(|last| last.is_continued_by(&next));
     let is_due = |since: &Checkpoint| -> Result<bool> {
         let Some(schedule) = refresher.full_schedule() else { return Ok(false) };
-        let zone = segment.timezone.as_deref().unwrap_or(&set.timezone);
+        let zone = segment.timezone.as_deref().unwrap_or(set.timezone());
         let zone =
             config::timezone("refresh_timezone", Some(zone), Subject::Segment(&segment.name))?;
         let next = zone.and_then(|zone| schedule.next_after(since.full_at, zone));

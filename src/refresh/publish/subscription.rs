@@ -102,7 +102,7 @@ impl Subscription {
         let subject = Subject::Subscription(&target);
         let schedule = config::cron("cron", text("cron")?.as_deref(), subject)?;
         let zone = text("timezone")?;
-        let zone = zone.as_deref().unwrap_or(&set.timezone);
+        let zone = zone.as_deref().unwrap_or(set.timezone());
         let zone = config::timezone("timezone", Some(zone), subject)?;
         let of_consumer = Subject::Consumer(&consumer);
         let served_by = config::parse("params", row.get_by_name("consumer_params")?, of_consumer)?;
