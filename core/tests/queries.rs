@@ -141,6 +141,15 @@ fn every_role_and_every_written_relation_is_found() {
 }
 
 /// Every file is in a room: none is at the top.
+/// What a backslash in a literal means depends on standard_conforming_strings, which is the session's
+/// where a statement runs as the caller.
+#[test]
+fn no_statement_depends_on_how_the_session_reads_sql() {
+    for file in files() {
+        assert!(!file.text.contains('\\'), "{} contains a backslash: use decode()", file.name);
+    }
+}
+
 #[test]
 fn every_file_is_in_a_room() {
     let rooms = ["catalog", "config", "refresh", "delivery", "schedule", "ops"];

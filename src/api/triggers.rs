@@ -562,7 +562,8 @@ fn interval_is(
     subject: Subject<'_>,
 ) -> error::Result<bool> {
     let found = in_subtransaction(OnSuccess::Commit, || {
-        Spi::connect(|_| statement::read_one::<bool>(query.text(), &[text.into()]))
+        let ask = || Spi::connect(|_| statement::read_one::<bool>(query.text(), &[text.into()]));
+        role::with_text_form(ask)
     });
     found.map(Option::unwrap_or_default).map_err(|_| Error::Interval {
         column,

@@ -87,6 +87,10 @@ impl Extension {
     /// Finds the extension; none: it is not installed. A version whose registry this library does
     /// not know is an error.
     pub fn find() -> Result<Option<Self>> {
+        role::with_own_settings(Self::found)
+    }
+
+    fn found() -> Result<Option<Self>> {
         Spi::connect(|client| {
             let statement = queries::catalog::FIND_EXTENSION.kept();
             let row = client.select(statement, Some(1), &[])?.first();

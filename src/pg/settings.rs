@@ -167,7 +167,8 @@ unsafe extern "C-unwind" fn is_timezone(
         let Some(name) = new_value(value) else { return true };
         let is_zone = !pg_sys::pg_tzset(name.as_ptr()).is_null()
             && name.to_str().is_ok_and(|name| parse_zone(name).is_ok());
-        if is_zone && source == pg_sys::GucSource::PGC_S_SESSION && pg_sys::ParallelWorkerNumber < 0 {
+        if is_zone && source == pg_sys::GucSource::PGC_S_SESSION && pg_sys::ParallelWorkerNumber < 0
+        {
             error::emit(
                 PgLogLevel::WARNING,
                 "segmenter.timezone of a session has no effect".into(),

@@ -159,7 +159,7 @@ pub fn run_as<T>(
     let _settings = SettingsLevel::enter();
     match &settings.session {
         Some(session) => session.apply(),
-        None => OWN_SETTINGS.iter().for_each(|(name, value)| set(name, value)),
+        None => set_own(),
     }
     set(c"search_path", &settings.search_path);
     set(c"TimeZone", &settings.timezone);
@@ -168,6 +168,19 @@ pub fn run_as<T>(
     // Compiling the expressions of a delta would take longer than it saves.
     set(c"jit", "off");
     body()
+}
+
+/// Runs `body`, our own statements on the system catalogs, with the caller's rights.
+pub fn with_own_settings<T>(body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    set_own();
+    body()
+}
+
+fn set_own() {
+    for (name, value) in OWN_SETTINGS {
+        set(name, value);
+    }
 }
 
 /// Runs `body` so that it waits for each lock for a limited time; a shorter limit of the session's

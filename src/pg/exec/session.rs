@@ -15,6 +15,7 @@ use pgrx::prelude::*;
 use crate::error::{Error, Result};
 use crate::pg::exec::role::{self, Rights, Settings};
 use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::version;
 
 /// Settings that remain the caller's although they are of a group that may decide a result: how
@@ -32,6 +33,9 @@ const CALLERS: [&str; 10] = [
     "transaction_timeout",
 ];
 
+/// The setting for which the server has a default that it gives when it starts.
+const DEFAULT_ABBREVIATIONS: (&str, &str) = ("timezone_abbreviations", "Default");
+
 /// The prefix of our own settings, which are read where they apply.
 const OWN_PREFIX: &str = "segmenter.";
 
@@ -43,6 +47,7 @@ impl Session {
     pub fn of(role: pg_sys::Oid) -> Result<Self> {
         // The files and some settings are for superusers to read.
         as_superuser(|| {
+            load_libraries_of_settings()?;
             let mut configured = configured_for(role)?;
             let mut settings = Vec::new();
             for setting in version::settings() {
@@ -60,9 +65,9 @@ impl Session {
                 settings.push((name, value));
             }
             // Settings of libraries that this process has not loaded.
-            let others = configured.into_iter().filter(|(name, _)| {
-                name.contains('.') && !name.starts_with(OWN_PREFIX)
-            });
+            let others = configured
+                .into_iter()
+                .filter(|(name, _)| name.contains('.') && !name.starts_with(OWN_PREFIX));
             settings.extend(others);
             let c_string = |text: String| CString::new(text).unwrap_or_default();
             let pairs = settings.into_iter().map(|(name, value)| (c_string(name), c_string(value)));
@@ -116,6 +121,39 @@ fn decides(setting: &pg_sys::config_generic, name: &str) -> bool {
         && !name.starts_with(OWN_PREFIX)
 }
 
+/// Loads the libraries that this session has set something of before they were loaded: what their
+/// settings are otherwise is known only then, and the SQL would load them itself.
+fn load_libraries_of_settings() -> Result<()> {
+    let is_unknown = |setting: &pg_sys::config_generic| {
+        setting.flags as u32 & pg_sys::GUC_CUSTOM_PLACEHOLDER != 0 && !is_of_server(setting.source)
+    };
+    // SAFETY: they point to settings, and nothing is run that removes one.
+    let names = version::settings().into_iter().map(|setting| unsafe { &*setting });
+    let names = names.filter(|setting| is_unknown(setting)).map(name_of);
+    let prefix_of = |name: String| name.split_once('.').map(|(prefix, _)| prefix.to_owned());
+    let prefixes: Vec<String> = names.filter_map(prefix_of).collect();
+    if prefixes.is_empty() {
+        return Ok(());
+    }
+    let sql = "select pg_catalog.array_agg(distinct p.probin)
+        from pg_catalog.pg_proc p
+        where p.probin operator(pg_catalog.=) any ($1)
+           or p.probin operator(pg_catalog.=) any (
+               select pg_catalog.concat('$libdir/', x.prefix) from pg_catalog.unnest($1) x (prefix))";
+    let libraries = Spi::connect(|_| statement::read_one::<Vec<String>>(sql, &[prefixes.into()]))?;
+    for library in libraries.unwrap_or_default() {
+        let library = CString::new(library).unwrap_or_default();
+        // A library that cannot be loaded fails where it is used.
+        let _ = in_subtransaction(OnSuccess::Commit, || {
+            // SAFETY: a C string that is live during the call. It is the library of a function, which
+            // only a superuser can have made; its errors are caught by the subtransaction.
+            unsafe { pg_sys::load_file(library.as_ptr(), false) };
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
 /// Whether a value comes from the server: its defaults, its configuration files, its command line.
 fn is_of_server(source: pg_sys::GucSource::Type) -> bool {
     source <= pg_sys::GucSource::PGC_S_ARGV
@@ -139,6 +177,9 @@ fn value_of_server(setting: &pg_sys::config_generic) -> Result<String> {
 /// The built-in default of a setting.
 fn default_of(setting: &pg_sys::config_generic) -> String {
     use pg_sys::config_type;
+    if name_of(setting) == DEFAULT_ABBREVIATIONS.0 {
+        return DEFAULT_ABBREVIATIONS.1.to_owned();
+    }
     let place: *const pg_sys::config_generic = setting;
     // SAFETY: each setting is the first field of the structure of its type. Texts are null or C
     // strings, which are copied.
@@ -199,7 +240,8 @@ fn values_in_files() -> Result<Values> {
     {
         return Ok(values);
     }
-    let sql = "select pg_catalog.jsonb_object_agg(pg_catalog.lower(f.name), f.setting order by f.seqno)
+    let sql =
+        "select pg_catalog.jsonb_object_agg(pg_catalog.lower(f.name), f.setting order by f.seqno)
         from pg_catalog.pg_show_all_file_settings() f
         where f.error is null and f.name is not null and f.setting is not null";
     let read = Spi::connect(|_| statement::read_one::<pgrx::JsonB>(sql, &[]))?;

@@ -26,7 +26,7 @@ with recursive @tree@, captures as (
         pg_trigger g
         join pg_proc p on p.oid = g.tgfoid and p.proname = 'segmenter_capture'
         join pg_class e on e.oid = $3::regclass and e.relnamespace = p.pronamespace
-    ) on g.tgrelid = t.relation and g.tgargs = convert_to($2, getdatabaseencoding()) || '\x00'
+    ) on g.tgrelid = t.relation and g.tgargs = convert_to($2, getdatabaseencoding()) || decode('00', 'hex')
     group by t.relation
 )
 select jsonb_build_object(

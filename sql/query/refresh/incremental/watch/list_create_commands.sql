@@ -36,7 +36,7 @@ with recursive @tree@, events (event, bit, referencing) as (
           and p.proname operator(pg_catalog.=) 'segmenter_capture'
           and p.pronamespace operator(pg_catalog.=) x.relnamespace
           and g.tgargs operator(pg_catalog.=) (
-            pg_catalog.convert_to($2, pg_catalog.getdatabaseencoding()) operator(pg_catalog.||) '\x00'::pg_catalog.bytea
+            pg_catalog.convert_to($2, pg_catalog.getdatabaseencoding()) operator(pg_catalog.||) pg_catalog.decode('00', 'hex')
           )
           and (g.tgtype::pg_catalog.int4 operator(pg_catalog.&) e.bit) operator(pg_catalog.<>) 0
           and g.tgenabled operator(pg_catalog.=) 'A'::pg_catalog."char"

@@ -16,6 +16,6 @@ join pg_catalog.pg_proc as p on p.oid operator(pg_catalog.=) g.tgfoid
     and p.pronamespace operator(pg_catalog.=) x.relnamespace
 where $2 is null
    or g.tgargs operator(pg_catalog.=) (
-        pg_catalog.convert_to($2, pg_catalog.getdatabaseencoding()) operator(pg_catalog.||) '\x00'::pg_catalog.bytea
+        pg_catalog.convert_to($2, pg_catalog.getdatabaseencoding()) operator(pg_catalog.||) pg_catalog.decode('00', 'hex')
    )
 order by t.relation, g.tgname
