@@ -5,6 +5,7 @@ comment on function segmenter_run() is 'refreshes every segment that is due, in 
 comment on function segmenter_run_plan() is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
 comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
@@ -83,7 +84,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segme
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
     segmenter_check_subscription
     from public;
-revoke all on procedure segmenter_run_each from public;
+revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
     segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
@@ -95,7 +96,7 @@ grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
     segmenter_check_consumer, segmenter_check_subscription to public;
-grant execute on procedure segmenter_run_each to public;
+grant execute on procedure segmenter_run_each, segmenter_run_commit to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script
 -- sets client_min_messages.

@@ -8,7 +8,8 @@ declare
 begin
     for step in select * from @extschema@.segmenter_run_plan() loop
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
-        commit;
+        -- A COMMIT that fails would end the procedure.
+        call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);
     end loop;
     perform @extschema@.segmenter_prune();
 end

@@ -10,6 +10,11 @@ AS 'MODULE_PATHNAME', 'segmenter_run_id_wrapper';
 revoke all on function segmenter_run_id from public;
 grant execute on function segmenter_run_id to public;
 
+create procedure segmenter_run_commit(segment_id uuid, segment text, run_id uuid, hand_over_only boolean)
+language c as 'MODULE_PATHNAME', 'segmenter_run_commit_wrapper';
+revoke all on procedure segmenter_run_commit from public;
+grant execute on procedure segmenter_run_commit to public;
+
 create or replace procedure segmenter_run_each()
 language plpgsql
 as $$
@@ -20,7 +25,8 @@ declare
 begin
     for step in select * from @extschema@.segmenter_run_plan() loop
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
-        commit;
+        -- A COMMIT that fails would end the procedure.
+        call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);
     end loop;
     perform @extschema@.segmenter_prune();
 end
@@ -41,6 +47,8 @@ create table @mart@ (
     -- Only the segment tables, its inheritance children, hold rows.
     constraint @:holds_no_row@ check (false) no inherit
 );
+-- A publication may hold it: without an identity PostgreSQL would refuse to update and delete through it.
+alter table @mart@ replica identity full;
 comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; it has no rows itself';
 comment on column @mart@.segment_id is 'the segment, by its id';
 comment on column @mart@.id is 'the member''s key, unique among the current members of a segment';
@@ -591,6 +599,7 @@ comment on function segmenter_run() is 'refreshes every segment that is due, in 
 comment on function segmenter_run_plan() is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
@@ -622,6 +631,8 @@ comment on function segmenter_sets() is 'lists the relation sets: their names, o
 comment on function segmenter_drop_set(text, boolean) is 'drops a relation set, unless it has segments or undelivered messages; force: even then';
 comment on function segmenter_definition() is 'the SQL that a relation set is created from; used by segmenter_init()';
 
+-- Without an identity PostgreSQL refuses to delete from a published table. A key would cost every writer.
+alter table segmenter_changes replica identity full;
 comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row for each statement';
 comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';

@@ -72,6 +72,8 @@ create table segmenter_changes (
 create index segmenter_changes_idx on segmenter_changes (source, xid);
 -- Compressing ids takes longer than writing them uncompressed.
 alter table segmenter_changes alter ids set storage external;
+-- Without an identity PostgreSQL refuses to delete from a published table. A key would cost every writer.
+alter table segmenter_changes replica identity full;
 comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row for each statement';
 comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';
@@ -114,6 +116,8 @@ create table @mart@ (
     -- Only the segment tables, its inheritance children, hold rows.
     constraint @:holds_no_row@ check (false) no inherit
 );
+-- A publication may hold it: without an identity PostgreSQL would refuse to update and delete through it.
+alter table @mart@ replica identity full;
 comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; it has no rows itself';
 comment on column @mart@.segment_id is 'the segment, by its id';
 comment on column @mart@.id is 'the member''s key, unique among the current members of a segment';
@@ -827,6 +831,9 @@ STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_run_wrapper';
 
+create procedure segmenter_run_commit(segment_id uuid, segment text, run_id uuid, hand_over_only boolean)
+language c as 'MODULE_PATHNAME', 'segmenter_run_commit_wrapper';
+
 CREATE FUNCTION "segmenter_run_id"() RETURNS uuid
 STRICT
 LANGUAGE c
@@ -862,7 +869,8 @@ declare
 begin
     for step in select * from @extschema@.segmenter_run_plan() loop
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
-        commit;
+        -- A COMMIT that fails would end the procedure.
+        call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);
     end loop;
     perform @extschema@.segmenter_prune();
 end
@@ -943,6 +951,7 @@ comment on function segmenter_run() is 'refreshes every segment that is due, in 
 comment on function segmenter_run_plan() is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
 comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
@@ -1021,7 +1030,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segme
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
     segmenter_check_subscription
     from public;
-revoke all on procedure segmenter_run_each from public;
+revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
     segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
@@ -1033,7 +1042,7 @@ grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
     segmenter_check_consumer, segmenter_check_subscription to public;
-grant execute on procedure segmenter_run_each to public;
+grant execute on procedure segmenter_run_each, segmenter_run_commit to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script
 -- sets client_min_messages.

@@ -17,6 +17,8 @@ create table @mart@ (
     -- Only the segment tables, its inheritance children, hold rows.
     constraint @:holds_no_row@ check (false) no inherit
 );
+-- A publication may hold it: without an identity PostgreSQL would refuse to update and delete through it.
+alter table @mart@ replica identity full;
 comment on table @mart@ is 'the mart: the members of every segment, read through the segment tables that inherit it; it has no rows itself';
 comment on column @mart@.segment_id is 'the segment, by its id';
 comment on column @mart@.id is 'the member''s key, unique among the current members of a segment';

@@ -69,6 +69,8 @@ create table segmenter_changes (
 create index segmenter_changes_idx on segmenter_changes (source, xid);
 -- Compressing ids takes longer than writing them uncompressed.
 alter table segmenter_changes alter ids set storage external;
+-- Without an identity PostgreSQL refuses to delete from a published table. A key would cost every writer.
+alter table segmenter_changes replica identity full;
 comment on table segmenter_changes is 'ids written in watched tables, until every segment that watches them has read them: one row for each statement';
 comment on column segmenter_changes.source is 'the table, pg_class.oid';
 comment on column segmenter_changes.id_column is 'the column that held the ids';

@@ -53,6 +53,15 @@ impl Due {
         }
     }
 
+    /// The same for a segment whose schedule is not valid: it is due, so that its refresh fails, and
+    /// then for a retry.
+    pub fn without_valid_schedule(last: Option<LastRun>, retry_delay: TimeDelta) -> Self {
+        match last {
+            Some(last) if last.failures > 0 => Due::by(Some(None), Some(last), retry_delay),
+            _ => Due::EveryRun,
+        }
+    }
+
     /// The same for a segment that another schedule makes due as well, at the given time.
     pub fn or_at(self, other: Option<DateTime<Utc>>) -> Self {
         match (self, other) {
@@ -154,6 +163,18 @@ mod tests {
         let never: Schedule = "0 0 30 2 *".parse().unwrap();
         assert_eq!(Due::of(Some((&never, Tz::UTC)), None, begin, MINUTE), Due::Never);
         assert!(!Due::Never.is_at(DateTime::<Utc>::MAX_UTC));
+    }
+
+    #[test]
+    fn a_schedule_that_is_not_valid_is_a_failure_with_a_growing_delay() {
+        let of = |last| Due::without_valid_schedule(last, MINUTE);
+        assert_eq!(of(None), Due::EveryRun);
+        assert_eq!(of(attempt("2026-05-04T00:00:00Z", 0)), Due::EveryRun);
+        let third = of(attempt("2026-05-04T00:00:00Z", 3));
+        assert_eq!(third, Due::Retry(at("2026-05-04T00:04:10Z"), 3));
+        let no_retry =
+            Due::without_valid_schedule(attempt("2026-05-04T00:00:00Z", 1), TimeDelta::zero());
+        assert_eq!(no_retry, Due::Never);
     }
 
     #[test]

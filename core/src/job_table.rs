@@ -28,6 +28,7 @@ pub struct JobSpec<Id> {
 pub struct Job<Id> {
     pub spec: JobSpec<Id>,
     pub state: JobState,
+    pub requested: Instant,
     /// When it came into this state.
     pub since: Instant,
     /// When it ended; none: it has not.
@@ -157,8 +158,17 @@ impl<Id: Copy, const PLACES: usize> JobTable<Id, PLACES> {
         let generation = self.generation;
         let state = to.next;
         let (ended, resume_at, overrun) = (None, None, None);
-        self.places[place] =
-            Some(Job { spec, state, since: now, ended, pid: 0, resume_at, overrun, generation });
+        self.places[place] = Some(Job {
+            spec,
+            state,
+            requested: now,
+            since: now,
+            ended,
+            pid: 0,
+            resume_at,
+            overrun,
+            generation,
+        });
         let waited = self.waiters.iter_mut().filter(|waiter| is_for(waiter, &spec, pid));
         waited.for_each(|waiter| *waiter = None);
         Ok(JobHandle { place: place as u32, generation })

@@ -16,6 +16,7 @@ use crate::ops::create_segment;
 use crate::ops::doctor;
 use crate::ops::drop_segment;
 use crate::pg::bgw::process;
+use crate::pg::exec::commit::Call;
 use crate::pg::exec::role;
 use crate::refresh::incremental::watch;
 use crate::refresh::{self, RefreshResult};
@@ -169,6 +170,28 @@ fn segmenter_run_step(
     let outcome =
         run::step_of_caller(&RelationSet::writable()?, &planned, require_arg("run_id", run_id)?)?;
     Ok(outcome.map(|outcome| outcome.status.as_str().to_owned()))
+}
+
+/// Commits one segment of a run: the third part of `segmenter_run_each`. A commit that fails (because
+/// of a deferred constraint, or a lost connection to a foreign server) is logged as a failure of that
+/// segment, and the run goes on. It is called outside of a transaction block.
+#[pg_extern(sql = "
+create procedure segmenter_run_commit(segment_id uuid, segment text, run_id uuid, hand_over_only boolean)
+language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_run_commit(
+    segment_id: Option<Uuid>,
+    segment: Option<String>,
+    run_id: Option<Uuid>,
+    hand_over_only: Option<bool>,
+    call: Call,
+) -> Result<(), ErrorReport> {
+    let mut planned = PlannedRefresh::standalone(
+        require_arg("segment_id", segment_id)?,
+        require_arg("segment", segment)?,
+    );
+    planned.hand_over_only = require_arg("hand_over_only", hand_over_only)?;
+    Ok(run::commit_step(&call, &planned, require_arg("run_id", run_id)?)?)
 }
 
 /// Creates a segment: its table, and its row in segmenter_segments.

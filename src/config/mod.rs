@@ -26,6 +26,8 @@ pub struct Segment {
     pub refresher: Option<Refresher>,
     pub guards: Guards,
     pub sources: Vec<SourceCheck>,
+    /// The schedule; none: it is refreshed at every run.
+    pub cron: Option<String>,
     /// The time zone of its schedules; none: `segmenter.timezone`.
     pub timezone: Option<String>,
     pub actual: bool,
@@ -60,8 +62,21 @@ impl Segment {
     }
 
     /// Reads a segment without its refresher, its guards and its sources, which need not be valid.
-    pub fn find_bare(set: &RelationSet, id: Uuid) -> Result<Option<Segment>> {
-        Self::read(set, Key::Id(id), false)
+    pub fn find_bare(set: &RelationSet, key: Key<'_>) -> Result<Option<Segment>> {
+        Self::read(set, key, false)
+    }
+
+    /// Checks the schedule. Only runs depend on it: a segment is refreshed by hand whatever its
+    /// schedule is.
+    pub fn check_schedule(&self, set: &RelationSet) -> Result<()> {
+        let subject = Subject::Segment(&self.name);
+        cron("refresh_cron", self.cron.as_deref(), subject)?;
+        let zone = match self.cron {
+            Some(_) => Some(self.timezone.as_deref().unwrap_or(set.timezone())),
+            None => self.timezone.as_deref(),
+        };
+        timezone("refresh_timezone", zone, subject)?;
+        Ok(())
     }
 
     fn read(set: &RelationSet, key: Key<'_>, with_config: bool) -> Result<Option<Segment>> {
@@ -99,6 +114,7 @@ impl Segment {
                     sources,
                     table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
                     owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    cron: row.get_by_name("refresh_cron")?,
                     timezone: row.get_by_name("refresh_timezone")?,
                     actual: row.get_by_name("actual")?.unwrap_or_default(),
                     id,

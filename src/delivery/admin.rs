@@ -182,7 +182,7 @@ fn resume(
                 &[subscription.into()],
             )?;
             set_status(client, set, subscription, DeliveryUpdate::default())?;
-            outbox::notify(client, vec![&subscribed.consumer])?;
+            outbox::notify([subscribed.consumer.as_str()]);
             Ok(pending)
         })
     })

@@ -108,10 +108,17 @@ fn claim_from(
     if row.is_empty() {
         return Ok(Vec::new());
     }
-    let attempts: i32 = row.get_one()?.unwrap_or_default();
+    let attempts: i32 = row.get_by_name("attempts")?.unwrap_or_default();
     if attempts.unsigned_abs() >= consumer.params.max_attempts {
-        // No attempt is left, and the last lease ran out without an answer from the consumer.
-        let error = format!("the lease ran out {attempts} times");
+        // No attempt is left: the last one was not answered, or more were permitted then.
+        let last: Option<String> = row.get_by_name("last_error")?;
+        let error = match (row.get_by_name::<bool, _>("has_lease")?, last) {
+            (Some(true), _) => format!(
+                "no attempt is left after {attempts}: the lease of the last one ran out without an answer"
+            ),
+            (_, Some(last)) => format!("no attempt is left after {attempts}: {last}"),
+            (_, None) => format!("no attempt is left after {attempts}"),
+        };
         return give_up(client, set, subscription, &error).map(|()| Vec::new());
     }
 

@@ -29,6 +29,14 @@ pub enum Error {
     #[error("nothing can be changed while the server is in recovery")]
     InRecovery,
 
+    /// Locks are kept until the end of the transaction.
+    #[error("the server has no memory for more locks: {done} of {planned} segments are done")]
+    OutOfLocks { done: usize, planned: usize },
+
+    /// A procedure that commits, within a transaction block or a function.
+    #[error("invalid transaction termination")]
+    InTransaction,
+
     /// An error of a relation set.
     #[error(transparent)]
     Set(#[from] SetError),
@@ -330,6 +338,8 @@ impl Error {
             | Error::NoLease { .. }
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::UnreadableFields { .. } => Code::ERRCODE_DATA_EXCEPTION,
+            Error::OutOfLocks { .. } => Code::ERRCODE_OUT_OF_MEMORY,
+            Error::InTransaction => Code::ERRCODE_INVALID_TRANSACTION_TERMINATION,
             Error::NotReadOnly | Error::InRecovery => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Watch { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::MessageTooLarge => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
@@ -396,6 +406,7 @@ impl Error {
                 "SQL that a segment runs cannot work on that segment.".into()
             }
             Error::Busy { .. } => "Try again when it has finished.".into(),
+            Error::OutOfLocks { .. } => "The others stay due. Have segmenter_run_each() called, which commits each segment, or raise max_locks_per_transaction.".into(),
             Error::InRecovery => "Call the function on the primary server.".into(),
             Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),
             Error::TableChanged { .. } => {

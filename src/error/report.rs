@@ -30,6 +30,11 @@ impl Report {
         self.sqlstate == PgSqlErrorCode::ERRCODE_QUERY_CANCELED as i32
     }
 
+    /// Whether the server lacks memory: for locks, where a transaction has many.
+    pub fn lacks_memory(&self) -> bool {
+        self.sqlstate == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as i32
+    }
+
     /// The value of the column `error` of the log.
     pub fn to_json(&self) -> Value {
         json!({

@@ -24,7 +24,7 @@ use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_limited_subtransaction, in_subtransaction};
 use crate::pg::format::json::JsonbText;
-use crate::refresh::handover::latest_bare;
+use crate::refresh::handover::latest;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{self, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
@@ -174,7 +174,7 @@ fn erase_segment(
             // From here on, waits are those of a table or of rows.
             *wait = wait.saturating_sub(began.elapsed());
             role::with_lock_timeout(*wait, || {
-                let (_snapshot, segment) = match latest_bare(set, listed.id) {
+                let (_snapshot, segment) = match latest(set, listed.id) {
                     Ok(latest) => latest,
                     Err(Error::UnknownSegment { .. }) => return Ok(Erased::nothing(&listed.name)),
                     Err(error) => return Err(error),

@@ -23,6 +23,7 @@ mod unbound {
         pub fn enable_timeout_after(id: c_int, delay_ms: c_int);
         pub fn disable_timeout(id: c_int, keep_indicator: bool);
         pub fn RegisterTimeout(id: c_int, handler: Option<unsafe extern "C-unwind" fn()>) -> c_int;
+        pub fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);
         pub fn SetLatch(latch: *mut pgrx::pg_sys::Latch);
     }
 }
@@ -88,6 +89,18 @@ impl Timeout {
     pub unsafe fn disable(self) {
         // SAFETY: the timeout is registered, as the caller promises.
         unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| unbound::disable_timeout(self.0, false)) }
+    }
+}
+
+/// Sends a notification when the transaction commits.
+#[expect(ffi_unwind_calls, reason = "within a guard")]
+pub(in crate::pg) fn notify(channel: &CStr, payload: &CStr) {
+    // SAFETY: both are C strings that are live during the call, which copies them. It needs a
+    // transaction, in which SQL functions and jobs run. The closure owns nothing.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            unbound::Async_Notify(channel.as_ptr(), payload.as_ptr())
+        })
     }
 }
 

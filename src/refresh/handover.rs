@@ -38,7 +38,10 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
     }
     let mut found = None;
     let handed = in_subtransaction(OnSuccess::Commit, || {
-        let segment = refresh::find(set, request, &mut found)?;
+        let segment = match Segment::find_bare(set, request.segment)? {
+            Some(segment) => found.insert(segment),
+            None => return Err(set.unknown_segment(request.name)),
+        };
         refresh::may_refresh(set, segment, role::current())?;
         let _held = acquire(set, segment.id, &segment.name)?;
         let (_snapshot, segment) = latest(set, segment.id)?;
@@ -52,6 +55,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
         messages,
         elapsed: timer.elapsed(),
         detail,
+        lacks_memory: false,
     };
     match handed {
         Ok(handed) if handed.messages == 0 && handed.failed == 0 => Ok(None),
@@ -97,24 +101,12 @@ pub fn fail(
     Ok(report.to_line())
 }
 
-/// The segment as it is under its lock, and the snapshot that shows it. The snapshot is active
-/// until it is dropped.
+/// The segment as it is under its lock, without its refresher, its guards and its sources, and the
+/// snapshot that shows it. The snapshot is active until it is dropped.
 pub fn latest(set: &RelationSet, segment: Uuid) -> Result<(Active, Segment)> {
-    latest_by(set, segment, || Segment::find(set, Key::Id(segment)))
-}
-
-/// The same without the segment's config, which need not be valid.
-pub fn latest_bare(set: &RelationSet, segment: Uuid) -> Result<(Active, Segment)> {
-    latest_by(set, segment, || Segment::find_bare(set, segment))
-}
-
-fn latest_by(
-    set: &RelationSet,
-    segment: Uuid,
-    find: impl FnOnce() -> Result<Option<Segment>>,
-) -> Result<(Active, Segment)> {
     let snapshot = Active::fresh();
-    let segment = find()?.ok_or_else(|| set.unknown_segment(segment.to_string()))?;
+    let found = Segment::find_bare(set, Key::Id(segment))?;
+    let segment = found.ok_or_else(|| set.unknown_segment(segment.to_string()))?;
     refresh::check_not_superseded(set, &segment)?;
     Ok((snapshot, segment))
 }

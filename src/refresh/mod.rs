@@ -77,6 +77,8 @@ pub struct RefreshResult {
     pub messages: Option<i64>,
     pub elapsed: Duration,
     pub detail: Option<String>,
+    /// It failed because the server lacks memory.
+    pub lacks_memory: bool,
 }
 
 /// The number of attempts at a refresh whose table is changed by concurrent writes.
@@ -131,6 +133,7 @@ pub fn refuse(set: &RelationSet, request: &RefreshRequest<'_>, elapsed: Duration
         messages: None,
         elapsed,
         detail: Some(report.to_line()),
+        lacks_memory: false,
     }
 }
 
@@ -212,7 +215,10 @@ pub fn fail(
     error: Error,
     (began, elapsed): (clock::Instant, Duration),
 ) -> Result<RefreshResult> {
-    let segment = Segment::find(set, request.segment)?;
+    let segment = match Segment::find(set, request.segment) {
+        Err(Error::Config(_)) => Segment::find_bare(set, request.segment)?,
+        found => found?,
+    };
     finish(set, request, segment.as_ref(), Err(error), (began, elapsed))
 }
 
@@ -274,6 +280,7 @@ fn finish(
         figures: ended.figures,
         messages: ended.messages,
         elapsed,
+        lacks_memory: ended.error.as_ref().is_some_and(Report::lacks_memory),
         detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
     })
 }
@@ -318,6 +325,9 @@ fn steps(
     let permitted = segment.owner;
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
+    }
+    if request.skip_busy {
+        segment.check_schedule(set)?;
     }
     let _lock = acquire(set, segment.id, &segment.name)?;
     let beginning = match request.query {
@@ -417,15 +427,23 @@ fn pending_actions(
     Ok(actions.collect())
 }
 
-/// Reads the segment and keeps it in `found`, for messages about it.
-pub fn find<'a>(
+/// Reads the segment and keeps it in `found`, for messages about it. A row that is not valid is an
+/// error of its segment, told to those who may refresh it: so it counts as an attempt.
+fn find<'a>(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
     found: &'a mut Option<Segment>,
 ) -> Result<&'a Segment> {
-    match Segment::find(set, request.segment)? {
-        Some(segment) => Ok(found.insert(segment)),
-        None => Err(set.unknown_segment(request.name)),
+    match Segment::find(set, request.segment) {
+        Ok(Some(segment)) => Ok(found.insert(segment)),
+        Ok(None) => Err(set.unknown_segment(request.name)),
+        Err(error @ Error::Config(_)) => {
+            if let Some(segment) = Segment::find_bare(set, request.segment)? {
+                may_refresh(set, found.insert(segment), role::current())?;
+            }
+            Err(error)
+        }
+        Err(error) => Err(error),
     }
 }
 

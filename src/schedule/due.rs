@@ -8,7 +8,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{self, ConfigError, Subject};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::clock::{self, Instant};
 use segmenter_core::due::{Due, LastRun};
 use segmenter_core::timetable::Timetables;
@@ -31,8 +31,8 @@ pub struct Item {
     pub waiting_since: Option<Instant>,
     /// The relations that it reads, as far as they are known.
     pub reads: Vec<pg_sys::Oid>,
-    /// An error in the schedule. The schedule is then ignored: an automatic segment is due at every
-    /// run.
+    /// An error in the schedule. An automatic segment is then due, and fails; what follows is the
+    /// delay of its retry, until the row is corrected.
     pub problem: Option<String>,
 }
 
@@ -78,16 +78,19 @@ impl Item {
         row: &pgrx::spi::SpiHeapTupleData<'_>,
         set: &RelationSet,
         timetables: &mut Timetables,
-    ) -> Result<Self> {
-        let missing = |column| move || Error::MissingValue(column);
-        let time = |column| -> Result<Option<Instant>> {
-            Ok(row.get_by_name::<TimestampWithTimeZone, _>(column)?.map(clock::instant))
+    ) -> Result<Option<Self>> {
+        // By their places in the header of the query: looking up names takes longer than the rest.
+        let time = |place| -> Result<Option<Instant>> {
+            Ok(row.get::<TimestampWithTimeZone>(place)?.map(clock::instant))
         };
-        let name: String = row.get_by_name("name")?.ok_or_else(missing("name"))?;
-        let refresh_cron: Option<String> = row.get_by_name("refresh_cron")?;
-        let timezone: Option<String> = row.get_by_name("refresh_timezone")?;
-        let failures: i32 = row.get_by_name("failures")?.unwrap_or_default();
-        let last = match (time("began")?, time("ended")?) {
+        // The owner of a set can have taken the constraints away. Such a row is no segment.
+        let (Some(id), Some(name)) = (row.get::<Uuid>(1)?, row.get::<String>(2)?) else {
+            return Ok(None);
+        };
+        let refresh_cron: Option<String> = row.get(6)?;
+        let timezone: Option<String> = row.get(7)?;
+        let failures: i32 = row.get(12)?.unwrap_or_default();
+        let last = match (time(10)?, time(11)?) {
             (Some(began), Some(ended)) => {
                 Some(LastRun { began, ended, failures: failures.unsigned_abs() })
             }
@@ -96,7 +99,7 @@ impl Item {
 
         let subject = Subject::Segment(&name);
         let zone = timezone.as_deref().unwrap_or(set.timezone());
-        let actual_begin = time("actual_begin")?.ok_or_else(missing("actual_begin"))?;
+        let actual_begin = time(9)?.unwrap_or_default();
         let after = last.map_or(actual_begin, |last| last.began);
         let parse_zone = || config::timezone("refresh_timezone", Some(zone), subject);
         let mut next = |column, cron: Option<&str>| match cron {
@@ -107,30 +110,36 @@ impl Item {
                 });
                 timetable.map(|known| known.map(|known| known.next_after(after)))
             }
-            None => parse_zone().map(|_| None),
+            None if timezone.is_some() => parse_zone().map(|_| None),
+            None => Ok(None),
         };
-        let full_cron: Option<String> = row.get_by_name("full_cron")?;
+        let full_cron: Option<String> = row.get(8)?;
         let scheduled = next("refresh_cron", refresh_cron.as_deref());
         let full = next("refresh_params", full_cron.as_deref());
-        let (scheduled, full, problem) = match (scheduled, full) {
-            (Ok(scheduled), Ok(full)) => (scheduled, full.flatten(), None),
-            (Err(error), _) | (_, Err(error)) => (None, None, Some(error.to_string())),
+        let delay = settings::retry_delay();
+        let (due, problem) = match (scheduled, full) {
+            // The schedule of the full passes makes the segment due as well.
+            (Ok(scheduled), Ok(full)) => {
+                (Due::by(scheduled, last, delay).or_at(full.flatten()), None)
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                (Due::without_valid_schedule(last, delay), Some(error.to_string()))
+            }
         };
-        let automatic = row.get_by_name::<bool, _>("refresh_auto")?.unwrap_or_default();
-        // The schedule of the full passes makes the segment due as well.
-        let due = automatic.then(|| Due::by(scheduled, last, settings::retry_delay()).or_at(full));
-        Ok(Self {
-            id: row.get_by_name("id")?.ok_or_else(missing("id"))?,
-            table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
-            owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+        let automatic = row.get::<bool>(5)?.unwrap_or_default();
+        let item = Self {
+            id,
+            table: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
+            owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
             last_refresh: last.map(|last| last.began),
-            waiting_since: time("waiting_since")?,
-            reads: row.get_by_name("reads")?.unwrap_or_default(),
+            waiting_since: time(13)?,
+            reads: row.get(14)?.unwrap_or_default(),
             name,
             refresh_cron,
-            due,
+            due: automatic.then_some(due),
             problem,
-        })
+        };
+        Ok(Some(item))
     }
 }
 
@@ -150,7 +159,7 @@ pub fn items(
                 &[reader.into(), only.into()],
             )?;
             let mut timetables = Timetables::default();
-            rows.map(|row| Item::read(&row, set, &mut timetables)).collect()
+            rows.filter_map(|row| Item::read(&row, set, &mut timetables).transpose()).collect()
         })
     })
 }

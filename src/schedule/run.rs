@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::pg_sys::Oid;
@@ -17,6 +17,7 @@ use crate::config::{self, Key, Subject};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock;
+use crate::pg::exec::commit::Call;
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -216,6 +217,14 @@ pub fn step_of_caller(
     planned: &PlannedRefresh,
     run_id: Uuid,
 ) -> Result<Option<RefreshResult>> {
+    match is_step_of_caller(set, planned, run_id)? {
+        true => step(set, planned, run_id),
+        false => Ok(Some(refresh::refuse(set, &planned.request(run_id), Duration::ZERO))),
+    }
+}
+
+/// Whether the caller may refresh a segment. An error: it has not begun the run.
+fn is_step_of_caller(set: &RelationSet, planned: &PlannedRefresh, run_id: Uuid) -> Result<bool> {
     let caller = role::current();
     if !BEGUN.with_borrow(|begun| begun.contains(&(run_id, caller))) {
         return Err(Error::Argument {
@@ -228,10 +237,29 @@ pub fn step_of_caller(
         let sql = set.sql(&queries::config::MAY_USE_SEGMENT, &[]);
         Spi::connect(|_| statement::read_one(&sql, &[planned.id.into(), caller.into()]))
     })?;
-    match is_permitted {
-        Some(true) => step(set, planned, run_id),
-        _ => Ok(Some(refresh::refuse(set, &planned.request(run_id), Duration::ZERO))),
-    }
+    Ok(is_permitted == Some(true))
+}
+
+/// Commits a step of a run that the caller has begun. If that fails (a deferred constraint, a lost
+/// connection to a foreign server), the step is undone, and its failure is recorded and committed.
+pub fn commit_step(call: &Call, planned: &PlannedRefresh, run_id: Uuid) -> Result<()> {
+    call.check()?;
+    let (began, timer) = (clock::now(), Instant::now());
+    let Err(report) = call.commit() else { return Ok(()) };
+    call.with_snapshot(|| {
+        let set = RelationSet::writable()?;
+        if !is_step_of_caller(&set, planned, run_id)? {
+            return Ok(());
+        }
+        let (request, elapsed) = (planned.request(run_id), timer.elapsed());
+        let error = Error::Postgres(Box::new(report));
+        if !planned.hand_over_only {
+            return refresh::fail(&set, &request, error, (began, elapsed)).map(drop);
+        }
+        let segment = config::Segment::find_bare(&set, Key::Id(planned.id))?;
+        handover::fail(&set, &request, segment.as_ref(), error, (began, elapsed)).map(drop)
+    })?;
+    call.commit().map_err(|report| Error::Postgres(Box::new(report)))
 }
 
 /// Refreshes one segment of a run, or only hands it over. None: there was nothing to hand over.
@@ -257,13 +285,13 @@ pub fn step(
 /// The name of a segment. Retired segments are found, too, since their subscribers may have to be
 /// handed the end of an audience.
 pub fn name_of(set: &RelationSet, segment: Uuid) -> Result<Option<String>> {
-    let found = config::Segment::find(set, Key::Id(segment))?;
+    let found = config::Segment::find_bare(set, Key::Id(segment))?;
     Ok(found.map(|segment| segment.name))
 }
 
 /// The plan to hand over a segment that is not due. None: the segment does not exist.
 pub fn hand_over_only(set: &RelationSet, segment: Uuid) -> Result<Option<PlannedRefresh>> {
-    let found = config::Segment::find(set, Key::Id(segment))?;
+    let found = config::Segment::find_bare(set, Key::Id(segment))?;
     Ok(found.map(|segment| PlannedRefresh {
         owner: segment.owner,
         hand_over_only: true,
@@ -277,16 +305,62 @@ pub fn new_id() -> Uuid {
 }
 
 /// Refreshes all segments that are due in one transaction, and then deletes what is past its
-/// retention.
+/// retention. A transaction that takes no more locks keeps what it has done; the other segments stay
+/// due.
 pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     let plan = plan(set)?;
-    let outcomes: Result<Vec<_>> =
-        plan.iter().filter_map(|planned| step(set, planned, run_id).transpose()).collect();
+    let mut outcomes = Vec::new();
+    for (number, planned) in plan.iter().enumerate() {
+        // What it has locked is released with its work.
+        let made = in_subtransaction(OnSuccess::Commit, || match step(set, planned, run_id)? {
+            Some(outcome) if number > 0 && outcome.lacks_memory => {
+                Err(Error::OutOfLocks { done: number, planned: plan.len() })
+            }
+            outcome => Ok(outcome),
+        });
+        match made {
+            Ok(outcome) => outcomes.extend(outcome),
+            Err(Error::Postgres(report)) if number > 0 && report.lacks_memory() => {
+                stop(set, planned, run_id, Error::OutOfLocks { done: number, planned: plan.len() });
+                break;
+            }
+            Err(error @ Error::OutOfLocks { .. }) => {
+                stop(set, planned, run_id, error);
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     // A deletion that fails does not undo the refreshes.
     if let Err(error) = in_subtransaction(OnSuccess::Commit, || prune(set)) {
         emit_warning("what is past its retention was not deleted", &error.report());
     }
-    outcomes
+    Ok(outcomes)
+}
+
+/// Reports that a run stops before a segment, which has nothing to do with it.
+fn stop(set: &RelationSet, planned: &PlannedRefresh, run_id: Uuid, error: Error) {
+    let report = error.report();
+    emit_warning("the run stopped early", &report);
+    let logged = in_subtransaction(OnSuccess::Commit, || {
+        let entry = log::Entry {
+            run_id: Some(run_id),
+            action: log::Action::Refresh,
+            status: LogStatus::Skipped,
+            segment: (Some(planned.id), &planned.name),
+            subscription: None,
+            counts: log::LogCounts::default(),
+            began: clock::now(),
+            elapsed: None,
+            message: Some(&report.message),
+            error: Some(&report),
+            params: serde_json::json!({"attempted": false}),
+        };
+        log::write(set, entry)
+    });
+    if let Err(error) = logged {
+        emit_warning("that was not logged", &error.report());
+    }
 }
 
 /// Deletes one batch each of delivered messages, captured changes and log entries that are past

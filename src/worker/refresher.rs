@@ -21,7 +21,7 @@ use segmenter_core::job::Task;
 pub fn work(job: &Job) -> Result<JobResult, Report> {
     let set = job.spec.set.into();
     let set = limited(|| RelationSet::of_mart(Extension::current()?, set))?;
-    let segment = limited(|| Segment::find(&set, Key::Id(job.spec.subject)))?;
+    let segment = limited(|| Segment::find_bare(&set, Key::Id(job.spec.subject)))?;
     let Some(Segment { name, actual, .. }) = segment else { return Ok(JobResult::Done) };
     let what = match job.spec.task {
         Task::HandOver => "handing over",

@@ -341,7 +341,12 @@ impl SetScheduler {
                 Effect::BackOff => {
                     self.not_before.insert(subject, now + RETRY_DELAY);
                 }
-                Effect::QueueAgain => self.queue_at(subject, item.and_then(|item| item.next(now))),
+                Effect::QueueAgain => {
+                    if item.is_some_and(|item| !was_attempted(item, &job)) {
+                        self.not_before.insert(subject, now + RETRY_DELAY);
+                    }
+                    self.queue_at(subject, item.and_then(|item| item.next(now)));
+                }
                 Effect::QueueCheck => {
                     let checked = item.filter(|item| item.due.is_some());
                     self.queue_at(subject, checked.map(|item| item.next_check(now)));
@@ -614,6 +619,15 @@ impl SetScheduler {
     }
 }
 
+/// Whether the worker of a job has left something that the next refresh of the segment is due after:
+/// an attempt, or that the segment is waiting. If it has not, whatever the reason is, the segment would
+/// be due again at once. A hand-over is no attempt.
+fn was_attempted(item: &Item, job: &Job) -> bool {
+    job.spec.task != Task::Refresh
+        || item.waiting_since.is_some()
+        || item.last_refresh.is_some_and(|at| at >= job.requested)
+}
+
 /// The job of a worker for a segment.
 fn refresh_spec(
     task: Task,
@@ -700,7 +714,7 @@ fn record_overrun(set: &RelationSet, job: &Job) -> Result<()> {
     if task == Task::Deliver {
         return push::fail(set, subject, &error("the delivery", "its time limit"));
     }
-    let Some(segment) = Segment::find(set, Key::Id(subject))? else { return Ok(()) };
+    let Some(segment) = Segment::find_bare(set, Key::Id(subject))? else { return Ok(()) };
     let planned = PlannedRefresh::standalone(subject, segment.name.clone());
     let request = planned.request(run);
     let elapsed = limit + process::OVERRUN;

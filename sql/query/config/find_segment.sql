@@ -1,7 +1,7 @@
 -- The active segment with the name $1, or the segment with the id $2.
 -- runs as: set owner
 -- params: name text, id uuid
--- row: id uuid, name text, table_oid oid, owner oid, refresh_params jsonb, guards jsonb, sources jsonb, refresh_timezone text, actual boolean
+-- row: id uuid, name text, table_oid oid, owner oid, refresh_params jsonb, guards jsonb, sources jsonb, refresh_cron text, refresh_timezone text, actual boolean
 select
     s.id,
     s.name,
@@ -10,6 +10,7 @@ select
     s.refresh_params,
     s.guards,
     s.sources,
+    s.refresh_cron,
     s.refresh_timezone,
     s.actual_end = 'infinity' as actual
 from @segments@ s

@@ -23,6 +23,7 @@ use crate::schedule::run::PlannedRefresh;
 use segmenter_core::due::Due;
 
 mod findings;
+mod replication;
 
 use findings::Findings;
 pub use findings::{Finding, Level};
@@ -74,6 +75,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     zones(&mut findings, set, &zone.unwrap_or_default())?;
     sources(&mut findings, set)?;
     vacuum(&mut findings, set)?;
+    replication::replication(&mut findings, set)?;
     incremental(&mut findings, set)?;
     consumers(&mut findings, set, is_served)?;
     consents(&mut findings, set)?;
@@ -222,7 +224,7 @@ fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
                 "Correct refresh_cron or refresh_timezone.",
             );
         }
-        if item.due == Some(Due::Never) {
+        if item.due == Some(Due::Never) && item.problem.is_none() {
             let detail = format!("the schedule of segment \"{name}\" does not come any more");
             found.warn("schedules", detail, "Correct refresh_cron.");
         }

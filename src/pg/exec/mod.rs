@@ -1,9 +1,11 @@
 //! Running SQL: the role, the snapshot and the subtransaction of a statement, and where its rows
 //! go.
 
+pub mod commit;
 pub mod kept;
 pub mod lock;
 pub(in crate::pg) mod memory;
+pub mod notification;
 pub mod portal;
 pub(in crate::pg) mod receiver;
 pub mod role;

@@ -212,11 +212,13 @@ unsafe fn execute(
     mut destination: Destination<'_>,
 ) -> Result<()> {
     // SAFETY: the parameter list has room for every argument and lives, in the current memory
-    // context, longer than the call. The destination is borrowed for the call, and so is what it
+    // context, longer than the call. Without arguments there is none: PostgreSQL itself passes no empty
+    // list, and extensions that take one over rely on that. The destination is borrowed for the call, and so is what it
     // points to.
     unsafe {
-        let params = pg_sys::makeParamList(args.len() as i32);
-        if !params.is_null() {
+        let mut params = std::ptr::null_mut();
+        if !args.is_empty() {
+            params = pg_sys::makeParamList(args.len() as i32);
             let slots = (*params).params.as_mut_slice(args.len());
             for (slot, arg) in slots.iter_mut().zip(args) {
                 let datum = arg.datum();

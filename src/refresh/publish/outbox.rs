@@ -15,9 +15,10 @@ use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{Fields, SubscriptionParams};
-use crate::error::{Report, Result, counted, emit_warning};
+use crate::error::{Error, Report, Result, counted, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::notification;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -28,6 +29,9 @@ use crate::refresh::publish::payload::{
 };
 use crate::refresh::publish::subscription::Subscription;
 use segmenter_core::sync_plan::{self, Operation, SyncAction};
+
+/// The channel that consumers listen on.
+const CHANNEL: &std::ffi::CStr = c"segmenter_outbox";
 
 /// The result of a hand-over.
 #[derive(Debug, Default)]
@@ -312,7 +316,8 @@ fn update_subscription_state(
             None,
             &[ids.into()],
         )?;
-        notify(client, names.into_iter().collect())
+        notify(names);
+        Ok::<_, Error>(())
     })?;
     if is_pushed { wake_workers(set) } else { Ok(()) }
 }
@@ -343,10 +348,9 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
     })
 }
 
-/// Notifies consumers by their names. Must run as the set's owner.
-pub fn notify(client: &mut SpiClient<'_>, consumers: Vec<&str>) -> Result<()> {
-    client.update(queries::refresh::publish::NOTIFY_CONSUMERS.text(), None, &[consumers.into()])?;
-    Ok(())
+/// Notifies consumers by their names.
+pub fn notify<'a>(consumers: impl IntoIterator<Item = &'a str>) {
+    consumers.into_iter().for_each(|consumer| notification::send(CHANNEL, consumer));
 }
 
 /// Makes the scheduler check for messages that the background workers deliver.

@@ -1,5 +1,7 @@
--- Adds the columns that version 2 of the definition has and version 1 lacks.
+-- Adds the columns that version 2 of the definition has and version 1 lacks, and the mart's replica
+-- identity.
 -- runs as: set owner
+alter table @mart@ replica identity full;
 alter table @outbox@ add column if not exists is_erasure boolean not null default false;
 alter table @deliveries@
     add column if not exists last_receipt jsonb,

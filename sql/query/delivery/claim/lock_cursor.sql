@@ -2,8 +2,8 @@
 -- valid, or if the time of the next attempt has not come.
 -- runs as: set owner
 -- params: subscription uuid
--- row: attempts integer
-select d.attempts
+-- row: attempts integer, has_lease boolean, last_error text
+select d.attempts, d.lease is not null as has_lease, d.last_error
 from @deliveries@ d
 where d.subscription_id = $1
   and (d.leased_until is null or d.leased_until <= clock_timestamp())

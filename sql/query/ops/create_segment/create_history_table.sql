@@ -1,4 +1,6 @@
 -- Creates a segment table that keeps history.
+-- Rows are updated and deleted in it, which PostgreSQL refuses for a published table without a
+-- replica identity.
 -- runs as: caller
 -- @table@: the new table, e.g. public.made
 -- @columns@: further columns, each after a comma, e.g. , city text
@@ -12,4 +14,5 @@ create table @table@ (
     processed timestamp not null default now()
 );
 create unique index on @table@ (id) where actual_end = 'infinity';
-create index on @table@ (id, actual_begin)
+create index on @table@ (id, actual_begin);
+alter table @table@ replica identity full

@@ -1,4 +1,6 @@
 -- Creates a segment table that keeps the latest state.
+-- Rows are updated and deleted in it, which PostgreSQL refuses for a published table without a
+-- replica identity.
 -- runs as: caller
 -- @table@: the new table, e.g. public.made
 -- @columns@: further columns, each after a comma, e.g. , city text
@@ -11,4 +13,5 @@ create table @table@ (
     actual_end timestamp not null default 'infinity',
     processed timestamp not null default now(),
     unique (id)
-)
+);
+alter table @table@ replica identity full
