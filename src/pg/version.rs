@@ -201,8 +201,7 @@ pub(in crate::pg) fn setting(name: &CStr) -> Option<*mut pg_sys::config_generic>
     {
         // SAFETY: a C string that is live during the call. Without a setting it gives a null pointer:
         // none is created, and no error is raised.
-        let found =
-            unsafe { pg_sys::find_option(name.as_ptr(), false, true, pg_sys::ERROR as c_int) };
+        let found = unsafe { pg_sys::find_option(name.as_ptr(), false, true, 0) };
         (!found.is_null()).then_some(found)
     }
 }

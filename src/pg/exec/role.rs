@@ -297,7 +297,7 @@ fn set(name: &CStr, value: &str) {
 
 /// The same, for a value that may be invalid or a setting that may not exist: it stays as it is then.
 pub(in crate::pg) fn set_if_valid(name: &CStr, value: &CStr) {
-    change(name, value, pg_sys::DEBUG2 as i32);
+    change(name, value, PgLogLevel::DEBUG2 as i32);
 }
 
 /// Sets a value on the settings level that the callers have opened, if it is another one. `level` is that
