@@ -519,6 +519,7 @@ fn every_query_agrees_with_its_header() {
         ("segmenter_captured", "number integer, id text"),
         ("segmenter_recent", "id text"),
         ("segmenter_ids", "id text"),
+        ("changed", "id text"),
     ] {
         run(&format!("create temporary table {name} ({columns})"));
     }

@@ -4,6 +4,8 @@ use std::ffi::CString;
 
 use pgrx::prelude::*;
 
+use crate::pg::exec::table_scan;
+
 /// The longest identifier in bytes; PostgreSQL truncates longer ones.
 pub const MAX_NAME: usize = pg_sys::NAMEDATALEN as usize - 1;
 
@@ -51,6 +53,22 @@ pub fn full_type_name(typ: pg_sys::Oid, modifier: i32) -> String {
 pub fn format_type(typ: pg_sys::Oid) -> String {
     // SAFETY: needs a transaction. It gives a new C string; a missing type is raised.
     unsafe { owned(pg_sys::format_type_extended(typ, -1, 0)) }
+}
+
+/// Whether Citus has distributed one of the relations, or keeps copies of it on other servers. Such
+/// relations are planned by Citus. Where there is no Citus, none is.
+pub fn are_distributed(relations: &[pg_sys::Oid]) -> bool {
+    // SAFETY: needs a transaction. The name is a C string; a missing relation gives the invalid OID.
+    let citus = unsafe {
+        let catalog = pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE);
+        pg_sys::get_relname_relid(c"pg_dist_partition".as_ptr(), catalog)
+    };
+    if citus == pg_sys::InvalidOid || relations.is_empty() {
+        return false;
+    }
+    let rows = table_scan::read(citus, [c"logicalrelid"]).unwrap_or_default();
+    let mut distributed = rows.into_iter().filter_map(|[relation]| relation);
+    distributed.any(|oid| relations.contains(&pg_sys::Oid::from(oid.value() as u32)))
 }
 
 /// Whether a type is an array. Only a cast can coerce the elements of an array to a modifier.

@@ -370,7 +370,7 @@ fn steps(
                     return Ok((delta, side));
                 }
                 (Refresher::Query(Sql { sql }), _) => {
-                    delta::of_query(set, &table, segment.id, sql)?
+                    delta::of_query(set, &table, segment.id, sql, false)?
                 }
                 (Refresher::Incremental(_), plan) => {
                     let plan = plan.ok_or_else(|| no_refresher(set, segment))?;

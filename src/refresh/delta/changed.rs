@@ -35,19 +35,21 @@ pub fn of_changed<'a>(
     let relation = Relation::new(DELTA);
     let (figures, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
-        let received = check_query(&Prepared::of_user(query, &[])?, table)?;
+        let analysed = Prepared::of_user(query, &[])?;
+        let received = check_query(&analysed, table)?;
         let side = DeltaTarget { set, table, segment, received };
 
-        let received = side.received_sql(query);
+        let source = super::received(&side, query, &analysed, true)?;
         let member = side.member_sql();
         let sql = &queries::refresh::delta::JOIN_CHANGED;
-        let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
+        let sql =
+            side.delta_of(sql, &[("received", &source.sql), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
         let histogram = relation.append_counted(&sql, &side.args(), &skipped)?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();
         if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {
-            return Err(Error::DuplicateIds { examples: duplicates(&side, &received)? });
+            return Err(Error::DuplicateIds { examples: duplicates(&side, &source.sql)? });
         }
         let figures = DeltaStats {
             received: of(&[ADDED, CHANGED, UNCHANGED, INVALID, OUTSIDE]),

@@ -22,9 +22,12 @@ use segmenter_core::guards::DeltaStats;
 
 mod changed;
 mod fingerprint;
+mod received;
 
 pub use changed::of_changed;
 use fingerprint::by_fingerprint;
+pub use received::localized;
+use received::received;
 
 const DELTA: &CStr = c"segmenter_delta";
 const BEFORE: &CStr = c"segmenter_before";
@@ -140,27 +143,30 @@ pub fn count_members(set: &RelationSet, table: &Table, segment: Uuid) -> Result<
 
 /// Computes the delta between a query and a segment's members, both as the active snapshot sees
 /// them. Runs with the rights of the segment's owner, within an SPI connection. A query that does
-/// not fit the table, writes, or returns a key twice is an error.
+/// not fit the table, writes, or returns a key twice is an error. `has_changed`: the SPI connection has
+/// the relation `changed`.
 pub fn of_query<'a>(
     set: &'a RelationSet,
     table: &'a Table,
     segment: Uuid,
     sql: &str,
+    has_changed: bool,
 ) -> Result<(Delta, DeltaTarget<'a>)> {
     let relation = Relation::new(DELTA);
     let (figures, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
-        let received = check_query(&Prepared::of_user(query, &[])?, table)?;
+        let analysed = Prepared::of_user(query, &[])?;
+        let received = check_query(&analysed, table)?;
         let side = DeltaTarget { set, table, segment, received };
 
-        let received = side.received_sql(query);
-        if let Some(figures) = by_fingerprint(&side, &relation, &received)? {
+        let source = self::received(&side, query, &analysed, has_changed)?;
+        if let Some(figures) = by_fingerprint(&side, &relation, &source.sql)? {
             return Ok((figures, side));
         }
-        let sql = side.delta_sql(&received, &side.members_sql());
+        let sql = side.delta_sql(&source.sql, &side.members_sql());
         let figures = figures(&relation.append_counted(&sql, &side.args(), &[UNCHANGED])?);
         // Each member is counted once, unless its key was received twice.
-        check_duplicates(&side, figures.before != side.count_members()?, figures, &received)?;
+        check_duplicates(&side, figures.before != side.count_members()?, figures, &source.sql)?;
         Ok((figures, side))
     })?;
     Ok((Delta { figures, _relation: relation }, side))

@@ -32,6 +32,7 @@ mod watermark;
 const CHANGED: &std::ffi::CStr = c"changed";
 const IDS: &std::ffi::CStr = c"segmenter_ids";
 const RECENT: &std::ffi::CStr = c"segmenter_recent";
+const SINCE: &std::ffi::CStr = c"segmenter_since";
 
 /// How far an incremental refresh got, as stored in the segment's state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -264,7 +265,7 @@ impl Plan {
             }
             Some(_) => {
                 role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
-                let found = delta::of_query(set, table, segment, sql)?;
+                let found = delta::of_query(set, table, segment, sql, true)?;
                 // Ids that changed since the last refresh are no fault of earlier passes. A change
                 // of any other id should have been found earlier: it is counted as missed.
                 if matches!(self.full, Some(FullPassReason::Requested | FullPassReason::Scheduled))
@@ -312,9 +313,13 @@ impl Plan {
             Some(captured) => Changed::of(capture::all_sql(set, captured), since)?,
             None => self.changed_query(since)?,
         };
+        let query = delta::localized(SINCE, text, &[since.into()])?;
         let args = [since.into(), segment.into()];
-        let parts =
-            [("query", text.as_str()), ("type", id_type.as_str()), ("table", table.name.as_str())];
+        let parts = [
+            ("query", query.sql.as_str()),
+            ("type", id_type.as_str()),
+            ("table", table.name.as_str()),
+        ];
         relation.append(&set.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)
     }
 

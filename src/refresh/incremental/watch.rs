@@ -8,6 +8,7 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
+use crate::pg::system_catalog;
 
 /// Creates the triggers that capture changes of a column of a table, its partitions and children,
 /// with the caller's rights. Existing triggers are kept. A relation whose changes cannot be
@@ -31,6 +32,18 @@ pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()>
                     ),
                     "Watch the tables that it reads, or give the segment a query of \"changed\" ids.",
                 );
+            }
+            let relation = row.get_by_name("relation")?.unwrap_or(pg_sys::InvalidOid);
+            if system_catalog::are_distributed(&[relation]) {
+                return Err(Error::Query {
+                    code: PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+                    problem: format!("changes of {name} cannot be captured: Citus distributes it"),
+                    detail: Some(
+                        "It is written on other servers, where no trigger of this one fires."
+                            .into(),
+                    ),
+                    hint: Some("Give the segment a query of \"changed\" ids.".into()),
+                });
             }
             if flag("is_segment")? {
                 return refuse(

@@ -1,4 +1,5 @@
--- The number of rows of a source, counted up to $1 only.
+-- The number of rows of a source, counted up to $1 only. (Citus takes no row
+-- without a column.)
 -- runs as: segment owner
 -- params: limit bigint
 -- row: rows bigint
@@ -6,7 +7,7 @@
 -- @filter@: the condition of the source, e.g. true
 select pg_catalog.count(*)
 from (
-    select
+    select 1
     from @table@ as s
     where (
 @filter@

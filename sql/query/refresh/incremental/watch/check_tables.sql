@@ -2,10 +2,11 @@
 -- captured.
 -- runs as: caller
 -- params: table oid, column text
--- row: name text, is_table boolean, is_segment boolean, is_permanent boolean, is_replicated boolean, has_column boolean
+-- row: relation oid, name text, is_table boolean, is_segment boolean, is_permanent boolean, is_replicated boolean, has_column boolean
 -- @tree@: the fragment refresh/incremental/watch/partition_tree, e.g. tree as (select $1 as relation)
 with recursive @tree@
 select
+    t.relation,
     t.relation::pg_catalog.regclass::pg_catalog.text as name,
     c.relkind operator(pg_catalog.=) any (array['r', 'p']::pg_catalog."char"[])
         and c.oid operator(pg_catalog.>=) 16384::pg_catalog.oid as is_table,
