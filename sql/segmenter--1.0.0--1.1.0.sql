@@ -427,7 +427,37 @@ left join @consumers@ c on c.id = u.consumer_id
 left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
 left join @handovers@ h on h.subscription_id = u.id
 where s.actual_end = 'infinity'
-order by s.name, c.name, u.target;
+union all
+-- The figures of other roles' segments, for members of pg_monitor.
+select
+    f.id,
+    f.name,
+    null,
+    f.table_name,
+    null,
+    f.refresh_auto,
+    null,
+    f.refresh_cron,
+    f.last_refresh,
+    f.last_status,
+    null,
+    f.next_refresh,
+    f.coverage,
+    f.added,
+    f.removed,
+    f.changed,
+    f.update_consumer,
+    f.update_target,
+    f.update_name,
+    null,
+    f.update_cron,
+    f.update_status,
+    f.pending_messages,
+    f.last_delivery,
+    null,
+    null
+from @schema@.segmenter_figures_in('@text:mart@') f
+order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
 comment on column @status@.id is 'the segment';
 comment on column @status@.name is 'the segment''s name';
@@ -562,6 +592,17 @@ comment on policy segmenter_member on @attempts@ is 'attempts of segments that t
 $set$ $definition$;
 
 -- Consents to subscriptions, what consumers answer, and erasures that name what is left.
+create function segmenter_figures_in(cfg_table regclass)
+returns table (
+    id uuid, name text, table_name regclass, refresh_auto boolean, refresh_cron text,
+    last_refresh timestamptz, last_status text, next_refresh timestamptz,
+    coverage bigint, added bigint, removed bigint, changed bigint,
+    update_consumer text, update_target text, update_name text, update_cron text, update_status text,
+    pending_messages bigint, last_delivery timestamptz
+)
+stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
+revoke all on function segmenter_figures_in from public;
+grant execute on function segmenter_figures_in to public;
 create function segmenter_delivered_in(cfg_table regclass)
 returns table (
     subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
@@ -620,6 +661,7 @@ comment on function segmenter_retry(uuid) is 'retries a failed subscription at o
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
+comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
 comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';

@@ -7,8 +7,8 @@ begin
     if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8' then
         raise exception using
             errcode = 'feature_not_supported',
-            message = pg_catalog.format('the encoding of database "%s" is %s', pg_catalog.current_database(), pg_catalog.getdatabaseencoding()),
-            detail = 'Segmenter works in databases whose encoding is UTF8.',
+            message = pg_catalog.format('the database''s encoding is %s, Segmenter needs UTF8', pg_catalog.getdatabaseencoding()),
+            detail = pg_catalog.format('The database is "%s".', pg_catalog.current_database()),
             hint = 'Create a database with the encoding UTF8: create database with encoding ''UTF8'' template template0.';
     end if;
 end
@@ -496,7 +496,37 @@ left join @consumers@ c on c.id = u.consumer_id
 left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
 left join @handovers@ h on h.subscription_id = u.id
 where s.actual_end = 'infinity'
-order by s.name, c.name, u.target;
+union all
+-- The figures of other roles' segments, for members of pg_monitor.
+select
+    f.id,
+    f.name,
+    null,
+    f.table_name,
+    null,
+    f.refresh_auto,
+    null,
+    f.refresh_cron,
+    f.last_refresh,
+    f.last_status,
+    null,
+    f.next_refresh,
+    f.coverage,
+    f.added,
+    f.removed,
+    f.changed,
+    f.update_consumer,
+    f.update_target,
+    f.update_name,
+    null,
+    f.update_cron,
+    f.update_status,
+    f.pending_messages,
+    f.last_delivery,
+    null,
+    null
+from @schema@.segmenter_figures_in('@text:mart@') f
+order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
 comment on column @status@.id is 'the segment';
 comment on column @status@.name is 'the segment''s name';
@@ -746,6 +776,16 @@ CREATE FUNCTION "segmenter_erase"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_erase_wrapper';
 
+create function segmenter_figures_in(cfg_table regclass)
+returns table (
+    id uuid, name text, table_name regclass, refresh_auto boolean, refresh_cron text,
+    last_refresh timestamptz, last_status text, next_refresh timestamptz,
+    coverage bigint, added bigint, removed bigint, changed bigint,
+    update_consumer text, update_target text, update_name text, update_cron text, update_status text,
+    pending_messages bigint, last_delivery timestamptz
+)
+stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
+
 create function segmenter_init(cfg_table text default 'segmenter', log_table text default null) returns regclass
 language c as 'MODULE_PATHNAME', 'segmenter_init_wrapper';
 
@@ -974,6 +1014,7 @@ comment on function segmenter_skip(uuid) is 'skips the first waiting message of 
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
+comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
 comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry';
 comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
@@ -1022,7 +1063,7 @@ grant select on segmenter_registry, segmenter_registry_relations to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
+    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
@@ -1032,7 +1073,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segme
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in,
+    segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole

@@ -397,7 +397,37 @@ left join @consumers@ c on c.id = u.consumer_id
 left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
 left join @handovers@ h on h.subscription_id = u.id
 where s.actual_end = 'infinity'
-order by s.name, c.name, u.target;
+union all
+-- The figures of other roles' segments, for members of pg_monitor.
+select
+    f.id,
+    f.name,
+    null,
+    f.table_name,
+    null,
+    f.refresh_auto,
+    null,
+    f.refresh_cron,
+    f.last_refresh,
+    f.last_status,
+    null,
+    f.next_refresh,
+    f.coverage,
+    f.added,
+    f.removed,
+    f.changed,
+    f.update_consumer,
+    f.update_target,
+    f.update_name,
+    null,
+    f.update_cron,
+    f.update_status,
+    f.pending_messages,
+    f.last_delivery,
+    null,
+    null
+from @schema@.segmenter_figures_in('@text:mart@') f
+order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
 comment on column @status@.id is 'the segment';
 comment on column @status@.name is 'the segment''s name';

@@ -4,8 +4,8 @@ begin
     if pg_catalog.getdatabaseencoding() operator(pg_catalog.<>) 'UTF8' then
         raise exception using
             errcode = 'feature_not_supported',
-            message = pg_catalog.format('the encoding of database "%s" is %s', pg_catalog.current_database(), pg_catalog.getdatabaseencoding()),
-            detail = 'Segmenter works in databases whose encoding is UTF8.',
+            message = pg_catalog.format('the database''s encoding is %s, Segmenter needs UTF8', pg_catalog.getdatabaseencoding()),
+            detail = pg_catalog.format('The database is "%s".', pg_catalog.current_database()),
             hint = 'Create a database with the encoding UTF8: create database with encoding ''UTF8'' template template0.';
     end if;
 end

@@ -23,6 +23,7 @@ use crate::refresh::{self, RefreshResult};
 use crate::schedule::run::{self, PlannedRefresh};
 
 mod consumers;
+mod figures;
 mod sets;
 mod triggers;
 

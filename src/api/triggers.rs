@@ -154,6 +154,14 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
                     hint: None,
                 }));
             }
+            if before.is_some_and(|before| before != owner)
+                && is_endless(row.get_by_name("actual_end")?)
+                && let (Some(id), Some(table)) =
+                    (row.get_by_name("id")?, row.get_by_name("table_name")?)
+            {
+                let holder = Holder { id, name: &name, owner };
+                segment_table::check_visible(&set, table, holder)?;
+            }
         }
     }
     if old.is_none() {

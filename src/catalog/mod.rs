@@ -9,6 +9,7 @@ pub mod query;
 pub mod relation_set;
 pub mod settings;
 pub mod state;
+pub mod viewer;
 
 /// A constant for each file of `sql/query`, in modules named after its directories.
 pub mod queries {

@@ -120,6 +120,10 @@ impl Extension {
         &self.schema
     }
 
+    pub fn owner(&self) -> pg_sys::Oid {
+        self.owner
+    }
+
     pub fn current() -> Result<Self> {
         Self::find()?.ok_or(Error::NoExtension)
     }

@@ -95,7 +95,16 @@ struct Facts {
     /// The constraints that are checked at the end of the transaction, as SQL.
     deferred: Option<String>,
     other_segment: Option<String>,
+    /// The segment's owner and the table's owner, where row-level security hides rows from them.
+    hidden_from: Vec<pg_sys::Oid>,
+    /// The check of a mart that CREATE TABLE (LIKE …) has copied.
+    copied_check: Option<String>,
 }
+
+/// The number of columns besides the service columns that a table can have: the new and the old
+/// values of all of them, the operation, the id and the place of the row are in one target list,
+/// which PostgreSQL limits to 1664 entries.
+pub const MOST_COLUMNS: usize = (1664 - 3) / 2;
 
 /// What a segment's table is locked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -171,6 +180,8 @@ impl Facts {
             own_check: facts.get_by_name("own_check")?,
             deferred: facts.get_by_name("deferred")?,
             other_segment: facts.get_by_name("other_segment")?,
+            hidden_from: facts.get_by_name("hidden_from")?.unwrap_or_default(),
+            copied_check: facts.get_by_name("copied_check")?,
         }))
     }
 
@@ -223,6 +234,22 @@ impl Facts {
             return Ok(());
         }
         Err(Error::NotTableUser { table: self.name.clone(), role: role::name(role) })
+    }
+
+    /// Rows that its owner cannot see would be added again at each refresh, and never be removed.
+    fn check_visible(&self) -> Result<()> {
+        self.check_visible_to(|_| true)
+    }
+
+    fn check_visible_to(&self, is_concerned: impl Fn(pg_sys::Oid) -> bool) -> Result<()> {
+        match self.hidden_from.iter().find(|role| is_concerned(**role)) {
+            None => Ok(()),
+            Some(role) => Err(Error::RowsHidden {
+                table: self.name.clone(),
+                role: role::name(*role),
+                is_table_owner: *role == self.owner,
+            }),
+        }
     }
 
     fn check_not_anothers(&self, segment: &Uuid) -> Result<()> {
@@ -287,6 +314,11 @@ impl Table {
         Ok(written)
     }
 
+    pub fn too_wide(&self) -> Error {
+        let (table, columns) = (self.name.clone(), self.columns.len());
+        Error::TooManyColumns { table, columns, most: MOST_COLUMNS }
+    }
+
     /// Whether the table is in the mart.
     pub fn is_in_mart(&self) -> bool {
         self.facts.in_mart
@@ -330,10 +362,26 @@ impl Table {
     }
 
     /// Checks that a refresh may use the table: it is in the mart, an unshared table belongs to
-    /// this segment, and the segment's owner may write to it.
+    /// this segment, and the segment's owner may write to it and sees all of its rows.
     pub fn check_usable(&self, set: &RelationSet, holder: Holder<'_>) -> Result<()> {
         self.check_in_mart(set, holder)?;
-        self.facts.check_writable(holder.owner)
+        self.facts.check_writable(holder.owner)?;
+        if let Some(check) = &self.facts.copied_check {
+            let hint =
+                format!("alter table {} drop constraint {}", self.name, quote_identifier(check));
+            return Err(unfit(
+                &self.name,
+                &format!("its check {check} lets no row in"),
+                Some(hint),
+            ));
+        }
+        self.facts.check_visible()
+    }
+
+    /// Checks that row-level security hides no rows from the table's owner, as which members are handed
+    /// over and erased.
+    pub fn check_visible_to_owner(&self) -> Result<()> {
+        self.facts.check_visible_to(|role| role == self.owner)
     }
 
     /// Checks that the table is in the mart, and that an unshared table belongs to this segment.
@@ -364,21 +412,32 @@ impl Table {
                 Some("Segments share a table whose unique index is on (segment_id, id).".into()),
             ));
         }
+        if self.columns.len() > MOST_COLUMNS {
+            return Err(self.too_wide());
+        }
+        self.facts.check_visible()?;
         let claim = !self.kind.shared && self.facts.own_check.is_none();
-        if (claim || !self.facts.in_mart) && !role::owns_table(caller, self.oid) {
+        let is_altered = claim || !self.facts.in_mart || self.facts.copied_check.is_some();
+        if is_altered && !role::owns_table(caller, self.oid) {
             return Err(Error::NotTableOwner(self.name.clone()));
         }
         if !role::owns_table(caller, self.oid) {
             self.facts.check_writable(holder.owner)?;
         }
         // The commands below run as the mart's owner, so that role must own the table too.
-        if (claim || !self.facts.in_mart) && !set.is_own && !role::owns_table(set.owner, self.oid) {
+        if is_altered && !set.is_own && !role::owns_table(set.owner, self.oid) {
             return Err(SetError::NotTableOwner {
                 set: set.name().to_owned(),
                 owner: role::name(set.owner),
                 table: self.name.clone(),
             }
             .into());
+        }
+        if let Some(check) = &self.facts.copied_check {
+            let parts = [("table", self.name.as_str()), ("check", &quote_identifier(check))];
+            set.as_owner(|| {
+                Spi::run(&set.sql(&queries::config::segment_table::DROP_CHECK, &parts))
+            })?;
         }
         if claim {
             self.add_own_check(set, segment)?;
@@ -422,6 +481,13 @@ impl Table {
             _ => error,
         })
     }
+}
+
+/// Checks that row-level security of a table, if it exists, hides no rows from the owner of its
+/// segment.
+pub fn check_visible(set: &RelationSet, table: pg_sys::Oid, holder: Holder<'_>) -> Result<()> {
+    let facts = set.as_owner(|| Spi::connect(|client| Facts::read(client, set, table, holder)))?;
+    facts.map_or(Ok(()), |facts| facts.check_visible())
 }
 
 /// Detaches a table from the mart, unless another segment is stored in it. That locks the table, so

@@ -7,6 +7,7 @@ use pgrx::spi::SpiClient;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
+use crate::catalog::viewer::Viewer;
 use crate::config::{self, ConsumerParams, Key, Subject};
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
@@ -92,9 +93,11 @@ pub struct Delivered {
 }
 
 /// The delivery state of the active subscriptions to segments that the current role may act as the owner of,
-/// and of the consumers that it may act for. Only the latter's answers are shown.
+/// and of the consumers that it may act for, or of all if it may see figures of all. Only the answers of
+/// consumers that it may act for are shown.
 pub fn delivered(set: &RelationSet) -> Result<Vec<Delivered>> {
-    let args = [role::current().into(), set.owner.into()];
+    let viewer = Viewer::current(set);
+    let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
     set.as_owner(|| {
         Spi::connect(|client| {
             let sql = set.sql(&queries::delivery::LIST_DELIVERED, &[]);

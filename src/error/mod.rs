@@ -145,6 +145,14 @@ pub enum Error {
     #[error("permission denied for table {table}")]
     NotTableUser { table: String, role: String },
 
+    #[error("row-level security of table {table} hides rows from role \"{role}\"")]
+    RowsHidden { table: String, role: String, is_table_owner: bool },
+
+    #[error(
+        "table {table} cannot hold a segment: it has {columns} columns besides the service columns, and a refresh can compare at most {most}"
+    )]
+    TooManyColumns { table: String, columns: usize, most: usize },
+
     #[error("the id of segment \"{0}\" belonged to another segment")]
     IdTaken(String),
 
@@ -159,6 +167,12 @@ pub enum Error {
 
     #[error("the procedure altered table {0}")]
     TableAltered(String),
+
+    #[error(
+        "an id is at most {most} bytes: {} left out, such as id \"{example}…\"",
+        counted(*.count as i64, "row")
+    )]
+    IdTooLong { count: u64, example: String, most: usize },
 
     #[error("{} members in table {table} have no id", .count)]
     MembersWithoutId { table: String, count: u64 },
@@ -306,6 +320,7 @@ impl Error {
             Error::NotPermitted { .. }
             | Error::NotTableOwner(_)
             | Error::NotTableUser { .. }
+            | Error::RowsHidden { .. }
             | Error::NotReleased { .. }
             | Error::NotMember { .. }
             | Error::NotConsumer(_)
@@ -315,6 +330,7 @@ impl Error {
             | Error::NotParty { .. }
             | Error::NotAllowed { .. }
             | Error::OwnerCannotConnect { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::TooManyColumns { .. } => Code::ERRCODE_TOO_MANY_COLUMNS,
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::WorkerDied(_) => Code::ERRCODE_CONNECTION_FAILURE,
@@ -342,7 +358,9 @@ impl Error {
             Error::InTransaction => Code::ERRCODE_INVALID_TRANSACTION_TERMINATION,
             Error::NotReadOnly | Error::InRecovery => Code::ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Watch { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
-            Error::MessageTooLarge => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Error::MessageTooLarge | Error::IdTooLong { .. } => {
+                Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
+            }
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
@@ -374,6 +392,7 @@ impl Error {
             Error::OthersConsumer { owner, .. } => Some(format!(
                 "Role \"{owner}\", which owns the segment, is not a member of it, and the consumer does not list that role as a subscriber."
             )),
+            Error::RowsHidden { .. } => Some("Members are read as the segment's owner and written as the table's owner: members that either does not see would be added again at each refresh, and never be removed.".into()),
             Error::Query { detail, .. } => detail.clone(),
             Error::Set(error) => error.detail(),
             Error::TableChanged { detail, .. } => Some(detail.clone()),
@@ -463,6 +482,17 @@ impl Error {
             }
             Error::NotTableUser { table, role } => {
                 format!("grant select, insert, update on {table} to {}", pgrx::spi::quote_identifier(role))
+            }
+            Error::RowsHidden { table, role, is_table_owner } => {
+                let role = pgrx::spi::quote_identifier(role);
+                match is_table_owner {
+                    true => format!("alter table {table} no force row level security, or disable it; the mart keeps members from roles that may not see the segment."),
+                    false => format!("alter table {table} owner to {role}, or alter table {table} disable row level security; the mart keeps members from roles that may not see the segment."),
+                }
+            }
+            Error::IdTooLong { .. } => "Return a shorter key, for example a hash of it.".into(),
+            Error::TooManyColumns { .. } => {
+                "Keep in the table what is handed over, and join the rest by the id.".into()
             }
             Error::IdTaken(_) => "Leave the id to its default.".into(),
             Error::NotMember { .. } => "Ask a member of that role to do it.".into(),

@@ -247,6 +247,7 @@ impl SegmentRows {
         };
         let Some(found) = check()? else { return Ok(None) };
         let table = found.table;
+        table.check_visible_to_owner()?;
         let may = |role| role::may_use_table(role, table.oid);
         if !may(role::current())? || !(table.is_in_mart() || may(segment.owner)?) {
             let role = role::name(segment.owner);

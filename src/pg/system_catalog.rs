@@ -23,6 +23,12 @@ pub fn base_type(typ: pg_sys::Oid, mut modifier: i32) -> (pg_sys::Oid, i32) {
     unsafe { (pg_sys::getBaseTypeAndTypmod(typ, &mut modifier), modifier) }
 }
 
+/// Whether all values of a type have the same length.
+pub fn has_fixed_length(typ: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction for its look-up; a type that does not exist is raised.
+    unsafe { pg_sys::get_typlen(typ) > 0 }
+}
+
 /// Whether SQL may name objects that do not exist yet, as `check_function_bodies` decides. pg_dump
 /// turns it off in its scripts, which fill tables before they build indexes.
 pub fn references_are_deferred() -> bool {

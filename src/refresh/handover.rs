@@ -151,6 +151,7 @@ fn check_table(set: &RelationSet, segment: &Segment) -> std::result::Result<Tabl
         }
         let table = Table::check(set, segment.table, segment.holder())?;
         table.check_in_mart(set, segment.holder())?;
+        table.check_visible_to_owner()?;
         Ok(table)
     });
     checked.map_err(|error| error.report())

@@ -20,7 +20,7 @@ use crate::pg::exec::snapshot::{self, Active};
 use crate::pg::exec::statement::{self, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
-use crate::refresh::delta::{Delta, DeltaTarget};
+use crate::refresh::delta::{Delta, DeltaTarget, LongIds};
 use crate::refresh::incremental::{Progress, WatermarkCandidate};
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::outbox::PublishStats;
@@ -91,6 +91,8 @@ struct Applied {
     handed: PublishStats,
     /// Remarks about sources that are late.
     late: Vec<String>,
+    /// Rows that were left out because their ids are too long.
+    long_ids: Option<LongIds>,
     /// The checkpoint and the remark of an incremental refresh.
     progress: Option<Progress>,
 }
@@ -400,11 +402,15 @@ fn steps(
             true => outbox::count(&source, &actions)?,
             false => outbox::hand_over(client, &source, actions)?,
         };
-        Ok::<_, Error>((delta.figures, handed, progress))
+        Ok::<_, Error>((delta.figures, delta.long_ids, handed, progress))
     };
-    let (figures, handed, progress) =
+    let (figures, long_ids, handed, progress) =
         table.with_constraints_at_once(set, || Spi::connect_mut(refresh))?;
-    Ok(Applied { figures, at, handed, late, progress })
+    if let Some(long) = &long_ids {
+        let what = format!("segment \"{}\" lacks members", segment.name);
+        emit_warning(&what, &long.error().report());
+    }
+    Ok(Applied { figures, at, handed, late, long_ids, progress })
 }
 
 fn no_refresher(set: &RelationSet, segment: &Segment) -> Error {

@@ -133,11 +133,13 @@ fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     if request.dry_run {
         remarks.push("dry run: nothing was changed".to_owned());
     }
-    match done.figures.invalid {
+    let long = done.long_ids.as_ref();
+    match done.figures.invalid - long.map_or(0, |long| long.count) {
         0 => {}
         1 => remarks.push("1 row without an id was left out".to_owned()),
         many => remarks.push(format!("{many} rows without an id were left out")),
     }
+    remarks.extend(long.map(|long| long.error().to_string()));
     remarks.extend(done.progress.as_ref().and_then(|progress| progress.remark.clone()));
     remarks.extend(done.handed.remark());
     (!remarks.is_empty()).then(|| remarks.join("; "))

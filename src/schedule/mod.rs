@@ -1,4 +1,5 @@
 //! What is due and in which order it runs.
 
 pub mod due;
+pub mod figures;
 pub mod run;

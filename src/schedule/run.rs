@@ -13,6 +13,7 @@ use crate::catalog::log;
 use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
+use crate::catalog::viewer::Viewer;
 use crate::config::{self, Key, Subject};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
@@ -417,11 +418,11 @@ pub struct DueRow {
     pub reason: String,
 }
 
-/// When the segments that the caller may see are due, whether they are due at the time `at`, and
+/// When the segments whose figures the caller may see are due, whether they are due at the time `at`, and
 /// why.
 pub fn due(set: &RelationSet, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> {
     let at = clock::instant(at);
-    let items = due::items(set, Some(role::current()), None)?;
+    let items = due::items(set, Viewer::current(set).reader(), None)?;
     let rows = items.into_iter().map(|item| DueRow {
         due: item.is_due(at),
         reason: item.reason(at),

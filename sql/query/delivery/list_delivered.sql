@@ -1,9 +1,10 @@
 -- The delivery state of the active subscriptions to segments whose owner $1 is a member of, or to
--- consumers whose role (or the set's owner, $2) it is a member of, and how many messages wait. What
--- the consumer answered is for the latter only: for others an error names the host of a URL at most,
--- and there is no receipt.
+-- consumers whose role (or the set's owner, $2) it is a member of, and how many messages wait; of all
+-- if it may see figures of all ($3). What the consumer answered is for members of its role: for the
+-- segment's owner an error names the host of a URL at most, for others it is null, and there is no
+-- receipt.
 -- runs as: set owner
--- params: reader oid, set_owner oid
+-- params: reader oid, set_owner oid, sees_figures boolean
 -- row: subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
 select
     u.id as subscription_id,
@@ -16,7 +17,7 @@ select
     case when a.acts then d.last_receipt end as last_receipt,
     case
         when a.acts or d.last_error is null then d.last_error
-        else concat_ws(': ',
+        when a.owns then concat_ws(': ',
             substring(c.params #>> '{updater,http,url}' from '(?i)^(https?://[^/?#@]+)(?:[/?#]|$)'),
             'the delivery failed; members of the consumer''s role can see why'
         )
@@ -26,6 +27,7 @@ left join @deliveries@ d on d.subscription_id = u.id
 join @segments@ s on s.id = u.segment_id
 join @consumers@ c on c.id = u.consumer_id
 cross join lateral (
-    select coalesce(pg_has_role($1, c.role, @membership@), false) or pg_has_role($1, $2, @membership@) as acts
+    select coalesce(pg_has_role($1, c.role, @membership@), false) or pg_has_role($1, $2, @membership@) as acts,
+        pg_has_role($1, s.owner, @membership@) as owns
 ) a
-where u.actual_end = 'infinity' and (a.acts or pg_has_role($1, s.owner, @membership@))
+where u.actual_end = 'infinity' and (a.acts or a.owns or $3)

@@ -30,7 +30,11 @@ pub struct Finding {
 
 /// The rows, in the order of the checks.
 #[derive(Default)]
-pub(super) struct Findings(pub(super) Vec<Finding>);
+pub(super) struct Findings {
+    pub(super) rows: Vec<Finding>,
+    /// How many segments were looked at, if not all.
+    pub(super) scope: Option<String>,
+}
 
 impl Findings {
     pub(super) fn add(
@@ -40,7 +44,7 @@ impl Findings {
         detail: String,
         hint: Option<String>,
     ) {
-        self.0.push(Finding { check, level, detail, hint });
+        self.rows.push(Finding { check, level, detail, hint });
     }
 
     pub(super) fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
@@ -57,15 +61,23 @@ impl Findings {
 
     /// Adds the row `ok` for a check without findings.
     pub(super) fn close(&mut self, check: &'static str, fine: &str) {
-        if !self.0.iter().any(|finding| finding.check == check) {
+        if !self.rows.iter().any(|finding| finding.check == check) {
             self.ok(check, fine);
         }
     }
 
+    /// The same for a check of segments, which says how many were looked at.
+    pub(super) fn close_segments(&mut self, check: &'static str, fine: &str) {
+        match &self.scope {
+            Some(scope) => self.close(check, &format!("{fine} ({scope})")),
+            None => self.close(check, fine),
+        }
+    }
+
     pub(super) fn sum_up(&mut self) {
-        let count = |level| self.0.iter().filter(|finding| finding.level == level).count();
+        let count = |level| self.rows.iter().filter(|finding| finding.level == level).count();
         let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
-        let worst = self.0.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
+        let worst = self.rows.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
         let detail = match worst {
             Level::Ok => "all is well".to_owned(),
             _ => format!(
@@ -73,6 +85,10 @@ impl Findings {
                 counted(problems as i64, "problem"),
                 counted(warnings as i64, "warning")
             ),
+        };
+        let detail = match &self.scope {
+            Some(scope) => format!("{detail}; {scope} were looked at"),
+            None => detail,
         };
         self.add("summary", worst, detail, None);
     }

@@ -9,6 +9,7 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{RegisteredSet, Relation, RelationSet};
 use crate::catalog::settings;
+use crate::catalog::viewer::Viewer;
 use crate::config::segment_table::{Holder, Table};
 use crate::delivery::push::is_allowed;
 use crate::error::{Error, Report, Result, SCHEMA_VERSION, SetError};
@@ -24,6 +25,7 @@ use segmenter_core::due::Due;
 
 mod findings;
 mod replication;
+mod roles;
 
 use findings::Findings;
 pub use findings::{Finding, Level};
@@ -41,14 +43,15 @@ pub fn examine_current() -> Result<Vec<Finding>> {
             let mut findings = Findings::default();
             broken(&mut findings, &error);
             findings.sum_up();
-            Ok(findings.0)
+            Ok(findings.rows)
         }
         set => examine(&set?),
     }
 }
 
 fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
-    let items = due::items(set, Some(role::current()), None)?;
+    let viewer = Viewer::current(set);
+    let items = due::items(set, viewer.reader(), None)?;
     let (_, database) = process::current_database();
     // The server's settings and jobs do not belong to the set: read them as the extension's owner.
     let ask_server = |query: &Query| -> Result<Vec<Option<String>>> {
@@ -64,6 +67,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
 
     let mut findings = Findings::default();
     sets(&mut findings, set, is_served)?;
+    roles::segments(&mut findings, set, viewer)?;
     server_side(&mut findings, &database, !jobs.is_empty(), room);
     cron_jobs(&mut findings, &jobs, is_served);
     schedules(&mut findings, &items, is_served);
@@ -71,17 +75,18 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
         owners(&mut findings, set, &items);
     }
     tables(&mut findings, set, &items);
-    state(&mut findings, set)?;
-    zones(&mut findings, set, &zone.unwrap_or_default())?;
-    sources(&mut findings, set)?;
-    vacuum(&mut findings, set)?;
-    replication::replication(&mut findings, set)?;
-    incremental(&mut findings, set)?;
-    consumers(&mut findings, set, is_served)?;
-    consents(&mut findings, set)?;
-    deliveries(&mut findings, set)?;
+    roles::roles(&mut findings, set, viewer)?;
+    state(&mut findings, set, viewer)?;
+    zones(&mut findings, set, viewer, &zone.unwrap_or_default())?;
+    sources(&mut findings, set, viewer)?;
+    vacuum(&mut findings, set, viewer)?;
+    replication::replication(&mut findings, set, viewer)?;
+    incremental(&mut findings, set, viewer)?;
+    consumers(&mut findings, set, viewer, is_served)?;
+    consents(&mut findings, set, viewer)?;
+    deliveries(&mut findings, set, viewer)?;
     findings.sum_up();
-    Ok(findings.0)
+    Ok(findings.rows)
 }
 
 /// The hint that names the settings that are missing for the workers to serve a database. None:
@@ -238,8 +243,8 @@ fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
             );
         }
     }
-    found.close("schedules", "every schedule comes again");
-    found.close("due", "no segment is overdue");
+    found.close_segments("schedules", "every schedule comes again");
+    found.close_segments("due", "no segment is overdue");
 }
 
 fn segments_with_jobs() -> Vec<pgrx::datum::Uuid> {
@@ -259,7 +264,7 @@ fn owners(found: &mut Findings, set: &RelationSet, items: &[Item]) {
             found.add("owners", Level::Problem, message, hint);
         }
     }
-    found.close("owners", "every owner can log in");
+    found.close_segments("owners", "every owner can log in");
 }
 
 fn tables(found: &mut Findings, set: &RelationSet, items: &[Item]) {
@@ -274,12 +279,14 @@ fn tables(found: &mut Findings, set: &RelationSet, items: &[Item]) {
             found.add("tables", Level::Problem, detail, hint);
         }
     }
-    found.close("tables", "every segment's table is as it has to be");
+    found.close_segments("tables", "every segment's table is as it has to be");
 }
 
-fn state(found: &mut Findings, set: &RelationSet) -> Result<()> {
+fn state(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::LAST_FAILURES;
-    for [name, status, message] in texts(set, sql, &[role::current().into()])? {
+    for [name, status, message] in
+        texts(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])?
+    {
         let status = match status.as_str() {
             "failed" => "has failed",
             "waiting" => "is waiting",
@@ -296,11 +303,11 @@ fn state(found: &mut Findings, set: &RelationSet) -> Result<()> {
             ),
         );
     }
-    found.close("refreshes", "the last refresh of every segment went well");
+    found.close_segments("refreshes", "the last refresh of every segment went well");
     Ok(())
 }
 
-fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
+fn zones(found: &mut Findings, set: &RelationSet, viewer: Viewer, zone: &str) -> Result<()> {
     if plain(set.timezone()) != plain(zone) {
         found.warn(
             "time zones",
@@ -309,7 +316,7 @@ fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
         );
     }
     let sql = &queries::ops::doctor::SCHEDULE_ZONES;
-    for [name, refresh] in texts(set, sql, &[role::current().into()])? {
+    for [name, refresh] in texts(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])? {
         if plain(&refresh) != plain(zone) {
             found.warn(
                 "time zones",
@@ -318,7 +325,7 @@ fn zones(found: &mut Findings, set: &RelationSet, zone: &str) -> Result<()> {
             );
         }
     }
-    found.close("time zones", "all time zones are the same");
+    found.close_segments("time zones", "all time zones are the same");
     Ok(())
 }
 
@@ -331,9 +338,10 @@ fn plain(zone: &str) -> String {
     }
 }
 
-fn sources(found: &mut Findings, set: &RelationSet) -> Result<()> {
+fn sources(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::UNINDEXED_SOURCES;
-    for [name, table, column] in texts(set, sql, &[role::current().into()])? {
+    for [name, table, column] in texts(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])?
+    {
         found.warn(
             "sources",
             format!("source {table} of segment \"{name}\" has no index on {column}"),
@@ -343,26 +351,28 @@ fn sources(found: &mut Findings, set: &RelationSet) -> Result<()> {
             ),
         );
     }
-    found.close("sources", "load times are found by an index");
+    found.close_segments("sources", "load times are found by an index");
     Ok(())
 }
 
-fn vacuum(found: &mut Findings, set: &RelationSet) -> Result<()> {
+fn vacuum(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::UNVACUUMED_TABLES;
-    for [table] in texts(set, sql, &[role::current().into()])? {
+    for [table] in texts(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])? {
         found.warn(
             "vacuum",
             format!("table {table} was never vacuumed and has many dead rows"),
             format!("See whether autovacuum is on for it, and vacuum (analyze) {table}."),
         );
     }
-    found.close("vacuum", "no segment table lacks it");
+    found.close_segments("vacuum", "no segment table lacks it");
     Ok(())
 }
 
-fn incremental(found: &mut Findings, set: &RelationSet) -> Result<()> {
+fn incremental(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::INCREMENTAL_FINDINGS;
-    for [name, missed, kept, incomplete, full_at] in rows(set, sql, &[role::current().into()])? {
+    for [name, missed, kept, incomplete, full_at] in
+        rows(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])?
+    {
         let name = name.unwrap_or_default();
         if let Some(missed) = missed {
             let at = full_at.unwrap_or_default();
@@ -387,14 +397,19 @@ fn incremental(found: &mut Findings, set: &RelationSet) -> Result<()> {
             );
         }
     }
-    found.close("incremental", "incremental refreshes find all changes");
+    found.close_segments("incremental", "incremental refreshes find all changes");
     Ok(())
 }
 
-fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result<()> {
+fn consumers(
+    found: &mut Findings,
+    set: &RelationSet,
+    viewer: Viewer,
+    is_served: bool,
+) -> Result<()> {
     let sql = &queries::ops::doctor::PUSHED_CONSUMERS;
-    let args = [role::current().into(), set.owner.into()];
-    for [name, function, role, url] in rows(set, sql, &args)? {
+    let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
+    for [name, function, role, url, acts] in rows(set, sql, &args)? {
         let name = name.unwrap_or_default();
         if !is_served {
             found.problem(
@@ -406,7 +421,8 @@ fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result
         if let Some(url) = url.as_ref().and_then(|url| url.parse().ok())
             && !is_allowed(&url)
         {
-            let Report { message, hint, .. } = Error::NotAllowed { url: url.to_string() }.report();
+            let url = if acts.is_some() { url.to_string() } else { "its URL".into() };
+            let Report { message, hint, .. } = Error::NotAllowed { url }.report();
             let detail = format!("consumer \"{name}\": {message}");
             found.add("consumers", Level::Problem, detail, hint);
         }
@@ -421,13 +437,13 @@ fn consumers(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result
             );
         }
     }
-    found.close("consumers", "every consumer can be served");
+    found.close_segments("consumers", "every consumer can be served");
     Ok(())
 }
 
-fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
+fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::DELIVERY_FINDINGS;
-    let args = [role::current().into(), set.owner.into()];
+    let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
     for [consumer, target, segment, what, detail] in texts(set, sql, &args)? {
         let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
         match what.as_str() {
@@ -451,14 +467,14 @@ fn deliveries(found: &mut Findings, set: &RelationSet) -> Result<()> {
             ),
         }
     }
-    found.close("deliveries", "no message has been waiting for a day");
+    found.close_segments("deliveries", "no message has been waiting for a day");
     Ok(())
 }
 
 /// Subscriptions that the consumer has not permitted: version 1.0.0 did not ask for it.
-fn consents(found: &mut Findings, set: &RelationSet) -> Result<()> {
+fn consents(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::MISSING_CONSENTS;
-    let args = [role::current().into(), set.owner.into()];
+    let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
     for [consumer, target, segment, owner] in texts(set, sql, &args)? {
         let role = pgrx::spi::quote_literal(&owner);
         found.warn(
@@ -470,7 +486,7 @@ fn consents(found: &mut Findings, set: &RelationSet) -> Result<()> {
             ),
         );
     }
-    found.close("consents", "every subscription is permitted by its consumer");
+    found.close_segments("consents", "every subscription is permitted by its consumer");
     Ok(())
 }
 

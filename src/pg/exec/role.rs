@@ -142,6 +142,21 @@ pub fn belongs_to(role: pg_sys::Oid, other: pg_sys::Oid) -> bool {
     unsafe { pg_sys::is_member_of_role_nosuper(role, other) }
 }
 
+/// Whether a role has the rights of pg_monitor.
+pub fn is_monitor(role: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction for its look-ups, in which SQL functions and jobs run. The role may
+    // be missing: the answer is false then.
+    unsafe { pg_sys::has_privs_of_role(role, pg_sys::Oid::from(pg_sys::ROLE_PG_MONITOR)) }
+}
+
+/// Whether row-level security limits what a role sees of a relation; false if it does not exist.
+pub fn is_limited_by_policies(role: pg_sys::Oid, relation: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction for its look-ups, in which SQL functions and jobs run. Either may be
+    // missing; without an error, the setting row_security is of no account.
+    let limited = unsafe { pg_sys::check_enable_rls(relation, role, true) };
+    limited == pg_sys::CheckEnableRlsResult::RLS_ENABLED as i32
+}
+
 fn ask(sql: &str, role: pg_sys::Oid) -> Result<bool> {
     let answer = Spi::connect(|_| crate::pg::exec::statement::read_one(sql, &[role.into()]))?;
     Ok(answer.unwrap_or_default())

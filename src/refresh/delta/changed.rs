@@ -3,8 +3,8 @@
 use pgrx::datum::Uuid;
 
 use super::{
-    ADDED, CHANGED, DELTA, Delta, DeltaTarget, INVALID, REMOVED, UNCHANGED, check_query,
-    duplicates, old_value, parse_single_statement,
+    ADDED, CHANGED, DELTA, Delta, DeltaTarget, INVALID, LONG, LongIds, REMOVED, UNCHANGED,
+    check_query, duplicates, old_value, parse_single_statement,
 };
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -33,11 +33,11 @@ pub fn of_changed<'a>(
     before: u64,
 ) -> Result<(Delta, DeltaTarget<'a>)> {
     let relation = Relation::new(DELTA);
-    let (figures, side) = role::read_only(|| {
+    let (figures, long_ids, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
         let analysed = Prepared::of_user(query, &[])?;
-        let received = check_query(&analysed, table)?;
-        let side = DeltaTarget { set, table, segment, received };
+        let (received, has_long_ids) = check_query(&analysed, table)?;
+        let side = DeltaTarget { set, table, segment, received, has_long_ids };
 
         let source = super::received(&side, query, &analysed, true)?;
         let member = side.member_sql();
@@ -52,16 +52,16 @@ pub fn of_changed<'a>(
             return Err(Error::DuplicateIds { examples: duplicates(&side, &source.sql)? });
         }
         let figures = DeltaStats {
-            received: of(&[ADDED, CHANGED, UNCHANGED, INVALID, OUTSIDE]),
-            invalid: of(&[INVALID]),
+            received: of(&[ADDED, CHANGED, UNCHANGED, INVALID, LONG, OUTSIDE]),
+            invalid: of(&[INVALID, LONG]),
             added: of(&[ADDED]),
             removed: of(&[REMOVED]),
             changed: of(&[CHANGED]),
             before,
         };
-        Ok((figures, side))
+        Ok((figures, LongIds::find(of(&[LONG]))?, side))
     })?;
-    Ok((Delta { figures, _relation: relation }, side))
+    Ok((Delta { figures, long_ids, _relation: relation }, side))
 }
 
 impl DeltaTarget<'_> {

@@ -2,11 +2,11 @@
 
 use std::ffi::CStr;
 
-use super::{CHANGED, DeltaTarget, REMOVED, check_duplicates, is_fitted_array, old_value};
+use super::{CHANGED, DeltaTarget, LONG, REMOVED, check_duplicates, is_fitted_array, old_value};
 use crate::catalog::queries;
 use crate::error::Result;
 use crate::pg::exec::tuplestore::Relation;
-use crate::pg::format::fingerprint::FingerprintIndex;
+use crate::pg::format::fingerprint::{FingerprintIndex, Operations};
 use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
 
@@ -17,12 +17,13 @@ const MISTAKEN: u8 = b'x';
 
 /// Computes the delta from fingerprints into `relation`. None: fingerprints cannot be used, and the
 /// relation is empty. That is so for arrays that are coerced when they are stored, for members
-/// whose fingerprints do not fit in memory, and after a collision of hashes.
+/// whose fingerprints do not fit in memory, and after a collision of hashes. The number beside the
+/// figures is that of rows with ids that are too long, which are in `relation`.
 pub(super) fn by_fingerprint(
     side: &DeltaTarget<'_>,
     relation: &Relation,
     received: &str,
-) -> Result<Option<DeltaStats>> {
+) -> Result<Option<(DeltaStats, u64)>> {
     if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
         return Ok(None);
     }
@@ -36,7 +37,7 @@ pub(super) fn by_fingerprint(
         &[],
         relation,
         &located,
-        (CHANGED, REMOVED),
+        Operations { changed: CHANGED, removed: REMOVED, left_out: LONG },
     )?;
     let figures = DeltaStats {
         received: compared.unchanged + compared.added + compared.changed + compared.invalid,
@@ -60,7 +61,7 @@ pub(super) fn by_fingerprint(
         relation.clear();
         return Ok(None);
     }
-    Ok(Some(figures))
+    Ok(Some((figures, compared.left_out)))
 }
 
 impl DeltaTarget<'_> {

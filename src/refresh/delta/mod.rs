@@ -11,7 +11,7 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::SERVICE_COLUMNS;
-use crate::config::segment_table::{Column, Table};
+use crate::config::segment_table::{Column, MOST_COLUMNS, Table};
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
@@ -37,11 +37,42 @@ const REMOVED: u8 = b'r';
 const CHANGED: u8 = b'c';
 const INVALID: u8 = b'i';
 const UNCHANGED: u8 = b'=';
+/// A received row whose id is too long to be stored.
+const LONG: u8 = b'l';
+
+/// The length of the longest id, in bytes: an entry of a unique index on (segment_id, id) has room for
+/// it, also where it cannot be compressed.
+const LONGEST_ID: usize = 2600;
 
 /// The delta of one refresh. Dropping it drops the relation `segmenter_delta`.
 pub struct Delta {
     pub figures: DeltaStats,
+    /// Rows that were left out because their ids are too long: one of the error's kind, which is
+    /// reported and keeps no other member back. They are among the invalid ones.
+    pub long_ids: Option<LongIds>,
     _relation: Relation,
+}
+
+/// Received rows that were left out because their ids are too long.
+pub struct LongIds {
+    pub count: u64,
+    example: String,
+}
+
+impl LongIds {
+    /// Finds an example in the delta.
+    fn find(count: u64) -> Result<Option<Self>> {
+        if count == 0 {
+            return Ok(None);
+        }
+        let example = statement::read_one(queries::refresh::delta::FIND_LONG_ID.text(), &[])?;
+        Ok(Some(Self { count, example: example.unwrap_or_default() }))
+    }
+
+    pub fn error(&self) -> Error {
+        let (count, example) = (self.count, self.example.clone());
+        Error::IdTooLong { count, example, most: LONGEST_ID }
+    }
 }
 
 /// The segment table that a delta is computed against, and the columns that the refresher returns.
@@ -51,6 +82,8 @@ pub struct DeltaTarget<'a> {
     pub segment: Uuid,
     /// For each column of the table, whether the received rows have it.
     received: Vec<bool>,
+    /// Whether received ids are of a type whose values may be too long to be stored.
+    has_long_ids: bool,
 }
 
 impl<'a> DeltaTarget<'a> {
@@ -100,10 +133,17 @@ impl<'a> DeltaTarget<'a> {
             .received_columns()
             .map(|(number, column)| format!(", {} as n{number}", new_value(column)))
             .collect();
-        self.sql(
-            &queries::refresh::delta::RECEIVED_ROWS,
-            &[("query", query), ("new_values", &values)],
-        )
+        let most = LONGEST_ID.to_string();
+        let part = |query: &Query| self.sql(query, &[("most", &most)]);
+        let (id, long_id) = match self.has_long_ids {
+            true => (
+                part(&queries::refresh::delta::CHECKED_ID),
+                part(&queries::refresh::delta::LONG_ID),
+            ),
+            false => ("(s.id)::pg_catalog.text".into(), "null::pg_catalog.text".into()),
+        };
+        let parts = [("query", query), ("id", &id), ("long_id", &long_id), ("new_values", &values)];
+        self.sql(&queries::refresh::delta::RECEIVED_ROWS, &parts)
     }
 
     fn delta_sql(&self, received: &str, members: &str) -> String {
@@ -153,23 +193,24 @@ pub fn of_query<'a>(
     has_changed: bool,
 ) -> Result<(Delta, DeltaTarget<'a>)> {
     let relation = Relation::new(DELTA);
-    let (figures, side) = role::read_only(|| {
+    let (figures, long_ids, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
         let analysed = Prepared::of_user(query, &[])?;
-        let received = check_query(&analysed, table)?;
-        let side = DeltaTarget { set, table, segment, received };
+        let (received, has_long_ids) = check_query(&analysed, table)?;
+        let side = DeltaTarget { set, table, segment, received, has_long_ids };
 
         let source = self::received(&side, query, &analysed, has_changed)?;
-        if let Some(figures) = by_fingerprint(&side, &relation, &source.sql)? {
-            return Ok((figures, side));
+        if let Some((figures, long)) = by_fingerprint(&side, &relation, &source.sql)? {
+            return Ok((figures, LongIds::find(long)?, side));
         }
         let sql = side.delta_sql(&source.sql, &side.members_sql());
-        let figures = figures(&relation.append_counted(&sql, &side.args(), &[UNCHANGED])?);
+        let histogram = relation.append_counted(&sql, &side.args(), &[UNCHANGED])?;
+        let figures = figures(&histogram);
         // Each member is counted once, unless its key was received twice.
         check_duplicates(&side, figures.before != side.count_members()?, figures, &source.sql)?;
-        Ok((figures, side))
+        Ok((figures, LongIds::find(histogram.of(LONG))?, side))
     })?;
-    Ok((Delta { figures, _relation: relation }, side))
+    Ok((Delta { figures, long_ids, _relation: relation }, side))
 }
 
 /// A copy of a segment's members, taken before a procedure changes them.
@@ -184,8 +225,10 @@ pub fn before_procedure<'a>(
     table: &'a Table,
     segment: Uuid,
 ) -> Result<Before<'a>> {
+    check_width(table, table.columns.len())?;
     let received = vec![true; table.columns.len()];
-    let side = DeltaTarget { set, table, segment, received };
+    // What is stored was not too long.
+    let side = DeltaTarget { set, table, segment, received, has_long_ids: false };
     let relation = Relation::new(BEFORE);
     relation.append(&side.members_sql(), &side.args())?;
     Ok(Before { side, _relation: relation })
@@ -207,7 +250,8 @@ impl<'a> Before<'a> {
                 count: histogram.of(INVALID),
             });
         }
-        Ok((Delta { figures: figures(&histogram), _relation: relation }, self.side))
+        let figures = figures(&histogram);
+        Ok((Delta { figures, long_ids: None, _relation: relation }, self.side))
     }
 }
 
@@ -254,8 +298,8 @@ pub fn check(sql: &str, table: &Table) -> Result<()> {
 }
 
 /// Checks that a query fits a table. Returns for each column of the table whether the query returns
-/// it.
-fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
+/// it, and whether its ids may be too long to be stored.
+fn check_query(query: &Prepared, table: &Table) -> Result<(Vec<bool>, bool)> {
     use PgSqlErrorCode as Code;
     let problem = |code, problem: String, hint: Option<String>| {
         Err(Error::Query { code, problem, detail: None, hint })
@@ -268,11 +312,12 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
         );
     }
     let mut received = vec![false; table.columns.len()];
-    let mut has_id = false;
+    let (mut has_id, mut has_long_ids) = (false, false);
     for column in query.columns() {
         let name = &column.name;
         if name == "id" && !has_id {
             has_id = true;
+            has_long_ids = !system_catalog::has_fixed_length(column.type_oid);
             continue;
         }
         let position = table.columns.iter().position(|target| target.name == *name);
@@ -329,6 +374,7 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
         }
         received[position] = true;
     }
+    check_width(table, received.iter().filter(|received| **received).count())?;
     if !has_id {
         return problem(
             Code::ERRCODE_UNDEFINED_COLUMN,
@@ -336,10 +382,19 @@ fn check_query(query: &Prepared, table: &Table) -> Result<Vec<bool>> {
             Some("Name the member's key so: select customer_id as id, …".into()),
         );
     }
-    Ok(received)
+    Ok((received, has_long_ids))
 }
 
-fn duplicate_column(name: &str) -> Result<Vec<bool>> {
+/// Checks that the new values of `received` columns fit into one target list with the old values of
+/// all columns.
+fn check_width(table: &Table, received: usize) -> Result<()> {
+    match received + table.columns.len() > 2 * MOST_COLUMNS + 1 {
+        true => Err(table.too_wide()),
+        false => Ok(()),
+    }
+}
+
+fn duplicate_column<T>(name: &str) -> Result<T> {
     Err(Error::Query {
         code: PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
         problem: format!("the query gives column \"{name}\" twice"),
@@ -381,7 +436,8 @@ fn duplicates(side: &DeltaTarget<'_>, received: &str) -> Result<Vec<String>> {
 fn figures(histogram: &ByteHistogram) -> DeltaStats {
     let (added, removed, changed) =
         (histogram.of(ADDED), histogram.of(REMOVED), histogram.of(CHANGED));
-    let (invalid, unchanged) = (histogram.of(INVALID), histogram.of(UNCHANGED));
+    let invalid = histogram.of(INVALID) + histogram.of(LONG);
+    let unchanged = histogram.of(UNCHANGED);
     DeltaStats {
         received: unchanged + added + changed + invalid,
         invalid,

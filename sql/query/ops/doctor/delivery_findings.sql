@@ -1,8 +1,9 @@
--- The active subscriptions that need attention, to segments whose owner $1 is a member of: failed,
+-- The active subscriptions that need attention, to segments whose owner $1 is a member of (all if it sees their figures, $3): failed,
 -- not handed over, or with a message that has been waiting for a day. What the consumer answered is for
--- members of its role (or of the set's owner, $2).
+-- members of its role (or of the set's owner, $2), why members could not be handed over for those of
+-- the segment's owner.
 -- runs as: set owner
--- params: reader oid, set_owner oid
+-- params: reader oid, set_owner oid, sees_figures boolean
 -- row: consumer text, target text, segment text, what text, detail text
 select c.name::text as consumer, u.target::text, s.name::text as segment, p.what, p.detail
 from @subscriptions@ u
@@ -25,10 +26,15 @@ cross join lateral (
         end as detail
     where u.status = 'failed'
     union all
-    select 'broken', coalesce(h.error, '') where h.failed_fields is not null
+    select 'broken',
+        case
+            when pg_has_role($1, s.owner, @membership@) then coalesce(h.error, '')
+            else 'members of the owner''s role can see why'
+        end
+    where h.failed_fields is not null
     union all
     select 'late', to_char(head.available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
     where u.status <> 'failed' and head.available_at < now() - interval '1 day'
 ) p
-where pg_has_role($1, s.owner, @membership@) and u.actual_end = 'infinity'
+where ($3 or pg_has_role($1, s.owner, @membership@)) and u.actual_end = 'infinity'
 order by c.name, u.target, s.name

@@ -1,8 +1,8 @@
 -- The tables that are written by refreshes or by Segmenter itself, and that cannot be: they are
 -- published, and PostgreSQL cannot tell their rows apart for subscribers. Of the segments those that $1
--- may act for. `columns`: a publication lists columns of a table whose identity is the whole row.
+-- may act for (all if it sees their figures, $2). `columns`: a publication lists columns of a table whose identity is the whole row.
 -- runs as: set owner
--- params: reader oid
+-- params: reader oid, sees_figures boolean
 -- row: name text, what text
 select n.name, n.what
 from (
@@ -19,7 +19,7 @@ from (
     from (
         select g.table_name::oid as oid
         from @segments@ g
-        where g.actual_end = 'infinity' and pg_has_role($1, g.owner, @membership@)
+        where g.actual_end = 'infinity' and ($2 or pg_has_role($1, g.owner, @membership@))
         union
         select k.relation::oid
         from @registry_relations@ k

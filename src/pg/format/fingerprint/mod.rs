@@ -112,11 +112,23 @@ pub struct MatchStats {
     pub added: u64,
     pub changed: u64,
     pub unchanged: u64,
+    /// Rows without a key, and those that were left out.
     pub invalid: u64,
+    /// Rows that came with the operation for it.
+    pub left_out: u64,
     /// Whether a member's key, or another key with the same hash, was received more than once.
     pub duplicate_key: bool,
     /// The same for keys that no member has; `None` if the memory did not suffice to find out.
     pub duplicate_new_key: Option<bool>,
+}
+
+/// The operations of rows that are not simply added.
+#[derive(Clone, Copy)]
+pub struct Operations {
+    pub changed: u8,
+    pub removed: u8,
+    /// Received rows with it are written to the added ones as they are, and not compared.
+    pub left_out: u8,
 }
 
 /// The memory limit for fingerprints, in bytes.
@@ -163,8 +175,8 @@ impl FingerprintIndex {
 
     /// Compares the rows that a query returns: the operation, the key, the values as the members
     /// have them, further columns, and a null place of the type `tid`. New rows are written to
-    /// `added`. Rows that differ from the member's are written to `located`, with the operation
-    /// `changed` and the member's place. Unchanged rows and rows without a key are only counted.
+    /// `added`, as are those with the operation `left_out`. Rows that differ from the member's are
+    /// written to `located`, with the operation `changed` and the member's place. Unchanged rows and rows without a key are only counted.
     /// Members that were not received follow in `located`, with the operation `removed`.
     pub fn compare(
         mut self,
@@ -172,7 +184,7 @@ impl FingerprintIndex {
         args: &[DatumWithOid<'_>],
         added: &Relation,
         located: &Relation,
-        (changed, removed): (u8, u8),
+        operations: Operations,
     ) -> Result<MatchStats> {
         let query = Prepared::new(sql, args)?;
         let desc = query.result_desc();
@@ -185,7 +197,7 @@ impl FingerprintIndex {
                 fingerprints: &mut self,
                 added: added.store(),
                 desc,
-                changed,
+                operations,
                 // SAFETY: both belong to the SPI connection, as the relation and the query do. Our
                 // query has the operation, the key and the place at least.
                 located: unsafe { LocatedWriter::new(located.store(), desc) },
@@ -207,7 +219,7 @@ impl FingerprintIndex {
         self.fingerprints.retain(|fingerprint| !fingerprint.is_matched);
         for fingerprint in &self.fingerprints {
             // SAFETY: without a row there are no values.
-            unsafe { writer.put(fingerprint, removed, None) };
+            unsafe { writer.put(fingerprint, operations.removed, None) };
         }
         added.register(&query);
         located.register(&query);
@@ -294,6 +306,13 @@ struct ProbeReceiver<'a> {
 impl Receive for ProbeReceiver<'_> {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         let Row { values, nulls } = row;
+        if values[0].value() as u8 == self.deciding.operations.left_out {
+            self.deciding.compared.invalid += 1;
+            self.deciding.compared.left_out += 1;
+            // SAFETY: the row has the columns of the query of `compare`, and lives during the call.
+            unsafe { self.deciding.append_added(&[row]) };
+            return Received::Done;
+        }
         if nulls[1] {
             self.deciding.compared.invalid += 1;
             return Received::Done;
@@ -346,7 +365,7 @@ struct MatchSink<'a> {
     fingerprints: &'a mut FingerprintIndex,
     added: *mut pg_sys::Tuplestorestate,
     desc: pg_sys::TupleDesc,
-    changed: u8,
+    operations: Operations,
     located: LocatedWriter,
     /// The hashes of the keys of added rows, as long as there is room for them.
     new_keys: Vec<u64>,
@@ -368,7 +387,7 @@ impl MatchSink<'_> {
             Probe::Changed(fingerprint) => {
                 self.compared.changed += 1;
                 // SAFETY: as the caller promises.
-                unsafe { self.located.put(fingerprint, self.changed, Some(row)) };
+                unsafe { self.located.put(fingerprint, self.operations.changed, Some(row)) };
             }
             Probe::Miss => {
                 self.compared.added += 1;
