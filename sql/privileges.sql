@@ -12,6 +12,7 @@ comment on function segmenter_drop_segment(text, boolean) is 'ends the subscript
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
+comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
@@ -72,13 +73,14 @@ select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$whe
     select from pg_catalog.pg_class c where c.oid = relation
 )$$);
 
-revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers from public;
-grant select on segmenter_registry, segmenter_registry_relations to public;
+revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
+    segmenter_lineage from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
@@ -88,7 +90,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segme
 revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
     to public;

@@ -323,6 +323,7 @@ create table @attempts@ (
     ended_at      timestamptz,
     failures      int    not null default 0,
     reads         text[],
+    lineage       jsonb,
     constraint @:attempts_status_check@ check (status in ('waiting', 'refused', 'failed', 'interrupted'))
 ) with (fillfactor = 50);
 comment on table @attempts@ is 'the attempts since the last successful refresh: one row for each segment, which counts while its refreshes is that of the state';
@@ -336,7 +337,8 @@ comment on column @attempts@.waiting_since is 'since when the segment has been w
 comment on column @attempts@.started_at is 'when the last attempt began that did not end as waiting; the schedule counts from it';
 comment on column @attempts@.ended_at is 'when that attempt ended; the delay of a retry counts from it';
 comment on column @attempts@.failures is 'failed and interrupted attempts in a row';
-comment on column @attempts@.reads is 'the relations that the segment read at the last refresh by a worker, whatever came of it; they decide the order of refreshes. null: not known';
+comment on column @attempts@.reads is 'the relations that the segment reads, also through views and SQL functions, as its last refresh found, or the writing of its row; they decide the order of refreshes. null: not known';
+comment on column @attempts@.lineage is 'the same with functions, and the view or function that names each: what segmenter_lineage shows. null: not known';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
@@ -815,6 +817,28 @@ CREATE FUNCTION "segmenter_drop_segment"(
 ) RETURNS bool
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_drop_segment_wrapper';
+CREATE FUNCTION "segmenter_list_lineage"() RETURNS TABLE (
+	"segment" TEXT,
+	"reads" TEXT,
+	"kind" TEXT,
+	"via" TEXT
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_lineage_wrapper';
+comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
+revoke all on function segmenter_list_lineage from public;
+grant execute on function segmenter_list_lineage to public;
+create view segmenter_lineage as
+select l.segment, l.reads, l.kind, l.via
+from segmenter_list_lineage() l;
+comment on view segmenter_lineage is 'what each active segment reads, in the relation set that the session works on';
+comment on column segmenter_lineage.segment is 'the segment';
+comment on column segmenter_lineage.reads is 'what it reads: the name of a segment, or the qualified name of a relation or function';
+comment on column segmenter_lineage.kind is 'segment, table, view or function';
+comment on column segmenter_lineage.via is 'the view or function that names it; null: the segment itself';
+revoke all on segmenter_lineage from public;
+grant select on segmenter_lineage to public;
 comment on function segmenter_adopt_set(text) is 'makes the owner of all relations of a relation set its owner, after they were given to another role';
 comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
 revoke all on function segmenter_adopt_set, segmenter_drop_segment from public;

@@ -392,6 +392,7 @@ create table @attempts@ (
     ended_at      timestamptz,
     failures      int    not null default 0,
     reads         text[],
+    lineage       jsonb,
     constraint @:attempts_status_check@ check (status in ('waiting', 'refused', 'failed', 'interrupted'))
 ) with (fillfactor = 50);
 comment on table @attempts@ is 'the attempts since the last successful refresh: one row for each segment, which counts while its refreshes is that of the state';
@@ -405,7 +406,8 @@ comment on column @attempts@.waiting_since is 'since when the segment has been w
 comment on column @attempts@.started_at is 'when the last attempt began that did not end as waiting; the schedule counts from it';
 comment on column @attempts@.ended_at is 'when that attempt ended; the delay of a retry counts from it';
 comment on column @attempts@.failures is 'failed and interrupted attempts in a row';
-comment on column @attempts@.reads is 'the relations that the segment read at the last refresh by a worker, whatever came of it; they decide the order of refreshes. null: not known';
+comment on column @attempts@.reads is 'the relations that the segment reads, also through views and SQL functions, as its last refresh found, or the writing of its row; they decide the order of refreshes. null: not known';
+comment on column @attempts@.lineage is 'the same with functions, and the view or function that names each: what segmenter_lineage shows. null: not known';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
@@ -789,6 +791,26 @@ stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
 create function segmenter_init(cfg_table text default 'segmenter', log_table text default null) returns regclass
 language c as 'MODULE_PATHNAME', 'segmenter_init_wrapper';
 
+CREATE FUNCTION "segmenter_list_lineage"() RETURNS TABLE (
+	"segment" TEXT,
+	"reads" TEXT,
+	"kind" TEXT,
+	"via" TEXT
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_lineage_wrapper';
+
+-- Views that show the set that the session works on.
+create view segmenter_lineage as
+select l.segment, l.reads, l.kind, l.via
+from segmenter_list_lineage() l;
+comment on view segmenter_lineage is 'what each active segment reads, in the relation set that the session works on';
+comment on column segmenter_lineage.segment is 'the segment';
+comment on column segmenter_lineage.reads is 'what it reads: the name of a segment, or the qualified name of a relation or function';
+comment on column segmenter_lineage.kind is 'segment, table, view or function';
+comment on column segmenter_lineage.via is 'the view or function that names it; null: the segment itself';
+
 CREATE FUNCTION "segmenter_may_act_as"(
 	"role" oid
 ) RETURNS bool
@@ -998,6 +1020,7 @@ comment on function segmenter_drop_segment(text, boolean) is 'ends the subscript
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
+comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
@@ -1058,13 +1081,14 @@ select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$whe
     select from pg_catalog.pg_class c where c.oid = relation
 )$$);
 
-revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers from public;
-grant select on segmenter_registry, segmenter_registry_relations to public;
+revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
+    segmenter_lineage from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
@@ -1074,7 +1098,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segme
 revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
+    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
     to public;

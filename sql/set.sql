@@ -293,6 +293,7 @@ create table @attempts@ (
     ended_at      timestamptz,
     failures      int    not null default 0,
     reads         text[],
+    lineage       jsonb,
     constraint @:attempts_status_check@ check (status in ('waiting', 'refused', 'failed', 'interrupted'))
 ) with (fillfactor = 50);
 comment on table @attempts@ is 'the attempts since the last successful refresh: one row for each segment, which counts while its refreshes is that of the state';
@@ -306,7 +307,8 @@ comment on column @attempts@.waiting_since is 'since when the segment has been w
 comment on column @attempts@.started_at is 'when the last attempt began that did not end as waiting; the schedule counts from it';
 comment on column @attempts@.ended_at is 'when that attempt ended; the delay of a retry counts from it';
 comment on column @attempts@.failures is 'failed and interrupted attempts in a row';
-comment on column @attempts@.reads is 'the relations that the segment read at the last refresh by a worker, whatever came of it; they decide the order of refreshes. null: not known';
+comment on column @attempts@.reads is 'the relations that the segment reads, also through views and SQL functions, as its last refresh found, or the writing of its row; they decide the order of refreshes. null: not known';
+comment on column @attempts@.lineage is 'the same with functions, and the view or function that names each: what segmenter_lineage shows. null: not known';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.

@@ -48,6 +48,11 @@ extension_sql_file!(
         api::segmenter_prune
     ]
 );
+extension_sql_file!(
+    "../sql/views.sql",
+    name = "views",
+    requires = [api::lineage::segmenter_list_lineage]
+);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]

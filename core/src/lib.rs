@@ -23,3 +23,4 @@ pub mod schedule;
 pub mod sync_plan;
 pub mod text;
 pub mod timetable;
+pub mod upstream;

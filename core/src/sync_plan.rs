@@ -46,6 +46,8 @@ pub struct AudienceState {
     pub failed: Option<Fields>,
     /// Whether the consumer has requested all members anew.
     pub resync_requested: bool,
+    /// Whether the segment was refreshed successfully before: until then nothing is handed over.
+    pub is_ready: bool,
 }
 
 /// What must be handed over.
@@ -66,7 +68,7 @@ pub enum SyncAction {
 impl SyncAction {
     /// Decides what must be handed over; `None`: nothing. `is_actual`: the subscription, its
     /// segment and its consumer are active. `refreshed`: a refresh has just been done; `mode`
-    /// matters only then.
+    /// matters only then. An audience begins with the first successful refresh of its segment.
     ///
     /// After a failure, the next attempt follows at the next refresh, or when the fields are
     /// different. It hands over all members, because changes were missed.
@@ -84,7 +86,7 @@ impl SyncAction {
             return None;
         }
         if !past.exists {
-            return Some(SyncAction::Create);
+            return (past.is_ready || refreshed).then_some(SyncAction::Create);
         }
         if past.failed.is_some() || past.resync_requested || past.fields.as_ref() != Some(fields) {
             return Some(SyncAction::FullSync);
@@ -135,7 +137,8 @@ mod tests {
     }
 
     fn served(fields: &Fields) -> AudienceState {
-        AudienceState { exists: true, fields: Some(fields.clone()), ..AudienceState::default() }
+        let fields = Some(fields.clone());
+        AudienceState { exists: true, fields, is_ready: true, ..AudienceState::default() }
     }
 
     #[test]
@@ -144,7 +147,11 @@ mod tests {
         let of = |past: &AudienceState, is_actual, mode, refreshed| {
             SyncAction::of(past, is_actual, &fields, mode, refreshed)
         };
-        let never = AudienceState::default();
+        let unready = AudienceState::default();
+        assert_eq!(of(&unready, true, Mode::Delta, false), None);
+        assert_eq!(of(&unready, true, Mode::Delta, true), Some(SyncAction::Create));
+        assert_eq!(of(&unready, false, Mode::Delta, true), None);
+        let never = AudienceState { is_ready: true, ..AudienceState::default() };
         for refreshed in [false, true] {
             assert_eq!(of(&never, true, Mode::Delta, refreshed), Some(SyncAction::Create));
             assert_eq!(of(&never, false, Mode::Delta, refreshed), None);
@@ -190,6 +197,7 @@ mod tests {
         let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
         let broken = |exists| AudienceState {
             exists,
+            is_ready: true,
             failed: Some(old.clone()),
             ..AudienceState::default()
         };

@@ -252,7 +252,15 @@ fn a_prepared_query_is_analysed_before_it_runs() {
         let view = statement::Prepared::new("select x as id from v", &[]).expect("valid");
         assert_eq!(view.columns().len(), 1);
         let t: pg_sys::Oid = one("select 't'::regclass::oid");
-        assert!(view.relations().contains(&t));
+        // Of a view only its name is taken, of a subquery what is in it.
+        let v: pg_sys::Oid = one("select 'v'::regclass::oid");
+        let named = view.named();
+        assert!(named.relations.contains(&v) && !named.relations.contains(&t));
+        let nested = "with w as (select 1 from t) select (select x from v where abs(x) > 0) from (select from v) s";
+        let named = statement::Prepared::new(nested, &[]).expect("valid").named();
+        assert!(named.relations.contains(&v) && named.relations.contains(&t));
+        let abs: pg_sys::Oid = one("select 'abs(int)'::regprocedure::oid");
+        assert!(named.functions.contains(&abs));
     });
 }
 
@@ -578,7 +586,8 @@ fn a_lost_run_of_a_deleted_segment_gets_its_end() {
          select gen_random_uuid(), 'refresh', 'running', s.id, s.name from segmenter_segments s");
     run(
         "insert into segmenter_attempts (segment_id, refreshes, run_id, running_since)
-         select l.segment_id, 0, l.run_id, l.processed from segmenter_log l where l.status = 'running'",
+         select l.segment_id, 0, l.run_id, l.processed from segmenter_log l where l.status = 'running'
+         on conflict (segment_id) do update set run_id = excluded.run_id, running_since = excluded.running_since",
     );
     run("delete from segmenter_segments");
     let set = RelationSet::current().expect("the set");

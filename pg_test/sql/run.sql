@@ -43,8 +43,8 @@ select * from run.run where status <> 'ok' or added + removed + changed > 0;
 select count(distinct run_id) as runs, count(*) from segmenter_log;
 select string_agg(segment_name, ' ' order by id) as in_order from segmenter_log group by run_id order by min(id);
 
--- One that fails is a row, a warning and an entry; the others go on, and those built on it see
--- what it had.
+-- One that fails is a row, a warning and an entry; the others go on, but for those built on it, which
+-- wait.
 update segmenter_segments set refresh_params = '{"query": {"sql": "select id / 0 as id from run.people"}}' where name = 'c';
 update segmenter_segments set guards = '{"max_added": 0}' where name = 'z';
 insert into run.people values (13, 'Ulm'), (14, 'Bonn');

@@ -38,6 +38,8 @@ insert into sgm.seg_segments (id, name, table_name, actual_end) values ('0000000
 insert into sgm.seg_consumers (name, role) values ('low', 'sgm_low');
 insert into sgm.seg_subscriptions (id, consumer_id, segment_id, target, name)
 select '00000000-0000-0000-0000-0000000000aa', c.id, s.id, 'x', 'x' from sgm.seg_consumers c, sgm.seg_segments s where s.name = 'people';
+-- Only a segment that was refreshed is handed over.
+insert into sgm.seg_state (segment_id, refreshes) values ('00000000-0000-0000-0000-000000000001', 1);
 alter table sgm.seg_segments enable trigger user;
 drop policy segmenter_member on sgm.seg_segments;
 create policy spy on sgm.seg_segments using (sgm.spy());

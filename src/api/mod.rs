@@ -24,6 +24,7 @@ use crate::schedule::run::{self, PlannedRefresh};
 
 mod consumers;
 mod figures;
+mod lineage;
 mod sets;
 mod triggers;
 

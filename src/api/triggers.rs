@@ -11,12 +11,13 @@ use serde_json::Value;
 
 use crate::catalog::change_readers;
 use crate::catalog::queries;
-use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet, changes_of};
 use crate::catalog::state;
+use crate::config::readers;
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
-    self, ConfigError, ConsumerParams, Fields, Key, Segment, SourceCheck, Subject, Updater,
+    self, ConfigError, ConsumerParams, Fields, Key, Refresher, Segment, SourceCheck, Subject,
+    Updater,
 };
 use crate::delivery::consent::Parties;
 use crate::delivery::push::is_allowed;
@@ -30,7 +31,9 @@ use crate::pg::format::transition::{self, trigger_function};
 use crate::pg::system_catalog;
 use crate::refresh::publish::payload;
 use crate::refresh::publish::subscription::{self, Subscription};
+use crate::refresh::reads;
 use crate::refresh::segment_lock::acquire;
+use segmenter_core::guards::Guards;
 
 /// The longest payload of a notification, in bytes. A consumer is notified with its name.
 const MAX_CONSUMER: usize = 7999;
@@ -126,9 +129,10 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Segment(&name);
 
-    config::refresher(json(&row, "refresh_params", subject)?, subject)?;
+    let refresher = config::refresher(json(&row, "refresh_params", subject)?, subject)?;
     config::guards(json(&row, "guards", subject)?, subject)?;
-    check_sources(&config::sources(json(&row, "sources", subject)?, subject)?, subject)?;
+    let sources = config::sources(json(&row, "sources", subject)?, subject)?;
+    check_sources(&sources, subject)?;
     check_name_and_period(&row, subject)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
@@ -178,7 +182,60 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
             }));
         }
     }
+    record_reads(&set, trigger, &row, (refresher, sources))?;
     Ok(row)
+}
+
+/// Records what an active segment reads, when its row is written: the segments that it reads are kept
+/// from then on. The next refresh records it again. Warns of sources that name no segment.
+fn record_reads(
+    set: &RelationSet,
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    (refresher, sources): (Option<Refresher>, Vec<SourceCheck>),
+) -> error::Result<()> {
+    let is_actual = is_endless(row.get_by_name("actual_end")?);
+    // In a dump, what is read may not be there yet, and is recorded already.
+    if !is_actual || system_catalog::references_are_deferred() {
+        return Ok(());
+    }
+    if let Some(old) = trigger.old() {
+        let is_same = |column| -> error::Result<bool> {
+            Ok(old.get_by_name::<JsonbText>(column)? == row.get_by_name::<JsonbText>(column)?)
+        };
+        let is_owned = old.get_by_name::<pg_sys::Oid>("owner")? == row.get_by_name("owner")?;
+        if is_owned && is_same("refresh_params")? && is_same("sources")? {
+            return Ok(());
+        }
+    }
+    let (Some(id), Some(table), Some(owner)) =
+        (row.get_by_name("id")?, row.get_by_name("table_name")?, row.get_by_name("owner")?)
+    else {
+        return Ok(());
+    };
+    let name = text(row, "name")?.unwrap_or_default();
+    for source in &sources {
+        let SourceCheck::Segment(source) = source else { continue };
+        // It can be made later; the refresh fails until then.
+        if Segment::find_bare(set, Key::Name(&source.segment))?.is_none() {
+            let report = Error::UnknownSource(source.segment.clone()).report();
+            let subject = Subject::Segment(&name);
+            error::emit_warning(&format!("{subject} will not be refreshed"), &report);
+        }
+    }
+    let segment = Segment {
+        id,
+        name,
+        table,
+        owner,
+        refresher,
+        guards: Guards::default(),
+        sources,
+        cron: None,
+        timezone: None,
+        actual: true,
+    };
+    state::record_reads(set, id, &reads::find(set, &segment).record()).map(drop)
 }
 
 fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
@@ -197,6 +254,13 @@ fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
         Some(row) if !is_delete => RegisteredRow::read(&row)?,
         _ => None,
     };
+    if let Some(old) = &old {
+        let is_retired = old.actual && new.as_ref().is_some_and(|new| !new.actual);
+        let what = if is_delete { "deleted" } else { "retired" };
+        if is_delete || is_retired {
+            readers::check_none(&set, (old.id, &old.name, old.table), what, role::current())?;
+        }
+    }
     if let (Some(old), Some(new)) = (&old, &new)
         && old.table != new.table
     {
@@ -298,17 +362,7 @@ fn check_updater(params: &ConsumerParams, subject: Subject<'_>) -> error::Result
         Updater::Function(function) => &function.timeout,
         Updater::Http(http) => &http.timeout,
     };
-    if let Some(timeout) = timeout {
-        let updater = ("params", "timeout", timeout.as_str());
-        if !interval_is(&queries::config::IS_POSITIVE_INTERVAL, updater, subject)? {
-            return Err(Error::Config(ConfigError {
-                column: "params",
-                subject: subject.to_string(),
-                problem: format!("\"timeout\": {timeout} is not longer than zero"),
-                hint: None,
-            }));
-        }
-    }
+    check_interval("params", "timeout", timeout, subject)?;
     let Updater::Http(http) = &params.updater else { return Ok(()) };
     if !is_allowed(&http.url) {
         let report = Error::NotAllowed { url: http.url.to_string() }.report();
@@ -551,34 +605,50 @@ fn check_moved(set: &RelationSet, old: &RegisteredRow) -> error::Result<()> {
 /// is an error of PostgreSQL's, which names it.
 fn check_sources(sources: &[SourceCheck], subject: Subject<'_>) -> error::Result<()> {
     for source in sources {
-        let SourceCheck::Table(source) = source else { continue };
-        statement::split_name(&source.table);
-        for (key, limit) in
-            [("warn_after", &source.warn_after), ("error_after", &source.error_after)]
-        {
-            let Some(text) = limit else { continue };
-            interval_is(&queries::config::IS_INTERVAL, ("sources", key, text), subject)?;
+        match source {
+            SourceCheck::Table(source) => {
+                statement::split_name(&source.table);
+                check_interval("sources", "warn_after", &source.warn_after, subject)?;
+                check_interval("sources", "error_after", &source.error_after, subject)?;
+            }
+            SourceCheck::Ready(_) => {}
+            SourceCheck::Segment(source) => {
+                check_interval("sources", "max_age", &source.max_age, subject)?;
+            }
         }
     }
     Ok(())
 }
 
-/// The answer of a query about an interval; a text that is none is an error that names its key.
-fn interval_is(
-    query: &Query,
-    (column, key, text): (&'static str, &'static str, &str),
+/// Checks an interval: longer than zero, and finite. A text that is none, or another interval, is an
+/// error that names its key.
+fn check_interval(
+    column: &'static str,
+    key: &'static str,
+    interval: &Option<String>,
     subject: Subject<'_>,
-) -> error::Result<bool> {
+) -> error::Result<()> {
+    let Some(text) = interval else { return Ok(()) };
     let found = in_subtransaction(OnSuccess::Commit, || {
-        let ask = || Spi::connect(|_| statement::read_one::<bool>(query.text(), &[text.into()]));
+        let sql = queries::config::CHECK_INTERVAL.text();
+        let ask = || Spi::connect(|_| statement::read_one::<String>(sql, &[text.into()]));
         role::with_text_form(ask)
     });
-    found.map(Option::unwrap_or_default).map_err(|_| Error::Interval {
-        column,
-        subject: subject.to_string(),
-        key,
-        text: text.to_owned(),
-    })
+    match found {
+        Ok(None) => Ok(()),
+        Ok(Some(problem)) => Err(Error::Config(ConfigError {
+            column,
+            subject: subject.to_string(),
+            problem: format!("\"{key}\": {text} is {problem}"),
+            hint: None,
+        })),
+        Err(_) => Err(Error::Interval {
+            column,
+            subject: subject.to_string(),
+            key,
+            text: text.to_owned(),
+        }),
+    }
 }
 
 /// What checks of the table would refuse, in words.

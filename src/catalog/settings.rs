@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 use crate::error::Result;
 use crate::pg::exec::session;
@@ -23,9 +23,20 @@ static OUTBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_DELIVERIES_PER_ROLE: GucSetting<i32> = GucSetting::<i32>::new(0);
+static UPSTREAM: GucSetting<Upstream> = GucSetting::<Upstream>::new(Upstream::Wait);
+static FORCE_RETIRE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static HTTP_ALLOW: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 const TIMEZONE_NAME: &CStr = c"segmenter.timezone";
+
+/// Values of `segmenter.upstream`.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Upstream {
+    #[name = c"wait"]
+    Wait,
+    #[name = c"ignore"]
+    Ignore,
+}
 
 /// The highest value of `segmenter.max_workers` and `segmenter.max_deliveries`.
 const WORKERS_LIMIT: i32 = 64;
@@ -147,6 +158,22 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         GucContext::Sighup,
         GucFlags::empty(),
     );
+    GucRegistry::define_enum_guc(
+        c"segmenter.upstream",
+        c"Whether a segment waits for the segments that it reads until they are up to date.",
+        c"\"ignore\": it is refreshed from what they have. Segments that sources name are waited for.",
+        &UPSTREAM,
+        GucContext::Suset,
+        GucFlags::empty(),
+    );
+    GucRegistry::define_bool_guc(
+        c"segmenter.force_retire",
+        c"Permits to retire or delete a segment that other segments read.",
+        c"They go on with the members that it has in the end.",
+        &FORCE_RETIRE,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
     settings::define_addresses(
         c"segmenter.http_allow",
         [
@@ -209,6 +236,16 @@ pub fn max_deliveries() -> usize {
 /// How many of them belong to one role; 0: all but one.
 pub fn max_deliveries_per_role() -> usize {
     MAX_DELIVERIES_PER_ROLE.get().max(0) as usize
+}
+
+/// Whether segments wait for the segments that they read.
+pub fn waits_for_upstream() -> bool {
+    UPSTREAM.get() == Upstream::Wait
+}
+
+/// Whether segments that others read may be retired.
+pub fn may_retire_read() -> bool {
+    FORCE_RETIRE.get()
 }
 
 /// The URL prefixes that messages may be sent to.

@@ -5,7 +5,6 @@
 //! attempt that failed has released the lock with its work; it is recorded in a row of its own,
 //! which counts until the next successful refresh. Neither waits for a row of another session.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pgrx::JsonB;
@@ -26,7 +25,6 @@ use crate::pg::exec::lock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
-use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::text::cut;
 
@@ -36,7 +34,6 @@ pub struct SegmentState {
     is_running: bool,
     status: Option<String>,
     ended_at: Option<TimestampWithTimeZone>,
-    reads: Vec<String>,
 }
 
 impl SegmentState {
@@ -54,17 +51,9 @@ impl SegmentState {
                     is_running: row.get_by_name("is_running")?.unwrap_or_default(),
                     status: row.get_by_name("status")?,
                     ended_at: row.get_by_name("ended_at")?,
-                    reads: row.get_by_name("reads")?.unwrap_or_default(),
                 }))
             })
         })
-    }
-
-    /// Whether it is recorded that the segment reads these relations and no others.
-    pub fn reads(&self, relations: &[pg_sys::Oid]) -> bool {
-        let names: BTreeSet<_> =
-            relations.iter().filter_map(|it| system_catalog::qualified_name(*it)).collect();
-        names.iter().eq(self.reads.iter().collect::<BTreeSet<_>>())
     }
 
     /// Whether the segment is waiting for its sources, and no refresh is running.
@@ -228,20 +217,56 @@ pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Res
     record_attempt(set, (segment, run), &queries::catalog::state::BEGIN_RUN, &args)
 }
 
-/// Records the relations that a segment reads. Returns whether it was not known that tables of other
-/// segments are among them.
-pub fn record_reads(set: &RelationSet, segment: Uuid, reads: &[pg_sys::Oid]) -> Result<bool> {
+/// What a segment reads, to be recorded.
+pub struct ReadsRecord {
+    /// The relations that decide the order of refreshes.
+    pub relations: Vec<pg_sys::Oid>,
+    /// Each relation or function, with what names it; none: the segment itself does.
+    pub lineage: Vec<(ObjectRef, Option<ObjectRef>)>,
+}
+
+/// A relation, or a function where the flag is set.
+pub type ObjectRef = (pg_sys::Oid, bool);
+
+/// Records what a segment reads. Returns whether it was not known that tables of other segments are
+/// among it.
+pub fn record_reads(set: &RelationSet, segment: Uuid, reads: &ReadsRecord) -> Result<bool> {
     if !may_record(set, segment) {
         return Ok(false);
     }
-    let args = [segment.into(), reads.to_vec().into(), set.mart().into()];
-    set.as_owner(|| {
-        let sql = set.sql(&queries::catalog::state::RECORD_READS, &[]);
-        Spi::connect_mut(|client| {
-            let row = client.update(&sql, Some(1), &args)?.first();
-            Ok(row.get_one()?.unwrap_or_default())
-        })
-    })
+    let (objects, vias): (Vec<ObjectRef>, Vec<Option<ObjectRef>>) =
+        reads.lineage.iter().copied().unzip();
+    let (objects, are_functions): (Vec<_>, Vec<_>) = objects.into_iter().unzip();
+    let (vias, vias_are_functions): (Vec<_>, Vec<_>) = vias
+        .into_iter()
+        .map(|via| (via.map(|(oid, _)| oid), via.map(|(_, is_function)| is_function)))
+        .unzip();
+    let args = [
+        segment.into(),
+        reads.relations.clone().into(),
+        set.mart().into(),
+        objects.into(),
+        are_functions.into(),
+        vias.into(),
+        vias_are_functions.into(),
+    ];
+    let mut must_order = false;
+    let mut record = || {
+        must_order = set.as_owner(|| {
+            Spi::connect_mut(|client| {
+                let statement = set.kept(&queries::catalog::state::RECORD_READS);
+                let row = client.update(statement, Some(1), &args)?.first();
+                Ok::<_, Error>(row.get_one::<bool>()?.unwrap_or_default())
+            })
+        })?;
+        Ok(())
+    };
+    if snapshot::is_kept() {
+        unless_superseded(record).map(drop)?
+    } else {
+        record()?
+    };
+    Ok(must_order)
 }
 
 /// Takes back that a run refreshes a segment, which another session has locked, or deleted, since.

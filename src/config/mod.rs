@@ -11,6 +11,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
 use crate::pg::format::json::JsonbText;
 
+pub mod readers;
 pub mod segment_table;
 
 use segment_table::Holder;

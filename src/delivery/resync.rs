@@ -23,11 +23,13 @@ use crate::refresh::segment_lock::acquire;
 pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     if !subscribed.is_owned_by(role::current()) {
+        check_ready(set, &subscribed)?;
         return request(set, subscription).map(|()| 0);
     }
     let (segment, name) = &subscribed.segment;
     let _held = acquire(set, *segment, name)?;
     let (_snapshot, segment) = latest(set, *segment)?;
+    check_ready(set, &subscribed)?;
     let begins = drop_pending(set, &subscribed)?;
     let action = |subscription: &Subscription| subscription.recreate_action(begins);
     let handed = from_table(set, &segment, run_id, action, Some(subscription))?;
@@ -35,6 +37,15 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
         (_, 1..) => Err(Error::NotHandedOver { target: subscribed.target }),
         (0, _) => Err(Error::EndedSubscription(subscription)),
         (messages, _) => Ok(messages),
+    }
+}
+
+/// Checks that the segment was refreshed successfully before: until then a subscription is not served.
+fn check_ready(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<()> {
+    let found = subscription::find(set, None, None, Some(subscribed.id))?;
+    match found.iter().any(Subscription::is_unready) {
+        true => Err(Error::NeverRefreshed(subscribed.segment.1.clone())),
+        false => Ok(()),
     }
 }
 

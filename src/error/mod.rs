@@ -44,6 +44,14 @@ pub enum Error {
     #[error("segment \"{name}\" does not exist")]
     UnknownSegment { name: String, status: String },
 
+    /// The sources of a segment name a segment.
+    #[error("source segment \"{0}\" does not exist")]
+    UnknownSource(String),
+
+    /// A segment that others read is retired or deleted.
+    #[error("segment \"{segment}\" cannot be {what}: other segments read it")]
+    IsRead { segment: String, what: &'static str, readers: Vec<String>, hidden: u64 },
+
     #[error("permission denied for segment \"{segment}\"")]
     NotPermitted { segment: String, owner: String },
 
@@ -226,6 +234,9 @@ pub enum Error {
     #[error("the subscription for \"{target}\" could not be handed over")]
     NotHandedOver { target: String },
 
+    #[error("segment \"{0}\" was never refreshed successfully: it is not handed over yet")]
+    NeverRefreshed(String),
+
     #[error("subscription {0} has ended")]
     EndedSubscription(Uuid),
 
@@ -313,6 +324,7 @@ impl Error {
         match self {
             Error::NoExtension
             | Error::UnknownSegment { .. }
+            | Error::UnknownSource(_)
             | Error::UnknownConsumer(_)
             | Error::UnknownRole(_)
             | Error::UnknownSubscription { .. }
@@ -349,6 +361,7 @@ impl Error {
             | Error::RowsRemain(_)
             | Error::NotLoaded(_)
             | Error::EndedSubscription(_)
+            | Error::NeverRefreshed(_)
             | Error::NotHandedOver { .. }
             | Error::AudienceLeft { .. }
             | Error::NoLease { .. }
@@ -363,6 +376,7 @@ impl Error {
             }
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
             Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::IsRead { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
             Error::Check { .. } => Code::ERRCODE_CHECK_VIOLATION,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
@@ -393,6 +407,18 @@ impl Error {
                 "Role \"{owner}\", which owns the segment, is not a member of it, and the consumer does not list that role as a subscriber."
             )),
             Error::RowsHidden { .. } => Some("Members are read as the segment's owner and written as the table's owner: members that either does not see would be added again at each refresh, and never be removed.".into()),
+            Error::IsRead { readers, hidden, .. } => Some(match (readers.as_slice(), hidden) {
+                ([], hidden) => format!("It is read by {}.", counted_of_others(*hidden)),
+                ([one], 0) => format!("It is read by segment \"{one}\"."),
+                (names, 0) => format!("It is read by segments {}.", quoted(names)),
+                ([one], hidden) => {
+                    format!("It is read by segment \"{one}\" and {}.", counted_of_others(*hidden))
+                }
+                (names, hidden) => {
+                    let names = quoted(names);
+                    format!("It is read by segments {names} and {}.", counted_of_others(*hidden))
+                }
+            }),
             Error::Query { detail, .. } => detail.clone(),
             Error::Set(error) => error.detail(),
             Error::TableChanged { detail, .. } => Some(detail.clone()),
@@ -545,6 +571,15 @@ impl Error {
             Error::NotAllowed { .. } => {
                 "A superuser lists the beginnings of URLs that may be called in segmenter.http_allow.".into()
             }
+            Error::NeverRefreshed(_) => {
+                "The first successful refresh hands over all members.".into()
+            }
+            Error::UnknownSource(_) => {
+                "A source can be an active segment whose table the segment's owner may read.".into()
+            }
+            Error::IsRead { .. } => {
+                "Have them read something else or retire them first, or set segmenter.force_retire = on.".into()
+            }
             Error::Cycle { .. } => "Have one of them read something else.".into(),
             Error::NameTooLong(_) => "Pass a table_name of at most 63 bytes.".into(),
             Error::NoSchema(_) => "Set search_path, or pass table_name with a schema.".into(),
@@ -574,6 +609,11 @@ impl std::fmt::Display for Holder {
             Holder::Unknown => write!(f, "another transaction"),
         }
     }
+}
+
+/// A number of segments that belong to roles that the caller may not act as.
+fn counted_of_others(number: u64) -> String {
+    format!("{} of other roles", counted(number as i64, "segment"))
 }
 
 fn quoted(names: &[String]) -> String {

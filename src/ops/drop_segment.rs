@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::segment_table;
+use crate::config::{Key, Segment, readers, segment_table};
 use crate::error::{Error, Result, counted};
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
@@ -36,6 +36,9 @@ fn drop_one(
     drop_table: bool,
     run_id: Uuid,
 ) -> Result<bool> {
+    let table = Segment::find_bare(set, Key::Id(id))?.map(|segment| segment.table);
+    let table = table.ok_or_else(|| set.unknown_segment(name))?;
+    readers::check_none(set, (id, name, table), "deleted", role::current())?;
     let _lock = acquire(set, id, name)?;
     write(set, &queries::ops::drop_segment::END_SUBSCRIPTIONS, id)?;
     let (_snapshot, segment) = handover::latest(set, id)?;

@@ -5,4 +5,5 @@ pub mod create_segment;
 pub mod doctor;
 pub mod drop_segment;
 pub mod erase;
+pub mod lineage;
 pub mod subscribe;

@@ -4,7 +4,7 @@
 //! A `cfg` names the versions that are old. So a version that is newer than all of them gets the
 //! code of the newest one.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_void};
 
 use pgrx::prelude::*;
 
@@ -15,7 +15,7 @@ pub(in crate::pg) use pg_sys::pqsignal_be as pqsignal;
 
 /// Functions that pgrx does not bind, or not as signal handlers: it binds them as Rust functions.
 mod unbound {
-    use std::ffi::c_int;
+    use std::ffi::{c_int, c_void};
 
     unsafe extern "C-unwind" {
         pub fn die(signal: c_int);
@@ -25,6 +25,124 @@ mod unbound {
         pub fn RegisterTimeout(id: c_int, handler: Option<unsafe extern "C-unwind" fn()>) -> c_int;
         pub fn Async_Notify(channel: *const std::ffi::c_char, payload: *const std::ffi::c_char);
         pub fn SetLatch(latch: *mut pgrx::pg_sys::Latch);
+        pub fn prepare_sql_fn_parse_info(
+            procedure: pgrx::pg_sys::HeapTuple,
+            call: *mut pgrx::pg_sys::Node,
+            collation: pgrx::pg_sys::Oid,
+        ) -> *mut c_void;
+        pub fn sql_fn_parser_setup(state: *mut pgrx::pg_sys::ParseState, parameters: *mut c_void);
+        // Version 16 made macros of these names.
+        #[cfg_attr(feature = "pg15", link_name = "query_tree_walker")]
+        pub fn query_tree_walker_impl(
+            query: *mut pgrx::pg_sys::Query,
+            walker: super::Walker,
+            context: *mut c_void,
+            flags: c_int,
+        ) -> bool;
+        #[cfg_attr(feature = "pg15", link_name = "expression_tree_walker")]
+        pub fn expression_tree_walker_impl(
+            node: *mut pgrx::pg_sys::Node,
+            walker: super::Walker,
+            context: *mut c_void,
+        ) -> bool;
+    }
+}
+
+/// A function that is called for each node of a tree, with a context of its caller's.
+pub(in crate::pg) type Walker = unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut c_void) -> bool;
+
+/// Calls a function for the nodes directly below a query.
+///
+/// # Safety
+///
+/// The query is live, and the context is what the function expects.
+#[expect(ffi_unwind_calls, reason = "within a guard")]
+pub(in crate::pg) unsafe fn walk_query(
+    query: *mut pg_sys::Query,
+    walker: Walker,
+    context: *mut c_void,
+    flags: c_int,
+) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            unbound::query_tree_walker_impl(query, walker, context, flags)
+        })
+    }
+}
+
+/// Calls a function for the nodes directly below an expression.
+///
+/// # Safety
+///
+/// As for [`walk_query`].
+#[expect(ffi_unwind_calls, reason = "within a guard")]
+pub(in crate::pg) unsafe fn walk_expression(
+    node: *mut pg_sys::Node,
+    walker: Walker,
+    context: *mut c_void,
+) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            unbound::expression_tree_walker_impl(node, walker, context)
+        })
+    }
+}
+
+/// The view whose rewritten query a subquery of a range table is; invalid: it is none.
+///
+/// # Safety
+///
+/// The entry is live, and a subquery of a rewritten query.
+pub(in crate::pg) unsafe fn view_of(entry: *mut pg_sys::RangeTblEntry) -> pg_sys::Oid {
+    // SAFETY: as the caller promises.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        {
+            // The first entry of the view's own range table stands for the view.
+            let entries =
+                pgrx::PgList::<pg_sys::RangeTblEntry>::from_pg((*(*entry).subquery).rtable);
+            let first = entries.get_ptr(0).filter(|first| {
+                (**first).rtekind == pg_sys::RTEKind::RTE_RELATION
+                    && (**first).relkind == pg_sys::RELKIND_VIEW as std::ffi::c_char
+            });
+            first.map_or(pg_sys::InvalidOid, |first| (*first).relid)
+        }
+        #[cfg(not(feature = "pg15"))]
+        (*entry).relid
+    }
+}
+
+/// What the parser has to know of the parameters of an SQL function.
+///
+/// # Safety
+///
+/// A live tuple of `pg_proc`.
+#[expect(ffi_unwind_calls, reason = "within a guard")]
+pub(in crate::pg) unsafe fn function_parameters(procedure: pg_sys::HeapTuple) -> *mut c_void {
+    // SAFETY: as the caller promises. Without a call, types are those of the declaration.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            unbound::prepare_sql_fn_parse_info(procedure, std::ptr::null_mut(), pg_sys::InvalidOid)
+        })
+    }
+}
+
+/// Has the parser find the parameters of an SQL function.
+///
+/// # Safety
+///
+/// As a hook of the parser, with the result of [`function_parameters`].
+#[pg_guard]
+#[expect(ffi_unwind_calls, reason = "within a guard")]
+pub(in crate::pg) unsafe extern "C-unwind" fn set_up_function_parser(
+    state: *mut pg_sys::ParseState,
+    parameters: *mut c_void,
+) {
+    // SAFETY: as the parser promises.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| unbound::sql_fn_parser_setup(state, parameters))
     }
 }
 

@@ -26,6 +26,7 @@ use crate::refresh::publish::outbox;
 use crate::refresh::publish::outbox::PublishStats;
 use crate::refresh::publish::payload::PayloadInput;
 use crate::refresh::publish::subscription::{self, Subscription};
+use crate::refresh::reads::Reads;
 use crate::refresh::segment_lock::acquire;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::sync_plan::SyncAction;
@@ -39,6 +40,7 @@ pub mod publish;
 pub mod reads;
 pub mod segment_lock;
 pub mod source_check;
+pub mod upstream;
 
 pub use outcome::QUALIFY;
 use outcome::{Ending, params};
@@ -102,12 +104,12 @@ struct Applied {
 /// is raised or returned as an error: a cancelled query, a log that cannot be written.
 pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
     let (began, timer) = (clock::now(), Instant::now());
-    let mut segment = None;
+    let (mut segment, mut reads) = (None, None);
     let keep = if request.dry_run { OnSuccess::Rollback } else { OnSuccess::Commit };
     let mut tries = 0;
     let result = loop {
         tries += 1;
-        let result = in_subtransaction(keep, || steps(set, request, &mut segment));
+        let result = in_subtransaction(keep, || steps(set, request, &mut segment, &mut reads));
         // A concurrent write changed rows of the table: with a new snapshot the refresh may
         // succeed.
         let changed = matches!(result, Err(Error::TableChanged { .. }));
@@ -115,6 +117,10 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
             break result;
         }
     };
+    if let (Some(segment), Some(reads), false) = (&segment, &reads, request.dry_run) {
+        // Whatever became of the refresh.
+        state::record_reads(set, segment.id, &reads.record())?;
+    }
     match (result, request.segment) {
         (Err(Error::NotPermitted { .. }), Key::Name(_)) => {
             Ok(refuse(set, request, timer.elapsed()))
@@ -168,18 +174,17 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         may_refresh(set, segment, role::current())?;
         let _lock = acquire(set, segment.id, &segment.name)?;
         let state = SegmentState::find(set, segment.id)?;
+        let reads = reads::find(set, segment);
         if state.as_ref().is_some_and(SegmentState::is_waiting) {
-            check_sources_loaded(set, segment, request)?;
+            check_sources_loaded(set, segment, &reads)?;
         }
-        let reads = reads::relations(set, segment);
-        let is_known = state.is_some_and(|state| state.reads(&reads));
-        Ok((!is_known).then_some(reads))
+        Ok(reads)
     });
     match (ready, &found) {
         (Err(Error::Busy { .. }), _) => return Ok(Start::Busy),
         (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
         (_, None) => return Ok(Start::Gone),
-        (Ok(Some(reads)), Some(segment)) if state::record_reads(set, segment.id, &reads)? => {
+        (Ok(reads), Some(segment)) if state::record_reads(set, segment.id, &reads.record())? => {
             return Ok(Start::Unordered);
         }
         // Any other error is left to the refresh, which logs it.
@@ -312,11 +317,13 @@ fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> 
     Ok(false)
 }
 
-/// Takes the steps of a refresh, in order. `found` receives the segment, for messages about it.
+/// Takes the steps of a refresh, in order. `found` receives the segment, for messages about it, and
+/// `reads` what it reads.
 fn steps(
     set: &RelationSet,
     request: &RefreshRequest<'_>,
     found: &mut Option<Segment>,
+    reads: &mut Option<Reads>,
 ) -> Result<Applied> {
     let segment = find(set, request, found)?;
     // Users' SQL runs from here on, first in the source checks.
@@ -353,7 +360,11 @@ fn steps(
         Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
-    let late = check_sources_loaded(set, segment, request)?;
+    // They belong to the segment's refresher: a one-off query has none.
+    let late = match request.query {
+        Some(_) => Vec::new(),
+        None => check_sources_loaded(set, segment, reads.insert(reads::find(set, segment)))?,
+    };
     let actions = pending_actions(set, segment)?;
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
@@ -521,19 +532,21 @@ pub fn check_not_superseded(set: &RelationSet, segment: &Segment) -> Result<()> 
     if latest != seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
 }
 
-/// Checks the segment's sources and returns remarks about late ones. They belong to the segment's
-/// refresher: a one-off query has none.
+/// Checks that the segment's sources are loaded and that the segments that it reads are up to date.
+/// Returns remarks about sources that are late.
 fn check_sources_loaded(
     set: &RelationSet,
     segment: &Segment,
-    request: &RefreshRequest<'_>,
+    reads: &Reads,
 ) -> Result<Vec<String>> {
-    if request.query.is_some() || segment.sources.is_empty() {
-        return Ok(Vec::new());
-    }
-    Spi::connect(|_| {
-        set.as_segment_owner(segment.owner, || source_check::check(set, &segment.sources))
-    })
+    let (late, mut missing) = match segment.sources.as_slice() {
+        [] => Default::default(),
+        sources => Spi::connect(|_| {
+            set.as_segment_owner(segment.owner, || source_check::check(set, sources))
+        })?,
+    };
+    missing.extend(upstream::check(set, segment, reads)?);
+    if missing.is_empty() { Ok(late) } else { Err(Error::NotLoaded(missing)) }
 }
 
 fn instant(set: &RelationSet, segment: &Segment) -> Result<Timestamp> {

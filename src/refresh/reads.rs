@@ -1,37 +1,202 @@
-//! What a segment reads, which decides the order of refreshes.
+//! What a segment reads: it decides the order of refreshes, and which segments it waits for.
+
+use std::collections::HashSet;
 
 use pgrx::prelude::*;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::{Refresher, Segment, Sql};
-use crate::error::Result;
+use crate::catalog::state::ReadsRecord;
+use crate::config::{Key, Refresher, Segment, SourceCheck, Sql};
+use crate::error::{Error, Result};
+use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
+use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::{delta, incremental, source_check};
 
-/// The relations that a segment's queries read and its sources name. What cannot be analysed counts
-/// as reading nothing. This analyses the queries with the rights of the segment's owner, which can
-/// call functions of that role.
-pub fn relations(set: &RelationSet, segment: &Segment) -> Vec<pg_sys::Oid> {
-    if !role::exists(segment.owner) {
-        return Vec::new();
+/// The number of objects that are listed at most: a chain of views is not longer.
+const MAX_OBJECTS: usize = 10_000;
+
+/// A relation or a function that is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Object {
+    Relation(pg_sys::Oid),
+    Function(pg_sys::Oid),
+}
+
+impl Object {
+    fn of(oid: pg_sys::Oid, is_function: bool) -> Self {
+        if is_function { Self::Function(oid) } else { Self::Relation(oid) }
     }
-    let as_owner = |ask: &dyn Fn() -> Result<Vec<pg_sys::Oid>>| {
+
+    pub fn oid(self) -> pg_sys::Oid {
+        match self {
+            Self::Relation(oid) | Self::Function(oid) => oid,
+        }
+    }
+
+    pub fn is_function(self) -> bool {
+        matches!(self, Self::Function(_))
+    }
+}
+
+/// What a segment reads.
+#[derive(Debug, Default)]
+pub struct Reads {
+    /// Each object, and the view or the function that names it; none: the segment itself does.
+    pub edges: HashSet<(Object, Option<Object>)>,
+    /// The tables of segments that only its sources name: they are not read, but come before it.
+    pub named: Vec<pg_sys::Oid>,
+}
+
+impl Reads {
+    /// The relations that it reads, also through views and SQL functions.
+    pub fn relations(&self) -> Vec<pg_sys::Oid> {
+        let relations = self.edges.iter().filter(|(object, _)| !object.is_function());
+        let relations: HashSet<_> = relations.map(|(object, _)| object.oid()).collect();
+        relations.into_iter().collect()
+    }
+
+    /// These relations, and the tables of the segments that its sources name.
+    pub fn ordering(&self) -> Vec<pg_sys::Oid> {
+        let relations: HashSet<_> = self.relations().into_iter().collect();
+        relations.into_iter().chain(self.named.iter().copied()).collect()
+    }
+
+    /// What is recorded of it.
+    pub fn record(&self) -> ReadsRecord {
+        let plain = |object: Object| (object.oid(), object.is_function());
+        let edges = self.edges.iter().map(|(object, via)| (plain(*object), via.map(plain)));
+        let named = self.named.iter().map(|table| ((*table, false), None));
+        ReadsRecord { relations: self.ordering(), lineage: edges.chain(named).collect() }
+    }
+}
+
+/// What a segment's queries read and its sources name. What cannot be analysed counts as reading
+/// nothing. This analyses the queries with the rights of the segment's owner, which can call
+/// functions of that role.
+pub fn find(set: &RelationSet, segment: &Segment) -> Reads {
+    let mut reads = Reads::default();
+    if !role::exists(segment.owner) {
+        return reads;
+    }
+    let as_owner = |ask: &dyn Fn() -> Result<Named>| {
         let asked = in_subtransaction(OnSuccess::Rollback, || {
             set.as_segment_owner(segment.owner, || Spi::connect(|_| ask()))
         });
         asked.unwrap_or_default()
     };
-    let mut reads = match &segment.refresher {
-        Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::relations_of(sql)),
+    let mut named = match &segment.refresher {
+        Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::named_by(sql)),
         Some(Refresher::Incremental(incremental)) => {
-            as_owner(&|| incremental::relations(set, incremental))
+            as_owner(&|| incremental::named_by(set, incremental))
         }
         // What a procedure reads is not known.
-        Some(Refresher::Procedure(_)) | None => Vec::new(),
+        Some(Refresher::Procedure(_)) | None => Named::default(),
     };
     if !segment.sources.is_empty() {
-        reads.extend(as_owner(&|| source_check::relations(&segment.sources)));
+        named.extend(as_owner(&|| source_check::named_by(&segment.sources)));
+    }
+    let expanded = in_subtransaction(OnSuccess::Rollback, || {
+        set.as_segment_owner(segment.owner, || Spi::connect(|_| expand(named)))
+    });
+    reads.edges = expanded.unwrap_or_default();
+    for source in &segment.sources {
+        let SourceCheck::Segment(source) = source else { continue };
+        if let Ok(Some(Segment { table: named, .. })) =
+            Segment::find_bare(set, Key::Name(&source.segment))
+        {
+            let is_read = reads.edges.contains(&(Object::Relation(named), None));
+            if !is_read && !reads.named.contains(&named) {
+                reads.named.push(named);
+            }
+        }
     }
     reads
+}
+
+/// Follows what is named through views and SQL functions. Runs with the rights of the segment's
+/// owner, within an SPI connection.
+fn expand(named: Named) -> Result<HashSet<(Object, Option<Object>)>> {
+    let mut edges = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut found = own(named, None)?;
+    while !found.is_empty() && seen.len() < MAX_OBJECTS {
+        pgrx::check_for_interrupts!();
+        let mut new = HashSet::new();
+        for (object, via) in found {
+            edges.insert((object, via));
+            if seen.insert(object) {
+                new.insert(object);
+            }
+        }
+        found = parts_of(&new)?;
+    }
+    Ok(edges)
+}
+
+/// What the new objects name.
+fn parts_of(objects: &HashSet<Object>) -> Result<Vec<(Object, Option<Object>)>> {
+    let oids = |functions: bool| -> Vec<pg_sys::Oid> {
+        let those = objects.iter().filter(|object| object.is_function() == functions);
+        those.map(|object| object.oid()).collect()
+    };
+    let (relations, functions) = (oids(false), oids(true));
+    let mut found = Vec::new();
+    let mut called: Vec<(pg_sys::Oid, Option<Object>)> = Vec::new();
+    Spi::connect(|client| {
+        let sql = queries::refresh::reads::LIST_PARTS.text();
+        for row in client.select(sql, None, &[relations.into(), functions.clone().into()])? {
+            let is =
+                |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)? == Some(true));
+            let oid = |column: &'static str| {
+                row.get_by_name::<pg_sys::Oid, _>(column)?.ok_or(Error::MissingValue(column))
+            };
+            let via = Some(Object::of(oid("via")?, is("via_is_function")?));
+            match is("is_function")? {
+                true => called.push((oid("object")?, via)),
+                false => found.push((Object::Relation(oid("object")?), via)),
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
+    let users = users_functions(called.iter().map(|(function, _)| *function).collect())?;
+    let is_users = |function: &pg_sys::Oid| users.iter().any(|(users, _)| users == function);
+    let called = called.into_iter().filter(|(function, _)| is_users(function));
+    found.extend(called.map(|(function, via)| (Object::Function(function), via)));
+    for (function, body) in users_functions(functions)? {
+        let Some(body) = body else { continue };
+        // A body that cannot be analysed without a call counts as reading nothing.
+        let named = in_subtransaction(OnSuccess::Rollback, || {
+            Ok(Prepared::of_function(function, &body)?.named())
+        });
+        found.extend(own(named.unwrap_or_default(), Some(Object::Function(function)))?);
+    }
+    Ok(found)
+}
+
+/// What a statement names itself, without functions of the server and of extensions.
+fn own(named: Named, via: Option<Object>) -> Result<Vec<(Object, Option<Object>)>> {
+    let Named { relations, functions } = named;
+    let functions = users_functions(functions.into_iter().collect())?;
+    let functions = functions.into_iter().map(|(function, _)| Object::Function(function));
+    let objects = relations.into_iter().map(Object::Relation).chain(functions);
+    Ok(objects.map(|object| (object, via)).collect())
+}
+
+/// Those functions that users made, with the bodies that are kept as text.
+fn users_functions(functions: Vec<pg_sys::Oid>) -> Result<Vec<(pg_sys::Oid, Option<String>)>> {
+    if functions.is_empty() {
+        return Ok(Vec::new());
+    }
+    Spi::connect(|client| {
+        let sql = queries::refresh::reads::LIST_FUNCTIONS.text();
+        let rows = client.select(sql, None, &[functions.into()])?;
+        rows.map(|row| {
+            let function = row.get_by_name::<pg_sys::Oid, _>("function")?;
+            Ok((function.ok_or(Error::MissingValue("function"))?, row.get_by_name("body")?))
+        })
+        .collect()
+    })
 }

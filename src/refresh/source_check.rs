@@ -8,6 +8,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::{ReadySource, SourceCheck, TableSource};
 use crate::error::{Error, Result};
+use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -32,20 +33,23 @@ enum Verdict {
 }
 
 /// Checks the sources of a segment as the active snapshot sees them. Runs with the rights of the
-/// segment's owner, within an SPI connection. Returns remarks about late sources; sources that are
-/// not loaded are the error [`Error::NotLoaded`].
-pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Vec<String>> {
+/// segment's owner, within an SPI connection. Returns remarks about sources that are late, and what
+/// is not loaded.
+pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<(Vec<String>, Vec<String>)> {
     let (mut late, mut missing) = (Vec::new(), Vec::new());
     role::read_only(|| {
         for source in sources {
-            let named = match source {
-                SourceCheck::Table(source) => &source.table,
-                SourceCheck::Ready(source) => &source.name,
+            let (named, verdict): (_, &dyn Fn() -> Result<Verdict>) = match source {
+                SourceCheck::Table(source) => {
+                    (&source.table, &|| Ok(judge(source, &facts(set, source)?)))
+                }
+                SourceCheck::Ready(source) => {
+                    (&source.name, &|| Ok(judge_ready(source, is_ready(set, source)?)))
+                }
+                // Not a matter of the segment's owner: see `upstream`.
+                SourceCheck::Segment(_) => continue,
             };
-            let checked = in_subtransaction(OnSuccess::Commit, || match source {
-                SourceCheck::Table(source) => Ok(judge(source, &facts(set, source)?)),
-                SourceCheck::Ready(source) => Ok(judge_ready(source, is_ready(set, source)?)),
-            });
+            let checked = in_subtransaction(OnSuccess::Commit, verdict);
             let verdict = checked.map_err(|error| error.about(&format!("source \"{named}\"")))?;
             match verdict {
                 Verdict::Loaded => {}
@@ -53,21 +57,21 @@ pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Vec<String>> 
                 Verdict::NotLoaded(message) => missing.push(message),
             }
         }
-        if missing.is_empty() { Ok(late) } else { Err(Error::NotLoaded(missing)) }
+        Ok((late, missing))
     })
 }
 
 /// The tables among a segment's sources. Runs with the rights of the segment's owner, within an SPI
 /// connection.
-pub fn relations(sources: &[SourceCheck]) -> Result<Vec<pg_sys::Oid>> {
-    let mut relations = Vec::new();
+pub fn named_by(sources: &[SourceCheck]) -> Result<Named> {
+    let mut named = Named::default();
     for source in sources {
         let SourceCheck::Table(source) = source else { continue };
         let sql = queries::refresh::source_check::FIND_TABLE.text();
         let name = table_name(&source.table);
-        relations.extend(statement::read_one::<pg_sys::Oid>(sql, &[name.into()])?);
+        named.relations.extend(statement::read_one::<pg_sys::Oid>(sql, &[name.into()])?);
     }
-    Ok(relations)
+    Ok(named)
 }
 
 fn judge(source: &TableSource, facts: &Facts) -> Verdict {

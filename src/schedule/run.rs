@@ -126,7 +126,7 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
     for item in &mut items {
         pgrx::check_for_interrupts!();
         item.reads = match config::Segment::find(set, Key::Id(item.id)) {
-            Ok(Some(segment)) => reads::relations(set, &segment),
+            Ok(Some(segment)) => reads::find(set, &segment).ordering(),
             _ => Vec::new(),
         };
     }

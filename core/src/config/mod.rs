@@ -16,8 +16,8 @@ pub use consumer::{
     consumer_params, subscription_params,
 };
 pub use segment::{
-    Incremental, ReadySource, Refresher, SourceCheck, Sql, TableSource, Watched, guards, refresher,
-    sources,
+    Incremental, ReadySource, Refresher, SegmentSource, SourceCheck, Sql, TableSource, Watched,
+    guards, refresher, sources,
 };
 
 /// The columns of a segment table that Segmenter writes itself.

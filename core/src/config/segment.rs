@@ -9,7 +9,7 @@ use crate::schedule;
 
 const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": …}}, {\"procedure\": {\"sql\": \"call …()\"}}, {\"incremental\": {\"changed\": … or \"watch\": […], \"sql\": …, \"full_cron\": …}}, or {} for a segment that is loaded by hand.";
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
-const SOURCES: &str = "Give a list of {\"table\": …, \"loaded_at\": …, \"warn_after\": …, \"error_after\": …, \"filter\": …, \"min_rows\": …} or {\"name\": …, \"ready\": \"select …\"}.";
+const SOURCES: &str = "Give a list of {\"table\": …, \"loaded_at\": …, \"warn_after\": …, \"error_after\": …, \"filter\": …, \"min_rows\": …}, {\"name\": …, \"ready\": \"select …\"} or {\"segment\": …, \"max_age\": …}.";
 
 /// The column `refresh_params`: how the members are recomputed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -106,6 +106,7 @@ impl From<WatchedJson> for Watched {
 pub enum SourceCheck {
     Table(TableSource),
     Ready(ReadySource),
+    Segment(SegmentSource),
 }
 
 /// A table that is checked for the age of its newest row, the number of its rows, or both.
@@ -146,6 +147,17 @@ pub struct ReadySource {
     pub ready: String,
 }
 
+/// A segment that must have been refreshed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentSource {
+    /// The name of an active segment.
+    pub segment: String,
+    /// The longest time since its last successful refresh; none: it must be refreshed as its
+    /// schedule says.
+    pub max_age: Option<String>,
+}
+
 /// Validates `refresh_params`. An empty object means that the segment has no refresher: `None`.
 pub fn refresher(json: Value, subject: Subject<'_>) -> Result<Option<Refresher>> {
     match json.as_object().map(|object| object.len()) {
@@ -181,6 +193,9 @@ pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<SourceCheck>> {
     let source = |entry: Value| {
         if entry.get("ready").is_some() || entry.get("name").is_some() {
             return typed("sources", entry, subject, SOURCES).map(SourceCheck::Ready);
+        }
+        if entry.get("segment").is_some() || entry.get("max_age").is_some() {
+            return typed("sources", entry, subject, SOURCES).map(SourceCheck::Segment);
         }
         let source: TableSource = typed("sources", entry, subject, SOURCES)?;
         source
@@ -243,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_a_table_or_a_query() {
+    fn a_source_is_a_table_a_query_or_a_segment() {
         let both = json!([{"table": "a.b", "loaded_at": "at", "error_after": "1 day", "min_rows": 1},
                           {"name": "orders", "ready": "select true"}]);
         assert_eq!(sources(both, S).expect("valid").len(), 2);
@@ -254,6 +269,19 @@ mod tests {
                 .contains("loaded_at")
         );
         sources(json!([{"table": "a"}]), S).expect_err("nothing to check");
+        let segments = json!([{"segment": "vip"}, {"segment": "staff", "max_age": "1 day"}]);
+        match sources(segments, S).expect("valid").as_slice() {
+            [SourceCheck::Segment(vip), SourceCheck::Segment(staff)] => {
+                assert_eq!((vip.segment.as_str(), &vip.max_age), ("vip", &None));
+                assert_eq!(staff.max_age.as_deref(), Some("1 day"));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(message(sources(json!([{"segment": "a", "age": "1 day"}]), S)).contains("\"age\""));
+        assert!(message(sources(json!([{"max_age": "1 day"}]), S)).contains("\"segment\""));
+        assert!(message(sources(json!([{"segment": 7}]), S)).contains("\"segment\""));
+        let two = json!([{"segment": "a", "table": "b"}]);
+        assert!(message(sources(two, S)).contains("\"table\""));
         sources(json!([["a", null, null, null, null, 1]]), S).expect_err("a list");
         sources(json!({}), S).expect_err("not a list");
     }

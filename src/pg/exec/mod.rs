@@ -2,6 +2,7 @@
 //! go.
 
 pub mod commit;
+pub mod dependency;
 pub mod kept;
 pub mod lock;
 pub(in crate::pg) mod memory;

@@ -69,7 +69,16 @@ impl Prepared {
     /// raises an error if the statement is invalid. Its plan may be parallel. It needs an SPI
     /// connection: without one, the result is an error.
     pub fn new(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
-        let plan = prepare(sql, args)?;
+        Self::kept(prepare(sql, args)?)
+    }
+
+    /// Takes over a plan that was just prepared. A null pointer is the error that SPI reports.
+    pub(in crate::pg) fn kept(plan: pg_sys::SPIPlanPtr) -> Result<Self> {
+        if plan.is_null() {
+            // SAFETY: a variable of this process's only thread, set by the preparation.
+            Spi::check_status(unsafe { pg_sys::SPI_result })?;
+            return Err(Error::MissingValue("plan"));
+        }
         // SAFETY: the plan is a new one. Kept, it does not end with the SPI connection, but where
         // `drop` frees it.
         let kept = unsafe { pg_sys::SPI_keepplan(plan) };
@@ -140,6 +149,20 @@ impl Prepared {
                 pg_sys::CreateTupleDescCopy(source.resultDesc)
             },
             _ => std::ptr::null_mut(),
+        }
+    }
+
+    /// The analysed and rewritten queries of its statements.
+    pub(in crate::pg) fn queries(&self) -> Vec<*mut pg_sys::Query> {
+        // SAFETY: as for `source`.
+        unsafe {
+            let sources = pg_sys::SPI_plan_get_plan_sources(self.0);
+            let sources = pgrx::PgList::<pg_sys::CachedPlanSource>::from_pg(sources);
+            let queries = |source: *mut pg_sys::CachedPlanSource| {
+                pgrx::PgList::<pg_sys::Query>::from_pg((*source).query_list)
+            };
+            let lists: Vec<_> = sources.iter_ptr().map(queries).collect();
+            lists.iter().flat_map(|list| list.iter_ptr()).collect()
         }
     }
 

@@ -13,6 +13,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Column, MOST_COLUMNS, Table};
 use crate::error::{Error, Result};
+use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -281,10 +282,10 @@ pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
     }
 }
 
-/// The relations that a query reads. Runs with the rights of the segment's owner, within an SPI
-/// connection.
-pub fn relations_of(sql: &str) -> Result<Vec<pg_sys::Oid>> {
-    Ok(Prepared::of_user(parse_single_statement(sql, StatementKind::Select)?, &[])?.relations())
+/// The relations and functions that a query names. Runs with the rights of the segment's owner,
+/// within an SPI connection.
+pub fn named_by(sql: &str) -> Result<Named> {
+    Ok(Prepared::of_user(parse_single_statement(sql, StatementKind::Select)?, &[])?.named())
 }
 
 /// Checks that a query fits a table. Runs with the rights of the segment's owner, within an SPI

@@ -17,6 +17,7 @@ use crate::config::{self, Incremental, Refresher, Segment, Subject};
 use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::tuplestore::Relation;
@@ -206,9 +207,9 @@ pub fn plan(
     Ok(plan)
 }
 
-/// The relations that an incremental refresher reads. Runs with the rights of the segment's owner,
-/// within an SPI connection.
-pub fn relations(set: &RelationSet, refresher: &Incremental) -> Result<Vec<pg_sys::Oid>> {
+/// The relations and functions that an incremental refresher names. Runs with the rights of the
+/// segment's owner, within an SPI connection.
+pub fn named_by(set: &RelationSet, refresher: &Incremental) -> Result<Named> {
     let text = match (&refresher.changed, &refresher.watch) {
         (Some(changed), _) => {
             delta::parse_single_statement(changed, StatementKind::Select)?.to_owned()
@@ -216,14 +217,14 @@ pub fn relations(set: &RelationSet, refresher: &Incremental) -> Result<Vec<pg_sy
         (None, watched) => capture::ids_of(set, watched.as_deref().unwrap_or_default())?,
     };
     let args = [TimestampWithTimeZone::negative_infinity().into()];
-    let mut relations = Prepared::new(&text, &args)?.relations();
+    let mut named = Prepared::new(&text, &args)?.named();
     // The member query refers to the relation `changed`: an empty one with the right column is
     // enough to analyze it.
     let changed = Relation::new(CHANGED);
     let none = &queries::refresh::incremental::LIST_NO_IDS;
     changed.append(&set.sql(none, &[("query", &text)]), &args)?;
-    relations.extend(delta::relations_of(&refresher.sql)?);
-    Ok(relations)
+    named.extend(delta::named_by(&refresher.sql)?);
+    Ok(named)
 }
 
 impl Plan {

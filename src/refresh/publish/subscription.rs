@@ -44,10 +44,16 @@ impl Subscription {
         SyncAction::of(&self.past, self.is_actual, fields, *mode, refreshed)
     }
 
+    /// Whether nothing is handed over, because the segment was never refreshed successfully.
+    pub fn is_unready(&self) -> bool {
+        self.is_actual && !self.past.exists && !self.past.is_ready
+    }
+
     /// The action that makes the audience correct whatever the consumer has; none: the subscription
-    /// has ended. `begins`: the consumer does not have the audience's `create` message yet.
+    /// has ended, or its segment was never refreshed. `begins`: the consumer does not have the
+    /// audience's `create` message yet.
     pub fn recreate_action(&self, begins: bool) -> Option<SyncAction> {
-        self.is_actual.then_some(match self.past.exists && !begins {
+        (self.is_actual && !self.is_unready()).then_some(match self.past.exists && !begins {
             true => SyncAction::FullSync,
             false => SyncAction::Recreate,
         })
@@ -128,6 +134,7 @@ impl Subscription {
                 fields: fields("last_fields")?,
                 failed: fields("failed_fields")?,
                 resync_requested: resync_of.is_some(),
+                is_ready: is("is_ready")?,
             },
             resync_of,
             is_actual: is("is_actual")?,

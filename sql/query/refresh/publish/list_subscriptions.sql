@@ -4,7 +4,7 @@
 -- does not depend on a role: $1 is for lists that a role asks for.
 -- runs as: set owner
 -- params: reader oid, segment uuid, subscription uuid
--- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, failed_fields jsonb, resync_of timestamptz
+-- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, failed_fields jsonb, resync_of timestamptz, is_ready boolean
 select
     u.id,
     u.consumer_id,
@@ -23,12 +23,15 @@ select
     h.fields as last_fields,
     h.failed_fields,
     -- A request of the consumer that was not made yet.
-    case when d.resync_requested_at is distinct from h.resync_of then d.resync_requested_at end as resync_of
+    case when d.resync_requested_at is distinct from h.resync_of then d.resync_requested_at end as resync_of,
+    -- The segment was refreshed successfully before.
+    coalesce(t.refreshes > 0, false) as is_ready
 from @subscriptions@ u
 join @segments@ s on s.id = u.segment_id
 join @consumers@ c on c.id = u.consumer_id
 left join @handovers@ h on h.subscription_id = u.id
 left join @deliveries@ d on d.subscription_id = u.id
+left join @state@ t on t.segment_id = u.segment_id
 where ($1::oid is null or pg_has_role($1, s.owner, @membership@))
   and ($2::uuid is null or u.segment_id = $2)
   and ($3::uuid is null or u.id = $3)

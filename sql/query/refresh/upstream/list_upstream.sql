@@ -1,0 +1,36 @@
+-- The active segments, other than $1, that are in the tables $3 or have the names $4: how their last
+-- refresh ended, when they are refreshed, and whether the last success is older than the limit of age
+-- with that name, one of $5. The name is null where the role $2, the owner of $1, may neither act as
+-- the segment's owner nor read its table.
+-- runs as: set owner
+-- params: segment uuid, owner oid, tables oid[], names text[], max_ages text[]
+-- row: id uuid, name text, table_oid oid, has_refresher boolean, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, refreshed timestamptz, status text, is_read boolean, is_named boolean, max_age text, age text, is_old boolean
+select
+    s.id,
+    case
+        when pg_has_role($2, s.owner, @membership@) or has_any_column_privilege($2, s.table_name, 'select')
+            then s.name
+    end as name,
+    s.table_name::oid as table_oid,
+    s.refresh_params <> '{}' as has_refresher,
+    s.refresh_auto,
+    s.refresh_cron,
+    s.refresh_timezone,
+    s.refresh_params #>> '{incremental,full_cron}' as full_cron,
+    case when t.refreshes > 0 then t.started_at end as refreshed,
+    a.status,
+    s.table_name::oid = any ($3) as is_read,
+    n.name is not null as is_named,
+    n.max_age,
+    date_trunc('second', clock_timestamp() - t.started_at)::text as age,
+    clock_timestamp() - n.max_age::interval > t.started_at as is_old
+from @segments@ s
+left join @state@ t on t.segment_id = s.id
+left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)
+left join (
+    select l.name, min(l.max_age::interval)::text as max_age
+    from unnest($4, $5) l (name, max_age)
+    group by l.name
+) n on n.name = s.name
+where s.actual_end = 'infinity' and s.id <> $1 and (s.table_name::oid = any ($3) or s.name = any ($4))
+order by s.name

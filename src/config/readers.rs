@@ -1,0 +1,37 @@
+//! The segments that read another one: it is kept while there are any.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use crate::catalog::queries;
+use crate::catalog::relation_set::RelationSet;
+use crate::catalog::settings;
+use crate::error::{Error, Result};
+
+/// Checks that no active segment reads a segment that is retired or deleted. `caller`: the role that
+/// learns the names of those that it may see. With `segmenter.force_retire` any segment passes.
+pub fn check_none(
+    set: &RelationSet,
+    (id, name, table): (Uuid, &str, pg_sys::Oid),
+    what: &'static str,
+    caller: pg_sys::Oid,
+) -> Result<()> {
+    if settings::may_retire_read() {
+        return Ok(());
+    }
+    let args = [id.into(), table.into(), name.into(), caller.into()];
+    let (readers, hidden) = set.as_owner(|| {
+        // Rows that this statement has changed are seen: one statement may retire both.
+        Spi::connect_mut(|client| {
+            let sql = set.sql(&queries::config::LIST_READERS, &[]);
+            let row = client.update(&sql, Some(1), &args)?.first();
+            let names: Option<Vec<String>> = row.get_by_name("names")?;
+            let hidden: Option<i64> = row.get_by_name("hidden")?;
+            Ok::<_, Error>((names.unwrap_or_default(), hidden.unwrap_or_default()))
+        })
+    })?;
+    if readers.is_empty() && hidden == 0 {
+        return Ok(());
+    }
+    Err(Error::IsRead { segment: name.to_owned(), what, readers, hidden: hidden.unsigned_abs() })
+}
