@@ -2,8 +2,8 @@
 
 select segmenter_create_segment('big_spenders', $$
     select c.id,
-        encode(sha256(convert_to(lower(trim(email)), 'UTF8')), 'hex') as hash_email,
-        encode(sha256(convert_to(regexp_replace(phone, '\D', '', 'g'), 'UTF8')), 'hex') as hash_phone,
+        encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
+        encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone,
         sum(total) as spent
     from shop.customers c join shop.orders o on o.customer_id = c.id
     where consent
@@ -13,8 +13,8 @@ $$);
 
 select segmenter_create_segment('lapsed', $$
     select c.id,
-        encode(sha256(convert_to(lower(trim(email)), 'UTF8')), 'hex') as hash_email,
-        encode(sha256(convert_to(regexp_replace(phone, '\D', '', 'g'), 'UTF8')), 'hex') as hash_phone
+        encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
+        encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone
     from shop.today, shop.customers c join shop.orders o on o.customer_id = c.id
     where consent
     group by c.id, date

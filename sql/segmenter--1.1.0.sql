@@ -412,14 +412,14 @@ comment on column @attempts@.lineage is 'the same with functions, and the view o
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
 
-create trigger segmenter_check before insert or update on @segments@
+create trigger segmenter_check before insert or update or delete on @segments@
     for each row execute function @schema@.segmenter_check_segment();
 -- Only for columns that concern the table: the other columns can be changed even if the table is not valid.
 create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
     for each row execute function @schema@.segmenter_register_segment();
 create trigger segmenter_notice after insert or update or delete or truncate on @segments@
     for each statement execute function @schema@.segmenter_notice_segments();
-create trigger segmenter_check before insert or update on @consumers@
+create trigger segmenter_check before insert or update or delete on @consumers@
     for each row execute function @schema@.segmenter_check_consumer();
 -- Not for columns that a delivery changes: it must work even if the config is no longer valid.
 create trigger segmenter_check before insert or delete
@@ -436,10 +436,10 @@ create trigger segmenter_notice after insert or delete or truncate
     or update of consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
     for each statement execute function @schema@.segmenter_notice_segments();
-comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner';
+comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner, and keeps a segment that has subscriptions';
 comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
 comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
-comment on trigger segmenter_check on @consumers@ is 'validates the row';
+comment on trigger segmenter_check on @consumers@ is 'validates the row, and keeps a consumer that has subscriptions';
 comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
 comment on trigger segmenter_check_delivery on @subscriptions@ is 'keeps the status and the external id from roles that do not act for the consumer';
 comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
@@ -468,10 +468,11 @@ select
     t.added,
     t.removed,
     t.changed,
-    c.name as update_consumer,
+    -- The segment's owner sees the names of its consumers, whatever role these belong to.
+    d.consumer as update_consumer,
     u.target as update_target,
     replace(replace(replace(u.name,
-        '{{name}}', s.name), '{{consumer}}', coalesce(c.name, '')), '{{target}}', u.target
+        '{{name}}', s.name), '{{consumer}}', coalesce(d.consumer, '')), '{{target}}', u.target
     ) as update_name,
     u.params as update_params,
     u.cron as update_cron,
@@ -492,7 +493,6 @@ left join @attempts@ a on a.segment_id = s.id
   and a.refreshes = case when t.refreshes is null then 0 else t.refreshes end
 left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
-left join @consumers@ c on c.id = u.consumer_id
 -- What a consumer answers is for its role to read: the function leaves it out for others. It counts the
 -- messages, too: the policy of the outbox would be prepared anew for each subscription.
 left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
@@ -606,11 +606,10 @@ comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of con
 
 alter table @mart@ enable row level security;
 -- A row counts as a member only if it is in the segment's own table: owners may write anything to other tables.
+-- A function, since PostgreSQL would plan a sub-select for each segment table, with the cost of a look-up for
+-- each row, and compile it.
 create policy segmenter_member on @mart@ for select
-    using (exists (
-        select from @segments@ s
-        where s.id = @mart@.segment_id and s.table_name = @mart@.tableoid
-    ));
+    using (@schema@.segmenter_may_see(segment_id, tableoid, '@text:segments@'));
 comment on policy segmenter_member on @mart@ is 'members of segments that the user may see';
 
 alter table @log@ enable row level security;
@@ -718,7 +717,8 @@ AS 'MODULE_PATHNAME', 'segmenter_cron_next_wrapper';
 
 create function segmenter_delivered_in(cfg_table regclass)
 returns table (
-    subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+    subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text,
+    consumer text
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_delivered_in_wrapper';
 
@@ -817,6 +817,9 @@ CREATE FUNCTION "segmenter_may_act_as"(
 STRICT STABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_may_act_as_wrapper';
+
+create function segmenter_may_see(segment_id uuid, in_table oid, segments regclass) returns boolean
+stable parallel safe language c as 'MODULE_PATHNAME', 'segmenter_may_see_wrapper';
 
 create function segmenter_message(head jsonb, members jsonb) returns jsonb
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'segmenter_message_wrapper';
@@ -1024,6 +1027,7 @@ comment on function segmenter_list_lineage() is 'lists what each segment reads; 
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
+comment on function segmenter_may_see(uuid, oid, regclass) is 'whether rows of a segment in a table are members that the current role may see; used by the policy of the mart';
 comment on function segmenter_message(jsonb, jsonb) is 'builds a message from its head and its members; used where messages are written';
 comment on function segmenter_watch(regclass, name) is 'creates statement triggers that capture changes of a table, for segments that watch it';
 comment on function segmenter_unwatch(regclass, name) is 'drops the triggers that capture changes of a table';
@@ -1089,7 +1093,7 @@ grant select on segmenter_registry, segmenter_registry_relations, segmenter_line
 revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
@@ -1099,7 +1103,7 @@ revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
     to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.

@@ -313,14 +313,14 @@ comment on column @attempts@.lineage is 'the same with functions, and the view o
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
 
-create trigger segmenter_check before insert or update on @segments@
+create trigger segmenter_check before insert or update or delete on @segments@
     for each row execute function @schema@.segmenter_check_segment();
 -- Only for columns that concern the table: the other columns can be changed even if the table is not valid.
 create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
     for each row execute function @schema@.segmenter_register_segment();
 create trigger segmenter_notice after insert or update or delete or truncate on @segments@
     for each statement execute function @schema@.segmenter_notice_segments();
-create trigger segmenter_check before insert or update on @consumers@
+create trigger segmenter_check before insert or update or delete on @consumers@
     for each row execute function @schema@.segmenter_check_consumer();
 -- Not for columns that a delivery changes: it must work even if the config is no longer valid.
 create trigger segmenter_check before insert or delete
@@ -337,10 +337,10 @@ create trigger segmenter_notice after insert or delete or truncate
     or update of consumer_id, segment_id, target, name, params, cron, timezone, actual_begin, actual_end
     on @subscriptions@
     for each statement execute function @schema@.segmenter_notice_segments();
-comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner';
+comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner, and keeps a segment that has subscriptions';
 comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
 comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
-comment on trigger segmenter_check on @consumers@ is 'validates the row';
+comment on trigger segmenter_check on @consumers@ is 'validates the row, and keeps a consumer that has subscriptions';
 comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
 comment on trigger segmenter_check_delivery on @subscriptions@ is 'keeps the status and the external id from roles that do not act for the consumer';
 comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
@@ -369,10 +369,11 @@ select
     t.added,
     t.removed,
     t.changed,
-    c.name as update_consumer,
+    -- The segment's owner sees the names of its consumers, whatever role these belong to.
+    d.consumer as update_consumer,
     u.target as update_target,
     replace(replace(replace(u.name,
-        '{{name}}', s.name), '{{consumer}}', coalesce(c.name, '')), '{{target}}', u.target
+        '{{name}}', s.name), '{{consumer}}', coalesce(d.consumer, '')), '{{target}}', u.target
     ) as update_name,
     u.params as update_params,
     u.cron as update_cron,
@@ -393,7 +394,6 @@ left join @attempts@ a on a.segment_id = s.id
   and a.refreshes = case when t.refreshes is null then 0 else t.refreshes end
 left join @schema@.segmenter_due_in('@text:mart@') due on due.segment = s.name
 left join @subscriptions@ u on u.segment_id = s.id and u.actual_end = 'infinity'
-left join @consumers@ c on c.id = u.consumer_id
 -- What a consumer answers is for its role to read: the function leaves it out for others. It counts the
 -- messages, too: the policy of the outbox would be prepared anew for each subscription.
 left join @schema@.segmenter_delivered_in('@text:mart@') d on d.subscription_id = u.id
@@ -507,11 +507,10 @@ comment on policy segmenter_consumer on @subscriptions@ is 'subscriptions of con
 
 alter table @mart@ enable row level security;
 -- A row counts as a member only if it is in the segment's own table: owners may write anything to other tables.
+-- A function, since PostgreSQL would plan a sub-select for each segment table, with the cost of a look-up for
+-- each row, and compile it.
 create policy segmenter_member on @mart@ for select
-    using (exists (
-        select from @segments@ s
-        where s.id = @mart@.segment_id and s.table_name = @mart@.tableoid
-    ));
+    using (@schema@.segmenter_may_see(segment_id, tableoid, '@text:segments@'));
 comment on policy segmenter_member on @mart@ is 'members of segments that the user may see';
 
 alter table @log@ enable row level security;

@@ -101,10 +101,10 @@ impl Guards {
             },
         );
         if let Some(min) = self.min_members {
-            limit(coverage < min, format!("{coverage} members are fewer than min_members {min}"));
+            limit(coverage < min, format!("{} fewer than min_members {min}", are(coverage)));
         }
         if let Some(max) = self.max_members {
-            limit(coverage > max, format!("{coverage} members are more than max_members {max}"));
+            limit(coverage > max, format!("{} more than max_members {max}", are(coverage)));
         }
         if let Some(max) = self.max_added {
             limit(
@@ -129,6 +129,14 @@ impl Guards {
         }
 
         if reasons.is_empty() { Ok(()) } else { Err(Refusal { figures, reasons }) }
+    }
+}
+
+/// A number of members, with its verb.
+fn are(members: u64) -> String {
+    match members {
+        1 => "1 member is".to_owned(),
+        many => format!("{many} members are"),
     }
 }
 

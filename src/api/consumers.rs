@@ -229,7 +229,8 @@ fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
 #[pg_extern(sql = "
 create function segmenter_delivered_in(cfg_table regclass)
 returns table (
-    subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+    subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text,
+    consumer text
 )
 stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
@@ -245,6 +246,7 @@ fn segmenter_delivered_in(
             name!(delivered_at, Option<TimestampWithTimeZone>),
             name!(last_receipt, Option<JsonbText>),
             name!(last_error, Option<String>),
+            name!(consumer, String),
         ),
     >,
     ErrorReport,
@@ -264,7 +266,9 @@ fn segmenter_delivered_in(
         rows => rows?,
     };
     Ok(TableIterator::new(
-        rows.into_iter().map(|row| (row.subscription, row.pending, row.at, row.receipt, row.error)),
+        rows.into_iter().map(|row| {
+            (row.subscription, row.pending, row.at, row.receipt, row.error, row.consumer)
+        }),
     ))
 }
 

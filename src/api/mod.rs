@@ -10,12 +10,14 @@ use pgrx::prelude::*;
 
 use crate::catalog::log;
 use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::visibility;
 use crate::config::Key;
 use crate::error::{self, Error, SetError};
 use crate::ops::create_segment;
 use crate::ops::doctor;
 use crate::ops::drop_segment;
 use crate::pg::bgw::process;
+use crate::pg::exec::call::remembered;
 use crate::pg::exec::commit::Call;
 use crate::pg::exec::role;
 use crate::refresh::incremental::watch;
@@ -27,6 +29,7 @@ mod figures;
 mod lineage;
 mod sets;
 mod triggers;
+mod written;
 
 /// Refreshes one segment by hand.
 ///
@@ -474,6 +477,33 @@ fn segmenter_say_what_is_missing() {
 #[pg_extern(stable, parallel_safe)]
 fn segmenter_may_act_as(role: pg_sys::Oid) -> bool {
     role::may_act_as(role::current(), role)
+}
+
+/// Whether rows of a segment in a table are members that the caller may see. The policy of the mart
+/// calls this for each row; the answer is looked up once for each segment and table of a query.
+///
+/// - `segment_id`: the segment.
+/// - `in_table`: the table that holds the row.
+/// - `segments`: the relation of the set's segments.
+///
+/// ```sql
+/// select segmenter_may_see(id, table_name, 'segmenter_segments') from segmenter_segments;
+/// ```
+#[pg_extern(sql = "
+create function segmenter_may_see(segment_id uuid, in_table oid, segments regclass) returns boolean
+stable parallel safe language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_may_see(
+    segment_id: Option<Uuid>,
+    in_table: Option<pg_sys::Oid>,
+    segments: Option<pg_sys::Oid>,
+    call: pg_sys::FunctionCallInfo,
+) -> Result<bool, ErrorReport> {
+    let (Some(segment), Some(table), Some(segments)) = (segment_id, in_table, segments) else {
+        return Ok(false);
+    };
+    let key = (*segment.as_bytes(), table.to_u32(), segments.to_u32());
+    Ok(remembered(call, key, || visibility::may_see(segments, segment, table))?)
 }
 
 /// Deletes what is past its retention, one batch per call: log entries older than

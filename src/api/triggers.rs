@@ -9,8 +9,10 @@ use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
+use super::written::{self, WrittenSegment, check_name_is_free, warn_of_consumer};
 use crate::catalog::change_readers;
 use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet, changes_of};
 use crate::catalog::state;
 use crate::config::readers;
@@ -20,7 +22,6 @@ use crate::config::{
     Updater,
 };
 use crate::delivery::consent::Parties;
-use crate::delivery::push::is_allowed;
 use crate::error::{self, Error, raise};
 use crate::pg::exec::lock;
 use crate::pg::exec::role::{self, RegRole};
@@ -41,9 +42,13 @@ const MAX_CONSUMER: usize = 7999;
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
 type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
 
-/// Before a segment is written: validates it, and sets its owner if none is given.
+/// Before a segment is written: validates it, and sets its owner if none is given. Before it is
+/// deleted: refuses that while it has subscriptions.
 #[pg_trigger]
 fn segmenter_check_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    if matches!(trigger.op()?, PgTriggerOperation::Delete) {
+        return Ok(Some(check_deleted(trigger, true).unwrap_or_else(|error| raise(error))));
+    }
     Ok(Some(check_segment(trigger).unwrap_or_else(|error| raise(error))))
 }
 
@@ -62,9 +67,13 @@ fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<Ne
     Ok(None)
 }
 
-/// Before a consumer is written: validates it.
+/// Before a consumer is written: validates it. Before it is deleted: refuses that while it has
+/// subscriptions.
 #[pg_trigger]
 fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    if matches!(trigger.op()?, PgTriggerOperation::Delete) {
+        return Ok(Some(check_deleted(trigger, false).unwrap_or_else(|error| raise(error))));
+    }
     Ok(Some(check_consumer(trigger).unwrap_or_else(|error| raise(error))))
 }
 
@@ -133,7 +142,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     config::guards(json(&row, "guards", subject)?, subject)?;
     let sources = config::sources(json(&row, "sources", subject)?, subject)?;
     check_sources(&sources, subject)?;
-    check_name_and_period(&row, subject)?;
+    check_name_and_period(trigger, &row, subject)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
 
@@ -171,7 +180,25 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     if old.is_none() {
         check_new_id(&set, &row, caller, &name)?;
     }
+    // Restored rows are as they were, and what they refer to may follow.
+    let is_new = old.as_ref().is_none_or(|old| concerns_sql(old, &row).unwrap_or(true));
+    if is_new && is_endless(row.get_by_name("actual_end")?) && !is_restored(&set) {
+        let oid = |column| -> error::Result<pg_sys::Oid> {
+            Ok(row.get_by_name(column)?.unwrap_or(pg_sys::InvalidOid))
+        };
+        if let Some(id) = row.get_by_name::<Uuid>("id")? {
+            WrittenSegment {
+                holder: Holder { id, name: &name, owner: oid("owner")? },
+                table: oid("table_name")?,
+                refresher: refresher.as_ref(),
+                sources: &sources,
+                is_automatic: row.get_by_name("refresh_auto")?.unwrap_or_default(),
+            }
+            .warn(&set);
+        }
+    }
     if let Some(old) = old {
+        is_free(&set, &queries::config::SEGMENT_NAME_IS_TAKEN, &old, &row, subject)?;
         let (before, after) = (old.get_by_name::<Uuid>("id")?, row.get_by_name::<Uuid>("id")?);
         if before != after {
             return Err(Error::Config(ConfigError {
@@ -335,7 +362,7 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
     let params = config::consumer_params(json(&row, "params", subject)?, subject)?;
-    check_name_and_period(&row, subject)?;
+    check_name_and_period(trigger, &row, subject)?;
     if name.len() > MAX_CONSUMER {
         return Err(Error::Config(ConfigError {
             column: "name",
@@ -345,30 +372,83 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
         }));
     }
     check_updater(&params, subject)?;
+    let old = trigger.old();
     if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
-        let old = trigger.old();
         let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
         check_member(&set, role::current(), before, role, subject)?;
+    }
+    if let Some(old) = &old {
+        is_free(&set, &queries::config::CONSUMER_NAME_IS_TAKEN, old, &row, subject)?;
+    }
+    if is_endless(row.get_by_name("actual_end")?) && !is_restored(&set) {
+        warn_of_consumer(&set, &name, row.get_by_name("role")?, &params);
     }
     Ok(row)
 }
 
-/// Checks the parameters of a consumer that workers serve. A timeout that is not an interval raises
-/// PostgreSQL's error, which names the text. A URL that is not allowed is only a WARNING here,
-/// since `segmenter.http_allow` is evaluated again when a message is sent.
+/// Whether a dump is being restored by a role that may write any row of the set.
+fn is_restored(set: &RelationSet) -> bool {
+    system_catalog::references_are_deferred() && role::may_act_as(role::current(), set.owner)
+}
+
+/// Whether the row of a segment has other SQL, another owner or table than before, or is active or
+/// automatic now.
+fn concerns_sql(old: &Row<'_>, new: &NewRow<'_>) -> error::Result<bool> {
+    for column in ["refresh_params", "sources"] {
+        if old.get_by_name::<JsonbText>(column)? != new.get_by_name::<JsonbText>(column)? {
+            return Ok(true);
+        }
+    }
+    for column in ["owner", "table_name"] {
+        if old.get_by_name::<pg_sys::Oid>(column)? != new.get_by_name::<pg_sys::Oid>(column)? {
+            return Ok(true);
+        }
+    }
+    Ok(old.get_by_name::<bool>("refresh_auto")? != new.get_by_name::<bool>("refresh_auto")?
+        || !is_endless(old.get_by_name("actual_end")?))
+}
+
+/// Checks that the new name of a row, or that of a row that is active again, is free.
+fn is_free(
+    set: &RelationSet,
+    taken: &Query,
+    old: &Row<'_>,
+    new: &NewRow<'_>,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let (Some(name), Some(id)) = (text(new, "name")?, new.get_by_name::<Uuid>("id")?) else {
+        return Ok(());
+    };
+    let stays = is_endless(old.get_by_name("actual_end")?)
+        && old.get_by_name::<String>("name")?.as_ref() == Some(&name);
+    if stays || !is_endless(new.get_by_name("actual_end")?) {
+        return Ok(());
+    }
+    check_name_is_free(set, taken, subject, (&name, id))
+}
+
+/// Before a segment or a consumer is deleted.
+fn check_deleted<'a>(trigger: &'a PgTrigger<'a>, is_segment: bool) -> error::Result<NewRow<'a>> {
+    let missing = || Error::Trigger(pgrx::trigger_support::PgTriggerError::NullTriggerData);
+    let row = trigger.old().ok_or_else(missing)?.into_owned();
+    let name = text(&row, "name")?.unwrap_or_default();
+    let id = row.get_by_name::<Uuid>("id")?;
+    let (subject, ids) = match is_segment {
+        true => (Subject::Segment(&name), (id, None)),
+        false => (Subject::Consumer(&name), (None, id)),
+    };
+    written::check_deleted(&set_of(trigger)?, subject, ids)?;
+    Ok(row)
+}
+
+/// Checks the parameters of a consumer that workers serve.
 fn check_updater(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
     let timeout = match &params.updater {
         Updater::Pull => &None,
         Updater::Function(function) => &function.timeout,
         Updater::Http(http) => &http.timeout,
     };
-    check_interval("params", "timeout", timeout, subject)?;
-    let Updater::Http(http) = &params.updater else { return Ok(()) };
-    if !is_allowed(&http.url) {
-        let report = Error::NotAllowed { url: http.url.to_string() }.report();
-        error::emit_warning(&format!("{subject} will get no messages"), &report);
-    }
-    Ok(())
+    check_interval("params", "timeout", timeout, subject)
 }
 
 fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
@@ -385,6 +465,11 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
         return Ok(row);
     }
     let params = config::subscription_params(json(&row, "params", subject)?, subject)?;
+    check_name_and_period(trigger, &row, subject)?;
+    check_target(trigger, &row, subject)?;
+    if trigger.old().is_none() {
+        check_status(&row, subject)?;
+    }
     config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
     config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
     let segment = row.get_by_name::<Uuid>("segment_id")?;
@@ -436,15 +521,52 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     Ok(row)
 }
 
+/// Checks the target of a subscription, and the placeholders in the name of its audience.
+fn check_target(
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    if !system_catalog::references_are_deferred() {
+        check_text(trigger, row, "target", subject)?;
+    }
+    let name = text(row, "name")?.unwrap_or_default();
+    let old = trigger.old().map(|old| old.get_by_name::<String>("name")).transpose()?.flatten();
+    if old.as_ref() != Some(&name)
+        && let Some(unknown) = config::unknown_placeholder(&name)
+    {
+        error::emit(
+            PgLogLevel::WARNING,
+            format!(
+                "{{{{{unknown}}}}} in the name of {subject} is no placeholder, and stays as it is"
+            ),
+            Some("The placeholders are {{name}} (the segment's), {{consumer}} and {{target}}."),
+        );
+    }
+    Ok(())
+}
+
+fn check_status(row: &NewRow<'_>, subject: Subject<'_>) -> error::Result<()> {
+    match text(row, "status")?.as_deref() {
+        None | Some("not uploaded" | "queued" | "uploaded" | "failed") => Ok(()),
+        Some(_) => Err(Error::Check {
+            column: "status",
+            subject: subject.to_string(),
+            problem: "it must be not uploaded, queued, uploaded or failed",
+        }),
+    }
+}
+
 /// The status and the external id of a subscription are what deliveries say.
 fn check_delivery<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let row = new_row(trigger)?;
+    let target = text(&row, "target")?.unwrap_or_default();
+    check_status(&row, Subject::Subscription(&target))?;
     // Our own statements run as the set's owner: nothing is looked up for them.
     if system_catalog::owner_of(&trigger.relation()?) == role::current() {
         return Ok(row);
     }
     let set = set_of(trigger)?;
-    let target = text(&row, "target")?.unwrap_or_default();
     let is_changed = |column| -> error::Result<bool> {
         let before = trigger.old().map(|old| old.get_by_name::<String>(column)).transpose()?;
         Ok(before.flatten() != text(&row, column)?)
@@ -651,12 +773,15 @@ fn check_interval(
     }
 }
 
-/// What checks of the table would refuse, in words.
-fn check_name_and_period(row: &NewRow<'_>, subject: Subject<'_>) -> error::Result<()> {
+/// What checks of the table would refuse, in words, and names that nobody can read. A name that stays
+/// is not checked: it may be older than this check.
+fn check_name_and_period(
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    check_text(trigger, row, "name", subject)?;
     let check = |column, problem| Error::Check { column, subject: subject.to_string(), problem };
-    if text(row, "name")?.is_some_and(|name| name.is_empty()) {
-        return Err(check("name", "it must not be empty"));
-    }
     let begin = row.get_by_name::<TimestampWithTimeZone>("actual_begin")?;
     let end = row.get_by_name::<TimestampWithTimeZone>("actual_end")?;
     if let (Some(begin), Some(end)) = (begin, end)
@@ -665,6 +790,23 @@ fn check_name_and_period(row: &NewRow<'_>, subject: Subject<'_>) -> error::Resul
         return Err(check("actual_end", "it must not be earlier than actual_begin"));
     }
     Ok(())
+}
+
+/// Checks that a text that is new has a character other than a blank.
+fn check_text(
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    column: &'static str,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let Some(new) = text(row, column)?.filter(|text| text.trim().is_empty()) else { return Ok(()) };
+    let old = trigger.old().map(|old| old.get_by_name::<String>(column)).transpose()?.flatten();
+    // The check of a table accepts blanks, and so a dump may have them.
+    if old.as_ref() == Some(&new) || !new.is_empty() && system_catalog::references_are_deferred() {
+        return Ok(());
+    }
+    let problem = "it must not be empty or blank";
+    Err(Error::Check { column, subject: subject.to_string(), problem })
 }
 
 fn check_member(

@@ -201,12 +201,18 @@ fn creates_added(text: &str) -> bool {
 }
 
 /// The relations whose policies version 2 replaces.
-const REPLACED: [&str; 3] = ["subscriptions", "log", "deliveries"];
+const REPLACED: [&str; 4] = ["subscriptions", "mart", "log", "deliveries"];
+/// The triggers that version 1 lacks, or has for other events.
+const TRIGGERS: [&str; 3] = [
+    "create trigger segmenter_check_delivery ",
+    "create trigger segmenter_check before insert or update or delete on @segments@",
+    "create trigger segmenter_check before insert or update or delete on @consumers@",
+];
 
 /// Whether a statement of the definition creates a policy or a trigger that version 1 lacks, or has
 /// in another form.
 fn is_replaced(text: &str) -> bool {
-    text.starts_with("create trigger segmenter_check_delivery ")
+    TRIGGERS.iter().any(|trigger| text.starts_with(trigger))
         || text.starts_with("create policy ")
             && REPLACED.iter().any(|kind| text.contains(&format!(" on @{kind}@")))
 }
@@ -243,10 +249,13 @@ mod tests {
         assert_eq!(
             replaced,
             [
+                "segmenter_check",
+                "segmenter_check",
                 "segmenter_check_delivery",
                 "segmenter_member",
                 "segmenter_consumer",
                 "segmenter_end",
+                "segmenter_member",
                 "segmenter_member",
                 "segmenter_consumer",
                 "segmenter_consumer"

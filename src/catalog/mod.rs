@@ -7,9 +7,11 @@ pub mod manage_sets;
 pub mod migrate;
 pub mod query;
 pub mod relation_set;
+pub mod session_settings;
 pub mod settings;
 pub mod state;
 pub mod viewer;
+pub mod visibility;
 
 /// A constant for each file of `sql/query`, in modules named after its directories.
 pub mod queries {

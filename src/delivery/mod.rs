@@ -90,6 +90,8 @@ pub struct Delivered {
     pub at: Option<TimestampWithTimeZone>,
     pub receipt: Option<JsonbText>,
     pub error: Option<String>,
+    /// The consumer's name.
+    pub consumer: String,
 }
 
 /// The delivery state of the active subscriptions to segments that the current role may act as the owner of,
@@ -109,6 +111,7 @@ pub fn delivered(set: &RelationSet) -> Result<Vec<Delivered>> {
                     at: row.get_by_name("delivered_at")?,
                     receipt: row.get_by_name("last_receipt")?,
                     error: row.get_by_name("last_error")?,
+                    consumer: row.get_by_name("consumer")?.unwrap_or_default(),
                 })
             });
             rows.collect()

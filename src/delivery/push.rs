@@ -13,6 +13,7 @@ use super::{Consumer, ack, nack};
 use crate::catalog::log::interval;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
+use crate::catalog::session_settings::SessionSettings;
 use crate::catalog::settings;
 use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
 use crate::error::{Error, Report, Result};
@@ -46,7 +47,11 @@ const TURN: TimeDelta = TimeDelta::seconds(60);
 
 /// Delivers messages to a consumer until none can be delivered now, or its turn is over.
 pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report> {
-    let set = process::transaction(|| RelationSet::of_mart(Extension::current()?, set))?;
+    let connected = || {
+        let settings = SessionSettings::read()?;
+        Ok((RelationSet::of_mart(Extension::current()?, set)?, settings))
+    };
+    let (set, settings) = process::transaction(connected)?;
     let sender = Sender::default();
     let began = clock::now();
     while clock::now() - began < TURN {
@@ -54,7 +59,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
         // Read again for each message: the consumer may have changed, or another session may need
         // the database without connections.
         let next = process::transaction_within(Some(CLAIM_LIMIT), || {
-            if process::is_database_wanted() {
+            if process::is_database_wanted() || settings.have_changed()? {
                 return Ok(None);
             }
             let Some(consumer) = Consumer::find(&set, Key::Id(consumer))? else {
@@ -127,9 +132,9 @@ fn call(
 
 /// Looks up a function: the qualified name to call it by, and its result type. Error: it does not
 /// exist, or it has other arguments or another result than a consumer's function must have.
-fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
+fn resolve(consumer: &str, name: &str) -> Result<(String, pg_sys::Oid)> {
     let unfit = |problem: String, hint: &str| Error::Function {
-        consumer: consumer.name.clone(),
+        consumer: consumer.to_owned(),
         problem,
         hint: hint.to_owned(),
     };
@@ -162,6 +167,30 @@ fn resolve(consumer: &Consumer, name: &str) -> Result<(String, pg_sys::Oid)> {
     }
 }
 
+/// Checks that a consumer's function exists and can be called. Nothing is called.
+pub fn check_function(
+    set: &RelationSet,
+    consumer: &str,
+    role: Option<pg_sys::Oid>,
+    function: &FunctionUpdater,
+) -> Result<()> {
+    let Some(role) = role.filter(|role| role::exists(*role)) else {
+        return Err(no_role(set, consumer));
+    };
+    set.as_consumer(role, || resolve(consumer, &function.name).map(drop))
+}
+
+fn no_role(set: &RelationSet, consumer: &str) -> Error {
+    Error::Function {
+        consumer: consumer.to_owned(),
+        problem: "the consumer has no role to call it with".into(),
+        hint: format!(
+            "Give it one: update {} set role = … for it.",
+            set.display_name(Relation::Consumers)
+        ),
+    }
+}
+
 fn result_of(
     set: &RelationSet,
     consumer: &Consumer,
@@ -174,13 +203,7 @@ fn result_of(
     // The worker must be connected as the consumer's role, so that the function never runs in a
     // process with more rights.
     let Some(role) = consumer.role.filter(|role| role::exists(*role)) else {
-        return refuse(
-            "the consumer has no role to call it with".into(),
-            format!(
-                "Give it one: update {} set role = … for it.",
-                set.display_name(Relation::Consumers)
-            ),
-        );
+        return Err(no_role(set, &consumer.name));
     };
     set.check_owner_can_act_as(role)?;
     if role != role::current() {
@@ -194,7 +217,7 @@ fn result_of(
         );
     }
     set.as_consumer(role, || {
-        let (name, result) = resolve(consumer, &function.name)?;
+        let (name, result) = resolve(&consumer.name, &function.name)?;
         let cast = if result == pg_sys::VOIDOID { "" } else { "::pg_catalog.jsonb" };
         let args = [message.payload.clone().into(), message.id.into(), message.attempt.into()];
         let receipt: Option<JsonbText> = Spi::connect_mut(|client| {

@@ -83,6 +83,10 @@ pub enum Error {
     #[error("{what} exists already")]
     Exists { code: PgSqlErrorCode, what: String, hint: String },
 
+    /// A row that subscriptions refer to is to be deleted.
+    #[error("{subject} has subscriptions")]
+    HasSubscriptions { subject: String, active: i64, ended: i64, hint: String },
+
     /// A row that a check of its table would refuse.
     #[error("invalid {column} of {subject}: {problem}")]
     Check { column: &'static str, subject: String, problem: &'static str },
@@ -378,6 +382,7 @@ impl Error {
             Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Error::IsRead { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
+            Error::HasSubscriptions { .. } => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
             Error::Check { .. } => Code::ERRCODE_CHECK_VIOLATION,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
             Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
@@ -419,6 +424,9 @@ impl Error {
                     format!("It is read by segments {names} and {}.", counted_of_others(*hidden))
                 }
             }),
+            Error::HasSubscriptions { active, ended, .. } => {
+                Some(format!("{active} of them are active, {ended} have ended."))
+            }
             Error::Query { detail, .. } => detail.clone(),
             Error::Set(error) => error.detail(),
             Error::TableChanged { detail, .. } => Some(detail.clone()),
@@ -461,7 +469,7 @@ impl Error {
                 format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", segments)
             }
             Error::Config(error) => return error.hint.clone(),
-            Error::Exists { hint, .. } => hint.clone(),
+            Error::Exists { hint, .. } | Error::HasSubscriptions { hint, .. } => hint.clone(),
             Error::Interval { .. } => "Give a number and a unit, such as \"12 hours\" or \"1 day\".".into(),
             Error::Query { hint, .. }
             | Error::Table { hint, .. }

@@ -17,8 +17,7 @@ use crate::pg::exec::statement::{self, Prepared, ResultColumn, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::pg::system_catalog::MAX_NAME;
-use crate::refresh::QUALIFY;
-use crate::refresh::delta;
+use crate::refresh::{advise, delta};
 
 const ELSEWHERE: &str = "The table is created in the first schema of search_path: pass table_name => 'schema.table', or set search_path.";
 
@@ -39,7 +38,7 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
         Spi::connect_mut(|client| {
             let query = delta::parse_single_statement(request.query, StatementKind::Select)?;
             let columns = Prepared::of_user(query, &[])
-                .map_err(|error| error.with_hint(Code::ERRCODE_UNDEFINED_TABLE, QUALIFY))?
+                .map_err(advise)?
                 .columns();
             if columns.iter().any(|column| column.name == "?column?") {
                 return Err(Error::Query {
@@ -71,6 +70,7 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
                 _ => error.with_hint(Code::ERRCODE_INSUFFICIENT_PRIVILEGE, ELSEWHERE),
             })?;
 
+            check_query(set, request, &table, query)?;
             let sql = set.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
             let args = [
                 request.name.into(),
@@ -81,10 +81,9 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
             // No row limit here: a statement that stops after its first row does not fire its
             // statement-level triggers.
             let created = in_subtransaction(OnSuccess::Commit, || {
-                let row = client.update(&sql, None, &args)?.first();
-                Ok(row.get_two::<Uuid, pg_sys::Oid>()?)
+                Ok(client.update(&sql, None, &args)?.first().get_one::<Uuid>()?)
             });
-            let (id, oid) = created.map_err(|error| match &error {
+            let id = created.map_err(|error| match &error {
                 Error::Postgres(report)
                     if report.sqlstate == Code::ERRCODE_UNIQUE_VIOLATION as i32 =>
                 {
@@ -96,15 +95,25 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
                 }
                 _ => error,
             })?;
-            let (Some(id), Some(oid)) = (id, oid) else {
-                return Err(set.unknown_segment(request.name));
-            };
-            let holder = Holder { id, name: request.name, owner: role::current() };
-            let table = Table::check(set, oid, holder)?;
-            delta::check(query, &table)?;
-            Ok(id)
+            id.ok_or_else(|| set.unknown_segment(request.name))
         })
     })
+}
+
+/// Checks that the query fits the new table, before the segment's row is written: what keeps the
+/// segment from being refreshed is an error here, and a WARNING there.
+fn check_query(
+    set: &RelationSet,
+    request: &NewSegment<'_>,
+    table: &str,
+    query: &str,
+) -> Result<()> {
+    let created = system_catalog::relation_named(table);
+    let oid = created.ok_or_else(|| Error::TableDropped(request.name.into()))?;
+    // The segment has no id yet, and the table no rows.
+    let id = Uuid::from_bytes([0; 16]);
+    let holder = Holder { id, name: request.name, owner: role::current() };
+    delta::check(query, &Table::check(set, oid, holder)?)
 }
 
 /// The name of the new table, qualified and quoted. A name without a schema gets the current schema

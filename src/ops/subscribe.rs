@@ -9,6 +9,7 @@ use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::delivery::acts_for;
 use crate::error::{Error, Result, emit};
 use crate::pg::exec::role::{self, RegRole};
+use crate::pg::exec::statement::read_one;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::json::JsonbText;
 
@@ -52,10 +53,12 @@ pub fn subscribe(set: &RelationSet, request: NewSubscription<'_>) -> Result<Uuid
                     let role = wanted.unwrap_or_else(role::current);
                     let args = [name.into(), RegRole(role).into()];
                     let sql = set.sql(&queries::ops::subscribe::INSERT_CONSUMER, &[]);
-                    unless_taken(
+                    let created = unless_taken(
                         || Ok(client.update(&sql, None, &args)?.first().get_one()?),
                         || others_consumer(set, name),
-                    )?
+                    )?;
+                    say_created(set, name, role)?;
+                    created
                 }
             };
             let args = [consumer.into(), segment.into(), target.into(), params.into()];
@@ -146,6 +149,30 @@ impl Known {
             _ => Ok(()),
         }
     }
+}
+
+/// Says that a consumer was created: its name may be misspelt, or that of a retired consumer, which
+/// workers may have served while the new one has to claim its messages. Runs within an SPI connection.
+fn say_created(set: &RelationSet, name: &str, role: pg_sys::Oid) -> Result<()> {
+    let sql = set.sql(&queries::ops::subscribe::COUNT_RETIRED, &[]);
+    let retired: Option<i64> = read_one(&sql, &[name.into()])?;
+    let consumers = set.display_name(Relation::Consumers);
+    let created = format!("consumer \"{name}\" is created for role \"{}\"", role::name(role));
+    match retired {
+        Some(1..) => emit(
+            PgLogLevel::WARNING,
+            format!("{created}; a retired consumer has the same name"),
+            Some(&format!(
+                "The new one claims its messages itself. If the retired one is meant, delete the subscription and the new row of {consumers}, and set its actual_end to infinity."
+            )),
+        ),
+        _ => emit(
+            PgLogLevel::NOTICE,
+            format!("{created}: it claims its messages itself"),
+            Some(&format!("To have workers serve it, set its params in {consumers}.")),
+        ),
+    }
+    Ok(())
 }
 
 /// The error for the name of a consumer that the caller may not subscribe.

@@ -31,6 +31,7 @@ use crate::refresh::segment_lock::acquire;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::sync_plan::SyncAction;
 
+pub mod analysis;
 pub mod apply;
 pub mod delta;
 pub mod handover;
@@ -42,7 +43,7 @@ pub mod segment_lock;
 pub mod source_check;
 pub mod upstream;
 
-pub use outcome::QUALIFY;
+pub use outcome::advise;
 use outcome::{Ending, params};
 
 /// The arguments of a refresh.

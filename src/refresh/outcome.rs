@@ -71,7 +71,8 @@ impl Ending {
             }
             Err(error @ Error::NotLoaded(_)) => plain(LogStatus::Waiting, error.to_string()),
             Err(error) => {
-                let report = advise(error.report(), segment);
+                let error = advise(error);
+                let report = with_owner(error.report(), segment);
                 let (status, figures) = match &error {
                     Error::Refused(refusal) => (LogStatus::Refused, Some(refusal.figures)),
                     _ => (LogStatus::Failed, None),
@@ -99,26 +100,42 @@ impl Ending {
 /// The hint for a name that the search_path of a segment's SQL does not find.
 pub const QUALIFY: &str = "A segment's SQL runs with search_path = pg_catalog and the extension's schema: qualify all other names with their schemas.";
 
-/// Adds hints and details to an error of a segment's SQL that follow from how Segmenter runs it.
-fn advise(mut report: Report, segment: Option<&Segment>) -> Report {
+/// Adds hints to an error of a segment's SQL that follow from how Segmenter runs it.
+pub fn advise(error: Error) -> Error {
+    match error {
+        Error::Postgres(report) => Error::Postgres(Box::new(advise_report(*report))),
+        error => error,
+    }
+}
+
+fn advise_report(mut report: Report) -> Report {
     use PgSqlErrorCode as Code;
     let code = PgSqlErrorCode::from(report.sqlstate);
     let hint = match code {
-        Code::ERRCODE_UNDEFINED_TABLE => QUALIFY,
+        Code::ERRCODE_UNDEFINED_TABLE
+        | Code::ERRCODE_UNDEFINED_OBJECT
+        | Code::ERRCODE_UNDEFINED_FUNCTION => QUALIFY,
         Code::ERRCODE_READ_ONLY_SQL_TRANSACTION => {
             "A query and the functions that it calls may only read. To write, use a procedure: {\"procedure\": {\"sql\": \"call …()\"}}."
         }
         Code::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
             "A procedure runs within the refresh's transaction: leave COMMIT and ROLLBACK out."
         }
-        _ => "",
+        _ => return report,
     };
-    if report.hint.is_none() && !hint.is_empty() {
-        report.hint = Some(hint.into());
-    }
-    if let (Code::ERRCODE_INSUFFICIENT_PRIVILEGE, None, Some(segment)) =
-        (code, &report.detail, segment)
-    {
+    report.hint = match report.hint.take() {
+        // Of a function that it does not find, PostgreSQL says which casts could help.
+        Some(given) if code == Code::ERRCODE_UNDEFINED_FUNCTION => Some(format!("{given} {hint}")),
+        None if code == Code::ERRCODE_UNDEFINED_FUNCTION => None,
+        given => given.or_else(|| Some(hint.into())),
+    };
+    report
+}
+
+/// Says with whose rights a segment's SQL runs, where they do not suffice.
+fn with_owner(mut report: Report, segment: Option<&Segment>) -> Report {
+    let is_refused = report.sqlstate == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as i32;
+    if let (true, None, Some(segment)) = (is_refused, &report.detail, segment) {
         report.detail = Some(format!(
             "The segment's SQL runs with the rights of role \"{}\".",
             role::name(segment.owner)

@@ -74,6 +74,65 @@ pub fn named_by(sources: &[SourceCheck]) -> Result<Named> {
     Ok(named)
 }
 
+/// Checks that a source can be asked. Runs with the rights of the segment's owner, within an SPI
+/// connection, and executes nothing.
+pub fn analyse(set: &RelationSet, source: &SourceCheck) -> Result<()> {
+    let (named, checked) = match source {
+        SourceCheck::Table(source) => {
+            let prepare = || {
+                for (sql, args) in questions(set, source) {
+                    check_one(&sql)?;
+                    Prepared::new(&sql, &args)?;
+                }
+                Ok(())
+            };
+            (&source.table, in_subtransaction(OnSuccess::Rollback, prepare))
+        }
+        SourceCheck::Ready(source) => {
+            let prepare = || ready_query(source).map(drop);
+            (&source.name, in_subtransaction(OnSuccess::Rollback, prepare))
+        }
+        // There is no SQL.
+        SourceCheck::Segment(_) => return Ok(()),
+    };
+    checked.map_err(|error| error.about(&format!("source \"{named}\"")))
+}
+
+/// The statements that ask for the facts about a source.
+fn questions<'a>(
+    set: &RelationSet,
+    source: &'a TableSource,
+) -> Vec<(String, Vec<DatumWithOid<'a>>)> {
+    let age = source.loaded_at.as_ref().map(|column| ask_age(set, source, column));
+    let rows = source.min_rows.map(|min| ask_rows(set, source, min));
+    age.into_iter().chain(rows).collect()
+}
+
+fn ask_age<'a>(
+    set: &RelationSet,
+    source: &'a TableSource,
+    column: &str,
+) -> (String, Vec<DatumWithOid<'a>>) {
+    let (table, column) = (table_name(&source.table), quote_identifier(column));
+    let parts = [("table", &*table), ("loaded_at", &*column), ("filter", filter(source))];
+    let args = vec![source.error_after.as_deref().into(), source.warn_after.as_deref().into()];
+    (set.sql(&queries::refresh::source_check::GET_AGE, &parts), args)
+}
+
+fn ask_rows<'a>(
+    set: &RelationSet,
+    source: &'a TableSource,
+    min: u64,
+) -> (String, Vec<DatumWithOid<'a>>) {
+    let table = table_name(&source.table);
+    let parts = [("table", &*table), ("filter", filter(source))];
+    (set.sql(&queries::refresh::source_check::COUNT_ROWS, &parts), vec![(min as i64).into()])
+}
+
+fn filter(source: &TableSource) -> &str {
+    source.filter.as_deref().unwrap_or("true")
+}
+
 fn judge(source: &TableSource, facts: &Facts) -> Verdict {
     let name = &source.table;
     if let (Some(min), Some(rows)) = (source.min_rows, facts.rows)
@@ -88,6 +147,10 @@ fn judge(source: &TableSource, facts: &Facts) -> Verdict {
     }
     let text_of = |limit: &Option<String>| limit.clone().unwrap_or_default();
     match &facts.age {
+        // A limit that only warns keeps no segment back.
+        None if source.error_after.is_none() && source.warn_after.is_some() => {
+            Verdict::Late(format!("source \"{name}\" has no row with a load time"))
+        }
         None => Verdict::NotLoaded(format!("source \"{name}\" has no row with a load time")),
         Some((age, true, _)) => Verdict::NotLoaded(format!(
             "source \"{name}\" was loaded {age} ago, longer than error_after {}",
@@ -110,78 +173,80 @@ fn judge_ready(source: &ReadySource, ready: bool) -> Verdict {
 }
 
 fn facts(set: &RelationSet, source: &TableSource) -> Result<Facts> {
-    let table = table_name(&source.table);
-    let filter = source.filter.as_deref().unwrap_or("true");
     let mut facts = Facts::default();
     if let Some(column) = &source.loaded_at {
-        let column = quote_identifier(column);
-        let args = [source.error_after.as_deref().into(), source.warn_after.as_deref().into()];
-        let found: Vec<Option<String>> = fetch_one(
-            &set.sql(
-                &queries::refresh::source_check::GET_AGE,
-                &[("table", &table), ("loaded_at", &column), ("filter", filter)],
-            ),
-            &args,
-        )?
-        .unwrap_or_default();
+        let (sql, args) = ask_age(set, source, column);
+        let found: Vec<Option<String>> = fetch_one(&sql, &args)?.unwrap_or_default();
         if let [Some(age), too_old, old] = found.as_slice() {
             let is = |flag: &Option<String>| flag.as_deref() == Some("true");
             facts.age = Some((age.clone(), is(too_old), is(old)));
         }
     }
     if let Some(min) = source.min_rows {
-        facts.rows = fetch_one::<i64>(
-            &set.sql(
-                &queries::refresh::source_check::COUNT_ROWS,
-                &[("table", &table), ("filter", filter)],
-            ),
-            &[(min as i64).into()],
-        )?
-        .map(|rows| rows as u64);
+        let (sql, args) = ask_rows(set, source, min);
+        facts.rows = fetch_one::<i64>(&sql, &args)?.map(|rows| rows as u64);
     }
     Ok(facts)
 }
 
 /// Whether the query of a source returns true.
 fn is_ready(set: &RelationSet, source: &ReadySource) -> Result<bool> {
-    let refuse = |code, problem: &str| {
-        Err(Error::Query {
-            code,
-            problem: format!("the query of source \"{}\" {problem}", source.name),
-            detail: None,
-            hint: Some("Give one SELECT of one boolean.".into()),
-        })
-    };
-    let parsed = statement::parse(&source.ready);
-    let [one] = parsed.as_slice() else {
-        return refuse(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, "is not one statement");
-    };
-    let query = Prepared::of_user(one.text, &[])?;
-    let columns = query.columns();
-    if !query.is_plain_select() || columns.len() != 1 || columns[0].type_oid != pg_sys::BOOLOID {
-        return refuse(PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH, "does not give one boolean");
-    }
     // In the active snapshot, that of the members, whatever the transaction has written.
-    let ask = set.sql(&queries::refresh::source_check::ASK_READY, &[("query", one.text)]);
+    let query = ready_query(source)?;
+    let ask = set.sql(&queries::refresh::source_check::ASK_READY, &[("query", &query)]);
     let rows: Vec<Option<bool>> = statement::read_one(&ask, &[])?.unwrap_or_default();
     match rows.as_slice() {
         [] => Ok(false),
         [ready] => Ok(ready.unwrap_or_default()),
-        _ => refuse(PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION, "gives more than one row"),
+        _ => refuse_ready(
+            source,
+            PgSqlErrorCode::ERRCODE_CARDINALITY_VIOLATION,
+            "gives more than one row",
+        ),
     }
+}
+
+/// The query of a source, checked to be one SELECT of one boolean.
+fn ready_query(source: &ReadySource) -> Result<String> {
+    let parsed = in_subtransaction(OnSuccess::Commit, || Ok(statement::parse(&source.ready)))
+        .map_err(|error| error.in_statement(&source.ready))?;
+    let [one] = parsed.as_slice() else {
+        return refuse_ready(source, PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, "is not one statement");
+    };
+    let query = Prepared::of_user(one.text, &[])?;
+    let columns = query.columns();
+    if !query.is_plain_select() || columns.len() != 1 || columns[0].type_oid != pg_sys::BOOLOID {
+        let code = PgSqlErrorCode::ERRCODE_DATATYPE_MISMATCH;
+        return refuse_ready(source, code, "does not give one boolean");
+    }
+    Ok(one.text.to_owned())
+}
+
+fn refuse_ready<T>(source: &ReadySource, code: PgSqlErrorCode, problem: &str) -> Result<T> {
+    Err(Error::Query {
+        code,
+        problem: format!("the query of source \"{}\" {problem}", source.name),
+        detail: None,
+        hint: Some("Give one SELECT of one boolean.".into()),
+    })
 }
 
 /// Runs a statement that contains a user's filter, after checking that it is still one statement.
 fn fetch_one<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
-    if statement::parse(sql).len() != 1 {
-        return Err(Error::Query {
-            code: PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
-            problem: "the filter of a source is not one expression".into(),
-            detail: None,
-            hint: Some("Give what could follow WHERE.".into()),
-        });
-    }
+    check_one(sql)?;
     statement::read_one(sql, args)
+}
+
+fn check_one(sql: &str) -> Result<()> {
+    if statement::parse(sql).len() == 1 {
+        return Ok(());
+    }
+    Err(Error::Query {
+        code: PgSqlErrorCode::ERRCODE_SYNTAX_ERROR,
+        problem: "the filter of a source is not one expression".into(),
+        detail: None,
+        hint: Some("Give what could follow WHERE.".into()),
+    })
 }
 
 fn table_name(name: &str) -> String {
@@ -224,6 +289,8 @@ mod tests {
         };
         assert!(not.contains("dwh.orders") && not.contains("13:00:00") && not.contains("1 day"));
         assert!(matches!(judge(&source(true, None), &Facts::default()), Verdict::NotLoaded(_)));
+        let only_warns = TableSource { error_after: None, ..source(true, None) };
+        assert!(matches!(judge(&only_warns, &Facts::default()), Verdict::Late(_)));
     }
 
     #[pg_extern]

@@ -46,6 +46,10 @@ pub fn main() {
                 Some(&oid) => {
                     known.is_missing = false;
                     if !job_table::is_taken(oid) {
+                        // It has not failed: its successor need not wait.
+                        if job_table::take_released(oid) {
+                            known.requested = None;
+                        }
                         no_room |= !known.request_scheduler(&name, oid);
                     }
                 }

@@ -11,6 +11,7 @@ use super::pruning::Pruning;
 use super::servers::Servers;
 use super::sets::{ROUND, Sets};
 use crate::catalog::relation_set::Extension;
+use crate::catalog::session_settings::SessionSettings;
 use crate::catalog::settings;
 use crate::error::{Result, emit};
 use crate::pg::bgw::job_table;
@@ -28,15 +29,20 @@ pub fn main(database: pg_sys::Oid) {
     }
     process::connect(Some(database), None);
     super::prepare_scheduling();
-    let Ok(database) = process::transaction(|| Ok(process::current_database())) else { return };
+    let connected = || Ok((process::current_database(), SessionSettings::read()?));
+    let Ok((database, settings)) = process::transaction(connected) else { return };
     process::announce(SCHEDULER, None);
 
-    let mut scheduler = Scheduler::new(database);
+    let mut scheduler = Scheduler::new(database, settings);
     while settings::databases().contains(&scheduler.sets.database_name) {
         scheduler.sets.collect();
         let pause = match process::transaction(|| scheduler.poll()) {
             Ok(Database::Wanted) => {
                 job_table::release_with_cooldown(DATABASE_YIELD_SECONDS);
+                return;
+            }
+            Ok(Database::WithOtherSettings) => {
+                job_table::release_with_cooldown(0);
                 return;
             }
             Ok(Database::WithSets { has_room }) => {
@@ -65,6 +71,8 @@ pub fn main(database: pg_sys::Oid) {
 enum Database {
     /// Another session needs the database without connections: disconnect.
     Wanted,
+    /// A new session would have other settings than this one: the launcher starts another scheduler.
+    WithOtherSettings,
     /// The extension is not installed.
     WithoutExtension,
     /// There are relation sets to serve. `has_room`: the servers that are needed have a process.
@@ -72,6 +80,7 @@ enum Database {
 }
 
 struct Scheduler {
+    settings: SessionSettings,
     sets: Sets,
     servers: Servers,
     prune_changes: Pruning,
@@ -80,8 +89,9 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    fn new(database: (pg_sys::Oid, String)) -> Self {
+    fn new(database: (pg_sys::Oid, String), settings: SessionSettings) -> Self {
         Self {
+            settings,
             sets: Sets::new(database, None),
             servers: Servers::default(),
             prune_changes: Pruning::default(),
@@ -99,6 +109,9 @@ impl Scheduler {
     fn poll(&mut self) -> Result<Database> {
         if process::is_database_wanted() {
             return Ok(Database::Wanted);
+        }
+        if self.settings.have_changed()? {
+            return Ok(Database::WithOtherSettings);
         }
         if self.sets.must_list() {
             let Some(extension) = Extension::find()? else {

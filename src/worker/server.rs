@@ -11,6 +11,7 @@ use super::SERVER;
 use super::logged::Action;
 use super::sets::Sets;
 use crate::catalog::relation_set::Extension;
+use crate::catalog::session_settings::SessionSettings;
 use crate::catalog::settings;
 use crate::error::Report;
 use crate::pg::bgw::job_table;
@@ -29,7 +30,8 @@ const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(1);
 /// Serves the sets of a role until there is nothing to do. Returns when to continue.
 pub fn work(owner: pg_sys::Oid) -> std::result::Result<Option<clock::Instant>, Report> {
     super::prepare_scheduling();
-    let database = process::transaction(|| Ok(process::current_database()))?;
+    let connected = || Ok((process::current_database(), SessionSettings::read()?));
+    let (database, settings) = process::transaction(connected)?;
     process::announce(SERVER, None);
     let mut sets = Sets::new(database, Some(owner));
     let began = Instant::now();
@@ -39,14 +41,20 @@ pub fn work(owner: pg_sys::Oid) -> std::result::Result<Option<clock::Instant>, R
             if process::is_database_wanted() {
                 return Ok(None);
             }
+            // The next one has the new ones.
+            if settings.have_changed()? {
+                return Ok(Some(None));
+            }
             let extension = Extension::find()?;
             if let Some(extension) = extension.as_ref().filter(|_| sets.must_list()) {
                 sets.list(extension)?;
             }
-            Ok(extension)
+            Ok(extension.map(Some))
         })?;
-        if extension.is_none() {
-            return Ok(None);
+        match extension {
+            None => return Ok(None),
+            Some(None) => return Ok(Some(clock::now())),
+            Some(Some(_)) => {}
         }
         sets.errors.clear(Action::List);
         sets.collect();

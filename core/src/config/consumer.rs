@@ -76,13 +76,25 @@ pub struct SubscriptionParams {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "Value")]
 pub enum Mode {
     /// The delta of each refresh.
     #[default]
     Delta,
     /// All members after each refresh.
     Replace,
+}
+
+impl TryFrom<Value> for Mode {
+    type Error = String;
+
+    fn try_from(value: Value) -> std::result::Result<Self, String> {
+        match value.as_str() {
+            Some("delta") => Ok(Self::Delta),
+            Some("replace") => Ok(Self::Replace),
+            _ => Err(format!("unknown {value}, expected \"delta\" or \"replace\"")),
+        }
+    }
 }
 
 /// The columns of the segment table that a member in a message has, and their names there.
@@ -130,7 +142,7 @@ impl Default for Fields {
 struct RawConsumer {
     #[serde(default)]
     updater: Updater,
-    max_attempts: Option<u32>,
+    max_attempts: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -138,7 +150,7 @@ struct RawConsumer {
 struct RawSubscription {
     #[serde(default)]
     mode: Mode,
-    batch_size: Option<u32>,
+    batch_size: Option<u64>,
     fields: Option<Value>,
 }
 
@@ -152,22 +164,24 @@ pub fn consumer_params(json: Value, subject: Subject<'_>) -> Result<ConsumerPara
         Updater::Http(http) => check_headers(&http.headers).err(),
         _ => None,
     };
-    let problem = problem.or_else(|| {
-        (raw.max_attempts == Some(0)).then(|| "\"max_attempts\" must be at least 1".to_owned())
-    });
-    if let Some(problem) = problem {
-        return Err(ConfigError::new("params", subject, problem, CONSUMER));
+    let attempts = match raw.max_attempts {
+        None => Ok(MAX_ATTEMPTS),
+        Some(0) => Err("\"max_attempts\" must be at least 1".to_owned()),
+        Some(attempts) => u32::try_from(attempts)
+            .map_err(|_| format!("\"max_attempts\" must be at most {}", u32::MAX)),
+    };
+    match (problem, attempts) {
+        (None, Ok(max_attempts)) => Ok(ConsumerParams { updater: raw.updater, max_attempts }),
+        (Some(problem), _) | (None, Err(problem)) => {
+            Err(ConfigError::new("params", subject, problem, CONSUMER))
+        }
     }
-    Ok(ConsumerParams {
-        updater: raw.updater,
-        max_attempts: raw.max_attempts.unwrap_or(MAX_ATTEMPTS),
-    })
 }
 
 /// Validates a subscription's `params`.
 pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<SubscriptionParams> {
     let raw: RawSubscription = typed("params", json, subject, SUBSCRIPTION)?;
-    let batch_size = raw.batch_size.unwrap_or(BATCH_SIZE);
+    let batch_size = u32::try_from(raw.batch_size.unwrap_or(BATCH_SIZE.into())).unwrap_or(u32::MAX);
     let fields = match raw.fields {
         _ if !(1..=MAX_BATCH).contains(&batch_size) => {
             Err(format!("\"batch_size\" must be from 1 to {MAX_BATCH}"))
@@ -178,6 +192,21 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
     let fields =
         fields.map_err(|problem| ConfigError::new("params", subject, problem, SUBSCRIPTION))?;
     Ok(SubscriptionParams { mode: raw.mode, batch_size, fields })
+}
+
+/// The first text in double braces in the name of an audience that is no placeholder: it stays as it
+/// is.
+pub fn unknown_placeholder(name: &str) -> Option<&str> {
+    const KNOWN: [&str; 3] = ["name", "consumer", "target"];
+    let mut rest = name;
+    while let Some((_, after)) = rest.split_once("{{") {
+        let (word, after) = after.split_once("}}")?;
+        if !KNOWN.contains(&word) {
+            return Some(word);
+        }
+        rest = after;
+    }
+    None
 }
 
 fn fields(json: Value) -> std::result::Result<Fields, String> {
@@ -250,6 +279,18 @@ mod tests {
         assert!(message(consumer_params(http(json!({"X-A": "b\nc"})), S)).contains("X-A"));
         let url = json!({"updater": {"http": {"url": "ftp://x"}}});
         assert!(message(consumer_params(url, S)).contains("ftp"));
+    }
+
+    #[test]
+    fn unknown_placeholders_of_a_name_are_found() {
+        for name in ["", "{{name}} for {{consumer}}/{{target}}", "{name}", "{{name", "}}{{"] {
+            assert_eq!(unknown_placeholder(name), None, "{name}");
+        }
+        for (name, unknown) in
+            [("{{nmae}}", "nmae"), ("{{name}} {{ target }}", " target "), ("{{}}", "")]
+        {
+            assert_eq!(unknown_placeholder(name), Some(unknown));
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod segment;
 
 pub use consumer::{
     ConsumerParams, Fields, FunctionUpdater, HttpUpdater, Mode, SubscriptionParams, Updater,
-    consumer_params, subscription_params,
+    consumer_params, subscription_params, unknown_placeholder,
 };
 pub use segment::{
     Incremental, ReadySource, Refresher, SegmentSource, SourceCheck, Sql, TableSource, Watched,
@@ -108,21 +108,32 @@ fn typed<T: DeserializeOwned>(
         let problem = plain_words(&error.inner().to_string().replace('`', "\""));
         let path = error.path().to_string();
         let key = path.rsplit('.').next().unwrap_or_default();
-        let named = key.is_empty() || key == "?" || problem.contains(&format!("\"{key}\""));
-        let problem = if named { problem } else { format!("\"{path}\": {problem}") };
+        let is_named = key.is_empty() || key == "?" || problem.contains(&format!("\"{key}\""));
+        let problem = match problem.strip_prefix('"') {
+            // A key within an object that was read apart.
+            Some(rest) if !is_named && rest.contains("\": ") => format!("\"{path}.{rest}"),
+            _ if is_named => problem,
+            _ => format!("\"{path}\": {problem}"),
+        };
         ConfigError::new(column, subject, problem, hint)
     })
 }
 
 /// The words of serde for a value that is not of its type, in those of JSON.
 fn plain_words(problem: &str) -> String {
-    const WORDS: [(&str, &str); 9] = [
+    const WORDS: [(&str, &str); 15] = [
         ("expected u64", "expected a number of 0 or more"),
         ("expected u32", "expected a number of 0 or more"),
         ("expected f64", "expected a number"),
         ("expected a sequence", "expected a list"),
         ("expected a boolean", "expected true or false"),
         ("expected string or map", "expected a text or an object"),
+        ("expected a string", "expected a text"),
+        ("expected a map", "expected an object"),
+        ("invalid type: string ", "invalid type: text "),
+        ("invalid type: integer ", "invalid type: number "),
+        ("invalid type: floating point ", "invalid type: number "),
+        ("invalid value: integer ", "invalid value: number "),
         ("unknown variant", "unknown"),
         ("unknown field", "unknown key"),
         ("missing field", "missing key"),
@@ -140,5 +151,10 @@ fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     if !value.is_object() {
         return Err(D::Error::custom(format!("{value} is not an object")));
     }
-    serde_json::from_value(value).map_err(D::Error::custom)
+    // The error names the key within the object, which serde forgets here.
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let (path, inner) = (error.path().to_string(), error.inner().to_string());
+        let is_named = path == "." || inner.contains(&format!("`{path}`"));
+        D::Error::custom(if is_named { inner } else { format!("\"{path}\": {inner}") })
+    })
 }

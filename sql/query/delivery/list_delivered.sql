@@ -1,11 +1,11 @@
 -- The delivery state of the active subscriptions to segments whose owner $1 is a member of, or to
--- consumers whose role (or the set's owner, $2) it is a member of, and how many messages wait; of all
--- if it may see figures of all ($3). What the consumer answered is for members of its role: for the
+-- consumers whose role (or the set's owner, $2) it is a member of, with the consumer's name, and how
+-- many messages wait; of all if it may see figures of all ($3). What the consumer answered is for members of its role: for the
 -- segment's owner an error names the host of a URL at most, for others it is null, and there is no
 -- receipt.
 -- runs as: set owner
 -- params: reader oid, set_owner oid, sees_figures boolean
--- row: subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text
+-- row: subscription_id uuid, pending_messages bigint, delivered_at timestamptz, last_receipt jsonb, last_error text, consumer text
 select
     u.id as subscription_id,
     (
@@ -21,7 +21,8 @@ select
             substring(c.params #>> '{updater,http,url}' from '(?i)^(https?://[^/?#@]+)(?:[/?#]|$)'),
             'the delivery failed; members of the consumer''s role can see why'
         )
-    end as last_error
+    end as last_error,
+    c.name::text as consumer
 from @subscriptions@ u
 left join @deliveries@ d on d.subscription_id = u.id
 join @segments@ s on s.id = u.segment_id

@@ -24,6 +24,7 @@ use crate::schedule::run::PlannedRefresh;
 use segmenter_core::due::Due;
 
 mod findings;
+mod hashes;
 mod replication;
 mod roles;
 
@@ -58,7 +59,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
         Ok(set.extension.read(query, &[])?.unwrap_or_default())
     };
     let server = ask_server(&queries::ops::doctor::SERVER_SETTINGS)?;
-    let [zone, cron, room] = [0, 1, 2].map(|at| server.get(at).cloned().flatten());
+    let [zone, cron, room, decided] = [0, 1, 2, 3].map(|at| server.get(at).cloned().flatten());
     let jobs = match cron {
         Some(_) => ask_server(&queries::ops::doctor::CRON_JOBS)?,
         None => Vec::new(),
@@ -77,7 +78,8 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     tables(&mut findings, set, &items);
     roles::roles(&mut findings, set, viewer)?;
     state(&mut findings, set, viewer)?;
-    zones(&mut findings, set, viewer, &zone.unwrap_or_default())?;
+    zones(&mut findings, set, &zone.unwrap_or_default(), decided.is_some());
+    hashes::check(&mut findings, set, &items)?;
     sources(&mut findings, set, viewer)?;
     vacuum(&mut findings, set, viewer)?;
     replication::replication(&mut findings, set, viewer)?;
@@ -282,51 +284,45 @@ fn tables(found: &mut Findings, set: &RelationSet, items: &[Item]) {
     found.close_segments("tables", "every segment's table is as it has to be");
 }
 
+/// The last refreshes. An automatic segment that failed or was refused stays as it is until an operator
+/// acts, which an alert is for.
 fn state(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::LAST_FAILURES;
-    for [name, status, message] in
+    for [name, status, message, automatic] in
         texts(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])?
     {
-        let status = match status.as_str() {
+        let ended = match status.as_str() {
             "failed" => "has failed",
             "waiting" => "is waiting",
             "refused" => "was refused",
             _ => "was interrupted",
         };
-        let detail = format!("segment \"{name}\" {status}: {message}");
-        found.warn(
-            "refreshes",
-            detail,
-            format!(
-                "See {} for the error, its detail and its hint.",
-                set.display_name(Relation::Log)
-            ),
+        let level = match status.as_str() {
+            "failed" | "refused" if !automatic.is_empty() => Level::Problem,
+            _ => Level::Warning,
+        };
+        let hint = format!(
+            "See {} for the error, its detail and its hint.",
+            set.display_name(Relation::Log)
         );
+        let detail = format!("segment \"{name}\" {ended}: {message}");
+        found.add("refreshes", level, detail, Some(hint));
     }
     found.close_segments("refreshes", "the last refresh of every segment went well");
     Ok(())
 }
 
-fn zones(found: &mut Findings, set: &RelationSet, viewer: Viewer, zone: &str) -> Result<()> {
-    if plain(set.timezone()) != plain(zone) {
+/// Members' times and schedules go by `segmenter.timezone`. A value that was set is a decision, and so
+/// is `refresh_timezone` of a segment; the default may surprise where the database has another zone.
+fn zones(found: &mut Findings, set: &RelationSet, zone: &str, is_decided: bool) {
+    if !is_decided && plain(set.timezone()) != plain(zone) {
         found.warn(
             "time zones",
-            format!("segmenter.timezone is {}, the database's TimeZone is {zone}", set.timezone()),
-            "Members' periods are local times in segmenter.timezone, and schedules go by it: mind that when you compare them with your own. It should not be changed once there are members.",
+            format!("segmenter.timezone is not set, so it is {}; the database's TimeZone is {zone}", set.timezone()),
+            format!("Members' times and schedules are in it. If that is right: alter database … set segmenter.timezone = '{}'. Otherwise set the right one before there are members.", set.timezone()),
         );
     }
-    let sql = &queries::ops::doctor::SCHEDULE_ZONES;
-    for [name, refresh] in texts(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])? {
-        if plain(&refresh) != plain(zone) {
-            found.warn(
-                "time zones",
-                format!("the schedule of segment \"{name}\" goes by {refresh}, the database's TimeZone is {zone}"),
-                "If that is not meant, correct refresh_timezone.",
-            );
-        }
-    }
-    found.close_segments("time zones", "all time zones are the same");
-    Ok(())
+    found.close("time zones", &format!("members' times and schedules are in {}", set.timezone()));
 }
 
 /// A zone's name in lower case, with one name for all aliases of UTC.

@@ -146,6 +146,15 @@ pub fn release_with_cooldown(seconds: i64) {
     }
 }
 
+/// Whether a scheduler of a database has released its place by itself since the last call.
+pub fn take_released(database: pg_sys::Oid) -> bool {
+    let mut table = TABLE.exclusive();
+    let is_released =
+        |place: &&mut Scheduler| place.database == database.to_u32() && place.pid == 0;
+    let released = table.schedulers.iter_mut().find(is_released);
+    released.map(std::mem::take).is_some()
+}
+
 /// The scheduler of a database.
 pub fn scheduler(database: pg_sys::Oid) -> Option<Scheduler> {
     let table = TABLE.share();

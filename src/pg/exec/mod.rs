@@ -1,6 +1,7 @@
 //! Running SQL: the role, the snapshot and the subtransaction of a statement, and where its rows
 //! go.
 
+pub mod call;
 pub mod commit;
 pub mod dependency;
 pub mod kept;

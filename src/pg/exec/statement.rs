@@ -1,6 +1,10 @@
 //! Users' SQL: split by PostgreSQL's own parser, prepared, inspected, executed.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::mem::ManuallyDrop;
+use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -271,18 +275,57 @@ pub fn read_one<T: FromDatum + IntoDatum>(
     let plan = prepare(sql, args)?;
     // SAFETY: the plan is live until the SPI connection ends, which is after this function.
     unsafe { execute(plan, args, Destination::spi()) }?;
+    Ok(first_value())
+}
+
+/// The number of statements that a session keeps at most for [`read_one_kept`].
+const MAX_KEPT: usize = 32;
+
+thread_local! {
+    // Without a destructor: it would run when the process ends, after PostgreSQL's own clean-up.
+    static KEPT: ManuallyDrop<RefCell<HashMap<String, Rc<Prepared>>>> = ManuallyDrop::default();
+}
+
+/// The same with a statement that the session keeps with its plan. The arguments of one text always
+/// have the same types. It may run in a parallel worker.
+pub fn read_one_kept<T: FromDatum + IntoDatum>(
+    sql: String,
+    args: &[DatumWithOid<'_>],
+) -> Result<Option<T>> {
+    let found = KEPT.with(|kept| kept.borrow().get(&sql).cloned());
+    let prepared = match found {
+        Some(prepared) => prepared,
+        None => {
+            let prepared = Rc::new(Prepared::new(&sql, args)?);
+            KEPT.with(|kept| {
+                let mut kept = kept.borrow_mut();
+                if kept.len() >= MAX_KEPT {
+                    kept.clear();
+                }
+                kept.insert(sql, Rc::clone(&prepared));
+            });
+            prepared
+        }
+    };
+    prepared.execute(args, Destination::spi())?;
+    Ok(first_value())
+}
+
+/// The first value of the result that SPI has just received. To be called before anything else uses
+/// SPI.
+fn first_value<T: FromDatum + IntoDatum>() -> Option<T> {
     // SAFETY: SPI has just put the result there. It is read before anything else uses SPI, and
     // freed after the value has been copied from it.
     unsafe {
         let table = pg_sys::SPI_tuptable;
         if table.is_null() || (*table).numvals == 0 {
-            return Ok(None);
+            return None;
         }
         let mut is_null = false;
         let datum = pg_sys::SPI_getbinval(*(*table).vals, (*table).tupdesc, 1, &mut is_null);
         let value = T::from_datum(datum, is_null);
         pg_sys::SPI_freetuptable(table);
-        Ok(value)
+        value
     }
 }
 

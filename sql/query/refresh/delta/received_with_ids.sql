@@ -1,4 +1,4 @@
--- The received rows of a query that reads the relation `changed`, which stands for the ids $1 here: a
+-- The received rows of a query that reads the relation `changed`, which represents the ids $1 here: a
 -- name of WITH comes before one of an ephemeral relation.
 -- runs as: segment owner
 -- params: ids text[]

@@ -1,0 +1,38 @@
+-- The columns of a segment's table in which members have the hash of an empty text, one of $2: among a
+-- thousand members of the segment $1, or, where PostgreSQL's statistics know such a value as common, among
+-- all of them.
+-- runs as: segment owner
+-- params: segment uuid, hashes text[]
+-- row: columns text[]
+-- @table@: the segment table, e.g. public.vip
+select pg_catalog.array_agg(distinct f.name::pg_catalog.text order by f.name::pg_catalog.text)
+from (
+    select h.name
+    from (
+        select t.hash_email, t.hash_phone
+        from @table@ t
+        where t.segment_id operator(pg_catalog.=) $1
+          and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
+        limit 1000
+    ) m
+    cross join lateral (values ('hash_email', m.hash_email), ('hash_phone', m.hash_phone)) h (name, hash)
+    where pg_catalog.lower(h.hash::pg_catalog.text) operator(pg_catalog.=) any ($2)
+    union all
+    select s.attname::pg_catalog.text
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+    join pg_catalog.pg_stats s
+      on s.schemaname operator(pg_catalog.=) n.nspname and s.tablename operator(pg_catalog.=) c.relname
+    where c.oid operator(pg_catalog.=) '@text:table@'::pg_catalog.regclass::pg_catalog.oid
+      and s.attname operator(pg_catalog.=) any (array['hash_email', 'hash_phone']::pg_catalog.name[])
+      and s.most_common_vals::pg_catalog.text::pg_catalog.text[] operator(pg_catalog.&&) $2
+      and exists (
+          select
+          from @table@ t
+          where t.segment_id operator(pg_catalog.=) $1
+            and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
+            and pg_catalog.lower(
+                case when s.attname operator(pg_catalog.=) 'hash_email' then t.hash_email else t.hash_phone end::pg_catalog.text
+            ) operator(pg_catalog.=) any ($2)
+      )
+) f

@@ -1,0 +1,59 @@
+//! Whether the SQL of a segment can be analysed: asked when its row is written, so that an error is
+//! not found by the first refresh.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::prelude::*;
+
+use crate::catalog::relation_set::RelationSet;
+use crate::config::segment_table::{Holder, Table};
+use crate::config::{Incremental, Refresher, SourceCheck, Sql};
+use crate::error::{Error, Result};
+use crate::pg::exec::statement::{Prepared, StatementKind};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::refresh::outcome::advise;
+use crate::refresh::{delta, incremental, source_check};
+
+/// The errors of a refresher and of source checks, those of the refresher first. Nothing is executed
+/// but what PostgreSQL itself evaluates in an analysis (immutable functions of constants), with the
+/// rights of the segment's owner. `table`: the segment's table, against which a query is checked
+/// where the table itself is valid.
+pub fn errors(
+    set: &RelationSet,
+    holder: Holder<'_>,
+    table: pg_sys::Oid,
+    refresher: Option<&Refresher>,
+    sources: &[SourceCheck],
+) -> Vec<Error> {
+    let as_owner = |check: &dyn Fn() -> Result<()>| {
+        let checked = in_subtransaction(OnSuccess::Rollback, || {
+            set.as_segment_owner(holder.owner, || Spi::connect(|_| check()))
+        });
+        checked.err()
+    };
+    let table = in_subtransaction(OnSuccess::Rollback, || Table::check(set, table, holder)).ok();
+    let of_refresher = refresher.and_then(|refresher| {
+        as_owner(&|| match refresher {
+            Refresher::Query(Sql { sql }) => match &table {
+                Some(table) => delta::check(sql, table),
+                None => delta::named_by(sql).map(drop),
+            },
+            Refresher::Procedure(Sql { sql }) => {
+                let call = delta::parse_single_statement(sql, StatementKind::Call)?;
+                Prepared::of_user(call, &[]).map(drop)
+            }
+            Refresher::Incremental(refresher) => of_incremental(set, refresher),
+        })
+    });
+    let of_sources =
+        sources.iter().filter_map(|source| as_owner(&|| source_check::analyse(set, source)));
+    of_refresher.into_iter().chain(of_sources).map(advise).collect()
+}
+
+fn of_incremental(set: &RelationSet, refresher: &Incremental) -> Result<()> {
+    if let Some(changed) = &refresher.changed {
+        let watermark = TimestampWithTimeZone::negative_infinity();
+        let changed = delta::parse_single_statement(changed, StatementKind::Select)?;
+        Prepared::of_user(changed, &[watermark.into()])?;
+    }
+    incremental::named_by(set, refresher).map(drop)
+}
