@@ -17,7 +17,7 @@ fn cut_to(text: &str, longest: usize) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let kept = &text[..text.floor_char_boundary(longest.saturating_sub(REMARK))];
-    Cow::Owned(format!("{kept} … (cut, {} bytes in all)", text.len()))
+    Cow::Owned(format!("{kept} ... (cut, {} bytes in all)", text.len()))
 }
 
 /// A text for the log, of at most [`LONGEST`] bytes.
@@ -82,7 +82,7 @@ mod tests {
         for text in ["x".repeat(LONGEST + 1), "☃".repeat(LONGEST), "xé".repeat(10 * LONGEST)] {
             let cut = cut(&text);
             assert!(cut.len() <= LONGEST && cut.len() > LONGEST - 2 * REMARK, "{}", cut.len());
-            let (kept, remark) = cut.split_once(" … ").unwrap();
+            let (kept, remark) = cut.split_once(" ... ").unwrap();
             assert!(text.starts_with(kept));
             assert_eq!(remark, format!("(cut, {} bytes in all)", text.len()));
         }

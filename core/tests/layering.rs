@@ -73,6 +73,32 @@ fn names_are_found_in_code_and_not_in_comments() {
     assert_eq!(used(text).into_iter().collect::<Vec<_>>(), ["error", "pg", "refresh"]);
 }
 
+/// A client whose encoding lacks a character of a message gets an error about that character instead.
+#[test]
+fn texts_for_clients_are_ascii() {
+    let core = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    sources(&core.join("../src"), &mut files);
+    sources(&core.join("src"), &mut files);
+    let (mut found, mut lines) = (Vec::new(), 0);
+    for file in files {
+        // Its mark for further columns is read by the build only.
+        if file.ends_with("tests.rs") || file.ends_with("core/src/query_file.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            lines += 1;
+            if !line.is_ascii() {
+                found.push(format!("{}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    assert!(lines > 5000, "{lines} lines");
+    assert!(found.is_empty(), "write \"...\" and the like:\n{}", found.join("\n"));
+}
+
 /// Only `pg` has `unsafe` code; the entry points of background workers need `#[unsafe(no_mangle)]`.
 #[test]
 fn unsafe_code_is_in_pg() {

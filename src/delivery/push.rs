@@ -162,7 +162,7 @@ fn resolve(consumer: &str, name: &str) -> Result<(String, pg_sys::Oid)> {
         None => Err(unfit(format!("{name} does not exist"), NAME)),
         Some(_) => Err(unfit(
             format!("{name} is not a function of one jsonb that gives one jsonb, json or void"),
-            "Declare it so: create function crm.push(message jsonb) returns jsonb …",
+            "Declare it so: create function crm.push(message jsonb) returns jsonb ...",
         )),
     }
 }
@@ -185,7 +185,7 @@ fn no_role(set: &RelationSet, consumer: &str) -> Error {
         consumer: consumer.to_owned(),
         problem: "the consumer has no role to call it with".into(),
         hint: format!(
-            "Give it one: update {} set role = … for it.",
+            "Give it one: update {} set role = ... for it.",
             set.display_name(Relation::Consumers)
         ),
     }

@@ -181,7 +181,7 @@ pub enum Error {
     TableAltered(String),
 
     #[error(
-        "an id is at most {most} bytes: {} left out, such as id \"{example}…\"",
+        "an id is at most {most} bytes: {} left out, such as id \"{example}...\"",
         counted(*.count as i64, "row")
     )]
     IdTooLong { count: u64, example: String, most: usize },
@@ -483,7 +483,7 @@ impl Error {
                 "Point table_name of the segment at an existing table, or retire the segment by setting actual_end.".into()
             }
             Error::OwnerDropped { segments, .. } => {
-                format!("Give the segment an owner: update {} set owner = … for it.", segments)
+                format!("Give the segment an owner: update {} set owner = ... for it.", segments)
             }
             Error::OwnerCannotLogIn { owner, .. } => format!(
                 "The background workers connect as the owner: alter role {} login (it needs no password).",

@@ -45,7 +45,7 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
                     code: Code::ERRCODE_UNDEFINED_COLUMN,
                     problem: "a column of the query has no name".into(),
                     detail: None,
-                    hint: Some("Name every column: select …, count(*) as orders".into()),
+                    hint: Some("Name every column: select ..., count(*) as orders".into()),
                 });
             }
             let text = if request.history {

@@ -172,7 +172,7 @@ unsafe extern "C-unwind" fn is_timezone(
             error::emit(
                 PgLogLevel::WARNING,
                 "segmenter.timezone of a session has no effect".into(),
-                Some("The database's applies: ALTER DATABASE … SET segmenter.timezone."),
+                Some("The database's applies: ALTER DATABASE ... SET segmenter.timezone."),
             );
         }
         accept(is_zone, || "A time zone is an IANA name, such as UTC or Europe/Berlin.".into())

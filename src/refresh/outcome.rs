@@ -116,7 +116,7 @@ fn advise_report(mut report: Report) -> Report {
         | Code::ERRCODE_UNDEFINED_OBJECT
         | Code::ERRCODE_UNDEFINED_FUNCTION => QUALIFY,
         Code::ERRCODE_READ_ONLY_SQL_TRANSACTION => {
-            "A query and the functions that it calls may only read. To write, use a procedure: {\"procedure\": {\"sql\": \"call …()\"}}."
+            "A query and the functions that it calls may only read. To write, use a procedure: {\"procedure\": {\"sql\": \"call ...()\"}}."
         }
         Code::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
             "A procedure runs within the refresh's transaction: leave COMMIT and ROLLBACK out."

@@ -10,7 +10,7 @@ use super::{ConfigError, Result, SERVICE_COLUMNS, Subject, object, typed};
 use crate::http::address::Address;
 use crate::http::check_headers;
 
-const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": …}}} or {\"updater\": {\"http\": {\"url\": …, \"headers\": …, \"timeout\": …, \"secret\": …}}}, and max_attempts where wanted.";
+const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}} or {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}}, and max_attempts where wanted.";
 const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members) and fields (a list of columns, or an object from column to name).";
 
 /// The default of `max_attempts`.

@@ -7,9 +7,9 @@ use super::{ConfigError, Result, Subject, object, typed};
 use crate::guards::Guards;
 use crate::schedule;
 
-const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": …}}, {\"procedure\": {\"sql\": \"call …()\"}}, {\"incremental\": {\"changed\": … or \"watch\": […], \"sql\": …, \"full_cron\": …}}, or {} for a segment that is loaded by hand.";
+const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": ...}}, {\"procedure\": {\"sql\": \"call ...()\"}}, {\"incremental\": {\"changed\": ... or \"watch\": [...], \"sql\": ..., \"full_cron\": ...}}, or {} for a segment that is loaded by hand.";
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
-const SOURCES: &str = "Give a list of {\"table\": …, \"loaded_at\": …, \"warn_after\": …, \"error_after\": …, \"filter\": …, \"min_rows\": …}, {\"name\": …, \"ready\": \"select …\"} or {\"segment\": …, \"max_age\": …}.";
+const SOURCES: &str = "Give a list of {\"table\": ..., \"loaded_at\": ..., \"warn_after\": ..., \"error_after\": ..., \"filter\": ..., \"min_rows\": ...}, {\"name\": ..., \"ready\": \"select ...\"} or {\"segment\": ..., \"max_age\": ...}.";
 
 /// The column `refresh_params`: how the members are recomputed.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -85,7 +85,7 @@ pub struct Watched {
 #[serde(
     untagged,
     deny_unknown_fields,
-    expecting = "a table is a name or {\"table\": …, \"id\": …}"
+    expecting = "a table is a name or {\"table\": ..., \"id\": ...}"
 )]
 enum WatchedJson {
     Name(String),

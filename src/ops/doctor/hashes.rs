@@ -51,7 +51,7 @@ pub(super) fn check(found: &mut Findings, set: &RelationSet, items: &[Item]) -> 
             found.warn(
                 "hashes",
                 format!("members of segment \"{}\" have the hash of an empty text in {column}", item.name),
-                "A consumer takes all of them for one person. Have the query give null: encode(sha256(convert_to(nullif(…, ''), 'UTF8')), 'hex').",
+                "A consumer takes all of them for one person. Have the query give null: encode(sha256(convert_to(nullif(..., ''), 'UTF8')), 'hex').",
             );
         }
     }

@@ -319,7 +319,7 @@ fn zones(found: &mut Findings, set: &RelationSet, zone: &str, is_decided: bool) 
         found.warn(
             "time zones",
             format!("segmenter.timezone is not set, so it is {}; the database's TimeZone is {zone}", set.timezone()),
-            format!("Members' times and schedules are in it. If that is right: alter database … set segmenter.timezone = '{}'. Otherwise set the right one before there are members.", set.timezone()),
+            format!("Members' times and schedules are in it. If that is right: alter database ... set segmenter.timezone = '{}'. Otherwise set the right one before there are members.", set.timezone()),
         );
     }
     found.close("time zones", &format!("members' times and schedules are in {}", set.timezone()));
@@ -427,7 +427,7 @@ fn consumers(
                 "consumers",
                 format!("consumer \"{name}\" has no role to call its function with"),
                 format!(
-                    "Give it one: update {} set role = … for it.",
+                    "Give it one: update {} set role = ... for it.",
                     set.display_name(Relation::Consumers)
                 ),
             );

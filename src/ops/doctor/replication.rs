@@ -14,7 +14,7 @@ pub(super) fn replication(found: &mut Findings, set: &RelationSet, viewer: Viewe
             "columns" => found.problem(
                 "replication",
                 format!("table {table} is published with a list of columns, but its replica identity is the whole row: PostgreSQL refuses to update and delete in it"),
-                "Publish all its columns: name the table without a list in alter publication … set table ….",
+                "Publish all its columns: name the table without a list in alter publication ... set table ....",
             ),
             _ => found.problem(
                 "replication",

@@ -57,18 +57,18 @@ pub(super) fn roles(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> 
             "owner" => found.problem(
                 "roles",
                 format!("the owner of segment \"{name}\" does not exist"),
-                format!("Give the segment an owner: update {segments} set owner = … for it."),
+                format!("Give the segment an owner: update {segments} set owner = ... for it."),
             ),
             "table" => found.warn(
                 "roles",
                 format!("segment \"{name}\" belongs to role {owner}, its table {table} to role {table_owner}"),
-                format!("If that role has taken over the segment: update {segments} set owner = … for it."),
+                format!("If that role has taken over the segment: update {segments} set owner = ... for it."),
             ),
             _ => found.warn(
                 "roles",
                 format!("the role of consumer \"{name}\" does not exist"),
                 format!(
-                    "Give the consumer a role: update {} set role = … for it.",
+                    "Give the consumer a role: update {} set role = ... for it.",
                     set.display_name(Relation::Consumers)
                 ),
             ),

@@ -380,7 +380,7 @@ fn check_query(query: &Prepared, table: &Table) -> Result<(Vec<bool>, bool)> {
         return problem(
             Code::ERRCODE_UNDEFINED_COLUMN,
             "the query gives no column \"id\"".into(),
-            Some("Name the member's key so: select customer_id as id, …".into()),
+            Some("Name the member's key so: select customer_id as id, ...".into()),
         );
     }
     Ok((received, has_long_ids))

@@ -128,7 +128,7 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
             return refuse(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
                 format!("watched table {name} has no column \"{}\"", watched.id),
-                "Name the column that holds ids: {\"table\": …, \"id\": …}.",
+                "Name the column that holds ids: {\"table\": ..., \"id\": ...}.",
             );
         };
         if !row.get_by_name::<bool, _>("is_readable")?.unwrap_or_default() {

@@ -423,7 +423,7 @@ fn wrong_changed(code: PgSqlErrorCode, problem: &str) -> Error {
         problem: problem.into(),
         detail: None,
         hint: Some(
-            "Give one SELECT of the ids that have changed since $1: select customer_id as id from … where updated_at > $1."
+            "Give one SELECT of the ids that have changed since $1: select customer_id as id from ... where updated_at > $1."
                 .into(),
         ),
     }

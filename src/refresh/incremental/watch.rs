@@ -48,13 +48,13 @@ pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()>
             if flag("is_segment")? {
                 return refuse(
                     format!("changes of {name} cannot be captured: it is a segment's table"),
-                    "Have \"changed\" ask for what was processed: select id from … where processed > $1.",
+                    "Have \"changed\" ask for what was processed: select id from ... where processed > $1.",
                 );
             }
             if !flag("is_permanent")? {
                 return refuse(
                     format!("changes of {name} cannot be captured: it is temporary or unlogged"),
-                    "A crash empties an unlogged table without a trigger. ALTER TABLE … SET LOGGED, or give the segment a query of \"changed\" ids.",
+                    "A crash empties an unlogged table without a trigger. ALTER TABLE ... SET LOGGED, or give the segment a query of \"changed\" ids.",
                 );
             }
             if flag("is_replicated")? {
