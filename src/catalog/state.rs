@@ -10,7 +10,7 @@ use std::time::Duration;
 use pgrx::JsonB;
 use pgrx::datum::{DatumWithOid, Timestamp, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::catalog::change_readers;
 use crate::catalog::log::LogStatus;
@@ -25,6 +25,7 @@ use crate::pg::exec::lock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::text::cut;
 
@@ -228,27 +229,67 @@ pub struct ReadsRecord {
 /// A relation, or a function where the flag is set.
 pub type ObjectRef = (pg_sys::Oid, bool);
 
-/// Records what a segment reads. Returns whether it was not known that tables of other segments are
-/// among it.
+impl ReadsRecord {
+    /// The names of the relations.
+    fn names(&self) -> Vec<String> {
+        let names = self.relations.iter().copied().filter_map(system_catalog::qualified_name);
+        let mut names: Vec<_> = names.collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The value of the column `lineage`.
+    fn lineage(&self) -> Value {
+        let name = |(oid, is_function): ObjectRef| match is_function {
+            true => system_catalog::function_name(oid),
+            false => system_catalog::qualified_name(oid),
+        };
+        let kind = |(oid, is_function): ObjectRef| match is_function {
+            true => "function",
+            false if system_catalog::is_view(oid) => "view",
+            false => "table",
+        };
+        let edges = self
+            .lineage
+            .iter()
+            .filter_map(|(object, via)| Some((name(*object)?, via.and_then(name), kind(*object))));
+        let mut edges: Vec<_> = edges.collect();
+        edges.sort_unstable();
+        let edges = edges
+            .into_iter()
+            .map(|(reads, via, kind)| json!({"reads": reads, "kind": kind, "via": via}));
+        edges.collect()
+    }
+}
+
+/// Records what a segment reads, unless it is recorded. Returns whether it was not known that tables of
+/// other segments are among it.
 pub fn record_reads(set: &RelationSet, segment: Uuid, reads: &ReadsRecord) -> Result<bool> {
-    if !may_record(set, segment) {
+    let (names, lineage, recorded) = set.as_owner(|| {
+        // Names depend on the settings of our own statements, not on those of the session.
+        let (names, lineage) = (reads.names(), reads.lineage());
+        let recorded = Spi::connect(|client| {
+            let statement = set.kept(&queries::catalog::state::GET_READS);
+            let row = client.select(statement, Some(1), &[segment.into()])?.first();
+            if row.is_empty() {
+                return Ok(None);
+            }
+            let lineage: Option<String> = row.get_by_name("lineage")?;
+            let lineage = lineage.and_then(|lineage| serde_json::from_str::<Value>(&lineage).ok());
+            Ok::<_, Error>(row.get_by_name::<Vec<String>, _>("reads")?.zip(lineage))
+        })?;
+        Ok::<_, Error>((names, lineage, recorded))
+    })?;
+    let is_recorded = recorded.is_some_and(|(reads, edges)| reads == names && edges == lineage);
+    if is_recorded || !may_record(set, segment) {
         return Ok(false);
     }
-    let (objects, vias): (Vec<ObjectRef>, Vec<Option<ObjectRef>>) =
-        reads.lineage.iter().copied().unzip();
-    let (objects, are_functions): (Vec<_>, Vec<_>) = objects.into_iter().unzip();
-    let (vias, vias_are_functions): (Vec<_>, Vec<_>) = vias
-        .into_iter()
-        .map(|via| (via.map(|(oid, _)| oid), via.map(|(_, is_function)| is_function)))
-        .unzip();
     let args = [
         segment.into(),
+        names.into(),
+        JsonB(lineage).into(),
         reads.relations.clone().into(),
         set.mart().into(),
-        objects.into(),
-        are_functions.into(),
-        vias.into(),
-        vias_are_functions.into(),
     ];
     let mut must_order = false;
     let mut record = || {

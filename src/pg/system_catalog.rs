@@ -184,6 +184,29 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The name of a function with the types of its arguments, or `None` if it does not exist. Functions
+/// and types that are not visible in the search_path have their schemas.
+pub fn function_name(function: pg_sys::Oid) -> Option<String> {
+    // SAFETY: needs a transaction. The name of a function that exists is a new C string; a missing one
+    // has none.
+    unsafe {
+        let exists = !pg_sys::get_func_name(function).is_null();
+        exists.then(|| owned(pg_sys::format_procedure(function)))
+    }
+}
+
+/// Whether a relation is a view, materialized or not.
+pub fn is_view(relation: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction. A missing relation has the kind 0.
+    let kind = unsafe { pg_sys::get_rel_relkind(relation) } as u8;
+    kind == pg_sys::RELKIND_VIEW || kind == pg_sys::RELKIND_MATVIEW
+}
+
+/// Whether an object may be a user's: it was not made with the database.
+pub fn is_users(object: pg_sys::Oid) -> bool {
+    object.to_u32() >= pg_sys::FirstNormalObjectId
+}
+
 /// The name of a relation, with its schema if it is not visible in the search_path. `None` if the
 /// relation does not exist, or outside a transaction, where no look-up is possible.
 pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {

@@ -13,6 +13,7 @@ use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
 use crate::refresh::{delta, incremental, source_check};
 
 /// The number of objects that are listed at most: a chain of views is not longer.
@@ -142,12 +143,16 @@ fn parts_of(objects: &HashSet<Object>) -> Result<Vec<(Object, Option<Object>)>> 
         let those = objects.iter().filter(|object| object.is_function() == functions);
         those.map(|object| object.oid()).collect()
     };
-    let (relations, functions) = (oids(false), oids(true));
+    let (mut views, functions) = (oids(false), oids(true));
+    views.retain(|relation| system_catalog::is_view(*relation));
     let mut found = Vec::new();
+    if views.is_empty() && functions.is_empty() {
+        return Ok(found);
+    }
     let mut called: Vec<(pg_sys::Oid, Option<Object>)> = Vec::new();
     Spi::connect(|client| {
-        let sql = queries::refresh::reads::LIST_PARTS.text();
-        for row in client.select(sql, None, &[relations.into(), functions.clone().into()])? {
+        let sql = queries::refresh::reads::LIST_PARTS.kept();
+        for row in client.select(sql, None, &[views.into(), functions.clone().into()])? {
             let is =
                 |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)? == Some(true));
             let oid = |column: &'static str| {
@@ -186,12 +191,13 @@ fn own(named: Named, via: Option<Object>) -> Result<Vec<(Object, Option<Object>)
 }
 
 /// Those functions that users made, with the bodies that are kept as text.
-fn users_functions(functions: Vec<pg_sys::Oid>) -> Result<Vec<(pg_sys::Oid, Option<String>)>> {
+fn users_functions(mut functions: Vec<pg_sys::Oid>) -> Result<Vec<(pg_sys::Oid, Option<String>)>> {
+    functions.retain(|function| system_catalog::is_users(*function));
     if functions.is_empty() {
         return Ok(Vec::new());
     }
     Spi::connect(|client| {
-        let sql = queries::refresh::reads::LIST_FUNCTIONS.text();
+        let sql = queries::refresh::reads::LIST_FUNCTIONS.kept();
         let rows = client.select(sql, None, &[functions.into()])?;
         rows.map(|row| {
             let function = row.get_by_name::<pg_sys::Oid, _>("function")?;

@@ -1,4 +1,4 @@
--- Those of the functions $1 that users made, and the bodies of those in SQL that are kept as text.
+-- Those of the functions $1 that belong to no extension, and the bodies of those in SQL that are kept as text.
 -- runs as: segment owner
 -- params: functions oid[]
 -- row: function oid, body text
@@ -11,8 +11,7 @@ select
     end as body
 from pg_catalog.pg_proc as p
 join pg_catalog.pg_language as l on l.oid operator(pg_catalog.=) p.prolang
--- The first OID after those of the server's own objects.
-where p.oid operator(pg_catalog.=) any ($1) and p.oid operator(pg_catalog.>=) 16384::pg_catalog.oid
+where p.oid operator(pg_catalog.=) any ($1)
   and not exists (
       select
       from pg_catalog.pg_depend as d
