@@ -9,6 +9,12 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_run_id_wrapper';
 revoke all on function segmenter_run_id from public;
 grant execute on function segmenter_run_id to public;
+CREATE FUNCTION "segmenter_now"() RETURNS timestamp with time zone
+STABLE PARALLEL RESTRICTED
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_now_wrapper';
+revoke all on function segmenter_now from public;
+grant execute on function segmenter_now to public;
 
 create procedure segmenter_run_commit(segment_id uuid, segment text, run_id uuid, hand_over_only boolean)
 language c as 'MODULE_PATHNAME', 'segmenter_run_commit_wrapper';
@@ -86,7 +92,7 @@ comment on column @segments@.table_name is 'the segment table that holds the mem
 comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
 comment on column @segments@.context is 'the related task';
 comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run(); false: by hand only';
-comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
+comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "expires": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
 comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
 comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
 comment on column @segments@.sources is 'the sources that are checked before a refresh';
@@ -649,6 +655,7 @@ comment on function segmenter_run_plan() is 'lists what a run would refresh now,
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
+comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';

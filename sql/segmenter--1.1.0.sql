@@ -155,7 +155,7 @@ comment on column @segments@.table_name is 'the segment table that holds the mem
 comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
 comment on column @segments@.context is 'the related task';
 comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run(); false: by hand only';
-comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
+comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "expires": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
 comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
 comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
 comment on column @segments@.sources is 'the sources that are checked before a refresh';
@@ -844,6 +844,11 @@ CREATE FUNCTION "segmenter_nack"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_nack_wrapper';
 
+CREATE FUNCTION "segmenter_now"() RETURNS timestamp with time zone
+STRICT STABLE PARALLEL RESTRICTED
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_now_wrapper';
+
 CREATE FUNCTION "segmenter_prune"() RETURNS VOID
 STRICT
 LANGUAGE c
@@ -1017,6 +1022,7 @@ comment on function segmenter_run_plan() is 'lists what a run would refresh now,
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
+comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
 comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
 comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
@@ -1090,7 +1096,7 @@ revoke all on segmenter_registry, segmenter_registry_relations, segmenter_change
 grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage to public;
 
 -- Each of these functions checks the rights of its caller itself.
-revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
+revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
@@ -1100,7 +1106,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_run_id, segme
     segmenter_check_subscription
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
-grant execute on function segmenter_refresh, segmenter_run, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
+grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
     segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,

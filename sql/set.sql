@@ -56,7 +56,7 @@ comment on column @segments@.table_name is 'the segment table that holds the mem
 comment on column @segments@.owner is 'the role whose rights the segment''s SQL runs with';
 comment on column @segments@.context is 'the related task';
 comment on column @segments@.refresh_auto is 'true: refreshed by segmenter_run(); false: by hand only';
-comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
+comment on column @segments@.refresh_params is 'the refresher: {"query": {"sql": …}}, {"procedure": {"sql": "call …()"}}, {"incremental": {"changed": … or "watch": […], "sql": …, "expires": …, "full_cron": …}}, or {} for a segment that is loaded by hand';
 comment on column @segments@.refresh_cron is 'when it is refreshed, as a cron expression; null: at every run';
 comment on column @segments@.refresh_timezone is 'the time zone of refresh_cron; null: segmenter.timezone';
 comment on column @segments@.sources is 'the sources that are checked before a refresh';

@@ -8,9 +8,11 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod clock;
+pub mod clock_words;
 pub mod config;
 pub mod dependency_order;
 pub mod due;
+pub mod gaps;
 pub mod guards;
 pub mod http;
 pub mod job;
@@ -21,6 +23,7 @@ pub mod queue;
 pub mod receipt;
 pub mod schedule;
 pub mod sync_plan;
+pub mod tables_read;
 pub mod text;
 pub mod timetable;
 pub mod upstream;

@@ -528,6 +528,7 @@ fn every_query_agrees_with_its_header() {
         ("segmenter_recent", "id text"),
         ("segmenter_ids", "id text"),
         ("changed", "id text"),
+        ("segmenter_expired", "id text"),
     ] {
         run(&format!("create temporary table {name} ({columns})"));
     }

@@ -17,6 +17,7 @@ use crate::ops::create_segment;
 use crate::ops::doctor;
 use crate::ops::drop_segment;
 use crate::pg::bgw::process;
+use crate::pg::clock;
 use crate::pg::exec::call::remembered;
 use crate::pg::exec::commit::Call;
 use crate::pg::exec::role;
@@ -86,7 +87,7 @@ fn segmenter_refresh(
         cycle: None,
         run_id: run::new_id(),
     };
-    let outcome = refresh::refresh(&RelationSet::writable()?, &request)?;
+    let outcome = run::by_hand(&RelationSet::writable()?, &request)?;
     Ok(TableIterator::once(row(outcome)))
 }
 
@@ -197,6 +198,18 @@ fn segmenter_run_commit(
     );
     planned.hand_over_only = require_arg("hand_over_only", hand_over_only)?;
     Ok(run::commit_step(&call, &planned, require_arg("run_id", run_id)?)?)
+}
+
+/// The time of the refresh that is going on, for users' SQL: the same for all statements of a refresh,
+/// also for those that a procedure runs. Outside of a refresh it is `now()`.
+///
+/// ```sql
+/// select o.customer_id as id from crm.orders o where o.ordered_at > segmenter_now() - interval '30 days';
+/// ```
+#[pg_extern(stable, parallel_restricted)]
+fn segmenter_now() -> TimestampWithTimeZone {
+    // A parallel worker does not know the time of its leader's refresh.
+    clock::timestamp(refresh::now::current().unwrap_or_else(clock::transaction_start))
 }
 
 /// Creates a segment: its table, and its row in segmenter_segments.

@@ -18,11 +18,11 @@ use crate::catalog::state;
 use crate::config::readers;
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
-    self, ConfigError, ConsumerParams, Fields, Key, Refresher, Segment, SourceCheck, Subject,
-    Updater,
+    self, ConfigError, ConsumerParams, Fields, Incremental, Key, Refresher, Segment, SourceCheck,
+    Subject, Updater,
 };
 use crate::delivery::consent::Parties;
-use crate::error::{self, Error, raise};
+use crate::error::{self, Error, Report, raise};
 use crate::pg::exec::lock;
 use crate::pg::exec::role::{self, RegRole};
 use crate::pg::exec::statement;
@@ -30,6 +30,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::json::JsonbText;
 use crate::pg::format::transition::{self, trigger_function};
 use crate::pg::system_catalog;
+use crate::refresh::incremental::gaps;
 use crate::refresh::publish::payload;
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::reads;
@@ -108,6 +109,13 @@ fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
     match trigger.level() {
         PgTriggerLevel::Statement => {
             transition::record(data, &column, changes_of(trigger_function(data)));
+            Ok(())
+        }
+        // What is applied from another server fires no triggers of statements.
+        PgTriggerLevel::Row if transition::is_for_replication(data) => {
+            if system_catalog::applies_replication() {
+                transition::mark_all(data, &column, changes_of(trigger_function(data)));
+            }
             Ok(())
         }
         PgTriggerLevel::Row => Err(Error::Watch {
@@ -209,6 +217,9 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
             }));
         }
     }
+    if let Some(Refresher::Incremental(incremental)) = &refresher {
+        warn_of_gaps(&set, trigger, &row, incremental, subject)?;
+    }
     record_reads(&set, trigger, &row, (refresher, sources))?;
     Ok(row)
 }
@@ -263,6 +274,35 @@ fn record_reads(
         actual: true,
     };
     state::record_reads(set, id, &reads::find(set, &segment).record()).map(drop)
+}
+
+/// Warns of what an incremental refresher does not notice, where the row comes to have it. Queries
+/// that cannot be analysed now have no known gaps.
+fn warn_of_gaps(
+    set: &RelationSet,
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    refresher: &Incremental,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let stays = match trigger.old() {
+        Some(old) => {
+            old.get_by_name::<JsonbText>("refresh_params")?
+                == row.get_by_name::<JsonbText>("refresh_params")?
+                && is_endless(old.get_by_name("actual_end")?)
+        }
+        None => false,
+    };
+    let owner = row.get_by_name::<pg_sys::Oid>("owner")?.unwrap_or(role::current());
+    let is_read = is_endless(row.get_by_name("actual_end")?) && role::exists(owner);
+    if stays || !is_read || system_catalog::references_are_deferred() {
+        return Ok(());
+    }
+    for gap in gaps::find(set, owner, refresher).unwrap_or_default() {
+        let code = PgSqlErrorCode::ERRCODE_WARNING;
+        error::emit_warning(&subject.to_string(), &Report::new(code, gap.problem, Some(gap.hint)));
+    }
+    Ok(())
 }
 
 fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, emit};
 
 /// Records how far a segment has read, by the checkpoint of its refresh. The caller holds the
 /// segment's lock.
@@ -47,9 +47,14 @@ pub fn record_all(set: &RelationSet) -> Result<()> {
         })
     })?;
     for (segment, checkpoint) in read {
-        // What cannot be read is no position to continue from.
-        if let Ok(checkpoint) = serde_json::from_str(&checkpoint) {
-            record(set, segment, &checkpoint)?;
+        // What cannot be read is no position to continue from: the segment makes a full pass.
+        match serde_json::from_str(&checkpoint) {
+            Ok(checkpoint) => record(set, segment, &checkpoint)?,
+            Err(error) => emit(
+                PgLogLevel::WARNING,
+                format!("the checkpoint of segment {segment} cannot be read: {error}"),
+                Some("Its next refresh compares all ids."),
+            ),
         }
     }
     Ok(())

@@ -20,6 +20,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// A report of a message and a hint.
+    pub fn new(code: PgSqlErrorCode, message: String, hint: Option<String>) -> Self {
+        let sqlstate = code as i32;
+        Self { sqlstate, message, detail: None, hint, context: None, position: None }
+    }
+
     /// The five characters of the SQLSTATE.
     pub fn sqlstate(&self) -> String {
         unpack_sqlstate(self.sqlstate)

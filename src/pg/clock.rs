@@ -14,6 +14,12 @@ pub fn now() -> Instant {
     at(micros())
 }
 
+/// The start of the current transaction, the value of `now()`.
+pub fn transaction_start() -> Instant {
+    // SAFETY: a variable of this process, set when a transaction begins.
+    at(unsafe { pg_sys::GetCurrentTransactionStartTimestamp() })
+}
+
 /// The current time in PostgreSQL's microseconds.
 pub(in crate::pg) fn micros() -> i64 {
     // SAFETY: has no precondition.

@@ -207,6 +207,24 @@ pub fn is_users(object: pg_sys::Oid) -> bool {
     object.to_u32() >= pg_sys::FirstNormalObjectId
 }
 
+/// A name with its schema, or alone if the schema does not exist.
+pub fn qualify(schema: pg_sys::Oid, name: &str) -> String {
+    // SAFETY: needs a transaction. The name of the schema is a new C string, or null.
+    unsafe {
+        let schema = pg_sys::get_namespace_name(schema);
+        match schema.is_null() {
+            true => pgrx::spi::quote_identifier(name),
+            false => pgrx::spi::quote_qualified_identifier(owned(schema), name.to_owned()),
+        }
+    }
+}
+
+/// Whether the session applies what was replicated: it has a replication origin.
+pub fn applies_replication() -> bool {
+    // SAFETY: a variable of this process's only thread.
+    unsafe { u32::from(pg_sys::replorigin_session_origin) != pg_sys::InvalidRepOriginId }
+}
+
 /// The name of a relation, with its schema if it is not visible in the search_path. `None` if the
 /// relation does not exist, or outside a transaction, where no look-up is possible.
 pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {

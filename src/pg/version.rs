@@ -114,17 +114,22 @@ pub(in crate::pg) unsafe fn view_of(entry: *mut pg_sys::RangeTblEntry) -> pg_sys
     }
 }
 
-/// What the parser has to know of the parameters of an SQL function.
+/// What the parser has to know of the parameters of an SQL function. `call`, or null, decides the types
+/// of polymorphic ones.
 ///
 /// # Safety
 ///
-/// A live tuple of `pg_proc`.
+/// A live tuple of `pg_proc`; the call is null or live.
 #[expect(ffi_unwind_calls, reason = "within a guard")]
-pub(in crate::pg) unsafe fn function_parameters(procedure: pg_sys::HeapTuple) -> *mut c_void {
+pub(in crate::pg) unsafe fn function_parameters(
+    procedure: pg_sys::HeapTuple,
+    call: *mut pg_sys::Node,
+    collation: pg_sys::Oid,
+) -> *mut c_void {
     // SAFETY: as the caller promises. Without a call, types are those of the declaration.
     unsafe {
         pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            unbound::prepare_sql_fn_parse_info(procedure, std::ptr::null_mut(), pg_sys::InvalidOid)
+            unbound::prepare_sql_fn_parse_info(procedure, call, collation)
         })
     }
 }
@@ -321,5 +326,31 @@ pub(in crate::pg) fn setting(name: &CStr) -> Option<*mut pg_sys::config_generic>
         // none is created, and no error is raised.
         let found = unsafe { pg_sys::find_option(name.as_ptr(), false, true, 0) };
         (!found.is_null()).then_some(found)
+    }
+}
+
+/// Analyses and rewrites a statement of the body of an SQL function, in which its arguments are
+/// parameters. An invalid statement is raised.
+///
+/// # Safety
+///
+/// The statement is one of the text; otherwise as [`function_parameters`].
+pub(in crate::pg) unsafe fn analyze_function_body(
+    statement: *mut pg_sys::RawStmt,
+    text: &CStr,
+    procedure: pg_sys::HeapTuple,
+    call: *mut pg_sys::Node,
+    collation: pg_sys::Oid,
+) -> *mut pg_sys::List {
+    // SAFETY: the caller's promises are those that are required. The parameters live in the current
+    // memory context, longer than the analysis that gets them.
+    unsafe {
+        pg_sys::pg_analyze_and_rewrite_withcb(
+            statement,
+            text.as_ptr(),
+            Some(set_up_function_parser),
+            function_parameters(procedure, call, collation),
+            std::ptr::null_mut(),
+        )
     }
 }

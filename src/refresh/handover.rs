@@ -56,6 +56,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
         elapsed: timer.elapsed(),
         detail,
         lacks_memory: false,
+        watches: false,
     };
     match handed {
         Ok(handed) if handed.messages == 0 && handed.failed == 0 => Ok(None),

@@ -22,6 +22,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::refresh::delta::{Delta, DeltaTarget, LongIds};
 use crate::refresh::incremental::{Progress, WatermarkCandidate};
+use crate::refresh::now::RefreshTime;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::outbox::PublishStats;
 use crate::refresh::publish::payload::PayloadInput;
@@ -36,6 +37,7 @@ pub mod apply;
 pub mod delta;
 pub mod handover;
 pub mod incremental;
+pub mod now;
 mod outcome;
 pub mod publish;
 pub mod reads;
@@ -82,6 +84,8 @@ pub struct RefreshResult {
     pub detail: Option<String>,
     /// It failed because the server lacks memory.
     pub lacks_memory: bool,
+    /// Whether it has read captured changes.
+    pub watches: bool,
 }
 
 /// The number of attempts at a refresh whose table is changed by concurrent writes.
@@ -143,6 +147,7 @@ pub fn refuse(set: &RelationSet, request: &RefreshRequest<'_>, elapsed: Duration
         elapsed,
         detail: Some(report.to_line()),
         lacks_memory: false,
+        watches: false,
     }
 }
 
@@ -290,6 +295,7 @@ fn finish(
         elapsed,
         lacks_memory: ended.error.as_ref().is_some_and(Report::lacks_memory),
         detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
+        watches: ended.checkpoint.is_some_and(|checkpoint| checkpoint["captured"].is_object()),
     })
 }
 
@@ -345,6 +351,7 @@ fn steps(
         Some(_) => WatermarkCandidate::none(),
     };
     let (_snapshot, segment) = lock_and_snapshot(set, request, found, permitted)?;
+    let time = RefreshTime::begin();
     check_not_superseded(set, segment)?;
     if !role::exists(segment.owner) {
         return Err(Error::OwnerDropped {
@@ -370,8 +377,8 @@ fn steps(
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
-                let full = request.full;
-                Some(incremental::plan(set, segment, &table, incremental, &beginning, full)?)
+                let how = (time.at, request.full);
+                Some(incremental::plan(set, segment, &table, incremental, &beginning, how)?)
             }
             _ => None,
         };

@@ -364,6 +364,19 @@ fn stop(set: &RelationSet, planned: &PlannedRefresh, run_id: Uuid, error: Error)
     }
 }
 
+/// Refreshes one segment outside of a run. One that watches tables deletes captured changes then, as a
+/// run does: where all refreshes are made by hand, nothing else would.
+pub fn by_hand(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
+    let outcome = refresh::refresh(set, request)?;
+    if outcome.status == LogStatus::Ok && outcome.watches && !request.dry_run {
+        let pruned = in_subtransaction(OnSuccess::Commit, || prune_changes(&set.extension));
+        if let Err(error) = pruned {
+            emit_warning("captured changes were not deleted", &error.report());
+        }
+    }
+    Ok(outcome)
+}
+
 /// Deletes one batch each of delivered messages, captured changes and log entries that are past
 /// their retention.
 pub fn prune(set: &RelationSet) -> Result<()> {

@@ -7,7 +7,7 @@ use super::{ConfigError, Result, Subject, object, typed};
 use crate::guards::Guards;
 use crate::schedule;
 
-const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": ...}}, {\"procedure\": {\"sql\": \"call ...()\"}}, {\"incremental\": {\"changed\": ... or \"watch\": [...], \"sql\": ..., \"full_cron\": ...}}, or {} for a segment that is loaded by hand.";
+const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": ...}}, {\"procedure\": {\"sql\": \"call ...()\"}}, {\"incremental\": {\"changed\": ... or \"watch\": [...], \"sql\": ..., \"expires\": ..., \"full_cron\": ...}}, or {} for a segment that is loaded by hand.";
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
 const SOURCES: &str = "Give a list of {\"table\": ..., \"loaded_at\": ..., \"warn_after\": ..., \"error_after\": ..., \"filter\": ..., \"min_rows\": ...}, {\"name\": ..., \"ready\": \"select ...\"} or {\"segment\": ..., \"max_age\": ...}.";
 
@@ -46,6 +46,10 @@ pub struct Incremental {
     pub watch: Option<Vec<Watched>>,
     /// One SELECT that returns the members among the ids of the relation `changed`.
     pub sql: String,
+    /// A query for the ids whose answer the clock alone changes between `$1`, the last refresh, and
+    /// `$2`, this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<String>,
     /// The schedule of the full passes, which compare all ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_cron: Option<String>,
@@ -241,6 +245,18 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+        let expires = json!({"incremental": {"watch": ["t"], "sql": "b", "expires": "select 1"}});
+        match refresher(expires.clone(), S) {
+            Ok(Some(refresher)) => assert_eq!(
+                serde_json::to_value(refresher).expect("serializes")["incremental"]["expires"],
+                "select 1"
+            ),
+            other => panic!("{other:?}"),
+        }
+        let number = json!({"incremental": {"watch": ["t"], "sql": "b", "expires": 1}});
+        assert!(message(refresher(number, S)).contains("expected a text"));
+        let alone = json!({"incremental": {"sql": "b", "expires": "select 1"}});
+        assert!(message(refresher(alone, S)).contains("neither \"changed\" nor \"watch\""));
         let wrong = json!({"incremental": {"watch": [{"table": "c", "ide": "d"}], "sql": "b"}});
         assert!(message(refresher(wrong, S)).contains("a table is a name or"));
         let never = json!({"incremental": {"changed": "a", "sql": "b", "full_cron": "soon"}});

@@ -25,6 +25,7 @@ use segmenter_core::due::Due;
 
 mod findings;
 mod hashes;
+mod incremental;
 mod replication;
 mod roles;
 
@@ -83,7 +84,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     sources(&mut findings, set, viewer)?;
     vacuum(&mut findings, set, viewer)?;
     replication::replication(&mut findings, set, viewer)?;
-    incremental(&mut findings, set, viewer)?;
+    incremental::examine(&mut findings, set, viewer, &items)?;
     consumers(&mut findings, set, viewer, is_served)?;
     consents(&mut findings, set, viewer)?;
     deliveries(&mut findings, set, viewer)?;
@@ -361,39 +362,6 @@ fn vacuum(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()>
         );
     }
     found.close_segments("vacuum", "no segment table lacks it");
-    Ok(())
-}
-
-fn incremental(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
-    let sql = &queries::ops::doctor::INCREMENTAL_FINDINGS;
-    for [name, missed, kept, incomplete, full_at] in
-        rows(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])?
-    {
-        let name = name.unwrap_or_default();
-        if let Some(missed) = missed {
-            let at = full_at.unwrap_or_default();
-            found.problem(
-                "incremental",
-                format!("the full pass over segment \"{name}\" at {at} found {missed} changes that earlier passes had missed"),
-                "Its query \"changed\" must return every id that changes, also those of deleted rows: see the reference on \"changed\".",
-            );
-        }
-        if let Some(kept) = kept {
-            found.warn(
-                "incremental",
-                format!("the watermark of segment \"{name}\" stays where it is: {kept}"),
-                "Each refresh compares more ids until it moves again.",
-            );
-        }
-        if let Some(table) = incomplete {
-            found.problem(
-                "incremental",
-                format!("segment \"{name}\" watches {table}, whose changes are not captured: each refresh compares all ids"),
-                "Have the table's owner call segmenter_watch() again.",
-            );
-        }
-    }
-    found.close_segments("incremental", "incremental refreshes find all changes");
     Ok(())
 }
 

@@ -48,7 +48,8 @@ impl Prepared {
             if tuple.is_null() {
                 return Err(Error::MissingValue("prosrc"));
             }
-            let parameters = version::function_parameters(tuple);
+            let parameters =
+                version::function_parameters(tuple, std::ptr::null_mut(), pg_sys::InvalidOid);
             pg_sys::ReleaseSysCache(tuple);
             let options = pg_sys::SPIPrepareOptions {
                 parserSetup: Some(version::set_up_function_parser),

@@ -1,9 +1,11 @@
 //! Running SQL: the role, the snapshot and the subtransaction of a statement, and where its rows
 //! go.
 
+pub mod analysis;
 pub mod call;
 pub mod commit;
 pub mod dependency;
+mod function;
 pub mod kept;
 pub mod lock;
 pub(in crate::pg) mod memory;

@@ -1,6 +1,7 @@
 //! Reads the ids that a statement has changed from its transition tables, and records them.
 
-use std::ffi::CStr;
+use std::cell::RefCell;
+use std::ffi::{CStr, CString};
 
 use pgrx::prelude::*;
 
@@ -55,6 +56,35 @@ pub fn record(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid
             pairs.close();
         }
         writer.close();
+    }
+}
+
+/// Whether a trigger fires only where replicated changes are applied.
+pub fn is_for_replication(trigger: &pg_sys::TriggerData) -> bool {
+    // SAFETY: in the data of a call, PostgreSQL points to the trigger, which it keeps meanwhile.
+    unsafe { (*trigger.tg_trigger).tgenabled as u8 == pg_sys::TRIGGER_FIRES_ON_REPLICA }
+}
+
+thread_local! {
+    /// The last table that was marked, its column, and the (sub)transaction of the mark.
+    static MARKED: RefCell<Option<(pg_sys::Oid, CString, u32, u32)>> = const { RefCell::new(None) };
+}
+
+/// Records that all ids of a table may have changed: once in a (sub)transaction, as long as no other
+/// table is marked in between. Runs in a trigger of rows.
+pub fn mark_all(trigger: &pg_sys::TriggerData, column: &CStr, changes: pg_sys::Oid) {
+    // SAFETY: the call's data are live: the open table. A transaction that writes has an id.
+    unsafe {
+        let source = (*trigger.tg_relation).rd_id;
+        let transaction = u32::from(pg_sys::GetTopTransactionId());
+        let mark = (source, column.to_owned(), transaction, pg_sys::GetCurrentSubTransactionId());
+        if MARKED.with_borrow(|last| last.as_ref() == Some(&mark)) {
+            return;
+        }
+        let mut writer = Writer::open(changes, source, column);
+        writer.write(true);
+        writer.close();
+        MARKED.set(Some(mark));
     }
 }
 

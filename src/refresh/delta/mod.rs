@@ -27,8 +27,8 @@ mod received;
 
 pub use changed::of_changed;
 use fingerprint::by_fingerprint;
-pub use received::localized;
 use received::received;
+pub use received::{Source, localized};
 
 const DELTA: &CStr = c"segmenter_delta";
 const BEFORE: &CStr = c"segmenter_before";

@@ -5,6 +5,8 @@
 //! still unread, however late their transactions committed. If tables or triggers have changed
 //! since, a full pass is made.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
@@ -29,6 +31,10 @@ use crate::pg::system_catalog;
 pub(super) const TREE: (&str, &str) =
     ("tree", queries::refresh::incremental::watch::PARTITION_TREE.fragment());
 
+/// The part that lists the tables above them.
+pub(super) const ABOVE: (&str, &str) =
+    ("above", queries::refresh::incremental::watch::ANCESTORS.fragment());
+
 pub const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
 
 /// A position in the captured changes, as the log stores it, and the watched tables it refers to.
@@ -43,11 +49,72 @@ pub struct Captured {
     triggers: String,
     /// The OIDs of the watched tables, their partitions and children.
     sources: Vec<u32>,
+    /// The watched tables by the names in the configuration, with their OIDs.
+    #[serde(default)]
+    watched: BTreeMap<String, u32>,
+    /// Those of them that have replaced a table whose changes were captured, and lack triggers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<u32>,
     #[serde(skip)]
     tables: Vec<Table>,
-    /// The names of those that lack triggers, or whose changes can be missed for another reason.
+    /// The relations whose changes can be missed.
     #[serde(skip)]
-    missing: Vec<String>,
+    missing: Vec<Missing>,
+}
+
+/// A relation whose changes can be missed.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Missing {
+    /// Its name, qualified and quoted.
+    pub table: String,
+    pub why: Why,
+}
+
+/// Why changes of a relation can be missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Why {
+    /// It lacks triggers.
+    Trigger,
+    /// It is above a watched table, and lacks triggers.
+    Parent,
+    Unlogged,
+    Replicated,
+    /// The column is virtual.
+    Virtual,
+}
+
+impl Why {
+    /// What is the case, and what to do, for a relation and a column.
+    pub fn explain(self, table: &str) -> (String, String) {
+        let name = pgrx::spi::quote_literal(table);
+        match self {
+            Why::Trigger => (
+                format!("changes of {table} are not captured"),
+                format!(
+                    "Have the table's owner call segmenter_watch({name}), with the column of ids if it is another than \"id\". A tool that replaces the table has to do so each time, as a post_hook of dbt."
+                ),
+            ),
+            Why::Parent => (
+                format!("changes that are written through {table} are not captured"),
+                format!(
+                    "Have the owner of the parent call segmenter_watch({name}), with the column of ids if it is another than \"id\"."
+                ),
+            ),
+            Why::Unlogged => (
+                format!("changes of {table} are not captured reliably, since it is unlogged"),
+                format!("A crash empties it without a trigger: alter table {table} set logged."),
+            ),
+            Why::Replicated => (
+                format!("changes of {table} are not captured, since a subscription fills it"),
+                "Logical replication fires no triggers of statements. Give the segment a query of \"changed\" ids.".into(),
+            ),
+            Why::Virtual => (
+                format!("changes of {table} are not captured, since the column of ids is virtual"),
+                "Make the column STORED, or watch a column that it is made of.".into(),
+            ),
+        }
+    }
 }
 
 /// A watched table.
@@ -65,8 +132,24 @@ struct Table {
 
 impl Captured {
     /// A table whose changes are not all captured; none: all are.
-    pub fn incomplete(&self) -> Option<&str> {
-        self.missing.first().map(String::as_str)
+    pub fn incomplete(&self) -> Option<&Missing> {
+        self.missing.first()
+    }
+
+    /// The watched tables.
+    pub fn tables(&self) -> impl Iterator<Item = u32> {
+        self.watched.values().copied()
+    }
+
+    /// Whether a table has come under the name of one whose changes were captured, and lacks triggers
+    /// since then.
+    fn has_lost(&self, name: &str, table: u32) -> bool {
+        let is_other = match self.watched.get(name) {
+            Some(before) => *before != table,
+            // A position of version 1.0.0 has no names.
+            None => self.watched.is_empty() && !self.sources.contains(&table),
+        };
+        is_other || self.lost.contains(&table)
     }
 
     /// Parallel arrays with an element for each watched table, partition and child: the number of
@@ -85,32 +168,46 @@ impl Captured {
 }
 
 /// Describes the tables that a segment watches, and takes the active snapshot as the new position.
+/// `before` is the position of the last refresh.
 pub fn read_captured(
     set: &RelationSet,
     owner: pg_sys::Oid,
     watched: &[Watched],
+    before: Option<&Captured>,
 ) -> Result<Captured> {
-    let tables = watched.iter().map(|watched| {
-        let asked = set.as_segment_owner(owner, || ask(watched))?;
-        states(set, watched, asked)
-    });
-    let tables = tables.collect::<Result<Vec<(Table, String, Vec<String>)>>>()?;
     let text = |query: &Query| Spi::connect(|_| statement::read_one::<String>(query.text(), &[]));
-    let states: Vec<_> = tables.iter().map(|(_, state, _)| state.as_str()).collect();
-    Ok(Captured {
+    let mut captured = Captured {
         snapshot: text(&queries::refresh::incremental::capture::CURRENT_SNAPSHOT)?
             .unwrap_or_default(),
         own: text(&queries::refresh::incremental::capture::CURRENT_TRANSACTION)?,
         at: clock::now(),
-        triggers: states.join(" "),
-        sources: tables
-            .iter()
-            .flat_map(|(table, ..)| &table.sources)
-            .map(|oid| oid.to_u32())
-            .collect(),
-        missing: tables.iter().flat_map(|(.., missing)| missing.clone()).collect(),
-        tables: tables.into_iter().map(|(table, ..)| table).collect(),
-    })
+        triggers: String::new(),
+        sources: Vec::new(),
+        watched: BTreeMap::new(),
+        lost: Vec::new(),
+        tables: Vec::new(),
+        missing: Vec::new(),
+    };
+    let mut states = Vec::new();
+    for watched in watched {
+        let (oid, table) = set.as_segment_owner(owner, || ask(watched))?;
+        let state = describe(set, watched, oid)?;
+        if !state.is_watched {
+            if !before.is_some_and(|before| before.has_lost(&watched.table, oid.to_u32())) {
+                let column = watched.id.clone();
+                return Err(Error::NotWatched { table: table.name, column });
+            }
+            captured.lost.push(oid.to_u32());
+        }
+        captured.watched.insert(watched.table.clone(), oid.to_u32());
+        captured.sources.extend(&state.sources);
+        captured.missing.extend(state.missing);
+        states.push(state.state);
+        let sources = state.sources.into_iter().map(pg_sys::Oid::from).collect();
+        captured.tables.push(Table { sources, ..table });
+    }
+    captured.triggers = states.join(" ");
+    Ok(captured)
 }
 
 /// Describes a watched table as the segment's owner sees it. That role must be able to read every
@@ -155,33 +252,20 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
     })
 }
 
-/// Describes the capture of a watched table: the table with its partitions, the state of the
-/// triggers, and the relations whose changes can be missed.
-fn states(
-    set: &RelationSet,
-    watched: &Watched,
-    (oid, table): (pg_sys::Oid, Table),
-) -> Result<(Table, String, Vec<String>)> {
-    let args = [oid.into(), watched.id.as_str().into(), set.changes().into()];
+/// Describes the capture of a watched table: the table with its partitions and those above it, the
+/// state of the triggers, and the relations whose changes can be missed.
+fn describe(set: &RelationSet, watched: &Watched, table: pg_sys::Oid) -> Result<State> {
+    let args = [table.into(), watched.id.as_str().into(), set.changes().into()];
     // This is read in the snapshot that is stored: the next refresh finds what was altered after
     // it.
     let json = set.extension.as_owner(|| {
         Spi::connect(|_| {
-            statement::read_one::<JsonbText>(
-                &set.sql(&queries::refresh::incremental::capture::DESCRIBE_TRIGGERS, &[TREE]),
-                &args,
-            )
+            let query = &queries::refresh::incremental::capture::DESCRIBE_TRIGGERS;
+            statement::read_one::<JsonbText>(&set.sql(query, &[TREE, ABOVE]), &args)
         })
     })?;
-    let not_watched =
-        || Error::NotWatched { table: table.name.clone(), column: watched.id.clone() };
-    let state = json.and_then(|json| serde_json::from_str::<State>(&json.0).ok());
-    let state = state.ok_or_else(not_watched)?;
-    if !state.is_watched {
-        return Err(not_watched());
-    }
-    let sources = state.sources.into_iter().map(pg_sys::Oid::from).collect();
-    Ok((Table { sources, ..table }, state.state, state.missing))
+    let json = json.ok_or(Error::MissingValue("triggers"))?;
+    serde_json::from_str(&json.0).map_err(|_| Error::MissingValue("triggers"))
 }
 
 /// The JSON that the query `describe_triggers` returns.
@@ -190,7 +274,7 @@ struct State {
     sources: Vec<u32>,
     state: String,
     is_watched: bool,
-    missing: Vec<String>,
+    missing: Vec<Missing>,
 }
 
 /// Why an incremental pass is impossible since the last checkpoint; none: it is possible.
@@ -221,7 +305,9 @@ pub fn full_pass_reason(
         })
     })?;
     Ok(match all {
-        Some(1) => Some("a watched table was truncated, or its ids could not be read"),
+        Some(1) => Some(
+            "a watched table was truncated or filled by replication, or its ids could not be read",
+        ),
         Some(_) => Some("captured changes were pruned before they were read"),
         None => (before.triggers != now.triggers)
             .then_some("the watched tables or their captures are not the same any more"),
@@ -230,7 +316,7 @@ pub fn full_pass_reason(
 
 /// The start of the retention period of captured changes: a segment whose last read is not after it
 /// makes a full pass. None: they are kept for ever.
-fn retained_since() -> Option<DateTime<Utc>> {
+pub fn retained_since() -> Option<DateTime<Utc>> {
     clock::now().checked_sub_signed(settings::capture_retention()?)
 }
 
@@ -290,13 +376,18 @@ fn ids_sql(set: &RelationSet, tables: &[Table]) -> String {
 /// The number of captured changes that one call deletes at most; the next call deletes the rest.
 const PRUNED_AT_ONCE: i64 = 10_000;
 
-/// Deletes captured changes that all segments of all sets have read. Returns whether more of them
-/// may be left to delete.
-pub fn prune(extension: &Extension) -> Result<bool> {
-    // With a kept snapshot, deleting changes that were concurrently deleted would be an error.
-    if process::is_in_recovery() || snapshot::is_kept() {
-        return Ok(false);
-    }
+/// The number of captured changes that nothing keeps from being deleted; no more than one call deletes.
+pub fn count_read(extension: &Extension) -> Result<usize> {
+    Ok(find_read(extension)?.map_or(0, |old| old.len()))
+}
+
+/// Whether that many captured changes are more than one call deletes.
+pub fn is_backlog(count: usize) -> bool {
+    count as i64 >= PRUNED_AT_ONCE
+}
+
+/// The places of captured changes that all segments of all sets have read.
+fn find_read(extension: &Extension) -> Result<Option<Vec<String>>> {
     let since = retained_since().map(clock::timestamp);
     let since = since.unwrap_or(TimestampWithTimeZone::negative_infinity());
     let args = [
@@ -305,8 +396,17 @@ pub fn prune(extension: &Extension) -> Result<bool> {
         PRUNED_AT_ONCE.into(),
         activity::cluster().to_string().into(),
     ];
-    let old: Option<Vec<String>> =
-        extension.read(&queries::refresh::incremental::capture::FIND_READ_CHANGES, &args)?;
+    extension.read(&queries::refresh::incremental::capture::FIND_READ_CHANGES, &args)
+}
+
+/// Deletes captured changes that all segments of all sets have read. Returns whether more of them
+/// may be left to delete.
+pub fn prune(extension: &Extension) -> Result<bool> {
+    // With a kept snapshot, deleting changes that were concurrently deleted would be an error.
+    if process::is_in_recovery() || snapshot::is_kept() {
+        return Ok(false);
+    }
+    let old = find_read(extension)?;
     let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
     let more = old.len() as i64 == PRUNED_AT_ONCE;
     extension.as_owner(|| {

@@ -4,61 +4,45 @@
 //! The checkpoint is stored in the segment's state, in the transaction of the refresh, so it is valid
 //! exactly if the refresh was committed. Without a usable checkpoint, or when a full pass is due, all ids are compared.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::config::{self, Incremental, Refresher, Segment, Subject};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::bgw::activity;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{self, Prepared, StatementKind};
+use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
-use crate::pg::format::json::JsonbText;
 use crate::pg::system_catalog;
 use crate::refresh::delta::{self, Delta, DeltaTarget};
 use crate::refresh::incremental::capture::{CAPTURED, Captured};
+use crate::refresh::incremental::checkpoint::{Checkpoint, last_checkpoint};
+use crate::refresh::incremental::id_query::{EXPIRED, IdQuery, Purpose};
+use segmenter_core::tables_read;
 
 pub mod capture;
+mod checkpoint;
+pub mod dependencies;
+pub mod gaps;
+mod id_query;
 pub mod watch;
 mod watermark;
 
 const CHANGED: &std::ffi::CStr = c"changed";
 const IDS: &std::ffi::CStr = c"segmenter_ids";
 const RECENT: &std::ffi::CStr = c"segmenter_recent";
-const SINCE: &std::ffi::CStr = c"segmenter_since";
 
-/// How far an incremental refresh got, as stored in the segment's state.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Checkpoint {
-    /// The refresher: another one may select other members.
-    refresher: Value,
-    /// The database cluster and the segment's table: a checkpoint is not valid in a copy elsewhere.
-    cluster: u64,
-    table: u32,
-    /// The role whose rights the queries ran with: another role may see other rows.
-    #[serde(default)]
-    owner: u32,
-    /// The time of the last full pass.
-    full_at: DateTime<Utc>,
-    /// The number of changes that the last full pass found and the passes before it had missed;
-    /// none: unknown.
-    #[serde(default)]
-    missed: Option<i64>,
-    /// The time since which changes may be unseen.
-    #[serde(default)]
-    watermark: Option<DateTime<Utc>>,
-    /// The position in the captured changes: changes that its snapshot does not see are unread.
-    #[serde(default)]
-    captured: Option<Captured>,
-}
+/// Captured ids cannot be read any more.
+const NO_CAST: &str = "captured ids are no values of their column's type any more";
 
 /// The watermark, determined before the snapshot of a refresh is taken, or why there is none.
 pub struct WatermarkCandidate(Option<std::result::Result<Instant, &'static str>>);
@@ -103,6 +87,8 @@ impl FullPassReason {
 /// What an incremental refresh will do.
 pub struct Plan {
     refresher: Incremental,
+    /// The time of the refresh.
+    now: Instant,
     /// The checkpoint of the last refresh; none: there is none, or it is not usable.
     since: Option<Checkpoint>,
     /// Why a full pass is made; none: an incremental pass.
@@ -112,6 +98,8 @@ pub struct Plan {
     next: Checkpoint,
     /// Why there is no new watermark, so that the old one is kept.
     kept: Option<&'static str>,
+    /// Remarks for the result.
+    remarks: Vec<String>,
 }
 
 /// What an incremental refresh reports.
@@ -124,31 +112,34 @@ pub struct Progress {
     pub remark: Option<String>,
 }
 
-/// Decides between a full and an incremental pass, as the active snapshot sees the segment. `full`
-/// requests a full pass.
+/// Decides between a full and an incremental pass, as the active snapshot sees the segment. `now` is
+/// the time of the refresh; `full` requests a full pass.
 pub fn plan(
     set: &RelationSet,
     segment: &Segment,
     table: &Table,
     refresher: &Incremental,
     beginning: &WatermarkCandidate,
-    full: bool,
+    (now, full): (Instant, bool),
 ) -> Result<Plan> {
-    let now = clock::now();
     let (last, before) = last_checkpoint(set, segment.id)?;
+    let position = last.as_ref().and_then(|last| last.captured.as_ref());
     let captured = match &refresher.watch {
-        Some(watched) => Some(capture::read_captured(set, segment.owner, watched)?),
+        Some(watched) => Some(capture::read_captured(set, segment.owner, watched, position)?),
         None => None,
     };
+    let reads = list_tables(set, segment.owner, refresher, captured.as_ref());
     let next = Checkpoint {
         refresher: json!(segment.refresher),
         cluster: activity::cluster(),
         table: table.oid.to_u32(),
         owner: segment.owner.to_u32(),
+        at: Some(now.min(clock::transaction_start())),
         full_at: now,
         missed: None,
         watermark: None,
         captured,
+        reads,
     };
 
     let since = last.filter(|last| last.is_continued_by(&next));
@@ -172,11 +163,19 @@ pub fn plan(
         })?;
         Ok(any == Some(false))
     };
+    let read_before = since.as_ref().and_then(|since| since.reads.as_ref());
+    let replaced = read_before
+        .zip(next.reads.as_ref())
+        .and_then(|(then, now)| tables_read::replaced(then, now));
     let obstacle = match &since {
         None => Some("there is no checkpoint to continue from"),
         Some(since) if refresher.changed.is_some() && since.watermark.is_none() => {
             Some("the last refresh left no watermark")
         }
+        Some(since) if refresher.expires.is_some() && since.at.is_none_or(|at| at > now) => {
+            Some("the last refresh was made at a time that is still to come")
+        }
+        Some(_) if replaced.is_some() => Some("the queries read other tables than before"),
         Some(since) => match (&since.captured, &next.captured) {
             (Some(before), Some(now)) => capture::full_pass_reason(set, before, now)?,
             _ => None,
@@ -192,7 +191,17 @@ pub fn plan(
         _ => None,
     };
 
-    let mut plan = Plan { refresher: refresher.clone(), since, full, before, next, kept: None };
+    let remarks = replaced.map(|what| format!("{what}: all ids were compared"));
+    let mut plan = Plan {
+        refresher: refresher.clone(),
+        now,
+        since,
+        full,
+        before,
+        next,
+        kept: None,
+        remarks: remarks.into_iter().collect(),
+    };
     match beginning.0 {
         Some(Ok(watermark)) => plan.next.watermark = Some(watermark),
         Some(Err(why)) => {
@@ -207,101 +216,165 @@ pub fn plan(
     Ok(plan)
 }
 
+/// The tables that the queries read, and those that are watched; none: the queries cannot be
+/// analysed, which fails the refresh when they are run.
+fn list_tables(
+    set: &RelationSet,
+    owner: pg_sys::Oid,
+    refresher: &Incremental,
+    captured: Option<&Captured>,
+) -> Option<BTreeMap<String, u32>> {
+    let analysed = in_subtransaction(OnSuccess::Rollback, || {
+        set.as_segment_owner(owner, || dependencies::analyse(set, refresher))
+    });
+    let watched = captured.into_iter().flat_map(Captured::tables);
+    let read = analysed.ok()?.tables().into_iter().chain(watched);
+    let named = |oid| Some((system_catalog::qualified_name(pg_sys::Oid::from(oid))?, oid));
+    Some(read.filter_map(named).collect())
+}
+
 /// The relations and functions that an incremental refresher names. Runs with the rights of the
 /// segment's owner, within an SPI connection.
 pub fn named_by(set: &RelationSet, refresher: &Incremental) -> Result<Named> {
-    let text = match (&refresher.changed, &refresher.watch) {
-        (Some(changed), _) => {
-            delta::parse_single_statement(changed, StatementKind::Select)?.to_owned()
-        }
-        (None, watched) => capture::ids_of(set, watched.as_deref().unwrap_or_default())?,
-    };
-    let args = [TimestampWithTimeZone::negative_infinity().into()];
-    let mut named = Prepared::new(&text, &args)?.named();
-    // The member query refers to the relation `changed`: an empty one with the right column is
-    // enough to analyze it.
-    let changed = Relation::new(CHANGED);
-    let none = &queries::refresh::incremental::LIST_NO_IDS;
-    changed.append(&set.sql(none, &[("query", &text)]), &args)?;
-    named.extend(delta::named_by(&refresher.sql)?);
-    Ok(named)
+    Ok(dependencies::analyse(set, refresher)?.named)
 }
 
 impl Plan {
     /// Computes the delta. Runs with the rights of the segment's owner, within an SPI connection.
     pub fn delta<'a>(
-        &self,
+        mut self,
         set: &'a RelationSet,
         table: &'a Table,
         segment: Uuid,
     ) -> Result<(Delta, DeltaTarget<'a>, Progress)> {
-        let sql = &self.refresher.sql;
         let changed = Relation::new(CHANGED);
-        let (ids, recent) = (Relation::new(IDS), Relation::new(RECENT));
-        let mut missed = None;
-        let mut looked_at = &changed;
-        let (delta, side) = match self.full {
-            None => {
-                let changed_query = role::read_only(|| {
-                    let captured = Relation::new(CAPTURED);
-                    let query = self.since_query(set, &captured)?;
-                    if query.is_plain {
-                        query.materialize(set, &changed)?;
-                    } else {
-                        // Ids that are equal in their type can differ as text. `segmenter_ids`
-                        // keeps them all for the comparison; `changed` has one of each, so that the
-                        // member query does not return a member twice.
-                        query.materialize(set, &ids)?;
-                        changed.append(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
-                    }
-                    Ok(query)
-                })?;
-                let name = if changed_query.is_plain { "changed" } else { "segmenter_ids" };
-                looked_at = if changed_query.is_plain { &changed } else { &ids };
-                let before = match self.before {
-                    Some(before) => before,
-                    None => delta::count_members(set, table, segment)?,
-                };
-                delta::of_changed(set, table, segment, sql, (name, looked_at.rows()), before)?
-            }
-            Some(_) => {
-                role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
-                let found = delta::of_query(set, table, segment, sql, true)?;
-                // Ids that changed since the last refresh are no fault of earlier passes. A change
-                // of any other id should have been found earlier: it is counted as missed.
-                if matches!(self.full, Some(FullPassReason::Requested | FullPassReason::Scheduled))
-                {
-                    missed = role::read_only(|| {
-                        let captured = Relation::new(CAPTURED);
-                        self.since_query(set, &captured)?.materialize(set, &recent)?;
-                        let sql = &queries::refresh::incremental::COUNT_MISSED;
-                        statement::read_one::<i64>(sql.text(), &[])
-                    })?;
+        let ids = Relation::new(IDS);
+        if self.full.is_none() {
+            match role::read_only(|| self.read_changed(set, &changed, &ids))? {
+                Some(is_plain) => {
+                    let (name, looked_at) =
+                        if is_plain { ("changed", &changed) } else { ("segmenter_ids", &ids) };
+                    let before = match self.before {
+                        Some(before) => before,
+                        None => delta::count_members(set, table, segment)?,
+                    };
+                    let sql = &self.refresher.sql;
+                    let ids = (name, looked_at.rows());
+                    let (delta, side) = delta::of_changed(set, table, segment, sql, ids, before)?;
+                    return Ok((delta, side, self.progress(looked_at.rows(), None)));
                 }
-                found
+                None => {
+                    self.full = Some(FullPassReason::Required(NO_CAST));
+                    (self.next.full_at, self.next.missed) = (self.now, None);
+                    self.remarks.push(format!("{NO_CAST}: all ids were compared"));
+                }
             }
+        }
+        role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
+        let (delta, side) = delta::of_query(set, table, segment, &self.refresher.sql, true)?;
+        // Ids that changed since the last refresh are no fault of earlier passes. A change of any
+        // other id should have been found earlier: it is counted as missed.
+        let missed = match self.full {
+            Some(FullPassReason::Requested | FullPassReason::Scheduled) => {
+                let missed = role::read_only(|| self.count_missed(set))?;
+                if missed.is_none() {
+                    self.remarks.push(format!("{NO_CAST}: missed changes are not counted"));
+                }
+                missed
+            }
+            _ => None,
         };
-        Ok((delta, side, self.progress(looked_at.rows(), missed)))
+        Ok((delta, side, self.progress(changed.rows(), missed)))
     }
 
-    /// The query for ids that have changed since the last refresh. Captured ids are put into the
-    /// relation `captured`, which the query then reads.
-    fn since_query(&self, set: &RelationSet, captured: &Relation) -> Result<Changed> {
+    /// Puts the changed ids into the relation `changed`, each once. Returns whether ids of their type
+    /// are equal exactly if their texts are; if not, ids that are equal and differ as text are all in
+    /// the relation `ids`, for the comparison, and `changed` has one of each, so that the member query
+    /// does not return a member twice. None: captured ids cannot be read any more.
+    fn read_changed(
+        &self,
+        set: &RelationSet,
+        changed: &Relation,
+        ids: &Relation,
+    ) -> Result<Option<bool>> {
+        let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
+        let query = self.since_query(set, &captured, &expired)?;
+        let all = if query.is_plain { changed } else { ids };
+        if !self.materialize_changed(set, &query, all)? {
+            return Ok(None);
+        }
+        if !query.is_plain {
+            changed.append(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
+        }
+        Ok(Some(query.is_plain))
+    }
+
+    /// The number of changes that a full pass has found and earlier passes have missed; none: it is
+    /// not known.
+    fn count_missed(&self, set: &RelationSet) -> Result<Option<i64>> {
+        let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
+        let recent = Relation::new(RECENT);
+        let query = self.since_query(set, &captured, &expired)?;
+        if !self.materialize_changed(set, &query, &recent)? {
+            return Ok(None);
+        }
+        let sql = &queries::refresh::incremental::COUNT_MISSED;
+        statement::read_one::<i64>(sql.text(), &[])
+    }
+
+    /// Runs the query for changed ids. False: captured ids cannot be read any more. A query for
+    /// captured ids does no more than cast them.
+    fn materialize_changed(
+        &self,
+        set: &RelationSet,
+        query: &IdQuery,
+        relation: &Relation,
+    ) -> Result<bool> {
+        if self.refresher.watch.is_none() {
+            return query.materialize(set, relation).map(|()| true);
+        }
+        let cast = in_subtransaction(OnSuccess::Commit, || query.materialize(set, relation));
+        if cast.is_err() {
+            relation.clear();
+        }
+        Ok(cast.is_ok())
+    }
+
+    /// The query for ids that have changed since the last refresh, and those whose answer the clock
+    /// has changed. Captured ids are put into the relation `captured`, and expired ones into
+    /// `expired`, which the query then reads.
+    fn since_query(
+        &self,
+        set: &RelationSet,
+        captured: &Relation,
+        expired: &Relation,
+    ) -> Result<IdQuery> {
         let since = self.since.as_ref();
         let before = since.and_then(|since| since.captured.as_ref());
-        if let (Some(before), Some(now)) = (before, &self.next.captured) {
+        let query = if let (Some(before), Some(now)) = (before, &self.next.captured) {
             capture::keep_captured(set, before, now, captured)?;
-            return Changed::of(
-                capture::changed_sql(set, now),
-                TimestampWithTimeZone::negative_infinity(),
-            );
+            let ever = [TimestampWithTimeZone::negative_infinity()];
+            IdQuery::of(Purpose::Changed, capture::changed_sql(set, now), &ever)?
+        } else {
+            let since = since.and_then(|since| since.watermark).map(clock::timestamp);
+            self.changed_query(since.unwrap_or(TimestampWithTimeZone::negative_infinity()))?
+        };
+        let last = since.and_then(|since| since.at).map(clock::timestamp);
+        let times = [
+            last.unwrap_or(TimestampWithTimeZone::negative_infinity()),
+            clock::timestamp(self.now),
+        ];
+        match &self.refresher.expires {
+            Some(text) => {
+                let expires = IdQuery::configured(Purpose::Expires, text, &times)?;
+                query.with_expired(set, &expires, expired)
+            }
+            None => Ok(query),
         }
-        let since = since.and_then(|since| since.watermark).map(clock::timestamp);
-        self.changed_query(since.unwrap_or(TimestampWithTimeZone::negative_infinity()))
     }
 
-    /// Stores all ids: those of the query for changed ids, since the beginning, and those of the
-    /// members.
+    /// Puts all ids into the relation: those that the query for changed ids returns for all times,
+    /// and those of the members.
     fn materialize_all_ids(
         &self,
         set: &RelationSet,
@@ -309,30 +382,39 @@ impl Plan {
         table: &Table,
         segment: Uuid,
     ) -> Result<()> {
-        let since = TimestampWithTimeZone::negative_infinity();
-        let Changed { text, id_type, .. } = match &self.next.captured {
-            Some(captured) => Changed::of(capture::all_sql(set, captured), since)?,
-            None => self.changed_query(since)?,
+        let ever = TimestampWithTimeZone::negative_infinity();
+        let query = match &self.next.captured {
+            Some(captured) => {
+                IdQuery::of(Purpose::Changed, capture::all_sql(set, captured), &[ever])?
+            }
+            None => self.changed_query(ever)?,
         };
-        let query = delta::localized(SINCE, text, &[since.into()])?;
-        let args = [since.into(), segment.into()];
-        let parts = [
-            ("query", query.sql.as_str()),
-            ("type", id_type.as_str()),
-            ("table", table.name.as_str()),
-        ];
-        relation.append(&set.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)
+        // It is not run in a full pass, and an error in it should not wait for the next one.
+        if let Some(text) = &self.refresher.expires {
+            query.check_expires(&IdQuery::configured(Purpose::Expires, text, &[ever, ever])?)?;
+        }
+        if self.next.captured.is_none() {
+            return query.materialize_all(set, relation, &table.name, segment);
+        }
+        // Where captured ids are no values of their type any more, ids of members may be none either.
+        let all = in_subtransaction(OnSuccess::Commit, || {
+            query.materialize_all(set, relation, &table.name, segment)
+        });
+        all.or_else(|_| {
+            relation.clear();
+            query.materialize_all_castable(set, relation, &table.name, segment)
+        })
     }
 
     /// The configured query for changed ids, checked.
-    fn changed_query(&self, since: TimestampWithTimeZone) -> Result<Changed> {
+    fn changed_query(&self, since: TimestampWithTimeZone) -> Result<IdQuery> {
         let text = self.refresher.changed.as_deref().unwrap_or_default();
-        Changed::of(delta::parse_single_statement(text, StatementKind::Select)?.to_owned(), since)
+        IdQuery::configured(Purpose::Changed, text, &[since])
     }
 
     fn progress(&self, ids: u64, missed: Option<i64>) -> Progress {
         let mut checkpoint = json!(self.next);
-        let mut remarks = Vec::new();
+        let mut remarks = self.remarks.clone();
         match missed {
             None | Some(0) => {}
             Some(1) => remarks.push("1 change was missed by earlier passes".to_owned()),
@@ -351,15 +433,16 @@ impl Plan {
             checkpoint["kept"] = kept.into();
             remarks.push(format!("{becomes}: {kept}"));
         }
-        if let Some(table) = self.next.captured.as_ref().and_then(Captured::incomplete) {
-            checkpoint["incomplete"] = table.into();
-            remarks.push(format!(
-                "changes of {table} are not captured: have its owner call segmenter_watch(), or each refresh compares all ids"
-            ));
+        if let Some(missing) = self.next.captured.as_ref().and_then(Captured::incomplete) {
+            checkpoint["incomplete"] = missing.table.as_str().into();
+            checkpoint["why"] = json!(missing.why);
+            let (what, _) = missing.why.explain(&missing.table);
+            remarks.push(format!("{what}: each refresh compares all ids"));
         }
         let mut pass = checkpoint.clone();
         if let Some(pass) = pass.as_object_mut() {
             pass.remove("refresher");
+            pass.remove("reads");
         }
         pass["pass"] = if self.full.is_some() { "full" } else { "changes" }.into();
         pass["ids"] = ids.into();
@@ -369,90 +452,4 @@ impl Plan {
         let remark = (!remarks.is_empty()).then(|| remarks.join("; "));
         Progress { checkpoint, pass, remark }
     }
-}
-
-/// A query for changed ids. Its `$1` is the time since which changes are requested.
-struct Changed {
-    text: String,
-    since: TimestampWithTimeZone,
-    /// The type of the ids, with its collation.
-    id_type: String,
-    /// Whether ids of that type are equal exactly if their texts are.
-    is_plain: bool,
-}
-
-impl Changed {
-    fn of(text: String, since: TimestampWithTimeZone) -> Result<Self> {
-        let query = Prepared::new(&text, &[since.into()])?;
-        if !query.is_plain_select() {
-            return Err(wrong_changed(
-                PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
-                "the query of changed ids does more than read",
-            ));
-        }
-        let columns = query.columns();
-        let id = columns.iter().find(|column| column.name == "id");
-        let id = id.ok_or_else(|| {
-            wrong_changed(
-                PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
-                "the query of changed ids gives no column \"id\"",
-            )
-        })?;
-        let id_type = system_catalog::type_with_collation(id.type_oid, id.collation)?;
-        let is_plain = system_catalog::is_plain_key(id.type_oid, id.collation);
-        Ok(Self { text, since, id_type, is_plain })
-    }
-
-    /// Runs the query and stores each id once.
-    fn materialize(&self, set: &RelationSet, relation: &Relation) -> Result<()> {
-        let key = match self.is_plain {
-            true => "s.id",
-            false => "s.id, (s.id)::pg_catalog.text collate pg_catalog.\"C\"",
-        };
-        let parts = [("query", self.text.as_str()), ("key", key)];
-        relation.append(
-            &set.sql(&queries::refresh::incremental::LIST_CHANGED_IDS, &parts),
-            &[self.since.into()],
-        )
-    }
-}
-
-fn wrong_changed(code: PgSqlErrorCode, problem: &str) -> Error {
-    Error::Query {
-        code,
-        problem: problem.into(),
-        detail: None,
-        hint: Some(
-            "Give one SELECT of the ids that have changed since $1: select customer_id as id from ... where updated_at > $1."
-                .into(),
-        ),
-    }
-}
-
-impl Checkpoint {
-    /// Whether refresher, table, owner and cluster are the same in the next refresh.
-    fn is_continued_by(&self, next: &Self) -> bool {
-        (&self.refresher, self.cluster, self.table, self.owner)
-            == (&next.refresher, next.cluster, next.table, next.owner)
-    }
-}
-
-/// The checkpoint of the last successful refresh, and the number of members; none: unknown. A
-/// checkpoint that this version cannot read is not used.
-fn last_checkpoint(set: &RelationSet, segment: Uuid) -> Result<(Option<Checkpoint>, Option<u64>)> {
-    set.as_owner(|| {
-        Spi::connect(|client| {
-            let sql = set.sql(&queries::catalog::state::FIND_CHECKPOINT, &[]);
-            let row = client.select(&sql, Some(1), &[segment.into()])?.first();
-            if row.is_empty() {
-                return Ok((None, None));
-            }
-            let checkpoint = row.get_by_name::<JsonbText, _>("checkpoint")?;
-            let members = row.get_by_name::<i64, _>("members")?;
-            Ok((
-                checkpoint.and_then(|json| serde_json::from_str(&json.0).ok()),
-                members.map(|count| count as u64),
-            ))
-        })
-    })
 }

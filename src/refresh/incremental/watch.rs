@@ -3,11 +3,11 @@
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::capture::TREE;
+use super::capture::{ABOVE, TREE};
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::pg::system_catalog;
 
 /// Creates the triggers that capture changes of a column of a table, its partitions and children,
@@ -18,12 +18,14 @@ pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()>
         Err(Error::Watch { problem, hint: Some(hint.to_owned()).filter(|hint| !hint.is_empty()) })
     };
     Spi::connect_mut(|client| {
+        let (mut watched, mut uncaptured) = (None, Vec::new());
         for row in client.select(
-            &set.sql(&queries::refresh::incremental::watch::CHECK_TABLES, &[TREE]),
+            &set.sql(&queries::refresh::incremental::watch::CHECK_TABLES, &[TREE, ABOVE]),
             None,
-            &[source.into(), column.into()],
+            &[source.into(), column.into(), set.changes().into()],
         )? {
             let name: String = row.get_by_name("name")?.unwrap_or_default();
+            uncaptured = row.get_by_name::<Vec<String>, _>("uncaptured")?.unwrap_or_default();
             let flag = |flag| -> Result<bool> { Ok(row.get_by_name(flag)?.unwrap_or_default()) };
             if !flag("is_table")? {
                 return refuse(
@@ -73,9 +75,41 @@ pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()>
                     hint: Some("Give the column that holds the ids of members.".into()),
                 });
             }
+            if flag("is_virtual")? {
+                return refuse(
+                    format!(
+                        "changes of column \"{column}\" of table {name} cannot be captured: it is a virtual generated column"
+                    ),
+                    "Its value is not stored, and a trigger does not get it. Make the column STORED, or watch a column that it is made of.",
+                );
+            }
+            watched.get_or_insert(name);
         }
+        let Some(watched) = watched else {
+            return Err(Error::Query {
+                code: PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE,
+                problem: format!("relation with OID {} does not exist", source.to_u32()),
+                detail: None,
+                hint: None,
+            });
+        };
         let sql = &queries::refresh::incremental::watch::LIST_CREATE_COMMANDS;
-        run_each(client, sql, set, source, Some(column))
+        run_each(client, sql, set, source, Some(column))?;
+        if let Some(parent) = uncaptured.first() {
+            error::emit(
+                PgLogLevel::WARNING,
+                format!(
+                    "changes that are written through {} are not captured",
+                    uncaptured.join(", ")
+                ),
+                Some(&format!(
+                    "Watch the parent: select segmenter_watch({}, {}). Until it is watched as well, each refresh of a segment that watches {watched} compares all ids.",
+                    pgrx::spi::quote_literal(parent),
+                    pgrx::spi::quote_literal(column),
+                )),
+            );
+        }
+        Ok(())
     })
 }
 
