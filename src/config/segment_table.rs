@@ -10,6 +10,7 @@ use crate::config::SERVICE_COLUMNS;
 use crate::error::{Error, Result, SetError};
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
+use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{self, OnSuccess};
 use crate::pg::system_catalog;
 
@@ -332,6 +333,9 @@ impl Table {
         layout: impl FnOnce(&str, &[Column], &[UniqueIndex]) -> Result<TableLayout>,
     ) -> Result<Table> {
         set.as_owner(|| {
+            // As it is now, which is how statements find it: it may have been altered, with a policy
+            // for example, while its lock was waited for, after the snapshot of the caller.
+            let _latest = Active::latest();
             Spi::connect(|client| {
                 let Some(facts) = Facts::read(client, set, table, holder)? else {
                     return Err(Error::TableDropped(holder.name.into()));

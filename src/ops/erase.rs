@@ -253,7 +253,14 @@ impl SegmentRows {
             let role = role::name(segment.owner);
             return Err(Error::NotTableUser { table: table.name, role });
         }
-        if lock::lock_table(table.oid) { check() } else { Ok(None) }
+        if !lock::lock_table(table.oid) {
+            return Ok(None);
+        }
+        let locked = check()?;
+        if let Some(locked) = &locked {
+            locked.table.check_visible_to_owner()?;
+        }
+        Ok(locked)
     }
 
     /// The SQL of a member as the table stores it, with those of the fields that are columns of the
