@@ -57,6 +57,8 @@ analyze doctor.five;
 select status, detail from segmenter_doctor() where "check" = 'hashes';
 select status, coverage from segmenter_refresh('doctor five', 'select 1 as id, md5(''x'') as hash_email, null as hash_phone', force => true);
 select status, detail from segmenter_doctor() where "check" = 'hashes';
+select status from segmenter_refresh('doctor five', 'select '''' as id union all select ''1''', force => true);
+select status, detail, hint from segmenter_doctor() where "check" = 'hashes';
 delete from segmenter_segments where name = 'doctor five';
 
 -- A table that nobody vacuums.

@@ -36,7 +36,7 @@ select written.refresh('{"query": {"sql": "select id from written.orders"}}');
 insert into segmenter_segments (name, table_name, refresh_params) values ('written too', 'written.segment', '{"query": {"sql": "select 1 as id from written.nothing"}}');
 select segmenter_create_segment('written third', 'select 1 as id', table_name => 'written.third') is not null as created;
 begin;
-update segmenter_segments set refresh_params = '{"query": {"sql": "select id from written.nothing"}}' where name like 'written%';
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id from written.nothing"}}' where name = 'written third';
 rollback;
 
 -- With the rights of the segment's owner: what it may read is known at a refresh only, so this is no warning.
@@ -97,6 +97,10 @@ update segmenter_subscriptions set actual_end = actual_begin - interval '1 day',
 reset role;
 delete from segmenter_segments where name = 'written';
 delete from segmenter_consumers where name = 'written crm';
+insert into segmenter_subscriptions (consumer_id, segment_id, target)
+select id, '00000000-0000-0000-0000-000000000001', 'x' from segmenter_consumers where name = 'written crm';
+insert into segmenter_subscriptions (consumer_id, segment_id, target)
+select '00000000-0000-0000-0000-000000000002', id, 'x' from segmenter_segments where name = 'written';
 set role written_owner;
 
 -- A consumer that did not exist: its name may be misspelt, or that of a retired one.
@@ -141,8 +145,13 @@ select segmenter_create_segment('written x', 'select id from people', table_name
 select segmenter_create_segment('written x', E'select id from written.orders\nwhere id = any (array[1, 2)', table_name => 'written.x');
 select segmenter_create_segment('written', 'select 1 as id', table_name => 'written.x');
 select segmenter_create_segment('written x', 'select 1 as id', table_name => 'written.segment');
-reset search_path;
+reset role;
+create schema written_closed;
+grant usage on schema written_closed to written_owner;
+set role written_owner;
+select set_config('search_path', 'written_closed, ' || current_setting('search_path'), false) is not null as is_set;
 select segmenter_create_segment('written x', 'select 1 as id');
+reset search_path;
 select segmenter_subscribe('written crm', 'written', 'mail');
 select status, detail from segmenter_refresh('written', 'select id from people');
 reset role;
@@ -155,5 +164,5 @@ delete from segmenter_subscriptions where consumer_id in (select id from segment
 delete from segmenter_consumers where name like 'written %';
 delete from segmenter_log where segment_name like 'written%' or segment_name = ' ';
 delete from segmenter_segments where name like 'written%';
-drop schema written cascade;
+drop schema written, written_closed cascade;
 drop role written_owner, written_consumer;

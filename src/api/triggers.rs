@@ -509,6 +509,11 @@ fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a
     check_target(trigger, &row, subject)?;
     if trigger.old().is_none() {
         check_status(&row, subject)?;
+        let caller = role::current();
+        // Others may not know which rows there are; and when a dump is restored, these may follow.
+        if role::may_act_as(caller, set.owner) && !system_catalog::references_are_deferred() {
+            parties.check_exist(&set, row.get_by_name("segment_id")?, subject)?;
+        }
     }
     config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
     config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;

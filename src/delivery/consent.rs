@@ -63,6 +63,30 @@ impl Parties {
         })
     }
 
+    /// Checks that both parties exist: otherwise the foreign keys of the row would say so.
+    pub fn check_exist(
+        &self,
+        set: &RelationSet,
+        segment: Option<Uuid>,
+        subject: Subject<'_>,
+    ) -> Result<()> {
+        let missing = |what, id, relation| Error::NoParty {
+            what,
+            id,
+            subject: subject.to_string(),
+            listed: set.display_name(relation),
+        };
+        match (segment, self.consumer_id) {
+            (Some(id), _) if self.segment_owner.is_none() => {
+                Err(missing("segment", id, Relation::Segments))
+            }
+            (_, Some(id)) if self.consumer.is_none() => {
+                Err(missing("consumer", id, Relation::Consumers))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Either party may end the subscription.
     pub fn check_ends(&self, set: &RelationSet, subject: Subject<'_>) -> Result<()> {
         match self.acts_for_consumer(set) {

@@ -87,6 +87,10 @@ pub enum Error {
     #[error("{subject} has subscriptions")]
     HasSubscriptions { subject: String, active: i64, ended: i64, hint: String },
 
+    /// A subscription refers to a segment or a consumer that does not exist.
+    #[error("{what} {id} of {subject} does not exist")]
+    NoParty { what: &'static str, id: Uuid, subject: String, listed: String },
+
     /// A row that a check of its table would refuse.
     #[error("invalid {column} of {subject}: {problem}")]
     Check { column: &'static str, subject: String, problem: &'static str },
@@ -382,7 +386,9 @@ impl Error {
             Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
             Error::IsRead { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
-            Error::HasSubscriptions { .. } => Code::ERRCODE_FOREIGN_KEY_VIOLATION,
+            Error::HasSubscriptions { .. } | Error::NoParty { .. } => {
+                Code::ERRCODE_FOREIGN_KEY_VIOLATION
+            }
             Error::Check { .. } => Code::ERRCODE_CHECK_VIOLATION,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
             Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
@@ -470,6 +476,7 @@ impl Error {
             }
             Error::Config(error) => return error.hint.clone(),
             Error::Exists { hint, .. } | Error::HasSubscriptions { hint, .. } => hint.clone(),
+            Error::NoParty { listed, .. } => format!("{listed} has the ids; segmenter_subscribe() looks them up by name."),
             Error::Interval { .. } => "Give a number and a unit, such as \"12 hours\" or \"1 day\".".into(),
             Error::Query { hint, .. }
             | Error::Table { hint, .. }

@@ -110,7 +110,7 @@ pub fn missing_settings(database: &str) -> Option<String> {
     });
     let list = list.collect::<Vec<_>>().join(", ").replace('\'', "''");
     Some(format!(
-        "Set shared_preload_libraries = 'segmenter' (beside what is there; needs a restart) and segmenter.databases = '{list}', or have pg_cron call segmenter_run()."
+        "Set shared_preload_libraries = 'segmenter' (beside what is there; needs a restart) and segmenter.databases = '{list}', or have pg_cron call segmenter_run_each()."
     ))
 }
 

@@ -1,6 +1,6 @@
 -- The columns of a segment's table in which members have the hash of an empty text, one of $2: among a
 -- thousand members of the segment $1, or, where PostgreSQL's statistics know such a value as common, among
--- all of them.
+-- all of them. And id, if there is a member with an empty one.
 -- runs as: segment owner
 -- params: segment uuid, hashes text[]
 -- row: columns text[]
@@ -17,6 +17,14 @@ from (
     ) m
     cross join lateral (values ('hash_email', m.hash_email), ('hash_phone', m.hash_phone)) h (name, hash)
     where pg_catalog.lower(h.hash::pg_catalog.text) operator(pg_catalog.=) any ($2)
+    union all
+    select 'id'
+    where exists (
+        select
+        from @table@ t
+        where t.segment_id operator(pg_catalog.=) $1 and t.id operator(pg_catalog.=) ''
+          and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
+    )
     union all
     select s.attname::pg_catalog.text
     from pg_catalog.pg_class c
