@@ -877,3 +877,40 @@ begin
     end loop;
 end
 $dump$;
+
+-- Roles are dumped by their names in guards and params, where the triggers of a restored database look them
+-- up: a role that does not exist there would keep every row from being restored if it were read as a regrole.
+do $dump$
+declare
+    config  record;
+    columns text;
+begin
+    for config in
+        select k.relation, pg_catalog.format('%I.%I', n.nspname, c.relname) as name
+        from @extschema@.segmenter_registry_relations k
+        join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) k.mart::pg_catalog.oid
+        join pg_catalog.pg_class c on c.oid operator(pg_catalog.=) k.relation
+        join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
+        where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+          and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char"
+          and k.kind operator(pg_catalog.=) any (array['segments', 'consumers'])
+    loop
+        select pg_catalog.string_agg(
+            case k.attname
+                when 'owner' then '''-''::pg_catalog.regrole'
+                when 'guards' then 's.guards operator(pg_catalog.||) pg_catalog.jsonb_build_object(''restored_owner'', (select r.rolname from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) s.owner))'
+                when 'role' then 'null'
+                when 'subscribers' then '''{}'''
+                when 'params' then 's.params operator(pg_catalog.||) pg_catalog.jsonb_build_object(''restored_role'', case when s.role is not null then coalesce((select r.rolname from pg_catalog.pg_roles r where r.oid operator(pg_catalog.=) s.role), '''') end, ''restored_subscribers'', array(select r.rolname from pg_catalog.unnest(s.subscribers) with ordinality u (role, place) join pg_catalog.pg_roles r on r.oid operator(pg_catalog.=) u.role order by u.place))'
+                else 's.' operator(pg_catalog.||) pg_catalog.quote_ident(k.attname)
+            end,
+            ', ' order by k.attnum
+        ) into columns
+        from pg_catalog.pg_attribute k
+        where k.attrelid operator(pg_catalog.=) config.relation and k.attnum operator(pg_catalog.>) 0 and not k.attisdropped;
+        perform pg_catalog.pg_extension_config_dump(
+            config.relation, pg_catalog.format('where false union all select %s from only %s s', columns, config.name)
+        );
+    end loop;
+end
+$dump$;

@@ -28,6 +28,7 @@ use crate::schedule::run::{self, PlannedRefresh};
 mod consumers;
 mod figures;
 mod lineage;
+mod restored;
 mod sets;
 mod triggers;
 mod written;

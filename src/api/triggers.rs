@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::{AllocatedByPostgres, AllocatedByRust};
 use serde_json::Value;
 
+use super::restored;
 use super::written::{self, WrittenSegment, check_name_is_free, warn_of_consumer};
 use crate::catalog::change_readers;
 use crate::catalog::queries;
@@ -41,7 +42,7 @@ use segmenter_core::guards::Guards;
 const MAX_CONSUMER: usize = 7999;
 
 type Row<'a> = PgHeapTuple<'a, AllocatedByPostgres>;
-type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
+pub(super) type NewRow<'a> = PgHeapTuple<'a, AllocatedByRust>;
 
 /// Before a segment is written: validates it, and sets its owner if none is given. Before it is
 /// deleted: refuses that while it has subscriptions.
@@ -50,13 +51,13 @@ fn segmenter_check_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewR
     if matches!(trigger.op()?, PgTriggerOperation::Delete) {
         return Ok(Some(check_deleted(trigger, true).unwrap_or_else(|error| raise(error))));
     }
-    Ok(Some(check_segment(trigger).unwrap_or_else(|error| raise(error))))
+    Ok(Some(checked(trigger, check_segment)))
 }
 
 /// After a segment is written: attaches its table to the mart, or detaches it.
 #[pg_trigger]
 fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    register_segment(trigger).unwrap_or_else(|error| raise(error));
+    unless_early(trigger, register_segment);
     Ok(None)
 }
 
@@ -64,7 +65,7 @@ fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<N
 /// that the scheduler reads the config again.
 #[pg_trigger]
 fn segmenter_notice_segments<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    notice_segments(trigger).unwrap_or_else(|error| raise(error));
+    unless_early(trigger, notice_segments);
     Ok(None)
 }
 
@@ -75,7 +76,7 @@ fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<New
     if matches!(trigger.op()?, PgTriggerOperation::Delete) {
         return Ok(Some(check_deleted(trigger, false).unwrap_or_else(|error| raise(error))));
     }
-    Ok(Some(check_consumer(trigger).unwrap_or_else(|error| raise(error))))
+    Ok(Some(checked(trigger, check_consumer)))
 }
 
 /// Before a subscription is written: validates it, and checks that both parties agree. Before it is
@@ -92,7 +93,7 @@ fn segmenter_check_subscription<'a>(
     if trigger.extra_args()?.first().is_some_and(|argument| argument == "delivery") {
         return Ok(Some(check_delivery(trigger).unwrap_or_else(|error| raise(error))));
     }
-    Ok(Some(check_subscription(trigger).unwrap_or_else(|error| raise(error))))
+    Ok(Some(checked(trigger, check_subscription)))
 }
 
 /// After a watched table is written: captures the ids that were written.
@@ -100,6 +101,28 @@ fn segmenter_check_subscription<'a>(
 fn segmenter_capture<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
     capture(trigger).unwrap_or_else(|error| raise(error));
     Ok(None)
+}
+
+/// The row as it is written, checked by `check`.
+fn checked<'a>(
+    trigger: &'a PgTrigger<'a>,
+    check: impl Fn(&'a PgTrigger<'a>) -> error::Result<NewRow<'a>>,
+) -> NewRow<'a> {
+    let row = match restored::is_early(trigger) {
+        Ok(true) => new_row(trigger),
+        Ok(false) => check(trigger),
+        Err(error) => Err(error),
+    };
+    row.unwrap_or_else(|error| raise(error))
+}
+
+fn unless_early<'a>(
+    trigger: &'a PgTrigger<'a>,
+    work: impl Fn(&'a PgTrigger<'a>) -> error::Result<()>,
+) {
+    let done = restored::is_early(trigger)
+        .and_then(|is_early| if is_early { Ok(()) } else { work(trigger) });
+    done.unwrap_or_else(|error| raise(error));
 }
 
 fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
@@ -146,6 +169,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Segment(&name);
 
+    let has_taken = restored::take_owner(&mut row, subject)?;
     let refresher = config::refresher(json(&row, "refresh_params", subject)?, subject)?;
     config::guards(json(&row, "guards", subject)?, subject)?;
     let sources = config::sources(json(&row, "sources", subject)?, subject)?;
@@ -166,6 +190,7 @@ fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
             check_member(&set, caller, before, owner, subject)?;
             if before != Some(owner)
                 && !role::exists(owner)
+                && !has_taken
                 && !system_catalog::references_are_deferred()
             {
                 return Err(Error::Config(ConfigError {
@@ -398,9 +423,10 @@ fn release(set: &RelationSet, old: &RegisteredRow) -> error::Result<()> {
 
 fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     let set = set_of(trigger)?;
-    let row = new_row(trigger)?;
+    let mut row = new_row(trigger)?;
     let name = text(&row, "name")?.unwrap_or_default();
     let subject = Subject::Consumer(&name);
+    restored::take_roles(&mut row, subject)?;
     let params = config::consumer_params(json(&row, "params", subject)?, subject)?;
     check_name_and_period(trigger, &row, subject)?;
     if name.len() > MAX_CONSUMER {

@@ -158,7 +158,12 @@ impl Facts {
         let facts = client.select(statement, Some(1), &args)?.first();
         let Some(name) = facts_name(&facts)? else { return Ok(None) };
         // The snapshot may still show a table that was dropped; privileges are looked up without it.
-        let Some(may_write) = facts.get_by_name("may_write")? else { return Ok(None) };
+        let may_write = match facts.get_by_name("may_write")? {
+            Some(may_write) => may_write,
+            // A segment without an owner: no role is passed.
+            None if holder.owner == pg_sys::InvalidOid => false,
+            None => return Ok(None),
+        };
         let is =
             |fact: &str| Ok::<_, Error>(facts.get_by_name::<bool, _>(fact)?.unwrap_or_default());
         let problem = if is("is_service")? || is("is_extension_member")? {

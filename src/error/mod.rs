@@ -10,7 +10,7 @@ use segmenter_core::guards::Refusal;
 mod report;
 mod set;
 
-pub use report::{Report, emit, emit_warning, raise};
+pub use report::{Report, emit, emit_notice, emit_warning, raise};
 pub use set::{SCHEMA_VERSION, SetError, counted};
 
 /// Why an operation fails.
@@ -236,6 +236,13 @@ pub enum Error {
     #[error("role \"{0}\" does not exist")]
     UnknownRole(String),
 
+    /// A restored row names a role that does not exist here, or that did not exist when it was dumped.
+    #[error("{}", match .name {
+        Some(name) => format!("role \"{name}\" does not exist"),
+        None => "its role did not exist any more when it was dumped".into(),
+    })]
+    RoleNotRestored { name: Option<String>, column: &'static str },
+
     #[error("subscription {id} does not exist")]
     UnknownSubscription { id: Uuid, subscriptions: String },
 
@@ -335,6 +342,7 @@ impl Error {
             | Error::UnknownSource(_)
             | Error::UnknownConsumer(_)
             | Error::UnknownRole(_)
+            | Error::RoleNotRestored { .. }
             | Error::UnknownSubscription { .. }
             | Error::OwnerDropped { .. } => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
@@ -532,6 +540,9 @@ impl Error {
                 }
             }
             Error::IdTooLong { .. } => "Return a shorter key, for example a hash of it.".into(),
+            Error::RoleNotRestored { column, .. } => {
+                format!("Create the role, then set {column} of the row.")
+            }
             Error::TooManyColumns { .. } => {
                 "Keep in the table what is handed over, and join the rest by the id.".into()
             }

@@ -109,6 +109,14 @@ pub fn emit_warning(what: &str, report: &Report) {
     warning.report(PgLogLevel::WARNING);
 }
 
+/// Reports to the client that nothing was found, which is no error.
+pub fn emit_notice(message: String, detail: String, hint: &str) {
+    ErrorReport::new(PgSqlErrorCode::ERRCODE_NO_DATA, message, "segmenter")
+        .set_detail(detail)
+        .set_hint(hint)
+        .report(PgLogLevel::NOTICE);
+}
+
 /// Reports something that is not an error. The level decides whether it goes to the client or to
 /// the server's log.
 pub fn emit(level: PgLogLevel, message: String, hint: Option<&str>) {

@@ -31,6 +31,8 @@ use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
 use segmenter_core::sync_plan::SyncAction;
 
+mod similar;
+
 /// How long an erasure waits for locks because of the segments of one owner, all in all: a role that
 /// holds locks delays the erasure of other roles' segments by no more than that.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -127,6 +129,9 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
         set.extension.as_owner(|| {
             Spi::run_with_args(&set.sql(&queries::ops::erase::DELETE_CAPTURED, &[]), &[id.into()])
         })?;
+    }
+    if erased.is_empty() {
+        similar::report(set, &segments, id);
     }
     Ok(erased.into_values().collect())
 }
@@ -339,10 +344,34 @@ impl Search<'_> {
         let Some(now) = rows.member(fields)? else { return Ok(found) };
         self.set.as_table_owner(rows.table.owner, || {
             let sql = rows.sql(self.set, &queries::ops::erase::LIST_VERSIONS, &now);
-            let args = [self.segment.into(), self.id.into()];
-            for row in client.select(&sql, None, &args)? {
-                if let Some(member) = row.get_by_name("member")? {
-                    found.members.push((member, row.get_by_name("is_actual")? == Some(true)));
+            let read = |client: &SpiClient<'_>, place: Option<String>| {
+                in_subtransaction(OnSuccess::Commit, || {
+                    let args = [self.segment.into(), self.id.into(), place.into()];
+                    let mut members = Vec::new();
+                    for row in client.select(&sql, None, &args)? {
+                        if let Some(member) = row.get_by_name::<String, _>("member")? {
+                            members.push((member, row.get_by_name("is_actual")? == Some(true)));
+                        }
+                    }
+                    Ok(members)
+                })
+            };
+            match read(client, None) {
+                Ok(members) => found.members = members,
+                // PostgreSQL cannot show a value as jsonb (\u0000 in a json): the others are read.
+                Err(_) => {
+                    found.is_whole = false;
+                    let sql = rows.sql(self.set, &queries::ops::erase::LIST_PLACES, "");
+                    let args = [self.segment.into(), self.id.into()];
+                    let places: Option<Vec<String>> =
+                        client.select(&sql, Some(1), &args)?.first().get_one()?;
+                    for place in places.unwrap_or_default() {
+                        for member in read(client, Some(place)).unwrap_or_default() {
+                            if !found.members.contains(&member) {
+                                found.members.push(member);
+                            }
+                        }
+                    }
                 }
             }
             if fields.id_name().is_none() {
@@ -350,9 +379,10 @@ impl Search<'_> {
                 let members: Vec<String> = members.collect();
                 let sql = rows.sql(self.set, &queries::ops::erase::HAS_LOOKALIKES, &now);
                 let args = [self.segment.into(), self.id.into(), members.into()];
-                let shared: Option<bool> =
-                    client.select(&sql, Some(1), &args)?.first().get_one()?;
-                found.are_shared = shared.unwrap_or_default();
+                let shared = in_subtransaction(OnSuccess::Commit, || {
+                    Ok(client.select(&sql, Some(1), &args)?.first().get_one::<bool>()?)
+                });
+                found.are_shared = shared.unwrap_or(Some(true)).unwrap_or_default();
             }
             Ok(found)
         })

@@ -54,8 +54,9 @@ pub enum Rights {
 pub struct RegRole(pub pg_sys::Oid);
 
 impl IntoDatum for RegRole {
+    /// A role that does not exist is a value, too: `InvalidOid` is not null here.
     fn into_datum(self) -> Option<pg_sys::Datum> {
-        self.0.into_datum()
+        Some(pg_sys::Datum::from(self.0.to_u32()))
     }
 
     fn type_oid() -> pg_sys::Oid {
