@@ -55,8 +55,8 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
         messages,
         elapsed: timer.elapsed(),
         detail,
-        lacks_memory: false,
         watches: false,
+        error: None,
     };
     match handed {
         Ok(handed) if handed.messages == 0 && handed.failed == 0 => Ok(None),

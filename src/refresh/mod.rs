@@ -82,10 +82,10 @@ pub struct RefreshResult {
     pub messages: Option<i64>,
     pub elapsed: Duration,
     pub detail: Option<String>,
-    /// It failed because the server lacks memory.
-    pub lacks_memory: bool,
     /// Whether it has read captured changes.
     pub watches: bool,
+    /// Why it failed or was refused.
+    pub error: Option<Report>,
 }
 
 /// The number of attempts at a refresh whose table is changed by concurrent writes.
@@ -146,8 +146,8 @@ pub fn refuse(set: &RelationSet, request: &RefreshRequest<'_>, elapsed: Duration
         messages: None,
         elapsed,
         detail: Some(report.to_line()),
-        lacks_memory: false,
         watches: false,
+        error: Some(report),
     }
 }
 
@@ -293,9 +293,9 @@ fn finish(
         figures: ended.figures,
         messages: ended.messages,
         elapsed,
-        lacks_memory: ended.error.as_ref().is_some_and(Report::lacks_memory),
         detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
         watches: ended.checkpoint.is_some_and(|checkpoint| checkpoint["captured"].is_object()),
+        error: ended.error,
     })
 }
 

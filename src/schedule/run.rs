@@ -15,7 +15,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::viewer::Viewer;
 use crate::config::{self, Key, Subject};
-use crate::error::{Error, Result, emit_warning};
+use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::commit::Call;
@@ -196,6 +196,11 @@ thread_local! {
     /// The runs that this session has begun, and the roles that it had then; the oldest are forgotten.
     static BEGUN: RefCell<VecDeque<(Uuid, pg_sys::Oid)>> = const { RefCell::new(VecDeque::new()) };
 }
+thread_local! {
+    /// The step that this session has made last, if it has failed: a failure of the commit that follows
+    /// comes from this one.
+    static FAILED: RefCell<Option<(Uuid, Uuid, Report)>> = const { RefCell::new(None) };
+}
 /// The number of runs that a session remembers.
 const REMEMBERED_RUNS: usize = 100;
 
@@ -219,7 +224,12 @@ pub fn step_of_caller(
     run_id: Uuid,
 ) -> Result<Option<RefreshResult>> {
     match is_step_of_caller(set, planned, run_id)? {
-        true => step(set, planned, run_id),
+        true => {
+            let outcome = step(set, planned, run_id)?;
+            let error = outcome.as_ref().and_then(|outcome| outcome.error.clone());
+            FAILED.set(error.map(|error| (run_id, planned.id, error)));
+            Ok(outcome)
+        }
         false => Ok(Some(refresh::refuse(set, &planned.request(run_id), Duration::ZERO))),
     }
 }
@@ -253,7 +263,8 @@ pub fn commit_step(call: &Call, planned: &PlannedRefresh, run_id: Uuid) -> Resul
             return Ok(());
         }
         let (request, elapsed) = (planned.request(run_id), timer.elapsed());
-        let error = Error::Postgres(Box::new(report));
+        let failed = FAILED.take().filter(|(run, id, _)| (*run, *id) == (run_id, planned.id));
+        let error = Error::Postgres(Box::new(failed.map_or(report, |(.., error)| error)));
         if !planned.hand_over_only {
             return refresh::fail(&set, &request, error, (began, elapsed)).map(drop);
         }
@@ -314,7 +325,9 @@ pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     for (number, planned) in plan.iter().enumerate() {
         // What it has locked is released with its work.
         let made = in_subtransaction(OnSuccess::Commit, || match step(set, planned, run_id)? {
-            Some(outcome) if number > 0 && outcome.lacks_memory => {
+            Some(outcome)
+                if number > 0 && outcome.error.as_ref().is_some_and(Report::lacks_memory) =>
+            {
                 Err(Error::OutOfLocks { done: number, planned: plan.len() })
             }
             outcome => Ok(outcome),
