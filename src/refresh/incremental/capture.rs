@@ -47,7 +47,11 @@ pub struct Captured {
     at: DateTime<Utc>,
     /// A text that changes whenever the triggers or the tables change.
     triggers: String,
-    /// The OIDs of the watched tables, their partitions and children.
+    /// A text that changes whenever the tables above them do, and what fills them; none: a position of
+    /// version 1.0.0.
+    #[serde(default)]
+    parents: Option<String>,
+    /// The OIDs of the watched tables, their partitions and children, and those above them.
     sources: Vec<u32>,
     /// The watched tables by the names in the configuration, with their OIDs.
     #[serde(default)]
@@ -182,13 +186,14 @@ pub fn read_captured(
         own: text(&queries::refresh::incremental::capture::CURRENT_TRANSACTION)?,
         at: clock::now(),
         triggers: String::new(),
+        parents: None,
         sources: Vec::new(),
         watched: BTreeMap::new(),
         lost: Vec::new(),
         tables: Vec::new(),
         missing: Vec::new(),
     };
-    let mut states = Vec::new();
+    let (mut states, mut parents) = (Vec::new(), Vec::new());
     for watched in watched {
         let (oid, table) = set.as_segment_owner(owner, || ask(watched))?;
         let state = describe(set, watched, oid)?;
@@ -203,10 +208,12 @@ pub fn read_captured(
         captured.sources.extend(&state.sources);
         captured.missing.extend(state.missing);
         states.push(state.state);
+        parents.push(state.parents);
         let sources = state.sources.into_iter().map(pg_sys::Oid::from).collect();
         captured.tables.push(Table { sources, ..table });
     }
     captured.triggers = states.join(" ");
+    captured.parents = Some(parents.join(" "));
     Ok(captured)
 }
 
@@ -273,6 +280,7 @@ fn describe(set: &RelationSet, watched: &Watched, table: pg_sys::Oid) -> Result<
 struct State {
     sources: Vec<u32>,
     state: String,
+    parents: String,
     is_watched: bool,
     missing: Vec<Missing>,
 }
@@ -309,7 +317,8 @@ pub fn full_pass_reason(
             "a watched table was truncated or filled by replication, or its ids could not be read",
         ),
         Some(_) => Some("captured changes were pruned before they were read"),
-        None => (before.triggers != now.triggers)
+        None => (before.triggers != now.triggers
+            || (before.parents.is_some() && before.parents != now.parents))
             .then_some("the watched tables or their captures are not the same any more"),
     })
 }

@@ -1,6 +1,7 @@
 -- The table $1 with its partitions and children, the tables above it, and the triggers that capture
--- changes of its column $2, as JSON: `sources` (OIDs), `state` (a hash of triggers and tables),
--- `is_watched`, and `missing` (the relations whose changes may be missed, and why).
+-- changes of its column $2, as JSON: `sources` (OIDs), `state` (a hash of triggers and tables, as version
+-- 1.0.0 has stored it), `parents` (a hash of the tables above and of the column), `is_watched`, and
+-- `missing` (the relations whose changes may be missed, and why).
 -- runs as: extension owner
 -- params: table oid, column text, changes text
 -- row: state jsonb
@@ -16,8 +17,10 @@ with recursive @tree@, @above@, captures as (
         coalesce(bit_or(g.tgtype) filter (where g.tgenabled = 'A'), 0) & (4 + 8 + 16 + 32) as events,
         string_agg(format('%s %s', g.oid, g.xmin), ',' order by g.oid) as state,
         -- ALTER TABLE can rewrite the table, or give the name to another column, and fires no
-        -- trigger. The row of the column is a new one as well after the table got a parent, or lost it.
-        max(format('%s %s %s', k.relfilenode, a.attnum, a.xmin)) as form,
+        -- trigger.
+        max(format('%s %s', k.relfilenode, a.attnum)) as form,
+        -- After the table got a parent, or lost it, the row of the column is a new one.
+        max(a.xmin::text) as changed,
         -- A crash empties an unlogged table, replication fills a subscribed one: neither fires a
         -- trigger. A virtual column has no value in the rows that a trigger gets.
         bool_or(k.relpersistence <> 'p') as is_unlogged,
@@ -47,7 +50,10 @@ with recursive @tree@, @above@, captures as (
 )
 select jsonb_build_object(
     'sources', jsonb_agg(c.relation::int8 order by c.relation),
-    'state', md5(string_agg(format('%s %s %s %s', c.relation, c.form, c.state, c.is_replicated), ';' order by c.relation)),
+    'state', md5(string_agg(format('%s %s %s', c.relation, c.form, c.state), ';' order by c.relation) filter (where not c.is_parent)),
+    'parents', md5(string_agg(
+        format('%s %s %s %s', c.relation, c.changed, c.is_replicated, case when c.is_parent then c.state end), ';' order by c.relation
+    )),
     'is_watched', bool_or(c.relation = $1 and c.is_watched),
     'missing', coalesce(jsonb_agg(
         jsonb_build_object('table', c.relation::regclass::text, 'why', c.why) order by c.is_parent, c.relation
