@@ -248,7 +248,9 @@ create table @deliveries@ (
     last_receipt      jsonb,
     marked_through    bigint[]      not null default '{}',
     marked_at         timestamptz[] not null default '{}',
-    resync_requested_at timestamptz
+    resync_requested_at timestamptz,
+    leased_for        interval,
+    retry_after       interval
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -264,6 +266,8 @@ comment on column @deliveries@.last_receipt is 'the last receipt of the consumer
 comment on column @deliveries@.marked_through is 'earlier values of delivered_through, at intervals: they tell how long ago older messages were delivered';
 comment on column @deliveries@.marked_at is 'the times of marked_through';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
+comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';
+comment on column @deliveries@.retry_after is 'the delay of next_attempt_at: a later time was set while the clock was ahead, and has come';
 
 create table @handovers@ (
     subscription_id uuid    primary key references @subscriptions@ (id) on delete cascade,
@@ -298,7 +302,9 @@ create table @state@ (
     changed_at timestamp,
     checkpoint jsonb,
     refreshes  bigint not null default 0,
-    version    bigint not null default 0
+    version    bigint not null default 0,
+    timezone   text,
+    sources_ahead text[]
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -314,6 +320,8 @@ comment on column @state@.changed_at is 'the local time at which it changed memb
 comment on column @state@.checkpoint is 'how far an incremental refresh got; null: the next one makes a full pass';
 comment on column @state@.refreshes is 'the number of successful refreshes';
 comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
+comment on column @state@.timezone is 'the zone of the members'' times: segmenter.timezone at the first refresh; null: that of the next refresh';
+comment on column @state@.sources_ahead is 'the sources whose newest load time lay in the future';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
 -- writes or waits; rows that are locked are left to the session that has locked them.

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::clock::is_ahead;
+
 /// The longest delay of a retry.
 const MAX_RETRY_DELAY: TimeDelta = TimeDelta::hours(1);
 
@@ -23,8 +25,17 @@ pub enum Due {
     Scheduled(DateTime<Utc>),
     /// Earlier, as a retry after this number of failed attempts in a row.
     Retry(DateTime<Utc>, u32),
+    /// At once: its last attempt is recorded with a time in the future.
+    AtOnce,
     /// Never: its schedule has no further time.
     Never,
+}
+
+impl LastRun {
+    /// Whether its times were recorded while the clock was ahead: then they decide nothing.
+    pub fn is_ahead(&self, now: DateTime<Utc>) -> bool {
+        is_ahead(self.began, now) || is_ahead(self.ended, now)
+    }
 }
 
 impl Due {
@@ -73,17 +84,26 @@ impl Due {
         }
     }
 
-    /// The time from which it is due; `None`: at every run, or never.
+    /// The same for a segment whose last attempt is recorded with a time in the future, if that is so.
+    pub fn unless_ahead(self, last: Option<LastRun>, now: DateTime<Utc>) -> Self {
+        match self {
+            Due::EveryRun => self,
+            _ if last.is_some_and(|last| last.is_ahead(now)) => Due::AtOnce,
+            _ => self,
+        }
+    }
+
+    /// The time from which it is due; `None`: at every run, at once, or never.
     pub fn at(self) -> Option<DateTime<Utc>> {
         match self {
             Due::Scheduled(at) | Due::Retry(at, _) => Some(at),
-            Due::EveryRun | Due::Never => None,
+            Due::EveryRun | Due::AtOnce | Due::Never => None,
         }
     }
 
     /// Whether it is due at a time.
     pub fn is_at(self, now: DateTime<Utc>) -> bool {
-        self == Due::EveryRun || self.at().is_some_and(|at| at <= now)
+        matches!(self, Due::EveryRun | Due::AtOnce) || self.at().is_some_and(|at| at <= now)
     }
 }
 
@@ -152,6 +172,24 @@ mod tests {
         let kolkata = Some((&daily, Tz::Asia__Kolkata));
         let due = Due::of(kolkata, attempt("2026-05-04T18:00:00Z", 0), begin, MINUTE);
         assert_eq!(due.at(), Some(at("2026-05-04T18:30:00Z")));
+    }
+
+    #[test]
+    fn an_attempt_in_the_future_makes_a_segment_due() {
+        let now = at("2026-05-04T00:00:00Z");
+        let daily = Due::Scheduled(at("2026-05-05T00:00:00Z"));
+        let of = |due: Due, last| due.unless_ahead(last, now);
+        assert_eq!(of(daily, None), daily);
+        assert_eq!(of(daily, attempt("2026-05-03T23:59:59Z", 0)), daily);
+        let ahead = attempt("2026-05-04T08:00:00Z", 0);
+        assert_eq!(of(daily, ahead), Due::AtOnce);
+        assert_eq!(of(Due::Retry(now, 3), ahead), Due::AtOnce);
+        assert_eq!(of(Due::Never, ahead), Due::AtOnce);
+        assert_eq!(of(Due::EveryRun, ahead), Due::EveryRun);
+        assert!(Due::AtOnce.is_at(now) && Due::AtOnce.at().is_none());
+        // An end that was recorded after the clock was set forward.
+        let ended = LastRun { began: now, ended: now + TimeDelta::hours(8), failures: 1 };
+        assert_eq!(of(daily, Some(ended)), Due::AtOnce);
     }
 
     #[test]

@@ -64,10 +64,30 @@ fn length(value: &Value) -> usize {
     }
 }
 
+/// Whether two names of time zones are the same, in any case; all aliases of UTC are.
+pub fn is_same_zone(one: &str, other: &str) -> bool {
+    plain_zone(one) == plain_zone(other)
+}
+
+fn plain_zone(zone: &str) -> String {
+    let zone = zone.to_lowercase();
+    match zone.strip_prefix("etc/").unwrap_or(&zone) {
+        "utc" | "uct" | "gmt" | "zulu" | "universal" | "greenwich" => "utc".into(),
+        _ => zone,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn zones_have_aliases() {
+        assert!(is_same_zone("Etc/UTC", "utc") && is_same_zone("GMT", "Zulu"));
+        assert!(is_same_zone("europe/berlin", "Europe/Berlin"));
+        assert!(!is_same_zone("CET", "Europe/Berlin"));
+    }
 
     #[test]
     fn short_texts_stay() {

@@ -76,11 +76,11 @@ select due.attempt('due daily', '2026-03-05 00:00:01+00', 'ok');
 select * from due.show('2026-03-05 12:00+00') where segment = 'due daily';
 
 -- The clocks go forward at 01:00 UTC: a fixed time in the gap comes once, right after it.
-select due.attempt('due berlin', '2027-03-27 12:00+00', 'ok'), due.attempt('due hourly', '2027-03-28 00:30:01+00', 'ok');
-select * from due.show('2027-03-28 00:59:59+00') where segment in ('due berlin', 'due hourly');
-select * from due.show('2027-03-28 01:00+00') where segment in ('due berlin', 'due hourly');
-select due.attempt('due berlin', '2027-03-28 01:00:01+00', 'ok');
-select * from due.show('2027-03-28 02:00+00') where segment = 'due berlin';
+select due.attempt('due berlin', '2021-03-27 12:00+00', 'ok'), due.attempt('due hourly', '2021-03-28 00:30:01+00', 'ok');
+select * from due.show('2021-03-28 00:59:59+00') where segment in ('due berlin', 'due hourly');
+select * from due.show('2021-03-28 01:00+00') where segment in ('due berlin', 'due hourly');
+select due.attempt('due berlin', '2021-03-28 01:00:01+00', 'ok');
+select * from due.show('2021-03-28 02:00+00') where segment = 'due berlin';
 -- They go back at 01:00 UTC: a fixed time that comes twice comes once, an hourly one follows real time.
 select due.attempt('due berlin', '2026-10-24 12:00+00', 'ok'), due.attempt('due hourly', '2026-10-25 00:30:01+00', 'ok');
 select * from due.show('2026-10-25 00:30+00') where segment in ('due berlin', 'due hourly');

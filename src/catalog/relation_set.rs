@@ -504,6 +504,12 @@ impl RelationSet {
         })
     }
 
+    /// Runs our own statements as the set's owner in another time zone than `segmenter.timezone`. A zone
+    /// that PostgreSQL does not know raises an error.
+    pub fn in_zone<T>(&self, zone: &str, body: impl FnOnce() -> T) -> T {
+        self.as_owner(|| role::with_timezone(zone, body))
+    }
+
     /// Runs users' SQL of a segment as the segment's owner.
     pub fn as_segment_owner<T>(
         &self,

@@ -117,13 +117,14 @@ impl Attempt {
         vec![self.segment.into(), self.run.into(), began.into(), ended.into()]
     }
 
-    /// Records a successful refresh: its figures, the local time of the change, and the checkpoint
-    /// of an incremental refresh.
+    /// Records a successful refresh: its figures, the local time of the change, the sources whose
+    /// load times lie in the future, and the checkpoint of an incremental refresh.
     pub fn succeed(
         &self,
         set: &RelationSet,
         figures: DeltaStats,
         at: Timestamp,
+        ahead: &[String],
         checkpoint: Option<Value>,
     ) -> Result<()> {
         self.close_lost_run(set)?;
@@ -139,7 +140,8 @@ impl Attempt {
         if let Some(checkpoint) = &checkpoint {
             change_readers::record(set, self.segment, checkpoint)?;
         }
-        args.push(checkpoint.map(JsonB).into());
+        let ahead = (!ahead.is_empty()).then(|| ahead.to_vec());
+        args.extend([checkpoint.map(JsonB).into(), set.timezone().to_owned().into(), ahead.into()]);
         set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 

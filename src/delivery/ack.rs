@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use super::{DeliveryUpdate, acts_for, set_status};
+use super::{DeliveryUpdate, acts_for, check_limit, set_status};
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -225,6 +225,9 @@ pub fn nack(
     if retry_after.is_some_and(|wait| wait.as_micros() < 0) {
         let problem = "it must not be negative".into();
         return Err(Error::Argument { name: "retry_after", problem, hint: "" });
+    }
+    if let Some(wait) = &retry_after {
+        check_limit("retry_after", wait)?;
     }
     let error = truncate_utf8(error);
     with_leased(set, lease, message, |client, leased| {

@@ -6,7 +6,7 @@ use pgrx::spi::SpiClient;
 use serde_json::Value;
 
 use super::admin::SubscriptionRow;
-use super::{Consumer, acts_for};
+use super::{Consumer, acts_for, check_limit};
 use crate::catalog::log::{self, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -50,6 +50,7 @@ pub fn claim(
     if lease.as_micros() <= 0 {
         return problem("lease", "it must be longer than zero");
     }
+    check_limit("lease", &lease)?;
     let found = Consumer::find(set, Key::Name(consumer))?;
     let consumer = found.ok_or_else(|| Error::UnknownConsumer(consumer.into()))?;
     if !acts_for(set, role::current(), consumer.role) {

@@ -1,7 +1,7 @@
 //! Delivery: messages are claimed by consumers or pushed by workers, then acknowledged, retried or
 //! skipped.
 
-use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
@@ -27,6 +27,17 @@ pub use resync::resync;
 
 /// The form of a receipt, for hints.
 pub const RECEIPT: &str = "A receipt is an object of external_id and message (texts), coverage, num_received and num_invalid (numbers of members), and whatever else is worth keeping.";
+
+/// Checks that an interval that a caller gives is finite and no longer than any that is meant.
+fn check_limit(name: &'static str, interval: &Interval) -> Result<()> {
+    const MAX_YEARS: i128 = 1000;
+    const YEAR: i128 = 366 * 24 * 60 * 60 * 1_000_000;
+    if interval.as_micros() <= MAX_YEARS * YEAR {
+        return Ok(());
+    }
+    let problem = format!("it must not be longer than {MAX_YEARS} years");
+    Err(Error::Argument { name, problem, hint: "" })
+}
 
 /// A consumer, the role that it acts as, and its parsed parameters.
 pub struct Consumer {

@@ -31,6 +31,7 @@ use crate::refresh::reads::Reads;
 use crate::refresh::segment_lock::acquire;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::sync_plan::SyncAction;
+use segmenter_core::text::is_same_zone;
 
 pub mod analysis;
 pub mod apply;
@@ -96,8 +97,10 @@ struct Applied {
     figures: DeltaStats,
     at: Timestamp,
     handed: PublishStats,
-    /// Remarks about sources that are late.
+    /// Remarks about sources and clocks.
     late: Vec<String>,
+    /// The sources whose newest load time lies in the future.
+    ahead: Vec<String>,
     /// Rows that were left out because their ids are too long.
     long_ids: Option<LongIds>,
     /// The checkpoint and the remark of an incremental refresh.
@@ -309,7 +312,7 @@ fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> 
     let message = ended.message.as_deref();
     match (ended.status, ended.figures, ended.at) {
         (LogStatus::Ok, Some(figures), Some(at)) => {
-            attempt.succeed(set, figures, at, ended.checkpoint.clone())?;
+            attempt.succeed(set, figures, at, &ended.ahead, ended.checkpoint.clone())?;
         }
         (LogStatus::Waiting, ..) => {
             let state = SegmentState::find(set, attempt.segment)?;
@@ -363,14 +366,14 @@ fn steps(
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
 
-    let at = instant(set, segment)?;
+    let (at, recorded_zone) = instant(set, segment)?;
     let refresher = match request.query {
         Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
     // They belong to the segment's refresher: a one-off query has none.
-    let late = match request.query {
-        Some(_) => Vec::new(),
+    let source_check::Checked { remarks: mut late, ahead, .. } = match request.query {
+        Some(_) => source_check::Checked::default(),
         None => check_sources_loaded(set, segment, reads.insert(reads::find(set, segment)))?,
     };
     let actions = pending_actions(set, segment)?;
@@ -429,7 +432,13 @@ fn steps(
         let what = format!("segment \"{}\" lacks members", segment.name);
         emit_warning(&what, &long.error().report());
     }
-    Ok(Applied { figures, at, handed, late, long_ids, progress })
+    if let Some(zone) = recorded_zone.filter(|zone| !is_same_zone(zone, set.timezone())) {
+        late.push(format!(
+            "the members' times are in {zone}, but segmenter.timezone is {}",
+            set.timezone()
+        ));
+    }
+    Ok(Applied { figures, at, handed, late, ahead, long_ids, progress })
 }
 
 fn no_refresher(set: &RelationSet, segment: &Segment) -> Error {
@@ -541,33 +550,34 @@ pub fn check_not_superseded(set: &RelationSet, segment: &Segment) -> Result<()> 
 }
 
 /// Checks that the segment's sources are loaded and that the segments that it reads are up to date.
-/// Returns remarks about sources that are late.
+/// Returns remarks about sources.
 fn check_sources_loaded(
     set: &RelationSet,
     segment: &Segment,
     reads: &Reads,
-) -> Result<Vec<String>> {
-    let (late, mut missing) = match segment.sources.as_slice() {
+) -> Result<source_check::Checked> {
+    let mut found = match segment.sources.as_slice() {
         [] => Default::default(),
         sources => Spi::connect(|_| {
             set.as_segment_owner(segment.owner, || source_check::check(set, sources))
         })?,
     };
-    missing.extend(upstream::check(set, segment, reads)?);
-    if missing.is_empty() { Ok(late) } else { Err(Error::NotLoaded(missing)) }
+    found.missing.extend(upstream::check(set, segment, reads)?);
+    if found.missing.is_empty() { Ok(found) } else { Err(Error::NotLoaded(found.missing)) }
 }
 
-fn instant(set: &RelationSet, segment: &Segment) -> Result<Timestamp> {
-    let args = [segment.id.into(), set.timezone().into()];
-    let at = set.as_owner(|| {
+/// The local time of the refresh, and the zone that the members' times are in; none: it is the first
+/// one that is recorded.
+fn instant(set: &RelationSet, segment: &Segment) -> Result<(Timestamp, Option<String>)> {
+    set.as_owner(|| {
         Spi::connect(|client| {
-            client
-                .select(set.kept(&queries::refresh::GET_INSTANT), Some(1), &args)?
-                .first()
-                .get_one::<Timestamp>()
+            let statement = set.kept(&queries::refresh::GET_INSTANT);
+            let row = client.select(statement, Some(1), &[segment.id.into()])?.first();
+            let at: Option<Timestamp> = row.get_by_name("at")?;
+            let zone: Option<String> = row.get_by_name("timezone")?;
+            Ok((at.unwrap_or(Timestamp::positive_infinity()), zone))
         })
-    })?;
-    Ok(at.unwrap_or(Timestamp::positive_infinity()))
+    })
 }
 
 fn run_procedure<'a>(

@@ -23,6 +23,8 @@ pub struct Ending {
     pub pass: Option<Value>,
     /// The checkpoint of an incremental refresh.
     pub checkpoint: Option<Value>,
+    /// The sources whose newest load time lies in the future.
+    pub ahead: Vec<String>,
     /// False where the segment was busy, the caller may not refresh it, or another session has
     /// refreshed it since the caller's snapshot: nothing was attempted, and the entry does not
     /// count for the segment's schedule. For a worker, to find that it may not refresh its segment is
@@ -45,11 +47,13 @@ impl Ending {
             error: None,
             pass: None,
             checkpoint: None,
+            ahead: Vec::new(),
             attempted: true,
         };
         match result {
             Ok(done) => {
                 let message = remark(&done, request);
+                let ahead = done.ahead;
                 let (pass, checkpoint) = match done.progress {
                     Some(progress) => (Some(progress.pass), Some(progress.checkpoint)),
                     None => (None, None),
@@ -63,6 +67,7 @@ impl Ending {
                     error: None,
                     pass,
                     checkpoint,
+                    ahead,
                     attempted: true,
                 }
             }
@@ -86,6 +91,7 @@ impl Ending {
                     error: Some(report),
                     pass: None,
                     checkpoint: None,
+                    ahead: Vec::new(),
                     attempted: match error {
                         Error::Busy { .. } | Error::Superseded(_) => false,
                         Error::NotPermitted { .. } => request.is_scheduled,

@@ -13,12 +13,24 @@ use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 
+/// How far a load time may lie in the future without a remark: the clock of the loading system.
+const MAX_AHEAD: &str = "5 minutes";
+
+/// The time since a source was loaded.
+#[derive(Debug)]
+struct Age {
+    text: String,
+    exceeds_error: bool,
+    exceeds_warn: bool,
+    /// The load time, where it lies in the future.
+    ahead: Option<String>,
+}
+
 /// The facts found about one source.
 #[derive(Debug, Default)]
 struct Facts {
-    /// The time since it was loaded, as text, and whether that exceeds `error_after` and
-    /// `warn_after`; none: it has no row with a load time.
-    age: Option<(String, bool, bool)>,
+    /// None: it was never loaded.
+    age: Option<Age>,
     /// Its number of rows, counted up to `min_rows` only.
     rows: Option<u64>,
 }
@@ -27,16 +39,28 @@ struct Facts {
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Loaded,
-    /// Loaded, with a remark that it is late.
+    /// Loaded, with a remark that it is late, or was never loaded where that is only a remark.
     Late(String),
+    /// Loaded at a time that lies in the future, with a remark.
+    Ahead(String),
     NotLoaded(String),
 }
 
+/// The result of all source checks of a segment.
+#[derive(Default)]
+pub struct Checked {
+    /// Remarks about sources that are loaded.
+    pub remarks: Vec<String>,
+    /// The tables whose newest load time lies in the future.
+    pub ahead: Vec<String>,
+    /// What is not loaded.
+    pub missing: Vec<String>,
+}
+
 /// Checks the sources of a segment as the active snapshot sees them. Runs with the rights of the
-/// segment's owner, within an SPI connection. Returns remarks about sources that are late, and what
-/// is not loaded.
-pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<(Vec<String>, Vec<String>)> {
-    let (mut late, mut missing) = (Vec::new(), Vec::new());
+/// segment's owner, within an SPI connection.
+pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Checked> {
+    let mut found = Checked::default();
     role::read_only(|| {
         for source in sources {
             let (named, verdict): (_, &dyn Fn() -> Result<Verdict>) = match source {
@@ -53,11 +77,15 @@ pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<(Vec<String>,
             let verdict = checked.map_err(|error| error.about(&format!("source \"{named}\"")))?;
             match verdict {
                 Verdict::Loaded => {}
-                Verdict::Late(message) => late.push(message),
-                Verdict::NotLoaded(message) => missing.push(message),
+                Verdict::Late(message) => found.remarks.push(message),
+                Verdict::Ahead(message) => {
+                    found.ahead.push(named.clone());
+                    found.remarks.push(message);
+                }
+                Verdict::NotLoaded(message) => found.missing.push(message),
             }
         }
-        Ok((late, missing))
+        Ok(found)
     })
 }
 
@@ -115,7 +143,11 @@ fn ask_age<'a>(
 ) -> (String, Vec<DatumWithOid<'a>>) {
     let (table, column) = (table_name(&source.table), quote_identifier(column));
     let parts = [("table", &*table), ("loaded_at", &*column), ("filter", filter(source))];
-    let args = vec![source.error_after.as_deref().into(), source.warn_after.as_deref().into()];
+    let args = vec![
+        source.error_after.as_deref().into(),
+        source.warn_after.as_deref().into(),
+        MAX_AHEAD.into(),
+    ];
     (set.sql(&queries::refresh::source_check::GET_AGE, &parts), args)
 }
 
@@ -146,21 +178,31 @@ fn judge(source: &TableSource, facts: &Facts) -> Verdict {
         return Verdict::Loaded;
     }
     let text_of = |limit: &Option<String>| limit.clone().unwrap_or_default();
-    match &facts.age {
-        // A limit that only warns keeps no segment back.
-        None if source.error_after.is_none() && source.warn_after.is_some() => {
-            Verdict::Late(format!("source \"{name}\" has no row with a load time"))
-        }
-        None => Verdict::NotLoaded(format!("source \"{name}\" has no row with a load time")),
-        Some((age, true, _)) => Verdict::NotLoaded(format!(
-            "source \"{name}\" was loaded {age} ago, longer than error_after {}",
+    let Some(age) = &facts.age else {
+        let problem = format!("source \"{name}\" has no row with a load time");
+        // A limit that only warns does not block.
+        return match source.warn_after.is_some() && source.error_after.is_none() {
+            true => Verdict::Late(problem),
+            false => Verdict::NotLoaded(problem),
+        };
+    };
+    let Age { text, exceeds_error, exceeds_warn, ahead } = age;
+    if let Some(time) = ahead {
+        return Verdict::Ahead(format!(
+            "the newest {} of source \"{name}\" lies in the future: {time}",
+            text_of(&source.loaded_at)
+        ));
+    }
+    match (exceeds_error, exceeds_warn) {
+        (true, _) => Verdict::NotLoaded(format!(
+            "source \"{name}\" was loaded {text} ago, longer than error_after {}",
             text_of(&source.error_after)
         )),
-        Some((age, _, true)) => Verdict::Late(format!(
-            "source \"{name}\" was loaded {age} ago, longer than warn_after {}",
+        (_, true) => Verdict::Late(format!(
+            "source \"{name}\" was loaded {text} ago, longer than warn_after {}",
             text_of(&source.warn_after)
         )),
-        Some(_) => Verdict::Loaded,
+        _ => Verdict::Loaded,
     }
 }
 
@@ -177,9 +219,28 @@ fn facts(set: &RelationSet, source: &TableSource) -> Result<Facts> {
     if let Some(column) = &source.loaded_at {
         let (sql, args) = ask_age(set, source, column);
         let found: Vec<Option<String>> = fetch_one(&sql, &args)?.unwrap_or_default();
-        if let [Some(age), too_old, old] = found.as_slice() {
-            let is = |flag: &Option<String>| flag.as_deref() == Some("true");
-            facts.age = Some((age.clone(), is(too_old), is(old)));
+        let is = |flag: &Option<String>| flag.as_deref() == Some("true");
+        match found.as_slice() {
+            [Some(_)] => {
+                return Err(Error::Query {
+                    code: PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,
+                    problem: format!(
+                        "source \"{}\" has a row whose load time, {column}, is infinity",
+                        source.table
+                    ),
+                    detail: None,
+                    hint: Some("Correct the row, or leave it out by a filter.".into()),
+                });
+            }
+            [Some(text), too_old, old, ahead, time] => {
+                facts.age = Some(Age {
+                    text: text.clone(),
+                    exceeds_error: is(too_old),
+                    exceeds_warn: is(old),
+                    ahead: time.clone().filter(|_| is(ahead)),
+                });
+            }
+            _ => {}
         }
     }
     if let Some(min) = source.min_rows {
@@ -257,6 +318,7 @@ fn table_name(name: &str) -> String {
 }
 
 #[cfg(feature = "pg_test")]
+#[allow(clippy::expect_used)]
 mod tests {
     use pgrx::prelude::*;
 
@@ -274,7 +336,9 @@ mod tests {
     }
 
     fn age(too_old: bool, old: bool) -> Facts {
-        Facts { age: Some(("13:00:00".into(), too_old, old)), rows: None }
+        let age =
+            Age { text: "13:00:00".into(), exceeds_error: too_old, exceeds_warn: old, ahead: None };
+        Facts { age: Some(age), rows: None }
     }
 
     #[pg_extern]
@@ -289,8 +353,12 @@ mod tests {
         };
         assert!(not.contains("dwh.orders") && not.contains("13:00:00") && not.contains("1 day"));
         assert!(matches!(judge(&source(true, None), &Facts::default()), Verdict::NotLoaded(_)));
-        let only_warns = TableSource { error_after: None, ..source(true, None) };
-        assert!(matches!(judge(&only_warns, &Facts::default()), Verdict::Late(_)));
+        let warns = TableSource { error_after: None, ..source(true, None) };
+        assert!(matches!(judge(&warns, &Facts::default()), Verdict::Late(_)));
+        let mut ahead = age(false, false);
+        ahead.age.as_mut().expect("an age").ahead = Some("2099-01-01".into());
+        let Verdict::Ahead(said) = judge(&source(true, None), &ahead) else { panic!() };
+        assert!(said.contains("dwh.orders") && said.contains("2099-01-01"));
     }
 
     #[pg_extern]

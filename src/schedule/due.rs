@@ -10,6 +10,7 @@ use crate::catalog::settings;
 use crate::config::{self, ConfigError, Subject};
 use crate::error::Result;
 use crate::pg::clock::{self, Instant};
+use segmenter_core::clock::is_ahead;
 use segmenter_core::due::{Due, LastRun};
 use segmenter_core::timetable::Timetables;
 
@@ -45,7 +46,11 @@ impl Item {
     /// the last refresh began.
     pub fn next(&self, now: Instant) -> Option<Instant> {
         match self.due? {
-            Due::EveryRun => Some(self.last_refresh.map_or(now, |last| last + RUN_INTERVAL)),
+            Due::EveryRun => {
+                let last = self.last_refresh.filter(|last| !is_ahead(*last, now));
+                Some(last.map_or(now, |last| last + RUN_INTERVAL))
+            }
+            Due::AtOnce => Some(now),
             due => due.at(),
         }
     }
@@ -66,6 +71,7 @@ impl Item {
             Some(Due::Scheduled(_)) => "scheduled".into(),
             Some(Due::Retry(_, 1)) => "retry after a failure".into(),
             Some(Due::Retry(_, failures)) => format!("retry after {failures} failures"),
+            Some(Due::AtOnce) => "the last refresh lies in the future".into(),
             Some(Due::Never) => "the schedule has no further time".into(),
         };
         if self.waiting_since.is_some() && self.is_due(now) {
@@ -78,6 +84,7 @@ impl Item {
         row: &pgrx::spi::SpiHeapTupleData<'_>,
         set: &RelationSet,
         timetables: &mut Timetables,
+        now: Instant,
     ) -> Result<Option<Self>> {
         // By their places in the header of the query: looking up names takes longer than the rest.
         let time = |place| -> Result<Option<Instant>> {
@@ -119,9 +126,10 @@ impl Item {
         let delay = settings::retry_delay();
         let (due, problem) = match (scheduled, full) {
             // The schedule of the full passes makes the segment due as well.
-            (Ok(scheduled), Ok(full)) => {
-                (Due::by(scheduled, last, delay).or_at(full.flatten()), None)
-            }
+            (Ok(scheduled), Ok(full)) => (
+                Due::by(scheduled, last, delay).or_at(full.flatten()).unless_ahead(last, now),
+                None,
+            ),
             (Err(error), _) | (_, Err(error)) => {
                 (Due::without_valid_schedule(last, delay), Some(error.to_string()))
             }
@@ -159,7 +167,8 @@ pub fn items(
                 &[reader.into(), only.into()],
             )?;
             let mut timetables = Timetables::default();
-            rows.filter_map(|row| Item::read(&row, set, &mut timetables).transpose()).collect()
+            let now = clock::now();
+            rows.filter_map(|row| Item::read(&row, set, &mut timetables, now).transpose()).collect()
         })
     })
 }

@@ -24,6 +24,7 @@ use crate::refresh::handover;
 use crate::refresh::publish::subscription;
 use crate::schedule::due::{self, Item};
 use crate::schedule::run::{self, PlannedRefresh};
+use segmenter_core::clock::is_ahead;
 use segmenter_core::job::{Effect, Event, Kind, RETRY_DELAY, Task};
 use segmenter_core::queue::{Offer, Queue};
 
@@ -94,6 +95,8 @@ pub struct SetScheduler {
     is_held_up: bool,
     /// A round has come to its end.
     pub was_served: bool,
+    /// When the last round began.
+    last_round: Option<clock::Instant>,
     /// After an error the set is not served before this time.
     backoff_until: Option<Instant>,
     errors: LoggedErrors,
@@ -130,6 +133,7 @@ impl SetScheduler {
             is_recovered: false,
             is_held_up: false,
             was_served: false,
+            last_round: None,
             backoff_until: None,
             errors: LoggedErrors::default(),
             ended: Vec::new(),
@@ -182,6 +186,7 @@ impl SetScheduler {
     /// One round: handles the ends of jobs and starts what is due. `is_shared`: other roles have
     /// sets, and are left a place.
     pub fn round(&mut self, is_shared: bool) -> Round {
+        self.notice_clock();
         if self.is_backing_off() {
             return Round::default();
         }
@@ -198,6 +203,20 @@ impl SetScheduler {
                 Round::default()
             }
         }
+    }
+
+    /// Discards the times that were reckoned from a clock which has been set back since.
+    fn notice_clock(&mut self) {
+        let now = clock::now();
+        if self.last_round.is_some_and(|last| is_ahead(last, now)) {
+            self.forget();
+            self.not_before.clear();
+            self.reordered.clear();
+            self.ended.iter_mut().for_each(|ended| ended.retry_at = None);
+            self.deliveries = Deliveries::default();
+            self.deliveries.read_again();
+        }
+        self.last_round = Some(now);
     }
 
     fn serve(

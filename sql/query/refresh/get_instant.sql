@@ -1,10 +1,9 @@
--- The local time at which a refresh of $1 changes members, in the time zone $2: the current time,
--- but not before the time of the last refresh, even if the clock goes back or daylight saving time
--- ends.
+-- The local time at which a refresh of $1 changes members, in the zone that the statement runs in: the
+-- current time, but not before the time of the last refresh, even if the clock goes back or daylight
+-- saving time ends; and the zone that the members' times are in. (timezone() would take some names of zones, such as CET, for abbreviations.)
 -- runs as: set owner
--- params: segment uuid, zone text
--- row: at timestamp
-select greatest(
-    timezone($2, clock_timestamp()),
-    (select t.changed_at from @state@ t where t.segment_id = $1)
-)
+-- params: segment uuid
+-- row: at timestamp, timezone text
+select greatest(clock_timestamp()::timestamp, t.changed_at) as at, t.timezone
+from (values ($1)) s (id)
+left join @state@ t on t.segment_id = s.id

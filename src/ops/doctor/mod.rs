@@ -23,6 +23,7 @@ use crate::schedule::due::{self, Item};
 use crate::schedule::run::PlannedRefresh;
 use segmenter_core::due::Due;
 
+mod clocks;
 mod findings;
 mod hashes;
 mod incremental;
@@ -79,7 +80,9 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     tables(&mut findings, set, &items);
     roles::roles(&mut findings, set, viewer)?;
     state(&mut findings, set, viewer)?;
-    zones(&mut findings, set, &zone.unwrap_or_default(), decided.is_some());
+    clocks::clocks(&mut findings, set, viewer)?;
+    let zone = (zone.unwrap_or_default(), decided.is_some());
+    clocks::zones(&mut findings, set, (viewer, &items), zone)?;
     hashes::check(&mut findings, set, &items)?;
     sources(&mut findings, set, viewer)?;
     vacuum(&mut findings, set, viewer)?;
@@ -311,28 +314,6 @@ fn state(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> 
     }
     found.close_segments("refreshes", "the last refresh of every segment went well");
     Ok(())
-}
-
-/// Members' times and schedules go by `segmenter.timezone`. A value that was set is a decision, and so
-/// is `refresh_timezone` of a segment; the default may surprise where the database has another zone.
-fn zones(found: &mut Findings, set: &RelationSet, zone: &str, is_decided: bool) {
-    if !is_decided && plain(set.timezone()) != plain(zone) {
-        found.warn(
-            "time zones",
-            format!("segmenter.timezone is not set, so it is {}; the database's TimeZone is {zone}", set.timezone()),
-            format!("Members' times and schedules are in it. If that is right: alter database ... set segmenter.timezone = '{}'. Otherwise set the right one before there are members.", set.timezone()),
-        );
-    }
-    found.close("time zones", &format!("members' times and schedules are in {}", set.timezone()));
-}
-
-/// A zone's name in lower case, with one name for all aliases of UTC.
-fn plain(zone: &str) -> String {
-    let zone = zone.to_lowercase();
-    match zone.strip_prefix("etc/").unwrap_or(&zone) {
-        "utc" | "uct" | "gmt" | "zulu" | "universal" | "greenwich" => "utc".into(),
-        _ => zone,
-    }
 }
 
 fn sources(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {

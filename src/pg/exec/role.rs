@@ -212,6 +212,13 @@ pub fn with_lock_timeout<T>(limit: Duration, body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// Runs `body` in a time zone. One that PostgreSQL does not know raises an error.
+pub fn with_timezone<T>(zone: &str, body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    set(c"TimeZone", zone);
+    body()
+}
+
 /// Runs `body` so that values have the same text form in every session.
 pub fn with_text_form<T>(body: impl FnOnce() -> T) -> T {
     let _settings = SettingsLevel::enter();

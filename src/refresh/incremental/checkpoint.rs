@@ -12,7 +12,9 @@ use super::capture::Captured;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
+use crate::pg::clock::Instant;
 use crate::pg::format::json::JsonbText;
+use segmenter_core::clock::is_ahead;
 
 /// How far an incremental refresh got, as stored in the segment's state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,6 +49,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Whether it was recorded while the clock was ahead. The times from which the next pass looks are
+    /// compared exactly: what is written until then would be missed.
+    pub fn is_ahead(&self, now: Instant) -> bool {
+        is_ahead(self.full_at, now) || self.watermark.max(self.at).is_some_and(|at| at > now)
+    }
+
     /// Whether refresher, table, owner and cluster are the same in the next refresh.
     pub fn is_continued_by(&self, next: &Self) -> bool {
         (&self.refresher, self.cluster, self.table, self.owner)

@@ -169,6 +169,8 @@ pub fn plan(
         .and_then(|(then, now)| tables_read::replaced(then, now));
     let obstacle = match &since {
         None => Some("there is no checkpoint to continue from"),
+        // Changes that were made since, by the right clock, would not be looked at.
+        Some(since) if since.is_ahead(now) => Some("the last refresh lies in the future"),
         Some(since) if refresher.changed.is_some() && since.watermark.is_none() => {
             Some("the last refresh left no watermark")
         }

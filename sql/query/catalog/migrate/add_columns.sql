@@ -7,5 +7,7 @@ alter table @deliveries@
     add column if not exists last_receipt jsonb,
     add column if not exists marked_through bigint[] not null default '{}',
     add column if not exists marked_at timestamptz[] not null default '{}',
-    add column if not exists resync_requested_at timestamptz;
+    add column if not exists resync_requested_at timestamptz,
+    add column if not exists leased_for interval,
+    add column if not exists retry_after interval;
 alter table @consumers@ add column if not exists subscribers regrole[] not null default '{}'

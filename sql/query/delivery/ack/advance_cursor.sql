@@ -18,7 +18,8 @@ from (
     select
         l.subscription_id,
         clock_timestamp() as now,
-        l.marked_at = '{}' or l.marked_at[cardinality(l.marked_at)] <= clock_timestamp() - $4 as is_due,
+        l.marked_at = '{}' or l.marked_at[cardinality(l.marked_at)] <= clock_timestamp() - $4
+            or l.marked_at[cardinality(l.marked_at)] > clock_timestamp() + interval '10 seconds' as is_due,
         greatest(1, cardinality(l.marked_at) - 30) as first
     from @deliveries@ l
     where l.subscription_id = $1

@@ -3,5 +3,6 @@
 -- runs as: set owner
 -- params: subscription uuid, error text, retry_after interval
 update @deliveries@ d
-set lease = null, leased_until = null, last_error = $2, next_attempt_at = clock_timestamp() + $3
+set lease = null, leased_until = null, last_error = $2, next_attempt_at = clock_timestamp() + $3,
+    retry_after = $3
 where d.subscription_id = $1

@@ -12,7 +12,10 @@ select
     o.part,
     o.parts,
     o.members,
-    o.available_at <= clock_timestamp() as is_available,
+    o.available_at <= clock_timestamp()
+        -- Set while the clock was ahead.
+        or o.created_at > clock_timestamp() + interval '10 seconds'
+        or u.cron is null and o.available_at > clock_timestamp() + interval '10 seconds' as is_available,
     case
         when o.payload #>> '{audience,external_id}' is distinct from u.external_id
             then jsonb_set(o.payload, '{audience,external_id}', coalesce(to_jsonb(u.external_id), 'null'))

@@ -6,6 +6,12 @@
 select d.attempts, d.lease is not null as has_lease, d.last_error
 from @deliveries@ d
 where d.subscription_id = $1
-  and (d.leased_until is null or d.leased_until <= clock_timestamp())
-  and (d.next_attempt_at is null or d.next_attempt_at <= clock_timestamp())
+  and (
+      d.leased_until is null or d.leased_until <= clock_timestamp()
+      or d.leased_until > clock_timestamp() + d.leased_for + interval '10 seconds'
+  )
+  and (
+      d.next_attempt_at is null or d.next_attempt_at <= clock_timestamp()
+      or d.next_attempt_at > clock_timestamp() + d.retry_after + interval '10 seconds'
+  )
 for update skip locked

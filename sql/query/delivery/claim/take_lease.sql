@@ -2,5 +2,5 @@
 -- runs as: set owner
 -- params: subscription uuid, lease uuid, duration interval, through bigint
 update @deliveries@ d
-set lease = $2, leased_until = clock_timestamp() + $3, leased_through = $4, attempts = d.attempts + 1
+set lease = $2, leased_until = clock_timestamp() + $3, leased_for = $3, leased_through = $4, attempts = d.attempts + 1
 where d.subscription_id = $1

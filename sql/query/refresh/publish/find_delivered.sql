@@ -1,6 +1,6 @@
 -- Messages that were delivered before $1, and messages of deleted subscriptions: the oldest ones,
 -- up to about $2 bytes and 10,000 messages. A subscription whose oldest message is newer than $1 is
--- skipped, because it has none.
+-- skipped, because it has none. A time that lies in the future counts as past: when it was is not known.
 -- runs as: set owner
 -- params: before timestamptz, bytes bigint
 -- row: ids bigint[]
@@ -27,7 +27,10 @@ with recursive first (subscription_id, id, created_at) as (
         case
             when d.subscription_id is null then 9223372036854775807
             -- The last change of the cursor is at one of these times.
-            when greatest(d.delivered_at, d.marked_at[cardinality(d.marked_at)]) < $1 then d.delivered_through
+            when greatest(d.delivered_at, d.marked_at[cardinality(d.marked_at)]) < $1
+                or greatest(d.delivered_at, d.marked_at[cardinality(d.marked_at)])
+                    > clock_timestamp() + interval '10 seconds'
+                then d.delivered_through
             else least(d.delivered_through, coalesce((
                 select max(m.through)
                 from unnest(d.marked_through, d.marked_at) m (through, at)
@@ -36,7 +39,10 @@ with recursive first (subscription_id, id, created_at) as (
         end as through
     from first f
     left join @deliveries@ d on d.subscription_id = f.subscription_id
-    where d.subscription_id is null or (f.created_at < $1 and f.id <= d.delivered_through)
+    where d.subscription_id is null or (
+        (f.created_at < $1 or f.created_at > clock_timestamp() + interval '10 seconds')
+        and f.id <= d.delivered_through
+    )
 )
 select array_agg(o.id)
 from (

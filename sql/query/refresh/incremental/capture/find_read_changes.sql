@@ -1,6 +1,6 @@
 -- Up to $3 captured changes that no segment still has to read. $1 is the oldest transaction that
 -- some open snapshot may not see, which includes the snapshot of a segment that reads for the first
--- time. A segment that has not read since $2, or whose position is from another cluster than $4, does
+-- time. A segment that has not read since $2, or has read in the future, or whose position is from another cluster than $4, does
 -- not count: its next refresh makes a full pass.
 -- runs as: extension owner
 -- params: horizon text, since timestamptz, limit bigint, cluster text
@@ -8,7 +8,7 @@
 with readers as materialized (
     select r.sources, r.through
     from @change_readers@ r
-    where r.read_at > $2 and r.cluster = $4
+    where r.read_at > $2 and r.read_at < clock_timestamp() + interval '10 seconds' and r.cluster = $4
       and exists (select from @registry@ s where s.mart = r.mart)
 )
 select array_agg(o.ctid::text)
