@@ -10,7 +10,7 @@ AS 'MODULE_PATHNAME', 'segmenter_run_id_wrapper';
 revoke all on function segmenter_run_id from public;
 grant execute on function segmenter_run_id to public;
 CREATE FUNCTION "segmenter_now"() RETURNS timestamp with time zone
-STABLE PARALLEL RESTRICTED
+STRICT STABLE PARALLEL RESTRICTED
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_now_wrapper';
 revoke all on function segmenter_now from public;
