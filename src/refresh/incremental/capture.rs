@@ -224,10 +224,21 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
     let args = [watched.table.as_str().into(), watched.id.as_str().into()];
     Spi::connect(|client| {
         let row = client.select(sql.text(), Some(1), &args)?.first();
-        let name: String = row.get_by_name("name")?.unwrap_or_default();
         let refuse = |code, problem: String, hint: &str| {
             Err(Error::Query { code, problem, detail: None, hint: Some(hint.to_owned()) })
         };
+        if row.is_empty() {
+            // The name is looked up as of now, the table in the snapshot: its rows are not there either.
+            return refuse(
+                PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE,
+                format!(
+                    "watched table {} was replaced after the snapshot of the refresh",
+                    watched.table
+                ),
+                "Refresh the segment again, in another transaction.",
+            );
+        }
+        let name: String = row.get_by_name("name")?.unwrap_or_default();
         let Some(id_column) = row.get_by_name::<String, _>("id_column")? else {
             return refuse(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
