@@ -29,6 +29,7 @@ comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports tha
 comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
+comment on function segmenter_resume_deliveries(text) is 'has the background workers of a copy of a database deliver to consumers, to one or to all that the caller may act for; returns the number of those that were paused';
 comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
@@ -118,7 +119,7 @@ grant select on segmenter_registry, segmenter_registry_relations, segmenter_line
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_resync, segmenter_resume_deliveries, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
@@ -128,7 +129,7 @@ revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack, segmenter_retry, segmenter_skip,
-    segmenter_resync, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_resync, segmenter_resume_deliveries, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
     to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.

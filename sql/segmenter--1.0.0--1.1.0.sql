@@ -109,6 +109,7 @@ create table @consumers@ (
     actual_begin timestamptz not null default now(),
     actual_end   timestamptz not null default 'infinity',
     subscribers  regrole[]   not null default '{}',
+    home         text,
     constraint @:consumers_name_check@ check (name <> ''),
     constraint @:consumers_actual_check@ check (actual_begin <= actual_end)
 );
@@ -121,6 +122,7 @@ comment on column @consumers@.role is 'the role that may claim and acknowledge; 
 comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
 comment on column @consumers@.actual_begin is 'when the consumer was created';
 comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
+comment on column @consumers@.home is 'the cluster and the database whose workers deliver to it; a copy of the database is another one, where deliveries by workers are paused';
 comment on column @consumers@.subscribers is 'roles that may subscribe it to segments, beside those that may act as its role';
 
 create table @subscriptions@ (
@@ -214,6 +216,7 @@ create table @outbox@ (
     members         int         not null default 0,
     payload         jsonb       not null,
     is_erasure      boolean     not null default false,
+    audience        text,
     constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
 );
 -- With the segment, whose owner may count them.
@@ -233,6 +236,7 @@ comment on column @outbox@.part is 'the number of the part, from 1';
 comment on column @outbox@.parts is 'the number of parts';
 comment on column @outbox@.members is 'the number of members in the payload';
 comment on column @outbox@.payload is 'the message';
+comment on column @outbox@.audience is 'the name of the audience; null: written by an earlier version';
 comment on column @outbox@.is_erasure is 'true: written by an erasure, and deleted once it is delivered, because it holds data of the person';
 
 create table @deliveries@ (
@@ -250,7 +254,12 @@ create table @deliveries@ (
     marked_at         timestamptz[] not null default '{}',
     resync_requested_at timestamptz,
     leased_for        interval,
-    retry_after       interval
+    retry_after       interval,
+    audience            text,
+    coverage            bigint,
+    refused_members     bigint not null default 0,
+    skipped_messages    bigint not null default 0,
+    skipped_members     bigint not null default 0
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -265,6 +274,11 @@ comment on column @deliveries@.leased_through is 'the last message that was clai
 comment on column @deliveries@.last_receipt is 'the last receipt of the consumer';
 comment on column @deliveries@.marked_through is 'earlier values of delivered_through, at intervals: they tell how long ago older messages were delivered';
 comment on column @deliveries@.marked_at is 'the times of marked_through';
+comment on column @deliveries@.audience is 'the name of the audience in the last delivered message; null: the audience was deleted, or it is not known';
+comment on column @deliveries@.coverage is 'the members that the consumer counted, in the receipt of the last delivered message; null: it had none';
+comment on column @deliveries@.refused_members is 'members that the consumer could not use, by its receipts since the last replace';
+comment on column @deliveries@.skipped_messages is 'messages that were skipped since the last replace';
+comment on column @deliveries@.skipped_members is 'members in messages that were skipped since the last replace';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';
 comment on column @deliveries@.retry_after is 'the delay of next_attempt_at: a later time was set while the clock was ahead, and has come';
@@ -276,7 +290,10 @@ create table @handovers@ (
     failed_fields   jsonb,
     error           text,
     past_fields     jsonb   not null default '[]',
-    resync_of       timestamptz
+    resync_of       timestamptz,
+    audience        text,
+    members         bigint,
+    left_out        bigint  not null default 0
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -284,6 +301,9 @@ comment on column @handovers@.has_audience is 'true: the audience was handed ove
 comment on column @handovers@.fields is 'the fields of the last hand-over; null: unknown, so that all members are handed over again';
 comment on column @handovers@.failed_fields is 'the fields of the last attempt to hand over, if it failed';
 comment on column @handovers@.error is 'why the last attempt to hand over failed';
+comment on column @handovers@.audience is 'the name of the audience in the last message; null: not known';
+comment on column @handovers@.members is 'the members that the subscription has been given and not been taken; null: not known';
+comment on column @handovers@.left_out is 'members of the segment that it has not been given, because they cannot be part of a message';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 
@@ -304,7 +324,8 @@ create table @state@ (
     refreshes  bigint not null default 0,
     version    bigint not null default 0,
     timezone   text,
-    sources_ahead text[]
+    sources_ahead text[],
+    content    jsonb
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -319,6 +340,7 @@ comment on column @state@.members is 'current members; null: unknown since an er
 comment on column @state@.changed_at is 'the local time at which it changed members; the next refresh is not earlier, even if the clock goes back';
 comment on column @state@.checkpoint is 'how far an incremental refresh got; null: the next one makes a full pass';
 comment on column @state@.refreshes is 'the number of successful refreshes';
+comment on column @state@.content is 'sums of hashes of the members after the last refresh, by which rows that are changed by hand are noticed; null: not known, so that the next full pass takes them';
 comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
 comment on column @state@.timezone is 'the zone of the members'' times: segmenter.timezone at the first refresh; null: that of the next refresh';
 comment on column @state@.sources_ahead is 'the sources whose newest load time lay in the future';
@@ -654,8 +676,13 @@ CREATE FUNCTION "segmenter_erase"(
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_erase_wrapper';
-revoke all on function segmenter_subscribe, segmenter_erase from public;
-grant execute on function segmenter_subscribe, segmenter_erase to public;
+CREATE FUNCTION "segmenter_resume_deliveries"(
+	"consumer" TEXT DEFAULT NULL
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_resume_deliveries_wrapper';
+revoke all on function segmenter_subscribe, segmenter_erase, segmenter_resume_deliveries from public;
+grant execute on function segmenter_subscribe, segmenter_erase, segmenter_resume_deliveries to public;
 
 comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query instead of the segment''s own; dry_run: only reports what would change; force: ignores the guards; full: compares all ids';
 comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction; a segment that reads the table of another one comes after it';
@@ -683,6 +710,7 @@ comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports tha
 comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
+comment on function segmenter_resume_deliveries(text) is 'has the background workers of a copy of a database deliver to consumers, to one or to all that the caller may act for; returns the number of those that were paused';
 comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
 comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';

@@ -113,14 +113,39 @@ impl Array {
         }
     }
 
-    /// Ends the object. Returns false if the array would be too large, or if memory is short.
+    /// Ends the object. Returns false if the array would be too large, or if memory is short: then the
+    /// array is without it.
     pub fn end(&mut self) -> bool {
         let (begin, end) = (self.object.begin, self.data.len());
         let fits = self.object.fits && self.entries.try_reserve(1).is_ok();
         if fits {
             self.entries.push(entry(CONTAINER, self.entries.len(), end - begin, end));
+        } else {
+            self.data.truncate(begin);
         }
         fits
+    }
+
+    /// Takes the last object out again.
+    pub fn undo(&mut self) {
+        if self.entries.pop().is_some() {
+            self.data.truncate(self.object.begin);
+        }
+    }
+
+    /// Whether the array can be part of a message. The message is a `jsonb`, too, with a few more keys;
+    /// and it is read as a text, in which a character can take six bytes and which has a limit of 1 GB.
+    pub fn is_deliverable(&self) -> bool {
+        const SURE: usize = 160 << 20;
+        const MOST: usize = LENGTH as usize - (1 << 20);
+        const TEXT: usize = 1_000_000_000;
+        let in_text = |byte: &u8| match byte {
+            0..0x20 => 6,
+            b'"' | b'\\' => 2,
+            _ => 1,
+        };
+        let size = self.size();
+        size <= SURE || size <= MOST && self.data.iter().map(in_text).sum::<usize>() <= TEXT
     }
 
     /// The size of the array in bytes.
@@ -223,4 +248,48 @@ pub fn with_key(object: &[u8], key: &str, container: &[u8]) -> Option<Vec<u8>> {
         made.get_mut(at..at + WORD)?.copy_from_slice(&entry.to_ne_bytes());
     }
     Some(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(array: &mut Array, text: &[u8]) -> bool {
+        array.begin();
+        array.add(Value::Text(text));
+        array.end()
+    }
+
+    #[test]
+    fn an_object_can_be_undone() {
+        let bytes = |array: &Array| {
+            let mut bytes = Vec::new();
+            array.write(&mut bytes);
+            bytes
+        };
+        let (mut once, mut undone) = (Array::of(&["id"]), Array::of(&["id"]));
+        assert!(object(&mut once, b"one") && object(&mut undone, b"one"));
+        assert!(object(&mut undone, b"two"));
+        undone.undo();
+        assert_eq!(bytes(&once), bytes(&undone));
+        assert_eq!((undone.len(), once.size()), (1, undone.size()));
+        assert!(object(&mut once, b"three") && object(&mut undone, b"three"));
+        assert_eq!(bytes(&once), bytes(&undone));
+    }
+
+    #[test]
+    fn a_member_that_is_too_large_leaves_the_array_as_it_was() {
+        let mut array = Array::of(&["id"]);
+        assert!(object(&mut array, b"one"));
+        let size = array.size();
+        assert!(!object(&mut array, &vec![b'x'; 300 << 20]));
+        assert_eq!((array.len(), array.size()), (1, size));
+        assert!(array.is_deliverable());
+        assert!(object(&mut array, &vec![b'x'; 200 << 20]));
+        assert!(array.is_deliverable());
+        // As a text it would have 1.2 GB.
+        let mut array = Array::of(&["id"]);
+        assert!(object(&mut array, &vec![1; 200 << 20]));
+        assert!(!array.is_deliverable());
+    }
 }

@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod clock_words;
 pub mod config;
+pub mod content;
 pub mod dependency_order;
 pub mod due;
 pub mod gaps;

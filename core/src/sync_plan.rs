@@ -48,6 +48,8 @@ pub struct AudienceState {
     pub resync_requested: bool,
     /// Whether the segment was refreshed successfully before: until then nothing is handed over.
     pub is_ready: bool,
+    /// Whether the audience has another name than the one that was handed over last.
+    pub is_renamed: bool,
 }
 
 /// What must be handed over.
@@ -61,6 +63,8 @@ pub enum SyncAction {
     Recreate,
     /// The delta of the refresh.
     Delta,
+    /// The audience's new name, without members.
+    Rename,
     /// The end of the audience.
     Delete,
 }
@@ -91,10 +95,20 @@ impl SyncAction {
         if past.failed.is_some() || past.resync_requested || past.fields.as_ref() != Some(fields) {
             return Some(SyncAction::FullSync);
         }
-        refreshed.then_some(match mode {
-            Mode::Delta => SyncAction::Delta,
-            Mode::Replace => SyncAction::FullSync,
-        })
+        match (refreshed, mode) {
+            (true, Mode::Delta) => Some(SyncAction::Delta),
+            (true, Mode::Replace) => Some(SyncAction::FullSync),
+            (false, _) => past.is_renamed.then_some(SyncAction::Rename),
+        }
+    }
+
+    /// The same with all members in place of a delta: the consumer does not have what the delta was
+    /// computed against.
+    pub fn with_all_members(self) -> Self {
+        match self {
+            SyncAction::Delta => SyncAction::FullSync,
+            other => other,
+        }
     }
 
     /// The operations that it consists of, in order.
@@ -106,9 +120,16 @@ impl SyncAction {
             }
             (SyncAction::FullSync, _) => &[Operation::Replace],
             (SyncAction::Delta, _) => &[Operation::Remove, Operation::Add],
+            (SyncAction::Rename, _) => &[Operation::Add],
             (SyncAction::Delete, _) => &[Operation::Delete],
         }
     }
+}
+
+/// Whether an action without any message needs one, an `add` without members: it tells the consumer the
+/// audience's new name.
+pub fn needs_rename(past: &AudienceState, action: SyncAction, messages: u64) -> bool {
+    past.is_renamed && messages == 0 && matches!(action, SyncAction::Delta | SyncAction::Rename)
 }
 
 /// The number of messages of an operation with so many members.
@@ -212,6 +233,24 @@ mod tests {
         // The end does not depend on the fields.
         let end = SyncAction::of(&broken(true), false, &old, Mode::Delta, false);
         assert_eq!(end, Some(SyncAction::Delete));
+    }
+
+    #[test]
+    fn a_new_name_is_told() {
+        let fields = Fields::default();
+        let renamed = AudienceState { is_renamed: true, ..served(&fields) };
+        let of = |mode, refreshed| SyncAction::of(&renamed, true, &fields, mode, refreshed);
+        assert_eq!(of(Mode::Delta, false), Some(SyncAction::Rename));
+        assert_eq!(of(Mode::Replace, false), Some(SyncAction::Rename));
+        // What a refresh hands over has the name.
+        assert_eq!(of(Mode::Delta, true), Some(SyncAction::Delta));
+        assert_eq!(of(Mode::Replace, true), Some(SyncAction::FullSync));
+        assert!(needs_rename(&renamed, SyncAction::Delta, 0));
+        assert!(needs_rename(&renamed, SyncAction::Rename, 0));
+        assert!(!needs_rename(&renamed, SyncAction::Delta, 1));
+        assert!(!needs_rename(&served(&fields), SyncAction::Delta, 0));
+        let ended = SyncAction::of(&renamed, false, &fields, Mode::Delta, false);
+        assert_eq!(ended, Some(SyncAction::Delete));
     }
 
     #[test]

@@ -218,6 +218,25 @@ fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
     Ok(delivery::resync(&RelationSet::writable()?, subscription, run::new_id())? as i64)
 }
 
+/// Has the background workers of this database deliver to consumers that those of another database have
+/// delivered to. A copy of a database (a restored dump, a database that was made from a template, a
+/// logical replica) does not deliver by itself. Consumers that claim their messages need nothing of it.
+///
+/// - `consumer`: the name of a consumer; null: all that the caller may act for.
+///
+/// Returns the number of consumers whose deliveries were paused and go on now. The caller must be a
+/// member of the consumer's role, or own the relation set.
+///
+/// ```sql
+/// select segmenter_resume_deliveries();
+/// ```
+#[pg_extern]
+fn segmenter_resume_deliveries(
+    consumer: default!(Option<&str>, "NULL"),
+) -> Result<i64, ErrorReport> {
+    Ok(delivery::resume_deliveries(&RelationSet::writable()?, consumer)?)
+}
+
 /// The state of deliveries in one relation set, for its status view. What the consumer answered is
 /// shown to members of the consumer's role.
 ///

@@ -24,6 +24,8 @@ use crate::config::{
 };
 use crate::delivery::consent::Parties;
 use crate::error::{self, Error, Report, raise};
+use crate::pg::bgw::activity;
+use crate::pg::exec::durable;
 use crate::pg::exec::lock;
 use crate::pg::exec::role::{self, RegRole};
 use crate::pg::exec::statement;
@@ -150,6 +152,8 @@ fn capture(trigger: &PgTrigger<'_>) -> error::Result<()> {
 
 fn notice_segments(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let set = set_of(trigger)?;
+    // What was ended must not come back after a crash.
+    durable::flush_at_commit();
     let is_truncated = matches!(trigger.op()?, PgTriggerOperation::Truncate);
     if is_truncated && trigger.relation()?.oid() == set.segments() {
         state::delete_orphaned(&set, None)?;
@@ -448,6 +452,10 @@ fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
     }
     if is_endless(row.get_by_name("actual_end")?) && !is_restored(&set) {
         warn_of_consumer(&set, &name, row.get_by_name("role")?, &params);
+    }
+    // A row that a dump brings has one: its database is another place.
+    if row.get_by_name::<String>("home")?.is_none() {
+        row.set_by_name("home", activity::place())?;
     }
     Ok(row)
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
+use crate::catalog::sequence;
 use crate::catalog::settings;
 use crate::error::{Report, Result};
 use crate::pg::bgw::process;
@@ -107,6 +108,7 @@ pub struct Entry<'a> {
 /// Writes an entry in the current transaction, as the set's owner. Long texts are cut: a role that may
 /// write an entry must not fill the log with it.
 pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
+    sequence::lift_log(set)?;
     let [name, message] = [Some(entry.segment.1), entry.message].map(|text| text.map(cut));
     let target = entry.subscription.map(|(_, target)| cut(target));
     let args = [

@@ -6,13 +6,14 @@
 //! belong to the owner and not to the extension. The extension's own set is migrated by the script.
 
 use pgrx::prelude::*;
-use pgrx::spi::{quote_identifier, quote_qualified_identifier};
+use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
 use crate::catalog::change_readers;
 use crate::catalog::manage_sets::{find_taken_name, stem};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, RelationSet, names_of};
 use crate::error::{Error, Report, Result, SCHEMA_VERSION, SetError, emit_warning};
+use crate::pg::bgw::activity;
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -108,6 +109,7 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
     let definition = set.extension.read::<String>(&queries::catalog::GET_DEFINITION, &[])?;
     let definition = definition.ok_or(Error::MissingValue("definition"))?;
     let stem = stem(mart)?;
+    let place = quote_literal(activity::place());
     let fill = |text: &str| {
         set.fill(text, |word| match word.strip_prefix(':') {
             Some(ending) => Some(quote_identifier(format!("{stem}_{ending}"))),
@@ -118,7 +120,9 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
     };
     set.as_owner(|| {
         Spi::connect_mut(|client| {
-            let mut commands = vec![set.sql(&queries::catalog::migrate::ADD_COLUMNS, &parts)];
+            let place = [("place", place.as_str())];
+            let added = [parts.as_slice(), place.as_slice()].concat();
+            let mut commands = vec![set.sql(&queries::catalog::migrate::ADD_COLUMNS, &added)];
             commands.extend(statements(&definition).filter(|text| creates_added(text)).map(fill));
             commands.push(set.sql(&queries::catalog::migrate::GRANT_NEW, &parts));
             commands.push(set.sql(&queries::catalog::migrate::DROP_POLICIES, &parts));

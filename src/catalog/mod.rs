@@ -7,6 +7,7 @@ pub mod manage_sets;
 pub mod migrate;
 pub mod query;
 pub mod relation_set;
+pub mod sequence;
 pub mod session_settings;
 pub mod settings;
 pub mod state;

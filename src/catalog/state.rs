@@ -26,6 +26,7 @@ use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
+use segmenter_core::content::Content;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::text::cut;
 
@@ -118,7 +119,8 @@ impl Attempt {
     }
 
     /// Records a successful refresh: its figures, the local time of the change, the sources whose
-    /// load times lie in the future, and the checkpoint of an incremental refresh.
+    /// load times lie in the future, the checkpoint of an incremental refresh, and what the table
+    /// holds now.
     pub fn succeed(
         &self,
         set: &RelationSet,
@@ -126,6 +128,7 @@ impl Attempt {
         at: Timestamp,
         ahead: &[String],
         checkpoint: Option<Value>,
+        content: Option<&Content>,
     ) -> Result<()> {
         self.close_lost_run(set)?;
         let count = |figure: u64| figure as i64;
@@ -142,6 +145,7 @@ impl Attempt {
         }
         let ahead = (!ahead.is_empty()).then(|| ahead.to_vec());
         args.extend([checkpoint.map(JsonB).into(), set.timezone().to_owned().into(), ahead.into()]);
+        args.push(content.map(|content| JsonB(json!(content))).into());
         set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 

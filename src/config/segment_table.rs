@@ -7,7 +7,7 @@ use pgrx::spi::{SpiClient, quote_identifier, quote_literal};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{OWN_CHECK, Relation, RelationSet};
 use crate::config::SERVICE_COLUMNS;
-use crate::error::{Error, Result, SetError};
+use crate::error::{Error, Result, SetError, emit};
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
@@ -90,6 +90,7 @@ struct Facts {
     owner: pg_sys::Oid,
     /// Why it can hold no segment, whatever its columns are.
     problem: Option<&'static str>,
+    is_unlogged: bool,
     may_write: bool,
     in_mart: bool,
     own_check: Option<String>,
@@ -181,6 +182,7 @@ impl Facts {
             name,
             owner: facts.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
             problem,
+            is_unlogged: is("is_unlogged")?,
             may_write,
             in_mart: is("in_mart")?,
             own_check: facts.get_by_name("own_check")?,
@@ -330,6 +332,14 @@ impl Table {
         self.facts.in_mart
     }
 
+    /// What is to be known of a table that may be used: it is unlogged. None: nothing.
+    pub fn caution(&self) -> Option<(String, &'static str)> {
+        self.facts.is_unlogged.then(|| {
+            let problem = format!("table {} is unlogged: it is empty after a crash", self.name);
+            (problem, "The next refresh fills it again, and each subscription gets all members. To avoid that, make it logged: alter table ... set logged.")
+        })
+    }
+
     /// Reads what is known of a table; `layout` checks its columns and indexes.
     fn read(
         set: &RelationSet,
@@ -412,6 +422,9 @@ impl Table {
     ) -> Result<()> {
         let segment = &holder.id;
         self.facts.check_not_anothers(segment)?;
+        if let Some((problem, hint)) = self.caution() {
+            emit(PgLogLevel::WARNING, problem, Some(hint));
+        }
         if !self.kind.shared
             && let Some(other) = &self.facts.other_segment
         {

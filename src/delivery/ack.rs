@@ -16,6 +16,7 @@ use crate::catalog::settings;
 use crate::config::{self, Subject};
 use crate::error::{Error, Result};
 use crate::pg::clock;
+use crate::pg::exec::durable;
 use crate::pg::exec::role;
 use segmenter_core::due::backoff;
 use segmenter_core::receipt::Receipt;
@@ -185,6 +186,8 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
             message.into(),
             whole.clone().map(JsonB).into(),
             mark_interval().into(),
+            receipt.coverage.into(),
+            receipt.num_invalid.unwrap_or_default().into(),
         ];
         client.update(&set.sql(&queries::delivery::ack::ADVANCE_CURSOR, &[]), None, &args)?;
         client.update(
@@ -264,6 +267,7 @@ fn with_leased<T>(
     set.as_owner(|| {
         Spi::connect_mut(|client| {
             let leased = LeasedMessage::find(client, set, caller, lease, message)?;
+            durable::flush_at_commit();
             body(client, &leased)
         })
     })

@@ -10,7 +10,9 @@ use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::error::{Error, Result};
+use crate::pg::bgw::activity;
 use crate::pg::clock;
+use crate::pg::exec::durable;
 use crate::pg::exec::role;
 use crate::refresh::publish::outbox;
 
@@ -131,13 +133,13 @@ impl PendingMessages {
 /// Returns their number.
 pub fn retry(set: &RelationSet, subscription: Uuid) -> Result<i64> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
-    Ok(resume(set, &subscribed, |_| None)?.count)
+    Ok(resume(set, &subscribed, false, |_| None)?.count)
 }
 
 /// Skips the message that a subscription is at. Returns its id; none: no message waits.
 pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
-    let pending = resume(set, &subscribed, |pending| pending.first)?;
+    let pending = resume(set, &subscribed, true, |pending| pending.first)?;
     if let Some(message) = pending.first {
         let text = format!("message {message} was skipped");
         let params = json!({ "message_id": message, "consumer": subscribed.consumer });
@@ -146,10 +148,26 @@ pub fn skip(set: &RelationSet, subscription: Uuid) -> Result<Option<i64>> {
     Ok(pending.first)
 }
 
+/// Has the workers of this database deliver to consumers that those of another one have delivered to,
+/// of which this is a copy: to all that the caller may act for, or to one of them. Returns their number.
+pub fn resume_deliveries(set: &RelationSet, consumer: Option<&str>) -> Result<i64> {
+    let caller = role::current();
+    let args =
+        [caller.into(), set.owner.into(), consumer.into(), activity::place().as_str().into()];
+    let resumed = set.as_owner(|| {
+        let sql = set.sql(&queries::delivery::admin::RESUME_DELIVERIES, &[]);
+        Spi::connect_mut(|client| {
+            Ok::<_, Error>(client.update(&sql, Some(1), &args)?.first().get_one::<i64>()?)
+        })
+    })?;
+    outbox::wake_workers(set)?;
+    Ok(resumed.unwrap_or_default())
+}
+
 /// Discards the waiting messages of a subscription. Returns whether the `create` of its audience
 /// was among them.
 pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<bool> {
-    let pending = resume(set, subscribed, |pending| pending.last)?;
+    let pending = resume(set, subscribed, false, |pending| pending.last)?;
     if pending.count > 0 {
         let text = format!("{} messages were discarded by a resync", pending.count);
         let params = json!({ "message_id": pending.last, "consumer": subscribed.consumer });
@@ -159,22 +177,27 @@ pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<b
 }
 
 /// Clears the failure, the lease and the retry time of a subscription, and moves its cursor to the
-/// message `through`. Returns what waited before.
+/// message `through`. Returns what waited before. `is_skip`: that message is skipped, and what it held is
+/// missing until all members follow.
 fn resume(
     set: &RelationSet,
     subscribed: &SubscriptionRow,
+    is_skip: bool,
     through: impl FnOnce(&PendingMessages) -> Option<i64>,
 ) -> Result<PendingMessages> {
+    durable::flush_at_commit();
     set.as_owner(|| {
         Spi::connect_mut(|client| {
             let subscription = subscribed.id;
             let sql = set.sql(&queries::delivery::admin::MOVE_CURSOR, &[]);
             // The first call locks the cursor, so that no waiting message is claimed or delivered
             // meanwhile.
-            client.update(&sql, None, &[subscription.into(), None::<i64>.into()])?;
+            let args = [subscription.into(), None::<i64>.into(), false.into()];
+            client.update(&sql, None, &args)?;
             let pending = PendingMessages::read(client, set, subscription)?;
             if let Some(through) = through(&pending) {
-                client.update(&sql, None, &[subscription.into(), through.into()])?;
+                let args = [subscription.into(), through.into(), is_skip.into()];
+                client.update(&sql, None, &args)?;
             }
             client.update(
                 &set.sql(&queries::delivery::admin::CLEAR_FAILED, &[]),

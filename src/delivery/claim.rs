@@ -12,6 +12,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::Key;
 use crate::error::{Error, Result};
+use crate::pg::exec::durable;
 use crate::pg::exec::role;
 use crate::pg::format::json::JsonbText;
 use crate::pg::format::uuid;
@@ -109,6 +110,7 @@ fn claim_from(
     if row.is_empty() {
         return Ok(Vec::new());
     }
+    durable::flush_at_commit();
     let attempts: i32 = row.get_by_name("attempts")?.unwrap_or_default();
     if attempts.unsigned_abs() >= consumer.params.max_attempts {
         // No attempt is left: the last one was not answered, or more were permitted then.

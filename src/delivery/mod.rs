@@ -10,6 +10,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::catalog::viewer::Viewer;
 use crate::config::{self, ConsumerParams, Key, Subject};
 use crate::error::{Error, Result};
+use crate::pg::bgw::activity;
 use crate::pg::exec::role;
 use crate::pg::format::json::JsonbText;
 
@@ -21,7 +22,7 @@ pub mod push;
 mod resync;
 
 pub use ack::{ack, nack};
-pub use admin::{retry, skip};
+pub use admin::{resume_deliveries, retry, skip};
 pub use claim::claim;
 pub use resync::resync;
 
@@ -45,6 +46,8 @@ pub struct Consumer {
     pub name: String,
     pub role: Option<pg_sys::Oid>,
     pub params: ConsumerParams,
+    /// The cluster and the database whose workers deliver to it.
+    home: Option<String>,
 }
 
 impl Consumer {
@@ -78,11 +81,19 @@ impl Consumer {
                 Ok(Some(Self {
                     params: config::consumer_params(params, subject)?,
                     role: row.get_by_name("role")?,
+                    home: row.get_by_name("home")?,
                     id,
                     name,
                 }))
             })
         })
+    }
+}
+
+impl Consumer {
+    /// Whether this database is a copy of the one whose workers deliver to it.
+    pub fn is_paused(&self) -> bool {
+        self.home.as_ref() != Some(&activity::place())
     }
 }
 

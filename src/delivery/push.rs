@@ -17,9 +17,11 @@ use crate::catalog::session_settings::SessionSettings;
 use crate::catalog::settings;
 use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
 use crate::error::{Error, Report, Result};
+use crate::pg::bgw::activity;
 use crate::pg::bgw::process;
 use crate::pg::bgw::thread;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::durable;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::read_one;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -66,6 +68,9 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
                 return Ok(None);
             };
             let Some(limit) = limit(&set, &consumer)? else { return Ok(None) };
+            if consumer.is_paused() {
+                return Ok(None);
+            }
             let claimed = claim_of(&set, &consumer, 1, interval(limit + MARGIN))?;
             Ok(claimed.into_iter().next().map(|message| (consumer, limit, message)))
         })?;
@@ -333,6 +338,7 @@ pub fn release(set: &RelationSet, consumer: Option<Uuid>, alive: &[Uuid]) -> Res
         // This look-up is read-only, so that no transaction id is assigned if no lease is held.
         let leases: Option<Vec<Uuid>> = Spi::connect(|_| read_one(&leases, &args))?;
         let Some(leases) = leases.filter(|leases| !leases.is_empty()) else { return Ok(()) };
+        durable::flush_at_commit();
         Ok(Spi::run_with_args(
             &set.sql(&queries::delivery::push::RELEASE_LEASES, &[]),
             &[leases.into()],
@@ -360,7 +366,7 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
             let rows = client.select(
                 &set.sql(&queries::delivery::push::LIST_WAITING_CONSUMERS, &[]),
                 None,
-                &[],
+                &[activity::place().into()],
             )?;
             rows.map(|row| {
                 let role: Option<pg_sys::Oid> = row.get_by_name("role")?;

@@ -8,6 +8,7 @@ use super::admin::{SubscriptionRow, drop_pending};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result, emit};
+use crate::pg::exec::durable;
 use crate::pg::exec::role;
 use crate::pg::system_catalog;
 use crate::refresh::handover::{from_table, latest};
@@ -55,6 +56,7 @@ fn request(set: &RelationSet, subscription: Uuid) -> Result<()> {
     if !found.iter().any(|found| found.recreate_action(false).is_some()) {
         return Err(Error::EndedSubscription(subscription));
     }
+    durable::flush_at_commit();
     let is_new = set.as_owner(|| {
         let sql = set.sql(&queries::delivery::admin::REQUEST_RESYNC, &[]);
         let args = [subscription.into()];

@@ -19,6 +19,7 @@ use crate::config::segment_table::Table;
 use crate::config::{Fields, Segment};
 use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
+use crate::pg::exec::durable;
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
@@ -91,6 +92,7 @@ struct Listed {
 /// subtransaction: what cannot be erased from one stops no other. Returns the segments that held the
 /// person, and those that may still hold the person.
 pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
+    durable::flush_at_commit();
     let mut erased: BTreeMap<usize, Erased> = BTreeMap::new();
     let mut hashes = BTreeSet::new();
     let segments = list(set)?;

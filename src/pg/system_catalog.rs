@@ -225,6 +225,49 @@ pub fn applies_replication() -> bool {
     unsafe { u32::from(pg_sys::replorigin_session_origin) != pg_sys::InvalidRepOriginId }
 }
 
+/// What is known of a table's rows without reading them.
+pub struct Physical {
+    /// The file that holds them: TRUNCATE and whatever rewrites the table changes it.
+    pub storage: u32,
+    /// Its size in blocks.
+    pub blocks: u32,
+    /// Rows that are written may become others, by triggers or rules of users.
+    pub may_alter_rows: bool,
+}
+
+/// Reads what is known of a table's rows. `None`: there is no such relation with storage. The
+/// caller holds a lock on it.
+pub fn physical(table: pg_sys::Oid) -> Option<Physical> {
+    // SAFETY: needs a transaction, in which SQL functions and jobs run. A relation that does not
+    // exist gives a null pointer, which is not used. What is read belongs to the open relation; its
+    // list of triggers has as many elements as it says.
+    unsafe {
+        let relation = pg_sys::try_relation_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return None;
+        }
+        let class = &*(*relation).rd_rel;
+        let physical = (class.relkind == pg_sys::RELKIND_RELATION as std::ffi::c_char).then(|| {
+            let triggers = (*relation).trigdesc.as_ref();
+            let has_trigger = triggers.is_some_and(|found| {
+                let triggers =
+                    std::slice::from_raw_parts(found.triggers, found.numtriggers.max(0) as usize);
+                triggers.iter().any(|trigger| !trigger.tgisinternal)
+            });
+            Physical {
+                storage: class.relfilenode.to_u32(),
+                blocks: pg_sys::RelationGetNumberOfBlocksInFork(
+                    relation,
+                    pg_sys::ForkNumber::MAIN_FORKNUM,
+                ),
+                may_alter_rows: has_trigger || class.relhasrules,
+            }
+        });
+        pg_sys::relation_close(relation, pg_sys::AccessShareLock as i32);
+        physical
+    }
+}
+
 /// The name of a relation, with its schema if it is not visible in the search_path. `None` if the
 /// relation does not exist, or outside a transaction, where no look-up is possible.
 pub fn visible_name(relation: pg_sys::Oid) -> Option<String> {

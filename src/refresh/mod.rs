@@ -20,6 +20,7 @@ use crate::pg::exec::snapshot::{self, Active};
 use crate::pg::exec::statement::{self, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
+use crate::refresh::content::LastContent;
 use crate::refresh::delta::{Delta, DeltaTarget, LongIds};
 use crate::refresh::incremental::{Progress, WatermarkCandidate};
 use crate::refresh::now::RefreshTime;
@@ -29,12 +30,14 @@ use crate::refresh::publish::payload::PayloadInput;
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::reads::Reads;
 use crate::refresh::segment_lock::acquire;
+use segmenter_core::content::{Content, Edited};
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
 
 pub mod analysis;
 pub mod apply;
+mod content;
 pub mod delta;
 pub mod handover;
 pub mod incremental;
@@ -105,6 +108,10 @@ struct Applied {
     long_ids: Option<LongIds>,
     /// The checkpoint and the remark of an incremental refresh.
     progress: Option<Progress>,
+    /// Rows of the table were changed by hand before.
+    edited: Option<Edited>,
+    /// What the table holds now; none: not known.
+    content: Option<Content>,
 }
 
 /// Refreshes a segment. An error in it becomes a WARNING, an entry of the log and the status of the
@@ -312,7 +319,8 @@ fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> 
     let message = ended.message.as_deref();
     match (ended.status, ended.figures, ended.at) {
         (LogStatus::Ok, Some(figures), Some(at)) => {
-            attempt.succeed(set, figures, at, &ended.ahead, ended.checkpoint.clone())?;
+            let content = ended.content.as_ref();
+            attempt.succeed(set, figures, at, &ended.ahead, ended.checkpoint.clone(), content)?;
         }
         (LogStatus::Waiting, ..) => {
             let state = SegmentState::find(set, attempt.segment)?;
@@ -366,17 +374,17 @@ fn steps(
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
 
-    let (at, recorded_zone) = instant(set, segment)?;
+    let (at, recorded_zone, last) = last_content(set, segment)?;
     let refresher = match request.query {
         Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
     // They belong to the segment's refresher: a one-off query has none.
-    let source_check::Checked { remarks: mut late, ahead, .. } = match request.query {
+    let source_check::Checked { remarks: late, ahead, .. } = match request.query {
         Some(_) => source_check::Checked::default(),
         None => check_sources_loaded(set, segment, reads.insert(reads::find(set, segment)))?,
     };
-    let actions = pending_actions(set, segment)?;
+    let mut actions = pending_actions(set, segment)?;
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
@@ -386,24 +394,34 @@ fn steps(
             _ => None,
         };
         let mut progress = None;
+        let mut edited = None;
         let (delta, side) = set.as_segment_owner(segment.owner, || {
+            let target = (segment.id, last.seed);
             let (delta, side) = match (&refresher, plan) {
                 (Refresher::Procedure(Sql { sql }), _) => {
-                    let (delta, side) = run_procedure(client, set, &table, segment, sql)?;
-                    guard(segment, request, &delta)?;
-                    return Ok((delta, side));
+                    run_procedure(client, set, &table, segment, target, sql)?
                 }
                 (Refresher::Query(Sql { sql }), _) => {
-                    delta::of_query(set, &table, segment.id, sql, false)?
+                    delta::of_query(set, &table, target, sql, false)?
                 }
                 (Refresher::Incremental(_), plan) => {
                     let plan = plan.ok_or_else(|| no_refresher(set, segment))?;
-                    let (delta, side, made) = plan.delta(set, &table, segment.id)?;
+                    let (delta, side, made) = plan.delta(set, &table, target, &last)?;
                     progress = Some(made);
                     (delta, side)
                 }
             };
             guard(segment, request, &delta)?;
+            edited = last.edited(&delta, &side);
+            if edited.is_some() {
+                // The consumers have what the state says, not what the table had.
+                for (_, action) in &mut actions {
+                    *action = action.with_all_members();
+                }
+            }
+            if matches!(refresher, Refresher::Procedure(_)) {
+                return Ok((delta, side));
+            }
             // Columns that the refresher does not return get their values when the delta is applied
             // (defaults, triggers). Counting messages with such columns therefore needs the applied
             // delta, which the dry run then rolls back.
@@ -420,25 +438,39 @@ fn steps(
         };
         // This snapshot sees the applied delta.
         let _snapshot = Active::fresh();
+        let content = match request.dry_run {
+            true => None,
+            false => set.as_segment_owner(segment.owner, || last.after(&delta, &side))?,
+        };
         let handed = match request.dry_run {
             true => outbox::count(&source, &actions)?,
             false => outbox::hand_over(client, &source, actions)?,
         };
-        Ok::<_, Error>((delta.figures, delta.long_ids, handed, progress))
+        let (figures, long_ids) = (delta.figures, delta.long_ids);
+        Ok::<_, Error>(Applied {
+            figures,
+            at,
+            handed,
+            late,
+            ahead,
+            long_ids,
+            progress,
+            edited,
+            content,
+        })
     };
-    let (figures, long_ids, handed, progress) =
-        table.with_constraints_at_once(set, || Spi::connect_mut(refresh))?;
-    if let Some(long) = &long_ids {
+    let mut applied = table.with_constraints_at_once(set, || Spi::connect_mut(refresh))?;
+    if let Some(long) = &applied.long_ids {
         let what = format!("segment \"{}\" lacks members", segment.name);
         emit_warning(&what, &long.error().report());
     }
     if let Some(zone) = recorded_zone.filter(|zone| !is_same_zone(zone, set.timezone())) {
-        late.push(format!(
+        applied.late.push(format!(
             "the members' times are in {zone}, but segmenter.timezone is {}",
             set.timezone()
         ));
     }
-    Ok(Applied { figures, at, handed, late, ahead, long_ids, progress })
+    Ok(applied)
 }
 
 fn no_refresher(set: &RelationSet, segment: &Segment) -> Error {
@@ -566,16 +598,19 @@ fn check_sources_loaded(
     if found.missing.is_empty() { Ok(found) } else { Err(Error::NotLoaded(found.missing)) }
 }
 
-/// The local time of the refresh, and the zone that the members' times are in; none: it is the first
-/// one that is recorded.
-fn instant(set: &RelationSet, segment: &Segment) -> Result<(Timestamp, Option<String>)> {
+/// The local time of the refresh, the zone that the members' times are in (none: it is the first one
+/// that is recorded), and what is known of the members after the last refresh.
+fn last_content(
+    set: &RelationSet,
+    segment: &Segment,
+) -> Result<(Timestamp, Option<String>, LastContent)> {
     set.as_owner(|| {
         Spi::connect(|client| {
             let statement = set.kept(&queries::refresh::GET_INSTANT);
             let row = client.select(statement, Some(1), &[segment.id.into()])?.first();
             let at: Option<Timestamp> = row.get_by_name("at")?;
             let zone: Option<String> = row.get_by_name("timezone")?;
-            Ok((at.unwrap_or(Timestamp::positive_infinity()), zone))
+            Ok((at.unwrap_or(Timestamp::positive_infinity()), zone, LastContent::read(&row)?))
         })
     })
 }
@@ -585,10 +620,11 @@ fn run_procedure<'a>(
     set: &'a RelationSet,
     table: &'a Table,
     segment: &Segment,
+    target: (Uuid, u64),
     sql: &str,
 ) -> Result<(Delta, DeltaTarget<'a>)> {
     let call = delta::parse_single_statement(sql, StatementKind::Call)?;
-    let before = delta::before_procedure(set, table, segment.id)?;
+    let before = delta::before_procedure(set, table, target)?;
     client.update(call, None, &[])?;
     let _snapshot = Active::fresh();
     if Table::check(set, segment.table, segment.holder())? != *table {

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::{Applied, RefreshRequest};
 use crate::catalog::log::LogStatus;
 use crate::config::Segment;
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Report, Result, counted};
 use crate::pg::exec::role;
+use segmenter_core::content::{Content, Edited};
 use segmenter_core::guards::DeltaStats;
 
 /// The outcome of a refresh.
@@ -25,6 +26,8 @@ pub struct Ending {
     pub checkpoint: Option<Value>,
     /// The sources whose newest load time lies in the future.
     pub ahead: Vec<String>,
+    /// What the segment's table holds after the refresh; none: not known.
+    pub content: Option<Content>,
     /// False where the segment was busy, the caller may not refresh it, or another session has
     /// refreshed it since the caller's snapshot: nothing was attempted, and the entry does not
     /// count for the segment's schedule. For a worker, to find that it may not refresh its segment is
@@ -48,6 +51,7 @@ impl Ending {
             pass: None,
             checkpoint: None,
             ahead: Vec::new(),
+            content: None,
             attempted: true,
         };
         match result {
@@ -68,6 +72,7 @@ impl Ending {
                     pass,
                     checkpoint,
                     ahead,
+                    content: done.content,
                     attempted: true,
                 }
             }
@@ -92,6 +97,7 @@ impl Ending {
                     pass: None,
                     checkpoint: None,
                     ahead: Vec::new(),
+                    content: None,
                     attempted: match error {
                         Error::Busy { .. } | Error::Superseded(_) => false,
                         Error::NotPermitted { .. } => request.is_scheduled,
@@ -150,9 +156,21 @@ fn with_owner(mut report: Report, segment: Option<&Segment>) -> Report {
     report
 }
 
+/// A remark about rows that were changed by hand.
+fn by_hand(Edited { before, found }: Edited) -> String {
+    let rows = match before == found {
+        true => format!("{} before and after", counted(before as i64, "member")),
+        false => format!("{} before, {found} after", counted(before as i64, "member")),
+    };
+    format!(
+        "rows of the table were changed by hand since the last refresh ({rows}): each subscription gets all members"
+    )
+}
+
 /// Remarks about a successful refresh, separated by semicolons; none: there are none.
 fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     let mut remarks = done.late.clone();
+    remarks.extend(done.edited.map(by_hand));
     if request.dry_run {
         remarks.push("dry run: nothing was changed".to_owned());
     }

@@ -4,8 +4,8 @@
 -- the active one. So a name that was given up and taken by another role finds the consumer of $3.
 -- runs as: set owner
 -- params: name text, id uuid, caller oid, set_owner oid
--- row: id uuid, name text, role oid, params jsonb
-select c.id, c.name, c.role::oid as role, c.params
+-- row: id uuid, name text, role oid, params jsonb, home text
+select c.id, c.name, c.role::oid as role, c.params, c.home
 from @consumers@ c
 where c.name = $1 or c.id = $2
 order by

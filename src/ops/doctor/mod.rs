@@ -23,6 +23,7 @@ use crate::schedule::due::{self, Item};
 use crate::schedule::run::PlannedRefresh;
 use segmenter_core::due::Due;
 
+mod audiences;
 mod clocks;
 mod findings;
 mod hashes;
@@ -91,6 +92,9 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     consumers(&mut findings, set, viewer, is_served)?;
     consents(&mut findings, set, viewer)?;
     deliveries(&mut findings, set, viewer)?;
+    audiences::differences(&mut findings, set, viewer)?;
+    audiences::paused(&mut findings, set, viewer)?;
+    audiences::sequences(&mut findings, set)?;
     findings.sum_up();
     Ok(findings.rows)
 }
@@ -277,12 +281,20 @@ fn tables(found: &mut Findings, set: &RelationSet, items: &[Item]) {
     for item in items {
         let holder = Holder { id: item.id, name: &item.name, owner: item.owner };
         let checked = in_subtransaction(OnSuccess::Rollback, || {
-            Table::check(set, item.table, holder)?.check_usable(set, holder)
+            let table = Table::check(set, item.table, holder)?;
+            table.check_usable(set, holder)?;
+            Ok(table.caution())
         });
-        if let Err(error) = checked {
-            let Report { message, hint, .. } = error.report();
-            let detail = format!("segment \"{}\": {message}", item.name);
-            found.add("tables", Level::Problem, detail, hint);
+        match checked {
+            Err(error) => {
+                let Report { message, hint, .. } = error.report();
+                let detail = format!("segment \"{}\": {message}", item.name);
+                found.add("tables", Level::Problem, detail, hint);
+            }
+            Ok(Some((caution, hint))) => {
+                found.warn("tables", format!("segment \"{}\": {caution}", item.name), hint);
+            }
+            Ok(None) => {}
         }
     }
     found.close_segments("tables", "every segment's table is as it has to be");

@@ -15,3 +15,11 @@ pub fn cluster() -> u64 {
     // SAFETY: needs the control file in shared memory, which is read before any process starts.
     unsafe { pg_sys::GetSystemIdentifier() }
 }
+
+/// The cluster and the database, as a text: a copy of the database elsewhere has another one. A
+/// database that is renamed keeps it.
+pub fn place() -> String {
+    // SAFETY: a variable of the process, which is set when it connects to a database.
+    let database = unsafe { pg_sys::MyDatabaseId };
+    format!("{}/{}", cluster(), database.to_u32())
+}

@@ -10,6 +10,8 @@ use pgrx::prelude::*;
 pub const CLASS: u16 = 1871;
 /// The same for records of attempts.
 const ATTEMPT_CLASS: u16 = 1872;
+/// The same for sequences that are being lifted.
+const SEQUENCE_CLASS: u16 = 1873;
 
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,6 +72,12 @@ fn take(key: Key, at_once: bool) -> Option<SegmentLockGuard> {
 /// recorded one has not ended its transaction yet.
 pub fn try_lock_attempt(key: Key) -> bool {
     acquire(ATTEMPT_CLASS, key, true)
+}
+
+/// Waits for the right to lift the sequence of a relation, and keeps it until the (sub)transaction
+/// ends.
+pub fn lock_sequence(relation: pg_sys::Oid) {
+    acquire(SEQUENCE_CLASS, Key { high: relation.to_u32(), low: 0 }, false);
 }
 
 fn acquire(class: u16, key: Key, at_once: bool) -> bool {

@@ -5,6 +5,7 @@ pub mod analysis;
 pub mod call;
 pub mod commit;
 pub mod dependency;
+pub mod durable;
 mod function;
 pub mod kept;
 pub mod lock;

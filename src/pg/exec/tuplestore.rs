@@ -10,11 +10,8 @@ use pgrx::prelude::*;
 
 use crate::error::Result;
 use crate::pg::exec::memory::new_context_in;
-use crate::pg::exec::receiver::{
-    Receive, Received, Receiver, Row, raw, with_bytes, with_error_guard,
-};
+use crate::pg::exec::receiver::{Receive, Received, Receiver, Row, raw, with_error_guard};
 use crate::pg::exec::statement::Prepared;
-use segmenter_core::jsonb::{Array, Value};
 
 /// Numbers of rows by their first column, a non-null `"char"`.
 pub struct ByteHistogram([u64; 256]);
@@ -111,60 +108,17 @@ impl Relation {
         skipped: &[u8],
     ) -> Result<ByteHistogram> {
         let query = Prepared::new(sql, args)?;
-        let is_skipped = std::array::from_fn(|letter| skipped.contains(&(letter as u8)));
-        let mut counting = Receiver::new(HistogramReceiver {
-            store: self.store(),
-            is_skipped,
-            histogram: ByteHistogram([0; 256]),
-        });
+        let mut counting = Receiver::new(self.counting(skipped));
         query.execute(args, counting.destination())?;
         self.register(&query);
         Ok(counting.inner.histogram)
     }
 
-    /// Runs a query and appends its rows as arrays of at most `size` objects. Each new row has the
-    /// number of the array (from 1), the number of its objects, and the array as `jsonb`. The
-    /// query's columns are the values of `keys`: texts, or values of the type `jsonb`. Returns the
-    /// number of objects.
-    pub fn append_json(
-        &self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
-        keys: &[&str],
-        size: usize,
-    ) -> Result<u64> {
-        let query = Prepared::new(sql, args)?;
-        let arrays = Prepared::new(
-            "select 1 as part, 1 as members, '[]'::pg_catalog.jsonb as payload",
-            &[],
-        )?;
-        let mut collecting = Receiver::new(BatchReceiver {
-            store: self.store(),
-            desc: arrays.result_desc(),
-            size,
-            is_json: query
-                .columns()
-                .iter()
-                .map(|column| column.type_oid == pg_sys::JSONBOID)
-                .collect(),
-            array: Array::of(keys),
-            datum: Vec::new(),
-            arrays: 0,
-            objects: 0,
-            is_full: false,
-        });
-        query.execute(args, collecting.destination())?;
-        let collecting = &mut collecting.inner;
-        collecting.put();
-        if collecting.is_full {
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-                format!("{size} members are larger than a jsonb array may be")
-            );
-        }
-        self.register(&arrays);
-        Ok(collecting.objects)
+    /// A receiver that appends rows as [`Self::append_counted`] does.
+    pub(in crate::pg) fn counting(&self, skipped: &[u8]) -> HistogramReceiver {
+        let is_skipped = std::array::from_fn(|letter| skipped.contains(&(letter as u8)));
+        let histogram = ByteHistogram([0; 256]);
+        HistogramReceiver { store: self.store(), is_skipped, histogram }
     }
 
     /// Makes the relation readable by its name, with the columns of a query.
@@ -252,83 +206,32 @@ impl Receive for StoreReceiver {
     }
 }
 
-struct HistogramReceiver {
+/// Counts rows by their first column, a `"char"`, and appends those that are not skipped.
+pub(in crate::pg) struct HistogramReceiver {
     store: *mut pg_sys::Tuplestorestate,
     is_skipped: [bool; 256],
-    histogram: ByteHistogram,
+    pub(in crate::pg) histogram: ByteHistogram,
+}
+
+impl HistogramReceiver {
+    /// Counts a row. Returns its first column too.
+    ///
+    /// # Safety
+    ///
+    /// The first column of the row is a `"char"` that is not null.
+    pub(in crate::pg) unsafe fn count(&mut self, row: Row<'_>) -> (u8, Received) {
+        let operation = row.values[0].value() as u8;
+        let place = operation as usize;
+        self.histogram.0[place] += 1;
+        let received =
+            if self.is_skipped[place] { Received::Done } else { Received::Keep(self.store) };
+        (operation, received)
+    }
 }
 
 impl Receive for HistogramReceiver {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
-        let operation = row.values[0].value() as u8 as usize;
-        self.histogram.0[operation] += 1;
-        if self.is_skipped[operation] { Received::Done } else { Received::Keep(self.store) }
-    }
-}
-
-struct BatchReceiver {
-    store: *mut pg_sys::Tuplestorestate,
-    desc: pg_sys::TupleDesc,
-    size: usize,
-    /// For each column: whether it is a `jsonb`; otherwise it is a text.
-    is_json: Vec<bool>,
-    array: Array,
-    /// The buffer for the array as a datum.
-    datum: Vec<u8>,
-    arrays: i32,
-    objects: u64,
-    is_full: bool,
-}
-
-impl Receive for BatchReceiver {
-    unsafe fn receive(&mut self, row: Row<'_>) -> Received {
-        self.array.begin();
-        for ((value, is_null), is_json) in row.values.iter().zip(row.nulls).zip(&self.is_json) {
-            // SAFETY: a value that is not null is a text or a `jsonb`, as `append_json` requires of
-            // its query, and lives as long as the row.
-            unsafe {
-                match (*is_null, *is_json) {
-                    (true, _) => self.array.add(Value::Null),
-                    (_, true) => with_bytes(*value, |json| self.array.add(Value::Json(json))),
-                    _ => with_bytes(*value, |text| self.array.add(Value::Text(text))),
-                }
-            }
-        }
-        self.is_full = !self.array.end();
-        self.objects += 1;
-        if self.array.len() >= self.size {
-            self.put();
-        }
-        if self.is_full { Received::Stop } else { Received::Done }
-    }
-}
-
-impl BatchReceiver {
-    /// Appends the array as a row, unless it is empty.
-    fn put(&mut self) {
-        if self.array.is_empty() || self.is_full {
-            return;
-        }
-        self.datum.clear();
-        let size = pg_sys::VARHDRSZ + self.array.size();
-        if self.datum.try_reserve(size).is_err() {
-            self.is_full = true;
-            return;
-        }
-        self.datum.resize(pg_sys::VARHDRSZ, 0);
-        self.array.write(&mut self.datum);
-        self.arrays += 1;
-        let values = [
-            self.arrays.into(),
-            (self.array.len() as i32).into(),
-            pg_sys::Datum::from(self.datum.as_mut_ptr()),
-        ];
-        // SAFETY: `datum` begins with room for its length. The descriptor has the three columns of
-        // the values, and the store, which is live during the query, copies the row.
-        unsafe {
-            pgrx::set_varsize_4b(self.datum.as_mut_ptr().cast(), size as i32);
-            append_rows(self.store, self.desc, &[Row { values: &values, nulls: &[false; 3] }]);
-        }
-        self.array.clear();
+        // SAFETY: the row has the columns that `append_counted` requires of its query.
+        unsafe { self.count(row).1 }
     }
 }

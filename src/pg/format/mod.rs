@@ -2,5 +2,6 @@
 
 pub mod fingerprint;
 pub mod json;
+pub mod members;
 pub mod transition;
 pub mod uuid;

@@ -4,7 +4,7 @@ use pgrx::datum::Uuid;
 
 use super::{
     ADDED, CHANGED, DELTA, Delta, DeltaTarget, INVALID, LONG, LongIds, REMOVED, UNCHANGED,
-    check_query, duplicates, old_value, parse_single_statement,
+    duplicates, old_value, parse_single_statement,
 };
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -27,17 +27,16 @@ const NEITHER: u8 = b'-';
 pub fn of_changed<'a>(
     set: &'a RelationSet,
     table: &'a Table,
-    segment: Uuid,
+    segment: (Uuid, u64),
     sql: &str,
     (ids, changed): (&str, u64),
     before: u64,
 ) -> Result<(Delta, DeltaTarget<'a>)> {
     let relation = Relation::new(DELTA);
-    let (figures, long_ids, side) = role::read_only(|| {
+    let (figures, long_ids, change, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
         let analysed = Prepared::of_user(query, &[])?;
-        let (received, has_long_ids) = check_query(&analysed, table)?;
-        let side = DeltaTarget { set, table, segment, received, has_long_ids };
+        let side = DeltaTarget::of_analysed((set, table), segment, &analysed)?;
 
         let source = super::received(&side, query, &analysed, true)?;
         let member = side.member_sql();
@@ -45,7 +44,7 @@ pub fn of_changed<'a>(
         let sql =
             side.delta_of(sql, &[("received", &source.sql), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
-        let histogram = relation.append_counted(&sql, &side.args(), &skipped)?;
+        let (histogram, sums) = side.append_delta(&relation, &sql, &skipped)?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();
         if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {
@@ -59,9 +58,9 @@ pub fn of_changed<'a>(
             changed: of(&[CHANGED]),
             before,
         };
-        Ok((figures, LongIds::find(of(&[LONG]))?, side))
+        Ok((figures, LongIds::find(of(&[LONG]))?, sums.change, side))
     })?;
-    Ok((Delta { figures, long_ids, _relation: relation }, side))
+    Ok((Delta { figures, long_ids, found: None, change, _relation: relation }, side))
 }
 
 impl DeltaTarget<'_> {

@@ -6,7 +6,7 @@ use super::{CHANGED, DeltaTarget, LONG, REMOVED, check_duplicates, is_fitted_arr
 use crate::catalog::queries;
 use crate::error::Result;
 use crate::pg::exec::tuplestore::Relation;
-use crate::pg::format::fingerprint::{FingerprintIndex, Operations};
+use crate::pg::format::fingerprint::{DeltaSums, FingerprintIndex, Operations};
 use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
 
@@ -23,14 +23,15 @@ pub(super) fn by_fingerprint(
     side: &DeltaTarget<'_>,
     relation: &Relation,
     received: &str,
-) -> Result<Option<(DeltaStats, u64)>> {
+) -> Result<Option<(DeltaStats, DeltaSums, u64)>> {
     if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
         return Ok(None);
     }
-    let Some(index) = FingerprintIndex::take(&side.fingerprint_sql(), &side.args())? else {
+    let Some(index) = FingerprintIndex::take(&side.fingerprint_sql(), &side.args(), side.seed)?
+    else {
         return Ok(None);
     };
-    let before = index.count();
+    let (before, sum) = (index.count(), index.sum());
     let located = Relation::new(LOCATED);
     let compared = index.compare(
         &side.delta_received_sql(received),
@@ -61,14 +62,15 @@ pub(super) fn by_fingerprint(
         relation.clear();
         return Ok(None);
     }
-    Ok(Some((figures, compared.left_out)))
+    let sums = DeltaSums { before: sum, change: compared.change };
+    Ok(Some((figures, sums, compared.left_out)))
 }
 
 impl DeltaTarget<'_> {
     /// A query for the members, with the columns that fingerprints are computed from.
-    fn fingerprint_sql(&self) -> String {
+    pub(super) fn fingerprint_sql(&self) -> String {
         let values: String = self
-            .received_columns()
+            .hashed_columns()
             .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
             .collect();
         self.sql(&queries::refresh::delta::LIST_MEMBERS, &[("old_values", &values)])

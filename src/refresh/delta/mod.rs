@@ -13,12 +13,17 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Column, MOST_COLUMNS, Table};
 use crate::error::{Error, Result};
+use crate::pg::bgw::activity;
 use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::{ByteHistogram, Relation};
+use crate::pg::format::fingerprint::{
+    DeltaColumns, DeltaOperations, DeltaSums, append_delta, hash_text, sum,
+};
 use crate::pg::system_catalog;
+use segmenter_core::content::{self, Checksum, Hashed};
 use segmenter_core::guards::DeltaStats;
 
 mod changed;
@@ -45,12 +50,19 @@ const LONG: u8 = b'l';
 /// it, also where it cannot be compressed.
 const LONGEST_ID: usize = 2600;
 
+const OPERATIONS: DeltaOperations =
+    DeltaOperations { added: ADDED, removed: REMOVED, changed: CHANGED, unchanged: UNCHANGED };
+
 /// The delta of one refresh. Dropping it drops the relation `segmenter_delta`.
 pub struct Delta {
     pub figures: DeltaStats,
     /// Rows that were left out because their ids are too long: one of the error's kind, which is
     /// reported and keeps no other member back. They are among the invalid ones.
     pub long_ids: Option<LongIds>,
+    /// The members that were found in the table; none: not all of them were read.
+    pub found: Option<Checksum>,
+    /// What the delta adds to the sum of the members.
+    pub change: Checksum,
     _relation: Relation,
 }
 
@@ -85,6 +97,8 @@ pub struct DeltaTarget<'a> {
     received: Vec<bool>,
     /// Whether received ids are of a type whose values may be too long to be stored.
     has_long_ids: bool,
+    /// The seed of the members' fingerprints.
+    seed: u64,
 }
 
 impl<'a> DeltaTarget<'a> {
@@ -111,6 +125,56 @@ impl<'a> DeltaTarget<'a> {
 
     fn args(&self) -> [DatumWithOid<'static>; 1] {
         [self.segment.into()]
+    }
+
+    /// The columns that fingerprints are computed from: those that are received and stored as they
+    /// are.
+    fn hashed_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.received_columns().filter(|(_, column)| !is_fitted_array(column))
+    }
+
+    /// How the members are hashed.
+    pub fn hashed(&self) -> Hashed {
+        let columns = self
+            .hashed_columns()
+            .map(|(_, column)| format!("{} {}", column.quoted(), column.type_oid.to_u32()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        Hashed {
+            version: content::VERSION,
+            seed: self.seed,
+            place: activity::place(),
+            columns: hash_text(&columns, self.seed),
+        }
+    }
+
+    /// The sum of the members that the table holds. Runs with the rights of the segment's owner,
+    /// within an SPI connection, with the active snapshot.
+    pub fn sum_members(&self) -> Result<Checksum> {
+        sum(&self.fingerprint_sql(), &self.args(), self.seed)
+    }
+
+    /// Appends the rows of a delta, and sums them up.
+    fn append_delta(
+        &self,
+        relation: &Relation,
+        sql: &str,
+        skipped: &[u8],
+    ) -> Result<(ByteHistogram, DeltaSums)> {
+        // The columns of a delta: the operation, the key, the new values that are received, and all
+        // old values.
+        let (key, first_new) = (1, 2);
+        let first_old = first_new + self.received_columns().count();
+        let received: Vec<usize> = self.received_columns().map(|(number, _)| number).collect();
+        let (mut new, mut old) = (vec![key], vec![key]);
+        for (number, _) in self.hashed_columns() {
+            let place = received.iter().take_while(|it| **it < number).count();
+            new.push(first_new + place);
+            old.push(first_old + number - 1);
+        }
+        let columns = DeltaColumns { new, old };
+        let args = self.args();
+        let query = (sql, args.as_slice());
+        append_delta(relation, query, skipped, columns, OPERATIONS, self.seed)
     }
 
     fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
@@ -189,29 +253,63 @@ pub fn count_members(set: &RelationSet, table: &Table, segment: Uuid) -> Result<
 pub fn of_query<'a>(
     set: &'a RelationSet,
     table: &'a Table,
-    segment: Uuid,
+    (segment, seed): (Uuid, u64),
     sql: &str,
     has_changed: bool,
 ) -> Result<(Delta, DeltaTarget<'a>)> {
     let relation = Relation::new(DELTA);
-    let (figures, long_ids, side) = role::read_only(|| {
+    let (figures, long_ids, sums, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
         let analysed = Prepared::of_user(query, &[])?;
-        let (received, has_long_ids) = check_query(&analysed, table)?;
-        let side = DeltaTarget { set, table, segment, received, has_long_ids };
+        let side = DeltaTarget::of_analysed((set, table), (segment, seed), &analysed)?;
 
         let source = self::received(&side, query, &analysed, has_changed)?;
-        if let Some((figures, long)) = by_fingerprint(&side, &relation, &source.sql)? {
-            return Ok((figures, LongIds::find(long)?, side));
+        if let Some((figures, sums, long)) = by_fingerprint(&side, &relation, &source.sql)? {
+            return Ok((figures, LongIds::find(long)?, sums, side));
         }
         let sql = side.delta_sql(&source.sql, &side.members_sql());
-        let histogram = relation.append_counted(&sql, &side.args(), &[UNCHANGED])?;
+        let (histogram, sums) = side.append_delta(&relation, &sql, &[UNCHANGED])?;
         let figures = figures(&histogram);
         // Each member is counted once, unless its key was received twice.
         check_duplicates(&side, figures.before != side.count_members()?, figures, &source.sql)?;
-        Ok((figures, LongIds::find(histogram.of(LONG))?, side))
+        Ok((figures, LongIds::find(histogram.of(LONG))?, sums, side))
     })?;
-    Ok((Delta { figures, long_ids, _relation: relation }, side))
+    Ok((Delta::of(figures, long_ids, sums, relation), side))
+}
+
+impl Delta {
+    /// A delta for which all members were read.
+    fn of(
+        figures: DeltaStats,
+        long_ids: Option<LongIds>,
+        sums: DeltaSums,
+        relation: Relation,
+    ) -> Self {
+        let DeltaSums { before, change } = sums;
+        Self { figures, long_ids, found: Some(before), change, _relation: relation }
+    }
+}
+
+impl<'a> DeltaTarget<'a> {
+    /// The target of a delta between a query, which is one statement, and a segment's members. A
+    /// query that does not fit the table is an error.
+    pub fn of_query(
+        target: (&'a RelationSet, &'a Table),
+        segment: (Uuid, u64),
+        query: &str,
+    ) -> Result<Self> {
+        Self::of_analysed(target, segment, &Prepared::of_user(query, &[])?)
+    }
+
+    /// The same for a query that was analysed.
+    fn of_analysed(
+        (set, table): (&'a RelationSet, &'a Table),
+        (segment, seed): (Uuid, u64),
+        query: &Prepared,
+    ) -> Result<Self> {
+        let (received, has_long_ids) = check_query(query, table)?;
+        Ok(Self { set, table, segment, received, has_long_ids, seed })
+    }
 }
 
 /// A copy of a segment's members, taken before a procedure changes them.
@@ -224,12 +322,12 @@ pub struct Before<'a> {
 pub fn before_procedure<'a>(
     set: &'a RelationSet,
     table: &'a Table,
-    segment: Uuid,
+    (segment, seed): (Uuid, u64),
 ) -> Result<Before<'a>> {
     check_width(table, table.columns.len())?;
     let received = vec![true; table.columns.len()];
     // What is stored was not too long.
-    let side = DeltaTarget { set, table, segment, received, has_long_ids: false };
+    let side = DeltaTarget { set, table, segment, received, has_long_ids: false, seed };
     let relation = Relation::new(BEFORE);
     relation.append(&side.members_sql(), &side.args())?;
     Ok(Before { side, _relation: relation })
@@ -244,15 +342,14 @@ impl<'a> Before<'a> {
             .received_sql(&self.side.sql(&queries::refresh::delta::LIST_STORED_MEMBERS, &[]));
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
-        let histogram = relation.append_counted(&sql, &self.side.args(), &[UNCHANGED])?;
+        let (histogram, sums) = self.side.append_delta(&relation, &sql, &[UNCHANGED])?;
         if histogram.of(INVALID) > 0 {
             return Err(Error::MembersWithoutId {
                 table: self.side.table.name.clone(),
                 count: histogram.of(INVALID),
             });
         }
-        let figures = figures(&histogram);
-        Ok((Delta { figures, long_ids: None, _relation: relation }, self.side))
+        Ok((Delta::of(figures(&histogram), None, sums, relation), self.side))
     }
 }
 

@@ -19,14 +19,16 @@ use crate::pg::bgw::activity;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
-use crate::pg::exec::statement;
+use crate::pg::exec::statement::{self, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::system_catalog;
+use crate::refresh::content::LastContent;
 use crate::refresh::delta::{self, Delta, DeltaTarget};
 use crate::refresh::incremental::capture::{CAPTURED, Captured};
 use crate::refresh::incremental::checkpoint::{Checkpoint, last_checkpoint};
 use crate::refresh::incremental::id_query::{EXPIRED, IdQuery, Purpose};
+use segmenter_core::content::Checksum;
 use segmenter_core::tables_read;
 
 pub mod capture;
@@ -247,23 +249,31 @@ impl Plan {
         mut self,
         set: &'a RelationSet,
         table: &'a Table,
-        segment: Uuid,
+        target: (Uuid, u64),
+        last: &LastContent,
     ) -> Result<(Delta, DeltaTarget<'a>, Progress)> {
+        let (segment, _) = target;
         let changed = Relation::new(CHANGED);
         let ids = Relation::new(IDS);
         if self.full.is_none() {
             match role::read_only(|| self.read_changed(set, &changed, &ids))? {
                 Some(is_plain) => {
-                    let (name, looked_at) =
-                        if is_plain { ("changed", &changed) } else { ("segmenter_ids", &ids) };
-                    let before = match self.before {
-                        Some(before) => before,
-                        None => delta::count_members(set, table, segment)?,
-                    };
-                    let sql = &self.refresher.sql;
-                    let ids = (name, looked_at.rows());
-                    let (delta, side) = delta::of_changed(set, table, segment, sql, ids, before)?;
-                    return Ok((delta, side, self.progress(looked_at.rows(), None)));
+                    let found = role::read_only(|| self.notice_edits(set, table, target, last))?;
+                    if self.full.is_none() {
+                        let (name, looked_at) =
+                            if is_plain { ("changed", &changed) } else { ("segmenter_ids", &ids) };
+                        let before = match self.before {
+                            Some(before) => before,
+                            None => delta::count_members(set, table, segment)?,
+                        };
+                        let sql = &self.refresher.sql;
+                        let ids = (name, looked_at.rows());
+                        let (mut delta, side) =
+                            delta::of_changed(set, table, target, sql, ids, before)?;
+                        delta.found = found;
+                        return Ok((delta, side, self.progress(looked_at.rows(), None)));
+                    }
+                    changed.clear();
                 }
                 None => {
                     self.full = Some(FullPassReason::Required(NO_CAST));
@@ -273,11 +283,13 @@ impl Plan {
             }
         }
         role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
-        let (delta, side) = delta::of_query(set, table, segment, &self.refresher.sql, true)?;
+        let (delta, side) = delta::of_query(set, table, target, &self.refresher.sql, true)?;
         // Ids that changed since the last refresh are no fault of earlier passes. A change of any
         // other id should have been found earlier: it is counted as missed.
         let missed = match self.full {
-            Some(FullPassReason::Requested | FullPassReason::Scheduled) => {
+            Some(FullPassReason::Requested | FullPassReason::Scheduled)
+                if last.edited(&delta, &side).is_none() =>
+            {
                 let missed = role::read_only(|| self.count_missed(set))?;
                 if missed.is_none() {
                     self.remarks.push(format!("{NO_CAST}: missed changes are not counted"));
@@ -287,6 +299,29 @@ impl Plan {
             _ => None,
         };
         Ok((delta, side, self.progress(changed.rows(), missed)))
+    }
+
+    /// Makes a full pass of an incremental one if the table's rows were changed by hand, as far as
+    /// that can be found out at a low price. Returns the members, if they were read. The relation
+    /// `changed` is there.
+    fn notice_edits(
+        &mut self,
+        set: &RelationSet,
+        table: &Table,
+        target: (Uuid, u64),
+        last: &LastContent,
+    ) -> Result<Option<Checksum>> {
+        if !last.must_read(table) {
+            return Ok(None);
+        }
+        let query = delta::parse_single_statement(&self.refresher.sql, StatementKind::Select)?;
+        let side = DeltaTarget::of_query((set, table), target, query)?;
+        let found = side.sum_members()?;
+        if last.is_edited(&found, &side) {
+            self.full = Some(FullPassReason::Required("rows of the table were changed by hand"));
+            (self.next.full_at, self.next.missed) = (self.now, None);
+        }
+        Ok(Some(found))
     }
 
     /// Puts the changed ids into the relation `changed`, each once. Returns whether ids of their type

@@ -13,17 +13,21 @@ use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
+use crate::catalog::sequence;
 use crate::catalog::settings;
 use crate::config::{Fields, SubscriptionParams};
-use crate::error::{Error, Report, Result, counted, emit_warning};
+use crate::error::{Error, Report, Result, counted, emit, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::durable;
 use crate::pg::exec::notification;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::format::members::{Example, LeftOut};
 use crate::pg::system_catalog;
 use crate::refresh::delta::DeltaTarget;
+use crate::refresh::publish::names;
 use crate::refresh::publish::payload::{
     Members, Parts, PayloadInput, check_fields, members_sql, segment_arg, table,
 };
@@ -39,14 +43,40 @@ pub struct PublishStats {
     pub messages: u64,
     /// The number of subscriptions that could not be served; the log has the reasons.
     pub failed: usize,
+    /// The number of new audiences whose names are still taken.
+    pub held_back: usize,
+    /// Members that cannot be part of a message, of one subscription to which this applies.
+    left_out: Option<LeftOut>,
 }
 
 impl PublishStats {
     /// A remark about failures; none: there were none.
     pub fn remark(&self) -> Option<String> {
-        let failed = || counted(self.failed as i64, "subscription");
-        (self.failed > 0).then(|| format!("it could not be handed over to {}", failed()))
+        let number = |count: usize| counted(count as i64, "subscription");
+        let failed = (self.failed > 0)
+            .then(|| format!("it could not be handed over to {}", number(self.failed)));
+        let held_back = (self.held_back > 0).then(|| {
+            format!(
+                "{} will be handed over after the end of an audience of the same name",
+                number(self.held_back)
+            )
+        });
+        let left_out = self.left_out.as_ref().map(describe);
+        let remarks: Vec<_> = failed.into_iter().chain(held_back).chain(left_out).collect();
+        (!remarks.is_empty()).then(|| remarks.join("; "))
     }
+}
+
+/// Names members that cannot be part of a message.
+fn describe(LeftOut { count, examples }: &LeftOut) -> String {
+    let examples = examples.iter().map(|example| {
+        let Example { id, column, problem } = example;
+        let id: String = id.chars().take(100).collect();
+        format!("id \"{id}\", column \"{column}\": {problem}")
+    });
+    let examples = examples.collect::<Vec<_>>().join("; ");
+    let verb = if *count == 1 { "was" } else { "were" };
+    format!("{} {verb} left out of messages ({examples})", counted(*count as i64, "member"))
 }
 
 /// What subscriptions must have in common to share parts, which are built once for all of them: the
@@ -87,12 +117,13 @@ pub fn count(
                         };
                         source.set.as_table_owner(owner, count)?.unwrap_or_default() as u64
                     }
-                    (SyncAction::Delete, _) => 0,
+                    (SyncAction::Delete | SyncAction::Rename, _) => 0,
                     _ => check_fields(table(source)?, fields).map(|()| all)?,
                 };
                 messages += sync_plan::messages(operation, members, *batch_size);
             }
-            Ok(messages)
+            let is_renamed = subscription.needs_rename(*handover, messages);
+            Ok(messages + u64::from(is_renamed))
         };
         match count() {
             Ok(messages) => counted.messages += messages,
@@ -112,6 +143,12 @@ pub fn hand_over(
     actions: Vec<(Subscription, SyncAction)>,
 ) -> Result<PublishStats> {
     let now = clock::now();
+    let ids: Vec<Uuid> = actions.iter().map(|(subscription, _)| subscription.id).collect();
+    if !ids.is_empty() {
+        sequence::lift_messages(source.set, &ids)?;
+    }
+    let mut handed = PublishStats::default();
+    let actions = free_names(client, source, actions, &mut handed)?;
     let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
     for (subscription, handover) in actions {
         let handover = match (handover, subscription.resync_of) {
@@ -119,7 +156,7 @@ pub fn hand_over(
             _ => handover,
         };
         let members = match handover {
-            SyncAction::Delete => Members::None,
+            SyncAction::Delete | SyncAction::Rename => Members::None,
             SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,
             SyncAction::Delta => Members::Changed,
         };
@@ -128,8 +165,8 @@ pub fn hand_over(
         groups.entry(group).or_default().push((subscription, handover));
     }
 
-    let mut handed = PublishStats::default();
     let mut served = Vec::new();
+    let mut given = Given::default();
     for (group, subscriptions) in groups {
         let written = in_subtransaction(OnSuccess::Commit, || {
             write_group(client, source, now, &group, &subscriptions)
@@ -137,6 +174,11 @@ pub fn hand_over(
         match written {
             Ok(written) => {
                 for ((subscription, handover), written) in subscriptions.into_iter().zip(written) {
+                    given.add(source, &subscription, handover, &written);
+                    if let Some(left_out) = &written.left_out {
+                        warn_left_out(&subscription, left_out);
+                        handed.left_out.get_or_insert_with(|| left_out.clone());
+                    }
                     if written.messages > 0 {
                         handed.messages += written.messages;
                         record_handed_over(source, &subscription, handover, now, &written)?;
@@ -155,7 +197,87 @@ pub fn hand_over(
     }
     let served: Vec<&Subscription> = served.iter().collect();
     update_subscription_state(client, source.set, &served)?;
+    given.record(source.set)?;
     Ok(handed)
+}
+
+fn warn_left_out(subscription: &Subscription, left_out: &LeftOut) {
+    let Subscription { consumer, target, segment_name, .. } = subscription;
+    emit(
+        PgLogLevel::WARNING,
+        format!(
+            "segment \"{segment_name}\" for \"{consumer}\", \"{target}\": {}",
+            describe(left_out)
+        ),
+        Some(
+            "A value must be one that jsonb can hold; a message can have about 250 MB. Leave the field out, or convert it in the segment's query.",
+        ),
+    );
+}
+
+/// How many members subscriptions have been given.
+#[derive(Default)]
+struct Given {
+    subscriptions: Vec<Uuid>,
+    members: Vec<i64>,
+    left_out: Vec<i64>,
+    are_all: Vec<bool>,
+}
+
+impl Given {
+    fn add(
+        &mut self,
+        source: &PayloadInput<'_>,
+        subscription: &Subscription,
+        action: SyncAction,
+        written: &WrittenMessages,
+    ) {
+        let coverage = source.delta.as_ref().map(|(_, figures)| figures.coverage());
+        let members = match action {
+            SyncAction::Rename => None,
+            SyncAction::Delete => Some(0),
+            SyncAction::Delta => coverage,
+            SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => written.all,
+        };
+        let Some(members) = members else { return };
+        self.subscriptions.push(subscription.id);
+        self.members.push(members as i64);
+        self.left_out.push(written.more_left_out);
+        self.are_all.push(action != SyncAction::Delta);
+    }
+
+    fn record(self, set: &RelationSet) -> Result<()> {
+        if self.subscriptions.is_empty() {
+            return Ok(());
+        }
+        let Self { subscriptions, members, left_out, are_all } = self;
+        let args = [subscriptions.into(), members.into(), left_out.into(), are_all.into()];
+        set.write(&queries::refresh::publish::RECORD_MEMBERS, &args)
+    }
+}
+
+/// Frees the names that new audiences take. Those whose names are still taken are left for the next
+/// hand-over.
+fn free_names(
+    client: &mut SpiClient<'_>,
+    source: &PayloadInput<'_>,
+    actions: Vec<(Subscription, SyncAction)>,
+    handed: &mut PublishStats,
+) -> Result<Vec<(Subscription, SyncAction)>> {
+    let mut held_back = Vec::new();
+    for (subscription, action) in &actions {
+        if !matches!(action, SyncAction::Create | SyncAction::Recreate) {
+            continue;
+        }
+        match names::free(client, source, subscription, &actions)? {
+            Some(messages) => handed.messages += messages,
+            None => held_back.push(subscription.id),
+        }
+    }
+    handed.held_back += held_back.len();
+    let ready =
+        actions.into_iter().filter(|(subscription, _)| !held_back.contains(&subscription.id));
+    Ok(ready.collect())
 }
 
 /// Makes a resync that the consumer has requested: discards what waits for it. Returns the action
@@ -165,6 +287,7 @@ fn discard_waiting(
     set: &RelationSet,
     subscription: &Subscription,
 ) -> Result<SyncAction> {
+    durable::flush_at_commit();
     set.as_owner(|| {
         let sql = set.sql(&queries::refresh::publish::DISCARD_WAITING, &[]);
         let rows = client.update(&sql, None, &[subscription.id.into()])?;
@@ -185,6 +308,10 @@ pub fn hand_over_removals(
     removals: &[(Subscription, Vec<String>)],
 ) -> Result<u64> {
     let now = clock::now();
+    let ids: Vec<Uuid> = removals.iter().map(|(subscription, _)| subscription.id).collect();
+    if !ids.is_empty() {
+        sequence::lift_messages(source.set, &ids)?;
+    }
     let mut messages = 0;
     for (subscription, members) in removals {
         let mut written = WrittenMessages { is_erasure: true, ..WrittenMessages::default() };
@@ -195,6 +322,9 @@ pub fn hand_over_removals(
     let served: Vec<&Subscription> =
         removals.iter().map(|(subscription, _)| subscription).collect();
     update_subscription_state(client, source.set, &served)?;
+    if !ids.is_empty() {
+        source.set.write(&queries::refresh::publish::FORGET_MEMBERS, &[ids.into()])?;
+    }
     Ok(messages)
 }
 
@@ -205,6 +335,31 @@ struct WrittenMessages {
     counts: LogCounts,
     /// They hold data of an erased person.
     is_erasure: bool,
+    /// The number of all members, if the messages are about all.
+    all: Option<u64>,
+    /// How many more members are left out than before; where the messages are about all members, how
+    /// many are.
+    more_left_out: i64,
+    /// Members that should have been handed over, but were left out.
+    left_out: Option<LeftOut>,
+}
+
+impl WrittenMessages {
+    /// Notes what of the members of an operation is left out. A member that cannot be removed by a
+    /// message was never added by one.
+    fn note(&mut self, members: Members, operation: Operation, parts: &Parts) {
+        let left_out = parts.left_out.count;
+        if members == Members::All {
+            self.all = Some(parts.members + left_out);
+        }
+        if operation == Operation::Remove {
+            self.more_left_out -= left_out as i64;
+        } else if left_out > 0 {
+            self.more_left_out += left_out as i64;
+            self.counts.invalid = Some(left_out as i64);
+            self.left_out = Some(parts.left_out.clone());
+        }
+    }
 }
 
 fn write_group(
@@ -223,11 +378,19 @@ fn write_group(
         for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
             let operations = handover.operations(subscription.params.mode);
             let Some(&operation) = operations.iter().rev().nth(place) else { continue };
-            if operation.has_members() && parts.is_none() {
+            if operation.has_members() && *members != Members::None && parts.is_none() {
                 let members = (*members, operation);
                 parts = Some(Parts::build(source, subscription, members, fields, *batch_size)?);
             }
+            if let Some(parts) = parts.as_ref().filter(|_| operation.has_members()) {
+                written.note(*members, operation, parts);
+            }
             write(client, source, now, subscription, operation, parts.as_ref(), written)?;
+        }
+    }
+    for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
+        if subscription.needs_rename(*handover, written.messages) {
+            insert(client, source, now, subscription, Operation::Add, (1, NO_MEMBERS), written)?;
         }
     }
     Ok(written)
@@ -249,46 +412,61 @@ fn write(
         Some(parts) => parts.count(),
         None => sync_plan::messages(operation, 0, subscription.params.batch_size),
     };
-    let relation = match parts {
-        Some(_) => "segmenter_parts",
-        None => "(select 1 as part, 0 as members, '[]'::pg_catalog.jsonb as payload)",
-    };
+    let relation = if parts.is_some() { "segmenter_parts" } else { NO_MEMBERS };
     if count > 0 {
-        let available = subscription.available_at(now).map(clock::timestamp);
-        let args = [
-            clock::timestamp(now).into(),
-            available.unwrap_or(TimestampWithTimeZone::positive_infinity()).into(),
-            subscription.consumer_id.into(),
-            subscription.id.into(),
-            subscription.segment.into(),
-            source.run_id.into(),
-            operation.as_str().into(),
-            (count as i32).into(),
-            subscription.segment_name.as_str().into(),
-            subscription.audience.as_str().into(),
-            subscription.target.as_str().into(),
-            subscription.external_id.as_deref().into(),
-            written.is_erasure.into(),
-        ];
-        source.set.as_owner(|| {
-            client
-                .update(
-                    &source
-                        .set
-                        .sql(&queries::refresh::publish::INSERT_MESSAGES, &[("parts", relation)]),
-                    None,
-                    &args,
-                )
-                .map(drop)
-        })?;
+        insert(client, source, now, subscription, operation, (count, relation), written)?;
     }
-    written.messages += count;
     match operation {
         Operation::Add => written.counts.added = Some(members as i64),
         Operation::Remove => written.counts.removed = Some(members as i64),
         Operation::Replace => written.counts.coverage = Some(members as i64),
         Operation::Create | Operation::Delete => {}
     }
+    Ok(())
+}
+
+/// One part without members, as a relation.
+const NO_MEMBERS: &str = "(select 1 as part, 0 as members, '[]'::pg_catalog.jsonb as payload)";
+
+/// Writes `count` messages, the rows of a relation of parts.
+fn insert(
+    client: &mut SpiClient<'_>,
+    source: &PayloadInput<'_>,
+    now: Instant,
+    subscription: &Subscription,
+    operation: Operation,
+    (count, relation): (u64, &str),
+    written: &mut WrittenMessages,
+) -> Result<()> {
+    durable::flush_at_commit();
+    let available = subscription.available_at(now).map(clock::timestamp);
+    let args = [
+        clock::timestamp(now).into(),
+        available.unwrap_or(TimestampWithTimeZone::positive_infinity()).into(),
+        subscription.consumer_id.into(),
+        subscription.id.into(),
+        subscription.segment.into(),
+        source.run_id.into(),
+        operation.as_str().into(),
+        (count as i32).into(),
+        subscription.segment_name.as_str().into(),
+        subscription.audience.as_str().into(),
+        subscription.target.as_str().into(),
+        subscription.external_id.as_deref().into(),
+        written.is_erasure.into(),
+    ];
+    source.set.as_owner(|| {
+        client
+            .update(
+                &source
+                    .set
+                    .sql(&queries::refresh::publish::INSERT_MESSAGES, &[("parts", relation)]),
+                None,
+                &args,
+            )
+            .map(drop)
+    })?;
+    written.messages += count;
     Ok(())
 }
 
@@ -371,7 +549,13 @@ fn record_handed_over(
     if let Some(has_audience) = subscription.change_by(action) {
         let fields = JsonB(json!(fields));
         let resync_of = subscription.resync_of;
-        let args = [subscription.id.into(), has_audience.into(), fields.into(), resync_of.into()];
+        let args = [
+            subscription.id.into(),
+            has_audience.into(),
+            fields.into(),
+            resync_of.into(),
+            subscription.audience.as_str().into(),
+        ];
         run(source, &queries::refresh::publish::RECORD_HANDOVER, &args)?;
     }
     let params = json!({
@@ -380,7 +564,10 @@ fn record_handed_over(
         "messages": written.messages,
     });
     let (status, counts) = (LogStatus::Ok, written.counts);
-    log::write(source.set, entry(source, subscription, now, status, counts, None, params))
+    let mut entry = entry(source, subscription, now, status, counts, None, params);
+    let left_out = written.left_out.as_ref().map(describe);
+    entry.message = left_out.as_deref();
+    log::write(source.set, entry)
 }
 
 /// Records and logs that a hand-over failed.

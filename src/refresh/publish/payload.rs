@@ -13,8 +13,10 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::Fields;
 use crate::config::segment_table::{Column, Table};
 use crate::error::{Error, Report, Result};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::format::json::JsonbText;
+use crate::pg::format::members::{self, Key, LeftOut, Side};
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::subscription::Subscription;
 use segmenter_core::guards::DeltaStats;
@@ -44,12 +46,14 @@ pub enum Members {
 pub struct Parts {
     relation: Relation,
     pub members: u64,
+    /// Members that cannot be part of a message.
+    pub left_out: LeftOut,
 }
 
 impl Parts {
     /// Builds the parts. Runs with the rights of the table's owner, because converting values can
     /// call functions of that role's types. `batch_size` is the number of members in a part at
-    /// most.
+    /// most. If a value cannot be converted, all are converted one by one, and the member is left out.
     pub fn build(
         source: &PayloadInput<'_>,
         subscription: &Subscription,
@@ -59,11 +63,27 @@ impl Parts {
     ) -> Result<Self> {
         let relation = Relation::new(PARTS);
         let args = segment_arg(subscription);
-        let members = source.set.as_table_owner(table(source)?.owner, || {
-            let members = members_sql(source, members, operation, fields)?;
-            relation.append_json(&members, &args, &names(fields), batch_size as usize)
-        })?;
-        Ok(Self { relation, members })
+        let (owner, keys, size) = (table(source)?.owner, keys(fields), batch_size as usize);
+        let appended = in_subtransaction(OnSuccess::Commit, || {
+            source.set.as_table_owner(owner, || {
+                let sql = members_sql(source, members, operation, fields)?;
+                members::append(&relation, &sql, &args, &keys, size)
+            })
+        });
+        let (relation, appended) = match appended {
+            Ok(appended) => (relation, appended),
+            Err(error) if members::is_of_value(&error) => {
+                drop(relation);
+                let relation = Relation::new(PARTS);
+                let appended = source.set.as_table_owner(owner, || {
+                    let (sql, side) = values_sql(source, members, operation, fields)?;
+                    members::append_tolerant(&relation, &sql, &args, &keys, size, side)
+                })?;
+                (relation, appended)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { relation, members: appended.members, left_out: appended.left_out })
     }
 
     /// The number of parts.
@@ -78,7 +98,7 @@ impl Parts {
         let sql = "select 1 as part, $1 as members, $2 as payload";
         let payload = JsonbText(format!("[{}]", members.join(", ")));
         relation.append(sql, &[(count as i32).into(), payload.into()])?;
-        Ok(Self { relation, members: count as u64 })
+        Ok(Self { relation, members: count as u64, left_out: LeftOut::default() })
     }
 }
 
@@ -108,11 +128,11 @@ pub fn check_fields(table: &Table, fields: &Fields) -> Result<()> {
     member_as_stored(table, fields).map(drop)
 }
 
-/// The names of fields in messages, in the order that `jsonb` keeps keys in.
-fn names(fields: &Fields) -> Vec<&str> {
-    let mut names: Vec<&str> = fields.iter().map(|(_, name)| name).collect();
-    names.sort_by_key(|name| (name.len(), *name));
-    names
+/// The keys of members in messages, in the order that `jsonb` keeps keys in.
+fn keys(fields: &Fields) -> Vec<Key<'_>> {
+    let mut keys: Vec<Key<'_>> = fields.iter().map(|(column, name)| Key { name, column }).collect();
+    keys.sort_by_key(|key| (key.name.len(), key.name));
+    keys
 }
 
 /// A field of a member: its name and its value, an SQL expression. A text is passed as it is,
@@ -131,9 +151,20 @@ impl Given {
         Self { name: name.to_owned(), value, is_text }
     }
 
-    /// The values of fields, separated by commas, in the order of [`names`].
-    fn values(fields: &mut [Self]) -> String {
+    /// The values of fields as they are, separated by commas, in the order of [`keys`].
+    fn raw_values(fields: &mut [Self]) -> String {
+        Self::sort(fields);
+        fields.iter().map(|field| field.value.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Puts fields in the order of [`keys`].
+    fn sort(fields: &mut [Self]) {
         fields.sort_by(|a, b| (a.name.len(), &a.name).cmp(&(b.name.len(), &b.name)));
+    }
+
+    /// The values of fields as texts and `jsonb`, separated by commas, in the order of [`keys`].
+    fn values(fields: &mut [Self]) -> String {
+        Self::sort(fields);
         let values = fields.iter().map(|Self { value, is_text, .. }| match is_text {
             true => value.clone(),
             false => format!("pg_catalog.to_jsonb({value})"),
@@ -150,8 +181,8 @@ impl Given {
     }
 }
 
-/// A query for the members that an operation concerns: the values of `fields`, in the order of
-/// [`names`].
+/// A query for the members that an operation concerns: the id, and the values of `fields`, in the order
+/// of [`keys`].
 pub fn members_sql(
     source: &PayloadInput<'_>,
     members: Members,
@@ -164,39 +195,10 @@ pub fn members_sql(
         let parts = [("table", table.name.as_str()), ("now", now.as_str())];
         return Ok(set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
     }
-    let received: BTreeSet<usize> = match &source.delta {
-        Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
-        None => BTreeSet::new(),
-    };
-    let (mut old, mut new) = (Vec::new(), Vec::new());
-    let mut is_stored = false;
-    for (column, name) in fields.iter() {
-        if column == "id" {
-            old.push(Given::new(name, "d.id".into(), None));
-            new.push(Given::new(name, "d.id".into(), None));
-            continue;
-        }
-        let number = position(table, column)? + 1;
-        let column = &table.columns[number - 1];
-        old.push(Given::new(name, format!("d.o{number}"), Some(column)));
-        let value = if received.contains(&number) {
-            format!("d.n{number}")
-        } else {
-            is_stored = true;
-            format!("t.{}", column.quoted())
-        };
-        new.push(Given::new(name, value, Some(column)));
-    }
-    let delta = match is_stored {
-        true => set.sql(
-            &queries::refresh::publish::DELTA_WITH_STORED,
-            &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
-        ),
-        false => "segmenter_delta as d".into(),
-    };
+    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields)?;
     let (letter, member) = match operation {
-        Operation::Remove => ("'r'::pg_catalog.\"char\"", Given::values(&mut old)),
-        _ => ("'a'::pg_catalog.\"char\"", Given::values(&mut new)),
+        Operation::Remove => (REMOVED, Given::values(&mut old)),
+        _ => (ADDED, Given::values(&mut new)),
     };
     let (old, new) = (Given::pairs(&old), Given::pairs(&new));
     let parts = [
@@ -207,6 +209,76 @@ pub fn members_sql(
         ("new", &new),
     ];
     Ok(set.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
+}
+
+const REMOVED: &str = "'r'::pg_catalog.\"char\"";
+const ADDED: &str = "'a'::pg_catalog.\"char\"";
+
+/// A query for the same members with their values as they are, and which of them a message has.
+fn values_sql(
+    source: &PayloadInput<'_>,
+    members: Members,
+    operation: Operation,
+    fields: &Fields,
+) -> Result<(String, Side)> {
+    let (set, table) = (source.set, table(source)?);
+    if members == Members::All {
+        let now = Given::raw_values(&mut stored(table, fields)?);
+        let parts = [("table", table.name.as_str()), ("now", now.as_str())];
+        return Ok((set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts), Side::Only));
+    }
+    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields)?;
+    let (letter, side) = match operation {
+        Operation::Remove => (REMOVED, Side::Old),
+        _ => (ADDED, Side::New),
+    };
+    let (old, new) = (Given::raw_values(&mut old), Given::raw_values(&mut new));
+    let parts = [("delta", delta.as_str()), ("operation", letter), ("old", &old), ("new", &new)];
+    Ok((set.sql(&queries::refresh::publish::LIST_CHANGED_VALUES, &parts), side))
+}
+
+/// The old and the new values of members of a delta, and the relation that they are read from.
+struct Changed {
+    old: Vec<Given>,
+    new: Vec<Given>,
+    delta: String,
+}
+
+impl Changed {
+    fn of(source: &PayloadInput<'_>, table: &Table, fields: &Fields) -> Result<Self> {
+        let set = source.set;
+        let received: BTreeSet<usize> = match &source.delta {
+            Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
+            None => BTreeSet::new(),
+        };
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        let mut is_stored = false;
+        for (column, name) in fields.iter() {
+            if column == "id" {
+                old.push(Given::new(name, "d.id".into(), None));
+                new.push(Given::new(name, "d.id".into(), None));
+                continue;
+            }
+            let number = position(table, column)? + 1;
+            let column = &table.columns[number - 1];
+            old.push(Given::new(name, format!("d.o{number}"), Some(column)));
+            let value = if received.contains(&number) {
+                format!("d.n{number}")
+            } else {
+                is_stored = true;
+                format!("t.{}", column.quoted())
+            };
+            new.push(Given::new(name, value, Some(column)));
+        }
+        let delta = match is_stored {
+            true => set.sql(
+                &queries::refresh::publish::DELTA_WITH_STORED,
+                &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
+            ),
+            false => "segmenter_delta as d".into(),
+        };
+        Ok(Self { old, new, delta })
+    }
 }
 
 pub fn table<'a>(source: &PayloadInput<'a>) -> Result<&'a Table> {

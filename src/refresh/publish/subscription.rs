@@ -32,6 +32,8 @@ pub struct Subscription {
     pub params: SubscriptionParams,
     schedule: Option<(Schedule, Tz)>,
     past: AudienceState,
+    /// The audience's name in the last message; none: not known.
+    handed_audience: Option<String>,
     is_actual: bool,
     /// The consumer's request for a resync that was not made yet, by its time.
     pub resync_of: Option<TimestampWithTimeZone>,
@@ -67,8 +69,14 @@ impl Subscription {
         let is_same = past.exists == exists
             && past.failed.is_none()
             && !past.resync_requested
+            && self.handed_audience.as_deref() == Some(self.audience.as_str())
             && past.fields.as_ref() == Some(&self.params.fields);
         (!is_same).then_some(exists)
+    }
+
+    /// Whether an action without any message needs one that tells the audience's new name.
+    pub fn needs_rename(&self, action: SyncAction, messages: u64) -> bool {
+        sync_plan::needs_rename(&self.past, action, messages)
     }
 
     /// Whether an audience was handed over, and its deletion was not.
@@ -115,17 +123,15 @@ impl Subscription {
         let served_by = config::consumer_params(served_by, of_consumer)?;
         let params = config::parse("params", row.get_by_name("params")?, subject)?;
         let resync_of = row.get_by_name::<TimestampWithTimeZone, _>("resync_of")?;
+        let name = text("name")?.unwrap_or_default();
+        let audience = sync_plan::name(&name, &segment_name, &consumer, &target);
+        let handed_audience = text("handed_audience")?;
+        let is_other = |handed: &String| *handed != audience;
         Ok(Self {
             id: id("id")?,
             segment: id("segment_id")?,
             consumer_id: id("consumer_id")?,
             is_pushed: !matches!(served_by.updater, Updater::Pull),
-            audience: sync_plan::name(
-                &text("name")?.unwrap_or_default(),
-                &segment_name,
-                &consumer,
-                &target,
-            ),
             external_id: text("external_id")?,
             params: config::subscription_params(params, subject)?,
             schedule: schedule.zip(zone),
@@ -135,7 +141,10 @@ impl Subscription {
                 failed: fields("failed_fields")?,
                 resync_requested: resync_of.is_some(),
                 is_ready: is("is_ready")?,
+                is_renamed: handed_audience.as_ref().is_some_and(is_other),
             },
+            audience,
+            handed_audience,
             resync_of,
             is_actual: is("is_actual")?,
             segment_name,

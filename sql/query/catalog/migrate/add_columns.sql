@@ -1,13 +1,24 @@
 -- Adds the columns that version 2 of the definition has and version 1 lacks, and the mart's replica
--- identity.
+-- identity. Consumers have been served from here.
 -- runs as: set owner
+-- @place@: the cluster and the database, e.g. '1/2'
 alter table @mart@ replica identity full;
-alter table @outbox@ add column if not exists is_erasure boolean not null default false;
+alter table @outbox@
+    add column if not exists is_erasure boolean not null default false,
+    add column if not exists audience text;
 alter table @deliveries@
     add column if not exists last_receipt jsonb,
     add column if not exists marked_through bigint[] not null default '{}',
     add column if not exists marked_at timestamptz[] not null default '{}',
     add column if not exists resync_requested_at timestamptz,
     add column if not exists leased_for interval,
-    add column if not exists retry_after interval;
-alter table @consumers@ add column if not exists subscribers regrole[] not null default '{}'
+    add column if not exists retry_after interval,
+    add column if not exists audience text,
+    add column if not exists coverage bigint,
+    add column if not exists refused_members bigint not null default 0,
+    add column if not exists skipped_messages bigint not null default 0,
+    add column if not exists skipped_members bigint not null default 0;
+alter table @consumers@
+    add column if not exists subscribers regrole[] not null default '{}',
+    add column if not exists home text default @place@;
+alter table @consumers@ alter column home drop default

@@ -1,13 +1,14 @@
 -- Records that the run $2 has refreshed the segment $1, from $3 to $4: the figures, the local time
 -- of the change, the checkpoint, and the sources whose load times lie in the future. $11 is the zone of
--- the members' times if none is recorded. The attempts before count no longer.
+-- the members' times if none is recorded, $13 what the segment's table holds now. The attempts before
+-- count no longer.
 -- runs as: set owner
--- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[]
+-- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[], content jsonb
 insert into @state@ as t (
     segment_id, run_id, started_at, ended_at, coverage, added, removed, changed, members, changed_at,
-    checkpoint, refreshes, version, timezone, sources_ahead
+    checkpoint, refreshes, version, timezone, sources_ahead, content
 )
-values ($1, $2, $3, $4, $5, $6, $7, $8, $5, $9, $10, 1, 1, $11, $12)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $5, $9, $10, 1, 1, $11, $12, $13)
 on conflict (segment_id) do update set
     run_id = $2,
     started_at = $3,
@@ -19,6 +20,7 @@ on conflict (segment_id) do update set
     members = $5,
     changed_at = $9,
     checkpoint = $10,
+    content = $13,
     refreshes = t.refreshes + 1,
     version = t.version + 1,
     timezone = coalesce(t.timezone, $11),

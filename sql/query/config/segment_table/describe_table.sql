@@ -5,11 +5,12 @@
 -- of a mart that CREATE TABLE (LIKE …) has copied: no row can satisfy it.
 -- runs as: set owner
 -- params: table oid, constraint text, segment uuid, owner oid
--- row: name text, is_ordinary boolean, is_kept boolean, is_service boolean, in_other_mart boolean, is_extension_member boolean, in_mart boolean, own_check text, owner oid, may_write boolean, deferred text, other_segment text, hidden_from oid[], copied_check text
+-- row: name text, is_ordinary boolean, is_kept boolean, is_unlogged boolean, is_service boolean, in_other_mart boolean, is_extension_member boolean, in_mart boolean, own_check text, owner oid, may_write boolean, deferred text, other_segment text, hidden_from oid[], copied_check text
 select
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name,
     c.relkind = 'r' and not c.relispartition and c.reloftype = 0 as is_ordinary,
     c.relpersistence <> 't' as is_kept,
+    c.relpersistence = 'u' as is_unlogged,
     exists (select from @registry_relations@ r where r.relation = c.oid) as is_service,
     exists (
         select from pg_inherits i

@@ -1,8 +1,10 @@
 -- Marks the messages of the subscription $1 up to and including $2 as delivered, with the receipt $3
--- if there is one. The cursor is remembered if the last one that is remembered is older than $4: 32
+-- if there is one, whose number of members is $5
+-- and of refused members $6. With the first part of a replace all that was refused or skipped before is
+-- made good. The cursor is remembered if the last one that is remembered is older than $4: 32
 -- of them at most.
 -- runs as: set owner
--- params: subscription uuid, message bigint, receipt jsonb, mark_interval interval
+-- params: subscription uuid, message bigint, receipt jsonb, mark_interval interval, coverage bigint, refused bigint
 update @deliveries@ d
 set delivered_through = $2,
     leased_until = case when d.leased_through > $2 then d.leased_until end,
@@ -12,6 +14,11 @@ set delivered_through = $2,
     last_error = null,
     delivered_at = m.now,
     last_receipt = coalesce($3, d.last_receipt),
+    coverage = $5,
+    audience = m.audience,
+    refused_members = case when m.is_anew then 0 else d.refused_members end + greatest($6, 0),
+    skipped_messages = case when m.is_anew then 0 else d.skipped_messages end,
+    skipped_members = case when m.is_anew then 0 else d.skipped_members end,
     marked_through = case when m.is_due then d.marked_through[m.first:] || $2 else d.marked_through end,
     marked_at = case when m.is_due then d.marked_at[m.first:] || m.now else d.marked_at end
 from (
@@ -20,8 +27,15 @@ from (
         clock_timestamp() as now,
         l.marked_at = '{}' or l.marked_at[cardinality(l.marked_at)] <= clock_timestamp() - $4
             or l.marked_at[cardinality(l.marked_at)] > clock_timestamp() + interval '10 seconds' as is_due,
-        greatest(1, cardinality(l.marked_at) - 30) as first
+        greatest(1, cardinality(l.marked_at) - 30) as first,
+        case when o.operation = 'delete' then null else coalesce(o.audience, l.audience) end as audience,
+        exists (
+            select from @outbox@ p
+            where p.subscription_id = l.subscription_id and p.id > l.delivered_through and p.id <= $2
+              and p.operation in ('create', 'replace', 'delete') and p.part = 1
+        ) as is_anew
     from @deliveries@ l
+    join @outbox@ o on o.id = $2
     where l.subscription_id = $1
 ) m
 where d.subscription_id = m.subscription_id

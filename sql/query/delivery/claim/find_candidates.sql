@@ -1,6 +1,7 @@
 -- The subscriptions of the consumer $1 that have a message to claim now, the oldest message first.
 -- Times that were set while the clock was ahead count for nothing: they lie further in the future than
--- the delay that was asked for.
+-- the delay that was asked for. The `create` of an audience waits until another audience of the same
+-- target has given up its name: by an older message that deletes it, or that has another name for it.
 -- runs as: set owner
 -- params: consumer uuid
 -- row: subscriptions uuid[]
@@ -10,7 +11,7 @@ from (
     from @subscriptions@ u
     join @deliveries@ d on d.subscription_id = u.id
     cross join lateral (
-        select o.id, o.available_at, o.created_at
+        select o.id, o.available_at, o.created_at, o.operation, o.audience
         from @outbox@ o
         where o.subscription_id = d.subscription_id and o.id > d.delivered_through
         order by o.id
@@ -30,4 +31,15 @@ from (
           d.next_attempt_at is null or d.next_attempt_at <= clock_timestamp()
           or d.next_attempt_at > clock_timestamp() + d.retry_after + interval '10 seconds'
       )
+      and not (head.operation = 'create' and exists (
+        select
+        from @subscriptions@ k
+        join @deliveries@ e on e.subscription_id = k.id
+        join @outbox@ p on p.subscription_id = k.id and p.id > e.delivered_through and p.id < head.id
+        where k.consumer_id = u.consumer_id and k.target = u.target and k.id <> u.id
+          and (
+              p.operation = 'delete' and head.audience in (p.audience, e.audience)
+              or e.audience = head.audience and p.audience <> head.audience
+          )
+      ))
 ) h

@@ -1,6 +1,9 @@
 -- The consumers that workers serve and that have waiting messages, with the time from which the
--- next message can be delivered.
+-- next message can be delivered. Those that are served from another place than $1, of which this
+-- database is a copy, are left out; so are audiences whose names are still taken, see
+-- delivery/claim/find_candidates.
 -- runs as: set owner
+-- params: place text
 -- row: id uuid, name text, role oid, at timestamptz
 select
     c.id,
@@ -27,12 +30,23 @@ from @consumers@ c
 join @subscriptions@ u on u.consumer_id = c.id and u.status <> 'failed'
 join @deliveries@ d on d.subscription_id = u.id
 cross join lateral (
-    select o.available_at, o.created_at
+    select o.id, o.available_at, o.created_at, o.operation, o.audience
     from @outbox@ o
     where o.subscription_id = d.subscription_id and o.id > d.delivered_through
     order by o.id
     limit 1
 ) head
-where jsonb_typeof(c.params -> 'updater') = 'object'
+where jsonb_typeof(c.params -> 'updater') = 'object' and c.home = $1
+  and not (head.operation = 'create' and exists (
+    select
+    from @subscriptions@ k
+    join @deliveries@ e on e.subscription_id = k.id
+    join @outbox@ p on p.subscription_id = k.id and p.id > e.delivered_through and p.id < head.id
+    where k.consumer_id = u.consumer_id and k.target = u.target and k.id <> u.id
+      and (
+          p.operation = 'delete' and head.audience in (p.audience, e.audience)
+          or e.audience = head.audience and p.audience <> head.audience
+      )
+  ))
 group by c.id
 order by at, c.name

@@ -4,10 +4,10 @@
 -- @parts@: the relation of parts, e.g. (select 1 as part, 0 as members, '[]'::pg_catalog.jsonb as payload)
 insert into @outbox@ (
     created_at, available_at, consumer_id, subscription_id, segment_id, run_id, operation,
-    part, parts, members, is_erasure, payload
+    part, parts, members, is_erasure, audience, payload
 )
 select
-    $1, $2, $3, $4, $5, $6, $7, p.part, $8, p.members, $13,
+    $1, $2, $3, $4, $5, $6, $7, p.part, $8, p.members, $13, $10,
     @schema@.segmenter_message(
         pg_catalog.jsonb_build_object(
             'version', 1,

@@ -1,10 +1,10 @@
--- All members of the segment $1, with the values to hand over.
+-- All members of the segment $1: the id, and the values to hand over.
 -- runs as: table owner
 -- params: segment uuid
--- row: …
+-- row: id text, …
 -- @now@: the values that are handed over, e.g. t.id
 -- @table@: the segment table, e.g. public.vip
-select @now@
+select t.id, @now@
 from only @table@ as t
 where t.segment_id operator(pg_catalog.=) $1
   and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp

@@ -4,7 +4,7 @@
 -- does not depend on a role: $1 is for lists that a role asks for.
 -- runs as: set owner
 -- params: reader oid, segment uuid, subscription uuid
--- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, failed_fields jsonb, resync_of timestamptz, is_ready boolean
+-- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, failed_fields jsonb, handed_audience text, resync_of timestamptz, is_ready boolean
 select
     u.id,
     u.consumer_id,
@@ -22,6 +22,7 @@ select
     coalesce(h.has_audience, false) as has_audience,
     h.fields as last_fields,
     h.failed_fields,
+    h.audience as handed_audience,
     -- A request of the consumer that was not made yet.
     case when d.resync_requested_at is distinct from h.resync_of then d.resync_requested_at end as resync_of,
     -- The segment was refreshed successfully before.

@@ -2,22 +2,24 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::quality::RandomState;
+use foldhash::quality::FixedState;
 use pgrx::prelude::*;
 
 use crate::pg::exec::receiver::with_bytes;
 
 /// The hash functions for rows that have the key in the first column and values in the others.
 pub(in crate::pg) struct Hashing {
-    key: RandomState,
-    row: RandomState,
+    key: FixedState,
+    row: FixedState,
     /// For each column: its length as in `pg_type`, and whether it is passed by value.
     columns: Vec<(i16, bool)>,
 }
 
 impl Hashing {
-    pub(in crate::pg) fn new(types: impl Iterator<Item = pg_sys::Oid>) -> Self {
-        let (key, row) = (RandomState::default(), RandomState::default());
+    /// The sums of hashes are kept from one refresh to the next, and with them the seed. Another hash
+    /// function needs another [`segmenter_core::content::VERSION`].
+    pub(in crate::pg) fn new(types: impl Iterator<Item = pg_sys::Oid>, seed: u64) -> Self {
+        let (key, row) = (FixedState::with_seed(seed), FixedState::with_seed(!seed));
         Self { key, row, columns: lengths(types) }
     }
 
@@ -31,11 +33,26 @@ impl Hashing {
         values: &[pg_sys::Datum],
         nulls: &[bool],
     ) -> (u64, u64) {
+        let values = values.iter().copied().zip(nulls.iter().copied());
+        // SAFETY: as the caller promises.
+        unsafe { self.hash_each(values) }
+    }
+
+    /// The same for values that are not side by side, each with whether it is null.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::hash`].
+    #[inline]
+    pub(in crate::pg) unsafe fn hash_each(
+        &self,
+        values: impl Iterator<Item = (pg_sys::Datum, bool)>,
+    ) -> (u64, u64) {
         let (mut key, mut row) = (self.key.build_hasher(), self.row.build_hasher());
-        for (at, ((&(length, by_value), value), is_null)) in
-            self.columns.iter().zip(values).zip(nulls).enumerate()
+        for (at, (&(length, by_value), (value, is_null))) in
+            self.columns.iter().zip(values).enumerate()
         {
-            if *is_null {
+            if is_null {
                 row.write_u64(u64::MAX);
                 continue;
             }
@@ -56,7 +73,7 @@ impl Hashing {
             // number of bytes.
             unsafe {
                 match length {
-                    -1 => with_bytes(*value, write),
+                    -1 => with_bytes(value, write),
                     -2 => write(std::ffi::CStr::from_ptr(value.cast_mut_ptr()).to_bytes()),
                     _ => write(std::slice::from_raw_parts(value.cast_mut_ptr(), length as usize)),
                 }
@@ -64,6 +81,18 @@ impl Hashing {
         }
         (key.finish(), row.finish())
     }
+}
+
+/// A hash of a text.
+pub fn hash_text(text: &str, seed: u64) -> u64 {
+    let mut hasher = FixedState::with_seed(seed).build_hasher();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
+/// A seed that was not used before.
+pub fn new_seed() -> u64 {
+    foldhash::quality::RandomState::default().build_hasher().finish()
 }
 
 /// For each type: its length as in `pg_type`, and whether it is passed by value.

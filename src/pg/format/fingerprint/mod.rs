@@ -2,8 +2,8 @@
 //! This replaces a join that moves and compares whole rows; reading both sides then takes more time
 //! than comparing them.
 //!
-//! A fingerprint has two 64-bit hashes, of the key and of the whole row, with seeds that are new
-//! for each comparison. Two rows of which both hashes are equal are treated as equal; for a changed
+//! A fingerprint has two 64-bit hashes, of the key and of the whole row, with a seed that each segment
+//! has for itself: the sums of the hashes are kept, see [`segmenter_core::content`]. Two rows of which both hashes are equal are treated as equal; for a changed
 //! row the probability of that error is 2⁻⁶⁴. Rows that were added, removed or changed are written
 //! to a relation, with the place (ctid) of the old row. The old rows are fetched later and their
 //! keys are compared, which finds different keys whose hashes collide.
@@ -18,9 +18,13 @@ use crate::pg::exec::tuplestore::{Relation, append_rows};
 
 mod batch;
 mod hashing;
+mod sum;
 
 use batch::Batch;
 use hashing::{Hashing, lengths};
+pub use hashing::{hash_text, new_seed};
+use segmenter_core::content::Checksum;
+pub use sum::{DeltaColumns, DeltaOperations, DeltaSums, append_delta, sum};
 
 /// The fingerprint of a member, and the place of its row.
 struct Fingerprint {
@@ -104,6 +108,8 @@ pub struct FingerprintIndex {
     /// For each bucket of hashes that begin with the same bits: the index of its first fingerprint.
     starts: Vec<u32>,
     shift: u32,
+    /// The sum of all fingerprints.
+    sum: Checksum,
 }
 
 /// The result of comparing the received rows.
@@ -120,6 +126,8 @@ pub struct MatchStats {
     pub duplicate_key: bool,
     /// The same for keys that no member has; `None` if the memory did not suffice to find out.
     pub duplicate_new_key: Option<bool>,
+    /// What the change adds to the sum of the members.
+    pub change: Checksum,
 }
 
 /// The operations of rows that are not simply added.
@@ -139,17 +147,22 @@ fn memory() -> usize {
 
 impl FingerprintIndex {
     /// Builds the index of the members that a query returns: the key, the values, and the row's
-    /// `ctid`. `None`: they would exceed the memory limit.
-    pub fn take(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<Self>> {
+    /// `ctid`. `seed` is that of the hashes. `None`: they would exceed the memory limit.
+    pub fn take(sql: &str, args: &[DatumWithOid<'_>], seed: u64) -> Result<Option<Self>> {
         let query = Prepared::new(sql, args)?;
         let columns = query.columns();
         let compared = &columns[..columns.len().saturating_sub(1)];
-        let hashing = Hashing::new(compared.iter().map(|column| column.type_oid));
+        let hashing = Hashing::new(compared.iter().map(|column| column.type_oid), seed);
         let room = (memory() / (size_of::<Fingerprint>() + 1)).min(u32::MAX as usize);
-        let mut taking =
-            Receiver::new(LoadReceiver { hashing, fingerprints: Vec::new(), room, is_full: false });
+        let mut taking = Receiver::new(LoadReceiver {
+            hashing,
+            fingerprints: Vec::new(),
+            room,
+            is_full: false,
+            sum: Checksum::default(),
+        });
         query.execute(args, taking.destination())?;
-        let LoadReceiver { hashing, mut fingerprints, is_full, .. } = taking.inner;
+        let LoadReceiver { hashing, mut fingerprints, is_full, sum, .. } = taking.inner;
         if is_full {
             return Ok(None);
         }
@@ -165,12 +178,17 @@ impl FingerprintIndex {
             starts.resize(starts.len().max(bucket + 1), at as u32);
         }
         starts.resize((1 << bits) + 1, fingerprints.len() as u32);
-        Ok(Some(Self { hashing, fingerprints, starts, shift }))
+        Ok(Some(Self { hashing, fingerprints, starts, shift, sum }))
     }
 
     /// The number of members.
     pub fn count(&self) -> u64 {
         self.fingerprints.len() as u64
+    }
+
+    /// The sum of the members' fingerprints.
+    pub fn sum(&self) -> Checksum {
+        self.sum
     }
 
     /// Compares the rows that a query returns: the operation, the key, the values as the members
@@ -218,6 +236,7 @@ impl FingerprintIndex {
 
         self.fingerprints.retain(|fingerprint| !fingerprint.is_matched);
         for fingerprint in &self.fingerprints {
+            compared.change.remove((fingerprint.key, fingerprint.row));
             // SAFETY: without a row there are no values.
             unsafe { writer.put(fingerprint, operations.removed, None) };
         }
@@ -278,6 +297,7 @@ struct LoadReceiver {
     fingerprints: Vec<Fingerprint>,
     room: usize,
     is_full: bool,
+    sum: Checksum,
 }
 
 impl Receive for LoadReceiver {
@@ -292,6 +312,7 @@ impl Receive for LoadReceiver {
         // every row has; values live as long as the row.
         unsafe {
             let hashes = self.hashing.hash(row.values, row.nulls);
+            self.sum.add(hashes);
             self.fingerprints.push(Fingerprint::of(hashes, &*place));
         }
         Received::Done
@@ -386,11 +407,14 @@ impl MatchSink<'_> {
             Probe::Duplicate => self.compared.duplicate_key = true,
             Probe::Changed(fingerprint) => {
                 self.compared.changed += 1;
+                self.compared.change.remove((fingerprint.key, fingerprint.row));
+                self.compared.change.add((key, hash));
                 // SAFETY: as the caller promises.
                 unsafe { self.located.put(fingerprint, self.operations.changed, Some(row)) };
             }
             Probe::Miss => {
                 self.compared.added += 1;
+                self.compared.change.add((key, hash));
                 if self.new_keys.len() < self.room && self.new_keys.try_reserve(1).is_ok() {
                     self.new_keys.push(key);
                 }

@@ -1,0 +1,212 @@
+//! What a segment's table holds, in short: the number of members and sums of their fingerprints. The
+//! state keeps it as it was after the last refresh, so that the next one notices rows that were
+//! changed by hand.
+
+use serde::{Deserialize, Serialize};
+
+/// The number of members, and the sums of the hashes of their ids and of their rows. The order of
+/// the rows does not matter. A difference between two of them is one, too: sums wrap around.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checksum {
+    pub members: u64,
+    pub ids: u64,
+    pub rows: u64,
+}
+
+impl Checksum {
+    /// Adds a member with these hashes of its id and its row.
+    pub fn add(&mut self, (id, row): (u64, u64)) {
+        *self = self.plus(Self { members: 1, ids: id, rows: row });
+    }
+
+    /// Takes a member away.
+    pub fn remove(&mut self, (id, row): (u64, u64)) {
+        self.members = self.members.wrapping_sub(1);
+        self.ids = self.ids.wrapping_sub(id);
+        self.rows = self.rows.wrapping_sub(row);
+    }
+
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            members: self.members.wrapping_add(other.members),
+            ids: self.ids.wrapping_add(other.ids),
+            rows: self.rows.wrapping_add(other.rows),
+        }
+    }
+}
+
+/// The hash function. Another number is another function, whose sums cannot be compared.
+pub const VERSION: u32 = 1;
+
+/// How rows are hashed: only sums over the same are comparable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashed {
+    pub version: u32,
+    /// The seed of the hashes.
+    pub seed: u64,
+    /// The cluster and the database: values such as those of an enum have other bytes elsewhere.
+    pub place: String,
+    /// A hash of the columns, by name and type, that the hash of a row covers.
+    pub columns: u64,
+}
+
+/// The members of a segment's table after the last refresh, as the state keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    #[serde(flatten)]
+    pub hashed: Hashed,
+    pub ids: u64,
+    pub rows: u64,
+    /// The file that held the table's rows: TRUNCATE and whatever rewrites the table changes it.
+    pub storage: u32,
+}
+
+/// What is known of the members after the last refresh.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Their number; `None`: it is not known.
+    pub members: Option<u64>,
+    /// `None`: not known, or not comparable.
+    pub content: Option<Content>,
+}
+
+/// Rows of the table were changed by hand since the last refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edited {
+    /// The members after the last refresh.
+    pub before: u64,
+    /// The members that were found.
+    pub found: u64,
+}
+
+impl Known {
+    /// Keeps a content only if its hash function is the present one.
+    pub fn new(members: Option<u64>, content: Option<Content>) -> Self {
+        Self { members, content: content.filter(|content| content.hashed.version == VERSION) }
+    }
+
+    /// Compares what is known with what was found in the table. `hashed` tells how the found rows
+    /// were hashed, with the seed that is known if there is one.
+    pub fn edited(&self, found: &Checksum, hashed: &Hashed) -> Option<Edited> {
+        let other_number = self.members.is_some_and(|members| members != found.members);
+        let other_rows = self.content.as_ref().is_some_and(|known| {
+            let is_same_hash = known.hashed.seed == hashed.seed;
+            let is_comparable = known.hashed == *hashed;
+            is_same_hash && known.ids != found.ids || is_comparable && known.rows != found.rows
+        });
+        let before = self.members.unwrap_or(found.members);
+        (other_number || other_rows).then_some(Edited { before, found: found.members })
+    }
+
+    /// The content after a change, given how the rows of the change were hashed. `found`: the
+    /// members before it, if they were read; otherwise they are taken to be those that are known.
+    /// `None`: it is not known.
+    pub fn after(
+        &self,
+        found: Option<Checksum>,
+        change: Checksum,
+        hashed: Hashed,
+        storage: u32,
+    ) -> Option<Content> {
+        let known = || {
+            let known = self.content.as_ref().filter(|known| known.hashed == hashed)?;
+            Some(Checksum { members: 0, ids: known.ids, rows: known.rows })
+        };
+        let sum = found.or_else(known)?.plus(change);
+        Some(Content { hashed, ids: sum.ids, rows: sum.rows, storage })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(members: &[(u64, u64)]) -> Checksum {
+        members.iter().fold(Checksum::default(), |mut sum, member| {
+            sum.add(*member);
+            sum
+        })
+    }
+
+    fn hashed() -> Hashed {
+        Hashed { version: VERSION, seed: 7, place: "1/2".into(), columns: 3 }
+    }
+
+    fn known(members: &[(u64, u64)]) -> Known {
+        let sum = sum(members);
+        let content = Content { hashed: hashed(), ids: sum.ids, rows: sum.rows, storage: 5 };
+        Known::new(Some(sum.members), Some(content))
+    }
+
+    const ONE: (u64, u64) = (u64::MAX, 10);
+    const TWO: (u64, u64) = (2, u64::MAX - 3);
+
+    #[test]
+    fn the_order_does_not_matter_and_a_removal_undoes_an_addition() {
+        assert_eq!(sum(&[ONE, TWO]), sum(&[TWO, ONE]));
+        let mut both = sum(&[ONE, TWO]);
+        both.remove(ONE);
+        assert_eq!(both, sum(&[TWO]));
+        let mut change = Checksum::default();
+        change.remove(ONE);
+        assert_eq!(sum(&[ONE, TWO]).plus(change), sum(&[TWO]));
+    }
+
+    #[test]
+    fn changes_by_hand_are_noticed() {
+        let state = known(&[ONE, TWO]);
+        let edited = |found: &[(u64, u64)]| state.edited(&sum(found), &hashed());
+        assert_eq!(edited(&[ONE, TWO]), None);
+        assert_eq!(edited(&[]), Some(Edited { before: 2, found: 0 }));
+        // One left and another came; one has other values.
+        assert_eq!(edited(&[ONE, (3, 3)]), Some(Edited { before: 2, found: 2 }));
+        assert_eq!(edited(&[ONE, (TWO.0, 1)]), Some(Edited { before: 2, found: 2 }));
+    }
+
+    #[test]
+    fn only_what_is_comparable_is_compared() {
+        let state = known(&[ONE, TWO]);
+        // Other columns, or another cluster: the rows are not comparable, the ids are.
+        for other in [Hashed { columns: 4, ..hashed() }, Hashed { place: "1/3".into(), ..hashed() }]
+        {
+            assert_eq!(state.edited(&sum(&[ONE, (TWO.0, 1)]), &other), None);
+            assert!(state.edited(&sum(&[ONE, (3, 3)]), &other).is_some());
+        }
+        // Another seed: nothing but the number is.
+        let other = Hashed { seed: 8, ..hashed() };
+        assert_eq!(state.edited(&sum(&[ONE, (3, 3)]), &other), None);
+        assert!(state.edited(&sum(&[ONE]), &other).is_some());
+        let unknown = Known::new(None, None);
+        assert_eq!(unknown.edited(&sum(&[ONE]), &hashed()), None);
+        // After an upgrade the number alone is known.
+        let number = Known::new(Some(2), None);
+        assert_eq!(number.edited(&sum(&[ONE, (3, 3)]), &hashed()), None);
+        let edited = number.edited(&sum(&[ONE]), &hashed());
+        assert_eq!(edited, Some(Edited { before: 2, found: 1 }));
+        let mut content = state.content.clone().expect("content");
+        content.hashed.version = VERSION + 1;
+        assert!(Known::new(Some(2), Some(content)).content.is_none());
+    }
+
+    #[test]
+    fn the_content_follows_the_changes() {
+        let state = known(&[ONE]);
+        let mut change = Checksum::default();
+        change.add(TWO);
+        let after = state.after(None, change, hashed(), 5);
+        assert_eq!(after, known(&[ONE, TWO]).content);
+        // What was found counts more than what is known.
+        let after = state.after(Some(sum(&[])), change, hashed(), 5);
+        assert_eq!(after, known(&[TWO]).content);
+        let other = Hashed { columns: 4, ..hashed() };
+        assert_eq!(state.after(None, change, other, 5), None);
+        assert_eq!(Known::default().after(None, change, hashed(), 5), None);
+    }
+
+    #[test]
+    fn the_content_is_kept_as_json() {
+        let content = known(&[ONE, TWO]).content.expect("content");
+        let json = serde_json::to_string(&content).expect("json");
+        assert_eq!(serde_json::from_str::<Content>(&json).expect("content"), content);
+    }
+}

@@ -1,0 +1,99 @@
+//! Checks of audiences: whether they are what the segments are, and whether this database delivers.
+
+use super::findings::Findings;
+use super::{rows, texts};
+use crate::catalog::queries;
+use crate::catalog::relation_set::RelationSet;
+use crate::catalog::viewer::Viewer;
+use crate::error::{Result, counted};
+use crate::pg::bgw::activity;
+
+/// Consumers that workers deliver to from another database, of which this one is a copy.
+pub(super) fn paused(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
+    let sql = &queries::ops::doctor::PAUSED_CONSUMERS;
+    let sees = viewer.sees_figures;
+    let args = [viewer.role.into(), set.owner.into(), activity::place().into(), sees.into()];
+    for [name, cluster, database] in rows(set, sql, &args)? {
+        let name = name.unwrap_or_default();
+        let origin = match (cluster, database) {
+            (Some(cluster), Some(database)) if !database.is_empty() => format!(
+                "this database is a copy of the one that delivers to it, with the OID {database} in the cluster {cluster}"
+            ),
+            _ => "it is not known whether this database is a copy".into(),
+        };
+        found.warn(
+            "copies",
+            format!("deliveries to consumer \"{name}\" are paused: {origin}"),
+            "If this database is to deliver now, and the other one no longer does, call segmenter_resume_deliveries().",
+        );
+    }
+    found.close("copies", "no delivery is paused because the database is a copy");
+    Ok(())
+}
+
+/// Sequences that are behind. They are lifted before they are used.
+pub(super) fn sequences(found: &mut Findings, set: &RelationSet) -> Result<()> {
+    for [what, next, through] in texts(set, &queries::ops::doctor::SEQUENCE_FINDINGS, &[])? {
+        found.warn(
+            "sequences",
+            format!("the next {what} gets id {next}, but there was one with id {through}"),
+            "The next refresh lifts the sequence. Find out why it is behind: a logical replica has no sequences, and a restore in parts can leave them out.",
+        );
+    }
+    found.close("sequences", "ids of messages and log entries grow");
+    Ok(())
+}
+
+/// Audiences that are known to differ from their segments.
+pub(super) fn differences(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
+    const RESYNC: &str = "segmenter_resync() hands over all members.";
+    let sql = &queries::ops::doctor::AUDIENCE_FINDINGS;
+    let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
+    let number = |text: Option<String>| text.and_then(|text| text.parse::<i64>().ok());
+    for row in rows(set, sql, &args)? {
+        let [consumer, target, segment, refused, skipped, skipped_members, left_out, given, told] =
+            row;
+        let [consumer, target, segment] =
+            [consumer, target, segment].map(Option::unwrap_or_default);
+        let audience =
+            format!("the audience of \"{consumer}\" for \"{target}\" of segment \"{segment}\"");
+        let members = |count: i64| counted(count, "member");
+        if let Some(refused) = number(refused) {
+            found.warn(
+                "audiences",
+                format!("{audience} lacks changes: the consumer refused {}", members(refused)),
+                format!("The receipts in the log say when. {RESYNC}"),
+            );
+        }
+        if let Some(skipped) = number(skipped) {
+            let lost = members(number(skipped_members).unwrap_or_default());
+            found.warn(
+                "audiences",
+                format!(
+                    "{audience} lacks changes: {} with {lost} were skipped",
+                    counted(skipped, "message")
+                ),
+                RESYNC,
+            );
+        }
+        if let Some(left_out) = number(left_out) {
+            found.warn(
+                "audiences",
+                format!(
+                    "{audience} is without {}, which cannot be part of a message",
+                    members(left_out)
+                ),
+                "The log's entries of the hand-over name an id, the column and the reason.",
+            );
+        }
+        if let (Some(told), Some(given)) = (number(told), number(given)) {
+            found.warn(
+                "audiences",
+                format!("{audience} has {} by the consumer's receipt, {given} were handed over", members(told)),
+                format!("{RESYNC} A target system that counts only members it could match should leave \"coverage\" out of its receipts."),
+            );
+        }
+    }
+    found.close("audiences", "no audience is known to differ from its segment");
+    Ok(())
+}

@@ -1,0 +1,485 @@
+//! The members of messages: a query's rows become arrays of objects, as `jsonb`. A member that cannot
+//! be part of a message is left out, and named.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::pg::exec::memory::new_context;
+use crate::pg::exec::receiver::{Receive, Received, Receiver, Row, with_bytes};
+use crate::pg::exec::statement::Prepared;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::tuplestore::{Relation, append_rows};
+use segmenter_core::jsonb::{Array, Value};
+
+/// The size in bytes from which on a message gets no further member.
+const FULL: usize = 64 << 20;
+
+/// The number of members that are named of those that are left out.
+const NAMED: usize = 3;
+
+/// Members that cannot be part of a message.
+#[derive(Clone, Debug, Default)]
+pub struct LeftOut {
+    pub count: u64,
+    pub examples: Vec<Example>,
+}
+
+/// A member that is left out: its id, the column, and why.
+#[derive(Clone, Debug)]
+pub struct Example {
+    pub id: String,
+    pub column: String,
+    pub problem: String,
+}
+
+/// A key of members: its name, and the column that its values come from. Keys are in the order in which
+/// `jsonb` keeps them.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    pub name: &'a str,
+    pub column: &'a str,
+}
+
+/// The members that were appended, and those that were left out.
+pub struct Appended {
+    pub members: u64,
+    pub left_out: LeftOut,
+}
+
+/// Runs a query and appends its rows to a relation as arrays of at most `size` objects, and of about 64
+/// MB. Each new row has the number of the array (from 1), the number of its objects, and the array as
+/// `jsonb`. The query's columns are the member's id, and the values of `keys`: texts, or values of the
+/// type `jsonb`. A member that is too large for any message is left out.
+pub fn append(
+    relation: &Relation,
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    keys: &[Key<'_>],
+    size: usize,
+) -> Result<Appended> {
+    let query = Prepared::new(sql, args)?;
+    let arrays = arrays()?;
+    let columns = query.columns();
+    let is_json = columns.iter().skip(1).map(|column| column.type_oid == pg_sys::JSONBOID);
+    let mut receiving = Receiver::new(MemberReceiver {
+        is_json: is_json.collect(),
+        writer: Writer::new(relation, &arrays, keys, size),
+    });
+    query.execute(args, receiving.destination())?;
+    receiving.inner.writer.finish(relation, &arrays)
+}
+
+/// Which of a row's values a message has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The row has one value for each key, after the id.
+    Only,
+    /// The row has an operation, the id, and for each key an old value, then for each a new one. Of a
+    /// changed member, whose operation is `c`, nothing is appended if both sides are the same.
+    Old,
+    New,
+}
+
+/// The same for values of any type, each of which is converted by itself: a member with a value that
+/// cannot be converted is left out. That is slow, and done where [`append`] has failed.
+pub fn append_tolerant(
+    relation: &Relation,
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    keys: &[Key<'_>],
+    size: usize,
+    side: Side,
+) -> Result<Appended> {
+    let query = Prepared::new(sql, args)?;
+    let arrays = arrays()?;
+    let columns = query.columns();
+    let first = if side == Side::Only { 1 } else { 2 };
+    let converters: Vec<_> =
+        columns.iter().skip(first).map(|column| Converter::of(column.type_oid)).collect();
+    let mut receiving = Receiver::new(TolerantReceiver {
+        converters,
+        side,
+        writer: Writer::new(relation, &arrays, keys, size),
+        failure: None,
+    });
+    query.execute(args, receiving.destination())?;
+    match receiving.inner.failure.take() {
+        Some(error) => Err(error),
+        None => receiving.inner.writer.finish(relation, &arrays),
+    }
+}
+
+/// A query with the columns of a row of parts.
+fn arrays() -> Result<Prepared> {
+    Prepared::new("select 1 as part, 1 as members, '[]'::pg_catalog.jsonb as payload", &[])
+}
+
+/// Collects members and writes them as arrays.
+struct Writer {
+    store: *mut pg_sys::Tuplestorestate,
+    desc: pg_sys::TupleDesc,
+    size: usize,
+    /// The columns that the values come from.
+    columns: Vec<String>,
+    array: Array,
+    /// The buffer for the array as a datum.
+    datum: Vec<u8>,
+    arrays: i32,
+    members: u64,
+    left_out: LeftOut,
+    /// The sizes of the values of the last member.
+    sizes: Vec<usize>,
+    is_short_of_memory: bool,
+}
+
+/// A value of a member that was converted.
+enum Converted {
+    Null,
+    Text(Vec<u8>),
+    Json(Vec<u8>),
+}
+
+impl Writer {
+    fn new(relation: &Relation, arrays: &Prepared, keys: &[Key<'_>], size: usize) -> Self {
+        Self {
+            store: relation.store(),
+            desc: arrays.result_desc(),
+            size,
+            columns: keys.iter().map(|key| key.column.to_owned()).collect(),
+            array: Array::of(&keys.iter().map(|key| key.name).collect::<Vec<_>>()),
+            datum: Vec::new(),
+            arrays: 0,
+            members: 0,
+            left_out: LeftOut::default(),
+            sizes: Vec::new(),
+            is_short_of_memory: false,
+        }
+    }
+
+    /// Adds a member. `fill` adds its values to the array, in the order of the keys, and their sizes to
+    /// the list; it may be called again. `id` is called for a member that is left out.
+    fn add(&mut self, fill: impl Fn(&mut Array, &mut Vec<usize>), id: impl Fn() -> String) {
+        loop {
+            self.array.begin();
+            self.sizes.clear();
+            fill(&mut self.array, &mut self.sizes);
+            let is_alone = self.array.is_empty();
+            let fits = self.array.end();
+            if fits && (is_alone || self.array.size() <= FULL) && self.array.is_deliverable() {
+                break;
+            }
+            if fits {
+                self.array.undo();
+            }
+            if is_alone {
+                let largest = (0..self.sizes.len()).max_by_key(|place| self.sizes[*place]);
+                let size = self.sizes.iter().sum::<usize>() >> 20;
+                let problem = format!("the member is too large for a message ({size} MB)");
+                return self.leave_out(id(), largest.unwrap_or_default(), problem);
+            }
+            self.put();
+        }
+        self.members += 1;
+        if self.array.len() >= self.size {
+            self.put();
+        }
+    }
+
+    fn leave_out(&mut self, id: String, key: usize, problem: String) {
+        self.left_out.count += 1;
+        if self.left_out.examples.len() < NAMED {
+            let column = self.columns.get(key).cloned().unwrap_or_default();
+            self.left_out.examples.push(Example { id, column, problem });
+        }
+    }
+
+    /// Appends the array as a row, unless it is empty.
+    fn put(&mut self) {
+        if self.array.is_empty() {
+            return;
+        }
+        self.datum.clear();
+        let size = pg_sys::VARHDRSZ + self.array.size();
+        if self.datum.try_reserve(size).is_err() {
+            self.is_short_of_memory = true;
+            self.array.clear();
+            return;
+        }
+        self.datum.resize(pg_sys::VARHDRSZ, 0);
+        self.array.write(&mut self.datum);
+        self.arrays += 1;
+        let values = [
+            self.arrays.into(),
+            (self.array.len() as i32).into(),
+            pg_sys::Datum::from(self.datum.as_mut_ptr()),
+        ];
+        // SAFETY: `datum` begins with room for its length. The descriptor has the three columns of
+        // the values, and the store, which is live during the query, copies the row.
+        unsafe {
+            pgrx::set_varsize_4b(self.datum.as_mut_ptr().cast(), size as i32);
+            append_rows(self.store, self.desc, &[Row { values: &values, nulls: &[false; 3] }]);
+        }
+        self.array.clear();
+    }
+
+    fn finish(&mut self, relation: &Relation, arrays: &Prepared) -> Result<Appended> {
+        self.put();
+        if self.is_short_of_memory {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
+                "there is no memory for a message"
+            );
+        }
+        relation.register(arrays);
+        Ok(Appended { members: self.members, left_out: std::mem::take(&mut self.left_out) })
+    }
+}
+
+/// The text of an id, which is a value of a row.
+///
+/// # Safety
+///
+/// The value is null or a live text.
+unsafe fn id_of(row: Row<'_>, place: usize) -> String {
+    if row.nulls[place] {
+        return String::new();
+    }
+    // SAFETY: as the caller promises.
+    unsafe { with_bytes(row.values[place], |text| String::from_utf8_lossy(text).into_owned()) }
+}
+
+struct MemberReceiver {
+    /// For each value of a member: whether it is a `jsonb`; otherwise it is a text.
+    is_json: Vec<bool>,
+    writer: Writer,
+}
+
+impl Receive for MemberReceiver {
+    unsafe fn receive(&mut self, row: Row<'_>) -> Received {
+        let Self { is_json, writer } = self;
+        let fill = |array: &mut Array, sizes: &mut Vec<usize>| {
+            let values = row.values.iter().zip(row.nulls).skip(1);
+            for ((value, is_null), is_json) in values.zip(is_json.iter()) {
+                let mut size = 0;
+                // SAFETY: a value that is not null is a text or a `jsonb`, as `append` requires of
+                // its query, and lives as long as the row.
+                unsafe {
+                    match (*is_null, *is_json) {
+                        (true, _) => array.add(Value::Null),
+                        (_, true) => with_bytes(*value, |json| {
+                            size = json.len();
+                            array.add(Value::Json(json));
+                        }),
+                        _ => with_bytes(*value, |text| {
+                            size = text.len();
+                            array.add(Value::Text(text));
+                        }),
+                    }
+                }
+                sizes.push(size);
+            }
+        };
+        // SAFETY: the first column is the id, a text.
+        writer.add(fill, || unsafe { id_of(row, 0) });
+        if writer.is_short_of_memory { Received::Stop } else { Received::Done }
+    }
+}
+
+/// Converts values of one type to JSON.
+enum Converter {
+    Text,
+    /// By the function `to_jsonb`.
+    Function(Box<pg_sys::FmgrInfo>),
+}
+
+impl Converter {
+    fn of(type_oid: pg_sys::Oid) -> Self {
+        if [pg_sys::TEXTOID, pg_sys::VARCHAROID].contains(&type_oid) {
+            return Self::Text;
+        }
+        let function = pg_sys::Oid::from(pg_sys::F_TO_JSONB);
+        let mut info = Box::new(pg_sys::FmgrInfo::default());
+        // SAFETY: the function exists, and takes one value of any type. Its expression tells which;
+        // that and what the function keeps are in the current memory context, which lives as long as
+        // the SPI connection of the query.
+        unsafe {
+            pg_sys::fmgr_info(function, &raw mut *info);
+            let mut args = pgrx::PgList::<pg_sys::Const>::new();
+            args.push(pg_sys::makeNullConst(type_oid, -1, pg_sys::InvalidOid));
+            let call = pg_sys::makeFuncExpr(
+                function,
+                pg_sys::JSONBOID,
+                args.into_pg(),
+                pg_sys::InvalidOid,
+                pg_sys::InvalidOid,
+                pg_sys::CoercionForm::COERCE_EXPLICIT_CALL,
+            );
+            info.fn_expr = call.cast();
+        }
+        Self::Function(info)
+    }
+
+    /// Converts a value that is not null. An error of the value itself is in the result.
+    ///
+    /// # Safety
+    ///
+    /// The value has the type of the converter, and is live.
+    unsafe fn convert(&mut self, value: pg_sys::Datum) -> Result<Converted> {
+        match self {
+            // SAFETY: a text, as the caller promises.
+            Self::Text => Ok(Converted::Text(unsafe { with_bytes(value, <[u8]>::to_vec) })),
+            Self::Function(info) => in_subtransaction(OnSuccess::Commit, || {
+                // SAFETY: the function gives a `jsonb` for a value of this type, which is copied
+                // before the context that it is in is deleted.
+                unsafe {
+                    let context = new_context(c"segmenter member");
+                    let outer = pg_sys::MemoryContextSwitchTo(context);
+                    let json =
+                        pg_sys::FunctionCall1Coll(&raw mut **info, pg_sys::InvalidOid, value);
+                    let json = with_bytes(json, <[u8]>::to_vec);
+                    pg_sys::MemoryContextSwitchTo(outer);
+                    pg_sys::MemoryContextDelete(context);
+                    Ok(Converted::Json(json))
+                }
+            }),
+        }
+    }
+}
+
+/// The classes of SQLSTATEs that a value can be the cause of: data, and what functions raise of users'
+/// types.
+const OF_VALUES: [&str; 6] = ["0A", "21", "22", "38", "54", "P0"];
+
+/// Whether an error is one of a value.
+pub fn is_of_value(error: &Error) -> bool {
+    let sqlstate = error.report().sqlstate();
+    OF_VALUES.iter().any(|class| sqlstate.starts_with(class))
+}
+
+struct TolerantReceiver {
+    converters: Vec<Converter>,
+    side: Side,
+    writer: Writer,
+    /// An error that is not one of a value.
+    failure: Option<Error>,
+}
+
+impl TolerantReceiver {
+    /// The values from a place on, or the place and the reason of one that cannot be converted.
+    ///
+    /// # Safety
+    ///
+    /// The row has the columns of the query of `append_tolerant`, and is live.
+    unsafe fn values(
+        &mut self,
+        row: Row<'_>,
+        first: usize,
+        from: usize,
+    ) -> Result<std::result::Result<Vec<Converted>, (usize, String)>> {
+        let mut values = Vec::with_capacity(self.writer.columns.len());
+        for key in 0..self.writer.columns.len() {
+            let place = from + key;
+            if row.nulls[place] {
+                values.push(Converted::Null);
+                continue;
+            }
+            // SAFETY: as the caller promises.
+            match unsafe { self.converters[place - first].convert(row.values[place]) } {
+                Ok(value) => values.push(value),
+                Err(error) if is_of_value(&error) => {
+                    return Ok(Err((key, error.report().message)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Ok(values))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::values`].
+    unsafe fn take(&mut self, row: Row<'_>) -> Result<()> {
+        let keys = self.writer.columns.len();
+        let (first, id) = if self.side == Side::Only { (1, 0) } else { (2, 1) };
+        // SAFETY: as the caller promises.
+        let (wanted, other) = unsafe {
+            match self.side {
+                Side::Only => (self.values(row, first, first)?, None),
+                Side::Old | Side::New => {
+                    let (old, new) = (first, first + keys);
+                    let is_old = self.side == Side::Old;
+                    let (from, against) = if is_old { (old, new) } else { (new, old) };
+                    let is_changed = row.values[0].value() as u8 == b'c';
+                    let wanted = self.values(row, first, from)?;
+                    let other =
+                        if is_changed { Some(self.values(row, first, against)?) } else { None };
+                    (wanted, other)
+                }
+            }
+        };
+        let is_same = |other: &std::result::Result<Vec<Converted>, _>| match (&wanted, other) {
+            (Ok(wanted), Ok(other)) => wanted.iter().zip(other).all(|(a, b)| a.is_same(b)),
+            (Err(_), Err(_)) => true,
+            _ => false,
+        };
+        if other.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
+        // SAFETY: the column of the id is a text.
+        let id = || unsafe { id_of(row, id) };
+        match wanted {
+            Err((key, problem)) => self.writer.leave_out(id(), key, problem),
+            Ok(values) => {
+                let fill = |array: &mut Array, sizes: &mut Vec<usize>| {
+                    sizes.extend(values.iter().map(|value| value.add_to(array)));
+                };
+                self.writer.add(fill, id);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Converted {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Text(one), Self::Text(two)) | (Self::Json(one), Self::Json(two)) => one == two,
+            _ => false,
+        }
+    }
+
+    /// Adds it to an array. Returns its size.
+    fn add_to(&self, array: &mut Array) -> usize {
+        match self {
+            Self::Null => {
+                array.add(Value::Null);
+                0
+            }
+            Self::Text(text) => {
+                array.add(Value::Text(text));
+                text.len()
+            }
+            Self::Json(json) => {
+                array.add(Value::Json(json));
+                json.len()
+            }
+        }
+    }
+}
+
+impl Receive for TolerantReceiver {
+    unsafe fn receive(&mut self, row: Row<'_>) -> Received {
+        // SAFETY: as the caller promises.
+        match unsafe { self.take(row) } {
+            Ok(()) if self.writer.is_short_of_memory => Received::Stop,
+            Ok(()) => Received::Done,
+            Err(error) => {
+                self.failure = Some(error);
+                Received::Stop
+            }
+        }
+    }
+}

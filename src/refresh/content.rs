@@ -1,0 +1,65 @@
+//! What the segment's table held after the last refresh, compared with what it holds before the next
+//! one: rows that were changed by hand are noticed, so that the audiences follow.
+
+use pgrx::spi::SpiTupleTable;
+
+use crate::config::segment_table::Table;
+use crate::error::Result;
+use crate::pg::format::fingerprint;
+use crate::pg::format::json::JsonbText;
+use crate::pg::system_catalog;
+use crate::refresh::delta::{Delta, DeltaTarget};
+use segmenter_core::content::{Checksum, Content, Edited, Known};
+
+/// The largest table, in blocks, that an incremental pass reads as a whole to see whether its rows
+/// were changed by hand: it costs about a millisecond.
+const SMALL: u32 = 128;
+
+/// What is known of the members after the last refresh.
+pub struct LastContent {
+    known: Known,
+    /// The seed of the members' fingerprints: the one that is known, or a new one.
+    pub seed: u64,
+}
+
+impl LastContent {
+    /// Reads it from a row with the columns `members` and `content` of the state.
+    pub fn read(row: &SpiTupleTable<'_>) -> Result<Self> {
+        let members = row.get_by_name::<i64, _>("members")?;
+        let content = row.get_by_name::<JsonbText, _>("content")?;
+        let content = content.and_then(|json| serde_json::from_str::<Content>(&json.0).ok());
+        let known = Known::new(members.map(|members| members as u64), content);
+        let seed = known.content.as_ref().map(|content| content.hashed.seed);
+        Ok(Self { known, seed: seed.unwrap_or_else(fingerprint::new_seed) })
+    }
+
+    /// Whether rows were changed by hand, as far as the refresh has read the table.
+    pub fn edited(&self, delta: &Delta, side: &DeltaTarget<'_>) -> Option<Edited> {
+        self.known.edited(delta.found.as_ref()?, &side.hashed())
+    }
+
+    /// Whether an incremental pass must read all members to see whether rows were changed by hand:
+    /// the table is small, or its file is another one.
+    pub fn must_read(&self, table: &Table) -> bool {
+        let Some(physical) = system_catalog::physical(table.oid) else { return false };
+        let is_other = |known: &Content| known.storage != physical.storage;
+        physical.blocks <= SMALL || self.known.content.as_ref().is_some_and(is_other)
+    }
+
+    /// Whether the members that were found are others than those that are known.
+    pub fn is_edited(&self, found: &Checksum, side: &DeltaTarget<'_>) -> bool {
+        self.known.edited(found, &side.hashed()).is_some()
+    }
+
+    /// What the table holds after the delta was applied. It is read again only where triggers or
+    /// rules can have made other rows of those that were written. Runs with the rights of the
+    /// segment's owner, within an SPI connection; the active snapshot sees the applied delta.
+    pub fn after(&self, delta: &Delta, side: &DeltaTarget<'_>) -> Result<Option<Content>> {
+        let Some(physical) = system_catalog::physical(side.table.oid) else { return Ok(None) };
+        let (found, change) = match physical.may_alter_rows {
+            true => (Some(side.sum_members()?), Default::default()),
+            false => (delta.found, delta.change),
+        };
+        Ok(self.known.after(found, change, side.hashed(), physical.storage))
+    }
+}
