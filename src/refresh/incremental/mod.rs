@@ -176,9 +176,6 @@ pub fn plan(
         Some(since) if refresher.changed.is_some() && since.watermark.is_none() => {
             Some("the last refresh left no watermark")
         }
-        Some(since) if refresher.expires.is_some() && since.at.is_none_or(|at| at > now) => {
-            Some("the last refresh was made at a time that is still to come")
-        }
         Some(_) if replaced.is_some() => Some("the queries read other tables than before"),
         Some(since) => match (&since.captured, &next.captured) {
             (Some(before), Some(now)) => capture::full_pass_reason(set, before, now)?,
