@@ -14,7 +14,7 @@ create table cap.parent (id int, email text);
 create table cap.child (extra int) inherits (cap.parent);
 -- What was captured since the last look, in its order.
 create table cap.looked (xid xid8);
-insert into cap.looked values ('0');
+insert into cap.looked select coalesce(max(xid), '0') from segmenter_changes;
 create function cap.look() returns table (source text, id_column name, ids text) language plpgsql as $$
 begin
     return query
