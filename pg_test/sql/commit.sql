@@ -1,5 +1,6 @@
 -- A commit that fails is a failure of the segment that made it so: segmenter_run_each() goes on.
 set client_min_messages = warning;
+\set SHOW_CONTEXT never
 create schema cm;
 create table cm.parents (id int primary key);
 create table cm.notes (id int references cm.parents deferrable initially deferred);

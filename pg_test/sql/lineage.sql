@@ -1,4 +1,5 @@
 -- segmenter_lineage: what each segment reads, and through what.
+\i setup/schema.sql
 \set VERBOSITY terse
 set client_min_messages = warning;
 create schema lineage;
@@ -27,12 +28,12 @@ select lineage.segment('sources', 'select 1 as id');
 update segmenter_segments set refresh_params = '{"procedure": {"sql": "call lineage.nothing()"}}',
     sources = '[{"segment": "base"}, {"table": "lineage.people", "min_rows": 0}, {"name": "x", "ready": "select true from lineage.outer"}]' where name = 'sources';
 select lineage.segment('own', 'select id from lineage.people');
-update segmenter_segments set refresh_params = '{"query": {"sql": "select id from lineage.own union select id from public.segmenter"}}' where name = 'own';
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id from lineage.own union select id from segmenter"}}' where name = 'own';
 select lineage.segment('changed', 'select id from lineage.people');
 select segmenter_watch('lineage.people');
 update segmenter_segments set refresh_params = '{"incremental": {"watch": ["lineage.people"], "sql": "select id from changed where lineage.checked(city) or id in (select b.id::int from lineage.base b)"}}' where name = 'changed';
 update segmenter_segments set refresh_params = '{"incremental": {"watch": ["lineage.people"], "sql": "select p.id from changed join lineage.people p using (id) where lineage.checked(p.city) or p.id in (select b.id::int from lineage.base b)"}}' where name = 'changed';
-select * from segmenter_lineage where segment in ('sources', 'own', 'changed');
+select segment, replace(reads, :'schema' || '.', 'public.') as reads, kind, via from segmenter_lineage where segment in ('sources', 'own', 'changed');
 -- Each role sees its segments; of others' only the tables.
 create role lineage_user;
 grant usage, create on schema lineage to lineage_user;

@@ -185,7 +185,7 @@ insert into segmenter_segments (name, table_name, refresh_params) values
     ('shared 1', 'upstream.shared', '{"query": {"sql": "select 1 as id"}}'),
     ('shared 2', 'upstream.shared', '{"query": {"sql": "select 2 as id"}}');
 select upstream.segment('reader', 'select id from upstream.shared');
-select upstream.segment('everything', 'select distinct id from public.segmenter');
+select upstream.segment('everything', 'select distinct id from segmenter');
 select * from upstream.refresh('everything', 'shared 1', 'reader', 'shared 2', 'reader');
 -- A segment that nothing refreshes is filled by hand: it counts as soon as it has members.
 create table upstream.list (:columns, unique (id));

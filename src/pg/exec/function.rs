@@ -53,9 +53,10 @@ impl Function {
         }
     }
 
-    /// The name, with the schema unless that is PostgreSQL's own.
+    /// The name, with the schema unless the search_path finds the function without it.
     pub fn name(&self) -> String {
-        if self.is_built_in() {
+        // SAFETY: needs a transaction for its look-ups, in which SQL functions and jobs run.
+        if unsafe { pg_sys::FunctionIsVisible(self.oid) } {
             return self.name.clone();
         }
         system_catalog::qualify(self.schema, &self.name)
