@@ -30,8 +30,9 @@ const ALL: Duration = Duration::from_secs(10);
 pub(super) fn check(found: &mut Findings, set: &RelationSet, items: &[Item]) -> Result<()> {
     let began = Instant::now();
     let caller = role::current();
-    let own = items.iter().filter(|item| role::may_act_as(caller, item.owner));
-    let (mut seen, count) = (0, own.clone().count());
+    // Asked once: a membership may be granted or revoked meanwhile.
+    let own: Vec<_> = items.iter().filter(|item| role::may_act_as(caller, item.owner)).collect();
+    let (mut seen, count) = (0, own.len());
     for item in own {
         if began.elapsed() > ALL {
             break;
