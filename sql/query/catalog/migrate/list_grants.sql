@@ -19,4 +19,6 @@ cross join lateral (
     select string_agg(quote_ident(a.attname), ', ' order by a.attnum) as names
     from pg_attribute a
     where a.attrelid = g.relation and a.attnum > 0 and not a.attisdropped
+      -- Where a consumer is served from is not a role's to write.
+      and not (g.relation = '@text:consumers@'::regclass and a.attname = 'home')
 ) columns
