@@ -5,12 +5,13 @@ The server is the one at PGHOST. Prints "ok NAME" or "not ok NAME: why"; exits w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 from checks import Connection, Row, Wrong, must, must_equal, one, rows, value, wait_for
 from psycopg import sql
 from psycopg.rows import dict_row
+from unusual import LEFT_OUT, can_be_set, settings, values_of
 
 SCHEMA = r"""
 create extension segmenter;
@@ -83,71 +84,8 @@ union all select label, shown from shop.tricky()
 WATCHING = """{"incremental": {"watch": ["shop.watched"], "full_cron": "@yearly",
     "sql": "select w.id from shop.watched w join changed using (id) where vip"}}"""
 
-# What a caller's setting may do, and what these tests therefore do not set.
-LEFT_OUT = {
-    "statement_timeout": "ends the caller's statement",
-    "transaction_timeout": "ends the caller's transaction",
-    "idle_session_timeout": "ends the caller's session",
-    "idle_in_transaction_session_timeout": "ends the caller's session",
-    "client_connection_check_interval": "is about the caller's connection",
-    "default_transaction_read_only": "forbids the caller to write",
-    "transaction_read_only": "forbids the caller to write",
-    "transaction_deferrable": "is fixed when the transaction begins",
-    "transaction_isolation": "is fixed when the transaction begins",
-    "max_stack_depth": "limits the caller's process",
-    "commit_delay": "delays each commit",
-    "exit_on_error": "ends the caller's session at any error",
-    "debug_discard_caches": "takes minutes",
-    "wal_consistency_checking": "is for builds that check it",
-    "dynamic_library_path": "hides our library from the server",
-    "extension_destdir": "hides our library from the server (Debian has it)",
-    "local_preload_libraries": "is read when a connection begins",
-    "log_statement_stats": "excludes the other log_*_stats",
-}
-# Unusual values of settings that are texts; of others, that a later version or a library adds, one is tried.
-TEXTS = {
-    "application_name": ["", "x' or true --"],
-    "client_encoding": ["LATIN1", "KOI8R", "WIN1251"],
-    "datestyle": ["German, DMY", "SQL, DMY", "Postgres, MDY", "ISO, YMD"],
-    "default_table_access_method": ["heap"],
-    "default_tablespace": [""],
-    "default_text_search_config": ["english", "pg_catalog.russian", "simple"],
-    "lc_messages": ["POSIX", "C.UTF-8", "en_US.utf8"],
-    "lc_monetary": ["POSIX", "C.UTF-8", "en_US.utf8"],
-    "lc_numeric": ["POSIX", "C.UTF-8", "en_US.utf8"],
-    "lc_time": ["POSIX", "C.UTF-8", "en_US.utf8"],
-    "restrict_nonsystem_relation_kind": ["view", "view, foreign-table"],
-    "search_path": ["", "shop", "pg_temp, shop, public", "nowhere"],
-    "session_preload_libraries": ["", "auto_explain"],
-    "temp_tablespaces": [""],
-    "timezone": ["Asia/Kolkata", "America/St_Johns", "+3", "posix/Europe/Oslo"],
-    "log_timezone": ["Asia/Kolkata"],
-    "timezone_abbreviations": ["India", "Australia"],
-    "plpgsql.extra_errors": ["all"],
-    "plpgsql.extra_warnings": ["all"],
-    "backtrace_functions": ["errfinish"],
-    "event_source": ["x"],
-    "createrole_self_grant": ["set, inherit"],
-    "synchronized_standby_slots": [],
-    "cluster_name": [],
-}
-
-
 def connect(role: str = "postgres", options: str = "") -> Connection:
     return psycopg.connect(f"dbname=shop user={role}", autocommit=True, row_factory=dict_row, options=options)
-
-
-def values_of(setting: Row) -> Iterator[str]:
-    """The unusual values of a setting."""
-    name, kind = setting["name"].lower(), setting["vartype"]
-    if kind == "bool":
-        yield "off" if setting["boot_val"] == "on" else "on"
-    elif kind == "enum":
-        yield from (x for x in setting["enumvals"] if x != setting["boot_val"])
-    elif kind in ("integer", "real"):
-        yield from (x for x in (setting["min_val"], setting["max_val"]) if x != setting["boot_val"])
-    else:
-        yield from TEXTS.get(name, ["x"])
 
 
 class Shop:
@@ -221,11 +159,6 @@ def all_functions(shop: Shop, db: Connection, what: str, captures: bool) -> None
     db.execute("call public.segmenter_run_each()")
 
 
-def settings(db: Connection) -> list[Row]:
-    return rows(db, """select name, vartype, context, boot_val, min_val, max_val, enumvals from pg_settings
-        where context in ('user', 'superuser') and name not like 'segmenter.%' order by name""")
-
-
 def every_setting(shop: Shop) -> None:
     known = settings(shop.db)
     must(len(known) > 150, "settings", len(known))
@@ -249,16 +182,6 @@ def every_setting(shop: Shop) -> None:
                 tried += 1
     must(tried > 250 and skipped < 30, "values", tried, skipped)
     print(f"  {len(known)} settings, {tried} values; {skipped} values that this server refuses")
-
-
-def can_be_set(db: Connection, name: str, new: str) -> bool:
-    """Sets a value, unless the server has no such value."""
-    try:
-        # Before 'client_min_messages': the debug output of its lowest levels.
-        db.execute("select set_config(%s, %s, false)", [name, new])
-    except psycopg.Error:
-        return False
-    return True
 
 
 def hostile(shop: Shop) -> str:

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from audiences import Audiences
 from checks import Connection, Row, Wrong, must, one, rows, value
-from world import CALLERS, CITIES, CONSUMERS, CROSSED, MEMBERS, ROLES, SEGMENTS, Set, World, make_query, refresher
+from world import CALLERS, CITIES, CONSUMERS, CROSSED, MEMBERS, PUBLICATION_GONE, READ, ROLES, SEGMENTS, Set, World, make_query, refresher
 
 # The connection's end, by somebody's command, a crash, a shutdown; or there is none yet.
 CUT_OFF = {"57P01", "57P02", "57P03", "08000", "08001", "08003", "08006", "25P03"}
@@ -37,6 +37,7 @@ def action(weight: float, *states: str, is_hard: bool = False) -> Callable[[Any]
 class Actor(threading.Thread):
     user = "postgres"
     rest = 0.3  # seconds between two actions, at most
+    is_odd = False  # whether its sessions have settings that no other session has, which may decide nothing
 
     def __init__(self, world: World, of: Set, name: str) -> None:
         super().__init__(name=f"{name}, {of}", daemon=True)
@@ -73,6 +74,8 @@ class Actor(threading.Thread):
         began = time.monotonic()
         try:
             try:
+                if self.is_odd and self.dice.random() < 0.1:
+                    self.set_some()
                 chosen()
                 self.last_answer = time.monotonic()
                 self.world.count(f"{type(self).__name__}.{chosen.__name__}")
@@ -96,7 +99,7 @@ class Actor(threading.Thread):
                 self.world.fail(f"{self.name}: the server has not answered for 90 s: {error}")
             self.world.count("connections lost")
             time.sleep(0.1)
-        elif error.sqlstate in CROSSED or error.sqlstate in chosen.states or (error.sqlstate == "42501" and self.user in MEMBERS):
+        elif error.sqlstate in CROSSED or PUBLICATION_GONE in str(error) or error.sqlstate in chosen.states or (error.sqlstate == "42501" and self.user in MEMBERS):
             self.world.count(f"{type(self).__name__}.{chosen.__name__} → {error.sqlstate}")
         else:
             self.world.fail(f"{self.name}, {chosen.__name__}: {error.sqlstate} {error}\n{''.join(traceback.format_exception(error))[-1500:]}")
@@ -112,13 +115,26 @@ class Actor(threading.Thread):
         if db is None or db.closed or db.info.dbname != (self.of.database or self.world.database):
             self.disconnect()
             try:
-                db = self.world.connect(self.user, self.name, self.of)
+                settings = self.some_settings() if self.is_odd and self.dice.random() < 0.5 else {}
+                self.note(f"connects {settings or ''}")
+                db = self.world.connect(self.user, self.name, self.of, settings=settings)
             except psycopg.OperationalError as error:
                 # A role may have another name by now, or may not log in; the server may be down.
                 self.note(f"no connection: {error}")
                 raise psycopg.errors.ConnectionException(str(error)) from error
             self.connection, self.last_answer = db, time.monotonic()
         return db
+
+    def some_settings(self) -> dict[str, str]:
+        possible = [(name, to) for name, to, context in self.world.unusual if context == "user" or self.user == "postgres"]
+        return dict(self.dice.sample(possible, self.dice.randint(1, 6)))
+
+    def set_some(self, how: str = "set session") -> None:
+        """For the session, or for a transaction; or none from now on."""
+        if how == "set session" and self.dice.random() < 0.3:
+            self.execute("reset all")
+        for name, to in self.some_settings().items():
+            self.execute(f"{how} {name} = {literal_for_psycopg(to)}")
 
     def disconnect(self) -> None:
         if self.connection is not None:
@@ -148,7 +164,7 @@ class Actor(threading.Thread):
         return self.dice.choice(found) if found else None
 
     def sleep(self, seconds: float) -> None:
-        """Waits, but holds up no pause."""
+        """Waits, but holds up no pause. (What an actor has damaged stays so where a pause begins: that is where it is mended.)"""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self.world.pausing.is_set() and not self.world.ended.is_set():
             time.sleep(0.02)
@@ -173,19 +189,29 @@ class Actor(threading.Thread):
 class DataChanger(Actor):
     user = "loader"
     rest = 0.2
+    is_odd = True
 
     def change(self, most: int) -> None:
         """A statement that concerns some people."""
         dice, many = self.dice, self.dice.randint(1, most)
         begin = dice.randint(1, 2000)
         some = f"id between {begin} and {begin + many}"
-        kind = dice.choices(["insert", "email", "phone", "city", "spent", "leave", "delete", "order", "amount", "unorder"], [5, 3, 2, 4, 2, 3, 1, 4, 3, 2])[0]
+        kind = dice.choices(["insert", "email", "phone", "city", "spent", "leave", "delete", "order", "amount", "unorder", "visit", "visits", "moved"], [5, 3, 2, 4, 2, 3, 1, 4, 3, 2, 2, 3, 2])[0]
         if kind == "insert":
             people = [(next(self.world.ids), dice.randrange(CITIES)) for _ in range(min(many, 40))]
             self.execute("insert into shop.people (id, email, phone, city, spent) values " + ", ".join(
                 f"({id}, 'p{id}@example.org', '{id % 7}', {city}, {id}.5)" for id, city in people))
         elif kind == "order":
             self.execute("insert into shop.orders select g, g % 100 from generate_series(%s::int, %s::int) g".replace("% 100", "%% 100"), begin, begin + many)
+        elif kind == "visit":
+            place = self.dice.choice(["visits", "visits_far", "visits_good"])
+            self.execute(f"insert into shop.{place} select g, 2 + g %% 2, 50 + g %% 50 from generate_series(%s::int, %s::int) g", begin, begin + many)
+        elif kind == "visits":
+            place = self.dice.choice(["visits", "visits_far", "visits_good"])
+            self.execute(dice.choice([f"update shop.{place} set customer_id = customer_id + 1 where customer_{some}", f"delete from shop.{place} where customer_{some} and stars % 3 = 0"]))
+        elif kind == "moved":
+            # From one partition to another one.
+            self.execute(dice.choice([f"update shop.visits set place = (place + 1) % 4 where customer_{some}", f"update shop.visits_far set stars = (stars + 30) % 100 where customer_{some}"]))
         elif kind == "amount":
             self.execute(f"update shop.orders set amount = (amount + 13) % 100 where customer_{some}")
         elif kind == "unorder":
@@ -233,13 +259,14 @@ class DataChanger(Actor):
 
     @action(0.1)
     def truncate(self) -> None:
-        self.write("truncate shop.orders")
+        self.write(f"truncate shop.{self.dice.choice(['orders', 'visits', 'visits_far'])}")
 
 
 # --- Config ---------------------------------------------------------------------------
 
 class ConfigChanger(Actor):
     """As one of the owners, for segments of its own."""
+    is_odd = True
 
     def __init__(self, world: World, of: Set, user: str) -> None:
         super().__init__(world, of, f"config of {user}")
@@ -247,14 +274,14 @@ class ConfigChanger(Actor):
         self.made = 0
 
     def own(self, condition: str = "true") -> Row | None:
-        return self.segment(f"owner = quote_ident(current_user)::regrole and ({condition})")
+        return self.segment(f"owner = quote_ident(current_user)::regrole and name <> 'odd' and ({condition})")
 
     def way(self, name: str) -> str:
         return SEGMENTS[name][3] if name in SEGMENTS else "query"
 
     @action(5)
     def query(self) -> None:
-        if segment := self.own("name <> 'reading'"):
+        if segment := self.own("name !~ '^reading'"):
             query = make_query(self.dice, self.way(segment["name"]), self.of)
             params = refresher(self.way(segment["name"]), query, segment["id"], self.of)
             self.write("update {segments} set context = %s, refresh_params = %s where id = %s", query, Jsonb(params), segment["id"])
@@ -305,15 +332,18 @@ class ConfigChanger(Actor):
     @action(1)
     def broken(self) -> None:
         """A query that fails when it is run."""
-        if segment := self.own("name <> 'reading'"):
+        if segment := self.own("name !~ '^reading'"):
             self.world.broken.add(segment["name"])
             query = self.dice.choice(["select id from shop.nowhere", "select 1 / 0 as id", "select 1 as id union all select 1", "select 1 as id, 2 as wrong"])
             self.execute("update {segments} set refresh_params = %s where id = %s", Jsonb({"query": {"sql": query}}), segment["id"])
             self.sleep(1)
+            if self.world.pausing.is_set():
+                return
             params = refresher(self.way(segment["name"]), segment["context"], segment["id"], self.of)
             self.execute("update {segments} set context = %s, refresh_params = %s where id = %s", segment["context"], Jsonb(params), segment["id"])
 
-    @action(1.5, "42501")
+    # Its query may read what is away; see SourceBreaker.
+    @action(1.5, "42501", "42P01")
     def create(self) -> None:
         count = self.value("select count(*) from {segments} where name like 'made%%'")
         if count < 8:
@@ -343,8 +373,19 @@ class ConfigChanger(Actor):
 
     @action(1.5, "42P16")
     def retire(self) -> None:
-        if segment := self.own("name <> 'history'"):
-            self.write("update {segments} set actual_end = now() where id = %s", segment["id"])
+        """One that others read is refused, unless that is meant."""
+        if segment := self.own():
+            is_read = segment["name"] in READ
+            if is_read and self.dice.random() < 0.5:
+                self.execute("begin")
+                self.execute("set local segmenter.force_retire = on")
+                self.execute("update {segments} set actual_end = now() where id = %s", segment["id"])
+                self.execute("commit")
+                return
+            try:
+                self.write("update {segments} set actual_end = now() where id = %s", segment["id"])
+            except psycopg.errors.DependentObjectsStillExist:
+                must(is_read, "a segment that nobody reads cannot be retired", segment["name"])
 
     @action(3, "23505", "42P16")
     def revive(self) -> None:
@@ -354,6 +395,7 @@ class ConfigChanger(Actor):
 
 class SubscriptionChanger(Actor):
     """With more rights than others, or as the segments' owner."""
+    is_odd = True
 
     def __init__(self, world: World, of: Set, user: str, audiences: Audiences) -> None:
         super().__init__(world, of, f"subscriptions of {user}")
@@ -472,18 +514,20 @@ class RoleChanger(Actor):
         what = self.dice.choice(["select on shop.people", "select on shop.orders", "usage on schema shop", f"usage on schema {self.of.home}"])
         self.execute(f'revoke {what} from "{role}"')
         self.sleep(1.5)
-        self.execute(f'grant {what} to "{role}"')
+        if not self.world.pausing.is_set():
+            self.execute(f'grant {what} to "{role}"')
 
     @action(1)
     def login(self) -> None:
         role = self.world.roles[self.dice.choice(["anna", "boris", "crm"])]
         self.execute(f'alter role "{role}" nologin')
         self.sleep(1)
-        self.execute(f'alter role "{role}" login')
+        if not self.world.pausing.is_set():
+            self.execute(f'alter role "{role}" login')
 
     @action(1)
     def owner(self) -> None:
-        if segment := self.segment("name !~ '^hostile'"):
+        if segment := self.segment("name !~ '^(hostile|odd)'"):
             role = self.world.roles[self.dice.choice(["anna", "boris"])]
             self.execute("update {segments} set owner = quote_ident(%s)::regrole where id = %s", role, segment["id"])
 
@@ -528,20 +572,6 @@ class MembershipChanger(Actor):
 class TableChanger(Actor):
     rest = 0.6
 
-    @action(3)
-    def edit(self) -> None:
-        """Members that are changed by hand are mended by the next refresh."""
-        if segment := self.segment("name like 'edited%%'"):
-            table = f"{self.of.home}.{SEGMENTS[segment['name']][1]}"
-            some = f"where actual_end = 'infinity' and id::int % 50 = {self.dice.randrange(50)}"
-            self.write(self.dice.choice([
-                f"update {table} set hash_email = 'by hand {self.dice.randrange(1000)}' {some}",
-                f"update {table} set note = 'by hand' {some}",
-                f"delete from {table} {some}",
-                f"update {table} set actual_end = timezone('UTC', clock_timestamp()) {some}",
-                f"insert into {table} (segment_id, id, hash_email) values ('{segment['id']}', '{-next(self.world.ids)}', 'by hand')",
-            ]))
-
     def table(self) -> str:
         return f"{self.of.home}.{self.dice.choice([table for _, table, _, _ in SEGMENTS.values()])}"
 
@@ -568,10 +598,9 @@ class TableChanger(Actor):
         name = self.dice.choice(["latest", "history", "shared", "dated"])
         _, table, keeps, _ = next(spec for spec in SEGMENTS.values() if spec[1] == name)
         self.world.broken.update(segment for segment, spec in SEGMENTS.items() if spec[1] == name)
-        self.execute(f"drop index {{home}}.{table}_key")
-        try:
-            self.sleep(0.5)
-        finally:
+        self.execute(f"drop index if exists {{home}}.{table}_key")
+        self.sleep(0.5)
+        if not self.world.pausing.is_set():
             self.put_key_back(table, keeps)
 
     def put_key_back(self, table: str, keeps: bool) -> None:
@@ -606,6 +635,8 @@ class TableChanger(Actor):
 # --- Refreshes ------------------------------------------------------------------------
 
 class Refresher(Actor):
+    is_odd = True
+
     def __init__(self, world: World, of: Set, user: str) -> None:
         super().__init__(world, of, f"refreshes of {user}")
         self.user = user
@@ -627,9 +658,26 @@ class Refresher(Actor):
     def in_a_transaction(self) -> None:
         self.execute("begin isolation level " + self.dice.choice(["read committed", "read committed", "repeatable read", "serializable"]))
         for _ in range(self.dice.randint(1, 3)):
+            if self.dice.random() < 0.3:
+                self.set_some("set local")
             self.refresh()
         self.sleep(self.dice.random())
         self.execute(self.dice.choice(["commit", "commit", "rollback"]))
+
+    @action(2, "42704", "25006", "25P02", "42501")
+    def under_settings(self) -> None:
+        """Of the transaction; those too under which nothing else here would go on."""
+        if segment := self.segment():
+            self.execute("begin")
+            self.set_some("set local")
+            odd = [("search_path", to) for to in ("", "shop", "nowhere", f"pg_temp, shop, {self.of.home}")] + [("row_security", "off")]
+            if self.user == "postgres":
+                odd += [("session_replication_role", to) for to in ("replica", "local")]
+            for name, to in self.dice.sample(odd, 2):
+                self.execute(f"set local {name} = {literal_for_psycopg(to)}" if to else f"set local {name} = ''")
+            extension = self.dice.choice(["public.segmenter_refresh", "public.segmenter_refresh", "public.segmenter_run", "public.segmenter_due"])
+            self.rows(f"select * from {extension}(" + ("%s)" if extension.endswith("refresh") else ")"), *[segment["name"]] * extension.endswith("refresh"))
+            self.execute(self.dice.choice(["commit", "commit", "rollback"]))
 
     @action(2)
     def run_all(self) -> None:
@@ -678,6 +726,7 @@ class Caller(Refresher):
 class Forgetter(Actor):
     """Truncates the log, at any moment: nothing changes by it but what can be read."""
     rest = 3.0
+    is_odd = True
 
     def forget(self) -> None:
         self.execute("truncate {log}")
@@ -716,6 +765,7 @@ def literal_for_psycopg(query: str) -> str:
 class Steady(Refresher):
     """A session that lives long, whose memory is looked at, as that of the scheduler is."""
     rest = 0.05
+    is_odd = False
 
     def __init__(self, world: World, of: Set) -> None:
         super().__init__(world, of, "postgres")
@@ -752,10 +802,17 @@ def resident(pid: int) -> float:
 
 # --- Consumers ------------------------------------------------------------------------
 
+# What a consumer may answer that is no receipt.
+ODD_RECEIPTS = ("[]", "7", "null", '"done"', '{"num_received": -1}', '{"num_received": 1e400}', '{"num_received": 99999999999999999999}', '{"num_invalid": 1.5}',
+                '{"external_id": {"id": 1}}', '{"message": ["done"]}', '{"coverage": "many"}', "[" * 300 + "]" * 300, '{"a": ' + "[" * 300 + "]" * 300 + "}",
+                '{"a": "' + "x" * 70000 + '"}')
+
+
 class Claimer(Actor):
     """One of several who claim for a consumer."""
     user = "crm"
     rest = 0.15
+    is_odd = True
 
     def __init__(self, world: World, of: Set, consumer: str, number: int, audiences: Audiences) -> None:
         super().__init__(world, of, f"claimer {number} of {consumer}")
@@ -811,6 +868,21 @@ class Claimer(Actor):
             if self.dice.random() < 0.5:
                 self.audiences.apply(messages[done])
             self.answer("select segmenter_nack(%s, %s, %s, %s)", messages[done], True, "no", self.dice.choice([None, "0 s", "1 s"]))
+
+    @action(1)
+    def odd_receipt(self) -> None:
+        """What is no receipt is refused as that, and the message stays with its lease."""
+        if messages := self.claim(self.dice.randint(1, 5), 5):
+            for message in messages:
+                self.audiences.apply(message)
+            odd = self.dice.choice(ODD_RECEIPTS)
+            try:
+                is_ours = self.answer("select segmenter_ack(%s, %s, %s)", messages[-1], False, odd)
+            except psycopg.errors.InvalidParameterValue:
+                self.world.count("receipts that were refused")
+                self.ack(messages[-1], True)
+            else:
+                must(not is_ours, "a receipt that is none was taken", odd[:100])
 
     @action(1)
     def too_late(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from audience import Audience, Fault, Problem
 from checks import Row
-from world import World, is_edited
+from world import World
 
 OF_PEOPLE = {Fault.TWICE, Fault.ADDED, Fault.STRANGER}
 
@@ -40,7 +40,7 @@ class Held(Audience):
             return []
         members = payload["members"]
         self.recent.append(f"{id} {operation} {part}/{parts} {len(members)}{' astray' if self.is_astray else ''}")
-        is_strict = not self.is_astray and not self.unsettled and not is_edited(payload["segment"]["name"])
+        is_strict = not self.is_astray and not self.unsettled and payload["segment"]["name"] not in self.world.edited
         # Its id, whatever that is called.
         key = "key" if members and "id" not in members[0] else "id"
         problems = []

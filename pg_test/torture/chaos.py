@@ -170,6 +170,11 @@ def restore(world: World) -> None:
             after = contents(db, of)
         different = [f"{a} → {b}" for a, b in zip(before[of], after) if a != b]
         must(not different, f"the restored copy of {of} is another", *different)
+    for of in world.sets:
+        with world.connect(of=of) as db:
+            # A copy delivers nothing until it is told to: the other one may still do so.
+            db.execute("select segmenter_resume_deliveries()")
+            world.count("deliveries resumed in a copy")
     with world.connect(database="postgres") as db:
         db.execute(f"drop database {old} with (force)")  # type: ignore[call-overload]
     world.count("dumps restored")

@@ -49,6 +49,8 @@ create table victor.victim (
     actual_begin timestamp not null default now(), actual_end timestamp not null default 'infinity',
     processed timestamp not null default now(), city int, spent numeric(10, 2)
 );
+-- Others publish all tables; see house.py.
+alter table victor.victim replica identity full;
 create function victor.push(message jsonb) returns jsonb language plpgsql as $$
 begin
     insert into shop.received (subscription_id, message_id, message)
@@ -90,6 +92,7 @@ class VictimChanger(Actor):
 
 class VictimClaimer(Claimer):
     user = VICTIM
+    is_odd = False
 
     def __init__(self, world: World, of: Set, audiences: Audiences) -> None:
         super().__init__(world, of, FETCHED, 1, audiences)

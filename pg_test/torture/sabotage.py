@@ -10,7 +10,7 @@ from collections.abc import Callable
 from chaos import answers
 from hostile import Clock, check, check_rights
 from checks import Wrong, must, one, value, wait_for
-from invariants import Pause, ServerLog, nothing_runs
+from invariants import Pause, ServerLog, judge_findings, nothing_runs
 from psycopg.types.json import Jsonb
 from world import CALLED, HOSTILE, LOOT, SEGMENTS, VICTIM, World
 
@@ -21,8 +21,8 @@ SPOILT = {
     "a period overlaps": ("update {home}.history h set actual_begin = '2000-01-01' where actual_end = 'infinity' and id in (select id from {home}.history where actual_end <> 'infinity')", "periods of history|are others by now"),
     "a run has no end": ("""insert into {log} (action, status, run_id, segment_id, segment_name)
         select 'refresh', 'running', gen_random_uuid(), id, name from {segments} limit 1""", "runs that have no end"),
-    "a figure is wrong": ("update {log} set added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "do not add up"),
-    "a coverage is wrong": ("update {log} set coverage = coverage + 1000, added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'latest')", "not the number of members"),
+    "a figure is wrong": ("update {log} set added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'history')", "do not add up"),
+    "a coverage is wrong": ("update {log} set coverage = coverage + 1000, added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'history')", "not the number of members"),
     "an odd failure": ("""insert into {log} (action, status, segment_name, error) values ('refresh', 'failed', 'latest', '{"sqlstate": "XX000", "message": "odd"}')""", "nobody meant"),
     "a message waits": ("""insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
         select consumer_id, id, segment_id, 'add', '{}' from {subscriptions} limit 1""", "messages without a delivery"),
@@ -38,6 +38,7 @@ def prove(world: World, pause: Pause, log: ServerLog) -> None:
             done = pause.db.execute(pause.of(statement))  # type: ignore[call-overload]
             must(done.rowcount, f"nothing to spoil: {what}", statement)
             found(what, pattern, lambda: pause.check(is_real=False))
+    ways = len(SPOILT) + 4 + blind_doctor(pause)
     lost_membership(world, pause)
     lost_message(world, pause)
     with world.connect(name="sabotage") as db:
@@ -48,7 +49,7 @@ def prove(world: World, pause: Pause, log: ServerLog) -> None:
     # The server takes note of it a moment later.
     found("a process dies", "that nobody has killed", lambda: wait_for("a line of the log", log.check, 30))
     wait_for("the server", lambda: answers(world))
-    print(f"ok whatever is spoilt is found: {len(SPOILT) + 4} ways", flush=True)
+    print(f"ok whatever is spoilt is found: {ways} ways", flush=True)
 
 
 def prove_hostile(world: World, pause: Pause, log: ServerLog) -> None:
@@ -80,6 +81,20 @@ def prove_hostile(world: World, pause: Pause, log: ServerLog) -> None:
             row = dict.fromkeys(clock.waited, 0.0) | {what: seen[what]}
             found(f"a {what} waits", f"the victim's {what} is late", lambda: [clock.count(row, 1.0) for _ in range(60)])
     print(f"ok what a hostile role gets is found: {len(looted) + len(rights) + len(waits) + 1} ways", flush=True)
+
+
+def blind_doctor(pause: Pause) -> int:
+    """A doctor that does not see a fault, says it twice, or sees one where there is none."""
+    findings = pause.run("select * from segmenter_doctor()")
+    found("a fault is not seen", "does not name a fault", lambda: judge_findings([("tables", "nowhere")], findings))
+    with pause.db.transaction(force_rollback=True):
+        pause.db.execute(pause.of("drop index {home}.latest_key"))  # type: ignore[call-overload]
+        faults, seen = pause.faults(), pause.run("select * from segmenter_doctor()")
+        must(any(check == "tables" for check, _ in faults), "a table without its key is no fault", *faults)
+        judge_findings(faults, seen)
+        found("a fault is seen where there is none", "where there are none", pause.find_none)
+        found("a fault is said twice", "a thing twice", lambda: judge_findings(faults, [*seen, *seen]))
+    return 3
 
 
 def lost_membership(world: World, pause: Pause) -> None:

@@ -18,6 +18,8 @@ from actors import (Actor, Caller, Claimer, ConfigChanger, DataChanger, Forgette
 from audiences import Audiences
 from chaos import Chaos, answers, restore
 from checks import Wrong, must, rows, wait_for
+from hands import HandEditor, Hider, PolicyChanger
+from house import Publisher, RowBreaker, SettingsChanger, SourceBreaker, Swapper
 from hostile import AsidePause, Clock, Hostile, QuietSteady, VictimChanger, VictimClaimer, arm, check, disarm, set_up, stop_sessions
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
 from sabotage import prove, prove_hostile
@@ -53,11 +55,12 @@ class Torture:
             self.actors += [Claimer(world, of, consumer, number, audiences) for consumer in PULLING for number in (1, 2, 3)]
             self.actors += [Refresher(world, of, user) for user in ("postgres", "anna", "boris")]
             self.actors += [Caller(world, of, user) for user in CALLERS]
-            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), Watcher(world, of, audiences)]
+            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), RowBreaker(world, of, "odd rows"), HandEditor(world, of, "hands"), Hider(world, of, "hidden rows"), Watcher(world, of, audiences)]
             if world.forgets:
                 self.actors.append(Forgetter(world, of, "log"))
         of = world.sets[0]
         self.actors += [DataChanger(world, of, f"data {number}") for number in (1, 2, 3)]
+        self.actors += [SettingsChanger(world, of, "settings of roles"), SourceBreaker(world, of, "broken sources"), Swapper(world, of, "swapped sources"), Publisher(world, of, "publications"), PolicyChanger(world, of, "policies")]
         self.actors += [RoleChanger(world, of, "roles"), MembershipChanger(world, of, "memberships"), Chaos(world)]
         if world.has_sets:
             self.actors.append(SetMaker(world, of, "sets"))
@@ -121,11 +124,14 @@ class Torture:
                 return
             time.sleep(0.05)
         rested = time.monotonic()
-        disarm(world)
         pauses = [*(Pause(world, of, self.audiences[of]) for of in world.sets), AsidePause(world, world.aside, self.audiences[world.aside])]
         wait_for_workers(world, True)
         for pause in pauses:
+            pause.find_faults()
+        disarm(world)
+        for pause in pauses:
             pause.settle(is_last)
+            pause.find_none()
             wait_for_ends(world, pause.of)
         wait_for_workers(world, False)
         self.loot += check(pauses[0].db)
@@ -165,6 +171,8 @@ class Torture:
         for pause in pauses:
             pause.resume()
         world.rests += 1
+        world.is_unseen = False
+        world.edited.clear()
         arm(world)
         wait_for_workers(world, True)
         world.pausing.clear()
