@@ -33,7 +33,7 @@ select lineage.segment('changed', 'select id from lineage.people');
 select segmenter_watch('lineage.people');
 update segmenter_segments set refresh_params = '{"incremental": {"watch": ["lineage.people"], "sql": "select id from changed where lineage.checked(city) or id in (select b.id::int from lineage.base b)"}}' where name = 'changed';
 update segmenter_segments set refresh_params = '{"incremental": {"watch": ["lineage.people"], "sql": "select p.id from changed join lineage.people p using (id) where lineage.checked(p.city) or p.id in (select b.id::int from lineage.base b)"}}' where name = 'changed';
-select segment, replace(reads, :'schema' || '.', 'public.') as reads, kind, via from segmenter_lineage where segment in ('sources', 'own', 'changed');
+select segment, replace(reads, :'schema' || '.', 'public.') as reads, kind, via from segmenter_lineage where segment in ('sources', 'own', 'changed') order by 1, 2, 4;
 -- Each role sees its segments; of others' only the tables.
 create role lineage_user;
 grant usage, create on schema lineage to lineage_user;

@@ -4,7 +4,7 @@
 -- row: id text, …
 -- @now@: the values that are handed over, e.g. t.id
 -- @table@: the segment table, e.g. public.vip
-select t.id, @now@
+select t.id::pg_catalog.text as id, @now@
 from only @table@ as t
 where t.segment_id operator(pg_catalog.=) $1
   and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
