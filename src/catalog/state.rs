@@ -180,22 +180,31 @@ impl Attempt {
 /// transaction yet: no session waits for another.
 fn record_attempt(
     set: &RelationSet,
-    (segment, run): (Uuid, Uuid),
+    attempt: (Uuid, Uuid),
     query: &Query,
     args: &[DatumWithOid<'_>],
+) -> Result<bool> {
+    record_attempt_by(set, attempt, || set.write(query, args))
+}
+
+/// The same by a step that writes the record.
+fn record_attempt_by(
+    set: &RelationSet,
+    (segment, run): (Uuid, Uuid),
+    write: impl FnOnce() -> Result<()>,
 ) -> Result<bool> {
     if !may_record(set, segment) {
         return Ok(false);
     }
     if !snapshot::is_kept() {
         interrupt(set, &alive(run), Some(segment))?;
-        return set.write(query, args).map(|()| true);
+        return write().map(|()| true);
     }
     // In a snapshot that is kept, a run can seem to go on that has ended since.
     if !running(set, &[run], Some(segment))?.is_empty() {
         return Ok(false);
     }
-    unless_superseded(|| set.write(query, args))
+    unless_superseded(write)
 }
 
 /// Does a step of a transaction that keeps its snapshot. Returns false, and nothing is done, if another
@@ -221,7 +230,18 @@ fn may_record(set: &RelationSet, segment: Uuid) -> bool {
 /// false if nothing is recorded, see [`record_attempt`].
 pub fn begin(set: &RelationSet, segment: Uuid, run: Uuid, began: Instant) -> Result<bool> {
     let args = [segment.into(), run.into(), clock::timestamp(began).into()];
-    record_attempt(set, (segment, run), &queries::catalog::state::BEGIN_RUN, &args)
+    let mut is_recorded = false;
+    let recorded = record_attempt_by(set, (segment, run), || {
+        is_recorded = set.as_owner(|| {
+            Spi::connect_mut(|client| {
+                let statement = set.kept(&queries::catalog::state::BEGIN_RUN);
+                let row = client.update(statement, Some(1), &args)?.first();
+                Ok::<_, Error>(row.get_one::<bool>()?.unwrap_or_default())
+            })
+        })?;
+        Ok(())
+    })?;
+    Ok(recorded && is_recorded)
 }
 
 /// What a segment reads, to be recorded.
