@@ -12,6 +12,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::clock::Instant;
+use crate::pg::exec::kept::Kept;
 use crate::pg::format::json::JsonbText;
 use segmenter_core::schedule::Schedule;
 use segmenter_core::sync_plan::{self, AudienceState, SyncAction};
@@ -165,13 +166,18 @@ pub fn find(
     only: Option<Uuid>,
 ) -> Result<Vec<Subscription>> {
     let args = [reader.into(), segment.into(), only.into()];
+    // Each condition is a statement of its own, whose plan is kept.
+    let which = match (segment, only) {
+        (None, None) => "true",
+        (Some(_), None) => "u.segment_id = $2",
+        (None, Some(_)) => "u.id = $3",
+        (Some(_), Some(_)) => "u.segment_id = $2 and u.id = $3",
+    };
     let read = set.as_owner(|| {
         Spi::connect(|client| {
-            let rows = client.select(
-                &set.sql(&queries::refresh::publish::LIST_SUBSCRIPTIONS, &[]),
-                None,
-                &args,
-            )?;
+            let sql = &queries::refresh::publish::LIST_SUBSCRIPTIONS;
+            let statement = Kept::new(set.sql(sql, &[("which", which)]));
+            let rows = client.select(statement, None, &args)?;
             Ok::<_, Error>(rows.map(|row| Subscription::read(&row, set)).collect::<Vec<_>>())
         })
     })?;

@@ -5,6 +5,7 @@
 -- runs as: set owner
 -- params: reader oid, segment uuid, subscription uuid
 -- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, failed_fields jsonb, handed_audience text, resync_of timestamptz, is_ready boolean
+-- @which@: the condition on the segment and the subscription, e.g. u.segment_id = $2
 select
     u.id,
     u.consumer_id,
@@ -34,6 +35,6 @@ left join @handovers@ h on h.subscription_id = u.id
 left join @deliveries@ d on d.subscription_id = u.id
 left join @state@ t on t.segment_id = u.segment_id
 where ($1::oid is null or pg_has_role($1, s.owner, @membership@))
-  and ($2::uuid is null or u.segment_id = $2)
-  and ($3::uuid is null or u.id = $3)
+  -- With $2, $3 or neither.
+  and @which@
 order by s.name, c.name, u.target, u.id
