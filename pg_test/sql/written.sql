@@ -117,7 +117,6 @@ update segmenter_consumers set role = 'written_consumer' where name = 'written f
 grant usage on schema written to written_consumer;
 create function written.push(message jsonb, number int) returns jsonb language sql as 'select $1';
 update segmenter_consumers set params = '{"updater": {"function": {"name": "written.push(jsonb, int)"}}}' where name = 'written f1';
-update segmenter_consumers set params = '{"updater": {"function": {"name": "written.push("}}}' where name = 'written f1';
 create function written.push(message jsonb) returns jsonb language sql as 'select $1';
 update segmenter_consumers set params = '{"updater": {"function": {"name": "written.push(jsonb)"}}}' where name = 'written f1';
 update segmenter_consumers set params = '{"updater": {"http": {"url": "https://nowhere.example.com", "timeout": "-1 s"}}}' where name = 'written f1';
