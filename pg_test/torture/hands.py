@@ -67,7 +67,9 @@ class HandEditor(Actor):
         columns = "segment_id, id, hash_email, hash_phone, actual_begin, actual_end, processed, city, spent, note"
         with self.db.transaction():
             self.execute(f"truncate {self.of.home}.{table}")
-            self.execute(f"insert into {self.of.home}.{table} ({columns}) select {columns} from {self.of.home}.{table}_copy")
+            # Nobody brings back who was erased meanwhile. (An erasure waits for this lock.)
+            self.execute(f"insert into {self.of.home}.{table} ({columns}) select {columns} from {self.of.home}.{table}_copy"
+                         " where id is null or not id = any (%s)", sorted(self.world.erased))
             self.execute(f"drop table {self.of.home}.{table}_copy")
 
     def edit_table(self, table: str) -> None:
