@@ -264,9 +264,11 @@ NOT_SET = {
     "row_security": "forbids the caller to read what has policies; see Refresher.under_settings",
     "search_path": "is where our names are found; see there",
     "session_replication_role": "is the caller's way not to be captured; see there",
+    "hash_mem_multiplier": "is memory: hash tables are as large as it says",
     "synchronous_commit": "may lose what a session was told",
     "temp_buffers": "is memory",
     "track_activities": "hides the session",
+    "work_mem": "is memory: hash tables are as large as it says",
 }
 # Names of groups of these: of logs, of plans that take long or processes that the workers need; geqo takes memory, and fails
 # where a plan's costs are infinite.
