@@ -31,7 +31,7 @@ pub fn gaps(refresher: &Incremental, facts: &Facts) -> Vec<Gap> {
     if let Some(clock) = facts.clock.as_ref().filter(|_| !has_full && refresher.expires.is_none()) {
         add(
             format!(
-                "\"sql\" depends on the clock ({clock}), and there is neither \"expires\" nor \"full_cron\": members whose answer changes with time alone are not looked at"
+                "\"sql\" depends on the clock ({clock}), and there is neither \"expires\" nor \"full_cron\": members whose answer changes with time alone are not recomputed"
             ),
             "Add \"expires\", a query of the ids whose answer changes between $1 and $2, or full passes: \"full_cron\".",
         );

@@ -126,7 +126,7 @@ impl SyncAction {
     }
 }
 
-/// Whether an action without any message needs one, an `add` without members: it tells the consumer the
+/// Whether an action without any message needs one, an `add` without members: it carries the
 /// audience's new name.
 pub fn needs_rename(past: &AudienceState, action: SyncAction, messages: u64) -> bool {
     past.is_renamed && messages == 0 && matches!(action, SyncAction::Delta | SyncAction::Rename)

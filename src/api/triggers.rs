@@ -852,7 +852,7 @@ fn check_interval(
     }
 }
 
-/// What checks of the table would refuse, in words, and names that nobody can read. A name that stays
+/// What checks of the table would refuse, in words, and names that cannot be read. A name that stays
 /// is not checked: it may be older than this check.
 fn check_name_and_period(
     trigger: &PgTrigger<'_>,

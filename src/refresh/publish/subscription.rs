@@ -75,7 +75,7 @@ impl Subscription {
         (!is_same).then_some(exists)
     }
 
-    /// Whether an action without any message needs one that tells the audience's new name.
+    /// Whether an action without any message needs one that carries the audience's new name.
     pub fn needs_rename(&self, action: SyncAction, messages: u64) -> bool {
         sync_plan::needs_rename(&self.past, action, messages)
     }
