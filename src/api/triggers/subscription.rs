@@ -1,0 +1,197 @@
+//! Rows of subscriptions, before they are written or deleted.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+
+use super::row::{
+    NewRow, check_name_and_period, check_text, is_ended, is_endless, json, new_row, set_of, text,
+};
+use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::config::segment_table::Table;
+use crate::config::{self, ConfigError, Fields, Key, Segment, Subject};
+use crate::delivery::consent::Parties;
+use crate::error::{self, Error};
+use crate::pg::exec::role;
+use crate::pg::format::json::JsonbText;
+use crate::pg::system_catalog;
+use crate::refresh::publish::payload;
+use crate::refresh::publish::subscription::{self, Subscription};
+
+pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let set = set_of(trigger)?;
+    let row = new_row(trigger)?;
+    let target = text(&row, "target")?.unwrap_or_default();
+    let subject = Subject::Subscription(&target);
+    let parties = parties(&set, &row)?;
+    if let Some(old) = trigger.old()
+        && is_ended(&old, &row)?
+    {
+        // Either party may end it, whether or not its config is valid.
+        parties.check_ends(&set, subject)?;
+        return Ok(row);
+    }
+    let params = config::subscription_params(json(&row, "params", subject)?, subject)?;
+    check_name_and_period(trigger, &row, subject)?;
+    check_target(trigger, &row, subject)?;
+    if trigger.old().is_none() {
+        check_status(&row, subject)?;
+        let caller = role::current();
+        // Others may not know which rows there are; and when a dump is restored, these may follow.
+        if role::may_act_as(caller, set.owner) && !system_catalog::references_are_deferred() {
+            parties.check_exist(&set, row.get_by_name("segment_id")?, subject)?;
+        }
+    }
+    config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
+    config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
+    let segment = row.get_by_name::<Uuid>("segment_id")?;
+    if let Some(old) = trigger.old() {
+        let stays = segment == old.get_by_name("segment_id")?
+            && row.get_by_name::<Uuid>("id")? == old.get_by_name("id")?
+            && row.get_by_name::<Uuid>("consumer_id")? == old.get_by_name("consumer_id")?;
+        if !stays {
+            return Err(Error::Config(ConfigError {
+                column: "segment_id, consumer_id or id",
+                subject: subject.to_string(),
+                problem: "it cannot be changed, since the audience is identified by it".into(),
+                hint: Some("End this subscription and make another.".into()),
+            }));
+        }
+    }
+    // Only changed parameters are checked. So if the fields have become invalid, other columns can
+    // still be changed, and the subscription can be ended.
+    let are_new = match trigger.old() {
+        Some(old) => {
+            let before = old.get_by_name::<JsonbText>("params")?;
+            before != row.get_by_name::<JsonbText>("params")?
+        }
+        None => true,
+    };
+    if let Some(segment) = segment
+        && are_new
+    {
+        check_fields(&set, segment, &params.fields, subject)?;
+    }
+    // A new row is up to the policies.
+    if trigger.old().is_some() {
+        parties.check_config(&set, subject)?;
+    }
+    if is_endless(row.get_by_name("actual_end")?) {
+        parties.check_consent(&set)?;
+    }
+    if trigger.old().is_none() {
+        let status = text(&row, "status")?;
+        let is_set = status.is_some_and(|status| status != "not uploaded");
+        for (column, is_set) in
+            [("status", is_set), ("external_id", text(&row, "external_id")?.is_some())]
+        {
+            if is_set {
+                parties.check_delivery(&set, column, subject)?;
+            }
+        }
+    }
+    Ok(row)
+}
+
+/// Checks the target of a subscription, and the placeholders in the name of its audience.
+pub(super) fn check_target(
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    if !system_catalog::references_are_deferred() {
+        check_text(trigger, row, "target", subject)?;
+    }
+    let name = text(row, "name")?.unwrap_or_default();
+    let old = trigger.old().map(|old| old.get_by_name::<String>("name")).transpose()?.flatten();
+    if old.as_ref() != Some(&name)
+        && let Some(unknown) = config::unknown_placeholder(&name)
+    {
+        error::emit(
+            PgLogLevel::WARNING,
+            format!(
+                "{{{{{unknown}}}}} in the name of {subject} is no placeholder, and stays as it is"
+            ),
+            Some("The placeholders are {{name}} (the segment's), {{consumer}} and {{target}}."),
+        );
+    }
+    Ok(())
+}
+
+pub(super) fn check_status(row: &NewRow<'_>, subject: Subject<'_>) -> error::Result<()> {
+    match text(row, "status")?.as_deref() {
+        None | Some("not uploaded" | "queued" | "uploaded" | "failed") => Ok(()),
+        Some(_) => Err(Error::Check {
+            column: "status",
+            subject: subject.to_string(),
+            problem: "it must be not uploaded, queued, uploaded or failed",
+        }),
+    }
+}
+
+/// The status and the external id of a subscription are what deliveries say.
+pub(super) fn check_delivery<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRow<'a>> {
+    let row = new_row(trigger)?;
+    let target = text(&row, "target")?.unwrap_or_default();
+    check_status(&row, Subject::Subscription(&target))?;
+    // Our own statements run as the set's owner: nothing is looked up for them.
+    if system_catalog::owner_of(&trigger.relation()?) == role::current() {
+        return Ok(row);
+    }
+    let set = set_of(trigger)?;
+    let is_changed = |column| -> error::Result<bool> {
+        let before = trigger.old().map(|old| old.get_by_name::<String>(column)).transpose()?;
+        Ok(before.flatten() != text(&row, column)?)
+    };
+    let parties = parties(&set, &row)?;
+    for column in ["status", "external_id"] {
+        if is_changed(column)? {
+            parties.check_delivery(&set, column, Subject::Subscription(&target))?;
+        }
+    }
+    Ok(row)
+}
+
+pub(super) fn parties(set: &RelationSet, row: &NewRow<'_>) -> error::Result<Parties> {
+    Parties::find(set, row.get_by_name("segment_id")?, row.get_by_name("consumer_id")?)
+}
+
+/// Checks that the fields are columns of the segment's table. If the table cannot be checked now,
+/// the next refresh reports the error.
+pub(super) fn check_fields(
+    set: &RelationSet,
+    segment: Uuid,
+    fields: &Fields,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let Ok(Some(segment)) = Segment::find(set, Key::Id(segment)) else { return Ok(()) };
+    if !role::may_act_as(role::current(), segment.owner) {
+        return Ok(());
+    }
+    let Ok(table) = Table::check(set, segment.table, segment.holder()) else { return Ok(()) };
+    payload::check_fields(&table, fields).map_err(|error| {
+        Error::Config(ConfigError {
+            column: "params",
+            subject: subject.to_string(),
+            problem: format!("\"fields\": {error}"),
+            hint: Some("Name columns of the segment's table.".into()),
+        })
+    })
+}
+
+/// Before a subscription is deleted: warns that its audience stays at the consumer, which gets no
+/// message.
+pub(super) fn notice_kept_audience(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let Some(old) = trigger.old() else { return Ok(()) };
+    let set = set_of(trigger)?;
+    let id = old.get_by_name::<Uuid>("id")?;
+    let known = subscription::find(&set, None, None, id)?;
+    if known.iter().any(Subscription::has_audience) {
+        let target = old.get_by_name("target")?.unwrap_or_default();
+        let subscriptions = set.display_name(Relation::Subscriptions);
+        error::emit_warning(
+            "a subscription is deleted",
+            &Error::AudienceLeft { target, subscriptions }.report(),
+        );
+    }
+    Ok(())
+}
