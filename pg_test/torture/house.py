@@ -116,7 +116,7 @@ class SourceBreaker(Actor):
     """A view that queries read is not there, or fails, for a while."""
     rest = 3.0
 
-    @action(1, "42P01", "42P07", "42710")
+    @action(1, "42P01", "42P07", "42710", "23505")
     def broken(self) -> None:
         self.execute("create or replace view shop.vip as select shop.fail() as id")
         self.stay()
