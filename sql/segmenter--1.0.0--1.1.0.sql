@@ -79,11 +79,20 @@ create table @segments@ (
     guards           jsonb       not null default '{}',
     actual_begin     timestamptz not null default now(),
     actual_end       timestamptz not null default 'infinity',
+    exclude          jsonb       not null default '[]',
+    is_suppression   boolean     not null default false,
+    exempt           jsonb       not null default '{}',
+    priority_group   text,
+    priority         int,
     constraint @:segments_name_check@ check (name <> ''),
     constraint @:segments_actual_check@ check (actual_begin <= actual_end)
 );
 create unique index @:segments_name_key@ on @segments@ (name) where actual_end = 'infinity';
 create index @:segments_table_idx@ on @segments@ (table_name, name);
+-- Few segments are lists, or have any: who looks for them need not read the others.
+create index @:segments_exclude_idx@ on @segments@ (id) where exclude <> '[]' and actual_end = 'infinity';
+create index @:segments_suppression_idx@ on @segments@ (id) where is_suppression and actual_end = 'infinity';
+create index @:segments_priority_idx@ on @segments@ (priority_group, priority) where priority_group is not null and actual_end = 'infinity';
 comment on table @segments@ is 'the segments: owner, refresher and schedule of each; a segment is active while actual_end is infinity';
 comment on column @segments@.id is 'the segment';
 comment on column @segments@.name is 'the name, unique among active segments';
@@ -99,6 +108,11 @@ comment on column @segments@.sources is 'the sources that are checked before a r
 comment on column @segments@.guards is 'limits of a refresh, as an object; a refresh that exceeds one is refused';
 comment on column @segments@.actual_begin is 'when the segment was created';
 comment on column @segments@.actual_end is 'when it was retired; infinity: it is active';
+comment on column @segments@.exclude is 'segments whose members are left out of this one: a list of names, or of {"segment": …, "by": [columns]}';
+comment on column @segments@.is_suppression is 'true: its members are left out of every other segment that does not name it in exempt';
+comment on column @segments@.exempt is 'suppression lists that do not apply to this segment, by name, each with the reason';
+comment on column @segments@.priority_group is 'segments of one group share no members: a person is in the one with the lowest priority';
+comment on column @segments@.priority is 'the place in the group, unique among its active segments; the lowest comes first';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -177,6 +191,7 @@ create table @log@ (
     message         text,
     error           jsonb,
     params          jsonb,
+    excluded        bigint,
     constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
@@ -185,7 +200,7 @@ comment on table @log@ is 'the log: what happened, for people; append-only. Noth
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'the action: refresh, hand over, deliver, erase';
+comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
 comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
@@ -201,6 +216,7 @@ comment on column @log@.elapsed is 'the duration';
 comment on column @log@.message is 'a message for people';
 comment on column @log@.error is 'sqlstate, message, detail, hint, context';
 comment on column @log@.params is 'the parameters';
+comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members';
 
 create table @outbox@ (
     id              bigint      generated always as identity primary key,
@@ -325,7 +341,12 @@ create table @state@ (
     version    bigint not null default 0,
     timezone   text,
     sources_ahead text[],
-    content    jsonb
+    content    jsonb,
+    excluded   bigint,
+    gains      bigint not null default 0,
+    losses     bigint not null default 0,
+    lost_at    timestamptz,
+    lists      jsonb
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -344,6 +365,11 @@ comment on column @state@.content is 'sums of hashes of the members after the la
 comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
 comment on column @state@.timezone is 'the zone of the members'' times: segmenter.timezone at the first refresh; null: that of the next refresh';
 comment on column @state@.sources_ahead is 'the sources whose newest load time lay in the future';
+comment on column @state@.excluded is 'rows of its refresher that it left out, because other segments have their members';
+comment on column @state@.gains is 'counts the refreshes that added or changed members: segments that leave these out compare it';
+comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
+comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
+comment on column @state@.lists is 'the segments whose members were left out, by id: by which columns, and after how many gains and losses of theirs';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
 -- writes or waits; rows that are locked are left to the session that has locked them.
@@ -382,8 +408,13 @@ comment on column @attempts@.lineage is 'the same with functions, and the view o
 create trigger segmenter_check before insert or update or delete on @segments@
     for each row execute function @schema@.segmenter_check_segment();
 -- Only for columns that concern the table: the other columns can be changed even if the table is not valid.
-create trigger segmenter_register after insert or delete or update of table_name, actual_end on @segments@
+create trigger segmenter_register after insert or delete or update of name, table_name, actual_end on @segments@
     for each row execute function @schema@.segmenter_register_segment();
+create trigger segmenter_exclude after insert
+    or update of name, owner, actual_end, exclude, is_suppression, exempt, priority_group, priority on @segments@
+    for each row
+    when (new.exclude <> '[]' or new.is_suppression or new.exempt <> '{}' or new.priority_group is not null)
+    execute function @schema@.segmenter_register_segment('exclusion');
 create trigger segmenter_notice after insert or update or delete or truncate on @segments@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_check before insert or update or delete on @consumers@
@@ -405,6 +436,7 @@ create trigger segmenter_notice after insert or delete or truncate
     for each statement execute function @schema@.segmenter_notice_segments();
 comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner, and keeps a segment that has subscriptions';
 comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
+comment on trigger segmenter_exclude on @segments@ is 'checks the segments whose members are left out, and the priority';
 comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_check on @consumers@ is 'validates the row, and keeps a consumer that has subscriptions';
 comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
@@ -453,7 +485,8 @@ select
     d.pending_messages,
     d.delivered_at as last_delivery,
     d.last_receipt,
-    coalesce(d.last_error, h.error) as delivery_error
+    coalesce(d.last_error, h.error) as delivery_error,
+    t.excluded
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id
@@ -493,7 +526,8 @@ select
     f.pending_messages,
     f.last_delivery,
     null,
-    null
+    null,
+    f.excluded
 from @schema@.segmenter_figures_in('@text:mart@') f
 order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -523,6 +557,7 @@ comment on column @status@.pending_messages is 'undelivered messages';
 comment on column @status@.last_delivery is 'when a message was last delivered';
 comment on column @status@.last_receipt is 'the last receipt of the consumer';
 comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
+comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
 
 -- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
 -- user is a member of.
@@ -534,9 +569,11 @@ grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @s
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
-        refresh_timezone, sources, guards, actual_begin, actual_end),
+        refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
+        priority_group, priority),
     update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
-        refresh_timezone, sources, guards, actual_begin, actual_end)
+        refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
+        priority_group, priority)
     on @segments@ to public;
 grant
     insert (id, name, description, role, params, actual_begin, actual_end, subscribers),
@@ -635,7 +672,7 @@ returns table (
     last_refresh timestamptz, last_status text, next_refresh timestamptz,
     coverage bigint, added bigint, removed bigint, changed bigint,
     update_consumer text, update_target text, update_name text, update_cron text, update_status text,
-    pending_messages bigint, last_delivery timestamptz
+    pending_messages bigint, last_delivery timestamptz, excluded bigint
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
 revoke all on function segmenter_figures_in from public;
@@ -683,6 +720,46 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_resume_deliveries_wrapper';
 revoke all on function segmenter_subscribe, segmenter_erase, segmenter_resume_deliveries from public;
 grant execute on function segmenter_subscribe, segmenter_erase, segmenter_resume_deliveries to public;
+
+drop function segmenter_refresh(text, text, boolean, boolean, boolean);
+CREATE FUNCTION "segmenter_refresh"(
+	"name" TEXT,
+	"query" TEXT DEFAULT NULL,
+	"dry_run" bool DEFAULT false,
+	"force" bool DEFAULT false,
+	"full" bool DEFAULT false
+) RETURNS TABLE (
+	"segment" TEXT,
+	"status" TEXT,
+	"added" bigint,
+	"removed" bigint,
+	"changed" bigint,
+	"excluded" bigint,
+	"coverage" bigint,
+	"messages" bigint,
+	"elapsed" interval,
+	"detail" TEXT
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_refresh_wrapper';
+drop function segmenter_run();
+CREATE FUNCTION "segmenter_run"() RETURNS TABLE (
+	"segment" TEXT,
+	"status" TEXT,
+	"added" bigint,
+	"removed" bigint,
+	"changed" bigint,
+	"excluded" bigint,
+	"coverage" bigint,
+	"messages" bigint,
+	"elapsed" interval,
+	"detail" TEXT
+)
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_wrapper';
+revoke all on function segmenter_refresh, segmenter_run from public;
+grant execute on function segmenter_refresh, segmenter_run to public;
 
 comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query instead of the segment''s own; dry_run: only reports what would change; force: ignores the guards; full: compares all ids';
 comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction; a segment that reads the table of another one comes after it';

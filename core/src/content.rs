@@ -59,6 +59,9 @@ pub struct Content {
     pub rows: u64,
     /// The file that held the table's rows: TRUNCATE and whatever rewrites the table changes it.
     pub storage: u32,
+    /// The columns, by name, that the hash of a row covers.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// What is known of the members after the last refresh.
@@ -105,7 +108,7 @@ impl Known {
         &self,
         found: Option<Checksum>,
         change: Checksum,
-        hashed: Hashed,
+        (hashed, names): (Hashed, Vec<String>),
         storage: u32,
     ) -> Option<Content> {
         let known = || {
@@ -113,7 +116,7 @@ impl Known {
             Some(Checksum { members: 0, ids: known.ids, rows: known.rows })
         };
         let sum = found.or_else(known)?.plus(change);
-        Some(Content { hashed, ids: sum.ids, rows: sum.rows, storage })
+        Some(Content { hashed, ids: sum.ids, rows: sum.rows, storage, names })
     }
 }
 
@@ -134,7 +137,13 @@ mod tests {
 
     fn known(members: &[(u64, u64)]) -> Known {
         let sum = sum(members);
-        let content = Content { hashed: hashed(), ids: sum.ids, rows: sum.rows, storage: 5 };
+        let content = Content {
+            hashed: hashed(),
+            ids: sum.ids,
+            rows: sum.rows,
+            storage: 5,
+            names: Vec::new(),
+        };
         Known::new(Some(sum.members), Some(content))
     }
 
@@ -193,14 +202,14 @@ mod tests {
         let state = known(&[ONE]);
         let mut change = Checksum::default();
         change.add(TWO);
-        let after = state.after(None, change, hashed(), 5);
+        let after = state.after(None, change, (hashed(), Vec::new()), 5);
         assert_eq!(after, known(&[ONE, TWO]).content);
         // What was found counts more than what is known.
-        let after = state.after(Some(sum(&[])), change, hashed(), 5);
+        let after = state.after(Some(sum(&[])), change, (hashed(), Vec::new()), 5);
         assert_eq!(after, known(&[TWO]).content);
         let other = Hashed { columns: 4, ..hashed() };
-        assert_eq!(state.after(None, change, other, 5), None);
-        assert_eq!(Known::default().after(None, change, hashed(), 5), None);
+        assert_eq!(state.after(None, change, (other, Vec::new()), 5), None);
+        assert_eq!(Known::default().after(None, change, (hashed(), Vec::new()), 5), None);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The order in which segments are refreshed: a segment that reads another segment's table comes
-//! after it. The work grows with the number of items, tables and reads, not with their product.
+//! The order in which segments are refreshed: a segment that reads another segment's table, or leaves
+//! out its members, comes after it. The work grows with the number of items, tables and reads, not with their product.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -10,11 +10,13 @@ use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::{Dfs, Reversed, Walker};
 
-/// An item of a run, with the tables that it reads and the one that it is stored in.
+/// An item of a run, with the tables that it reads and the one that it is stored in, and the items that
+/// it comes after whatever these are stored in.
 #[derive(Debug, Clone)]
 pub struct Item<'a, T> {
     pub stored_in: T,
     pub reads: &'a [T],
+    pub after: &'a [usize],
     /// Whether it reads the mart, which has all items. It then comes after all items that do not
     /// depend on such an item themselves.
     pub reads_everything: bool,
@@ -92,6 +94,9 @@ fn graph<T: Copy + Eq + Hash>(items: &[Item<'_, T>]) -> DiGraph<(), ()> {
                 graph.add_edge(*node, table_node, ());
             }
         }
+        for &other in item.after {
+            graph.add_edge(*node, nodes[other], ());
+        }
     }
 
     let reading_all = items.iter().zip(&nodes).filter(|(item, _)| item.reads_everything);
@@ -124,6 +129,7 @@ mod tests {
         let item = |(stored_in, reads): (usize, &&'a [usize])| Item {
             stored_in,
             reads,
+            after: &[],
             reads_everything: false,
         };
         reads.iter().enumerate().map(item).collect()
@@ -131,6 +137,15 @@ mod tests {
 
     fn placed<T: Copy + Eq + Hash>(items: &[Item<'_, T>]) -> Vec<usize> {
         order(items).iter().map(|placed| placed.item).collect()
+    }
+
+    #[test]
+    fn items_of_one_table_can_come_after_each_other() {
+        let item = |after| Item { stored_in: 0, reads: &[], after, reads_everything: false };
+        let items = [item(&[1, 2]), item(&[2]), item(&[])];
+        assert_eq!(placed(&items), [2, 1, 0]);
+        let cycle = order(&[item(&[1]), item(&[0])]);
+        assert_eq!(cycle[0].cycle.as_deref(), Some(&[0, 1][..]));
     }
 
     #[test]
@@ -187,7 +202,7 @@ mod tests {
     /// As many items as one role can write into a set, each of which reads the table of all.
     #[test]
     fn many_items_in_one_table_are_ordered() {
-        let item = Item { stored_in: 0, reads: &[0], reads_everything: false };
+        let item = Item { stored_in: 0, reads: &[0], after: &[], reads_everything: false };
         let items = vec![item; 40_000];
         let placed = order(&items);
         assert_eq!(placed.len(), 40_000);

@@ -27,6 +27,8 @@ pub enum Due {
     Retry(DateTime<Utc>, u32),
     /// At once: its last attempt is recorded with a time in the future.
     AtOnce,
+    /// At once: members may return that segments which it leaves out have lost since.
+    Freed,
     /// Never: its schedule has no further time.
     Never,
 }
@@ -97,13 +99,14 @@ impl Due {
     pub fn at(self) -> Option<DateTime<Utc>> {
         match self {
             Due::Scheduled(at) | Due::Retry(at, _) => Some(at),
-            Due::EveryRun | Due::AtOnce | Due::Never => None,
+            Due::EveryRun | Due::AtOnce | Due::Freed | Due::Never => None,
         }
     }
 
     /// Whether it is due at a time.
     pub fn is_at(self, now: DateTime<Utc>) -> bool {
-        matches!(self, Due::EveryRun | Due::AtOnce) || self.at().is_some_and(|at| at <= now)
+        matches!(self, Due::EveryRun | Due::AtOnce | Due::Freed)
+            || self.at().is_some_and(|at| at <= now)
     }
 }
 
@@ -187,6 +190,7 @@ mod tests {
         assert_eq!(of(Due::Never, ahead), Due::AtOnce);
         assert_eq!(of(Due::EveryRun, ahead), Due::EveryRun);
         assert!(Due::AtOnce.is_at(now) && Due::AtOnce.at().is_none());
+        assert!(Due::Freed.is_at(now) && Due::Freed.at().is_none());
         // An end that was recorded after the clock was set forward.
         let ended = LastRun { began: now, ended: now + TimeDelta::hours(8), failures: 1 };
         assert_eq!(of(daily, Some(ended)), Due::AtOnce);

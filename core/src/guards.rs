@@ -14,6 +14,8 @@ pub struct DeltaStats {
     pub added: u64,
     pub removed: u64,
     pub changed: u64,
+    /// Rows that were left out, because other segments have their members.
+    pub excluded: u64,
     /// Current members before the refresh.
     pub before: u64,
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod content;
 pub mod dependency_order;
 pub mod due;
+pub mod exclusion;
 pub mod gaps;
 pub mod guards;
 pub mod http;

@@ -7,11 +7,13 @@ use std::hash::Hash;
 use crate::clock::Instant;
 
 /// What a due segment reads, and where it is stored: it starts after the segments before it that
-/// are stored in a table that it reads.
+/// are stored in a table that it reads, and after its lists.
 #[derive(Clone)]
-pub struct Position<R> {
+pub struct Position<K, R> {
     pub stored_in: R,
     pub reads: Vec<R>,
+    /// The segments whose members it leaves out.
+    pub lists: Vec<K>,
     /// Whether it reads the mart, which has all segments.
     pub reads_everything: bool,
 }
@@ -19,7 +21,7 @@ pub struct Position<R> {
 /// A due segment, or a running one that others may have to wait for.
 struct Entry<K, R, T> {
     key: K,
-    position: Position<R>,
+    position: Position<K, R>,
     /// None: it was started.
     what: Option<T>,
 }
@@ -89,7 +91,7 @@ impl<K: Copy + Ord + Hash, R: Copy + Eq + Hash, T> Queue<K, R, T> {
 
     /// Replaces the due segments. They are given in their order, with the running ones, which have
     /// no data, at their places.
-    pub fn put(&mut self, entries: impl IntoIterator<Item = (K, Position<R>, Option<T>)>) {
+    pub fn put(&mut self, entries: impl IntoIterator<Item = (K, Position<K, R>, Option<T>)>) {
         let entries = entries.into_iter();
         self.entries = entries.map(|(key, position, what)| Entry { key, position, what }).collect();
         let due = self.entries.iter().filter(|entry| entry.what.is_some());
@@ -108,13 +110,15 @@ impl<K: Copy + Ord + Hash, R: Copy + Eq + Hash, T> Queue<K, R, T> {
     /// that read no table in which one before them is stored that is due or running.
     pub fn offer(&mut self, running: &HashSet<K>, mut take: impl FnMut(K, T) -> Offer<T>) {
         self.entries.retain(|entry| entry.what.is_some() || running.contains(&entry.key));
-        let mut occupied = HashSet::new();
+        let (mut occupied, mut before) = (HashSet::new(), HashSet::new());
         for entry in &mut self.entries {
-            let Position { stored_in, reads, reads_everything } = &entry.position;
+            let Position { stored_in, reads, lists, reads_everything } = &entry.position;
             let must_wait = running.contains(&entry.key)
                 || *reads_everything && !occupied.is_empty()
-                || reads.iter().any(|table| occupied.contains(table));
+                || reads.iter().any(|table| occupied.contains(table))
+                || lists.iter().any(|list| before.contains(list));
             occupied.insert(*stored_in);
+            before.insert(entry.key);
             let Some(what) = entry.what.take_if(|_| !must_wait) else { continue };
             match take(entry.key, what) {
                 Offer::Taken => {
@@ -140,8 +144,13 @@ mod tests {
     }
 
     /// Stored in the table of its own number, with what it reads.
-    fn reading(key: u8, reads: &[u8]) -> (u8, Position<u8>, Option<char>) {
-        let position = Position { stored_in: key, reads: reads.to_vec(), reads_everything: false };
+    fn reading(key: u8, reads: &[u8]) -> (u8, Position<u8, u8>, Option<char>) {
+        let position = Position {
+            stored_in: key,
+            reads: reads.to_vec(),
+            lists: Vec::new(),
+            reads_everything: false,
+        };
         (key, position, Some('a'))
     }
 
@@ -183,6 +192,17 @@ mod tests {
         assert_eq!(first(&mut queue, &[2, 3]), None);
         assert_eq!(first(&mut queue, &[3]), Some(1));
         assert_eq!(first(&mut queue, &[]), None);
+    }
+
+    #[test]
+    fn a_segment_waits_for_its_lists() {
+        let mut queue = Queue::default();
+        let mut last = reading(2, &[]);
+        last.1.lists = vec![1];
+        queue.put([reading(1, &[]), last]);
+        assert_eq!(first(&mut queue, &[]), Some(1));
+        assert_eq!(first(&mut queue, &[1]), None);
+        assert_eq!(first(&mut queue, &[]), Some(2));
     }
 
     #[test]

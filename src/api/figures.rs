@@ -25,7 +25,7 @@ returns table (
     last_refresh timestamptz, last_status text, next_refresh timestamptz,
     coverage bigint, added bigint, removed bigint, changed bigint,
     update_consumer text, update_target text, update_name text, update_cron text, update_status text,
-    pending_messages bigint, last_delivery timestamptz
+    pending_messages bigint, last_delivery timestamptz, excluded bigint
 )
 stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
@@ -55,6 +55,7 @@ fn segmenter_figures_in(
             name!(update_status, Option<String>),
             name!(pending_messages, Option<i64>),
             name!(last_delivery, Option<TimestampWithTimeZone>),
+            name!(excluded, Option<i64>),
         ),
     >,
     ErrorReport,
@@ -88,6 +89,7 @@ fn segmenter_figures_in(
             row.update_status,
             row.pending_messages,
             row.last_delivery,
+            row.excluded,
         )
     })))
 }

@@ -41,8 +41,8 @@ mod written;
 /// - `force`: ignore the segment's guards.
 /// - `full`: have an incremental refresher compare all ids, not only those that have changed.
 ///
-/// Returns one row: how many members were added, removed and changed, how many there are now
-/// (`coverage`), how many messages were written, and the time it took. An error is returned as a
+/// Returns one row: how many members were added, removed and changed, how many rows were left out
+/// because other segments have their members (`excluded`), how many members there are now (`coverage`), how many messages were written, and the time it took. An error is returned as a
 /// row with the status `failed` (or `refused`, by a guard), together with a WARNING that has the
 /// SQLSTATE, and a log entry; the segment stays as it was.
 ///
@@ -66,6 +66,7 @@ fn segmenter_refresh(
             name!(added, Option<i64>),
             name!(removed, Option<i64>),
             name!(changed, Option<i64>),
+            name!(excluded, Option<i64>),
             name!(coverage, Option<i64>),
             name!(messages, Option<i64>),
             name!(elapsed, Interval),
@@ -114,6 +115,7 @@ fn segmenter_run() -> Result<
             name!(added, Option<i64>),
             name!(removed, Option<i64>),
             name!(changed, Option<i64>),
+            name!(excluded, Option<i64>),
             name!(coverage, Option<i64>),
             name!(messages, Option<i64>),
             name!(elapsed, Interval),
@@ -541,6 +543,7 @@ type Row = (
     Option<i64>,
     Option<i64>,
     Option<i64>,
+    Option<i64>,
     Interval,
     Option<String>,
 );
@@ -555,6 +558,7 @@ fn row(outcome: RefreshResult) -> Row {
         count(|f| f.added),
         count(|f| f.removed),
         count(|f| f.changed),
+        count(|f| f.excluded),
         count(segmenter_core::guards::DeltaStats::coverage),
         outcome.messages,
         log::interval(outcome.elapsed),

@@ -46,6 +46,8 @@ impl LogStatus {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     Refresh,
+    /// Members were removed, because other segments have gained them.
+    Exclude,
     /// Messages were written to the outbox, or writing them failed.
     HandOver,
     /// Messages were delivered to a consumer.
@@ -57,6 +59,7 @@ impl Action {
     fn as_str(self) -> &'static str {
         match self {
             Action::Refresh => "refresh",
+            Action::Exclude => "exclude",
             Action::HandOver => "hand over",
             Action::Deliver => "deliver",
             Action::Erase => "erase",
@@ -72,6 +75,7 @@ pub struct LogCounts {
     pub added: Option<i64>,
     pub removed: Option<i64>,
     pub changed: Option<i64>,
+    pub excluded: Option<i64>,
     pub coverage: Option<i64>,
 }
 
@@ -84,6 +88,7 @@ impl From<DeltaStats> for LogCounts {
             added: count(figures.added),
             removed: count(figures.removed),
             changed: count(figures.changed),
+            excluded: count(figures.excluded),
             coverage: count(figures.coverage()),
         }
     }
@@ -130,6 +135,7 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
         entry.error.map(|report| JsonB(cut_value(report.to_json()))).into(),
         JsonB(cut_value(entry.params)).into(),
         clock::timestamp(entry.began).into(),
+        entry.counts.excluded.into(),
     ];
     set.write(&queries::catalog::log::INSERT_ENTRY, &args)
 }

@@ -206,17 +206,22 @@ fn creates_added(text: &str) -> bool {
 
 /// The relations whose policies version 2 replaces.
 const REPLACED: [&str; 4] = ["subscriptions", "mart", "log", "deliveries"];
-/// The triggers that version 1 lacks, or has for other events.
-const TRIGGERS: [&str; 3] = [
+/// The triggers and indexes that version 1 lacks, or has in another form.
+const OBJECTS: [&str; 8] = [
+    "create index @:segments_exclude_idx@ ",
+    "create index @:segments_suppression_idx@ ",
+    "create index @:segments_priority_idx@ ",
+    "create trigger segmenter_register ",
+    "create trigger segmenter_exclude ",
     "create trigger segmenter_check_delivery ",
     "create trigger segmenter_check before insert or update or delete on @segments@",
     "create trigger segmenter_check before insert or update or delete on @consumers@",
 ];
 
-/// Whether a statement of the definition creates a policy or a trigger that version 1 lacks, or has
-/// in another form.
+/// Whether a statement of the definition creates a policy, a trigger or an index that version 1 lacks,
+/// or has in another form.
 fn is_replaced(text: &str) -> bool {
-    TRIGGERS.iter().any(|trigger| text.starts_with(trigger))
+    OBJECTS.iter().any(|object| text.starts_with(object))
         || text.starts_with("create policy ")
             && REPLACED.iter().any(|kind| text.contains(&format!(" on @{kind}@")))
 }
@@ -253,7 +258,12 @@ mod tests {
         assert_eq!(
             replaced,
             [
+                "@:segments_exclude_idx@",
+                "@:segments_suppression_idx@",
+                "@:segments_priority_idx@",
                 "segmenter_check",
+                "segmenter_register",
+                "segmenter_exclude",
                 "segmenter_check",
                 "segmenter_check_delivery",
                 "segmenter_member",

@@ -99,6 +99,23 @@ pub fn log_lost(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
     set.write(&queries::catalog::state::LOG_LOST, &[segment.into(), run.into()])
 }
 
+/// What is recorded of a successful refresh.
+pub struct Success<'a> {
+    pub figures: DeltaStats,
+    /// The local time of the change.
+    pub at: Timestamp,
+    /// The sources whose load times lie in the future.
+    pub ahead: &'a [String],
+    /// The checkpoint of an incremental refresh.
+    pub checkpoint: Option<Value>,
+    /// What the table holds now.
+    pub content: Option<&'a Content>,
+    /// The segments whose members it leaves out, as it has seen them.
+    pub lists: Option<&'a JsonB>,
+    /// Rows of the table were changed by hand before: members came or went that no figure counts.
+    pub is_edited: bool,
+}
+
 /// A refresh of a segment by a run, from its begin to its end.
 #[derive(Clone, Copy)]
 pub struct Attempt {
@@ -118,19 +135,10 @@ impl Attempt {
         vec![self.segment.into(), self.run.into(), began.into(), ended.into()]
     }
 
-    /// Records a successful refresh: its figures, the local time of the change, the sources whose
-    /// load times lie in the future, the checkpoint of an incremental refresh, and what the table
-    /// holds now.
-    pub fn succeed(
-        &self,
-        set: &RelationSet,
-        figures: DeltaStats,
-        at: Timestamp,
-        ahead: &[String],
-        checkpoint: Option<Value>,
-        content: Option<&Content>,
-    ) -> Result<()> {
+    /// Records a successful refresh.
+    pub fn succeed(&self, set: &RelationSet, success: Success<'_>) -> Result<()> {
         self.close_lost_run(set)?;
+        let Success { figures, at, ahead, checkpoint, content, lists, is_edited } = success;
         let count = |figure: u64| figure as i64;
         let mut args = self.args();
         args.extend([
@@ -146,6 +154,8 @@ impl Attempt {
         let ahead = (!ahead.is_empty()).then(|| ahead.to_vec());
         args.extend([checkpoint.map(JsonB).into(), set.timezone().to_owned().into(), ahead.into()]);
         args.push(content.map(|content| JsonB(json!(content))).into());
+        args.extend([count(figures.excluded).into(), is_edited.into()]);
+        args.push(lists.map(|lists| JsonB(lists.0.clone())).into());
         set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 

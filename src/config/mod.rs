@@ -11,6 +11,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
 use crate::pg::format::json::JsonbText;
 
+pub mod exclusion;
 pub mod readers;
 pub mod segment_table;
 
@@ -32,6 +33,14 @@ pub struct Segment {
     /// The time zone of its schedules; none: `segmenter.timezone`.
     pub timezone: Option<String>,
     pub actual: bool,
+    /// Whether it leaves out members of other segments, or did so at its last refresh.
+    pub has_lists: bool,
+    /// Whether its members are left out of every segment that is not exempt.
+    pub is_suppression: bool,
+    /// Whether other segments leave out its members.
+    pub is_list: bool,
+    /// Suppression lists that do not apply, each with the reason; null: there are none.
+    pub exempt: Value,
 }
 
 impl Segment {
@@ -118,6 +127,10 @@ impl Segment {
                     cron: row.get_by_name("refresh_cron")?,
                     timezone: row.get_by_name("refresh_timezone")?,
                     actual: row.get_by_name("actual")?.unwrap_or_default(),
+                    has_lists: row.get_by_name("has_lists")?.unwrap_or_default(),
+                    is_suppression: row.get_by_name("is_suppression")?.unwrap_or_default(),
+                    is_list: row.get_by_name("is_list")?.unwrap_or_default(),
+                    exempt: json("exempt")?,
                     id,
                     name,
                 }))

@@ -1,4 +1,4 @@
-//! The segments that read another one: it is kept while there are any.
+//! The segments that read another one, or leave out its members: it is kept while there are any.
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
@@ -8,18 +8,37 @@ use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::error::{Error, Result};
 
-/// Checks that no active segment reads a segment that is retired or deleted. `caller`: the role that
-/// learns the names of those that it may see. With `segmenter.force_retire` any segment passes.
+/// What becomes of a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Retired,
+    Deleted,
+    Renamed,
+}
+
+/// Checks that no active segment reads a segment that is retired, deleted or renamed, or leaves out its
+/// members; a renamed one only those that name it concern. `caller`: the role that learns the names of
+/// those that it may see. With `segmenter.force_retire` any segment passes.
 pub fn check_none(
     set: &RelationSet,
     (id, name, table): (Uuid, &str, pg_sys::Oid),
-    what: &'static str,
+    is_suppression: bool,
+    fate: Fate,
     caller: pg_sys::Oid,
 ) -> Result<()> {
+    let what = match fate {
+        Fate::Retired => "retired",
+        Fate::Deleted => "deleted",
+        Fate::Renamed => "renamed",
+    };
+    let is_renamed = fate == Fate::Renamed;
+    let table = if is_renamed { pg_sys::InvalidOid } else { table };
+    // Of those that a suppression list concerns, the exempt ones name it.
+    let exempt = is_suppression.then_some(is_renamed);
     if settings::may_retire_read() {
         return Ok(());
     }
-    let args = [id.into(), table.into(), name.into(), caller.into()];
+    let args = [id.into(), table.into(), name.into(), caller.into(), exempt.into()];
     let (readers, hidden) = set.as_owner(|| {
         // Rows that this statement has changed are seen: one statement may retire both.
         Spi::connect_mut(|client| {

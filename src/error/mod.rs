@@ -48,7 +48,20 @@ pub enum Error {
     #[error("source segment \"{0}\" does not exist")]
     UnknownSource(String),
 
-    /// A segment that others read is retired or deleted.
+    /// A segment that is to leave out members of another one, which does not exist or is unknown to it.
+    #[error("segment \"{0}\", whose members are to be left out, does not exist")]
+    UnknownList(String),
+
+    #[error("role \"{role}\" may not read the members of segment \"{segment}\"")]
+    MayNotRead { segment: String, role: String },
+
+    #[error("permission denied to make {subject} a suppression list")]
+    MayNotSuppress { subject: String, owner: String },
+
+    #[error("the priority group \"{group}\" of {subject} belongs to another role")]
+    OthersGroup { subject: String, group: String },
+
+    /// A segment that others read is retired, deleted or renamed.
     #[error("segment \"{segment}\" cannot be {what}: other segments read it")]
     IsRead { segment: String, what: &'static str, readers: Vec<String>, hidden: u64 },
 
@@ -200,7 +213,7 @@ pub enum Error {
     #[error("{}", .0.join("; "))]
     NotLoaded(Vec<String>),
 
-    #[error("segment \"{segment}\" is part of a cycle: {} read each other's tables", quoted(.cycle))]
+    #[error("segment \"{segment}\" is part of a cycle: {} read each other's tables or leave out each other's members", quoted(.cycle))]
     Cycle { segment: String, cycle: Vec<String> },
 
     #[error("no schema has been selected to create the table of segment \"{0}\" in")]
@@ -340,12 +353,16 @@ impl Error {
             Error::NoExtension
             | Error::UnknownSegment { .. }
             | Error::UnknownSource(_)
+            | Error::UnknownList(_)
             | Error::UnknownConsumer(_)
             | Error::UnknownRole(_)
             | Error::RoleNotRestored { .. }
             | Error::UnknownSubscription { .. }
             | Error::OwnerDropped { .. } => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
+            | Error::MayNotRead { .. }
+            | Error::MayNotSuppress { .. }
+            | Error::OthersGroup { .. }
             | Error::NotTableOwner(_)
             | Error::NotTableUser { .. }
             | Error::RowsHidden { .. }
@@ -600,13 +617,21 @@ impl Error {
             Error::NeverRefreshed(_) => {
                 "The first successful refresh hands over all members.".into()
             }
+            Error::UnknownList(_) => {
+                "Name an active segment whose members the segment's owner may read.".into()
+            }
+            Error::MayNotRead { .. } => {
+                "The segment's owner must be a member of that segment's owner, or have SELECT on its table.".into()
+            }
+            Error::MayNotSuppress { owner, .. } => format!("A suppression list holds for the segments of all roles: a member of role \"{owner}\", which owns the relation set, must set is_suppression. Or name the segment in the column exclude of your own."),
+            Error::OthersGroup { .. } => "Choose another name for the group.".into(),
             Error::UnknownSource(_) => {
                 "A source can be an active segment whose table the segment's owner may read.".into()
             }
             Error::IsRead { .. } => {
                 "Have them read something else or retire them first, or set segmenter.force_retire = on.".into()
             }
-            Error::Cycle { .. } => "Have one of them read something else.".into(),
+            Error::Cycle { .. } => "Have one of them read something else, or not leave out the other's members: a suppression list is one for every segment that does not name it in exempt.".into(),
             Error::NameTooLong(_) => "Pass a table_name of at most 63 bytes.".into(),
             Error::NoSchema(_) => "Set search_path, or pass table_name with a schema.".into(),
             _ => return None,

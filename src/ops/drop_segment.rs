@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::{Key, Segment, readers, segment_table};
+use crate::config::readers::{self, Fate};
+use crate::config::{Key, Segment, segment_table};
 use crate::error::{Error, Result, counted};
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
@@ -36,9 +37,9 @@ fn drop_one(
     drop_table: bool,
     run_id: Uuid,
 ) -> Result<bool> {
-    let table = Segment::find_bare(set, Key::Id(id))?.map(|segment| segment.table);
-    let table = table.ok_or_else(|| set.unknown_segment(name))?;
-    readers::check_none(set, (id, name, table), "deleted", role::current())?;
+    let found = Segment::find_bare(set, Key::Id(id))?.ok_or_else(|| set.unknown_segment(name))?;
+    let (table, is_suppression) = (found.table, found.is_suppression);
+    readers::check_none(set, (id, name, table), is_suppression, Fate::Deleted, role::current())?;
     let _lock = acquire(set, id, name)?;
     write(set, &queries::ops::drop_segment::END_SUBSCRIPTIONS, id)?;
     let (_snapshot, segment) = handover::latest(set, id)?;

@@ -45,6 +45,23 @@ pub fn apply(
     })
 }
 
+/// Takes members that other segments have out of a table that a procedure has written: their ids are in
+/// the relation `segmenter_excluded`. In a table of periods nothing of those is left that were not
+/// members before.
+pub fn take_out(client: &mut SpiClient<'_>, side: &DeltaTarget<'_>, at: Timestamp) -> Result<()> {
+    let DeltaTarget { set, table, segment, .. } = side;
+    let parts = [("table", table.name.as_str()), ("collation", table.id_collation.as_str())];
+    set.as_table_owner(table.owner, || {
+        if table.kind.history {
+            let sql = set.sql(&queries::refresh::exclusion::DELETE_NEW_ROWS, &parts);
+            client.update(&sql, None, &[(*segment).into()])?;
+        }
+        let sql = set.sql(&queries::refresh::exclusion::CLOSE_ROWS, &parts);
+        client.update(&sql, None, &[(*segment).into(), at.into()])?;
+        Ok(())
+    })
+}
+
 /// The statements, removals first: triggers and other observers of the table see removals before
 /// additions.
 fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {

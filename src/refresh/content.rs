@@ -33,6 +33,16 @@ impl LastContent {
         Ok(Self { known, seed: seed.unwrap_or_else(fingerprint::new_seed) })
     }
 
+    /// The number of members, if it is known.
+    pub fn members(&self) -> Option<u64> {
+        self.known.members
+    }
+
+    /// The columns that the members' hashes cover.
+    pub fn names(&self) -> &[String] {
+        self.known.content.as_ref().map_or(&[], |content| &content.names)
+    }
+
     /// Whether rows were changed by hand, as far as the refresh has read the table.
     pub fn edited(&self, delta: &Delta, side: &DeltaTarget<'_>) -> Option<Edited> {
         self.known.edited(delta.found.as_ref()?, &side.hashed())
@@ -60,6 +70,7 @@ impl LastContent {
             true => (Some(side.sum_members()?), Default::default()),
             false => (delta.found, delta.change),
         };
-        Ok(self.known.after(found, change, side.hashed(), physical.storage))
+        let hashed = (side.hashed(), side.hashed_names());
+        Ok(self.known.after(found, change, hashed, physical.storage))
     }
 }

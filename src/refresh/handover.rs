@@ -16,6 +16,7 @@ use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::refresh::exclusion;
 use crate::refresh::publish::outbox::{self, PublishStats};
 use crate::refresh::publish::payload::PayloadInput;
 use crate::refresh::publish::subscription::{self, Subscription};
@@ -23,18 +24,22 @@ use crate::refresh::segment_lock::acquire;
 use crate::refresh::{self, RefreshRequest, RefreshResult};
 use segmenter_core::sync_plan::SyncAction;
 
-/// Hands over what the segment's subscriptions require without a refresh; none: nothing was to be
-/// handed over. An error becomes a WARNING, an entry of the log and the status of the result.
+/// Hands over what the segment's subscriptions require without a refresh, after members have left that
+/// its lists have gained; none: nothing was to be handed over. An error becomes a WARNING, an entry of the log and the status of the result.
 pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Option<RefreshResult>> {
     let (began, timer) = (clock::now(), Instant::now());
     let Key::Id(segment) = request.segment else { return Ok(None) };
+    let followed = match request.ends_only {
+        true => None,
+        false => exclusion::follow(set, (segment, request.name), request.run_id, None)?,
+    };
     let subscriptions = subscription::find(set, None, Some(segment), None)?;
     let action = |subscription: &Subscription| {
         let action = subscription.pending_action(false)?;
         (!request.ends_only || action == SyncAction::Delete).then_some(action)
     };
     if subscriptions.iter().all(|subscription| action(subscription).is_none()) {
-        return Ok(None);
+        return Ok(followed);
     }
     let mut found = None;
     let handed = in_subtransaction(OnSuccess::Commit, || {
@@ -57,9 +62,15 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
         detail,
         watches: false,
         error: None,
+        others: Vec::new(),
     };
     match handed {
-        Ok(handed) if handed.messages == 0 && handed.failed == 0 => Ok(None),
+        Ok(handed) if handed.messages == 0 && handed.failed == 0 => Ok(followed),
+        Ok(handed) if let Some(mut followed) = followed => {
+            let messages = followed.messages.unwrap_or_default() + handed.messages as i64;
+            followed.messages = Some(messages);
+            Ok(Some(followed))
+        }
         Ok(handed) => {
             let detail = handed.remark().unwrap_or_else(|| "handed over, not refreshed".into());
             Ok(Some(outcome(LogStatus::Ok, Some(handed.messages as i64), Some(detail))))

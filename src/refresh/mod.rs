@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pgrx::JsonB;
 use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -9,7 +10,7 @@ use pgrx::spi::SpiClient;
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
-use crate::catalog::state::{self, Attempt, SegmentState};
+use crate::catalog::state::{self, Attempt, SegmentState, Success};
 use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::error::{Error, Report, Result, emit_warning};
@@ -22,6 +23,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::{Delta, DeltaTarget, LongIds};
+use crate::refresh::exclusion::{Closed, Exclusion, Gained};
 use crate::refresh::incremental::{Progress, WatermarkCandidate};
 use crate::refresh::now::RefreshTime;
 use crate::refresh::publish::outbox;
@@ -39,6 +41,7 @@ pub mod analysis;
 pub mod apply;
 mod content;
 pub mod delta;
+pub mod exclusion;
 pub mod handover;
 pub mod incremental;
 pub mod now;
@@ -90,6 +93,8 @@ pub struct RefreshResult {
     pub watches: bool,
     /// Why it failed or was refused.
     pub error: Option<Report>,
+    /// Other segments, from which members were removed because this one has gained them.
+    pub others: Vec<RefreshResult>,
 }
 
 /// The number of attempts at a refresh whose table is changed by concurrent writes.
@@ -112,6 +117,14 @@ struct Applied {
     edited: Option<Edited>,
     /// What the table holds now; none: not known.
     content: Option<Content>,
+    /// Members that have left before, because its lists have them.
+    closed: Closed,
+    /// The lists that have members which the refresher gave.
+    left_out: Vec<String>,
+    /// Its lists as it has seen them; none: it has none.
+    lists: Option<JsonB>,
+    /// What it has gained, for the segments that leave out its members.
+    gained: Option<Gained>,
 }
 
 /// Refreshes a segment. An error in it becomes a WARNING, an entry of the log and the status of the
@@ -122,7 +135,7 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     let (mut segment, mut reads) = (None, None);
     let keep = if request.dry_run { OnSuccess::Rollback } else { OnSuccess::Commit };
     let mut tries = 0;
-    let result = loop {
+    let mut result = loop {
         tries += 1;
         let result = in_subtransaction(keep, || steps(set, request, &mut segment, &mut reads));
         // A concurrent write changed rows of the table: with a new snapshot the refresh may
@@ -136,11 +149,42 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
         // Whatever became of the refresh.
         state::record_reads(set, segment.id, &reads.record())?;
     }
-    match (result, request.segment) {
-        (Err(Error::NotPermitted { .. }), Key::Name(_)) => {
-            Ok(refuse(set, request, timer.elapsed()))
+    if let (Err(Error::NotPermitted { .. }), Key::Name(_)) = (&result, request.segment) {
+        return Ok(refuse(set, request, timer.elapsed()));
+    }
+    let gained = result.as_mut().ok().and_then(|applied| applied.gained.take());
+    let segment = segment.as_ref();
+    let mut outcome = finish(set, request, segment, result, (began, timer.elapsed()))?;
+    if !request.dry_run {
+        outcome.others = follow_lists(set, request, segment, (&outcome, gained))?;
+    }
+    Ok(outcome)
+}
+
+/// Has members leave other segments that a successful refresh has gained. If a refresh did not succeed,
+/// the members that its lists have gained leave it nevertheless.
+fn follow_lists(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
+    segment: Option<&Segment>,
+    (outcome, gained): (&RefreshResult, Option<Gained>),
+) -> Result<Vec<RefreshResult>> {
+    let is_list = segment.is_some_and(|segment| segment.is_list);
+    let changes = |figures: DeltaStats| figures.added + figures.removed + figures.changed > 0;
+    if outcome.status == LogStatus::Ok && is_list && outcome.figures.is_some_and(changes) {
+        // The segments that leave out its members may be due now.
+        system_catalog::invalidate(set.segments());
+    }
+    if let Some(gained) = gained {
+        return exclusion::close_dependents(set, &gained, request.run_id);
+    }
+    match (segment, outcome.status) {
+        (_, LogStatus::Ok | LogStatus::Skipped) | (None, _) => Ok(Vec::new()),
+        (Some(segment), _) if segment.has_lists => {
+            let named = (segment.id, segment.name.as_str());
+            Ok(exclusion::follow(set, named, request.run_id, None)?.into_iter().collect())
         }
-        (result, _) => finish(set, request, segment.as_ref(), result, (began, timer.elapsed())),
+        _ => Ok(Vec::new()),
     }
 }
 
@@ -158,6 +202,7 @@ pub fn refuse(set: &RelationSet, request: &RefreshRequest<'_>, elapsed: Duration
         detail: Some(report.to_line()),
         watches: false,
         error: Some(report),
+        others: Vec::new(),
     }
 }
 
@@ -192,7 +237,8 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         let state = SegmentState::find(set, segment.id)?;
         let reads = reads::find(set, segment);
         if state.as_ref().is_some_and(SegmentState::is_waiting) {
-            check_sources_loaded(set, segment, &reads)?;
+            let lists = Exclusion::find(set, segment)?.ids();
+            check_sources_loaded(set, segment, &reads, &lists)?;
         }
         Ok(reads)
     });
@@ -306,6 +352,7 @@ fn finish(
         detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
         watches: ended.checkpoint.is_some_and(|checkpoint| checkpoint["captured"].is_object()),
         error: ended.error,
+        others: Vec::new(),
     })
 }
 
@@ -319,8 +366,16 @@ fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> 
     let message = ended.message.as_deref();
     match (ended.status, ended.figures, ended.at) {
         (LogStatus::Ok, Some(figures), Some(at)) => {
-            let content = ended.content.as_ref();
-            attempt.succeed(set, figures, at, &ended.ahead, ended.checkpoint.clone(), content)?;
+            let success = Success {
+                figures,
+                at,
+                ahead: &ended.ahead,
+                checkpoint: ended.checkpoint.clone(),
+                content: ended.content.as_ref(),
+                lists: ended.lists.as_ref(),
+                is_edited: ended.is_edited,
+            };
+            attempt.succeed(set, success)?;
         }
         (LogStatus::Waiting, ..) => {
             let state = SegmentState::find(set, attempt.segment)?;
@@ -374,30 +429,41 @@ fn steps(
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
 
+    let lists = Exclusion::find(set, segment)?;
+    let closed = lists.close(set, (segment, &table), request.run_id, None)?;
+    let before = lists.ids();
     let (at, recorded_zone, last) = last_content(set, segment)?;
     let refresher = match request.query {
         Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
-    // They belong to the segment's refresher: a one-off query has none.
     let source_check::Checked { remarks: late, ahead, .. } = match request.query {
-        Some(_) => source_check::Checked::default(),
-        None => check_sources_loaded(set, segment, reads.insert(reads::find(set, segment)))?,
+        // Sources belong to the segment's refresher: a one-off query has none, but the lists hold.
+        Some(_) => match upstream::check_lists(set, segment, &before)? {
+            missing if missing.is_empty() => source_check::Checked::default(),
+            missing => return Err(Error::NotLoaded(missing)),
+        },
+        None => {
+            let reads = reads.insert(reads::find(set, segment));
+            check_sources_loaded(set, segment, reads, &before)?
+        }
     };
     let mut actions = pending_actions(set, segment)?;
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
-                let how = (time.at, request.full);
+                // What a list has lost is not among the ids that have changed.
+                let how = (time.at, request.full || lists.may_free());
                 Some(incremental::plan(set, segment, &table, incremental, &beginning, how)?)
             }
             _ => None,
         };
         let mut progress = None;
         let mut edited = None;
+        let mut left_out = Vec::new();
         let (delta, side) = set.as_segment_owner(segment.owner, || {
             let target = (segment.id, last.seed);
-            let (delta, side) = match (&refresher, plan) {
+            let (mut delta, side) = match (&refresher, plan) {
                 (Refresher::Procedure(Sql { sql }), _) => {
                     run_procedure(client, set, &table, segment, target, sql)?
                 }
@@ -411,6 +477,8 @@ fn steps(
                     (delta, side)
                 }
             };
+            let written = matches!(refresher, Refresher::Procedure(_)).then_some(at);
+            left_out = lists.leave_out(client, (&mut delta, &side), written)?;
             guard(segment, request, &delta)?;
             edited = last.edited(&delta, &side);
             if edited.is_some() {
@@ -446,6 +514,9 @@ fn steps(
             true => outbox::count(&source, &actions)?,
             false => outbox::hand_over(client, &source, actions)?,
         };
+        let gained = set.as_segment_owner(segment.owner, || {
+            exclusion::gained(segment, &delta, &side, edited.is_some())
+        })?;
         let (figures, long_ids) = (delta.figures, delta.long_ids);
         Ok::<_, Error>(Applied {
             figures,
@@ -457,6 +528,10 @@ fn steps(
             progress,
             edited,
             content,
+            closed,
+            left_out,
+            lists: lists.record(),
+            gained,
         })
     };
     let mut applied = table.with_constraints_at_once(set, || Spi::connect_mut(refresh))?;
@@ -587,6 +662,7 @@ fn check_sources_loaded(
     set: &RelationSet,
     segment: &Segment,
     reads: &Reads,
+    lists: &[Uuid],
 ) -> Result<source_check::Checked> {
     let mut found = match segment.sources.as_slice() {
         [] => Default::default(),
@@ -594,7 +670,7 @@ fn check_sources_loaded(
             set.as_segment_owner(segment.owner, || source_check::check(set, sources))
         })?,
     };
-    found.missing.extend(upstream::check(set, segment, reads)?);
+    found.missing.extend(upstream::check(set, segment, reads, lists)?);
     if found.missing.is_empty() { Ok(found) } else { Err(Error::NotLoaded(found.missing)) }
 }
 

@@ -1,10 +1,11 @@
 //! The outcome of a refresh, as it is reported in its result, in the log and in a WARNING.
 
+use pgrx::JsonB;
 use pgrx::datum::Timestamp;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Applied, RefreshRequest};
+use super::{Applied, RefreshRequest, exclusion};
 use crate::catalog::log::LogStatus;
 use crate::config::Segment;
 use crate::error::{Error, Report, Result, counted};
@@ -28,6 +29,10 @@ pub struct Ending {
     pub ahead: Vec<String>,
     /// What the segment's table holds after the refresh; none: not known.
     pub content: Option<Content>,
+    /// The segment's lists as it has seen them.
+    pub lists: Option<JsonB>,
+    /// Rows of the table were changed by hand before.
+    pub is_edited: bool,
     /// False where the segment was busy, the caller may not refresh it, or another session has
     /// refreshed it since the caller's snapshot: nothing was attempted, and the entry does not
     /// count for the segment's schedule. For a worker, to find that it may not refresh its segment is
@@ -52,11 +57,20 @@ impl Ending {
             checkpoint: None,
             ahead: Vec::new(),
             content: None,
+            lists: None,
+            is_edited: false,
             attempted: true,
         };
         match result {
             Ok(done) => {
                 let message = remark(&done, request);
+                // Those that have left before it count as removed by it.
+                let removed = done.closed.removed;
+                let figures = DeltaStats {
+                    removed: done.figures.removed + removed,
+                    before: done.figures.before + removed,
+                    ..done.figures
+                };
                 let ahead = done.ahead;
                 let (pass, checkpoint) = match done.progress {
                     Some(progress) => (Some(progress.pass), Some(progress.checkpoint)),
@@ -64,8 +78,8 @@ impl Ending {
                 };
                 Self {
                     status: LogStatus::Ok,
-                    figures: Some(done.figures),
-                    messages: Some(done.handed.messages as i64),
+                    figures: Some(figures),
+                    messages: Some((done.handed.messages + done.closed.messages) as i64),
                     at: Some(done.at),
                     message,
                     error: None,
@@ -73,6 +87,8 @@ impl Ending {
                     checkpoint,
                     ahead,
                     content: done.content,
+                    lists: done.lists,
+                    is_edited: done.edited.is_some(),
                     attempted: true,
                 }
             }
@@ -98,6 +114,8 @@ impl Ending {
                     checkpoint: None,
                     ahead: Vec::new(),
                     content: None,
+                    lists: None,
+                    is_edited: false,
                     attempted: match error {
                         Error::Busy { .. } | Error::Superseded(_) => false,
                         Error::NotPermitted { .. } => request.is_scheduled,
@@ -167,6 +185,16 @@ fn by_hand(Edited { before, found }: Edited) -> String {
     )
 }
 
+/// A remark about rows that were left out, because lists have their members.
+fn left_out(count: u64, lists: &[String]) -> String {
+    let rows = match count {
+        1 => "1 row was".to_owned(),
+        many => format!("{many} rows were"),
+    };
+    let lists: Vec<_> = lists.iter().map(|list| format!("\"{list}\"")).collect();
+    format!("{rows} left out: their members are in {}", lists.join(", "))
+}
+
 /// Remarks about a successful refresh, separated by semicolons; none: there are none.
 fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     let mut remarks = done.late.clone();
@@ -181,6 +209,12 @@ fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
         many => remarks.push(format!("{many} rows without an id were left out")),
     }
     remarks.extend(long.map(|long| long.error().to_string()));
+    if done.figures.excluded > 0 {
+        remarks.push(left_out(done.figures.excluded, &done.left_out));
+    }
+    if done.closed.removed > 0 {
+        remarks.push(exclusion::remark(done.closed.removed));
+    }
     remarks.extend(done.progress.as_ref().and_then(|progress| progress.remark.clone()));
     remarks.extend(done.handed.remark());
     (!remarks.is_empty()).then(|| remarks.join("; "))
@@ -202,6 +236,9 @@ pub fn params(
         "force": request.force,
         "role": role::name(role::current()),
     });
+    if let Some(Segment { exempt: Value::Object(exempt), .. }) = segment {
+        params["exempt"] = json!(exempt);
+    }
     if let Some(ended) = ended {
         params["at"] = json!(ended.at);
         if let Some(pass) = &ended.pass {

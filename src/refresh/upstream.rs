@@ -30,9 +30,15 @@ struct Found {
     age: String,
 }
 
-/// The segments that a segment must wait for, each with the reason. A segment that reads the table of
-/// its reader, too, is not waited for: each of a cycle reads the last state of the others.
-pub fn check(set: &RelationSet, segment: &Segment, reads: &Reads) -> Result<Vec<String>> {
+/// The segments that a segment must wait for, each with the reason: those that it reads, and `lists`,
+/// whose members it leaves out. A segment that reads the table of its reader, too, is not waited for:
+/// each of a cycle reads the last state of the others.
+pub fn check(
+    set: &RelationSet,
+    segment: &Segment,
+    reads: &Reads,
+    lists: &[Uuid],
+) -> Result<Vec<String>> {
     let named: Vec<&SegmentSource> = segment
         .sources
         .iter()
@@ -45,11 +51,24 @@ pub fn check(set: &RelationSet, segment: &Segment, reads: &Reads) -> Result<Vec<
         true => reads.relations(),
         false => Vec::new(),
     };
-    if tables.is_empty() && named.is_empty() {
+    wait_for(set, segment, (tables, &named, lists))
+}
+
+/// The segments among its lists that a segment must wait for, each with the reason.
+pub fn check_lists(set: &RelationSet, segment: &Segment, lists: &[Uuid]) -> Result<Vec<String>> {
+    wait_for(set, segment, (Vec::new(), &[], lists))
+}
+
+fn wait_for(
+    set: &RelationSet,
+    segment: &Segment,
+    (tables, named, lists): (Vec<pg_sys::Oid>, &[&SegmentSource], &[Uuid]),
+) -> Result<Vec<String>> {
+    if tables.is_empty() && named.is_empty() && lists.is_empty() {
         return Ok(Vec::new());
     }
-    let found = list(set, segment, tables, &named)?;
-    for source in &named {
+    let found = list(set, segment, (tables, named, lists))?;
+    for source in named {
         let name = Some(&source.segment);
         if !found.iter().any(|found| found.is_named && found.name.as_ref() == name) {
             return Err(Error::UnknownSource(source.segment.clone()));
@@ -83,13 +102,18 @@ pub fn check(set: &RelationSet, segment: &Segment, reads: &Reads) -> Result<Vec<
 fn list(
     set: &RelationSet,
     segment: &Segment,
-    tables: Vec<pg_sys::Oid>,
-    named: &[&SegmentSource],
+    (tables, named, lists): (Vec<pg_sys::Oid>, &[&SegmentSource], &[Uuid]),
 ) -> Result<Vec<Found>> {
     let names: Vec<String> = named.iter().map(|source| source.segment.clone()).collect();
     let max_ages: Vec<Option<String>> = named.iter().map(|source| source.max_age.clone()).collect();
-    let args =
-        [segment.id.into(), segment.owner.into(), tables.into(), names.into(), max_ages.into()];
+    let args = [
+        segment.id.into(),
+        segment.owner.into(),
+        tables.into(),
+        names.into(),
+        max_ages.into(),
+        lists.to_vec().into(),
+    ];
     set.as_owner(|| {
         Spi::connect(|client| {
             let statement = set.kept(&queries::refresh::upstream::LIST_UPSTREAM);

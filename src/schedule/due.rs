@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
-use crate::config::{self, ConfigError, Subject};
+use crate::config::{self, ConfigError, Subject, exclusion};
 use crate::error::Result;
 use crate::pg::clock::{self, Instant};
 use segmenter_core::clock::is_ahead;
@@ -32,6 +32,10 @@ pub struct Item {
     pub waiting_since: Option<Instant>,
     /// The relations that it reads, as far as they are known.
     pub reads: Vec<pg_sys::Oid>,
+    /// The segments whose members it leaves out.
+    pub lists: Vec<Uuid>,
+    /// Its lists have gained members that may have to leave it.
+    pub must_close: bool,
     /// An error in the schedule. An automatic segment is then due, and fails; what follows is the
     /// delay of its retry, until the row is corrected.
     pub problem: Option<String>,
@@ -50,7 +54,7 @@ impl Item {
                 let last = self.last_refresh.filter(|last| !is_ahead(*last, now));
                 Some(last.map_or(now, |last| last + RUN_INTERVAL))
             }
-            Due::AtOnce => Some(now),
+            Due::AtOnce | Due::Freed => Some(now),
             due => due.at(),
         }
     }
@@ -72,6 +76,7 @@ impl Item {
             Some(Due::Retry(_, 1)) => "retry after a failure".into(),
             Some(Due::Retry(_, failures)) => format!("retry after {failures} failures"),
             Some(Due::AtOnce) => "the last refresh lies in the future".into(),
+            Some(Due::Freed) => "segments whose members it leaves out have lost some".into(),
             Some(Due::Never) => "the schedule has no further time".into(),
         };
         if self.waiting_since.is_some() && self.is_due(now) {
@@ -134,6 +139,9 @@ impl Item {
                 (Due::without_valid_schedule(last, delay), Some(error.to_string()))
             }
         };
+        // Members may return that its lists have lost.
+        let is_freed = row.get::<bool>(17)?.unwrap_or_default();
+        let due = if is_freed { Due::Freed } else { due };
         let automatic = row.get::<bool>(5)?.unwrap_or_default();
         let item = Self {
             id,
@@ -142,6 +150,8 @@ impl Item {
             last_refresh: last.map(|last| last.began),
             waiting_since: time(13)?,
             reads: row.get(14)?.unwrap_or_default(),
+            lists: row.get(15)?.unwrap_or_default(),
+            must_close: row.get(16)?.unwrap_or_default(),
             name,
             refresh_cron,
             due: automatic.then_some(due),
@@ -162,7 +172,7 @@ pub fn items(
     set.as_owner(|| {
         Spi::connect(|client| {
             let rows = client.select(
-                &set.sql(&queries::schedule::LIST_DUE, &[]),
+                &exclusion::sql(set, &queries::schedule::LIST_DUE),
                 None,
                 &[reader.into(), only.into()],
             )?;

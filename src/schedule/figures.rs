@@ -35,6 +35,7 @@ pub struct FigureRow {
     pub update_status: Option<String>,
     pub pending_messages: Option<i64>,
     pub last_delivery: Option<TimestampWithTimeZone>,
+    pub excluded: Option<i64>,
 }
 
 /// The figures of the segments that policies hide from the caller, if it may see them all the same.
@@ -73,6 +74,7 @@ pub fn hidden(set: &RelationSet) -> Result<Vec<FigureRow>> {
                     update_status: row.get_by_name("update_status")?,
                     pending_messages: row.get_by_name("pending_messages")?,
                     last_delivery: row.get_by_name("last_delivery")?,
+                    excluded: row.get_by_name("excluded")?,
                     name,
                 })
             });

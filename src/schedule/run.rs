@@ -1,7 +1,7 @@
 //! A run: all segments that are due, each after the segments whose tables it reads.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,12 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, Relation, RelationSet};
 use crate::catalog::viewer::Viewer;
 use crate::config::{self, Key, Subject};
-use crate::error::{Error, Report, Result, emit_warning};
+use crate::error::{Error, Report, Result, counted, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::commit::Call;
 use crate::pg::exec::role;
+use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::uuid;
@@ -32,6 +33,7 @@ use crate::refresh::{self, RefreshRequest, RefreshResult};
 use crate::schedule::due::{self, Item};
 use segmenter_core::dependency_order::{self, Placed};
 use segmenter_core::due::Due;
+use segmenter_core::guards::DeltaStats;
 use segmenter_core::queue::Position;
 
 /// The number of segments of a cycle that a message names.
@@ -45,9 +47,12 @@ pub struct PlannedRefresh {
     /// The names of the segments in its cycle, or of the first of them. None: it is in no cycle.
     pub cycle: Option<Rc<[String]>>,
     /// What it reads and where it is stored.
-    pub position: Position<Oid>,
-    /// It is not due: only pending messages for its subscribers are written.
+    pub position: Position<Uuid, Oid>,
+    /// It is not due: only pending messages for its subscribers are written, and members leave that its
+    /// lists have gained. If its lists have lost members by then, it is refreshed.
     pub hand_over_only: bool,
+    /// It is planned only because its lists are refreshed before.
+    pub is_follower: bool,
 }
 
 impl PlannedRefresh {
@@ -61,9 +66,11 @@ impl PlannedRefresh {
             position: Position {
                 stored_in: Oid::INVALID,
                 reads: Vec::new(),
+                lists: Vec::new(),
                 reads_everything: false,
             },
             hand_over_only: false,
+            is_follower: false,
         }
     }
 
@@ -120,8 +127,12 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
         return Ok(Vec::new());
     }
     let now = clock::now();
-    let mut items = due::items(set, Some(role::current()), None)?;
-    items.retain(|item| item.is_due(now));
+    let items = due::items(set, Some(role::current()), None)?;
+    let due: HashSet<Uuid> =
+        items.iter().filter(|item| item.is_due(now)).map(|item| item.id).collect();
+    let must_close: HashSet<Uuid> =
+        items.iter().filter(|item| item.must_close).map(|item| item.id).collect();
+    let mut items = with_followers(items, due.union(&must_close).copied().collect());
     // What the workers have found may be missing or old: a run analyses the queries itself.
     for item in &mut items {
         pgrx::check_for_interrupts!();
@@ -131,9 +142,16 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
         };
     }
     let mut planned = order_by_dependency(set, items);
-    let due: HashSet<Uuid> = planned.iter().map(|planned| planned.id).collect();
-    for (id, name) in subscription::with_pending_actions(set, Some(role::current()))? {
-        if !due.contains(&id) {
+    let pending = subscription::with_pending_actions(set, Some(role::current()))?;
+    for planned in &mut planned {
+        planned.hand_over_only = !due.contains(&planned.id);
+        planned.is_follower = planned.hand_over_only
+            && !must_close.contains(&planned.id)
+            && !pending.contains_key(&planned.id);
+    }
+    let known: HashSet<Uuid> = planned.iter().map(|planned| planned.id).collect();
+    for (id, name) in pending {
+        if !known.contains(&id) {
             planned.push(PlannedRefresh {
                 hand_over_only: true,
                 ..PlannedRefresh::standalone(id, name)
@@ -143,16 +161,43 @@ pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
     Ok(planned)
 }
 
+/// The items that are taken, and those that may be freed when their lists are refreshed.
+fn with_followers(items: Vec<Item>, mut taken: HashSet<Uuid>) -> Vec<Item> {
+    let mut followers: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
+    for item in &items {
+        for list in &item.lists {
+            followers.entry(*list).or_default().push(item.id);
+        }
+    }
+    let mut left: Vec<Uuid> = taken.iter().copied().collect();
+    while let Some(list) = left.pop() {
+        for follower in followers.get(&list).into_iter().flatten() {
+            if taken.insert(*follower) {
+                left.push(*follower);
+            }
+        }
+    }
+    items.into_iter().filter(|item| taken.contains(&item.id)).collect()
+}
+
 /// Orders segments so that each comes after those whose tables it reads, as far as that is known.
 pub fn order_by_dependency(set: &RelationSet, items: Vec<Item>) -> Vec<PlannedRefresh> {
     let mart = set.mart();
     let tables: HashSet<_> = items.iter().map(|item| item.table).collect();
     let positions: Vec<_> = items.iter().map(|item| position(item, &tables, mart)).collect();
+    let places: HashMap<Uuid, usize> =
+        items.iter().enumerate().map(|(place, item)| (item.id, place)).collect();
+    let after: Vec<Vec<usize>> = items
+        .iter()
+        .map(|item| item.lists.iter().filter_map(|list| places.get(list).copied()).collect())
+        .collect();
     let nodes: Vec<_> = positions
         .iter()
-        .map(|position| dependency_order::Item {
+        .zip(&after)
+        .map(|(position, after)| dependency_order::Item {
             stored_in: position.stored_in,
             reads: &position.reads,
+            after,
             reads_everything: position.reads_everything,
         })
         .collect();
@@ -178,16 +223,18 @@ pub fn order_by_dependency(set: &RelationSet, items: Vec<Item>) -> Vec<PlannedRe
             cycle,
             position: positions[item].clone(),
             hand_over_only: false,
+            is_follower: false,
         });
     }
     planned
 }
 
 /// The tables of other segments that a segment reads.
-fn position(item: &Item, tables: &HashSet<Oid>, mart: Oid) -> Position<Oid> {
+fn position(item: &Item, tables: &HashSet<Oid>, mart: Oid) -> Position<Uuid, Oid> {
     Position {
         stored_in: item.table,
         reads: item.reads.iter().copied().filter(|table| tables.contains(table)).collect(),
+        lists: item.lists.clone(),
         reads_everything: item.reads.contains(&mart),
     }
 }
@@ -281,7 +328,7 @@ pub fn step(
     run_id: Uuid,
 ) -> Result<Option<RefreshResult>> {
     let request = planned.request(run_id);
-    if planned.hand_over_only {
+    if planned.hand_over_only && !is_freed(set, planned.id)? {
         return handover::hand_over(set, &request);
     }
     let mut outcome = refresh::refresh(set, &request)?;
@@ -292,6 +339,14 @@ pub fn step(
         outcome.messages = handed.and_then(|handed| handed.messages);
     }
     Ok(Some(outcome))
+}
+
+/// Whether a segment is due because its lists have lost members.
+fn is_freed(set: &RelationSet, segment: Uuid) -> Result<bool> {
+    // It sees what the steps before have done.
+    let _snapshot = Active::fresh();
+    let item = due::items(set, None, Some(&[segment]))?.pop();
+    Ok(item.is_some_and(|item| item.due == Some(Due::Freed)))
 }
 
 /// The name of a segment. Retired segments are found, too, since their subscribers may have to be
@@ -322,7 +377,12 @@ pub fn new_id() -> Uuid {
 pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     let plan = plan(set)?;
     let mut outcomes = Vec::new();
+    // Segments that have gained or lost members.
+    let mut moved: HashSet<Uuid> = HashSet::new();
     for (number, planned) in plan.iter().enumerate() {
+        if planned.is_follower && !planned.position.lists.iter().any(|list| moved.contains(list)) {
+            continue;
+        }
         // What it has locked is released with its work.
         let made = in_subtransaction(OnSuccess::Commit, || match step(set, planned, run_id)? {
             Some(outcome)
@@ -333,7 +393,18 @@ pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
             outcome => Ok(outcome),
         });
         match made {
-            Ok(outcome) => outcomes.extend(outcome),
+            Ok(outcome) => {
+                if let Some(mut outcome) = outcome {
+                    let changes =
+                        |figures: DeltaStats| figures.added + figures.removed + figures.changed > 0;
+                    if outcome.figures.is_some_and(changes) || !outcome.others.is_empty() {
+                        moved.insert(planned.id);
+                    }
+                    let others = std::mem::take(&mut outcome.others);
+                    outcomes.push(outcome);
+                    outcomes.extend(others);
+                }
+            }
             Err(Error::Postgres(report)) if number > 0 && report.lacks_memory() => {
                 stop(set, planned, run_id, Error::OutOfLocks { done: number, planned: plan.len() });
                 break;
@@ -380,7 +451,16 @@ fn stop(set: &RelationSet, planned: &PlannedRefresh, run_id: Uuid, error: Error)
 /// Refreshes one segment outside of a run. One that watches tables deletes captured changes then, as a
 /// run does: where all refreshes are made by hand, nothing else would.
 pub fn by_hand(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
-    let outcome = refresh::refresh(set, request)?;
+    let mut outcome = refresh::refresh(set, request)?;
+    let removed: u64 =
+        outcome.others.iter().filter_map(|other| other.figures).map(|other| other.removed).sum();
+    if removed > 0 && outcome.status == LogStatus::Ok {
+        let from = counted(outcome.others.len() as i64, "segment");
+        let members = counted(removed as i64, "member");
+        let remark = format!("{members} removed from {from} that leave out its members");
+        let remarks: Vec<String> = outcome.detail.take().into_iter().chain([remark]).collect();
+        outcome.detail = Some(remarks.join("; "));
+    }
     if outcome.status == LogStatus::Ok && outcome.watches && !request.dry_run {
         let pruned = in_subtransaction(OnSuccess::Commit, || prune_changes(&set.extension));
         if let Err(error) = pruned {

@@ -456,8 +456,12 @@ impl SetScheduler {
         let Some(set) = &self.set else { return Err(Error::NoExtension) };
         let pending = subscription::with_pending_actions(set, None)?;
         let items = due::items(set, None, None)?;
+        // Members that their lists have gained leave these without a refresh.
+        let behind = items.iter().filter(|item| item.must_close);
+        let behind = behind.map(|item| (item.id, item.name.clone()));
         self.pending = pending
             .into_iter()
+            .chain(behind)
             .map(|(id, name)| {
                 (id, PendingPublish { name, at: now, must_rerun: busy.contains(&id) })
             })

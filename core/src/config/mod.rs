@@ -9,12 +9,14 @@ use thiserror::Error;
 use crate::schedule;
 
 mod consumer;
+mod exclusion;
 mod segment;
 
 pub use consumer::{
     ConsumerParams, Fields, FunctionUpdater, HttpUpdater, Mode, SubscriptionParams, Updater,
     consumer_params, subscription_params, unknown_placeholder,
 };
+pub use exclusion::{Excluded, MatchColumn, exclude, exempt, priority};
 pub use segment::{
     Incremental, ReadySource, Refresher, SegmentSource, SourceCheck, Sql, TableSource, Watched,
     guards, refresher, sources,

@@ -1,9 +1,37 @@
 -- The active segments (only those whose owner $1 is a member of, and only those of $2, if these are
 -- given), with the last attempt, and what they read as far as it is known. Waiting for sources is not
--- an attempt.
+-- an attempt. lists: the segments whose members they leave out; must_close: one of these has gained some
+-- since they followed it last; is_freed: one has lost some, or is none of them any more, and no attempt
+-- has failed since.
 -- runs as: set owner
 -- params: reader oid, segments uuid[]
--- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[]
+-- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean
+-- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
+with edges as (
+    select x.segment_id, x.list_id, to_jsonb(array_agg(distinct b.name order by b.name)) as by
+    from (
+@edges@
+    ) x
+    cross join unnest(x.by) b (name)
+    where $2::uuid[] is null or x.segment_id = any ($2)
+    group by x.segment_id, x.list_id
+), followed as (
+    select
+        e.segment_id,
+        array_agg(e.list_id) as lists,
+        bool_or(
+            o.refreshes > 0
+            and (p.seen is null or p.seen -> 'by' <> e.by or (p.seen ->> 'gains')::bigint <> coalesce(l.gains, 0))
+        ) as must_close,
+        bool_or(p.seen -> 'by' <> e.by or (p.seen ->> 'losses')::bigint <> coalesce(l.losses, 0)) as has_losses,
+        count(p.seen) as number,
+        max(l.lost_at) as lost_at
+    from edges e
+    left join @state@ l on l.segment_id = e.list_id
+    left join @state@ o on o.segment_id = e.segment_id
+    cross join lateral (select o.lists -> e.list_id::text as seen) p
+    group by e.segment_id
+)
 select
     s.id,
     s.name,
@@ -19,9 +47,20 @@ select
     coalesce(a.failures, 0) as failures,
     case when a.running_since is null then a.waiting_since end as waiting_since,
     -- The name may belong to another relation by now, or to none.
-    (select array_agg(r.oid::oid) from unnest(k.reads) n (name), to_regclass(n.name) r (oid) where r.oid is not null) as reads
+    (select array_agg(r.oid::oid) from unnest(k.reads) n (name), to_regclass(n.name) r (oid) where r.oid is not null) as reads,
+    f.lists,
+    coalesce(f.must_close, false) as must_close,
+    coalesce(
+        (
+            f.has_losses
+            or (select count(*) from jsonb_object_keys(t.lists)) <> coalesce(f.number, 0)
+        )
+        and (a.status is null or a.status = 'waiting' or f.lost_at > a.started_at),
+        false
+    ) as is_freed
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
+left join followed f on f.segment_id = s.id
 left join @attempts@ k on k.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)
 where s.actual_end = 'infinity' and ($1::oid is null or pg_has_role($1, s.owner, @membership@))

@@ -3,6 +3,7 @@
 
 mod capture;
 mod consumer;
+mod exclusion;
 mod row;
 mod segment;
 mod subscription;
@@ -19,6 +20,7 @@ use crate::pg::exec::durable;
 use crate::pg::system_catalog;
 use capture::capture;
 use consumer::check_consumer;
+use exclusion::check_exclusion;
 use row::{check_deleted, new_row, set_of};
 use segment::{check_segment, register_segment};
 use subscription::{check_delivery, check_subscription, notice_kept_audience};
@@ -33,10 +35,13 @@ fn segmenter_check_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewR
     Ok(Some(checked(trigger, check_segment)))
 }
 
-/// After a segment is written: attaches its table to the mart, or detaches it.
+/// After a segment is written: attaches its table to the mart, or detaches it. With the argument
+/// `exclusion`: checks the segments whose members it leaves out, and its priority.
 #[pg_trigger]
 fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    unless_early(trigger, register_segment);
+    let is_exclusion = trigger.extra_args()?.first().is_some_and(|it| it == "exclusion");
+    let work = if is_exclusion { check_exclusion } else { register_segment };
+    unless_early(trigger, work);
     Ok(None)
 }
 

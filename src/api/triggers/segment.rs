@@ -13,7 +13,7 @@ use crate::catalog::change_readers;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::state;
-use crate::config::readers;
+use crate::config::readers::{self, Fate};
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
     self, ConfigError, Incremental, Key, Refresher, Segment, SourceCheck, Subject,
@@ -41,6 +41,10 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
     config::guards(json(&row, "guards", subject)?, subject)?;
     let sources = config::sources(json(&row, "sources", subject)?, subject)?;
     check_sources(&sources, subject)?;
+    config::exclude(json(&row, "exclude", subject)?, subject)?;
+    config::exempt(json(&row, "exempt", subject)?, subject)?;
+    let priority = row.get_by_name::<i32>("priority")?;
+    config::priority(text(&row, "priority_group")?, priority, subject)?;
     check_name_and_period(trigger, &row, subject)?;
     config::cron("refresh_cron", text(&row, "refresh_cron")?.as_deref(), subject)?;
     config::timezone("refresh_timezone", text(&row, "refresh_timezone")?.as_deref(), subject)?;
@@ -164,6 +168,11 @@ pub(super) fn record_reads(
         cron: None,
         timezone: None,
         actual: true,
+        // What it leaves out is known once its row is written.
+        has_lists: false,
+        is_suppression: false,
+        is_list: false,
+        exempt: serde_json::Value::Null,
     };
     state::record_reads(set, id, &reads::find(set, &segment).record()).map(drop)
 }
@@ -215,9 +224,17 @@ pub(super) fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
     };
     if let Some(old) = &old {
         let is_retired = old.actual && new.as_ref().is_some_and(|new| !new.actual);
-        let what = if is_delete { "deleted" } else { "retired" };
-        if is_delete || is_retired {
-            readers::check_none(&set, (old.id, &old.name, old.table), what, role::current())?;
+        let renamed = |new: &RegisteredRow| {
+            (old.actual && new.actual && new.name != old.name).then_some(Fate::Renamed)
+        };
+        let fate = match is_delete {
+            true => Some(Fate::Deleted),
+            false if is_retired => Some(Fate::Retired),
+            false => new.as_ref().and_then(renamed),
+        };
+        if let Some(fate) = fate {
+            let named = (old.id, old.name.as_str(), old.table);
+            readers::check_none(&set, named, old.is_suppression, fate, role::current())?;
         }
     }
     if let (Some(old), Some(new)) = (&old, &new)
@@ -339,6 +356,7 @@ pub(super) struct RegisteredRow {
     table: pg_sys::Oid,
     owner: pg_sys::Oid,
     actual: bool,
+    is_suppression: bool,
 }
 
 impl RegisteredRow {
@@ -355,6 +373,7 @@ impl RegisteredRow {
             owner,
             name: row.get_by_name("name")?.unwrap_or_default(),
             actual: is_endless(end),
+            is_suppression: row.get_by_name("is_suppression")?.unwrap_or_default(),
         }))
     }
 }

@@ -13,6 +13,9 @@ const ATTEMPT_CLASS: u16 = 1872;
 /// The same for sequences that are being lifted.
 const SEQUENCE_CLASS: u16 = 1873;
 
+/// The same for the priorities of segments.
+const PRIORITY_CLASS: u16 = 1874;
+
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -78,6 +81,12 @@ pub fn try_lock_attempt(key: Key) -> bool {
 /// ends.
 pub fn lock_sequence(relation: pg_sys::Oid) {
     acquire(SEQUENCE_CLASS, Key { high: relation.to_u32(), low: 0 }, false);
+}
+
+/// Waits for the right to give priorities to segments of a set, and keeps it until the (sub)transaction
+/// ends.
+pub fn lock_priorities(segments: pg_sys::Oid) {
+    acquire(PRIORITY_CLASS, Key { high: segments.to_u32(), low: 0 }, false);
 }
 
 fn acquire(class: u16, key: Key, at_once: bool) -> bool {

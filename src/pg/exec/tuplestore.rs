@@ -31,6 +31,8 @@ impl ByteHistogram {
 pub struct Relation {
     rows: Rc<Rows>,
     name: &'static CStr,
+    /// Another relation has the name now.
+    is_replaced: Cell<bool>,
 }
 
 /// The tuplestore of a relation, and the memory context that it is in; both null at its end.
@@ -61,7 +63,7 @@ impl Relation {
             pg_sys::MemoryContextRegisterResetCallback(memory, callback);
             rows
         };
-        Self { rows, name }
+        Self { rows, name, is_replaced: Cell::new(false) }
     }
 
     /// The number of its rows.
@@ -81,6 +83,11 @@ impl Relation {
             );
         }
         store
+    }
+
+    /// Ends the relation, whose name another one has been given since.
+    pub fn give_up_name(self) {
+        self.is_replaced.set(true);
     }
 
     /// Removes all rows.
@@ -153,7 +160,9 @@ impl Drop for Relation {
         // reads the store any more, because its name is removed first. Deleting the context calls
         // the callback.
         unsafe {
-            pg_sys::SPI_unregister_relation(self.name.as_ptr());
+            if !self.is_replaced.get() {
+                pg_sys::SPI_unregister_relation(self.name.as_ptr());
+            }
             pg_sys::tuplestore_end(store);
             pg_sys::MemoryContextDelete(memory);
         }

@@ -57,15 +57,16 @@ pub fn of_changed<'a>(
             removed: of(&[REMOVED]),
             changed: of(&[CHANGED]),
             before,
+            ..DeltaStats::default()
         };
         Ok((figures, LongIds::find(of(&[LONG]))?, sums.change, side))
     })?;
-    Ok((Delta { figures, long_ids, found: None, change, _relation: relation }, side))
+    Ok((Delta { figures, long_ids, found: None, change, relation }, side))
 }
 
 impl DeltaTarget<'_> {
     /// A query for the member with the id `c.id`.
-    fn member_sql(&self) -> String {
+    pub(super) fn member_sql(&self) -> String {
         let values: String = self
             .columns()
             .map(|(number, column)| format!(", {} as o{number}", old_value(column)))

@@ -47,6 +47,7 @@ pub(super) fn by_fingerprint(
         removed: before - compared.unchanged - compared.changed,
         changed: compared.changed,
         before,
+        ..DeltaStats::default()
     };
     let mut is_mistaken = false;
     if compared.duplicate_key || compared.duplicate_new_key != Some(false) {

@@ -27,6 +27,7 @@ use segmenter_core::content::{self, Checksum, Hashed};
 use segmenter_core::guards::DeltaStats;
 
 mod changed;
+pub mod excluded;
 mod fingerprint;
 mod received;
 
@@ -63,7 +64,7 @@ pub struct Delta {
     pub found: Option<Checksum>,
     /// What the delta adds to the sum of the members.
     pub change: Checksum,
-    _relation: Relation,
+    relation: Relation,
 }
 
 /// Received rows that were left out because their ids are too long.
@@ -131,6 +132,11 @@ impl<'a> DeltaTarget<'a> {
     /// are.
     fn hashed_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.received_columns().filter(|(_, column)| !is_fitted_array(column))
+    }
+
+    /// The names of these columns.
+    pub fn hashed_names(&self) -> Vec<String> {
+        self.hashed_columns().map(|(_, column)| column.name.clone()).collect()
     }
 
     /// How the members are hashed.
@@ -286,7 +292,7 @@ impl Delta {
         relation: Relation,
     ) -> Self {
         let DeltaSums { before, change } = sums;
-        Self { figures, long_ids, found: Some(before), change, _relation: relation }
+        Self { figures, long_ids, found: Some(before), change, relation }
     }
 }
 
@@ -543,6 +549,7 @@ fn figures(histogram: &ByteHistogram) -> DeltaStats {
         removed,
         changed,
         before: unchanged + changed + removed,
+        excluded: 0,
     }
 }
 

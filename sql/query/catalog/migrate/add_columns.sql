@@ -21,4 +21,11 @@ alter table @deliveries@
 alter table @consumers@
     add column if not exists subscribers regrole[] not null default '{}',
     add column if not exists home text default @place@;
-alter table @consumers@ alter column home drop default
+alter table @consumers@ alter column home drop default;
+alter table @segments@
+    add column if not exists exclude jsonb not null default '[]',
+    add column if not exists is_suppression boolean not null default false,
+    add column if not exists exempt jsonb not null default '{}',
+    add column if not exists priority_group text,
+    add column if not exists priority int;
+alter table @log@ add column if not exists excluded bigint

@@ -6,4 +6,5 @@ drop policy if exists segmenter_member on @mart@;
 drop policy if exists segmenter_member on @log@;
 drop policy if exists segmenter_member on @deliveries@;
 drop trigger if exists segmenter_check on @segments@;
+drop trigger if exists segmenter_register on @segments@;
 drop trigger if exists segmenter_check on @consumers@

@@ -1,14 +1,21 @@
 -- Records that the run $2 has refreshed the segment $1, from $3 to $4: the figures, the local time
 -- of the change, the checkpoint, and the sources whose load times lie in the future. $11 is the zone of
--- the members' times if none is recorded, $13 what the segment's table holds now. The attempts before
--- count no longer.
+-- the members' times if none is recorded, $13 what the segment's table holds now, $16 the segments whose
+-- members it leaves out, as it has seen them. With $15, rows were changed by hand before: members may
+-- have been gained and lost that no figure counts. The attempts before count no longer.
 -- runs as: set owner
--- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[], content jsonb
+-- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[], content jsonb, excluded bigint, is_edited boolean, lists jsonb
 insert into @state@ as t (
     segment_id, run_id, started_at, ended_at, coverage, added, removed, changed, members, changed_at,
-    checkpoint, refreshes, version, timezone, sources_ahead, content
+    checkpoint, refreshes, version, timezone, sources_ahead, content, excluded, lists,
+    gains, losses, lost_at
 )
-values ($1, $2, $3, $4, $5, $6, $7, $8, $5, $9, $10, 1, 1, $11, $12, $13)
+values (
+    $1, $2, $3, $4, $5, $6, $7, $8, $5, $9, $10, 1, 1, $11, $12, $13, $14, $16,
+    case when $6 + $8 > 0 or $15 then 1 else 0 end,
+    case when $7 + $8 > 0 or $15 then 1 else 0 end,
+    case when $7 + $8 > 0 or $15 then $4 end
+)
 on conflict (segment_id) do update set
     run_id = $2,
     started_at = $3,
@@ -24,4 +31,9 @@ on conflict (segment_id) do update set
     refreshes = t.refreshes + 1,
     version = t.version + 1,
     timezone = coalesce(t.timezone, $11),
-    sources_ahead = $12
+    sources_ahead = $12,
+    excluded = $14,
+    lists = $16,
+    gains = t.gains + excluded.gains,
+    losses = t.losses + excluded.losses,
+    lost_at = coalesce(excluded.lost_at, t.lost_at)

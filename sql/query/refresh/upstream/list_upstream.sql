@@ -1,9 +1,9 @@
--- The active segments, other than $1, that are in the tables $3 or have the names $4: how their last
+-- The active segments, other than $1, that are in the tables $3, have the names $4, or are the lists $6: how their last
 -- refresh ended, when they are refreshed, and whether the last success is older than the limit of age
 -- with that name, one of $5. The name is null where the role $2, the owner of $1, may neither act as
 -- the segment's owner nor read its table.
 -- runs as: set owner
--- params: segment uuid, owner oid, tables oid[], names text[], max_ages text[]
+-- params: segment uuid, owner oid, tables oid[], names text[], max_ages text[], lists uuid[]
 -- row: id uuid, name text, table_oid oid, has_refresher boolean, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, refreshed timestamptz, status text, is_read boolean, is_named boolean, max_age text, age text, is_old boolean
 select
     s.id,
@@ -19,7 +19,7 @@ select
     s.refresh_params #>> '{incremental,full_cron}' as full_cron,
     case when t.refreshes > 0 then t.started_at end as refreshed,
     a.status,
-    s.table_name::oid = any ($3) as is_read,
+    s.table_name::oid = any ($3) or s.id = any ($6) as is_read,
     n.name is not null as is_named,
     n.max_age,
     date_trunc('second', clock_timestamp() - t.started_at)::text as age,
@@ -32,5 +32,5 @@ left join (
     from unnest($4, $5) l (name, max_age)
     group by l.name
 ) n on n.name = s.name
-where s.actual_end = 'infinity' and s.id <> $1 and (s.table_name::oid = any ($3) or s.name = any ($4))
+where s.actual_end = 'infinity' and s.id <> $1 and (s.table_name::oid = any ($3) or s.name = any ($4) or s.id = any ($6))
 order by s.name

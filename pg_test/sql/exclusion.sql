@@ -1,0 +1,105 @@
+-- Members of other segments are left out: exclude, suppression lists, priorities.
+create schema shop;
+create table shop.people (id text primary key, email text, phone text, spent int, is_out boolean default false, complained boolean default false);
+insert into shop.people select g, 'e' || g, 'p' || g, g * 10 from generate_series(1, 10) g;
+create view members as
+select s.name, array_agg(m.id order by length(m.id), m.id) as ids
+from segmenter m join segmenter_segments s on s.id = m.segment_id
+where m.actual_end = 'infinity'
+group by s.name order by s.name;
+
+select segmenter_create_segment('opted out', 'select id from shop.people where is_out', table_name => 'shop.opted_out') is not null as created;
+select segmenter_create_segment('complainers', 'select ''c'' || id as id, email as hash_email from shop.people where complained', table_name => 'shop.complainers') is not null as created;
+select segmenter_create_segment('all', 'select id, email as hash_email, phone as hash_phone from shop.people', table_name => 'shop.everyone') is not null as created;
+select segmenter_create_segment('big', 'select id, email as hash_email from shop.people where spent > 50', table_name => 'shop.big') is not null as created;
+update segmenter_segments set refresh_auto = true;
+update segmenter_segments set exclude = '["opted out", {"segment": "complainers", "by": ["hash_email", "hash_phone"]}]' where name = 'all';
+select segmenter_subscribe('mail', 'all', 'news') is not null as subscribed;
+update shop.people set is_out = true where id in ('1', '2');
+update shop.people set complained = true where id = '3';
+select segment, status, added, removed, changed, excluded, coverage, messages, detail from segmenter_run();
+select * from members;
+
+-- A list that gains members: they leave at once, without a refresh.
+update shop.people set is_out = true where id = '4';
+select segment, status, added, removed, changed, excluded, coverage, messages, detail from segmenter_refresh('opted out');
+select * from members;
+select action, status, segment_name, added, removed, excluded, coverage, message from segmenter_log where action = 'exclude';
+select operation, payload #> '{members}' as members from segmenter_outbox where operation <> 'create' order by id;
+-- By a hash.
+update shop.people set complained = true where id = '5';
+select segment, status, removed, coverage, messages, detail from segmenter_run() where segment in ('all', 'complainers');
+-- Nothing more happens.
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run();
+
+-- A person who leaves the list comes back with the next refresh, in the same run.
+update segmenter_segments set refresh_cron = '0 0 1 1 *' where name = 'all';
+update shop.people set is_out = false where id in ('1', '4');
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run();
+select * from members;
+select name, coverage, excluded from segmenter_status where name = 'all';
+
+-- A suppression list holds for all that are not exempt.
+update segmenter_segments set is_suppression = true where name = 'complainers';
+update segmenter_segments set exclude = '[]' where name = 'all';
+update shop.people set complained = true where id = '7';
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id, email as hash_email from shop.people where complained"}}' where name = 'complainers';
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run();
+select * from members;
+update segmenter_segments set exempt = '{"complainers": "invoices are no advertising"}' where name = 'big';
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run();
+select * from members;
+select params -> 'exempt' as exempt from segmenter_log where segment_name = 'big' order by id desc limit 1;
+
+-- Priorities.
+update segmenter_segments set priority_group = 'offers', priority = case name when 'big' then 1 else 2 end where name in ('big', 'all');
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run();
+select * from members;
+-- They are swapped in one statement.
+update segmenter_segments set priority = 3 - priority where priority_group = 'offers';
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run();
+select * from members;
+update segmenter_segments set priority_group = null, priority = null;
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run();
+select * from members;
+
+-- What is refused.
+\set VERBOSITY terse
+update segmenter_segments set exclude = '["nobody"]' where name = 'all';
+update segmenter_segments set exclude = '["all"]' where name = 'all';
+update segmenter_segments set exclude = '{"segment": "big"}' where name = 'all';
+update segmenter_segments set exclude = '[{"segment": "big", "by": ["email"]}]' where name = 'all';
+update segmenter_segments set exempt = '{"complainers": ""}' where name = 'all';
+update segmenter_segments set exempt = '{"nobody": "why"}' where name = 'all';
+update segmenter_segments set exempt = '{"big": "it is no list"}' where name = 'all';
+update segmenter_segments set exempt = '{}' where name = 'all';
+update segmenter_segments set priority = 1 where name = 'all';
+update segmenter_segments set priority_group = 'offers', priority = 1 where name = 'big';
+update segmenter_segments set priority_group = 'offers', priority = 1 where name = 'all';
+update segmenter_segments set priority_group = null, priority = null where name = 'big';
+update segmenter_segments set exclude = '["big"]' where name = 'all';
+update segmenter_segments set exclude = '["all"]' where name = 'big';
+update segmenter_segments set exclude = '["all"]' where name = 'complainers';
+-- A list is kept while it is one.
+update segmenter_segments set actual_end = now() where name = 'big';
+update segmenter_segments set name = 'large' where name = 'big';
+update segmenter_segments set actual_end = now() where name = 'complainers';
+update segmenter_segments set name = 'complaints' where name = 'complainers';
+-- A list that cannot be refreshed: who leaves out its members waits, and members leave all the same.
+update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 / 0 as id"}}' where name = 'big';
+select segment, status, added, removed, excluded, coverage, detail from segmenter_run();
+select status, detail from segmenter_refresh('all', 'select ''77'' as id');
+set segmenter.upstream = 'ignore';
+select status, detail from segmenter_refresh('all');
+reset segmenter.upstream;
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id from shop.people where spent > 80"}}' where name = 'big';
+select segment, status, added, removed, excluded, coverage, detail from segmenter_run();
+-- A one-off query.
+select status, added, removed, excluded, coverage, detail from segmenter_refresh('all', 'select id from shop.people where id in (''8'', ''9'')');
+select * from members;
+
+update segmenter_segments set exclude = '[]', exempt = '{}', is_suppression = false;
+delete from segmenter_subscriptions;
+delete from segmenter_consumers where name = 'mail';
+select segmenter_drop_segment(name, true) from segmenter_segments order by name;
+drop schema shop cascade;

@@ -1,0 +1,27 @@
+-- The segments whose members the segment $1 leaves out, by which columns, and their gains and losses
+-- so far. is_tracked: their members are written by refreshes, which count these.
+-- runs as: set owner
+-- params: segment uuid
+-- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean
+-- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
+select
+    l.id,
+    l.name,
+    l.table_name::oid as table_oid,
+    l.owner::oid as owner,
+    e.by,
+    coalesce(t.gains, 0) as gains,
+    coalesce(t.losses, 0) as losses,
+    l.refresh_params <> '{}' as is_tracked
+from (
+    select x.list_id, array_agg(distinct b.name order by b.name) as by
+    from (
+@edges@
+    ) x
+    cross join unnest(x.by) b (name)
+    where x.segment_id = $1
+    group by x.list_id
+) e
+join @segments@ l on l.id = e.list_id
+left join @state@ t on t.segment_id = l.id
+order by l.name

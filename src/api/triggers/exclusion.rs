@@ -1,0 +1,190 @@
+//! The segments whose members a segment leaves out, and its priority: what is checked once its row, and
+//! all rows of the same statement, are written.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
+
+use super::row::{NewRow, Row, is_endless, is_restored, json, new_row, set_of, text};
+use crate::catalog::queries;
+use crate::catalog::query::Query;
+use crate::catalog::relation_set::RelationSet;
+use crate::config::{self, ConfigError, Excluded, MatchColumn, Subject, exclusion};
+use crate::error::{self, Error, Report};
+use crate::pg::exec::lock;
+use crate::pg::exec::role;
+use crate::pg::exec::snapshot::Active;
+
+pub(super) fn check_exclusion(trigger: &PgTrigger<'_>) -> error::Result<()> {
+    let set = set_of(trigger)?;
+    let new = new_row(trigger)?;
+    if !is_endless(new.get_by_name("actual_end")?) || is_restored(&set) {
+        return Ok(());
+    }
+    let Some(id) = new.get_by_name::<Uuid>("id")? else { return Ok(()) };
+    let name = text(&new, "name")?.unwrap_or_default();
+    let subject = Subject::Segment(&name);
+    let old = trigger.old();
+    check_lists(&set, (&new, id), subject)?;
+    check_suppression(&set, (&new, old.as_ref()), subject)?;
+    check_priority(&set, (&new, id), subject)?;
+    let cycle: Vec<String> = ask(&set, &queries::config::exclusion::LIST_CYCLE, id)?;
+    match cycle.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Cycle { segment: name, cycle }),
+    }
+}
+
+fn ask(set: &RelationSet, query: &Query, id: Uuid) -> error::Result<Vec<String>> {
+    set.as_owner(|| {
+        // Rows that this statement has changed are seen.
+        Spi::connect_mut(|client| {
+            let sql = exclusion::sql(set, query);
+            let row = client.update(&sql, Some(1), &[id.into()])?.first();
+            Ok(row.get_one::<Vec<String>>()?.unwrap_or_default())
+        })
+    })
+}
+
+/// A segment that a row names.
+struct Named {
+    name: String,
+    id: Option<Uuid>,
+    is_suppression: bool,
+    is_known: bool,
+    may_read: bool,
+}
+
+impl Named {
+    fn read(row: &SpiHeapTupleData<'_>) -> error::Result<Self> {
+        let is = |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)? == Some(true));
+        Ok(Self {
+            name: row.get_by_name("name")?.unwrap_or_default(),
+            id: row.get_by_name("id")?,
+            is_suppression: is("is_suppression")?,
+            is_known: is("is_known")?,
+            may_read: is("may_read")?,
+        })
+    }
+}
+
+fn named(
+    set: &RelationSet,
+    id: Uuid,
+    names: Vec<String>,
+    columns: Vec<String>,
+) -> error::Result<Vec<Named>> {
+    let args = [id.into(), names.into(), role::current().into(), columns.into()];
+    set.as_owner(|| {
+        Spi::connect_mut(|client| {
+            let sql = set.sql(&queries::config::exclusion::LIST_RIGHTS, &[]);
+            client.update(&sql, None, &args)?.map(|row| Named::read(&row)).collect()
+        })
+    })
+}
+
+/// Checks the segments that the columns `exclude` and `exempt` name: they exist, and the segment's owner
+/// may read the members of those that it leaves out.
+fn check_lists(
+    set: &RelationSet,
+    (row, id): (&NewRow<'_>, Uuid),
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let invalid = |column, problem, hint: &str| {
+        Err(Error::Config(ConfigError::new(column, subject, problem, hint)))
+    };
+    let excluded = config::exclude(json(row, "exclude", subject)?, subject)?;
+    let exempt = config::exempt(json(row, "exempt", subject)?, subject)?;
+    let columns = |excluded: &Excluded| {
+        let names: Vec<&str> = excluded.by.iter().map(|by: &MatchColumn| by.name()).collect();
+        names.join(",")
+    };
+    let names = excluded.iter().map(|excluded| excluded.segment.clone()).collect();
+    for list in named(set, id, names, excluded.iter().map(columns).collect())? {
+        let Named { name, id: list_id, is_known, may_read, .. } = list;
+        if list_id == Some(id) {
+            return invalid("exclude", "a segment cannot leave out its own members".to_owned(), "");
+        }
+        if list_id.is_none() || !is_known {
+            return Err(Error::UnknownList(name));
+        }
+        if !may_read {
+            let owner = row.get_by_name::<pg_sys::Oid>("owner")?.unwrap_or(pg_sys::InvalidOid);
+            return Err(Error::MayNotRead { segment: name, role: role::name(owner) });
+        }
+    }
+    let names: Vec<String> = exempt.keys().cloned().collect();
+    let columns = names.iter().map(|_| "id".to_owned()).collect();
+    for list in named(set, id, names, columns)? {
+        // Suppression lists are those of the whole set: their names are no secret.
+        if list.id.is_none() || !list.is_known && !list.is_suppression {
+            return Err(Error::UnknownList(list.name));
+        }
+        if !list.is_suppression {
+            let problem = format!(
+                "segment \"{}\", from which it is exempt, is no suppression list",
+                list.name
+            );
+            let report = Report::new(PgSqlErrorCode::ERRCODE_WARNING, problem, None);
+            error::emit_warning(&subject.to_string(), &report);
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a role which makes a segment a suppression list may act as the owner of the set: the list
+/// holds for the segments of all roles.
+fn check_suppression(
+    set: &RelationSet,
+    (new, old): (&NewRow<'_>, Option<&Row<'_>>),
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let is_list = new.get_by_name::<bool>("is_suppression")? == Some(true);
+    let was_list = old.map(|old| old.get_by_name::<bool>("is_suppression")).transpose()?.flatten();
+    if !is_list || was_list == Some(true) || role::may_act_as(role::current(), set.owner) {
+        return Ok(());
+    }
+    Err(Error::MayNotSuppress { subject: subject.to_string(), owner: role::name(set.owner) })
+}
+
+/// Checks that no other active segment has the priority, and that the group belongs to the roles of one
+/// owner.
+fn check_priority(
+    set: &RelationSet,
+    (row, id): (&NewRow<'_>, Uuid),
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let priority = row.get_by_name::<i32>("priority")?;
+    let Some((group, priority)) =
+        config::priority(text(row, "priority_group")?, priority, subject)?
+    else {
+        return Ok(());
+    };
+    // Until the transaction ends, no other session gives a priority. The statements before have made this
+    // one's rows visible.
+    lock::lock_priorities(set.segments());
+    let _snapshot = Active::latest();
+    let args = [id.into(), group.as_str().into(), priority.into()];
+    let (same, stranger) = set.as_owner(|| {
+        Spi::connect(|client| {
+            let sql = set.sql(&queries::config::exclusion::LIST_RIVALS, &[]);
+            let row = client.select(&sql, Some(1), &args)?.first();
+            let same: Option<String> = row.get_by_name("same")?;
+            let stranger: Option<pg_sys::Oid> = row.get_by_name("strange_owner")?;
+            Ok::<_, Error>((same, stranger))
+        })
+    })?;
+    if stranger.is_some() {
+        return Err(Error::OthersGroup { subject: subject.to_string(), group });
+    }
+    match same {
+        Some(other) => {
+            let problem =
+                format!("segment \"{other}\" has priority {priority} in group \"{group}\"");
+            let hint =
+                "Give each segment of a group a priority of its own; the lowest comes first.";
+            Err(Error::Config(ConfigError::new("priority", subject, problem, hint)))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,90 @@
+//! The lists of a segment: the segments whose members it leaves out, because it names them, because
+//! they are suppression lists, or because they come before it in its priority group.
+
+use pgrx::datum::Uuid;
+use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
+
+use crate::catalog::queries;
+use crate::catalog::query::Query;
+use crate::catalog::relation_set::RelationSet;
+use crate::config::{MatchColumn, Segment};
+use crate::error::{Error, Result};
+use crate::pg::exec::kept::Kept;
+use crate::pg::exec::statement;
+use segmenter_core::exclusion::Seen;
+
+/// A list of a segment.
+pub struct List {
+    pub id: Uuid,
+    pub name: String,
+    pub table: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+    /// How far it has got, and the columns that members are compared by.
+    pub now: Seen,
+    /// Whether refreshes write its members, so that it counts its gains and losses.
+    pub is_tracked: bool,
+}
+
+/// A query about lists.
+pub fn sql(set: &RelationSet, query: &Query) -> String {
+    let edges = set.sql(&queries::config::exclusion::LIST_EDGES, &[]);
+    set.sql(query, &[("edges", &edges)])
+}
+
+/// The lists of a segment, as the active snapshot sees them.
+pub fn lists(set: &RelationSet, segment: &Segment) -> Result<Vec<List>> {
+    if !segment.has_lists {
+        return Ok(Vec::new());
+    }
+    set.as_owner(|| {
+        let statement = Kept::new(sql(set, &queries::config::exclusion::LIST_LISTS));
+        Spi::connect(|client| {
+            let rows = client.select(statement, None, &[segment.id.into()])?;
+            rows.map(|row| List::read(&row)).collect()
+        })
+    })
+}
+
+impl List {
+    fn read(row: &SpiHeapTupleData<'_>) -> Result<Self> {
+        let is = |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)? == Some(true));
+        let count =
+            |column: &str| Ok::<_, Error>(row.get_by_name::<i64, _>(column)?.unwrap_or_default());
+        let by: Vec<String> = row.get_by_name("by")?.unwrap_or_default();
+        let mut by: Vec<_> = by.iter().filter_map(|name| MatchColumn::named(name)).collect();
+        by.sort_unstable();
+        Ok(Self {
+            id: row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?,
+            name: row.get_by_name("name")?.unwrap_or_default(),
+            table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
+            owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+            now: Seen { by, gains: count("gains")?, losses: count("losses")? },
+            is_tracked: is("is_tracked")?,
+        })
+    }
+}
+
+/// The names that the segment gives in `exclude` and that no active segment has.
+pub fn missing(set: &RelationSet, segment: Uuid) -> Result<Vec<String>> {
+    set.as_owner(|| {
+        let sql = set.sql(&queries::config::exclusion::LIST_MISSING, &[]);
+        let names = Spi::connect(|_| statement::read_one(&sql, &[segment.into()]))?;
+        Ok(names.unwrap_or_default())
+    })
+}
+
+/// The active segments, id and name, that leave out members of a segment, ordered by id.
+pub fn dependents(set: &RelationSet, segment: Uuid) -> Result<Vec<(Uuid, String)>> {
+    set.as_owner(|| {
+        let sql = sql(set, &queries::config::exclusion::LIST_DEPENDENTS);
+        Spi::connect(|client| {
+            let rows = client.select(&sql, None, &[segment.into()])?;
+            rows.map(|row| {
+                let id = row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?;
+                Ok((id, row.get_by_name("name")?.unwrap_or_default()))
+            })
+            .collect()
+        })
+    })
+}

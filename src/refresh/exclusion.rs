@@ -1,0 +1,372 @@
+//! A segment leaves out members of other segments, its lists. A refresh takes them out of its delta.
+//! When a list has gained members, they leave the segments that leave them out at once, without a
+//! refresh of these segments.
+
+use std::time::Instant;
+
+use pgrx::JsonB;
+use pgrx::datum::{Timestamp, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use serde_json::json;
+
+use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
+use crate::catalog::queries;
+use crate::catalog::relation_set::RelationSet;
+use crate::config::exclusion::{self, List};
+use crate::config::segment_table::{self, Holder, Purpose, Table};
+use crate::config::{Key, Segment};
+use crate::error::{Error, Report, Result, counted, emit_warning};
+use crate::pg::clock;
+use crate::pg::exec::snapshot::Active;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::format::json::JsonbText;
+use crate::refresh::content::LastContent;
+use crate::refresh::delta::excluded::{Gains, ListTable, Listed, of_listed};
+use crate::refresh::delta::{Delta, DeltaTarget, count_members};
+use crate::refresh::publish::outbox;
+use crate::refresh::publish::payload::PayloadInput;
+use crate::refresh::segment_lock::acquire;
+use crate::refresh::{RefreshResult, apply, handover, last_content, pending_actions};
+use segmenter_core::exclusion::{self as following, AllSeen};
+use segmenter_core::guards::DeltaStats;
+
+/// The lists of a segment, and how far it has followed them.
+#[derive(Default)]
+pub struct Exclusion {
+    lists: Vec<List>,
+    /// By the ids of lists.
+    seen: AllSeen<String>,
+    /// The segment was refreshed before.
+    is_refreshed: bool,
+}
+
+/// What the segments that leave out members of a list must know of a refresh of the list.
+pub struct Gained {
+    list: Uuid,
+    /// None: the members that it has gained are many, or not known.
+    gains: Option<Gains>,
+}
+
+/// Members that have left a segment, because lists have them.
+#[derive(Default, Clone, Copy)]
+pub struct Closed {
+    pub removed: u64,
+    pub messages: u64,
+}
+
+impl Exclusion {
+    /// The lists of a segment, as the active snapshot sees them. A list that does not exist is an
+    /// error: the segment waits for it.
+    pub fn find(set: &RelationSet, segment: &Segment) -> Result<Self> {
+        if !segment.has_lists {
+            return Ok(Self::default());
+        }
+        let missing = exclusion::missing(set, segment.id)?;
+        if !missing.is_empty() {
+            let missing = missing.iter().map(|name| {
+                format!("segment \"{name}\", whose members it leaves out, does not exist")
+            });
+            return Err(Error::NotLoaded(missing.collect()));
+        }
+        let lists = exclusion::lists(set, segment)?;
+        let (seen, is_refreshed) = set.as_owner(|| {
+            Spi::connect(|client| {
+                let statement = set.kept(&queries::refresh::exclusion::FIND_SEEN);
+                let row = client.select(statement, Some(1), &[segment.id.into()])?.first();
+                if row.is_empty() {
+                    return Ok((AllSeen::new(), false));
+                }
+                let seen = row.get_by_name::<JsonbText, _>("lists")?;
+                let seen = seen.and_then(|json| serde_json::from_str(&json.0).ok());
+                let is_refreshed = row.get_by_name("is_refreshed")? == Some(true);
+                Ok::<_, Error>((seen.unwrap_or_default(), is_refreshed))
+            })
+        })?;
+        Ok(Self { lists, seen, is_refreshed })
+    }
+
+    /// The ids of the lists.
+    pub fn ids(&self) -> Vec<Uuid> {
+        self.lists.iter().map(|list| list.id).collect()
+    }
+
+    fn now(&self) -> AllSeen<String> {
+        self.lists.iter().map(|list| (list.id.to_string(), list.now.clone())).collect()
+    }
+
+    /// Whether members may return that were left out: an incremental pass would not look at them.
+    pub fn may_free(&self) -> bool {
+        following::may_free(&self.seen, &self.now())
+    }
+
+    /// What a successful refresh has seen; none: the segment has no lists.
+    pub fn record(&self) -> Option<JsonB> {
+        (!self.lists.is_empty()).then(|| JsonB(json!(self.now())))
+    }
+
+    /// The lists that may have members of the segment.
+    fn behind(&self) -> Vec<&List> {
+        let is_behind = |list: &&List| {
+            !list.is_tracked || list.now.must_close(self.seen.get(&list.id.to_string()))
+        };
+        self.lists.iter().filter(is_behind).collect()
+    }
+
+    /// What has been seen once members of all lists have left.
+    fn after_closing(&self) -> AllSeen<String> {
+        let after = self.lists.iter().map(|list| {
+            let id = list.id.to_string();
+            let seen = list.now.after_closing(self.seen.get(&id));
+            (id, seen)
+        });
+        // Those that are no lists any more are left for the next refresh to see.
+        self.seen.clone().into_iter().chain(after).collect()
+    }
+
+    /// Takes members of the lists out of the delta of a refresh, and out of the table if a procedure
+    /// has written it, at the time `written`. Returns the names of the lists that have any. `client`
+    /// is the SPI connection of the delta. Runs with the rights of the segment's owner.
+    pub fn leave_out(
+        &self,
+        client: &mut SpiClient<'_>,
+        (delta, side): (&mut Delta, &DeltaTarget<'_>),
+        written: Option<Timestamp>,
+    ) -> Result<Vec<String>> {
+        let tables = tables(side.set, self.lists.iter())?;
+        let lists: Vec<_> = tables.iter().map(|(list, table)| of_table(list, table)).collect();
+        let left_out = delta.leave_out(side, &lists)?;
+        if let (Some(at), false) = (written, left_out.lists.is_empty()) {
+            apply::take_out(client, side, at)?;
+        }
+        Ok(left_out.lists.iter().map(|number| tables[*number].0.name.clone()).collect())
+    }
+
+    /// Has members leave that the lists have gained. The caller holds the locks of the segment and its
+    /// table. `gained`: what a list has gained in this transaction.
+    pub fn close(
+        &self,
+        set: &RelationSet,
+        (segment, table): (&Segment, &Table),
+        run_id: Uuid,
+        gained: Option<&Gained>,
+    ) -> Result<Closed> {
+        let behind = self.behind();
+        if behind.is_empty() || !self.is_refreshed {
+            return Ok(Closed::default());
+        }
+        let (at, _, last) = last_content(set, segment)?;
+        let close = |client: &mut SpiClient<'_>| {
+            let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
+            let listed = self.listed(set, &behind, gained)?;
+            let delta = set.as_segment_owner(segment.owner, || {
+                let before = match last.members() {
+                    Some(members) => members,
+                    None => count_members(set, table, segment.id)?,
+                };
+                of_listed(&side, &listed, before)
+            })?;
+            drop(listed);
+            let Some(delta) = delta else { return Ok((Closed::default(), None)) };
+            set.as_segment_owner(segment.owner, || apply::apply(client, &side, delta.figures, at))?;
+            let closed = remove(client, set, (table, run_id), (segment, &delta, &side), &last)?;
+            Ok::<_, Error>(closed)
+        };
+        let (closed, content) = table.with_constraints_at_once(set, || Spi::connect_mut(close))?;
+        let at = (closed.removed > 0).then_some(at);
+        let args = [
+            segment.id.into(),
+            (closed.removed as i64).into(),
+            at.into(),
+            content.into(),
+            JsonB(json!(self.after_closing())).into(),
+        ];
+        set.write(&queries::refresh::exclusion::RECORD, &args)?;
+        Ok(closed)
+    }
+
+    /// The members of the lists that are behind: those that are known to be gained, or all.
+    fn listed(
+        &self,
+        set: &RelationSet,
+        behind: &[&List],
+        gained: Option<&Gained>,
+    ) -> Result<Listed> {
+        let mut listed = Listed::new();
+        // The gains are all that is new only if the segment had followed the list until then.
+        let known = |list: &List| {
+            let Gained { list: id, gains } = gained?;
+            let seen = self.seen.get(&list.id.to_string())?;
+            let is_next = seen.gains + 1 == list.now.gains && seen.by == list.now.by;
+            let gains = gains.as_ref()?;
+            (list.id == *id && is_next && gains.suffice(&list.now.by)).then_some(gains)
+        };
+        let (few, many): (Vec<&List>, Vec<&List>) =
+            behind.iter().partition(|list| known(list).is_some());
+        for list in few {
+            if let Some(gains) = known(list) {
+                set.as_segment_owner(list.owner, || listed.add_gains(gains, &list.now.by))?;
+            }
+        }
+        for (list, table) in tables(set, many.into_iter())? {
+            set.as_table_owner(table.owner, || listed.add_list(set, &of_table(list, &table)))?;
+        }
+        Ok(listed)
+    }
+}
+
+/// The tables of lists, checked.
+fn tables<'a>(
+    set: &RelationSet,
+    lists: impl Iterator<Item = &'a List>,
+) -> Result<Vec<(&'a List, Table)>> {
+    lists
+        .map(|list| {
+            let holder = Holder { id: list.id, name: &list.name, owner: list.owner };
+            Ok((list, Table::check(set, list.table, holder)?))
+        })
+        .collect()
+}
+
+fn of_table<'a>(list: &'a List, table: &'a Table) -> ListTable<'a> {
+    ListTable { id: list.id, table, by: &list.now.by }
+}
+
+/// Hands over that members were removed. Returns what the table holds after it, too.
+fn remove(
+    client: &mut SpiClient<'_>,
+    set: &RelationSet,
+    (table, run_id): (&Table, Uuid),
+    (segment, delta, side): (&Segment, &Delta, &DeltaTarget<'_>),
+    last: &LastContent,
+) -> Result<(Closed, Option<JsonB>)> {
+    let source = PayloadInput { set, table: Ok(table), delta: Some((side, delta.figures)), run_id };
+    // This snapshot sees the applied delta.
+    let _snapshot = Active::fresh();
+    let content = set.as_segment_owner(segment.owner, || last.after(delta, side))?;
+    let handed = outbox::hand_over(client, &source, pending_actions(set, segment)?)?;
+    let closed = Closed { removed: delta.figures.removed, messages: handed.messages };
+    Ok((closed, content.map(|content| JsonB(json!(content)))))
+}
+
+/// What a refresh of a list has gained, for the segments that leave out its members; none: nothing.
+/// Runs with the rights of the segment's owner, within an SPI connection.
+pub fn gained(
+    segment: &Segment,
+    delta: &Delta,
+    side: &DeltaTarget<'_>,
+    is_edited: bool,
+) -> Result<Option<Gained>> {
+    let DeltaStats { added, changed, .. } = delta.figures;
+    if !segment.is_list || added + changed == 0 && !is_edited {
+        return Ok(None);
+    }
+    let gains = if is_edited { None } else { delta.gains(side)? };
+    Ok(Some(Gained { list: segment.id, gains }))
+}
+
+/// Has members that a list has gained leave the segments that leave them out. A segment that cannot be
+/// locked, or fails, is left behind: a run, or the scheduler, has it follow.
+pub fn close_dependents(
+    set: &RelationSet,
+    gained: &Gained,
+    run_id: Uuid,
+) -> Result<Vec<RefreshResult>> {
+    let mut results = Vec::new();
+    for (id, name) in exclusion::dependents(set, gained.list)? {
+        pgrx::check_for_interrupts!();
+        results.extend(follow(set, (id, &name), run_id, Some(gained))?);
+    }
+    Ok(results)
+}
+
+/// Has members leave a segment that its lists have gained since it followed them last; none: there
+/// are none, or the segment is locked.
+pub fn follow(
+    set: &RelationSet,
+    (id, name): (Uuid, &str),
+    run_id: Uuid,
+    gained: Option<&Gained>,
+) -> Result<Option<RefreshResult>> {
+    let (began, timer) = (clock::now(), Instant::now());
+    let closed = in_subtransaction(OnSuccess::Commit, || close_alone(set, id, run_id, gained));
+    let (figures, message, error) = match closed {
+        Ok(None) | Err(Error::Busy { .. } | Error::Superseded(_)) => return Ok(None),
+        Ok(Some((closed, before))) if closed.removed > 0 => {
+            let figures = DeltaStats { removed: closed.removed, before, ..DeltaStats::default() };
+            (Some((figures, closed.messages)), Some(remark(closed.removed)), None)
+        }
+        Ok(Some(_)) => return Ok(None),
+        Err(error) => {
+            let report = error.report();
+            emit_warning(&format!("members were not removed from segment \"{name}\""), &report);
+            (None, None, Some(report))
+        }
+    };
+    let status = if error.is_some() { LogStatus::Failed } else { LogStatus::Ok };
+    let elapsed = timer.elapsed();
+    let entry = Entry {
+        run_id: Some(run_id),
+        action: Action::Exclude,
+        status,
+        segment: (Some(id), name),
+        subscription: None,
+        counts: figures.map_or(LogCounts::default(), |(figures, _)| figures.into()),
+        began,
+        elapsed: Some(elapsed),
+        message: error.as_ref().map(|report| report.message.as_str()).or(message.as_deref()),
+        error: error.as_ref(),
+        params: json!({}),
+    };
+    log::write(set, entry)?;
+    Ok(Some(RefreshResult {
+        segment: name.to_owned(),
+        status,
+        figures: figures.map(|(figures, _)| figures),
+        messages: figures.map(|(_, messages)| messages as i64),
+        elapsed,
+        detail: error.as_ref().map(Report::to_line).or(message),
+        watches: false,
+        error,
+        others: Vec::new(),
+    }))
+}
+
+/// What is said of members that have left.
+pub fn remark(removed: u64) -> String {
+    let members = counted(removed as i64, "member");
+    format!("{members} removed: segments whose members it leaves out have them")
+}
+
+/// Closes one segment, under its locks. Returns the number of members before, too; none: it has no
+/// lists that it must follow.
+fn close_alone(
+    set: &RelationSet,
+    id: Uuid,
+    run_id: Uuid,
+    gained: Option<&Gained>,
+) -> Result<Option<(Closed, u64)>> {
+    let Some(found) =
+        Segment::find_bare(set, Key::Id(id))?.filter(|found| found.actual && found.has_lists)
+    else {
+        return Ok(None);
+    };
+    set.check_owner_can_act_as(found.owner)?;
+    let _held = acquire(set, id, &found.name)?;
+    if !segment_table::lock(set, found.table, found.holder(), Purpose::Refresh)? {
+        return Err(Error::TableDropped(found.name));
+    }
+    let (_snapshot, segment) = handover::latest(set, id)?;
+    if segment.table != found.table {
+        return Ok(None);
+    }
+    let exclusion = Exclusion::find(set, &segment)?;
+    if exclusion.behind().is_empty() || !exclusion.is_refreshed {
+        return Ok(None);
+    }
+    let table = Table::check(set, segment.table, segment.holder())?;
+    table.check_usable(set, segment.holder())?;
+    let closed = exclusion.close(set, (&segment, &table), run_id, gained)?;
+    let (_, _, last): (Timestamp, _, LastContent) = last_content(set, &segment)?;
+    Ok(Some((closed, last.members().unwrap_or_default() + closed.removed)))
+}
