@@ -74,7 +74,7 @@ pub fn missing(set: &RelationSet, segment: Uuid) -> Result<Vec<String>> {
     })
 }
 
-/// The active segments, id and name, that leave out members of a segment, ordered by id.
+/// The active segments, id and name, that leave out members of a segment, ordered by name.
 pub fn dependents(set: &RelationSet, segment: Uuid) -> Result<Vec<(Uuid, String)>> {
     set.as_owner(|| {
         let sql = sql(set, &queries::config::exclusion::LIST_DEPENDENTS);

@@ -12,4 +12,4 @@ from (
     where x.list_id = $1
 ) e
 join @segments@ s on s.id = e.segment_id
-order by s.id
+order by s.name
