@@ -376,9 +376,7 @@ create trigger segmenter_register after insert or delete or update of name, tabl
     for each row execute function @schema@.segmenter_register_segment();
 create trigger segmenter_exclude after insert
     or update of name, owner, actual_end, exclude, is_suppression, exempt, priority_group, priority on @segments@
-    for each row
-    when (new.exclude <> '[]' or new.is_suppression or new.exempt <> '{}' or new.priority_group is not null)
-    execute function @schema@.segmenter_register_segment('exclusion');
+    for each row execute function @schema@.segmenter_register_segment('exclusion');
 create trigger segmenter_notice after insert or update or delete or truncate on @segments@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_check before insert or update or delete on @consumers@

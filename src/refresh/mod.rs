@@ -431,6 +431,8 @@ fn steps(
 
     let lists = Exclusion::find(set, segment)?;
     let closed = lists.close(set, (segment, &table), request.run_id, None)?;
+    // What follows sees that members have left.
+    let _closed = (closed.removed > 0).then(Active::fresh);
     let before = lists.ids();
     let (at, recorded_zone, last) = last_content(set, segment)?;
     let refresher = match request.query {
@@ -452,8 +454,7 @@ fn steps(
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
-                // What a list has lost is not among the ids that have changed.
-                let how = (time.at, request.full || lists.may_free());
+                let how = (time.at, request.full, lists.may_free());
                 Some(incremental::plan(set, segment, &table, incremental, &beginning, how)?)
             }
             _ => None,
@@ -463,22 +464,31 @@ fn steps(
         let mut left_out = Vec::new();
         let (delta, side) = set.as_segment_owner(segment.owner, || {
             let target = (segment.id, last.seed);
-            let (mut delta, side) = match (&refresher, plan) {
-                (Refresher::Procedure(Sql { sql }), _) => {
-                    run_procedure(client, set, &table, segment, target, sql)?
-                }
-                (Refresher::Query(Sql { sql }), _) => {
-                    delta::of_query(set, &table, target, sql, false)?
-                }
-                (Refresher::Incremental(_), plan) => {
-                    let plan = plan.ok_or_else(|| no_refresher(set, segment))?;
-                    let (delta, side, made) = plan.delta(set, &table, target, &last)?;
+            let written = matches!(refresher, Refresher::Procedure(_)).then_some(at);
+            let (delta, side) = match (plan, &refresher) {
+                (Some(plan), _) => {
+                    let leave_out = |delta: &mut Delta, side: &DeltaTarget<'_>| {
+                        left_out = lists.leave_out(client, (delta, side), written)?;
+                        Ok(())
+                    };
+                    let (delta, side, made) = plan.delta(set, &table, target, &last, leave_out)?;
                     progress = Some(made);
                     (delta, side)
                 }
+                (None, refresher) => {
+                    let (mut delta, side) = match refresher {
+                        Refresher::Procedure(Sql { sql }) => {
+                            run_procedure(client, set, &table, segment, target, sql)?
+                        }
+                        Refresher::Query(Sql { sql }) => {
+                            delta::of_query(set, &table, target, sql, false)?
+                        }
+                        Refresher::Incremental(_) => return Err(no_refresher(set, segment)),
+                    };
+                    left_out = lists.leave_out(client, (&mut delta, &side), written)?;
+                    (delta, side)
+                }
             };
-            let written = matches!(refresher, Refresher::Procedure(_)).then_some(at);
-            left_out = lists.leave_out(client, (&mut delta, &side), written)?;
             guard(segment, request, &delta)?;
             edited = last.edited(&delta, &side);
             if edited.is_some() {

@@ -397,9 +397,13 @@ pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
                 if let Some(mut outcome) = outcome {
                     let changes =
                         |figures: DeltaStats| figures.added + figures.removed + figures.changed > 0;
-                    if outcome.figures.is_some_and(changes) || !outcome.others.is_empty() {
+                    if outcome.figures.is_some_and(changes) {
                         moved.insert(planned.id);
                     }
+                    let are_closed =
+                        |name: &str| outcome.others.iter().any(|other| other.segment == name);
+                    let closed = plan.iter().filter(|planned| are_closed(&planned.name));
+                    moved.extend(closed.map(|planned| planned.id));
                     let others = std::mem::take(&mut outcome.others);
                     outcomes.push(outcome);
                     outcomes.extend(others);

@@ -2,7 +2,7 @@
 -- given), with the last attempt, and what they read as far as it is known. Waiting for sources is not
 -- an attempt. lists: the segments whose members they leave out; must_close: one of these has gained some
 -- since they followed it last; is_freed: one has lost some, or is none of them any more, and no attempt
--- has failed since.
+-- has failed since; or the segment waits.
 -- runs as: set owner
 -- params: reader oid, segments uuid[]
 -- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean
@@ -54,6 +54,7 @@ select
         (
             f.has_losses
             or (select count(*) from jsonb_object_keys(t.lists)) <> coalesce(f.number, 0)
+            or a.status = 'waiting' and f.lists is not null
         )
         and (a.status is null or a.status = 'waiting' or f.lost_at > a.started_at),
         false

@@ -14,6 +14,7 @@ use crate::error::{self, Error, Report};
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
+use crate::pg::format::json::JsonbText;
 
 pub(super) fn check_exclusion(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let set = set_of(trigger)?;
@@ -25,7 +26,17 @@ pub(super) fn check_exclusion(trigger: &PgTrigger<'_>) -> error::Result<()> {
     let name = text(&new, "name")?.unwrap_or_default();
     let subject = Subject::Segment(&name);
     let old = trigger.old();
-    check_lists(&set, (&new, id), subject)?;
+    let has_owner = |old: &Row<'_>| old.get_by_name::<pg_sys::Oid>("owner");
+    let is_given = match &old {
+        Some(old) => has_owner(old)? != new.get_by_name::<pg_sys::Oid>("owner")?,
+        None => false,
+    };
+    if is_given || is_new(old.as_ref(), &new, "exclude")? {
+        check_excluded(&set, (&new, id), subject)?;
+    }
+    if is_new(old.as_ref(), &new, "exempt")? {
+        check_exempt(&set, (&new, id), subject)?;
+    }
     check_suppression(&set, (&new, old.as_ref()), subject)?;
     check_priority(&set, (&new, id), subject)?;
     let cycle: Vec<String> = ask(&set, &queries::config::exclusion::LIST_CYCLE, id)?;
@@ -33,6 +44,14 @@ pub(super) fn check_exclusion(trigger: &PgTrigger<'_>) -> error::Result<()> {
         true => Ok(()),
         false => Err(Error::Cycle { segment: name, cycle }),
     }
+}
+
+/// Whether a row has other names in a column than before, or is active only now: lists that have gone since
+/// keep no other change back.
+fn is_new(old: Option<&Row<'_>>, new: &NewRow<'_>, column: &str) -> error::Result<bool> {
+    let Some(old) = old else { return Ok(true) };
+    Ok(old.get_by_name::<JsonbText>(column)? != new.get_by_name::<JsonbText>(column)?
+        || !is_endless(old.get_by_name("actual_end")?))
 }
 
 fn ask(set: &RelationSet, query: &Query, id: Uuid) -> error::Result<Vec<String>> {
@@ -83,9 +102,9 @@ fn named(
     })
 }
 
-/// Checks the segments that the columns `exclude` and `exempt` name: they exist, and the segment's owner
-/// may read the members of those that it leaves out.
-fn check_lists(
+/// Checks the segments that the column `exclude` names: they exist, and the segment's owner may read
+/// their members.
+fn check_excluded(
     set: &RelationSet,
     (row, id): (&NewRow<'_>, Uuid),
     subject: Subject<'_>,
@@ -94,7 +113,6 @@ fn check_lists(
         Err(Error::Config(ConfigError::new(column, subject, problem, hint)))
     };
     let excluded = config::exclude(json(row, "exclude", subject)?, subject)?;
-    let exempt = config::exempt(json(row, "exempt", subject)?, subject)?;
     let columns = |excluded: &Excluded| {
         let names: Vec<&str> = excluded.by.iter().map(|by: &MatchColumn| by.name()).collect();
         names.join(",")
@@ -113,6 +131,17 @@ fn check_lists(
             return Err(Error::MayNotRead { segment: name, role: role::name(owner) });
         }
     }
+    Ok(())
+}
+
+/// Checks that the segments which the column `exempt` names exist. One that is no suppression list is a
+/// WARNING.
+fn check_exempt(
+    set: &RelationSet,
+    (row, id): (&NewRow<'_>, Uuid),
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    let exempt = config::exempt(json(row, "exempt", subject)?, subject)?;
     let names: Vec<String> = exempt.keys().cloned().collect();
     let columns = names.iter().map(|_| "id".to_owned()).collect();
     for list in named(set, id, names, columns)? {
@@ -160,9 +189,10 @@ fn check_priority(
     else {
         return Ok(());
     };
-    // Until the transaction ends, no other session gives a priority. The statements before have made this
-    // one's rows visible.
+    // Until the transaction ends, no other session gives a priority. What this statement has written is
+    // seen, and what others have committed.
     lock::lock_priorities(set.segments());
+    let _own = Active::fresh();
     let _snapshot = Active::latest();
     let args = [id.into(), group.as_str().into(), priority.into()];
     let (same, stranger) = set.as_owner(|| {

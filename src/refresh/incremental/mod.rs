@@ -115,14 +115,15 @@ pub struct Progress {
 }
 
 /// Decides between a full and an incremental pass, as the active snapshot sees the segment. `now` is
-/// the time of the refresh; `full` requests a full pass.
+/// the time of the refresh; `full` requests a full pass; `is_freed`: members may return that lists of the
+/// segment have lost, whose ids are not among the changed ones.
 pub fn plan(
     set: &RelationSet,
     segment: &Segment,
     table: &Table,
     refresher: &Incremental,
     beginning: &WatermarkCandidate,
-    (now, full): (Instant, bool),
+    (now, full, is_freed): (Instant, bool, bool),
 ) -> Result<Plan> {
     let (last, before) = last_checkpoint(set, segment.id)?;
     let position = last.as_ref().and_then(|last| last.captured.as_ref());
@@ -177,6 +178,7 @@ pub fn plan(
             Some("the last refresh left no watermark")
         }
         Some(_) if replaced.is_some() => Some("the queries read other tables than before"),
+        Some(_) if is_freed => Some("segments whose members it leaves out have lost some"),
         Some(since) => match (&since.captured, &next.captured) {
             (Some(before), Some(now)) => capture::full_pass_reason(set, before, now)?,
             _ => None,
@@ -241,13 +243,15 @@ pub fn named_by(set: &RelationSet, refresher: &Incremental) -> Result<Named> {
 }
 
 impl Plan {
-    /// Computes the delta. Runs with the rights of the segment's owner, within an SPI connection.
+    /// Computes the delta, and has `leave_out` take members of the segment's lists out of it. Runs with the
+    /// rights of the segment's owner, within an SPI connection.
     pub fn delta<'a>(
         mut self,
         set: &'a RelationSet,
         table: &'a Table,
         target: (Uuid, u64),
         last: &LastContent,
+        mut leave_out: impl FnMut(&mut Delta, &DeltaTarget<'_>) -> Result<()>,
     ) -> Result<(Delta, DeltaTarget<'a>, Progress)> {
         let (segment, _) = target;
         let changed = Relation::new(CHANGED);
@@ -268,6 +272,7 @@ impl Plan {
                         let (mut delta, side) =
                             delta::of_changed(set, table, target, sql, ids, before)?;
                         delta.found = found;
+                        leave_out(&mut delta, &side)?;
                         return Ok((delta, side, self.progress(looked_at.rows(), None)));
                     }
                     changed.clear();
@@ -280,7 +285,8 @@ impl Plan {
             }
         }
         role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
-        let (delta, side) = delta::of_query(set, table, target, &self.refresher.sql, true)?;
+        let (mut delta, side) = delta::of_query(set, table, target, &self.refresher.sql, true)?;
+        leave_out(&mut delta, &side)?;
         // Ids that changed since the last refresh are no fault of earlier passes. A change of any
         // other id should have been found earlier: it is counted as missed.
         let missed = match self.full {
