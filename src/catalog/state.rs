@@ -94,8 +94,12 @@ pub fn find_lost_run(
     })
 }
 
-/// Logs the end of a run that a later one has superseded, if the log has its begin and not its end.
+/// Logs the end of a run that a later one has superseded, if the log has its begin and not its end. An
+/// error: another session may be writing that end.
 pub fn log_lost(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
+    if !may_record(set, segment) {
+        return Err(Error::OpenAttempt(segment));
+    }
     set.write(&queries::catalog::state::LOG_LOST, &[segment.into(), run.into()])
 }
 
@@ -371,7 +375,8 @@ pub struct Interrupted {
 }
 
 /// Records every running refresh as interrupted, in the log and as an attempt. Refreshes of the runs
-/// in `alive` are left out; where `segment` is given, only its refresh is considered.
+/// in `alive` are left out; where `segment` is given, only its refresh is considered. One session
+/// writes the end: the one that may record an attempt.
 pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Interrupted> {
     let lost = running(set, alive, segment)?;
     if lost.is_empty() {
@@ -382,12 +387,10 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
     let is_incomplete = free.len() < lost.len();
     let interrupted = set.as_owner(|| {
         Spi::connect_mut(|client| {
-            let sql = set.sql(&queries::catalog::state::LOG_INTERRUPTED, &[]);
-            let rows = client.update(&sql, None, &[lost.into(), alive.to_vec().into()])?;
+            let sql = set.sql(&queries::catalog::state::RECORD_INTERRUPTED, &[]);
+            let rows = client.update(&sql, None, &[free.into(), alive.to_vec().into()])?;
             let names = rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()));
             let names = names.collect::<Result<_>>()?;
-            let sql = set.sql(&queries::catalog::state::RECORD_INTERRUPTED, &[]);
-            client.update(&sql, None, &[free.into(), alive.to_vec().into()])?;
             Ok::<_, Error>(Interrupted { names, is_incomplete })
         })
     })?;

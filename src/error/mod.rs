@@ -213,6 +213,9 @@ pub enum Error {
     #[error("{}", .0.join("; "))]
     NotLoaded(Vec<String>),
 
+    #[error("another session is recording an attempt to refresh segment {0}")]
+    OpenAttempt(pgrx::datum::Uuid),
+
     #[error("segment \"{segment}\" is part of a cycle: {} read each other's tables or leave out each other's members", quoted(.cycle))]
     Cycle { segment: String, cycle: Vec<String> },
 
@@ -382,7 +385,7 @@ impl Error {
             Error::TimedOut(_) | Error::TimeLimit(_) | Error::Overrun { .. } => {
                 Code::ERRCODE_QUERY_CANCELED
             }
-            Error::Busy { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            Error::Busy { .. } | Error::OpenAttempt(_) => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Error::Superseded(_) | Error::TableChanged { .. } => {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
             }
@@ -489,7 +492,9 @@ impl Error {
             Error::Busy { holder: Holder::This(_), .. } => {
                 "SQL that a segment runs cannot work on that segment.".into()
             }
-            Error::Busy { .. } => "Try again when it has finished.".into(),
+            Error::Busy { .. } | Error::OpenAttempt(_) => {
+                "Try again when it has finished.".into()
+            }
             Error::OutOfLocks { .. } => "The others stay due. Have segmenter_run_each() called, which commits each segment, or raise max_locks_per_transaction.".into(),
             Error::InRecovery => "Call the function on the primary server.".into(),
             Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),

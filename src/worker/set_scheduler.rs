@@ -716,6 +716,9 @@ fn record_lost_run(set: &RelationSet, job: &Job, alive: &[Uuid]) -> Result<()> {
         }
         LostRun::Running => {
             let interrupted = state::interrupt(set, alive, Some(segment))?;
+            if interrupted.is_incomplete {
+                return Err(Error::OpenAttempt(segment));
+            }
             interrupted.names.iter().for_each(|name| log_interrupted(name));
         }
         LostRun::Superseded => state::log_lost(set, segment, run)?,

@@ -1,20 +1,42 @@
--- Records, as attempts, that the running refreshes of the segments $1 were interrupted. Those of the
--- runs $2 are left out, and rows that another session has locked.
+-- Records and logs that the running refreshes of the segments $1 were interrupted: as attempts, and, where
+-- the log has no end of theirs, as entries. Those of the runs $2 are left out, and rows that another session
+-- has locked. The time of the interruption is unknown: the entry's `processed` is the begin of the refresh,
+-- `elapsed` the time from then until now.
 -- runs as: set owner
 -- params: segments uuid[], alive uuid[]
-update @attempts@ a
-set status = 'interrupted',
-    message = 'the server or the worker was stopped before the refresh ended',
-    waiting_since = null,
-    started_at = a.running_since,
-    ended_at = clock_timestamp(),
-    failures = a.failures + 1,
-    running_since = null
-where a.segment_id in (
-    select l.segment_id
-    from @attempts@ l
-    where l.segment_id = any ($1) and l.running_since is not null and l.run_id <> all ($2)
-      -- Asked again: the list may have been read in an older snapshot.
-      and l.refreshes = coalesce((select t.refreshes from @state@ t where t.segment_id = l.segment_id), 0)
-    for update skip locked
+-- row: segment_name text
+with interrupted as (
+    update @attempts@ a
+    set status = 'interrupted',
+        message = 'the server or the worker was stopped before the refresh ended',
+        waiting_since = null,
+        started_at = a.running_since,
+        ended_at = clock_timestamp(),
+        failures = a.failures + 1,
+        running_since = null
+    where a.segment_id in (
+        select l.segment_id
+        from @attempts@ l
+        where l.segment_id = any ($1) and l.running_since is not null and l.run_id <> all ($2)
+          -- Asked again: the list may have been read in an older snapshot.
+          and l.refreshes = coalesce((select t.refreshes from @state@ t where t.segment_id = l.segment_id), 0)
+        for update skip locked
+    )
+    returning a.segment_id, a.run_id, a.started_at, a.message
 )
+insert into @log@ (processed, run_id, action, status, segment_id, segment_name, elapsed, message, params)
+select i.started_at, i.run_id, 'refresh', 'interrupted', i.segment_id, coalesce(s.name, begun.segment_name),
+    clock_timestamp() - i.started_at, i.message, begun.params
+from interrupted i
+left join @segments@ s on s.id = i.segment_id
+left join lateral (
+    select l.params, l.segment_name
+    from @log@ l
+    where l.segment_id = i.segment_id and l.run_id = i.run_id and l.action = 'refresh' and l.status = 'running'
+    limit 1
+) begun on true
+where not exists (
+    select from @log@ l
+    where l.segment_id = i.segment_id and l.run_id = i.run_id and l.action = 'refresh' and l.status <> 'running'
+)
+returning segment_name
