@@ -399,14 +399,24 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
     Ok(interrupted)
 }
 
-/// The segments whose refresh is recorded as running by a run other than those in `alive`.
+/// The segments whose refresh is recorded as running by a run other than those in `alive`. Where
+/// `segment` is given, only this one is considered.
 fn running(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<Uuid>> {
-    let args = [alive.to_vec().into(), segment.into()];
+    let alive = alive.to_vec();
+    // The search runs read-only: no transaction id is assigned where nothing is running.
     set.as_owner(|| {
-        let sql = set.sql(&queries::catalog::state::FIND_RUNNING, &[]);
-        // The search runs read-only: no transaction id is assigned where nothing is running.
-        let running = Spi::connect(|_| statement::read_one::<Vec<Uuid>>(&sql, &args))?;
-        Ok(running.unwrap_or_default())
+        Spi::connect(|client| {
+            let Some(segment) = segment else {
+                let sql = set.sql(&queries::catalog::state::FIND_RUNNING, &[]);
+                let running = statement::read_one::<Vec<Uuid>>(&sql, &[alive.into()])?;
+                return Ok(running.unwrap_or_default());
+            };
+            let statement = set.kept(&queries::catalog::state::IS_RUNNING);
+            let args = [alive.into(), segment.into()];
+            let row = client.select(statement, Some(1), &args)?.first();
+            let is_running = !row.is_empty() && row.get_one::<bool>()? == Some(true);
+            Ok(is_running.then_some(segment).into_iter().collect())
+        })
     })
 }
 

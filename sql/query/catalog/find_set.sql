@@ -7,7 +7,12 @@
 select
     r.owner::oid as owner,
     r.owner_name,
-    o.is_own,
+    (
+        select exists (
+            select from pg_depend d
+            where d.classid = 'pg_class'::regclass and d.objid = $1 and d.deptype = 'e'
+        )
+    ) as is_own,
     r.schema_version,
     k.kind,
     k.relation::oid as relation,
@@ -19,10 +24,4 @@ from @registry@ r
 join @registry_relations@ k on k.mart = r.mart
 left join pg_class c on c.oid = k.relation
 left join pg_namespace n on n.oid = c.relnamespace
-cross join lateral (
-    select exists (
-        select from pg_depend d
-        where d.classid = 'pg_class'::regclass and d.objid = r.mart and d.deptype = 'e'
-    ) as is_own
-) o
 where r.mart = $1

@@ -6,6 +6,7 @@ use std::ffi::CString;
 use pgrx::prelude::*;
 
 use crate::error::Result;
+use crate::pg::exec::kept::Kept;
 
 /// On drop, closes the cursors that have been opened since it was made.
 pub struct CursorScope {
@@ -40,9 +41,8 @@ impl Drop for CursorScope {
 
 fn open() -> Result<HashSet<String>> {
     Spi::connect(|client| {
-        let sql = "select c.name from pg_catalog.pg_cursor() c";
         client
-            .select(sql, None, &[])?
+            .select(Kept::new("select c.name from pg_catalog.pg_cursor() c"), None, &[])?
             .filter_map(|row| row.get::<String>(1).transpose())
             .map(|name| Ok(name?))
             .collect()

@@ -11,6 +11,7 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::pg::exec::receiver::Destination;
+use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::version;
 
@@ -65,6 +66,17 @@ pub struct ResultColumn {
     pub collation: pg_sys::Oid,
 }
 
+/// The number of users' statements whose analysis a session keeps at most.
+const MAX_ANALYSED: usize = 32;
+
+/// Users' statements by their text and the role.
+type Analysed = HashMap<(String, pg_sys::Oid), Rc<Prepared>>;
+
+thread_local! {
+    // Without a destructor: it would run when the process ends, after PostgreSQL's own clean-up.
+    static ANALYSED: ManuallyDrop<RefCell<Analysed>> = ManuallyDrop::default();
+}
+
 /// A prepared statement. It has its plan to itself, and frees it when it is dropped.
 pub struct Prepared(pg_sys::SPIPlanPtr);
 
@@ -96,6 +108,31 @@ impl Prepared {
     pub fn of_user(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
         in_subtransaction(OnSuccess::Commit, || Self::new(sql, args))
             .map_err(|error| error.in_statement(sql))
+    }
+
+    /// The same for one without parameters that reads no relation of the SPI connection, and that is
+    /// analysed and not executed. The session keeps the analysis, for the current role, until something
+    /// changes that it depends on.
+    pub fn analysed(sql: &str) -> Result<Rc<Self>> {
+        let key = (sql.to_owned(), role::current());
+        let kept = ANALYSED.with(|kept| kept.borrow().get(&key).cloned());
+        if let Some(kept) = kept.filter(|kept| kept.is_valid()) {
+            return Ok(kept);
+        }
+        let analysed = Rc::new(Self::of_user(sql, &[])?);
+        ANALYSED.with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() >= MAX_ANALYSED {
+                kept.clear();
+            }
+            kept.insert(key, Rc::clone(&analysed));
+        });
+        Ok(analysed)
+    }
+
+    /// Whether nothing that its analysis depends on has changed since.
+    fn is_valid(&self) -> bool {
+        self.source().is_some_and(|source| source.is_valid)
     }
 
     /// Whether it only reads: no modifying WITH, no row locks.

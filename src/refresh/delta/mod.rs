@@ -3,6 +3,7 @@
 //! compared; otherwise a full join is used, which spills to disk.
 
 use std::ffi::CStr;
+use std::rc::Rc;
 
 use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::prelude::*;
@@ -266,7 +267,10 @@ pub fn of_query<'a>(
     let relation = Relation::new(DELTA);
     let (figures, long_ids, sums, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
-        let analysed = Prepared::of_user(query, &[])?;
+        let analysed = match has_changed {
+            true => Rc::new(Prepared::of_user(query, &[])?),
+            false => Prepared::analysed(query)?,
+        };
         let side = DeltaTarget::of_analysed((set, table), (segment, seed), &analysed)?;
 
         let source = self::received(&side, query, &analysed, has_changed)?;
@@ -388,7 +392,7 @@ pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
 /// The relations and functions that a query names. Runs with the rights of the segment's owner,
 /// within an SPI connection.
 pub fn named_by(sql: &str) -> Result<Named> {
-    Ok(Prepared::of_user(parse_single_statement(sql, StatementKind::Select)?, &[])?.named())
+    Ok(Prepared::analysed(parse_single_statement(sql, StatementKind::Select)?)?.named())
 }
 
 /// Checks that a query fits a table. Runs with the rights of the segment's owner, within an SPI
