@@ -53,9 +53,8 @@ impl LeasedMessage {
     ) -> Result<Self> {
         let no_lease = || Error::NoLease { lease, message };
         let args = [message.into(), lease.into()];
-        let row = client
-            .select(&set.sql(&queries::delivery::ack::FIND_LEASE, &[]), Some(1), &args)?
-            .first();
+        let row =
+            client.select(set.kept(&queries::delivery::ack::FIND_LEASE), Some(1), &args)?.first();
         if row.is_empty() {
             return Err(no_lease());
         }
@@ -63,9 +62,8 @@ impl LeasedMessage {
             let consumer = row.get_by_name::<String, _>("consumer")?;
             return Err(Error::NotConsumer(consumer.unwrap_or_default()));
         }
-        let row = client
-            .update(&set.sql(&queries::delivery::ack::LOCK_LEASE, &[]), Some(1), &args)?
-            .first();
+        let row =
+            client.update(set.kept(&queries::delivery::ack::LOCK_LEASE), Some(1), &args)?.first();
         if row.is_empty() {
             return Err(no_lease());
         }
@@ -189,7 +187,7 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
             receipt.coverage.into(),
             receipt.num_invalid.unwrap_or_default().into(),
         ];
-        client.update(&set.sql(&queries::delivery::ack::ADVANCE_CURSOR, &[]), None, &args)?;
+        client.update(set.kept(&queries::delivery::ack::ADVANCE_CURSOR), None, &args)?;
         client.update(
             &set.sql(&queries::delivery::ack::DELETE_ERASED_MESSAGES, &[]),
             None,

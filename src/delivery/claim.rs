@@ -71,7 +71,7 @@ pub fn claim_of(
         let waiting: Option<Vec<Uuid>> = Spi::connect(|client| {
             client
                 .select(
-                    &set.sql(&queries::delivery::claim::FIND_CANDIDATES, &[]),
+                    set.kept(&queries::delivery::claim::FIND_CANDIDATES),
                     Some(1),
                     &[consumer.id.into()],
                 )?

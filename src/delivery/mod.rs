@@ -63,7 +63,7 @@ impl Consumer {
             Spi::connect(|client| {
                 let row = client
                     .select(
-                        &set.sql(&queries::delivery::FIND_CONSUMER, &[]),
+                        set.kept(&queries::delivery::FIND_CONSUMER),
                         Some(1),
                         &[name.into(), id.into(), caller.into(), set.owner.into()],
                     )?
@@ -159,6 +159,6 @@ fn set_status(
 ) -> Result<()> {
     let DeliveryUpdate { external_id, is_deleted, is_final } = update;
     let args = [subscription.into(), external_id.into(), is_deleted.into(), is_final.into()];
-    client.update(&set.sql(&queries::delivery::UPDATE_AUDIENCE_STATUS, &[]), None, &args)?;
+    client.update(set.kept(&queries::delivery::UPDATE_AUDIENCE_STATUS), None, &args)?;
     Ok(())
 }
