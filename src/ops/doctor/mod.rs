@@ -26,8 +26,8 @@ use segmenter_core::due::Due;
 mod audiences;
 mod clocks;
 mod findings;
-mod hashes;
 mod incremental;
+mod members;
 mod replication;
 mod roles;
 
@@ -84,7 +84,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     clocks::clocks(&mut findings, set, viewer)?;
     let zone = (zone.unwrap_or_default(), decided.is_some());
     clocks::zones(&mut findings, set, (viewer, &items), zone)?;
-    hashes::check(&mut findings, set, &items)?;
+    members::check(&mut findings, set, &items)?;
     sources(&mut findings, set, viewer)?;
     vacuum(&mut findings, set, viewer)?;
     replication::replication(&mut findings, set, viewer)?;

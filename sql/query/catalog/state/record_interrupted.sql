@@ -1,5 +1,5 @@
--- Records and logs that the running refreshes of the segments $1 were interrupted: as attempts, and, where
--- the log has no end of theirs, as entries. Those of the runs $2 are left out, and rows that another session
+-- Records and logs that the running refreshes of the segments $1 were interrupted: as attempts, which a
+-- successful refresh may have outlived, and, where the log has no end of theirs, as entries. Those of the runs $2 are left out, and rows that another session
 -- has locked. The time of the interruption is unknown: the entry's `processed` is the begin of the refresh,
 -- `elapsed` the time from then until now.
 -- runs as: set owner
@@ -18,8 +18,6 @@ with interrupted as (
         select l.segment_id
         from @attempts@ l
         where l.segment_id = any ($1) and l.running_since is not null and l.run_id <> all ($2)
-          -- Asked again: the list may have been read in an older snapshot.
-          and l.refreshes = coalesce((select t.refreshes from @state@ t where t.segment_id = l.segment_id), 0)
         for update skip locked
     )
     returning a.segment_id, a.run_id, a.started_at, a.message

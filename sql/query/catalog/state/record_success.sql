@@ -2,9 +2,20 @@
 -- of the change, the checkpoint, and the sources whose load times lie in the future. $11 is the zone of
 -- the members' times if none is recorded, $13 what the segment's table holds now, $16 the segments whose
 -- members it leaves out, as it has seen them. With $15, rows were changed by hand before: members may
--- have been gained and lost that no figure counts. The attempts before count no longer.
+-- have been gained and lost that no figure counts. The attempts before count no longer; that of the run
+-- itself runs no more, unless another session has locked its row.
 -- runs as: set owner
 -- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[], content jsonb, excluded bigint, is_edited boolean, lists jsonb
+with own as (
+    update @attempts@ a
+    set running_since = null
+    where a.segment_id in (
+        select l.segment_id
+        from @attempts@ l
+        where l.segment_id = $1 and l.run_id = $2 and l.running_since is not null
+        for update skip locked
+    )
+)
 insert into @state@ as t (
     segment_id, run_id, started_at, ended_at, coverage, added, removed, changed, members, changed_at,
     checkpoint, refreshes, version, timezone, sources_ahead, content, excluded, lists,

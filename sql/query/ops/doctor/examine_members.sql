@@ -1,11 +1,18 @@
--- The columns of a segment's table in which members have the hash of an empty text, one of $2: among a
--- thousand members of the segment $1, or, where PostgreSQL's statistics know such a value as common, among
--- all of them. And id, if there is a member with an empty one.
+-- The number of members of the segment $1 in its table, and the columns in which members have the hash of an
+-- empty text, one of $2: among a thousand members, or, where PostgreSQL's statistics know such a value as
+-- common, among all of them. And id, if there is a member with an empty one.
 -- runs as: segment owner
 -- params: segment uuid, hashes text[]
--- row: columns text[]
+-- row: members bigint, columns text[]
 -- @table@: the segment table, e.g. public.vip
-select pg_catalog.array_agg(distinct f.name::pg_catalog.text order by f.name::pg_catalog.text)
+select
+    (
+        select pg_catalog.count(*)
+        from only @table@ t
+        where t.segment_id operator(pg_catalog.=) $1 and t.id is not null
+          and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
+    ) as members,
+    pg_catalog.array_agg(distinct f.name::pg_catalog.text order by f.name::pg_catalog.text) as columns
 from (
     select h.name
     from (
@@ -27,11 +34,10 @@ from (
     )
     union all
     select s.attname::pg_catalog.text
-    from pg_catalog.pg_class c
-    join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace
-    join pg_catalog.pg_stats s
-      on s.schemaname operator(pg_catalog.=) n.nspname and s.tablename operator(pg_catalog.=) c.relname
-    where c.oid operator(pg_catalog.=) '@text:table@'::pg_catalog.regclass::pg_catalog.oid
+    from pg_catalog.pg_stats s
+    -- By constants: otherwise the statistics of all tables are read.
+    where s.schemaname operator(pg_catalog.=) (pg_catalog.parse_ident('@text:table@'))[1]::pg_catalog.name
+      and s.tablename operator(pg_catalog.=) (pg_catalog.parse_ident('@text:table@'))[2]::pg_catalog.name
       and s.attname operator(pg_catalog.=) any (array['hash_email', 'hash_phone']::pg_catalog.name[])
       and s.most_common_vals::pg_catalog.text::pg_catalog.text[] operator(pg_catalog.&&) $2
       and exists (
