@@ -191,6 +191,10 @@ pub enum Error {
     #[error("table {table} was changed by another session during the refresh")]
     TableChanged { table: String, detail: String },
 
+    /// A relation that a query reads is newer than the snapshot of the refresh.
+    #[error("{0} was replaced, truncated or rewritten after the snapshot of the refresh")]
+    Replaced(String),
+
     #[error("table {0} still has rows of the person")]
     RowsRemain(String),
 
@@ -386,7 +390,7 @@ impl Error {
                 Code::ERRCODE_QUERY_CANCELED
             }
             Error::Busy { .. } | Error::OpenAttempt(_) => Code::ERRCODE_LOCK_NOT_AVAILABLE,
-            Error::Superseded(_) | Error::TableChanged { .. } => {
+            Error::Superseded(_) | Error::TableChanged { .. } | Error::Replaced(_) => {
                 Code::ERRCODE_T_R_SERIALIZATION_FAILURE
             }
             Error::OtherVersion(_)
@@ -498,6 +502,7 @@ impl Error {
             Error::OutOfLocks { .. } => "The others stay due. Have segmenter_run_each() called, which commits each segment, or raise max_locks_per_transaction.".into(),
             Error::InRecovery => "Call the function on the primary server.".into(),
             Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),
+            Error::Replaced(_) => "Refresh the segment again, in another transaction.".into(),
             Error::TableChanged { .. } => {
                 "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
             }

@@ -138,9 +138,9 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     let mut result = loop {
         tries += 1;
         let result = in_subtransaction(keep, || steps(set, request, &mut segment, &mut reads));
-        // A concurrent write changed rows of the table: with a new snapshot the refresh may
-        // succeed.
-        let changed = matches!(result, Err(Error::TableChanged { .. }));
+        // A concurrent write changed rows of the table, or a relation that is read was replaced: with
+        // a new snapshot the refresh may succeed.
+        let changed = matches!(result, Err(Error::TableChanged { .. } | Error::Replaced(_)));
         if !changed || tries == TRIES || snapshot::is_kept() {
             break result;
         }

@@ -195,6 +195,12 @@ pub(in crate::pg) mod raw {
             info: *mut pg_sys::FmgrInfo,
             value: pg_sys::Datum,
         ) -> *mut std::ffi::c_char;
+        // Not among pgrx's bindings.
+        pub fn find_all_inheritors(
+            parent: pg_sys::Oid,
+            lock: pg_sys::LOCKMODE,
+            parents: *mut *mut pg_sys::List,
+        ) -> *mut pg_sys::List;
         pub fn repalloc(pointer: *mut std::ffi::c_void, size: usize) -> *mut std::ffi::c_void;
     }
 }

@@ -1,5 +1,7 @@
 //! The delta of an incremental pass: only for the ids that may have changed.
 
+use std::rc::Rc;
+
 use pgrx::datum::Uuid;
 
 use super::{
@@ -35,7 +37,7 @@ pub fn of_changed<'a>(
     let relation = Relation::new(DELTA);
     let (figures, long_ids, change, side) = role::read_only(|| {
         let query = parse_single_statement(sql, StatementKind::Select)?;
-        let analysed = Prepared::of_user(query, &[])?;
+        let analysed = Rc::new(Prepared::of_user(query, &[])?);
         let side = DeltaTarget::of_analysed((set, table), segment, &analysed)?;
 
         let source = super::received(&side, query, &analysed, true)?;
@@ -45,6 +47,7 @@ pub fn of_changed<'a>(
             side.delta_of(sql, &[("received", &source.sql), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
         let (histogram, sums) = side.append_delta(&relation, &sql, &skipped)?;
+        analysed.check_seen(query)?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();
         if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {

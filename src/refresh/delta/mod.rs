@@ -274,17 +274,28 @@ pub fn of_query<'a>(
         let side = DeltaTarget::of_analysed((set, table), (segment, seed), &analysed)?;
 
         let source = self::received(&side, query, &analysed, has_changed)?;
-        if let Some((figures, sums, long)) = by_fingerprint(&side, &relation, &source.sql)? {
-            return Ok((figures, LongIds::find(long)?, sums, side));
-        }
-        let sql = side.delta_sql(&source.sql, &side.members_sql());
-        let (histogram, sums) = side.append_delta(&relation, &sql, &[UNCHANGED])?;
-        let figures = figures(&histogram);
-        // Each member is counted once, unless its key was received twice.
-        check_duplicates(&side, figures.before != side.count_members()?, figures, &source.sql)?;
-        Ok((figures, LongIds::find(histogram.of(LONG))?, sums, side))
+        let found = compare(&side, &relation, &source)?;
+        analysed.check_seen(query)?;
+        Ok((found.0, found.1, found.2, side))
     })?;
     Ok((Delta::of(figures, long_ids, sums, relation), side))
+}
+
+/// Compares received rows with the members, by fingerprints or by a join.
+fn compare(
+    side: &DeltaTarget<'_>,
+    relation: &Relation,
+    source: &Source,
+) -> Result<(DeltaStats, Option<LongIds>, DeltaSums)> {
+    if let Some((figures, sums, long)) = by_fingerprint(side, relation, &source.sql)? {
+        return Ok((figures, LongIds::find(long)?, sums));
+    }
+    let sql = side.delta_sql(&source.sql, &side.members_sql());
+    let (histogram, sums) = side.append_delta(relation, &sql, &[UNCHANGED])?;
+    let figures = figures(&histogram);
+    // Each member is counted once, unless its key was received twice.
+    check_duplicates(side, figures.before != side.count_members()?, figures, &source.sql)?;
+    Ok((figures, LongIds::find(histogram.of(LONG))?, sums))
 }
 
 impl Delta {
