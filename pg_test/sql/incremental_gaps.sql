@@ -95,6 +95,15 @@ create function gaps.changed_since(at timestamptz) returns setof int language sq
 create function gaps.zoned_since(at timestamptz, until timestamptz) returns setof int language sql as $$ select id from gaps.orders where ordered > at and local <= until $$;
 select * from gaps.changed('select id from gaps.changed_since($1) f (id)');
 select * from gaps.changed('select id from gaps.zoned_since($1, ''2030-01-01'') f (id)');
+-- Through a column of a WITH, a subquery, a list of values.
+select * from gaps.changed('with w as (select $1 as since) select o.id from gaps.orders o, w where o.local > w.since');
+select * from gaps.changed('with w as (select $1::timestamp as since) select o.id from gaps.orders o join w on o.local > w.since');
+select * from gaps.changed('select o.id from (select $1 - interval ''1 day'' as since) w cross join gaps.orders o where o.local > w.since');
+select * from gaps.changed('select o.id from (values ($1)) w (since) join gaps.orders o on o.local > w.since');
+select * from gaps.changed('with w as (select $1 as since), x as (select since from w) select o.id from gaps.orders o where exists (select from x where o.local > x.since)');
+select * from gaps.changed('with w as (select $1 as since) select o.id from gaps.orders o, w where o.ordered > w.since');
+select * from gaps.changed('select x.id from (select id, local from gaps.orders) x join (select $1 as since) w on x.local > w.since');
+select * from gaps.changed('with recursive w as (select $1 as since, 1 as n union all select since, n + 1 from w where n < 2) select o.id from gaps.orders o join w on o.ordered > w.since');
 select * from gaps.watch('select o.id from gaps.orders o join changed using (id)', '{"expires": "select id from gaps.orders where local > $1 and local <= $2"}');
 
 -- Deleted rows.

@@ -77,6 +77,8 @@ impl Scope {
 struct Walk {
     found: Analysis,
     scope: Scope,
+    /// The queries that the walk is in, the outermost first: columns refer to their entries.
+    levels: Vec<*mut pg_sys::Query>,
     calls: Vec<Call>,
     opened: BTreeSet<(u32, Vec<i32>)>,
 }
@@ -173,7 +175,9 @@ impl Walk {
     }
 
     fn search(&self, node: *mut pg_sys::Node) -> Search<'_> {
-        let mut search = Search { scope: &self.scope, time: false, conversion: false };
+        let levels = self.levels.clone();
+        let mut search =
+            Search { scope: &self.scope, levels, followed: 0, time: false, conversion: false };
         // SAFETY: a live node.
         unsafe { find(node, std::ptr::from_mut(&mut search).cast()) };
         search
@@ -213,7 +217,10 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
         match (*node).type_ {
             Tag::T_Query => {
                 let flags = pg_sys::QTW_EXAMINE_RTES_BEFORE as i32;
-                return version::walk_query(node.cast(), visit, context, flags);
+                (*walk).levels.push(node.cast());
+                let ended = version::walk_query(node.cast(), visit, context, flags);
+                (*walk).levels.pop();
+                return ended;
             }
             Tag::T_RangeTblEntry => {
                 (*walk).note_entry(&*node.cast());
@@ -257,13 +264,102 @@ unsafe extern "C-unwind" fn note_function(function: pg_sys::Oid, walk: *mut c_vo
     false
 }
 
-/// A search within an expression.
+/// How often a search follows a column to the expression that it stands for.
+const MOST_FOLLOWED: u32 = 1000;
+
+/// A search within an expression, and within the expressions that its columns stand for.
 struct Search<'a> {
     scope: &'a Scope,
+    /// The queries that the expression is in, the outermost first.
+    levels: Vec<*mut pg_sys::Query>,
+    /// The number of columns that were followed.
+    followed: u32,
     /// Whether one of the query's times occurs in it.
     time: bool,
     /// Whether it brings together a time with a zone and one without.
     conversion: bool,
+}
+
+/// An expression, and the queries that it is in.
+type Origin = (*mut pg_sys::Node, Vec<*mut pg_sys::Query>);
+
+impl Search<'_> {
+    /// The expressions that a column stands for: of a subquery, a WITH, a list of values, a join. A column
+    /// of a table stands for none.
+    ///
+    /// # Safety
+    ///
+    /// The queries of `levels` are live.
+    unsafe fn origins(&mut self, var: &pg_sys::Var) -> Vec<Origin> {
+        let above = var.varlevelsup as usize;
+        if self.followed >= MOST_FOLLOWED || above >= self.levels.len() || var.varattno < 1 {
+            return Vec::new();
+        }
+        self.followed += 1;
+        let levels = self.levels[..self.levels.len() - above].to_vec();
+        let (place, column) = ((var.varno as usize).checked_sub(1), var.varattno as usize - 1);
+        // SAFETY: lists of live queries, which are only read; their elements are of the types that the
+        // kind of the entry says.
+        unsafe {
+            let query = &**levels.last().unwrap_unchecked();
+            let entries = pgrx::PgList::<pg_sys::RangeTblEntry>::from_pg(query.rtable);
+            let Some(entry) = place.and_then(|place| entries.get_ptr(place)) else {
+                return Vec::new();
+            };
+            let entry = &*entry;
+            match entry.rtekind {
+                pg_sys::RTEKind::RTE_SUBQUERY => of_target(entry.subquery, column, levels),
+                pg_sys::RTEKind::RTE_CTE => {
+                    let up = entry.ctelevelsup as usize;
+                    let Some(depth) = levels.len().checked_sub(up).filter(|depth| *depth > 0)
+                    else {
+                        return Vec::new();
+                    };
+                    let levels = levels[..depth].to_vec();
+                    let owner = &**levels.last().unwrap_unchecked();
+                    let parts = pgrx::PgList::<pg_sys::CommonTableExpr>::from_pg(owner.cteList);
+                    let name = std::ffi::CStr::from_ptr(entry.ctename);
+                    let found = parts
+                        .iter_ptr()
+                        .find(|part| std::ffi::CStr::from_ptr((**part).ctename) == name);
+                    let query = found.map_or(std::ptr::null_mut(), |part| (*part).ctequery.cast());
+                    of_target(query, column, levels)
+                }
+                pg_sys::RTEKind::RTE_VALUES => {
+                    let rows = pgrx::PgList::<pg_sys::List>::from_pg(entry.values_lists);
+                    let values = rows.iter_ptr().filter_map(|row| {
+                        pgrx::PgList::<pg_sys::Node>::from_pg(row).get_ptr(column)
+                    });
+                    values.map(|value| (value, levels.clone())).collect()
+                }
+                pg_sys::RTEKind::RTE_JOIN => {
+                    let aliases = pgrx::PgList::<pg_sys::Node>::from_pg(entry.joinaliasvars);
+                    aliases.get_ptr(column).map(|alias| (alias, levels)).into_iter().collect()
+                }
+                _ => Vec::new(),
+            }
+        }
+    }
+}
+
+/// The expression of a query's result column, from 0, within the queries `levels` that it is in.
+///
+/// # Safety
+///
+/// The query is live, or null.
+unsafe fn of_target(
+    query: *mut pg_sys::Query,
+    column: usize,
+    mut levels: Vec<*mut pg_sys::Query>,
+) -> Vec<Origin> {
+    // SAFETY: as the caller promises; the list is only read.
+    unsafe {
+        let Some(found) = query.as_ref() else { return Vec::new() };
+        let targets = pgrx::PgList::<pg_sys::TargetEntry>::from_pg(found.targetList);
+        let Some(target) = targets.get_ptr(column) else { return Vec::new() };
+        levels.push(query);
+        vec![((*target).expr.cast(), levels)]
+    }
 }
 
 #[pg_guard]
@@ -278,9 +374,21 @@ unsafe extern "C-unwind" fn find(node: *mut pg_sys::Node, context: *mut c_void) 
         let search = context.cast::<Search<'_>>();
         match (*node).type_ {
             Tag::T_Query => {
-                return version::walk_query(node.cast(), find, context, 0);
+                (*search).levels.push(node.cast());
+                let ended = version::walk_query(node.cast(), find, context, 0);
+                (*search).levels.pop();
+                return ended;
             }
             Tag::T_Param => (*search).time |= (*search).scope.is_time(&*node.cast()),
+            Tag::T_Var => {
+                let origins = (*search).origins(&*node.cast());
+                for (origin, levels) in origins {
+                    let outer = std::mem::replace(&mut (*search).levels, levels);
+                    find(origin, context);
+                    (*search).levels = outer;
+                }
+                return false;
+            }
             _ => {
                 pg_sys::check_functions_in_node(node, Some(find_conversion), context);
             }
