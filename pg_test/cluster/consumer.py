@@ -24,9 +24,11 @@ MODE, what goes with it, and what follows; a message is applied but where it say
     hang up               200 and a receipt, then the connection is closed without a word
     garbage               200 and what is no JSON
     huge      size        200 and a receipt of so many bytes
+    raw       base64      200 and these bytes
 """
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -256,6 +258,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.drop()
             case "garbage":
                 self.answer(200, "<html>thank you</html>")
+            case "raw":
+                self.answer_bytes(200, base64.b64decode(mode["base64"]))
             case "huge":
                 self.answer(200, json.dumps(receipt | {"filler": "x" * mode["size"]}))
             case _:
@@ -267,10 +271,12 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_RDWR)
 
     def answer(self, status: int, body: str = "", headers: dict[str, str] | None = None) -> None:
+        self.answer_bytes(status, body.encode(), headers)
+
+    def answer_bytes(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        data = body.encode()
         if status != 204:
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
