@@ -525,7 +525,8 @@ class RoleChanger(Actor):
         if not self.world.pausing.is_set():
             self.execute(f'alter role "{role}" login')
 
-    @action(1)
+    # A policy may hide the table's rows from the new owner.
+    @action(1, "42501")
     def owner(self) -> None:
         if segment := self.segment("name !~ '^(hostile|odd)'"):
             role = self.world.roles[self.dice.choice(["anna", "boris"])]

@@ -36,14 +36,15 @@ class HandEditor(Actor):
         self.edit(self.dice.choice([
             "update {table} set hash_email = 'by hand' {some}", "update {table} set note = 'by hand' {some}", "delete from {table} {some}",
             "update {table} set actual_end = timezone('UTC', clock_timestamp()) {some}", "update {table} set city = null, spent = -1 {some}",
-            "insert into {table} (segment_id, id, hash_email) values ({segment}, {new}, 'by hand')",
+            # (The default is a local time of the session, whose zone is any.)
+            "insert into {table} (segment_id, id, hash_email, actual_begin) values ({segment}, {new}, 'by hand', timezone('UTC', clock_timestamp()))",
             "insert into {table} (segment_id, id, actual_begin, actual_end) values ({segment}, {new}, '2001-01-01', '2002-01-01')"]))
 
     @action(3, "55000")
     def one_for_another(self) -> None:
         """As many members as before."""
         self.edit("with gone as (delete from {table} where ctid = (select max(ctid) from {table} where segment_id = {segment} and actual_end = 'infinity') returning 1)"
-                  " insert into {table} (segment_id, id, hash_email) select {segment}, {new}, 'for another' from gone")
+                  " insert into {table} (segment_id, id, hash_email, actual_begin) select {segment}, {new}, 'for another', timezone('UTC', clock_timestamp()) from gone")
 
     @action(1, "55000")
     def everybody(self) -> None:
