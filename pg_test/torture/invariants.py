@@ -432,7 +432,7 @@ class Pause:
         odd = [row for row in self.run("select id, action, status, segment_name, target, error, message from {log} where error is not null and status not in ('refused', 'waiting') and coalesce(segment_name, '') !~ '^hostile'")
                if row["error"]["sqlstate"] not in MAY_FAIL
                and not ((row["segment_name"] in self.world.broken or (row["segment_name"] or "").startswith("made")) and row["error"]["sqlstate"] in BROKEN)
-               and not (row["error"]["sqlstate"] == "42P01" and re.search(r"shop\.(nowhere|vip)", row["error"]["message"]))
+               and not (row["error"]["sqlstate"] == "42P01" and re.search(r"shop\.(nowhere|vip)", f"{row['message']} {row['error']['message']}"))
                and PUBLICATION_GONE not in row["error"]["message"]
                and not (row["error"]["sqlstate"] == "55000" and re.search("replica identity|are not captured", row["error"]["message"]))]
         must(not odd, "failures that nobody meant", *odd[:5])
