@@ -1,4 +1,4 @@
-create procedure segmenter_run_each()
+create procedure segmenter_run_each("all" boolean default false)
 language plpgsql
 as $$
 declare
@@ -6,7 +6,7 @@ declare
     run  constant pg_catalog.uuid := @extschema@.segmenter_run_id();
     step record;
 begin
-    for step in select * from @extschema@.segmenter_run_plan() loop
+    for step in select * from @extschema@.segmenter_run_plan($1) loop
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
         -- A COMMIT that fails would end the procedure.
         call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);

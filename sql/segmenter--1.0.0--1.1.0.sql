@@ -21,7 +21,8 @@ language c as 'MODULE_PATHNAME', 'segmenter_run_commit_wrapper';
 revoke all on procedure segmenter_run_commit from public;
 grant execute on procedure segmenter_run_commit to public;
 
-create or replace procedure segmenter_run_each()
+drop procedure segmenter_run_each();
+create procedure segmenter_run_each("all" boolean default false)
 language plpgsql
 as $$
 declare
@@ -29,7 +30,7 @@ declare
     run  constant pg_catalog.uuid := @extschema@.segmenter_run_id();
     step record;
 begin
-    for step in select * from @extschema@.segmenter_run_plan() loop
+    for step in select * from @extschema@.segmenter_run_plan($1) loop
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
         -- A COMMIT that fails would end the procedure.
         call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);
@@ -37,6 +38,8 @@ begin
     perform @extschema@.segmenter_prune();
 end
 $$;
+revoke all on procedure segmenter_run_each from public;
+grant execute on procedure segmenter_run_each to public;
 
 -- The definition of relation sets (sql/set.sql): comments, here and in the objects.
 create or replace function segmenter_definition() returns text
@@ -484,7 +487,8 @@ select
     d.delivered_at as last_delivery,
     d.last_receipt,
     coalesce(d.last_error, h.error) as delivery_error,
-    t.excluded
+    t.excluded,
+    u.id as subscription_id
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id
@@ -525,7 +529,8 @@ select
     f.last_delivery,
     null,
     null,
-    f.excluded
+    f.excluded,
+    f.subscription_id
 from @schema@.segmenter_figures_in('@text:mart@') f
 order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -556,6 +561,7 @@ comment on column @status@.last_delivery is 'when a message was last delivered';
 comment on column @status@.last_receipt is 'the last receipt of the consumer';
 comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
+comment on column @status@.subscription_id is 'the subscription';
 
 -- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
 -- user is a member of.
@@ -670,7 +676,8 @@ returns table (
     last_refresh timestamptz, last_status text, next_refresh timestamptz,
     coverage bigint, added bigint, removed bigint, changed bigint,
     update_consumer text, update_target text, update_name text, update_cron text, update_status text,
-    pending_messages bigint, last_delivery timestamptz, excluded bigint
+    pending_messages bigint, last_delivery timestamptz, excluded bigint,
+    subscription_id uuid
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
 revoke all on function segmenter_figures_in from public;
@@ -741,7 +748,9 @@ CREATE FUNCTION "segmenter_refresh"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_refresh_wrapper';
 drop function segmenter_run();
-CREATE FUNCTION "segmenter_run"() RETURNS TABLE (
+CREATE FUNCTION "segmenter_run"(
+	"all" bool DEFAULT false
+) RETURNS TABLE (
 	"segment" TEXT,
 	"status" TEXT,
 	"added" bigint,
@@ -753,20 +762,81 @@ CREATE FUNCTION "segmenter_run"() RETURNS TABLE (
 	"elapsed" interval,
 	"detail" TEXT
 )
-STRICT
 LANGUAGE c
-AS 'MODULE_PATHNAME', 'segmenter_run_wrapper';
-revoke all on function segmenter_refresh, segmenter_run from public;
-grant execute on function segmenter_refresh, segmenter_run to public;
+AS 'MODULE_PATHNAME', 'segmenter_run_due_wrapper';
+drop function segmenter_run_plan();
+CREATE FUNCTION "segmenter_run_plan"(
+	"all" bool DEFAULT false
+) RETURNS TABLE (
+	"segment_id" uuid,
+	"segment" TEXT,
+	"cycle" TEXT[],
+	"hand_over_only" bool
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_plan_due_wrapper';
+revoke all on function segmenter_refresh, segmenter_run, segmenter_run_plan from public;
+grant execute on function segmenter_refresh, segmenter_run, segmenter_run_plan to public;
+CREATE FUNCTION "segmenter_retry"(
+	"consumer" TEXT,
+	"segment" TEXT,
+	"target" TEXT
+) RETURNS bigint
+
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_retry_named_wrapper';
+CREATE FUNCTION "segmenter_skip"(
+	"consumer" TEXT,
+	"segment" TEXT,
+	"target" TEXT
+) RETURNS bigint
+
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_skip_named_wrapper';
+CREATE FUNCTION "segmenter_resync"(
+	"consumer" TEXT,
+	"segment" TEXT,
+	"target" TEXT
+) RETURNS bigint
+
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_resync_named_wrapper';
+CREATE FUNCTION "segmenter_put_segment"(
+	"name" TEXT,
+	"query" TEXT DEFAULT NULL,
+	"refresh_params" jsonb DEFAULT NULL,
+	"refresh_cron" TEXT DEFAULT NULL,
+	"refresh_timezone" TEXT DEFAULT NULL,
+	"table_name" TEXT DEFAULT NULL,
+	"history" bool DEFAULT true,
+	"description" TEXT DEFAULT NULL,
+	"owner" TEXT DEFAULT NULL,
+	"sources" jsonb DEFAULT NULL,
+	"guards" jsonb DEFAULT NULL,
+	"exclude" jsonb DEFAULT NULL,
+	"refresh" bool DEFAULT false
+) RETURNS TABLE (
+	"segment" TEXT,
+	"action" TEXT,
+	"changed" TEXT[]
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_put_segment_wrapper';
+revoke all on function segmenter_put_segment, segmenter_retry(text, text, text), segmenter_skip(text, text, text),
+    segmenter_resync(text, text, text)
+    from public;
+grant execute on function segmenter_put_segment, segmenter_retry(text, text, text), segmenter_skip(text, text, text),
+    segmenter_resync(text, text, text)
+    to public;
 
 comment on function segmenter_refresh(text, text, boolean, boolean, boolean) is 'refreshes one segment by hand; query: a one-off query instead of the segment''s own; dry_run: only reports what would change; force: ignores the guards; full: compares all ids';
-comment on function segmenter_run() is 'refreshes every segment that is due, in one transaction; a segment that reads the table of another one comes after it';
-comment on function segmenter_run_plan() is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
+comment on function segmenter_run(boolean) is 'refreshes every segment that is due, or with "all" every automatic one, in one transaction; a segment that reads the table of another one comes after it';
+comment on function segmenter_run_plan(boolean) is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
-comment on procedure segmenter_run_each() is 'refreshes every segment that is due, each in a transaction of its own';
+comment on procedure segmenter_run_each(boolean) is 'refreshes every segment that is due, or with "all" every automatic one, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
@@ -783,6 +853,10 @@ comment on function segmenter_claim(text, int, interval) is 'leases the next mes
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
 comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
 comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
+comment on function segmenter_put_segment(text, text, jsonb, text, text, text, boolean, text, text, jsonb, jsonb, jsonb, boolean) is 'creates a segment or alters the one that has the name, adds columns that its query newly gives to its table, and says what was changed; null leaves what is there';
+comment on function segmenter_retry(text, text, text) is 'the same for a subscription by the names of its consumer, its segment and its target';
+comment on function segmenter_skip(text, text, text) is 'skips the first waiting message of a subscription by the names of its consumer, its segment and its target';
+comment on function segmenter_resync(text, text, text) is 'resyncs a subscription by the names of its consumer, its segment and its target';
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_resume_deliveries(text) is 'has the background workers of a copy of a database deliver to consumers, to one or to all that the caller may act for; returns the number of those that were paused';

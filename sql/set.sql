@@ -448,7 +448,8 @@ select
     d.delivered_at as last_delivery,
     d.last_receipt,
     coalesce(d.last_error, h.error) as delivery_error,
-    t.excluded
+    t.excluded,
+    u.id as subscription_id
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id
@@ -489,7 +490,8 @@ select
     f.last_delivery,
     null,
     null,
-    f.excluded
+    f.excluded,
+    f.subscription_id
 from @schema@.segmenter_figures_in('@text:mart@') f
 order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -520,6 +522,7 @@ comment on column @status@.last_delivery is 'when a message was last delivered';
 comment on column @status@.last_receipt is 'the last receipt of the consumer';
 comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
+comment on column @status@.subscription_id is 'the subscription';
 
 -- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
 -- user is a member of.

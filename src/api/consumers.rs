@@ -218,6 +218,66 @@ fn segmenter_resync(subscription: Option<Uuid>) -> Result<i64, ErrorReport> {
     Ok(delivery::resync(&RelationSet::writable()?, subscription, run::new_id())? as i64)
 }
 
+/// `segmenter_retry` for a subscription that is named: by its consumer, its segment and its target.
+///
+/// ```sql
+/// select segmenter_retry('crm', 'vip', 'newsletter');
+/// ```
+#[pg_extern(name = "segmenter_retry")]
+fn segmenter_retry_named(
+    consumer: Option<&str>,
+    segment: Option<&str>,
+    target: Option<&str>,
+) -> Result<i64, ErrorReport> {
+    let set = RelationSet::writable()?;
+    Ok(delivery::retry(&set, named(&set, consumer, segment, target)?)?)
+}
+
+/// `segmenter_skip` for a subscription that is named: by its consumer, its segment and its target.
+///
+/// ```sql
+/// select segmenter_skip('crm', 'vip', 'newsletter');
+/// ```
+#[pg_extern(name = "segmenter_skip")]
+fn segmenter_skip_named(
+    consumer: Option<&str>,
+    segment: Option<&str>,
+    target: Option<&str>,
+) -> Result<Option<i64>, ErrorReport> {
+    let set = RelationSet::writable()?;
+    Ok(delivery::skip(&set, named(&set, consumer, segment, target)?)?)
+}
+
+/// `segmenter_resync` for a subscription that is named: by its consumer, its segment and its target.
+///
+/// ```sql
+/// select segmenter_resync('crm', 'vip', 'newsletter');
+/// ```
+#[pg_extern(name = "segmenter_resync")]
+fn segmenter_resync_named(
+    consumer: Option<&str>,
+    segment: Option<&str>,
+    target: Option<&str>,
+) -> Result<i64, ErrorReport> {
+    let set = RelationSet::writable()?;
+    let subscription = named(&set, consumer, segment, target)?;
+    Ok(delivery::resync(&set, subscription, run::new_id())? as i64)
+}
+
+fn named(
+    set: &RelationSet,
+    consumer: Option<&str>,
+    segment: Option<&str>,
+    target: Option<&str>,
+) -> error::Result<Uuid> {
+    let name = delivery::SubscriptionName {
+        consumer: require_arg("consumer", consumer)?,
+        segment: require_arg("segment", segment)?,
+        target: require_arg("target", target)?,
+    };
+    name.find(set)
+}
+
 /// Has the background workers of this database deliver to consumers that those of another database have
 /// delivered to. A copy of a database (a restored dump, a database that was made from a template, a
 /// logical replica) does not deliver by itself. Consumers that claim their messages need nothing of it.

@@ -25,7 +25,8 @@ returns table (
     last_refresh timestamptz, last_status text, next_refresh timestamptz,
     coverage bigint, added bigint, removed bigint, changed bigint,
     update_consumer text, update_target text, update_name text, update_cron text, update_status text,
-    pending_messages bigint, last_delivery timestamptz, excluded bigint
+    pending_messages bigint, last_delivery timestamptz, excluded bigint,
+    subscription_id uuid
 )
 stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
@@ -56,6 +57,7 @@ fn segmenter_figures_in(
             name!(pending_messages, Option<i64>),
             name!(last_delivery, Option<TimestampWithTimeZone>),
             name!(excluded, Option<i64>),
+            name!(subscription_id, Option<Uuid>),
         ),
     >,
     ErrorReport,
@@ -90,6 +92,7 @@ fn segmenter_figures_in(
             row.pending_messages,
             row.last_delivery,
             row.excluded,
+            row.subscription,
         )
     })))
 }

@@ -13,9 +13,7 @@ use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::visibility;
 use crate::config::Key;
 use crate::error::{self, Error, SetError};
-use crate::ops::create_segment;
 use crate::ops::doctor;
-use crate::ops::drop_segment;
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::call::remembered;
@@ -29,6 +27,7 @@ mod consumers;
 mod figures;
 mod lineage;
 mod restored;
+mod segments;
 mod sets;
 mod triggers;
 mod written;
@@ -77,17 +76,11 @@ fn segmenter_refresh(
 > {
     let name = require_arg("name", name)?;
     let request = refresh::RefreshRequest {
-        segment: Key::Name(name),
-        name,
         query,
         dry_run: require_arg("dry_run", dry_run)?,
         force: require_arg("force", force)?,
         full: require_arg("full", full)?,
-        skip_busy: false,
-        ends_only: false,
-        is_scheduled: false,
-        cycle: None,
-        run_id: run::new_id(),
+        ..refresh::RefreshRequest::by_hand(Key::Name(name), name, run::new_id())
     };
     let outcome = run::by_hand(&RelationSet::writable()?, &request)?;
     Ok(TableIterator::once(row(outcome)))
@@ -97,6 +90,8 @@ fn segmenter_refresh(
 /// member of, in one transaction. A segment that reads the table of another segment is refreshed
 /// after that one.
 ///
+/// - `all`: refresh also those that are not due.
+///
 /// Returns a row for each segment, as `segmenter_refresh` does. A segment that fails does not stop
 /// the others. A locked segment is `skipped`. For segments that are not due, pending messages are
 /// written (for new and ended subscriptions): such a row has no figures.
@@ -104,9 +99,11 @@ fn segmenter_refresh(
 /// ```sql
 /// select * from segmenter_run();
 /// ```
-#[pg_extern]
+#[pg_extern(name = "segmenter_run")]
 #[allow(clippy::type_complexity)]
-fn segmenter_run() -> Result<
+fn segmenter_run_due(
+    all: default!(Option<bool>, "false"),
+) -> Result<
     TableIterator<
         'static,
         (
@@ -124,7 +121,8 @@ fn segmenter_run() -> Result<
     >,
     ErrorReport,
 > {
-    let outcomes = run::run(&RelationSet::current()?, run::new_id())?;
+    let all = require_arg("all", all)?;
+    let outcomes = run::run(&RelationSet::current()?, all, run::new_id())?;
     Ok(TableIterator::new(outcomes.into_iter().map(row)))
 }
 
@@ -135,11 +133,25 @@ fn segmenter_run_id() -> Uuid {
     run::begin()
 }
 
+/// The functions of version 1.0.0, which have no argument: an error, until the extension is updated.
+#[pg_extern(sql = false)]
+fn segmenter_run() -> Result<(), ErrorReport> {
+    Ok(RelationSet::current().map(drop)?)
+}
+
+/// As [`segmenter_run`].
+#[pg_extern(sql = false)]
+fn segmenter_run_plan() -> Result<(), ErrorReport> {
+    Ok(RelationSet::current().map(drop)?)
+}
+
 /// The segments that a run would refresh now, in order, and those that it would only hand over: the
 /// first half of `segmenter_run_each`.
-#[pg_extern]
+#[pg_extern(name = "segmenter_run_plan")]
 #[allow(clippy::type_complexity)]
-fn segmenter_run_plan() -> Result<
+fn segmenter_run_plan_due(
+    all: default!(Option<bool>, "false"),
+) -> Result<
     TableIterator<
         'static,
         (
@@ -151,7 +163,7 @@ fn segmenter_run_plan() -> Result<
     >,
     ErrorReport,
 > {
-    let planned = run::plan(&RelationSet::current()?)?;
+    let planned = run::plan(&RelationSet::current()?, require_arg("all", all)?)?;
     Ok(TableIterator::new(planned.into_iter().map(
         |PlannedRefresh { id, name, cycle, hand_over_only, .. }| {
             (id, name, cycle.map(|names| names.to_vec()), hand_over_only)
@@ -213,61 +225,6 @@ fn segmenter_run_commit(
 fn segmenter_now() -> TimestampWithTimeZone {
     // A parallel worker does not know the time of its leader's refresh.
     clock::timestamp(refresh::now::current().unwrap_or_else(clock::transaction_start))
-}
-
-/// Creates a segment: its table, and its row in segmenter_segments.
-///
-/// - `name`: the segment.
-/// - `query`: one SELECT whose column `id` is the member's id; its other columns become columns of
-///   the table.
-/// - `refresh_cron`: the schedule. A segment with a schedule is automatic.
-/// - `table_name`: the table to create; by default the segment's name in `current_schema()`.
-/// - `history`: true: keep every membership period; false: keep the latest state only.
-///
-/// Returns the segment's id. If the query or the schedule is invalid, nothing is created.
-///
-/// ```sql
-/// select segmenter_create_segment(
-///     'vip', 'select id, hash_email from crm.people where vip', '@daily');
-/// ```
-#[pg_extern]
-fn segmenter_create_segment(
-    name: Option<&str>,
-    query: Option<&str>,
-    refresh_cron: default!(Option<&str>, "NULL"),
-    table_name: default!(Option<&str>, "NULL"),
-    history: default!(Option<bool>, "true"),
-) -> Result<Uuid, ErrorReport> {
-    let request = create_segment::NewSegment {
-        name: require_arg("name", name)?,
-        query: require_arg("query", query)?,
-        refresh_cron,
-        table_name,
-        history: require_arg("history", history)?,
-    };
-    Ok(create_segment::create(&RelationSet::writable()?, &request)?)
-}
-
-/// Deletes a segment: ends its subscriptions, has their consumers delete the audiences, and deletes
-/// its row, with its states. Its entries in the log stay.
-///
-/// - `name`: the segment. If no active one has this name: the retired ones.
-/// - `drop_table`: drop its table, too; otherwise it leaves the mart and stays, with the members.
-///
-/// Returns true. While a consumer has not got all its messages, the segment is only retired, with a
-/// NOTICE, and the result is false: call it again later. The caller must be able to act as the
-/// segment's owner, and own the table to drop it.
-///
-/// ```sql
-/// select segmenter_drop_segment('vip');
-/// ```
-#[pg_extern]
-fn segmenter_drop_segment(
-    name: Option<&str>,
-    drop_table: default!(Option<bool>, "false"),
-) -> Result<bool, ErrorReport> {
-    let (name, drop_table) = (require_arg("name", name)?, require_arg("drop_table", drop_table)?);
-    Ok(drop_segment::drop_segment(&RelationSet::writable()?, name, drop_table, run::new_id())?)
 }
 
 /// The next time of a schedule.

@@ -16,6 +16,37 @@ use crate::pg::exec::durable;
 use crate::pg::exec::role;
 use crate::refresh::publish::outbox;
 
+/// A subscription by its names.
+pub struct SubscriptionName<'a> {
+    pub consumer: &'a str,
+    pub segment: &'a str,
+    pub target: &'a str,
+}
+
+impl SubscriptionName<'_> {
+    /// Finds the subscription that the caller may administer: the active one, or else the one that ended
+    /// last.
+    pub fn find(&self, set: &RelationSet) -> Result<Uuid> {
+        let args = [self.consumer.into(), self.segment.into(), self.target.into()];
+        let ids: Option<Vec<Uuid>> = set.as_owner(|| {
+            let sql = set.sql(&queries::delivery::admin::LIST_NAMED, &[]);
+            Spi::connect(|client| client.select(&sql, Some(1), &args)?.first().get_one())
+        })?;
+        for id in ids.unwrap_or_default() {
+            match SubscriptionRow::of_caller(set, id) {
+                Err(Error::UnknownSubscription { .. }) => {}
+                found => return found.map(|found| found.id),
+            }
+        }
+        Err(Error::UnknownSubscriptionName {
+            consumer: self.consumer.to_owned(),
+            segment: self.segment.to_owned(),
+            target: self.target.to_owned(),
+            status: set.display_name(Relation::Status),
+        })
+    }
+}
+
 /// A subscription, with the roles that may administer it: the segment's owner and the consumer's
 /// role.
 pub struct SubscriptionRow {

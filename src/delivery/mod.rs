@@ -22,7 +22,7 @@ pub mod push;
 mod resync;
 
 pub use ack::{ack, nack};
-pub use admin::{resume_deliveries, retry, skip};
+pub use admin::{SubscriptionName, resume_deliveries, retry, skip};
 pub use claim::claim;
 pub use resync::resync;
 

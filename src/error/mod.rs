@@ -266,6 +266,11 @@ pub enum Error {
     #[error("subscription {id} does not exist")]
     UnknownSubscription { id: Uuid, subscriptions: String },
 
+    #[error(
+        "consumer \"{consumer}\" has no subscription to segment \"{segment}\" for \"{target}\""
+    )]
+    UnknownSubscriptionName { consumer: String, segment: String, target: String, status: String },
+
     #[error("the subscription for \"{target}\" could not be handed over")]
     NotHandedOver { target: String },
 
@@ -365,6 +370,7 @@ impl Error {
             | Error::UnknownRole(_)
             | Error::RoleNotRestored { .. }
             | Error::UnknownSubscription { .. }
+            | Error::UnknownSubscriptionName { .. }
             | Error::OwnerDropped { .. } => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
             | Error::MayNotRead { .. }
@@ -606,6 +612,9 @@ impl Error {
             ),
             Error::NotConsumerOf { .. } => "Pass the role that it belongs to, or choose another name.".into(),
             Error::NotParty { who, .. } => (*who).into(),
+            Error::UnknownSubscriptionName { status, .. } => {
+                format!("{status} lists the subscriptions you may see.")
+            }
             Error::UnknownSubscription { subscriptions, .. } => {
                 format!("{} lists the subscriptions you may see.", subscriptions)
             }

@@ -4,22 +4,19 @@ use PgSqlErrorCode as Code;
 use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 use serde_json::json;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Holder, Table};
 use crate::error::{Error, Result};
+use crate::ops::new_table::{self, NewTable};
+use crate::pg::exec::lock;
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{self, Prepared, ResultColumn, StatementKind};
+use crate::pg::exec::statement::{Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
-use crate::pg::system_catalog::MAX_NAME;
 use crate::refresh::{advise, delta};
-
-const ELSEWHERE: &str = "The table is created in the first schema of search_path: pass table_name => 'schema.table', or set search_path.";
 
 /// The arguments of `segmenter_create_segment()`.
 pub struct NewSegment<'a> {
@@ -33,42 +30,21 @@ pub struct NewSegment<'a> {
 /// Creates a segment with the rights of the caller only, as the caller could by hand. Returns the
 /// segment's id. Errors of the query, the schedule or the table are raised, and nothing is created.
 pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
-    let table = table_name(request)?;
+    let table = new_table::name_of(request.name, request.table_name)?;
+    // Sessions that put a segment of the name see this one.
+    lock::lock_name(set.segments(), request.name);
     set.as_caller(|| {
         Spi::connect_mut(|client| {
             let query = delta::parse_single_statement(request.query, StatementKind::Select)?;
-            let columns = Prepared::of_user(query, &[])
-                .map_err(advise)?
-                .columns();
-            if columns.iter().any(|column| column.name == "?column?") {
-                return Err(Error::Query {
-                    code: Code::ERRCODE_UNDEFINED_COLUMN,
-                    problem: "a column of the query has no name".into(),
-                    detail: None,
-                    hint: Some("Name every column: select ..., count(*) as orders".into()),
-                });
+            let columns = Prepared::of_user(query, &[]).map_err(advise)?.columns();
+            new_table::check_named(&columns)?;
+            NewTable {
+                name: &table,
+                columns: &columns,
+                history: request.history,
+                is_named: request.table_name.is_some(),
             }
-            let text = if request.history {
-                &queries::ops::create_segment::CREATE_HISTORY_TABLE
-            } else {
-                &queries::ops::create_segment::CREATE_LATEST_TABLE
-            };
-            let parts = [("table", table.as_str()), ("columns", &extra_columns(&columns))];
-            // The text may hold several statements. SPI splits it with PostgreSQL's own parser.
-            let created = in_subtransaction(OnSuccess::Commit, || {
-                Ok(client.update(&set.sql(text, &parts), None, &[]).map(drop)?)
-            });
-            created.map_err(|error| match &error {
-                Error::Postgres(report) if report.sqlstate == Code::ERRCODE_DUPLICATE_TABLE as i32 => {
-                    Error::Exists {
-                        code: Code::ERRCODE_DUPLICATE_TABLE,
-                        what: format!("table {table}"),
-                        hint: "If it is the table of a segment, change that segment; otherwise pass another table_name.".into(),
-                    }
-                }
-                _ if request.table_name.is_some() => error,
-                _ => error.with_hint(Code::ERRCODE_INSUFFICIENT_PRIVILEGE, ELSEWHERE),
-            })?;
+            .create(set)?;
 
             check_query(set, request, &table, query)?;
             let sql = set.sql(&queries::ops::create_segment::INSERT_SEGMENT, &[]);
@@ -114,57 +90,4 @@ fn check_query(
     let id = Uuid::from_bytes([0; 16]);
     let holder = Holder { id, name: request.name, owner: role::current() };
     delta::check(query, &Table::check(set, oid, holder)?)
-}
-
-/// The name of the new table, qualified and quoted. A name without a schema gets the current schema
-/// of the caller.
-fn table_name(request: &NewSegment<'_>) -> Result<String> {
-    let (schema, table) = match request.table_name {
-        Some(name) => {
-            let (schema, table) = statement::split_name(name);
-            // PostgreSQL truncates a name that is too long when it parses it.
-            if table.len() >= MAX_NAME - 3 && !ends_with(name, &table) {
-                return Err(Error::NameTooLong(name.into()));
-            }
-            (schema, table)
-        }
-        None if request.name.len() > MAX_NAME => {
-            return Err(Error::NameTooLong(request.name.into()));
-        }
-        None => (None, request.name.to_owned()),
-    };
-    let schema = match schema {
-        Some(schema) => schema,
-        None => Spi::connect(|client| {
-            client
-                .select(queries::catalog::CURRENT_SCHEMA.text(), Some(1), &[])?
-                .first()
-                .get_one::<String>()
-        })?
-        .ok_or_else(|| Error::NoSchema(request.name.into()))?,
-    };
-    Ok(quote_qualified_identifier(schema, table))
-}
-
-fn ends_with(name: &str, table: &str) -> bool {
-    let name = name.trim_end().trim_end_matches('"').replace("\"\"", "\"");
-    name.to_lowercase().ends_with(&table.to_lowercase())
-}
-
-/// The columns of the query that the mart does not have, as column definitions.
-fn extra_columns(columns: &[ResultColumn]) -> String {
-    columns
-        .iter()
-        .filter(|column| {
-            let name = column.name.as_str();
-            !SERVICE_COLUMNS.contains(&name) && name != "hash_email" && name != "hash_phone"
-        })
-        .map(|column| {
-            format!(
-                ",\n    {} {}",
-                quote_identifier(&column.name),
-                system_catalog::full_type_name(column.type_oid, column.modifier)
-            )
-        })
-        .collect()
 }

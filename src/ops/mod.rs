@@ -6,4 +6,6 @@ pub mod doctor;
 pub mod drop_segment;
 pub mod erase;
 pub mod lineage;
+mod new_table;
+pub mod put_segment;
 pub mod subscribe;

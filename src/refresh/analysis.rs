@@ -4,6 +4,7 @@
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
+use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::{Holder, Table};
 use crate::config::{Incremental, Refresher, SourceCheck, Sql};
@@ -56,4 +57,29 @@ fn of_incremental(set: &RelationSet, refresher: &Incremental) -> Result<()> {
         Prepared::of_user(changed, &[watermark.into()])?;
     }
     incremental::named_by(set, refresher).map(drop)
+}
+
+/// The query that gives a segment's members, analysed; none: a procedure, or no refresher. An error in the
+/// refresher is returned. Runs with the rights of the segment's owner, within an SPI connection.
+pub fn members(set: &RelationSet, refresher: Option<&Refresher>) -> Result<Option<Prepared>> {
+    match refresher {
+        Some(Refresher::Query(Sql { sql })) => {
+            let query = delta::parse_single_statement(sql, StatementKind::Select)?;
+            let prepared = Prepared::of_user(query, &[])?;
+            if prepared.is_plain_select() {
+                // What it may not read is found where its execution would begin.
+                let sql = set.sql(&queries::refresh::CHECK_RIGHTS, &[("query", query)]);
+                in_subtransaction(OnSuccess::Rollback, || {
+                    Ok(Spi::connect_mut(|client| client.update(&sql, None, &[]).map(drop))?)
+                })?;
+            }
+            Ok(Some(prepared))
+        }
+        Some(Refresher::Procedure(Sql { sql })) => {
+            let call = delta::parse_single_statement(sql, StatementKind::Call)?;
+            Prepared::of_user(call, &[]).map(|_| None)
+        }
+        Some(Refresher::Incremental(refresher)) => incremental::members(set, refresher).map(Some),
+        None => Ok(None),
+    }
 }

@@ -81,6 +81,25 @@ pub struct RefreshRequest<'a> {
     pub run_id: Uuid,
 }
 
+impl<'a> RefreshRequest<'a> {
+    /// The request to refresh a segment by hand, as its row says.
+    pub fn by_hand(segment: Key<'a>, name: &'a str, run_id: Uuid) -> Self {
+        Self {
+            segment,
+            name,
+            query: None,
+            dry_run: false,
+            force: false,
+            full: false,
+            skip_busy: false,
+            ends_only: false,
+            is_scheduled: false,
+            cycle: None,
+            run_id,
+        }
+    }
+}
+
 /// The result of a refresh: a row of the functions' results.
 pub struct RefreshResult {
     pub segment: String,

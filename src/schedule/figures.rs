@@ -36,6 +36,7 @@ pub struct FigureRow {
     pub pending_messages: Option<i64>,
     pub last_delivery: Option<TimestampWithTimeZone>,
     pub excluded: Option<i64>,
+    pub subscription: Option<Uuid>,
 }
 
 /// The figures of the segments that policies hide from the caller, if it may see them all the same.
@@ -75,6 +76,7 @@ pub fn hidden(set: &RelationSet) -> Result<Vec<FigureRow>> {
                     pending_messages: row.get_by_name("pending_messages")?,
                     last_delivery: row.get_by_name("last_delivery")?,
                     excluded: row.get_by_name("excluded")?,
+                    subscription: row.get_by_name("subscription_id")?,
                     name,
                 })
             });

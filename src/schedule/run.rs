@@ -78,17 +78,9 @@ impl PlannedRefresh {
     /// skipped.
     pub fn request(&self, run_id: Uuid) -> RefreshRequest<'_> {
         RefreshRequest {
-            segment: Key::Id(self.id),
-            name: &self.name,
-            query: None,
-            dry_run: false,
-            force: false,
-            full: false,
             skip_busy: true,
-            ends_only: false,
-            is_scheduled: false,
             cycle: self.cycle.as_deref(),
-            run_id,
+            ..RefreshRequest::by_hand(Key::Id(self.id), &self.name, run_id)
         }
     }
 
@@ -119,17 +111,17 @@ impl PlannedRefresh {
     }
 }
 
-/// The segments that are due and that the caller may refresh, in order; then the segments that are
+/// The segments that are due (with `all`: all automatic ones) and that the caller may refresh, in order; then the segments that are
 /// not due but have pending messages. On a standby the result is empty, with a NOTICE.
-pub fn plan(set: &RelationSet) -> Result<Vec<PlannedRefresh>> {
+pub fn plan(set: &RelationSet, all: bool) -> Result<Vec<PlannedRefresh>> {
     if process::is_in_recovery() {
         notice!("the server is in recovery: segments are refreshed on the primary");
         return Ok(Vec::new());
     }
     let now = clock::now();
     let items = due::items(set, Some(role::current()), None)?;
-    let due: HashSet<Uuid> =
-        items.iter().filter(|item| item.is_due(now)).map(|item| item.id).collect();
+    let is_planned = |item: &&Item| item.is_due(now) || all && item.due.is_some();
+    let due: HashSet<Uuid> = items.iter().filter(is_planned).map(|item| item.id).collect();
     let must_close: HashSet<Uuid> =
         items.iter().filter(|item| item.must_close).map(|item| item.id).collect();
     let mut items = with_followers(items, due.union(&must_close).copied().collect());
@@ -371,11 +363,11 @@ pub fn new_id() -> Uuid {
     uuid::time_ordered()
 }
 
-/// Refreshes all segments that are due in one transaction, and then deletes what is past its
+/// Refreshes all segments that are due (with `all`: all automatic ones) in one transaction, and then deletes what is past its
 /// retention. A transaction that takes no more locks keeps what it has done; the other segments stay
 /// due.
-pub fn run(set: &RelationSet, run_id: Uuid) -> Result<Vec<RefreshResult>> {
-    let plan = plan(set)?;
+pub fn run(set: &RelationSet, all: bool, run_id: Uuid) -> Result<Vec<RefreshResult>> {
+    let plan = plan(set, all)?;
     let mut outcomes = Vec::new();
     // Segments that have gained or lost members.
     let mut moved: HashSet<Uuid> = HashSet::new();

@@ -2,7 +2,7 @@
 -- subscription (one row for a segment without any), as in the status view.
 -- runs as: set owner
 -- params: reader oid
--- row: id uuid, name text, table_oid oid, refresh_auto boolean, refresh_cron text, last_refresh timestamptz, last_status text, coverage bigint, added bigint, removed bigint, changed bigint, update_consumer text, update_target text, update_name text, update_cron text, update_status text, pending_messages bigint, last_delivery timestamptz, excluded bigint
+-- row: id uuid, name text, table_oid oid, refresh_auto boolean, refresh_cron text, last_refresh timestamptz, last_status text, coverage bigint, added bigint, removed bigint, changed bigint, update_consumer text, update_target text, update_name text, update_cron text, update_status text, pending_messages bigint, last_delivery timestamptz, excluded bigint, subscription_id uuid
 select
     s.id,
     s.name,
@@ -33,7 +33,8 @@ select
     end as update_status,
     d.pending_messages,
     d.delivered_at as last_delivery,
-    t.excluded
+    t.excluded,
+    u.id as subscription_id
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)

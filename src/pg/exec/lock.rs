@@ -5,6 +5,8 @@ use std::cell::RefCell;
 
 use pgrx::prelude::*;
 
+use crate::pg::format::fingerprint::hash_text;
+
 /// The fourth field of these lock tags, shown as `objsubid` in pg_locks. PostgreSQL's own functions
 /// use 1 and 2.
 pub const CLASS: u16 = 1871;
@@ -15,6 +17,9 @@ const SEQUENCE_CLASS: u16 = 1873;
 
 /// The same for the priorities of segments.
 const PRIORITY_CLASS: u16 = 1874;
+
+/// The same for names of segments that are being created or put.
+const NAME_CLASS: u16 = 1875;
 
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -87,6 +92,12 @@ pub fn lock_sequence(relation: pg_sys::Oid) {
 /// ends.
 pub fn lock_priorities(segments: pg_sys::Oid) {
     acquire(PRIORITY_CLASS, Key { high: segments.to_u32(), low: 0 }, false);
+}
+
+/// Waits for the right to create or put the segment of a name, and keeps it until the (sub)transaction ends.
+pub fn lock_name(segments: pg_sys::Oid, name: &str) {
+    let low = hash_text(name, 0) as u32;
+    acquire(NAME_CLASS, Key { high: segments.to_u32(), low }, false);
 }
 
 fn acquire(class: u16, key: Key, at_once: bool) -> bool {

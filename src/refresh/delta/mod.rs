@@ -409,11 +409,13 @@ pub fn named_by(sql: &str) -> Result<Named> {
 /// Checks that a query fits a table. Runs with the rights of the segment's owner, within an SPI
 /// connection.
 pub fn check(sql: &str, table: &Table) -> Result<()> {
-    check_query(
-        &Prepared::of_user(parse_single_statement(sql, StatementKind::Select)?, &[])?,
-        table,
-    )
-    .map(|_| ())
+    let query = parse_single_statement(sql, StatementKind::Select)?;
+    check_analysed(&Prepared::of_user(query, &[])?, table)
+}
+
+/// The same for a query that was analysed.
+pub fn check_analysed(query: &Prepared, table: &Table) -> Result<()> {
+    check_query(query, table).map(drop)
 }
 
 /// Checks that a query fits a table. Returns for each column of the table whether the query returns

@@ -25,6 +25,7 @@ pub struct Dependencies {
     pub expires: Option<Analysis>,
     /// The query for members.
     pub sql: Analysis,
+    pub members: Prepared,
 }
 
 impl Dependencies {
@@ -69,5 +70,6 @@ pub fn analyse(set: &RelationSet, refresher: &Incremental) -> Result<Dependencie
         changed: Analysis::of(&changed, &changed_text),
         expires,
         sql: Analysis::of(&sql, text),
+        members: sql,
     })
 }

@@ -19,7 +19,7 @@ use crate::pg::bgw::activity;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{self, StatementKind};
+use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::system_catalog;
@@ -240,6 +240,12 @@ fn list_tables(
 /// segment's owner, within an SPI connection.
 pub fn named_by(set: &RelationSet, refresher: &Incremental) -> Result<Named> {
     Ok(dependencies::analyse(set, refresher)?.named)
+}
+
+/// The query for the members, analysed; an error in another query of the refresher is one, too. Runs with
+/// the rights of the segment's owner, within an SPI connection.
+pub fn members(set: &RelationSet, refresher: &Incremental) -> Result<Prepared> {
+    Ok(dependencies::analyse(set, refresher)?.members)
 }
 
 impl Plan {

@@ -1,7 +1,7 @@
 -- Creates a segment table that keeps history.
 -- Rows are updated and deleted in it, which PostgreSQL refuses for a published table without a
 -- replica identity.
--- runs as: caller
+-- runs as: caller, segment owner
 -- @table@: the new table, e.g. public.made
 -- @columns@: further columns, each after a comma, e.g. , city text
 create table @table@ (
