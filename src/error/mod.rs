@@ -191,7 +191,7 @@ pub enum Error {
     #[error("table {table} was changed by another session during the refresh")]
     TableChanged { table: String, detail: String },
 
-    /// A relation that a query reads is newer than the snapshot of the refresh.
+    /// A relation or a function that a query reads or calls is newer than the snapshot of the refresh.
     #[error("{0} was replaced, truncated or rewritten after the snapshot of the refresh")]
     Replaced(String),
 

@@ -18,6 +18,7 @@ use crate::config::segment_table::{self, Holder, Purpose, Table};
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report, Result, counted, emit_warning};
 use crate::pg::clock;
+use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::json::JsonbText;
@@ -136,6 +137,7 @@ impl Exclusion {
         let tables = tables(side.set, self.lists.iter())?;
         let lists: Vec<_> = tables.iter().map(|(list, table)| of_table(list, table)).collect();
         let left_out = delta.leave_out(side, &lists)?;
+        check_seen(&tables)?;
         if let (Some(at), false) = (written, left_out.lists.is_empty()) {
             apply::take_out(client, side, at)?;
         }
@@ -208,9 +210,11 @@ impl Exclusion {
                 set.as_segment_owner(list.owner, || listed.add_gains(gains, &list.now.by))?;
             }
         }
-        for (list, table) in tables(set, many.into_iter())? {
-            set.as_table_owner(table.owner, || listed.add_list(set, &of_table(list, &table)))?;
+        let tables = tables(set, many.into_iter())?;
+        for (list, table) in &tables {
+            set.as_table_owner(table.owner, || listed.add_list(set, &of_table(list, table)))?;
         }
+        check_seen(&tables)?;
         Ok(listed)
     }
 }
@@ -226,6 +230,12 @@ fn tables<'a>(
             Ok((list, Table::check(set, list.table, holder)?))
         })
         .collect()
+}
+
+/// The error that the active snapshot may not see the members of a list that was read.
+fn check_seen(tables: &[(&List, Table)]) -> Result<()> {
+    let tables: Vec<_> = tables.iter().map(|(_, table)| table.oid).collect();
+    seen::check_relations(&tables)
 }
 
 fn of_table<'a>(list: &'a List, table: &'a Table) -> ListTable<'a> {
@@ -291,7 +301,9 @@ pub fn follow(
     let (began, timer) = (clock::now(), Instant::now());
     let closed = in_subtransaction(OnSuccess::Commit, || close_alone(set, id, run_id, gained));
     let (figures, message, error) = match closed {
-        Ok(None) | Err(Error::Busy { .. } | Error::Superseded(_)) => return Ok(None),
+        Ok(None) | Err(Error::Busy { .. } | Error::Superseded(_) | Error::Replaced(_)) => {
+            return Ok(None);
+        }
         Ok(Some((closed, before))) if closed.removed > 0 => {
             let figures = DeltaStats { removed: closed.removed, before, ..DeltaStats::default() };
             (Some((figures, closed.messages)), Some(remark(closed.removed)), None)

@@ -17,6 +17,7 @@ use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
 use crate::pg::exec::portal;
 use crate::pg::exec::role;
+use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::{self, Active};
 use crate::pg::exec::statement::{self, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -731,6 +732,10 @@ fn run_procedure<'a>(
     let call = delta::parse_single_statement(sql, StatementKind::Call)?;
     let before = delta::before_procedure(set, table, target)?;
     client.update(call, None, &[])?;
+    if snapshot::is_kept() {
+        // Elsewhere each statement of a procedure has a snapshot of its own.
+        seen::check_all_relations()?;
+    }
     let _snapshot = Active::fresh();
     if Table::check(set, segment.table, segment.holder())? != *table {
         return Err(Error::TableAltered(table.name.clone()));

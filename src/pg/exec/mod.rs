@@ -14,6 +14,7 @@ pub mod notification;
 pub mod portal;
 pub(in crate::pg) mod receiver;
 pub mod role;
+pub mod seen;
 pub mod session;
 pub mod snapshot;
 pub mod statement;

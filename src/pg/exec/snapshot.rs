@@ -2,8 +2,6 @@
 
 use pgrx::prelude::*;
 
-use crate::pg::exec::receiver::{raw, with_error_guard};
-
 /// Keeps a snapshot active until it is dropped.
 pub struct Active(());
 
@@ -48,39 +46,6 @@ impl Drop for Active {
             // order: this is the last one pushed.
             unsafe { pg_sys::PopActiveSnapshot() };
         }
-    }
-}
-
-/// The first of the relations, or of their partitions and children, that was created, renamed, truncated
-/// or rewritten by a transaction which the active snapshot does not see: it may not see the rows either,
-/// though the name leads there. None: there is none.
-#[expect(ffi_unwind_calls, reason = "within a guard")]
-pub fn find_newer(relations: &[pg_sys::Oid]) -> Option<pg_sys::Oid> {
-    // SAFETY: needs a transaction with an active snapshot, in which users' queries are run. The list is
-    // made in the current memory context, and only read. A row from the cache is valid until it is
-    // released; its header is that of a row on disk.
-    unsafe {
-        let snapshot = pg_sys::GetActiveSnapshot();
-        let is_newer = |relation: pg_sys::Oid| {
-            let id = pg_sys::SysCacheIdentifier::RELOID as i32;
-            let tuple = pg_sys::SearchSysCache1(id, relation.into());
-            if tuple.is_null() {
-                return false;
-            }
-            let creator = pg_sys::htup::HeapTupleHeaderGetXmin((*tuple).t_data);
-            pg_sys::ReleaseSysCache(tuple);
-            creator.into_inner() >= pg_sys::FirstNormalTransactionId.into_inner()
-                && !pg_sys::TransactionIdIsCurrentTransactionId(creator)
-                && pg_sys::XidInMVCCSnapshot(creator, snapshot)
-        };
-        let with_children = |relation: &pg_sys::Oid| -> Vec<pg_sys::Oid> {
-            let none = std::ptr::null_mut();
-            let all = with_error_guard(|| {
-                raw::find_all_inheritors(*relation, pg_sys::NoLock as i32, none)
-            });
-            pgrx::PgList::<pg_sys::Oid>::from_pg(all).iter_oid().collect()
-        };
-        relations.iter().flat_map(with_children).find(|relation| is_newer(*relation))
     }
 }
 

@@ -12,9 +12,7 @@ use pgrx::prelude::*;
 use crate::error::{Error, Result};
 use crate::pg::exec::receiver::Destination;
 use crate::pg::exec::role;
-use crate::pg::exec::snapshot;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
-use crate::pg::system_catalog;
 use crate::pg::version;
 
 /// The kind of a statement.
@@ -132,21 +130,8 @@ impl Prepared {
         Ok(analysed)
     }
 
-    /// The error that a relation which it reads is newer than the active snapshot. To be asked after the
-    /// statement was run: its relations are locked then, and are those that its names lead to.
-    pub fn check_seen(self: Rc<Self>, sql: &str) -> Result<()> {
-        let analysed = match self.is_valid() {
-            true => self,
-            false => Rc::new(Self::of_user(sql, &[])?),
-        };
-        match snapshot::find_newer(&analysed.relations()) {
-            None => Ok(()),
-            Some(relation) => Err(Error::Replaced(system_catalog::display_name(relation))),
-        }
-    }
-
     /// Whether nothing that its analysis depends on has changed since.
-    fn is_valid(&self) -> bool {
+    pub(in crate::pg) fn is_valid(&self) -> bool {
         self.source().is_some_and(|source| source.is_valid)
     }
 

@@ -47,7 +47,7 @@ pub fn of_changed<'a>(
             side.delta_of(sql, &[("received", &source.sql), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
         let (histogram, sums) = side.append_delta(&relation, &sql, &skipped)?;
-        analysed.check_seen(query)?;
+        analysed.check_seen(query, &[])?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();
         if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {

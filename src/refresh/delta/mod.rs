@@ -275,7 +275,7 @@ pub fn of_query<'a>(
 
         let source = self::received(&side, query, &analysed, has_changed)?;
         let found = compare(&side, &relation, &source)?;
-        analysed.check_seen(query)?;
+        analysed.check_seen(query, &[])?;
         Ok((found.0, found.1, found.2, side))
     })?;
     Ok((Delta::of(figures, long_ids, sums, relation), side))

@@ -1,5 +1,7 @@
 //! Queries for ids: those that have changed, and those whose answer the clock changes.
 
+use std::rc::Rc;
+
 use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 
@@ -68,6 +70,16 @@ pub struct IdQuery {
     pub is_plain: bool,
     /// The rows that the text reads, if they are kept.
     _source: Option<Source>,
+    /// The configured queries that are in it.
+    configured: Vec<Configured>,
+}
+
+/// A configured query, analysed.
+#[derive(Clone)]
+struct Configured {
+    query: Rc<Prepared>,
+    text: String,
+    times: Vec<TimestampWithTimeZone>,
 }
 
 /// Times as the parameters of a query.
@@ -82,12 +94,25 @@ impl IdQuery {
         text: &str,
         times: &[TimestampWithTimeZone],
     ) -> Result<Self> {
-        let text = delta::parse_single_statement(text, StatementKind::Select)?;
-        Self::of(purpose, text.to_owned(), times)
+        let text = delta::parse_single_statement(text, StatementKind::Select)?.to_owned();
+        let query = Rc::new(Prepared::new(&text, &args(times))?);
+        let checked = Self::of_analysed(purpose, text.clone(), times, &query)?;
+        let configured = vec![Configured { query, text, times: times.to_vec() }];
+        Ok(Self { configured, ..checked })
     }
 
+    /// Checks a query of ours.
     pub fn of(purpose: Purpose, text: String, times: &[TimestampWithTimeZone]) -> Result<Self> {
         let query = Prepared::new(&text, &args(times))?;
+        Self::of_analysed(purpose, text, times, &query)
+    }
+
+    fn of_analysed(
+        purpose: Purpose,
+        text: String,
+        times: &[TimestampWithTimeZone],
+        query: &Prepared,
+    ) -> Result<Self> {
         if !query.is_plain_select() {
             let code = PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED;
             return Err(purpose.refuse(code, "does more than read"));
@@ -105,7 +130,16 @@ impl IdQuery {
             id_type: system_catalog::type_with_collation(id.type_oid, id.collation)?,
             is_plain: system_catalog::is_plain_key(id.type_oid, id.collation),
             _source: None,
+            configured: Vec::new(),
         })
+    }
+
+    /// The error that something which the configured queries read is newer than the active snapshot. To
+    /// be asked after the query was run.
+    fn check_seen(&self) -> Result<()> {
+        self.configured
+            .iter()
+            .try_for_each(|it| Rc::clone(&it.query).check_seen(&it.text, &args(&it.times)))
     }
 
     /// Checks that the ids of `expires` can be assigned to the type of these.
@@ -146,7 +180,8 @@ impl IdQuery {
         let parts = [("query", source.sql.as_str())];
         let text = set.sql(&queries::refresh::incremental::ADD_EXPIRED_IDS, &parts);
         let all = Self::of(self.purpose, text, &self.times)?;
-        Ok(Self { _source: Some(source), ..all })
+        let configured = [self.configured, expires.configured.clone()].concat();
+        Ok(Self { _source: Some(source), configured, ..all })
     }
 
     /// Runs the query and stores each id once.
@@ -159,7 +194,8 @@ impl IdQuery {
         relation.append(
             &set.sql(&queries::refresh::incremental::LIST_CHANGED_IDS, &parts),
             &args(&self.times),
-        )
+        )?;
+        self.check_seen()
     }
 
     /// All its ids, and those of the segment's members: a member may no longer be among the query's
@@ -176,7 +212,8 @@ impl IdQuery {
         args.push(segment.into());
         let parts =
             [("query", source.sql.as_str()), ("type", self.id_type.as_str()), ("table", table)];
-        relation.append(&set.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)
+        relation.append(&set.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)?;
+        self.check_seen()
     }
 
     /// The same, without members whose ids are no values of the type of these ids: as such the member

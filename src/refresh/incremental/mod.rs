@@ -14,7 +14,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::config::{self, Incremental, Refresher, Segment, Subject};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::dependency::Named;
@@ -379,11 +379,14 @@ impl Plan {
         if self.refresher.watch.is_none() {
             return query.materialize(set, relation).map(|()| true);
         }
-        let cast = in_subtransaction(OnSuccess::Commit, || query.materialize(set, relation));
-        if cast.is_err() {
-            relation.clear();
+        match in_subtransaction(OnSuccess::Commit, || query.materialize(set, relation)) {
+            Ok(()) => Ok(true),
+            Err(error @ Error::Replaced(_)) => Err(error),
+            Err(_) => {
+                relation.clear();
+                Ok(false)
+            }
         }
-        Ok(cast.is_ok())
     }
 
     /// The query for ids that have changed since the last refresh, and those whose answer the clock
