@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use pgrx::datum::DatumWithOid;
 use segmenter_core::query_file::QueryFile;
 
+use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Extension, RelationSet};
 use crate::catalog::state::{self, LostRun};
@@ -598,10 +599,59 @@ fn a_lost_run_of_a_deleted_segment_gets_its_end() {
     run("delete from segmenter_segments");
     let set = RelationSet::current().expect("the set");
     let _snapshot = Active::fresh();
-    let interrupted = state::interrupt(&set, &[], None).expect("the ends");
+    let interrupted = state::interrupt(&set, Vec::new, None).expect("the ends");
     assert_eq!(interrupted.names, ["vip"]);
     assert_eq!(one::<i64>("select count(*) from segmenter_attempts"), 0);
     assert_eq!(one::<i64>("select count(*) from segmenter_log where status = 'interrupted'"), 1);
+}
+
+/// A run is looked for among those that have a worker after it was found: one that began since then is no
+/// lost one.
+#[pg_extern]
+fn a_run_that_begins_during_the_search_is_not_interrupted() {
+    shop();
+    let other = "00000000-0000-0000-0000-000000000002";
+    run("insert into segmenter_attempts (segment_id, refreshes, run_id, running_since)
+         select s.id, 0, gen_random_uuid(), now() from segmenter_segments s
+         on conflict (segment_id) do update set run_id = excluded.run_id, running_since = excluded.running_since");
+    let set = RelationSet::current().expect("the set");
+    let _snapshot = Active::fresh();
+    let begins = || {
+        run(&format!("update segmenter_attempts set run_id = '{other}'"));
+        Vec::new()
+    };
+    assert!(state::interrupt(&set, begins, None).expect("the ends").names.is_empty());
+    let running = "select run_id::text from segmenter_attempts where running_since is not null";
+    assert_eq!(one::<String>(running), other);
+    let lives = || vec![one::<Uuid>(&format!("select '{other}'::uuid"))];
+    assert!(state::interrupt(&set, lives, None).expect("the ends").names.is_empty());
+    assert_eq!(state::interrupt(&set, Vec::new, None).expect("the ends").names, ["vip"]);
+    assert!(state::interrupt(&set, Vec::new, None).expect("the ends").names.is_empty());
+}
+
+/// Another session's failed attempt is recorded beside a run that goes on, whose end is still to come.
+#[pg_extern]
+fn a_failure_beside_a_run_leaves_it_running() {
+    shop();
+    let set = RelationSet::current().expect("the set");
+    let _snapshot = Active::fresh();
+    let vip = one::<Uuid>("select id from segmenter_segments");
+    let (begun, other) = (one::<Uuid>("select gen_random_uuid()"), one::<Uuid>("select gen_random_uuid()"));
+    assert!(state::begin(&set, vip, begun, clock::now()).expect("a begin"));
+    let record = |query, run: Uuid| {
+        let now = clock::timestamp(clock::now());
+        let args = [vip.into(), run.into(), now.into(), now.into(), "failed".into(), "it".into()];
+        set.write(query, &args).expect("a record");
+    };
+    let failure = &queries::catalog::state::RECORD_FAILURE;
+    record(failure, other);
+    let row = "select concat_ws(' ', run_id = $$begun$$, running_since is not null, status, failures) from segmenter_attempts";
+    let row = row.replace("$$begun$$", &format!("'{begun}'"));
+    assert_eq!(one::<String>(&row), "t t failed 1");
+    record(failure, begun);
+    assert_eq!(one::<String>(&row), "t f failed 2");
+    record(failure, other);
+    assert_eq!(one::<String>(&row), "f f failed 3");
 }
 
 /// A worker is lost, its end is handled late, and meanwhile another session has refreshed the segment.
@@ -630,4 +680,19 @@ fn a_run_that_was_lost_before_the_last_refresh_does_not_count() {
     let ends =
         "select string_agg(run_id::text, ' ') from segmenter_log where status = 'interrupted'";
     assert_eq!(one::<String>(ends), "00000000-0000-0000-0000-000000000001");
+
+    // Its attempt, which the success has outlived, is closed with it; it has ended, whatever comes now.
+    run("insert into segmenter_log (run_id, action, status, segment_id, segment_name)
+         select '00000000-0000-0000-0000-000000000003', 'refresh', 'running', s.id, s.name from segmenter_segments s");
+    run("insert into segmenter_attempts (segment_id, refreshes, run_id, running_since)
+         select s.id, 0, '00000000-0000-0000-0000-000000000003', now() from segmenter_segments s
+         on conflict (segment_id) do update set refreshes = 0, run_id = excluded.run_id, running_since = excluded.running_since");
+    let begun = one::<Uuid>("select '00000000-0000-0000-0000-000000000003'::uuid");
+    assert!(matches!(found(begun, before), LostRun::Superseded));
+    state::log_lost(&set, vip, begun).expect("an end");
+    run("delete from segmenter_log where run_id = '00000000-0000-0000-0000-000000000003' and status = 'interrupted'");
+    assert!(state::interrupt(&set, Vec::new, None).expect("the ends").names.is_empty());
+    run("insert into segmenter_log (run_id, action, status, segment_id, segment_name)
+         select '00000000-0000-0000-0000-000000000003', 'refresh', 'ok', s.id, s.name from segmenter_segments s");
+    assert!(matches!(found(begun, clock::now()), LostRun::Ended));
 }

@@ -90,12 +90,24 @@ pub fn find_lost_run(
         (true, true, _) => LostRun::Running,
         (true, false, Some(_)) => LostRun::Ended,
         _ if has_later_end() => LostRun::Superseded,
+        // It ended before its worker was lost, and another one has ended since.
+        _ if has_end(set, segment, run)? => LostRun::Ended,
         _ => LostRun::Unknown,
     })
 }
 
-/// Logs the end of a run that a later one has superseded, if the log has its begin and not its end. An
-/// error: another session may be writing that end.
+/// Whether the log has the end of a run of a segment.
+fn has_end(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<bool> {
+    set.as_owner(|| {
+        let sql = set.sql(&queries::catalog::state::HAS_END, &[]);
+        Spi::connect(|_| {
+            Ok(statement::read_one::<bool>(&sql, &[segment.into(), run.into()])? == Some(true))
+        })
+    })
+}
+
+/// Logs the end of a run that a later one has superseded, if the log has its begin and not its end, and
+/// records that it runs no more. An error: another session may be writing that end.
 pub fn log_lost(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
     if !may_record(set, segment) {
         return Err(Error::OpenAttempt(segment));
@@ -163,10 +175,13 @@ impl Attempt {
         set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 
-    /// Closes what is left of a run that has lost its worker: the success outlives its attempt.
+    /// Closes what is left of a run that has lost its worker: the success outlives its attempt. Where
+    /// the snapshot is kept this is left to another session: one that has ended since may have done it.
     fn close_lost_run(&self, set: &RelationSet) -> Result<()> {
-        let close = || interrupt(set, &alive(self.run), Some(self.segment)).map(drop);
-        if snapshot::is_kept() { unless_superseded(close).map(drop) } else { close() }
+        if snapshot::is_kept() {
+            return Ok(());
+        }
+        interrupt(set, || alive(self.run), Some(self.segment)).map(drop)
     }
 
     /// Records an attempt that ended as `status`, failed or refused.
@@ -211,11 +226,11 @@ fn record_attempt_by(
         return Ok(false);
     }
     if !snapshot::is_kept() {
-        interrupt(set, &alive(run), Some(segment))?;
+        interrupt(set, || alive(run), Some(segment))?;
         return write().map(|()| true);
     }
     // In a snapshot that is kept, a run can seem to go on that has ended since.
-    if !running(set, &[run], Some(segment))?.is_empty() {
+    if running(set, Some(segment))?.iter().any(|(_, other)| *other != run) {
         return Ok(false);
     }
     unless_superseded(write)
@@ -374,21 +389,32 @@ pub struct Interrupted {
     pub is_incomplete: bool,
 }
 
-/// Records every running refresh as interrupted, in the log and as an attempt. Refreshes of the runs
-/// in `alive` are left out; where `segment` is given, only its refresh is considered. One session
-/// writes the end: the one that may record an attempt.
-pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Interrupted> {
-    let lost = running(set, alive, segment)?;
+/// Records every running refresh as interrupted, in the log and as an attempt. Refreshes of the runs that
+/// `alive` gives are left out; where `segment` is given, only its refresh is considered. Each end has one
+/// owner: the session that may record an attempt, in a transaction whose statements see what was
+/// committed before. `alive` is asked after the search, so that it knows every run that is found there.
+pub fn interrupt(
+    set: &RelationSet,
+    alive: impl FnOnce() -> Vec<Uuid>,
+    segment: Option<Uuid>,
+) -> Result<Interrupted> {
+    debug_assert!(!snapshot::is_kept(), "an end is written by what was committed before");
+    let mut lost = running(set, segment)?;
+    if !lost.is_empty() {
+        let alive = alive();
+        lost.retain(|(_, run)| !alive.contains(run));
+    }
     if lost.is_empty() {
         return Ok(Interrupted { names: Vec::new(), is_incomplete: false });
     }
-    let free: Vec<Uuid> =
-        lost.iter().copied().filter(|segment| may_record(set, *segment)).collect();
-    let is_incomplete = free.len() < lost.len();
+    let found = lost.len();
+    lost.retain(|(segment, _)| may_record(set, *segment));
+    let is_incomplete = lost.len() < found;
+    let (segments, runs): (Vec<Uuid>, Vec<Uuid>) = lost.into_iter().unzip();
     let interrupted = set.as_owner(|| {
         Spi::connect_mut(|client| {
             let sql = set.sql(&queries::catalog::state::RECORD_INTERRUPTED, &[]);
-            let rows = client.update(&sql, None, &[free.into(), alive.to_vec().into()])?;
+            let rows = client.update(&sql, None, &[segments.into(), runs.into()])?;
             let names = rows.map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()));
             let names = names.collect::<Result<_>>()?;
             Ok::<_, Error>(Interrupted { names, is_incomplete })
@@ -399,23 +425,26 @@ pub fn interrupt(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Re
     Ok(interrupted)
 }
 
-/// The segments whose refresh is recorded as running by a run other than those in `alive`. Where
-/// `segment` is given, only this one is considered.
-fn running(set: &RelationSet, alive: &[Uuid], segment: Option<Uuid>) -> Result<Vec<Uuid>> {
-    let alive = alive.to_vec();
+/// The segments whose refresh is recorded as running, each with the run. Where `segment` is given, only
+/// this one is considered.
+fn running(set: &RelationSet, segment: Option<Uuid>) -> Result<Vec<(Uuid, Uuid)>> {
     // The search runs read-only: no transaction id is assigned where nothing is running.
     set.as_owner(|| {
         Spi::connect(|client| {
-            let Some(segment) = segment else {
-                let sql = set.sql(&queries::catalog::state::FIND_RUNNING, &[]);
-                let running = statement::read_one::<Vec<Uuid>>(&sql, &[alive.into()])?;
-                return Ok(running.unwrap_or_default());
+            let rows = match segment {
+                None => {
+                    let sql = set.sql(&queries::catalog::state::FIND_RUNNING, &[]);
+                    client.select(&sql, None, &[])?
+                }
+                Some(segment) => {
+                    let statement = set.kept(&queries::catalog::state::FIND_RUN);
+                    client.select(statement, Some(1), &[segment.into()])?
+                }
             };
-            let statement = set.kept(&queries::catalog::state::IS_RUNNING);
-            let args = [alive.into(), segment.into()];
-            let row = client.select(statement, Some(1), &args)?.first();
-            let is_running = !row.is_empty() && row.get_one::<bool>()? == Some(true);
-            Ok(is_running.then_some(segment).into_iter().collect())
+            let pair = |row: pgrx::spi::SpiHeapTupleData<'_>| {
+                Ok(row.get::<Uuid>(1)?.zip(row.get::<Uuid>(2)?))
+            };
+            rows.filter_map(|row| pair(row).transpose()).collect()
         })
     })
 }

@@ -289,7 +289,8 @@ impl SetScheduler {
     /// Closes refreshes that are logged as running but have no job, and releases the leases of
     /// workers that are gone: what an earlier scheduler, or a crash, has left behind.
     fn recover(&mut self, deadline: &Deadline) -> std::result::Result<(), Report> {
-        let jobs = job_table::jobs(self.database);
+        let database = self.database;
+        let jobs = job_table::jobs(database);
         let interrupted = process::transaction_within(deadline.limit(), || {
             let set = self.open()?;
             let served: Vec<Uuid> = jobs
@@ -298,7 +299,7 @@ impl SetScheduler {
                 .map(|job| job.spec.subject)
                 .collect();
             push::release(set, None, &served)?;
-            state::interrupt(set, &runs(&jobs), None)
+            state::interrupt(set, || alive(database), None)
         })?;
         interrupted.names.iter().for_each(|name| log_interrupted(name));
         self.is_recovered = !interrupted.is_incomplete;
@@ -335,12 +336,12 @@ impl SetScheduler {
         let now = clock::now();
         let Some(handled) = job.apply(Event::Handled, now) else { return Ok(()) };
         let subject = job.spec.subject;
-        let alive = runs(&job_table::jobs(self.database));
+        let database = self.database;
         let item = process::transaction_within(deadline.limit(), || {
             let set = self.open()?;
             for effect in handled.effects {
                 match effect {
-                    Effect::RecordLostRun => record_lost_run(set, &job, &alive)?,
+                    Effect::RecordLostRun => record_lost_run(set, &job, database)?,
                     Effect::RecordOverrun => record_overrun(set, &job)?,
                     Effect::ReleaseLeases => push::release(set, Some(subject), &[])?,
                     _ => {}
@@ -696,15 +697,15 @@ impl Deadline {
     }
 }
 
-/// The runs of jobs.
-fn runs(jobs: &[Job]) -> Vec<Uuid> {
-    jobs.iter().map(|job| job.spec.run).collect()
+/// The runs of the present jobs.
+fn alive(database: pg_sys::Oid) -> Vec<Uuid> {
+    job_table::jobs(database).iter().map(|job| job.spec.run).collect()
 }
 
 /// Records the end of a run whose worker is gone: `failed` if nothing is recorded of it,
-/// `interrupted` if it is recorded as running. `alive`: the runs of the present jobs. If another
-/// session has refreshed the segment since, the lost run gets its end in the log only.
-fn record_lost_run(set: &RelationSet, job: &Job, alive: &[Uuid]) -> Result<()> {
+/// `interrupted` if it is recorded as running. If another session has refreshed the segment since, the
+/// lost run gets its end in the log only.
+fn record_lost_run(set: &RelationSet, job: &Job, database: pg_sys::Oid) -> Result<()> {
     let JobSpec { subject: segment, run, .. } = job.spec;
     let lost_at = job.ended.unwrap_or_else(clock::now);
     match state::find_lost_run(set, segment, run, lost_at)? {
@@ -715,7 +716,7 @@ fn record_lost_run(set: &RelationSet, job: &Job, alive: &[Uuid]) -> Result<()> {
             refresh::fail(set, &planned.request(run), error, (lost_at, Duration::ZERO))?;
         }
         LostRun::Running => {
-            let interrupted = state::interrupt(set, alive, Some(segment))?;
+            let interrupted = state::interrupt(set, || alive(database), Some(segment))?;
             if interrupted.is_incomplete {
                 return Err(Error::OpenAttempt(segment));
             }

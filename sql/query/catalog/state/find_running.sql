@@ -1,8 +1,8 @@
--- The segments whose refresh is recorded as running by a run other than those in $1, also if a successful
--- refresh has outlived that record.
+-- The segments whose refresh is recorded as running, each with the run, also if a successful refresh has
+-- outlived that record.
 -- runs as: set owner
--- params: alive uuid[]
--- row: segments uuid[]
-select array_agg(a.segment_id order by a.segment_id)
+-- row: segment_id uuid, run_id uuid
+select a.segment_id, a.run_id
 from @attempts@ a
-where a.running_since is not null and a.run_id <> all ($1)
+where a.running_since is not null
+order by a.segment_id

@@ -1,9 +1,10 @@
--- Records and logs that the running refreshes of the segments $1 were interrupted: as attempts, which a
--- successful refresh may have outlived, and, where the log has no end of theirs, as entries. Those of the runs $2 are left out, and rows that another session
--- has locked. The time of the interruption is unknown: the entry's `processed` is the begin of the refresh,
--- `elapsed` the time from then until now.
+-- Records and logs that the runs $2 of the segments $1 (as many, in the same order) were interrupted, where
+-- they are still recorded as running: as attempts, which a successful refresh may have outlived, and, where
+-- the log has no end of theirs, as entries. Rows that another session has locked are left out. The time of
+-- the interruption is unknown: the entry's `processed` is the begin of the refresh, `elapsed` the time from
+-- then until now.
 -- runs as: set owner
--- params: segments uuid[], alive uuid[]
+-- params: segments uuid[], runs uuid[]
 -- row: segment_name text
 with interrupted as (
     update @attempts@ a
@@ -17,8 +18,9 @@ with interrupted as (
     where a.segment_id in (
         select l.segment_id
         from @attempts@ l
-        where l.segment_id = any ($1) and l.running_since is not null and l.run_id <> all ($2)
-        for update skip locked
+        join unnest($1, $2) lost (segment_id, run_id) on lost.segment_id = l.segment_id and lost.run_id = l.run_id
+        where l.running_since is not null
+        for update of l skip locked
     )
     returning a.segment_id, a.run_id, a.started_at, a.message
 )

@@ -1,7 +1,7 @@
 -- Records that the segment $1 waits for its sources, as the run $2 found at the time $3. $4 names
 -- the sources.
 -- A row that another session has locked is left to that session. A row that the state has outlived
--- is overwritten as a whole.
+-- is overwritten as a whole; but a run that goes on stays recorded as running until it ends.
 -- runs as: set owner
 -- params: segment uuid, run uuid, began timestamptz, message text
 with attempt as (
@@ -11,8 +11,8 @@ with attempt as (
 ), updated as (
     update @attempts@ a
     set refreshes = n.refreshes,
-        run_id = $2,
-        running_since = null,
+        run_id = case when a.running_since is null then $2 else a.run_id end,
+        running_since = case when a.run_id <> $2 then a.running_since end,
         status = 'waiting',
         message = $4,
         waiting_since = coalesce(case when a.refreshes = n.refreshes then a.waiting_since end, $3),
