@@ -1,4 +1,4 @@
-//! Texts of the log, which are cut where they are too long.
+//! Texts of the log and of messages, which are cut where they are too long.
 
 use std::borrow::Cow;
 
@@ -10,6 +10,15 @@ pub const LONGEST: usize = 64 * 1024;
 const LONGEST_VALUE: usize = 4 * LONGEST;
 /// Room for the remark that a text was cut.
 const REMARK: usize = 48;
+
+/// As much of a text as a message shows.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 100;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
 
 /// The text, cut after at most `longest` bytes, with a remark that says so.
 fn cut_to(text: &str, longest: usize) -> Cow<'_, str> {

@@ -636,7 +636,8 @@ fn a_failure_beside_a_run_leaves_it_running() {
     let set = RelationSet::current().expect("the set");
     let _snapshot = Active::fresh();
     let vip = one::<Uuid>("select id from segmenter_segments");
-    let (begun, other) = (one::<Uuid>("select gen_random_uuid()"), one::<Uuid>("select gen_random_uuid()"));
+    let (begun, other) =
+        (one::<Uuid>("select gen_random_uuid()"), one::<Uuid>("select gen_random_uuid()"));
     assert!(state::begin(&set, vip, begun, clock::now()).expect("a begin"));
     let record = |query, run: Uuid| {
         let now = clock::timestamp(clock::now());
@@ -690,9 +691,12 @@ fn a_run_that_was_lost_before_the_last_refresh_does_not_count() {
     let begun = one::<Uuid>("select '00000000-0000-0000-0000-000000000003'::uuid");
     assert!(matches!(found(begun, before), LostRun::Superseded));
     state::log_lost(&set, vip, begun).expect("an end");
-    run("delete from segmenter_log where run_id = '00000000-0000-0000-0000-000000000003' and status = 'interrupted'");
+    run(
+        "delete from segmenter_log where run_id = '00000000-0000-0000-0000-000000000003' and status = 'interrupted'",
+    );
     assert!(state::interrupt(&set, Vec::new, None).expect("the ends").names.is_empty());
     run("insert into segmenter_log (run_id, action, status, segment_id, segment_name)
          select '00000000-0000-0000-0000-000000000003', 'refresh', 'ok', s.id, s.name from segmenter_segments s");
+    let _logged = Active::fresh();
     assert!(matches!(found(begun, clock::now()), LostRun::Ended));
 }

@@ -35,8 +35,15 @@ impl Name {
             Err(SetError::Name { code, name: text.to_owned(), problem, hint }.into())
         };
         let sql = queries::catalog::PARSE_NAME.text();
-        let parts: Option<Vec<String>> =
-            Spi::connect(|_| statement::read_one(sql, &[text.into()]))?;
+        let parts: Option<Vec<String>> = in_subtransaction(OnSuccess::Commit, || {
+            Spi::connect(|_| statement::read_one(sql, &[text.into()]))
+        })
+        .map_err(|error| {
+            match error.is_code(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE) {
+                true => Error::NotAName(text.to_owned()),
+                false => error,
+            }
+        })?;
         let (schema, relation) = match parts.unwrap_or_default().as_slice() {
             [relation] => {
                 let sql = queries::catalog::CURRENT_SCHEMA.text();
@@ -210,7 +217,7 @@ fn visible_segments(set: &RelationSet) -> Option<i64> {
 /// is set, active segments or undelivered messages are an error.
 pub fn drop_set(cfg_table: &str, force: bool) -> Result<()> {
     let extension = Extension::current()?;
-    let mart = system_catalog::relation_named(cfg_table);
+    let mart = system_catalog::relation_named(cfg_table)?;
     let unknown = || SetError::Unknown(cfg_table.to_owned());
     let set = RelationSet::of_any_version(extension, mart.ok_or_else(unknown)?)?;
     let set_name = || set.name().to_owned();

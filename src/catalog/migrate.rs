@@ -50,7 +50,7 @@ pub fn migrate_all() -> Result<()> {
 /// Migrates one set; its owner and superusers may. Returns whether it had an older version.
 pub fn migrate_set(cfg_table: &str) -> Result<bool> {
     let unknown = || SetError::Unknown(cfg_table.to_owned());
-    let mart = system_catalog::relation_named(cfg_table).ok_or_else(unknown)?;
+    let mart = system_catalog::relation_named(cfg_table)?.ok_or_else(unknown)?;
     let set = RelationSet::of_any_version(Extension::current()?, mart)?;
     if !role::owns_table(role::current(), set.mart()) {
         return Err(SetError::NotOwner(set.name().to_owned()).into());

@@ -329,7 +329,7 @@ impl RelationSet {
     /// The set whose mart has this name, resolved in the caller's search_path.
     pub fn named(extension: Extension, name: &str) -> Result<Self> {
         let unknown = || SetError::Unknown(name.to_owned());
-        let mart = system_catalog::relation_named(name).ok_or_else(unknown)?;
+        let mart = system_catalog::relation_named(name)?.ok_or_else(unknown)?;
         Ok(Self::registered(extension, Lookup::ByMart(mart))?.ok_or_else(unknown)?)
     }
 
@@ -607,7 +607,7 @@ impl RelationSet {
 pub fn is_set(name: &str) -> Result<()> {
     let Some(extension) = Extension::find()? else { return Ok(()) };
     let unknown = || SetError::Unknown(name.to_owned());
-    let mart = system_catalog::relation_named(name).ok_or_else(unknown)?;
+    let mart = system_catalog::relation_named(name)?.ok_or_else(unknown)?;
     match registered_relations(&extension, Lookup::ByMart(mart))?.is_empty() {
         true => Err(unknown().into()),
         false => Ok(()),
@@ -618,7 +618,7 @@ pub fn is_set(name: &str) -> Result<()> {
 pub fn adopt(cfg_table: &str) -> Result<()> {
     let extension = Extension::current()?;
     let unknown = || SetError::Unknown(cfg_table.to_owned());
-    let mart = system_catalog::relation_named(cfg_table).ok_or_else(unknown)?;
+    let mart = system_catalog::relation_named(cfg_table)?.ok_or_else(unknown)?;
     let rows = registered_relations(&extension, Lookup::ByMart(mart))?;
     let set = name_of(&rows);
     match rows.first() {

@@ -5,10 +5,11 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use serde_json::{Value, json};
 
-use super::{DeliveryUpdate, acts_for, set_status};
+use super::{Consumer, DeliveryUpdate, acts_for, set_status};
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::config::Key;
 use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
 use crate::pg::clock;
@@ -191,8 +192,18 @@ pub fn resume_deliveries(set: &RelationSet, consumer: Option<&str>) -> Result<i6
             Ok::<_, Error>(client.update(&sql, Some(1), &args)?.first().get_one::<i64>()?)
         })
     })?;
+    let resumed = resumed.unwrap_or_default();
+    if let (Some(name), 0) = (consumer, resumed) {
+        match Consumer::find(set, Key::Name(name))? {
+            None => return Err(Error::UnknownConsumer(name.into())),
+            Some(found) if !acts_for(set, caller, found.role) => {
+                return Err(Error::NotConsumer(found.name));
+            }
+            Some(_) => {}
+        }
+    }
     outbox::wake_workers(set)?;
-    Ok(resumed.unwrap_or_default())
+    Ok(resumed)
 }
 
 /// Discards the waiting messages of a subscription. Returns whether the `create` of its audience

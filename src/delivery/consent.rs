@@ -15,7 +15,6 @@ use crate::pg::exec::role;
 pub struct Parties {
     caller: pg_sys::Oid,
     segment_owner: Option<pg_sys::Oid>,
-    consumer_id: Option<Uuid>,
     consumer: Option<String>,
     role: Option<pg_sys::Oid>,
     subscribers: Vec<Option<pg_sys::Oid>>,
@@ -32,7 +31,6 @@ impl Parties {
                 let row = client.select(&sql, Some(1), &args)?.first();
                 Ok(Self {
                     caller,
-                    consumer_id: consumer,
                     segment_owner: row.get_by_name("segment_owner")?,
                     consumer: row.get_by_name("consumer")?,
                     role: row.get_by_name("role")?,
@@ -63,28 +61,31 @@ impl Parties {
         })
     }
 
-    /// Checks that both parties exist: otherwise the foreign keys of the row would say so.
-    pub fn check_exist(
-        &self,
-        set: &RelationSet,
-        segment: Option<Uuid>,
-        subject: Subject<'_>,
-    ) -> Result<()> {
-        let missing = |what, id, relation| Error::NoParty {
-            what,
-            id,
-            subject: subject.to_string(),
-            listed: set.display_name(relation),
-        };
-        match (segment, self.consumer_id) {
-            (Some(id), _) if self.segment_owner.is_none() => {
-                Err(missing("segment", id, Relation::Segments))
-            }
-            (_, Some(id)) if self.consumer.is_none() => {
-                Err(missing("consumer", id, Relation::Consumers))
-            }
-            _ => Ok(()),
+    /// Checks that the consumer exists: otherwise the foreign key of the row would say so.
+    pub fn check_consumer(&self, set: &RelationSet, subject: Subject<'_>) -> Result<()> {
+        match self.consumer.is_some() {
+            true => Ok(()),
+            false => Err(Self::missing(set, "consumer", Relation::Consumers, subject)),
         }
+    }
+
+    /// Checks that the segment exists. The segment of a role that the caller may not act as does not exist
+    /// for the caller.
+    pub fn check_segment(&self, set: &RelationSet, subject: Subject<'_>) -> Result<()> {
+        match self.segment_owner.is_some() && self.acts_for_segment(set) {
+            true => Ok(()),
+            false => Err(Self::missing(set, "segment", Relation::Segments, subject)),
+        }
+    }
+
+    fn missing(
+        set: &RelationSet,
+        what: &'static str,
+        listed: Relation,
+        subject: Subject<'_>,
+    ) -> Error {
+        let (subject, listed) = (subject.to_string(), set.display_name(listed));
+        Error::NoParty { what, subject, listed }
     }
 
     /// Either party may end the subscription.
@@ -117,14 +118,8 @@ impl Parties {
             let mut listed = self.subscribers.iter().flatten();
             listed.any(|role| role::may_act_as(self.caller, *role))
         };
-        let Some(consumer) = &self.consumer else {
-            // When a dump is restored, the consumer may come later.
-            if role::may_act_as(self.caller, set.owner) {
-                return Ok(());
-            }
-            let id = self.consumer_id.map(|id| id.to_string());
-            return Err(Error::UnknownConsumer(id.unwrap_or_default()));
-        };
+        // When a dump is restored, the consumer may come later.
+        let Some(consumer) = &self.consumer else { return Ok(()) };
         if self.acts_for_consumer(set) || is_listed() {
             return Ok(());
         }

@@ -34,7 +34,7 @@ pub enum Error {
     OutOfLocks { done: usize, planned: usize },
 
     /// A procedure that commits, within a transaction block or a function.
-    #[error("invalid transaction termination")]
+    #[error("segmenter_run_each() cannot be called within a transaction block or a function")]
     InTransaction,
 
     /// An error of a relation set.
@@ -101,8 +101,8 @@ pub enum Error {
     HasSubscriptions { subject: String, active: i64, ended: i64, hint: String },
 
     /// A subscription refers to a segment or a consumer that does not exist.
-    #[error("{what} {id} of {subject} does not exist")]
-    NoParty { what: &'static str, id: Uuid, subject: String, listed: String },
+    #[error("the {what} of {subject} does not exist")]
+    NoParty { what: &'static str, subject: String, listed: String },
 
     /// A row that a check of its table would refuse.
     #[error("invalid {column} of {subject}: {problem}")]
@@ -290,6 +290,18 @@ pub enum Error {
     #[error("invalid {name}: {problem}")]
     Argument { name: &'static str, problem: String, hint: &'static str },
 
+    /// A text that cannot be the name of a relation.
+    #[error("\"{0}\" is not the name of a relation")]
+    NotAName(String),
+
+    /// A column of a config row that must have a value is null.
+    #[error("invalid {column} of {subject}: it must not be null")]
+    Null { column: String, subject: String },
+
+    /// A consumer of no role is made by a role that is not the owner of the set.
+    #[error("permission denied to have {consumer} without a role")]
+    NoRole { consumer: String, role: String },
+
     /// The function of a consumer cannot be called.
     #[error("the function of consumer \"{consumer}\" cannot be called: {problem}")]
     Function { consumer: String, problem: String, hint: String },
@@ -326,12 +338,28 @@ impl Error {
         self
     }
 
+    /// Names the line and the column of an error of PostgreSQL's within a part of a statement, before
+    /// which the statement has so many characters.
+    pub fn in_part(mut self, before: usize, part: &str) -> Self {
+        if let Error::Postgres(report) = &mut self {
+            let position = report.position.and_then(|position| position.checked_sub(before));
+            report.position = position.filter(|position| *position > 0);
+            report.locate(part);
+        }
+        self
+    }
+
     /// Puts what an error of PostgreSQL's is about before its message.
     pub fn about(mut self, subject: &str) -> Self {
         if let Error::Postgres(report) = &mut self {
             report.message = format!("{subject}: {}", report.message);
         }
         self
+    }
+
+    /// Whether it is reported with this SQLSTATE.
+    pub fn is_code(&self, code: PgSqlErrorCode) -> bool {
+        self.report().sqlstate == code as i32
     }
 
     /// Adds a hint to an error of PostgreSQL's with a SQLSTATE, unless it has one.
@@ -373,6 +401,7 @@ impl Error {
             | Error::UnknownSubscriptionName { .. }
             | Error::OwnerDropped { .. } => Code::ERRCODE_UNDEFINED_OBJECT,
             Error::NotPermitted { .. }
+            | Error::NoRole { .. }
             | Error::MayNotRead { .. }
             | Error::MayNotSuppress { .. }
             | Error::OthersGroup { .. }
@@ -435,7 +464,8 @@ impl Error {
             Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
             Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
             Error::Table { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
-            Error::MembersWithoutId { .. } => Code::ERRCODE_NOT_NULL_VIOLATION,
+            Error::MembersWithoutId { .. } | Error::Null { .. } => Code::ERRCODE_NOT_NULL_VIOLATION,
+            Error::NotAName(_) => Code::ERRCODE_INVALID_NAME,
             Error::Cycle { .. } => Code::ERRCODE_INVALID_RECURSION,
             Error::NameTooLong(_) => Code::ERRCODE_NAME_TOO_LONG,
             Error::NoSchema(_) => Code::ERRCODE_INVALID_SCHEMA_NAME,
@@ -506,6 +536,7 @@ impl Error {
                 "Try again when it has finished.".into()
             }
             Error::OutOfLocks { .. } => "The others stay due. Have segmenter_run_each() called, which commits each segment, or raise max_locks_per_transaction.".into(),
+            Error::InTransaction => "It commits each segment: call it alone, or call segmenter_run(), which is one transaction.".into(),
             Error::InRecovery => "Call the function on the primary server.".into(),
             Error::Superseded(_) => "Refresh it again, in a new transaction.".into(),
             Error::Replaced(_) => "Refresh the segment again, in another transaction.".into(),
@@ -580,6 +611,9 @@ impl Error {
                 "Keep in the table what is handed over, and join the rest by the id.".into()
             }
             Error::IdTaken(_) => "Leave the id to its default.".into(),
+            Error::NotAName(_) => "Give it as name or schema.name, each part in double quotes where it is no plain lower-case word.".into(),
+            Error::Null { column, .. } if column == "table_name" => "Set it to the segment's table, or have segmenter_create_segment() make both.".into(),
+            Error::NoRole { role, .. } => format!("Set role, for example to {}: its members claim the messages.", pgrx::spi::quote_literal(pgrx::spi::quote_identifier(role))),
             Error::NotMember { .. } => "Ask a member of that role to do it.".into(),
             Error::RowsRemain(_) => {
                 "A trigger, a rule or a policy keeps them from being deleted.".into()

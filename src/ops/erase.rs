@@ -32,6 +32,7 @@ use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
 use segmenter_core::sync_plan::SyncAction;
 
+mod redact;
 mod similar;
 
 /// How long an erasure waits for locks because of the segments of one owner, all in all: a role that
@@ -105,7 +106,8 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
         }
     }
     // The hashes that one segment holds may occur in the log of another segment.
-    if let Some(pattern) = pattern(id, &hashes) {
+    let patterns = redact::patterns(id, &hashes);
+    if !patterns.is_empty() {
         for (place, segment) in segments.iter().enumerate() {
             let Allowance { wait, work: time } =
                 owners.entry(segment.owner).or_insert_with(|| Allowance::of(segment.owner));
@@ -114,7 +116,7 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
             let mut none = None;
             let time = if set.is_own { &mut none } else { time };
             let scrubbed = work(time, || {
-                role::with_lock_timeout(*wait, || scrub(set, segment.id, &pattern, id))
+                role::with_lock_timeout(*wait, || redact::redact(set, segment.id, &patterns, id))
             });
             if let Err(error) = scrubbed {
                 *wait = wait.saturating_sub(began.elapsed());
@@ -617,45 +619,6 @@ fn delete_rows(
     })
 }
 
-/// Redacts errors, receipts and one-off queries that mention the person, in a segment's log and
-/// state.
-fn scrub(set: &RelationSet, segment: Uuid, pattern: &str, id: &str) -> Result<()> {
-    let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
-    set.as_owner(|| {
-        Spi::run_with_args(
-            &set.sql(&queries::ops::erase::REDACT_LOG, &[]),
-            &[segment.into(), pattern.into(), letters.into()],
-        )?;
-        Ok(Spi::run_with_args(
-            &set.sql(&queries::ops::erase::REDACT_STATE, &[]),
-            &[segment.into(), pattern.into()],
-        )?)
-    })
-}
-
-/// A regular expression that matches the id or one of the hashes as a whole word, also in the
-/// notation of SQL and JSON. None: there is nothing to match.
-fn pattern(id: &str, hashes: &BTreeSet<String>) -> Option<String> {
-    let mut tells = hashes.clone();
-    for text in [id.to_owned(), id.replace('\'', "''")] {
-        let quoted = json!(text).to_string();
-        tells.insert(quoted[1..quoted.len() - 1].to_owned());
-        tells.insert(text);
-    }
-    let escape = |text: &String| {
-        text.chars().fold(String::new(), |mut escaped, c| {
-            if c.is_ascii_punctuation() {
-                escaped.push('\\');
-            }
-            escaped.push(c);
-            escaped
-        })
-    };
-    let escaped: Vec<String> = tells.iter().filter(|text| !text.is_empty()).map(escape).collect();
-    let any = escaped.join("|");
-    (!any.is_empty()).then(|| format!("(^|[^[:alnum:]_])({any})($|[^[:alnum:]_])"))
-}
-
 fn log_erased(
     set: &RelationSet,
     segment: &Segment,
@@ -682,27 +645,4 @@ fn log_erased(
         }),
     };
     log::write(set, entry)
-}
-
-#[cfg(feature = "pg_test")]
-#[allow(clippy::expect_used)]
-mod tests {
-    use pgrx::prelude::*;
-
-    use super::*;
-
-    #[pg_extern]
-    fn a_pattern_escapes_punctuation() {
-        let found = pattern("a.b|c", &BTreeSet::from(["42".to_owned(), String::new()]));
-        assert_eq!(found.as_deref(), Some(r"(^|[^[:alnum:]_])(42|a\.b\|c)($|[^[:alnum:]_])"));
-        assert_eq!(pattern("", &BTreeSet::new()), None);
-    }
-
-    #[pg_extern]
-    fn a_pattern_matches_the_notation_of_sql_and_json() {
-        let found = pattern("o'b\"c", &BTreeSet::new()).expect("a pattern");
-        for text in [r#"o\'b\"c"#, r#"o\'\'b\"c"#, r#"o\'b\\\"c"#, r#"o\'\'b\\\"c"#] {
-            assert!(found.contains(text), "{text} in {found}");
-        }
-    }
 }

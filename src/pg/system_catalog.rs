@@ -149,23 +149,49 @@ pub fn owner_of(relation: &pgrx::PgRelation) -> pg_sys::Oid {
 }
 
 /// Finds a relation by its name in the search_path; `None` if there is none. A text that is not a
-/// name raises an error. No privilege on the schema is required: callers check what they need.
-pub fn relation_named(name: &str) -> Option<pg_sys::Oid> {
-    let (schema, relation) = crate::pg::exec::statement::split_name(name);
-    let relation = CString::new(relation).ok()?;
+/// name is an error. No privilege on the schema is required: callers check what they need.
+pub fn relation_named(name: &str) -> crate::error::Result<Option<pg_sys::Oid>> {
+    let (schema, relation) = crate::pg::exec::statement::split_name(name)?;
+    let relation = CString::new(relation).unwrap_or_default();
+    let schema = schema.map(|schema| CString::new(schema).unwrap_or_default());
     // SAFETY: needs a transaction. Names are C strings that are live during the calls; what is missing
     // gives the invalid OID, also for a schema that is missing.
     let found = unsafe {
         match schema {
             None => pg_sys::RelnameGetRelid(relation.as_ptr()),
             Some(schema) => {
-                let schema = CString::new(schema).ok()?;
                 let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
                 pg_sys::get_relname_relid(relation.as_ptr(), schema)
             }
         }
     };
-    (found != pg_sys::InvalidOid).then_some(found)
+    Ok((found != pg_sys::InvalidOid).then_some(found))
+}
+
+/// Whether a relation has a column of this name.
+pub fn has_column(relation: pg_sys::Oid, column: &str) -> bool {
+    let Ok(column) = CString::new(column) else { return false };
+    // SAFETY: needs a transaction. The name is live during the call; what is missing has the number 0.
+    unsafe { pg_sys::get_attnum(relation, column.as_ptr()) > 0 }
+}
+
+/// The columns that are declared NOT NULL and that a row which a trigger is called for has null.
+pub fn null_columns(trigger: &PgTrigger<'_>) -> Vec<String> {
+    let data = trigger.trigger_data();
+    // SAFETY: the data of a trigger that is being called: its relation is open, and its rows are of
+    // that relation. The name of a column is a C string in its attribute.
+    unsafe {
+        let fires_on_update =
+            data.tg_event & pg_sys::TRIGGER_EVENT_OPMASK == pg_sys::TRIGGER_EVENT_UPDATE;
+        let row = if fires_on_update { data.tg_newtuple } else { data.tg_trigtuple };
+        let columns = pgrx::PgTupleDesc::from_pg_unchecked((*data.tg_relation).rd_att);
+        columns
+            .iter()
+            .filter(|column| !column.attisdropped && column.attnotnull)
+            .filter(|column| pg_sys::heap_attisnull(row, column.attnum.into(), columns.as_ptr()))
+            .map(|column| column.name().to_owned())
+            .collect()
+    }
 }
 
 /// The name of a relation for messages, or its OID if it does not exist.

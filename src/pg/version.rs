@@ -280,19 +280,6 @@ pub fn owns_table(role: pg_sys::Oid, table: pg_sys::Oid) -> bool {
     }
 }
 
-/// Splits a name at its dots into a list in the current memory context. A text that cannot be a name
-/// raises an error.
-pub(in crate::pg) fn name_parts(name: &CStr) -> *mut pg_sys::List {
-    // SAFETY: the C string is live during the call, which copies it; without a context for soft
-    // errors (the null pointer) they are raised.
-    unsafe {
-        #[cfg(feature = "pg15")]
-        return pg_sys::stringToQualifiedNameList(name.as_ptr());
-        #[cfg(not(feature = "pg15"))]
-        return pg_sys::stringToQualifiedNameList(name.as_ptr(), std::ptr::null_mut());
-    }
-}
-
 /// The settings of this process. One is replaced when a library that defines it is loaded.
 pub(in crate::pg) fn settings() -> Vec<*mut pg_sys::config_generic> {
     // SAFETY: the function gives an array of as many pointers as the count says. It is the server's

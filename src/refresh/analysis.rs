@@ -1,13 +1,12 @@
 //! Whether the SQL of a segment can be analysed: asked when its row is written, so that an error is
 //! not found by the first refresh.
 
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::{Holder, Table};
-use crate::config::{Incremental, Refresher, SourceCheck, Sql};
+use crate::config::{Refresher, SourceCheck, Sql};
 use crate::error::{Error, Result};
 use crate::pg::exec::statement::{Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -42,13 +41,14 @@ pub fn errors(
                 let call = delta::parse_single_statement(sql, StatementKind::Call)?;
                 Prepared::of_user(call, &[]).map(drop)
             }
-            Refresher::Incremental(refresher) => of_incremental(set, refresher),
+            Refresher::Incremental(refresher) => incremental::check(set, refresher),
         })
     });
     let of_sources =
         sources.iter().filter_map(|source| as_owner(&|| source_check::analyse(set, source)));
     of_refresher.into_iter().chain(of_sources).map(advise).collect()
 }
+<<<<<<< HEAD
 
 fn of_incremental(set: &RelationSet, refresher: &Incremental) -> Result<()> {
     if let Some(changed) = &refresher.changed {
@@ -83,3 +83,5 @@ pub fn members(set: &RelationSet, refresher: Option<&Refresher>) -> Result<Optio
         None => Ok(None),
     }
 }
+=======
+>>>>>>> 00f93ad (Say in words what PostgreSQL says of constraints and parsers)

@@ -12,6 +12,7 @@ use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::system_catalog;
 
 /// How far a load time may lie in the future without a remark: the clock of the loading system.
 const MAX_AHEAD: &str = "5 minutes";
@@ -64,9 +65,10 @@ pub fn check(set: &RelationSet, sources: &[SourceCheck]) -> Result<Checked> {
     role::read_only(|| {
         for source in sources {
             let (named, verdict): (_, &dyn Fn() -> Result<Verdict>) = match source {
-                SourceCheck::Table(source) => {
-                    (&source.table, &|| Ok(judge(source, &facts(set, source)?)))
-                }
+                SourceCheck::Table(source) => (&source.table, &|| {
+                    check_parts(source)?;
+                    Ok(judge(source, &facts(set, source)?))
+                }),
                 SourceCheck::Ready(source) => {
                     (&source.name, &|| Ok(judge_ready(source, is_ready(set, source)?)))
                 }
@@ -95,9 +97,7 @@ pub fn named_by(sources: &[SourceCheck]) -> Result<Named> {
     let mut named = Named::default();
     for source in sources {
         let SourceCheck::Table(source) = source else { continue };
-        let sql = queries::refresh::source_check::FIND_TABLE.text();
-        let name = table_name(&source.table);
-        named.relations.extend(statement::read_one::<pg_sys::Oid>(sql, &[name.into()])?);
+        named.relations.extend(find_table(&source.table)?);
     }
     Ok(named)
 }
@@ -108,7 +108,8 @@ pub fn analyse(set: &RelationSet, source: &SourceCheck) -> Result<()> {
     let (named, checked) = match source {
         SourceCheck::Table(source) => {
             let prepare = || {
-                for (sql, args) in questions(set, source) {
+                check_parts(source)?;
+                for (sql, args) in questions(set, source)? {
                     check_one(&sql)?;
                     Prepared::new(&sql, &args)?;
                 }
@@ -130,35 +131,64 @@ pub fn analyse(set: &RelationSet, source: &SourceCheck) -> Result<()> {
 fn questions<'a>(
     set: &RelationSet,
     source: &'a TableSource,
-) -> Vec<(String, Vec<DatumWithOid<'a>>)> {
+) -> Result<Vec<(String, Vec<DatumWithOid<'a>>)>> {
     let age = source.loaded_at.as_ref().map(|column| ask_age(set, source, column));
     let rows = source.min_rows.map(|min| ask_rows(set, source, min));
     age.into_iter().chain(rows).collect()
+}
+
+/// Checks what a source's statements are made of, so that an error speaks of the source and not of the
+/// statements: its filter, and its column with load times. A table that does not exist is an error of
+/// the statements.
+fn check_parts(source: &TableSource) -> Result<()> {
+    const BEFORE: &str = "select 1 where ";
+    if let Some(filter) = &source.filter {
+        let sql = format!("{BEFORE}{filter}");
+        let parsed = in_subtransaction(OnSuccess::Commit, || check_one(&sql));
+        parsed.map_err(|error| error.in_part(BEFORE.len(), filter))?;
+    }
+    let Some(column) = &source.loaded_at else { return Ok(()) };
+    match find_table(&source.table)? {
+        Some(table) if !system_catalog::has_column(table, column) => Err(Error::Query {
+            code: PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN,
+            problem: format!("source \"{}\" has no column \"{column}\"", source.table),
+            detail: None,
+            hint: Some(
+                "Name the column with load times in loaded_at, in the case that it has.".into(),
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn find_table(name: &str) -> Result<Option<pg_sys::Oid>> {
+    let sql = queries::refresh::source_check::FIND_TABLE.text();
+    statement::read_one::<pg_sys::Oid>(sql, &[table_name(name)?.into()])
 }
 
 fn ask_age<'a>(
     set: &RelationSet,
     source: &'a TableSource,
     column: &str,
-) -> (String, Vec<DatumWithOid<'a>>) {
-    let (table, column) = (table_name(&source.table), quote_identifier(column));
+) -> Result<(String, Vec<DatumWithOid<'a>>)> {
+    let (table, column) = (table_name(&source.table)?, quote_identifier(column));
     let parts = [("table", &*table), ("loaded_at", &*column), ("filter", filter(source))];
     let args = vec![
         source.error_after.as_deref().into(),
         source.warn_after.as_deref().into(),
         MAX_AHEAD.into(),
     ];
-    (set.sql(&queries::refresh::source_check::GET_AGE, &parts), args)
+    Ok((set.sql(&queries::refresh::source_check::GET_AGE, &parts), args))
 }
 
 fn ask_rows<'a>(
     set: &RelationSet,
     source: &'a TableSource,
     min: u64,
-) -> (String, Vec<DatumWithOid<'a>>) {
-    let table = table_name(&source.table);
+) -> Result<(String, Vec<DatumWithOid<'a>>)> {
+    let table = table_name(&source.table)?;
     let parts = [("table", &*table), ("filter", filter(source))];
-    (set.sql(&queries::refresh::source_check::COUNT_ROWS, &parts), vec![(min as i64).into()])
+    Ok((set.sql(&queries::refresh::source_check::COUNT_ROWS, &parts), vec![(min as i64).into()]))
 }
 
 fn filter(source: &TableSource) -> &str {
@@ -217,7 +247,7 @@ fn judge_ready(source: &ReadySource, ready: bool) -> Verdict {
 fn facts(set: &RelationSet, source: &TableSource) -> Result<Facts> {
     let mut facts = Facts::default();
     if let Some(column) = &source.loaded_at {
-        let (sql, args) = ask_age(set, source, column);
+        let (sql, args) = ask_age(set, source, column)?;
         let found: Vec<Option<String>> = fetch_one(&sql, &args)?.unwrap_or_default();
         let is = |flag: &Option<String>| flag.as_deref() == Some("true");
         match found.as_slice() {
@@ -244,7 +274,7 @@ fn facts(set: &RelationSet, source: &TableSource) -> Result<Facts> {
         }
     }
     if let Some(min) = source.min_rows {
-        let (sql, args) = ask_rows(set, source, min);
+        let (sql, args) = ask_rows(set, source, min)?;
         facts.rows = fetch_one::<i64>(&sql, &args)?.map(|rows| rows as u64);
     }
     Ok(facts)
@@ -310,11 +340,11 @@ fn check_one(sql: &str) -> Result<()> {
     })
 }
 
-fn table_name(name: &str) -> String {
-    match statement::split_name(name) {
+fn table_name(name: &str) -> Result<String> {
+    Ok(match statement::split_name(name)? {
         (Some(schema), table) => quote_qualified_identifier(schema, table),
         (None, table) => quote_identifier(table),
-    }
+    })
 }
 
 #[cfg(feature = "pg_test")]

@@ -64,6 +64,18 @@ pub enum Subject<'a> {
     Schedule,
 }
 
+impl Subject<'_> {
+    /// What it is, without its name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Subject::Segment(_) => "segment",
+            Subject::Consumer(_) => "consumer",
+            Subject::Subscription(_) => "subscription",
+            Subject::Schedule => "schedule",
+        }
+    }
+}
+
 impl std::fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -123,9 +135,10 @@ fn typed<T: DeserializeOwned>(
 
 /// The words of serde for a value that is not of its type, in those of JSON.
 fn plain_words(problem: &str) -> String {
-    const WORDS: [(&str, &str); 15] = [
-        ("expected u64", "expected a number of 0 or more"),
-        ("expected u32", "expected a number of 0 or more"),
+    const WORDS: [(&str, &str); 18] = [
+        ("expected u64", "expected a number of 0 or more, without decimals"),
+        ("expected u32", "expected a number of 0 or more, without decimals"),
+        ("invalid value: map, expected map with a single key", "expected an object with one key"),
         ("expected f64", "expected a number"),
         ("expected a sequence", "expected a list"),
         ("expected a boolean", "expected true or false"),
@@ -133,6 +146,8 @@ fn plain_words(problem: &str) -> String {
         ("expected a string", "expected a text"),
         ("expected a map", "expected an object"),
         ("invalid type: string ", "invalid type: text "),
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: object"),
         ("invalid type: integer ", "invalid type: number "),
         ("invalid type: floating point ", "invalid type: number "),
         ("invalid value: integer ", "invalid value: number "),

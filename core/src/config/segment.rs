@@ -194,12 +194,23 @@ pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<SourceCheck>> {
     let Value::Array(entries) = json else {
         return Err(ConfigError::new("sources", subject, format!("{json} is not a list"), SOURCES));
     };
+    let refuse = |problem: String| Err(ConfigError::new("sources", subject, problem, SOURCES));
     let source = |entry: Value| {
         if entry.get("ready").is_some() || entry.get("name").is_some() {
-            return typed("sources", entry, subject, SOURCES).map(SourceCheck::Ready);
+            let source: ReadySource = typed("sources", entry, subject, SOURCES)?;
+            return match source.name.trim().is_empty() {
+                true => refuse("\"name\" must not be empty or blank".to_owned()),
+                false => Ok(SourceCheck::Ready(source)),
+            };
         }
         if entry.get("segment").is_some() || entry.get("max_age").is_some() {
-            return typed("sources", entry, subject, SOURCES).map(SourceCheck::Segment);
+            let source: SegmentSource = typed("sources", entry, subject, SOURCES)?;
+            return match subject {
+                Subject::Segment(name) if name == source.segment => {
+                    refuse("a segment cannot be a source of its own".to_owned())
+                }
+                _ => Ok(SourceCheck::Segment(source)),
+            };
         }
         let source: TableSource = typed("sources", entry, subject, SOURCES)?;
         source

@@ -17,6 +17,8 @@ use chrono::{
 use chrono_tz::{GapInfo, TZ_VARIANTS, Tz};
 use thiserror::Error;
 
+use crate::text::shown;
+
 /// The last year that the `cron` crate searches.
 const LAST_YEAR: i32 = 2100;
 
@@ -123,18 +125,18 @@ impl FromStr for Schedule {
             [first, ..] if first.starts_with('@') => MACROS
                 .iter()
                 .find(|(name, _)| words.len() == 1 && name.eq_ignore_ascii_case(first))
-                .ok_or_else(|| ScheduleError::Macro(text.to_owned()))
+                .ok_or_else(|| ScheduleError::Macro(shown(text)))
                 .and_then(|(_, fields)| fields.parse()),
             [count, unit] if SECONDS.iter().any(|word| word.eq_ignore_ascii_case(unit)) => {
                 let count = number(count)
                     .filter(|count| (1..=59).contains(count))
-                    .ok_or_else(|| ScheduleError::Seconds(count.to_owned()))?;
+                    .ok_or_else(|| ScheduleError::Seconds(shown(count)))?;
                 Ok(Self(Rule::Every(TimeDelta::seconds(count.into()))))
             }
             [minute, hour, day, month, weekday] => {
                 Self::from_fields([minute, hour, day, month, weekday])
             }
-            _ => Err(ScheduleError::FieldCount { count: words.len(), text: text.to_owned() }),
+            _ => Err(ScheduleError::FieldCount { count: words.len(), text: shown(text) }),
         }
     }
 }
@@ -276,7 +278,7 @@ impl Field {
         for item in text.split(',') {
             values.extend(self.item(item).ok_or_else(|| ScheduleError::Field {
                 field: self,
-                text: if item.is_empty() { text } else { item }.to_owned(),
+                text: shown(if item.is_empty() { text } else { item }),
             })?);
         }
         Ok(values)
@@ -432,7 +434,7 @@ pub fn parse_zone(name: &str) -> Result<Tz, ZoneError> {
     let found = name.parse().ok();
     found
         .or_else(|| TZ_VARIANTS.into_iter().find(|zone| zone.name().eq_ignore_ascii_case(name)))
-        .ok_or_else(|| ZoneError(name.to_owned()))
+        .ok_or_else(|| ZoneError(shown(name)))
 }
 
 #[cfg(test)]

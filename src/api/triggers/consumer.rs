@@ -1,5 +1,6 @@
 //! Rows of consumers, before they are written.
 
+use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::row::{
@@ -39,8 +40,15 @@ pub(super) fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<Ne
     if let Some(role) = row.get_by_name::<pg_sys::Oid>("role")? {
         let before = old.as_ref().map(|old| old.get_by_name("role")).transpose()?.flatten();
         check_member(&set, role::current(), before, role, subject)?;
+    } else if !role::may_act_as(role::current(), set.owner) {
+        let role = role::name(role::current());
+        return Err(Error::NoRole { consumer: subject.to_string(), role });
     }
     if let Some(old) = &old {
+        if old.get_by_name::<Uuid>("id")? != row.get_by_name::<Uuid>("id")? {
+            let problem = "it cannot be changed, since subscriptions refer to it";
+            return Err(Error::Config(ConfigError::new("id", subject, problem, "")));
+        }
         is_free(&set, &queries::config::CONSUMER_NAME_IS_TAKEN, old, &row, subject)?;
     }
     if is_endless(row.get_by_name("actual_end")?) && !is_restored(&set) {

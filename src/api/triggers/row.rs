@@ -89,6 +89,17 @@ pub(super) fn is_ended(old: &Row<'_>, new: &NewRow<'_>) -> error::Result<bool> {
         && !is_endless(new.get_by_name("actual_end")?))
 }
 
+/// Checks that the columns of a row that must have a value have one. The owner of a segment is filled in.
+fn check_not_null(trigger: &PgTrigger<'_>, subject: Subject<'_>) -> error::Result<()> {
+    match system_catalog::null_columns(trigger).into_iter().find(|column| column != "owner") {
+        Some(column) if column == "name" || column == "target" => {
+            Err(Error::Null { column, subject: format!("a {}", subject.kind()) })
+        }
+        Some(column) => Err(Error::Null { column, subject: subject.to_string() }),
+        None => Ok(()),
+    }
+}
+
 /// What checks of the table would refuse, in words, and names that cannot be read. A name that stays
 /// is not checked: it may be older than this check.
 pub(super) fn check_name_and_period(
@@ -96,14 +107,20 @@ pub(super) fn check_name_and_period(
     row: &NewRow<'_>,
     subject: Subject<'_>,
 ) -> error::Result<()> {
+    check_not_null(trigger, subject)?;
     check_text(trigger, row, "name", subject)?;
-    let check = |column, problem| Error::Check { column, subject: subject.to_string(), problem };
+    check_period(row, subject)
+}
+
+/// Checks that a row does not end before it begins.
+pub(super) fn check_period(row: &NewRow<'_>, subject: Subject<'_>) -> error::Result<()> {
     let begin = row.get_by_name::<TimestampWithTimeZone>("actual_begin")?;
     let end = row.get_by_name::<TimestampWithTimeZone>("actual_end")?;
     if let (Some(begin), Some(end)) = (begin, end)
         && end < begin
     {
-        return Err(check("actual_end", "it must not be earlier than actual_begin"));
+        let problem = "it must not be earlier than actual_begin";
+        return Err(Error::Check { column: "actual_end", subject: subject.to_string(), problem });
     }
     Ok(())
 }

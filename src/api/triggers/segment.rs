@@ -38,6 +38,11 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
 
     let has_taken = restored::take_owner(&mut row, subject)?;
     let refresher = config::refresher(json(&row, "refresh_params", subject)?, subject)?;
+    if let Some(Refresher::Incremental(Incremental { watch: Some(watch), .. })) = &refresher {
+        for watched in watch {
+            check_table_name("refresh_params", &watched.table, subject)?;
+        }
+    }
     config::guards(json(&row, "guards", subject)?, subject)?;
     let sources = config::sources(json(&row, "sources", subject)?, subject)?;
     check_sources(&sources, subject)?;
@@ -398,13 +403,20 @@ pub(super) fn check_moved(set: &RelationSet, old: &RegisteredRow) -> error::Resu
     }))
 }
 
-/// Checks the intervals and table names of source checks. A text that cannot be the name of a table
-/// is an error of PostgreSQL's, which names it.
+/// Checks a text that names a table, which need not exist.
+fn check_table_name(column: &'static str, name: &str, subject: Subject<'_>) -> error::Result<()> {
+    statement::split_name(name).map(drop).map_err(|error| {
+        let hint = error.report().hint.unwrap_or_default();
+        Error::Config(ConfigError::new(column, subject, error.to_string(), &hint))
+    })
+}
+
+/// Checks the intervals and table names of source checks.
 pub(super) fn check_sources(sources: &[SourceCheck], subject: Subject<'_>) -> error::Result<()> {
     for source in sources {
         match source {
             SourceCheck::Table(source) => {
-                statement::split_name(&source.table);
+                check_table_name("sources", &source.table, subject)?;
                 check_interval("sources", "warn_after", &source.warn_after, subject)?;
                 check_interval("sources", "error_after", &source.error_after, subject)?;
             }

@@ -4,7 +4,8 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::row::{
-    NewRow, check_name_and_period, check_text, is_ended, is_endless, json, new_row, set_of, text,
+    NewRow, check_name_and_period, check_period, check_text, is_ended, is_endless, json, new_row,
+    set_of, text,
 };
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::segment_table::Table;
@@ -28,18 +29,17 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
     {
         // Either party may end it, whether or not its config is valid.
         parties.check_ends(&set, subject)?;
+        check_period(&row, subject)?;
         return Ok(row);
     }
     let params = config::subscription_params(json(&row, "params", subject)?, subject)?;
     check_name_and_period(trigger, &row, subject)?;
     check_target(trigger, &row, subject)?;
+    if trigger.old().is_none() && !system_catalog::references_are_deferred() {
+        parties.check_consumer(&set, subject)?;
+    }
     if trigger.old().is_none() {
         check_status(&row, subject)?;
-        let caller = role::current();
-        // Others may not know which rows there are; and when a dump is restored, these may follow.
-        if role::may_act_as(caller, set.owner) && !system_catalog::references_are_deferred() {
-            parties.check_exist(&set, row.get_by_name("segment_id")?, subject)?;
-        }
     }
     config::cron("cron", text(&row, "cron")?.as_deref(), subject)?;
     config::timezone("timezone", text(&row, "timezone")?.as_deref(), subject)?;
@@ -77,6 +77,10 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
     }
     if is_endless(row.get_by_name("actual_end")?) {
         parties.check_consent(&set)?;
+    }
+    // When a dump is restored, they may follow.
+    if trigger.old().is_none() && !system_catalog::references_are_deferred() {
+        parties.check_segment(&set, subject)?;
     }
     if trigger.old().is_none() {
         let status = text(&row, "status")?;

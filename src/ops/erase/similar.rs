@@ -11,6 +11,7 @@ use crate::error::{Result, counted, emit_notice};
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::in_limited_subtransaction;
 use crate::refresh::handover::latest;
+use segmenter_core::text::shown;
 
 /// The time for the search in all tables. Similar ids are found by reading whole tables.
 const LONGEST_SEARCH: Duration = Duration::from_secs(10);
@@ -47,7 +48,8 @@ pub(super) fn report(set: &RelationSet, segments: &[Listed], id: &str) {
     }
     emit_notice(
         format!(
-            "no member with the id \"{id}\" was found in {}",
+            "no member with the id \"{}\" was found in {}",
+            shown(id),
             counted(segments.len() as i64, "segment")
         ),
         detail,

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
@@ -13,7 +13,6 @@ use crate::error::{Error, Result};
 use crate::pg::exec::receiver::Destination;
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
-use crate::pg::version;
 
 /// The kind of a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -366,19 +365,33 @@ fn first_value<T: FromDatum + IntoDatum>() -> Option<T> {
     }
 }
 
-/// Splits a name as PostgreSQL does into a schema, if there is one, and a relation. A text that
-/// cannot be a name raises an error.
-pub fn split_name(name: &str) -> (Option<String>, String) {
-    let Ok(name) = CString::new(name) else { return (None, String::new()) };
-    let owned = |text: *mut std::ffi::c_char| {
-        // SAFETY: null, or a C string in the current memory context, which is copied.
-        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
-    };
-    let (mut schema, mut relation) = (std::ptr::null_mut(), std::ptr::null_mut());
-    // SAFETY: both results are places of their own; the list is live. A list of a wrong length
-    // raises an error.
-    unsafe {
-        pg_sys::DeconstructQualifiedName(version::name_parts(&name), &mut schema, &mut relation);
+/// Splits a name as PostgreSQL does into a schema, if there is one, and a relation. A text that cannot
+/// be a name is an error.
+pub fn split_name(name: &str) -> Result<(Option<String>, String)> {
+    let parts = CString::new(name).ok().and_then(|name| name_parts(&name)).unwrap_or_default();
+    match <[String; 1]>::try_from(parts) {
+        Ok([relation]) => Ok((None, relation)),
+        Err(parts) => match <[String; 2]>::try_from(parts) {
+            Ok([schema, relation]) => Ok((Some(schema), relation)),
+            Err(_) => Err(Error::NotAName(name.to_owned())),
+        },
     }
-    (owned(schema), owned(relation).unwrap_or_default())
+}
+
+/// The parts of a name between its dots; `None` if the text cannot be a name.
+fn name_parts(name: &CStr) -> Option<Vec<String>> {
+    // SAFETY: the text is split in a copy, into which the parts point: they are copied before it is
+    // freed.
+    unsafe {
+        let copy = pg_sys::pstrdup(name.as_ptr());
+        let mut parts = std::ptr::null_mut();
+        let is_name = pg_sys::SplitIdentifierString(copy, b'.' as c_char, &mut parts);
+        let parts = is_name.then(|| {
+            let parts = pgrx::PgList::<c_char>::from_pg(parts);
+            let owned = |part: *mut c_char| CStr::from_ptr(part).to_string_lossy().into_owned();
+            parts.iter_ptr().map(owned).collect()
+        });
+        pg_sys::pfree(copy.cast());
+        parts
+    }
 }

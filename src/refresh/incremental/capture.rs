@@ -222,6 +222,7 @@ pub fn read_captured(
 fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
     let sql = &queries::refresh::incremental::watch::DESCRIBE_WATCHED;
     let args = [watched.table.as_str().into(), watched.id.as_str().into()];
+    statement::split_name(&watched.table)?;
     Spi::connect(|client| {
         let row = client.select(sql.text(), Some(1), &args)?.first();
         let refuse = |code, problem: String, hint: &str| {

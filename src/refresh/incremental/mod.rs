@@ -236,6 +236,19 @@ fn list_tables(
     Some(read.filter_map(named).collect())
 }
 
+/// Checks that the queries of a refresher can be analysed, and that those for ids give some. Runs with the
+/// rights of the segment's owner, within an SPI connection.
+pub fn check(set: &RelationSet, refresher: &Incremental) -> Result<()> {
+    let ever = [TimestampWithTimeZone::negative_infinity(); 2];
+    if let Some(changed) = &refresher.changed {
+        IdQuery::configured(Purpose::Changed, changed, &ever[..1])?;
+    }
+    if let Some(expires) = &refresher.expires {
+        IdQuery::configured(Purpose::Expires, expires, &ever)?;
+    }
+    dependencies::analyse(set, refresher).map(drop)
+}
+
 /// The relations and functions that an incremental refresher names. Runs with the rights of the
 /// segment's owner, within an SPI connection.
 pub fn named_by(set: &RelationSet, refresher: &Incremental) -> Result<Named> {

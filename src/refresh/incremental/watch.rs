@@ -116,25 +116,36 @@ pub fn watch(set: &RelationSet, source: pg_sys::Oid, column: &str) -> Result<()>
 /// Drops the triggers for a column of a table, its partitions and children; none: for all columns.
 pub fn unwatch(set: &RelationSet, source: pg_sys::Oid, column: Option<&str>) -> Result<()> {
     let sql = &queries::refresh::incremental::watch::LIST_DROP_COMMANDS;
-    Spi::connect_mut(|client| run_each(client, sql, set, source, column))
+    let dropped = Spi::connect_mut(|client| run_each(client, sql, set, source, column))?;
+    if dropped == 0 {
+        let table = system_catalog::display_name(source);
+        let message = match column {
+            Some(column) => {
+                format!("changes of column \"{column}\" of table {table} are not captured")
+            }
+            None => format!("changes of table {table} are not captured"),
+        };
+        error::emit(PgLogLevel::NOTICE, message, None);
+    }
+    Ok(())
 }
 
-/// Runs the statements that a query returns.
+/// Runs the statements that a query returns. Returns their number.
 fn run_each(
     client: &mut SpiClient<'_>,
     query: &Query,
     set: &RelationSet,
     source: pg_sys::Oid,
     column: Option<&str>,
-) -> Result<()> {
+) -> Result<usize> {
     let args = [source.into(), column.into(), set.changes().into()];
     let sql = set.sql(query, &[TREE]);
     let statements: Vec<String> = client
         .select(&sql, None, &args)?
         .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
         .collect::<Result<_>>()?;
-    for statement in statements {
-        client.update(&statement, None, &[])?;
+    for statement in &statements {
+        client.update(statement, None, &[])?;
     }
-    Ok(())
+    Ok(statements.len())
 }
