@@ -10,7 +10,7 @@ create table oracle.round (
 create table oracle.todo (position int, name text primary key);
 -- What the refreshes gave back.
 create table oracle.results (
-    segment text, status text, added bigint, removed bigint, changed bigint, coverage bigint,
+    segment text, status text, added bigint, removed bigint, changed bigint, excluded bigint, coverage bigint,
     messages bigint, elapsed interval, detail text, dry_run boolean
 );
 -- The rows of the segment tables before and after.
@@ -196,10 +196,10 @@ begin
     -- What the functions gave back; the procedure segmenter_run_each gives nothing.
     if r.mode <> 'run_each' then
         for n in select 1 loop
-            select count(*) filter (where not q.dry_run and (q.status, q.added, q.removed, q.changed, q.coverage)
-                    is not distinct from ('ok', truth.added, truth.removed, truth.changed, truth.coverage)) as real,
-                count(*) filter (where q.dry_run and (q.status, q.added, q.removed, q.changed, q.coverage)
-                    is not distinct from ('ok', truth.added, truth.removed, truth.changed, truth.coverage)) as dry,
+            select count(*) filter (where not q.dry_run and (q.status, q.added, q.removed, q.changed, q.excluded, q.coverage)
+                    is not distinct from ('ok', truth.added, truth.removed, truth.changed, 0::bigint, truth.coverage)) as real,
+                count(*) filter (where q.dry_run and (q.status, q.added, q.removed, q.changed, q.excluded, q.coverage)
+                    is not distinct from ('ok', truth.added, truth.removed, truth.changed, 0::bigint, truth.coverage)) as dry,
                 string_agg(q::text, ' ') as all
             into got
             from oracle.results q where q.segment = compare_figures.segment;

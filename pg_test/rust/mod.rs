@@ -388,7 +388,7 @@ fn a_set_that_does_not_exist_is_refused_and_not_raised() {
         };
         assert_eq!(result == 1, name.is_empty(), "{name:?}: {result}");
     }
-    for (name, sqlstate) in [("no.such_set", "42704"), ("a.b.c.d", "42601")] {
+    for (name, sqlstate) in [("no.such_set", "42704"), ("a.b.c.d", "42602")] {
         let refused: Result<()> = in_subtransaction(OnSuccess::Commit, || {
             run(&format!("set segmenter.cfg_table = '{name}'"));
             Ok(())

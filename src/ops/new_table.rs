@@ -6,7 +6,7 @@ use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::SERVICE_COLUMNS;
+use crate::config::{SERVICE_COLUMNS, Subject};
 use crate::error::{Error, Result};
 use crate::pg::exec::statement::{self, ResultColumn};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -61,12 +61,35 @@ impl NewTable<'_> {
     }
 }
 
+/// Checks the name of the segment before its table is created, which would be an error of the table.
+pub fn check_name(set: &RelationSet, name: &str) -> Result<()> {
+    let subject = Subject::Segment(name);
+    if name.trim().is_empty() {
+        return Err(Error::Check {
+            column: "name",
+            subject: subject.to_string(),
+            problem: "it must not be empty or blank",
+        });
+    }
+    let sql = set.sql(&queries::ops::create_segment::FIND_NAMESAKE, &[]);
+    let table =
+        set.as_caller(|| Spi::connect(|_| statement::read_one::<String>(&sql, &[name.into()])))?;
+    match table {
+        Some(table) => Err(Error::Exists {
+            code: Code::ERRCODE_UNIQUE_VIOLATION,
+            what: subject.to_string(),
+            hint: format!("Its table is {table}. Change that segment, or choose another name."),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// The name of the table of a new segment, qualified and quoted. A name without a schema gets the current
 /// schema of the caller.
 pub fn name_of(segment: &str, table_name: Option<&str>) -> Result<String> {
     let (schema, table) = match table_name {
         Some(name) => {
-            let (schema, table) = statement::split_name(name);
+            let (schema, table) = statement::split_name(name)?;
             // PostgreSQL truncates a name that is too long when it parses it.
             if table.len() >= MAX_NAME - 3 && !ends_with(name, &table) {
                 return Err(Error::NameTooLong(name.into()));
@@ -86,6 +109,13 @@ pub fn name_of(segment: &str, table_name: Option<&str>) -> Result<String> {
         })?
         .ok_or_else(|| Error::NoSchema(segment.into()))?,
     };
+    if schema.starts_with("pg_temp") {
+        return Err(Error::Table {
+            table: quote_qualified_identifier(schema, table),
+            problem: "it is temporary".into(),
+            hint: Some("Pass a table_name in a schema that stays.".into()),
+        });
+    }
     Ok(quote_qualified_identifier(schema, table))
 }
 

@@ -196,7 +196,7 @@ fn create(
     // The segment has no id yet.
     let holder = Holder { id: Uuid::from_bytes([0; 16]), name: request.name, owner };
     let named = match request.table_name {
-        Some(name) => system_catalog::relation_named(name),
+        Some(name) => system_catalog::relation_named(name)?,
         None => None,
     };
     let members = Members::of(set, &holder, refresher.as_ref())?;
@@ -249,7 +249,7 @@ fn alter(
     let holder = Holder { id, name: request.name, owner: owner.unwrap_or(existing.owner) };
     let named = match request.table_name {
         None => Some(existing.table),
-        Some(name) => system_catalog::relation_named(name),
+        Some(name) => system_catalog::relation_named(name)?,
     };
     let is_checked = refresh_params.is_some()
         || request.table_name.is_some()
@@ -366,7 +366,7 @@ impl Members {
             Some(table) => table,
             None => {
                 let name = new_table::name_of(request.name, request.table_name)?;
-                match system_catalog::relation_named(&name) {
+                match system_catalog::relation_named(&name)? {
                     Some(table) => table,
                     None => return Ok((self.create_table(set, request, holder, &name)?, false)),
                 }
@@ -404,7 +404,7 @@ impl Members {
         };
         set.as_segment_owner(holder.owner, || new.create(set))?;
         let created = system_catalog::relation_named(name);
-        let table = created.ok_or_else(|| Error::TableDropped(request.name.into()))?;
+        let table = created?.ok_or_else(|| Error::TableDropped(request.name.into()))?;
         self.check(&Table::check(set, table, *holder)?)?;
         Ok(table)
     }

@@ -48,16 +48,6 @@ pub fn errors(
         sources.iter().filter_map(|source| as_owner(&|| source_check::analyse(set, source)));
     of_refresher.into_iter().chain(of_sources).map(advise).collect()
 }
-<<<<<<< HEAD
-
-fn of_incremental(set: &RelationSet, refresher: &Incremental) -> Result<()> {
-    if let Some(changed) = &refresher.changed {
-        let watermark = TimestampWithTimeZone::negative_infinity();
-        let changed = delta::parse_single_statement(changed, StatementKind::Select)?;
-        Prepared::of_user(changed, &[watermark.into()])?;
-    }
-    incremental::named_by(set, refresher).map(drop)
-}
 
 /// The query that gives a segment's members, analysed; none: a procedure, or no refresher. An error in the
 /// refresher is returned. Runs with the rights of the segment's owner, within an SPI connection.
@@ -83,5 +73,3 @@ pub fn members(set: &RelationSet, refresher: Option<&Refresher>) -> Result<Optio
         None => Ok(None),
     }
 }
-=======
->>>>>>> 00f93ad (Say in words what PostgreSQL says of constraints and parsers)
