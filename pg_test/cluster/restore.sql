@@ -143,6 +143,6 @@ grant select on segmenter_log to reader with grant option;
 revoke update (cron) on segmenter_subscriptions from public;
 grant delete on segmenter_subscriptions to marketing;
 grant insert on segmenter_log to marketing;
-revoke execute on function segmenter_run() from public;
-grant execute on function segmenter_run() to reader;
+revoke execute on function segmenter_run(boolean) from public;
+grant execute on function segmenter_run(boolean) to reader;
 vacuum analyze;

@@ -543,6 +543,12 @@ impl RelationSet {
         })
     }
 
+    /// Runs our own statements on the set as the caller, who may have settings of its own that they
+    /// must not depend on (`row_security = off` makes each of them an error).
+    pub fn write_as_caller<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.as_caller(|| role::with_own_settings(body))
+    }
+
     /// Runs as a role that a row of this set names. The set's owner must be able to act as the
     /// role. The extension's schema is in the search_path, unless another role may create operators
     /// or functions there.

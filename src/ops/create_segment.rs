@@ -61,7 +61,10 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
             // No row limit here: a statement that stops after its first row does not fire its
             // statement-level triggers.
             let created = in_subtransaction(OnSuccess::Commit, || {
-                Ok(client.update(&sql, None, &args)?.first().get_one::<Uuid>()?)
+                // The query above is the caller's; this statement is ours.
+                role::with_own_settings(|| {
+                    Ok(client.update(&sql, None, &args)?.first().get_one::<Uuid>()?)
+                })
             });
             let id = created.map_err(|error| match &error {
                 Error::Postgres(report)

@@ -72,8 +72,9 @@ pub fn check_name(set: &RelationSet, name: &str) -> Result<()> {
         });
     }
     let sql = set.sql(&queries::ops::create_segment::FIND_NAMESAKE, &[]);
-    let table =
-        set.as_caller(|| Spi::connect(|_| statement::read_one::<String>(&sql, &[name.into()])))?;
+    let table = set.write_as_caller(|| {
+        Spi::connect(|_| statement::read_one::<String>(&sql, &[name.into()]))
+    })?;
     match table {
         Some(table) => Err(Error::Exists {
             code: Code::ERRCODE_UNIQUE_VIOLATION,

@@ -214,7 +214,7 @@ fn create(
         request.exclude.clone().into(),
     ];
     let created = in_subtransaction(OnSuccess::Commit, || {
-        set.as_caller(|| {
+        set.write_as_caller(|| {
             Spi::connect_mut(|client| {
                 // No row limit here: a statement that stops after its first row does not fire its
                 // statement-level triggers.
@@ -306,7 +306,7 @@ fn update(set: &RelationSet, changed: &[String], args: &[DatumWithOid<'_>]) -> R
         .map(|(column, value)| format!("{column} = {value}"))
         .collect();
     let parts = [("assignments", assignments.join(", "))];
-    set.as_caller(|| {
+    set.write_as_caller(|| {
         let parts = parts.each_ref().map(|(name, part)| (*name, part.as_str()));
         Ok(Spi::run_with_args(&set.sql(&queries::ops::put_segment::UPDATE_SEGMENT, &parts), args)?)
     })
@@ -325,7 +325,7 @@ fn give_table(
     }
     let owner = quote_identifier(role::name(owner));
     let parts = [("table", found.name.as_str()), ("owner", owner.as_str())];
-    set.as_caller(|| Ok(Spi::run(&set.sql(&queries::ops::put_segment::GIVE_TABLE, &parts))?))
+    set.write_as_caller(|| Ok(Spi::run(&set.sql(&queries::ops::put_segment::GIVE_TABLE, &parts))?))
 }
 
 fn parse_refresher(refresh_params: &JsonbText, segment: &str) -> Result<Option<Refresher>> {

@@ -29,7 +29,7 @@ pub struct NewSubscription<'a> {
 pub fn subscribe(set: &RelationSet, request: NewSubscription<'_>) -> Result<Uuid> {
     let NewSubscription { consumer: name, segment, target, params, consumer_role } = request;
     let wanted = consumer_role.map(role_named).transpose()?;
-    let (segment, owner) = set.as_caller(|| {
+    let (segment, owner) = set.write_as_caller(|| {
         Spi::connect(|client| {
             let sql = set.sql(&queries::ops::subscribe::FIND_SEGMENT, &[]);
             let row = client.select(&sql, Some(1), &[segment.into()])?.first();
@@ -45,7 +45,7 @@ pub fn subscribe(set: &RelationSet, request: NewSubscription<'_>) -> Result<Uuid
     if let Some(known) = &known {
         known.check(set, name, owner, wanted)?;
     }
-    set.as_caller(|| {
+    set.write_as_caller(|| {
         Spi::connect_mut(|client| {
             let consumer = match known {
                 Some(known) => Some(known.id),
