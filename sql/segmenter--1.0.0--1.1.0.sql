@@ -2,6 +2,30 @@
 -- equal that of a fresh installation, the text of segmenter_definition() included (pg_test/cluster/update).
 \echo Use "ALTER EXTENSION segmenter UPDATE" to load this file. \quit
 
+-- What is dropped below is created anew, with the privileges of a new installation.
+do $do$
+declare
+    changed text;
+begin
+    select string_agg(p.oid::pg_catalog.regprocedure::text, ', ' order by p.proname::text collate "C") into changed
+    from unnest(array['segmenter_refresh(text,text,boolean,boolean,boolean)', 'segmenter_run()', 'segmenter_run_each()',
+        'segmenter_run_plan()', 'segmenter_subscribe(text,text,text,jsonb)', 'segmenter_erase(text)']) f (signature)
+    join pg_catalog.pg_proc p on p.oid = ('@extschema@.' || f.signature)::pg_catalog.regprocedure
+    left join pg_catalog.pg_init_privs i
+        on (i.classoid, i.objoid) = ('pg_catalog.pg_proc'::pg_catalog.regclass, p.oid)
+    where exists (
+        (select grantee, privilege_type, is_grantable from pg_catalog.aclexplode(p.proacl)
+            except select grantee, privilege_type, is_grantable from pg_catalog.aclexplode(i.initprivs))
+        union all
+        (select grantee, privilege_type, is_grantable from pg_catalog.aclexplode(i.initprivs)
+            except select grantee, privilege_type, is_grantable from pg_catalog.aclexplode(p.proacl)));
+    if changed is not null then
+        raise warning 'privileges that were changed on functions are lost: %', changed
+            using hint = 'The update creates these functions anew, with the privileges of a new installation. Grant and revoke again what you had changed.';
+    end if;
+end
+$do$;
+
 -- Ids of runs are time-ordered (sql/procedures.sql).
 CREATE FUNCTION "segmenter_run_id"() RETURNS uuid
 STRICT
