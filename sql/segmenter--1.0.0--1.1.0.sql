@@ -2,7 +2,7 @@
 -- equal that of a fresh installation, the text of segmenter_definition() included (pg_test/cluster/update).
 \echo Use "ALTER EXTENSION segmenter UPDATE" to load this file. \quit
 
--- What is dropped below is created anew, with the privileges of a new installation.
+-- What is dropped below is created again, with the privileges of a new installation.
 do $do$
 declare
     changed text;
@@ -21,7 +21,7 @@ begin
             except select grantee, privilege_type, is_grantable from pg_catalog.aclexplode(p.proacl)));
     if changed is not null then
         raise warning 'privileges that were changed on functions are lost: %', changed
-            using hint = 'The update creates these functions anew, with the privileges of a new installation. Grant and revoke again what you had changed.';
+            using hint = 'The update drops and creates these functions, with the privileges of a new installation. Grant and revoke again what you had changed.';
     end if;
 end
 $do$;
