@@ -23,6 +23,8 @@ def mend_sources(db: Connection) -> None:
         is_there = value(db, "select to_regclass('shop.vip') is not null")
         db.execute("drop view shop.vip_away cascade" if is_there else "alter view shop.vip_away rename to vip")
     db.execute(f"create or replace view shop.vip as {VIP}")  # type: ignore[call-overload]
+    # A connection that ended between the view and its grant has left it without.
+    db.execute("grant select on shop.vip to public")
 
 
 def mend_publications(db: Connection, of: Set, are_dropped: bool) -> None:
