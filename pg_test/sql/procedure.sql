@@ -138,6 +138,15 @@ call procedure.try('delete from procedure.latest');
 call procedure.try('do $$begin delete from procedure.latest; end$$');
 call procedure.try('call procedure.raises(); call procedure.raises()');
 call procedure.try('call procedure.nothing()');
+-- An error in the text of the CALL is named with its line and column, as one of a query is; one within the procedure is not.
+call procedure.try(E'call\n  procedure.rewrite(\n  nowhere)');
+call procedure.try('call procedure.rewrite(1)');
+call procedure.try('call procedure.rewrite(''shared''');
+create procedure procedure.misspells() language plpgsql as $$ begin delete from procedure.latset; end $$;
+call procedure.try('call procedure.misspells()');
+select error ->> 'message' as message, error ->> 'detail' as detail, error ->> 'context' as context
+from (select * from segmenter_log where segment_name = 'latest' and status = 'failed' order by id desc limit 4) l
+order by id;
 call procedure.try('call procedure.commits()');
 call procedure.try('call procedure.rolls_back()');
 call procedure.try('call procedure.raises()');

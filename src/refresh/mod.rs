@@ -19,7 +19,7 @@ use crate::pg::exec::portal;
 use crate::pg::exec::role;
 use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::{self, Active};
-use crate::pg::exec::statement::{self, StatementKind};
+use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::refresh::content::LastContent;
@@ -730,6 +730,8 @@ fn run_procedure<'a>(
     sql: &str,
 ) -> Result<(Delta, DeltaTarget<'a>)> {
     let call = delta::parse_single_statement(sql, StatementKind::Call)?;
+    // An error in its text, other than one of the procedure's own statements, has a line and a column.
+    drop(Prepared::of_user(call, &[])?);
     let before = delta::before_procedure(set, table, target)?;
     client.update(call, None, &[])?;
     if snapshot::is_kept() {
