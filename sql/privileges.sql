@@ -5,6 +5,7 @@ comment on function segmenter_run(boolean) is 'refreshes every segment that is d
 comment on function segmenter_run_plan(boolean) is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on procedure segmenter_run_check() is 'checks that a run may commit its segments: it is called outside of a transaction block and of functions; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
 comment on procedure segmenter_run_each(boolean) is 'refreshes every segment that is due, or with "all" every automatic one, each in a transaction of its own';
@@ -130,7 +131,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
     segmenter_check_subscription
     from public;
-revoke all on procedure segmenter_run_each, segmenter_run_commit from public;
+revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
@@ -143,7 +144,7 @@ grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
     segmenter_check_consumer, segmenter_check_subscription to public;
-grant execute on procedure segmenter_run_each, segmenter_run_commit to public;
+grant execute on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script
 -- sets client_min_messages.

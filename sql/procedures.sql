@@ -6,6 +6,7 @@ declare
     run  constant pg_catalog.uuid := @extschema@.segmenter_run_id();
     step record;
 begin
+    call @extschema@.segmenter_run_check();
     for step in select * from @extschema@.segmenter_run_plan($1) loop
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
         -- A COMMIT that fails would end the procedure.

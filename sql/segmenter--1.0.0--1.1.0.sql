@@ -40,10 +40,12 @@ AS 'MODULE_PATHNAME', 'segmenter_now_wrapper';
 revoke all on function segmenter_now from public;
 grant execute on function segmenter_now to public;
 
+create procedure segmenter_run_check()
+language c as 'MODULE_PATHNAME', 'segmenter_run_check_wrapper';
 create procedure segmenter_run_commit(segment_id uuid, segment text, run_id uuid, hand_over_only boolean)
 language c as 'MODULE_PATHNAME', 'segmenter_run_commit_wrapper';
-revoke all on procedure segmenter_run_commit from public;
-grant execute on procedure segmenter_run_commit to public;
+revoke all on procedure segmenter_run_check, segmenter_run_commit from public;
+grant execute on procedure segmenter_run_check, segmenter_run_commit to public;
 
 drop procedure segmenter_run_each();
 create procedure segmenter_run_each("all" boolean default false)
@@ -54,6 +56,7 @@ declare
     run  constant pg_catalog.uuid := @extschema@.segmenter_run_id();
     step record;
 begin
+    call @extschema@.segmenter_run_check();
     for step in select * from @extschema@.segmenter_run_plan($1) loop
         perform @extschema@.segmenter_run_step(step.segment_id, step.segment, step.cycle, run, step.hand_over_only);
         -- A COMMIT that fails would end the procedure.
@@ -858,6 +861,7 @@ comment on function segmenter_run(boolean) is 'refreshes every segment that is d
 comment on function segmenter_run_plan(boolean) is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on procedure segmenter_run_check() is 'checks that a run may commit its segments: it is called outside of a transaction block and of functions; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
 comment on procedure segmenter_run_each(boolean) is 'refreshes every segment that is due, or with "all" every automatic one, each in a transaction of its own';

@@ -42,6 +42,7 @@ extension_sql_file!(
     "../sql/procedures.sql",
     name = "procedures",
     requires = [
+        api::segmenter_run_check,
         api::segmenter_run_id,
         api::segmenter_run_plan,
         api::segmenter_run_step,

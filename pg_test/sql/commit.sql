@@ -35,6 +35,13 @@ call segmenter_run_commit('00000000-0000-0000-0000-000000000000', 'cm a', segmen
 rollback;
 update segmenter_segments set refresh_auto = true where name = 'cm a';
 do $$ begin execute 'call segmenter_run_each()'; end $$;
+-- Also with nothing to do.
+update segmenter_segments set refresh_auto = false where name = 'cm a';
+select count(*) as due from segmenter_due() where due and segment like 'cm %';
+begin;
+call segmenter_run_each();
+rollback;
+do $$ begin execute 'call segmenter_run_each()'; end $$;
 -- Without a run of the caller it only commits.
 call segmenter_run_commit('00000000-0000-0000-0000-000000000000', 'cm a', '00000000-0000-0000-0000-000000000000', false);
 call segmenter_run_commit(null, 'cm a', '00000000-0000-0000-0000-000000000000', false);

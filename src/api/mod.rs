@@ -193,7 +193,17 @@ fn segmenter_run_step(
     Ok(outcome.map(|outcome| outcome.status.as_str().to_owned()))
 }
 
-/// Commits one segment of a run: the third part of `segmenter_run_each`. A commit that fails (because
+/// Checks that a run may commit each of its segments, before anything is done: the first part of
+/// `segmenter_run_each`. Within a transaction block or a function it is an error, also if nothing is due.
+#[pg_extern(sql = "
+create procedure segmenter_run_check()
+language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_run_check(call: Call) -> Result<(), ErrorReport> {
+    Ok(call.check()?)
+}
+
+/// Commits one segment of a run: the last part of `segmenter_run_each`. A commit that fails (because
 /// of a deferred constraint, or a lost connection to a foreign server) is logged as a failure of that
 /// segment, and the run goes on. It is called outside of a transaction block.
 #[pg_extern(sql = "
