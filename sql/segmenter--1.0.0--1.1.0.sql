@@ -39,6 +39,12 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_now_wrapper';
 revoke all on function segmenter_now from public;
 grant execute on function segmenter_now to public;
+CREATE FUNCTION "segmenter_bucket"("id" TEXT, "salt" TEXT DEFAULT '', "buckets" INT DEFAULT 10000) RETURNS INT
+IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_bucket_wrapper';
+revoke all on function segmenter_bucket from public;
+grant execute on function segmenter_bucket to public;
 
 create procedure segmenter_run_check()
 language c as 'MODULE_PATHNAME', 'segmenter_run_check_wrapper';
@@ -866,6 +872,7 @@ comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
 comment on procedure segmenter_run_each(boolean) is 'refreshes every segment that is due, or with "all" every automatic one, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
+comment on function segmenter_bucket(text, text, int) is 'the bucket of an id, from 0 to buckets - 1, which splits members into groups: the first eight bytes of sha256(salt || '':'' || id), modulo buckets';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';

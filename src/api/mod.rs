@@ -22,6 +22,7 @@ use crate::pg::exec::role;
 use crate::refresh::incremental::watch;
 use crate::refresh::{self, RefreshResult};
 use crate::schedule::run::{self, PlannedRefresh};
+use segmenter_core::bucket;
 
 mod consumers;
 mod figures;
@@ -235,6 +236,35 @@ fn segmenter_run_commit(
 fn segmenter_now() -> TimestampWithTimeZone {
     // A parallel worker does not know the time of its leader's refresh.
     clock::timestamp(refresh::now::current().unwrap_or_else(clock::transaction_start))
+}
+
+/// The bucket of an id: it splits members into groups of any size without a table, always in the same
+/// way.
+///
+/// - `id`: the member's id.
+/// - `salt`: the name of the split: groups of different salts are independent of each other.
+/// - `buckets`: the number of buckets.
+///
+/// Returns a number from 0 to `buckets - 1`: the first eight bytes of `sha256(salt || ':' || id)`, as
+/// an unsigned number with the highest byte first, modulo `buckets`. Null if an argument is null.
+///
+/// ```sql
+/// select segmenter_bucket('42', 'spring') < 500 as is_held_out;
+/// ```
+#[pg_extern(immutable, strict, parallel_safe)]
+fn segmenter_bucket(
+    id: &str,
+    salt: default!(&str, "''"),
+    buckets: default!(i32, "10000"),
+) -> Result<i32, ErrorReport> {
+    let count = u64::try_from(buckets).unwrap_or_default();
+    let bucket =
+        bucket::of(id.as_bytes(), salt.as_bytes(), count).ok_or_else(|| Error::Argument {
+            name: "buckets",
+            problem: format!("{buckets} is less than 1"),
+            hint: "Give the number of buckets, which is 10000 by default.",
+        })?;
+    Ok(bucket as i32)
 }
 
 /// The next time of a schedule.
