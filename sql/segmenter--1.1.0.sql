@@ -226,7 +226,7 @@ comment on column @subscriptions@.consumer_id is 'the consumer';
 comment on column @subscriptions@.segment_id is 'the segment';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
-comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where';
 comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
 comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
 comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
@@ -372,7 +372,9 @@ create table @handovers@ (
     resync_of       timestamptz,
     audience        text,
     members         bigint,
-    left_out        bigint  not null default 0
+    left_out        bigint  not null default 0,
+    filter          jsonb,
+    failed_filter   text
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -383,6 +385,8 @@ comment on column @handovers@.error is 'why the last attempt to hand over failed
 comment on column @handovers@.audience is 'the name of the audience in the last message; null: not known';
 comment on column @handovers@.members is 'the members that the subscription has been given and not been taken; null: not known';
 comment on column @handovers@.left_out is 'members of the segment that it has not been given, because they cannot be part of a message';
+comment on column @handovers@.filter is 'the filter of the last hand-over: where, and the columns that it uses with their types; null: none, all members were handed over';
+comment on column @handovers@.failed_filter is 'the filter of the last attempt to hand over, if it failed';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Fields, Mode};
+use crate::config::{Mode, Selection};
 
 /// The operation of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +40,10 @@ impl Operation {
 pub struct AudienceState {
     /// Whether a `create` was handed over, and no `delete` after it.
     pub exists: bool,
-    /// The fields with which its members were handed over; `None` if that is not known.
-    pub fields: Option<Fields>,
-    /// The fields of the last attempt to hand over, if that failed.
-    pub failed: Option<Fields>,
+    /// Which members were handed over, and with which fields; `None` if that is not known.
+    pub served: Option<Selection>,
+    /// The same of the last attempt to hand over, if that failed.
+    pub failed: Option<Selection>,
     /// Whether the consumer has requested all members anew.
     pub resync_requested: bool,
     /// Whether the segment was refreshed successfully before: until then nothing is handed over.
@@ -74,25 +74,26 @@ impl SyncAction {
     /// segment and its consumer are active. `refreshed`: a refresh has just been done; `mode`
     /// matters only then. An audience begins with the first successful refresh of its segment.
     ///
-    /// After a failure, the next attempt follows at the next refresh, or when the fields are
+    /// After a failure, the next attempt follows at the next refresh, or when the selection is
     /// different. It hands over all members, because changes were missed.
     pub fn of(
         past: &AudienceState,
         is_actual: bool,
-        fields: &Fields,
+        selection: &Selection,
         mode: Mode,
         refreshed: bool,
     ) -> Option<Self> {
         if !is_actual {
             return past.exists.then_some(SyncAction::Delete);
         }
-        if past.failed.as_ref().is_some_and(|tried| tried == fields) && !refreshed {
+        if past.failed.as_ref().is_some_and(|tried| tried == selection) && !refreshed {
             return None;
         }
         if !past.exists {
             return (past.is_ready || refreshed).then_some(SyncAction::Create);
         }
-        if past.failed.is_some() || past.resync_requested || past.fields.as_ref() != Some(fields) {
+        if past.failed.is_some() || past.resync_requested || past.served.as_ref() != Some(selection)
+        {
             return Some(SyncAction::FullSync);
         }
         match (refreshed, mode) {
@@ -153,18 +154,18 @@ pub fn name(template: &str, segment: &str, consumer: &str, target: &str) -> Stri
 mod tests {
     use super::*;
 
-    fn fields(json: serde_json::Value) -> Fields {
-        serde_json::from_value(json).expect("fields")
+    fn fields(json: serde_json::Value) -> Selection {
+        Selection { fields: serde_json::from_value(json).expect("fields"), filter: None }
     }
 
-    fn served(fields: &Fields) -> AudienceState {
-        let fields = Some(fields.clone());
-        AudienceState { exists: true, fields, is_ready: true, ..AudienceState::default() }
+    fn served(selection: &Selection) -> AudienceState {
+        let served = Some(selection.clone());
+        AudienceState { exists: true, served, is_ready: true, ..AudienceState::default() }
     }
 
     #[test]
     fn an_audience_is_created_updated_and_deleted() {
-        let fields = Fields::default();
+        let fields = Selection::default();
         let of = |past: &AudienceState, is_actual, mode, refreshed| {
             SyncAction::of(past, is_actual, &fields, mode, refreshed)
         };
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn different_or_unknown_fields_need_a_full_sync() {
-        let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
+        let (old, new) = (Selection::default(), fields(serde_json::json!({"hash_email": "e"})));
         let of = |past: &AudienceState| SyncAction::of(past, true, &new, Mode::Delta, false);
         assert_eq!(of(&served(&old)), Some(SyncAction::FullSync));
         assert_eq!(of(&served(&new)), None);
@@ -198,8 +199,30 @@ mod tests {
     }
 
     #[test]
+    fn another_filter_needs_a_full_sync() {
+        let filtered = |filter: Option<&str>| Selection {
+            filter: filter.map(str::to_owned),
+            ..Selection::default()
+        };
+        let of = |past: Option<&str>, now| {
+            let past = served(&filtered(past));
+            SyncAction::of(&past, true, &filtered(now), Mode::Delta, false)
+        };
+        assert_eq!(of(None, None), None);
+        assert_eq!(of(Some("city = 1"), Some("city = 1")), None);
+        for (past, now) in [(None, Some("true")), (Some("true"), None), (Some("a"), Some("b"))] {
+            assert_eq!(of(past, now), Some(SyncAction::FullSync));
+        }
+        // A failure is tried again with another one.
+        let failed = AudienceState { failed: Some(filtered(Some("a"))), ..served(&filtered(None)) };
+        let of = |now| SyncAction::of(&failed, true, &filtered(now), Mode::Delta, false);
+        assert_eq!(of(Some("a")), None);
+        assert_eq!(of(None), Some(SyncAction::FullSync));
+    }
+
+    #[test]
     fn a_requested_resync_needs_a_full_sync() {
-        let fields = Fields::default();
+        let fields = Selection::default();
         let requested = AudienceState { resync_requested: true, ..served(&fields) };
         let of = |past: &AudienceState, is_actual, refreshed| {
             SyncAction::of(past, is_actual, &fields, Mode::Delta, refreshed)
@@ -215,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_retried_after_a_refresh_or_with_other_fields() {
-        let (old, new) = (Fields::default(), fields(serde_json::json!({"hash_email": "e"})));
+        let (old, new) = (Selection::default(), fields(serde_json::json!({"hash_email": "e"})));
         let broken = |exists| AudienceState {
             exists,
             is_ready: true,
@@ -237,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_new_name_is_told() {
-        let fields = Fields::default();
+        let fields = Selection::default();
         let renamed = AudienceState { is_renamed: true, ..served(&fields) };
         let of = |mode, refreshed| SyncAction::of(&renamed, true, &fields, mode, refreshed);
         assert_eq!(of(Mode::Delta, false), Some(SyncAction::Rename));

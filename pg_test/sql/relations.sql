@@ -68,7 +68,7 @@ select
     p.prokind as kind, p.provolatile as volatility, p.proparallel as parallel, p.prosecdef as definer
 from pg_proc p
 join relations.members m on m.classid = 'pg_proc'::regclass and m.objid = p.oid
-order by 1;
+order by 1, 2;
 
 -- Who may do what: nothing is granted to all that row-level security does not hold in.
 select

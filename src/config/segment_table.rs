@@ -65,6 +65,19 @@ impl Column {
     pub fn quoted(&self) -> String {
         quote_identifier(&self.name)
     }
+
+    /// The collation, qualified and quoted; none: values of its type have none.
+    pub fn collation(&self) -> Option<&str> {
+        self.collation.as_deref()
+    }
+
+    /// The type and the collation, as they are declared.
+    pub fn described(&self) -> String {
+        match &self.collation {
+            Some(collation) => format!("{} collate {collation}", self.declared),
+            None => self.declared.clone(),
+        }
+    }
 }
 
 /// A table that meets the contract.
@@ -394,6 +407,11 @@ impl Table {
                 Some(hint),
             ));
         }
+        self.facts.check_visible()
+    }
+
+    /// Checks that row-level security hides no rows from the segment's owner and the table's owner.
+    pub fn check_visible_to_owners(&self) -> Result<()> {
         self.facts.check_visible()
     }
 

@@ -16,7 +16,7 @@ use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::settings;
 use crate::catalog::state;
 use crate::config::segment_table::Table;
-use crate::config::{Fields, Segment};
+use crate::config::{Fields, Segment, Subject};
 use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
 use crate::pg::exec::durable;
@@ -26,6 +26,7 @@ use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_limited_subtransaction, in_subtransaction};
 use crate::pg::format::json::JsonbText;
 use crate::refresh::handover::latest;
+use crate::refresh::publish::filter::Filter;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{self, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
@@ -341,6 +342,23 @@ impl Search<'_> {
         self.known.get(&key).ok_or(Error::MissingValue("versions"))
     }
 
+    /// Whether the consumer may have the person: as far as it is known, the filter with which members were
+    /// handed over is true for the person.
+    fn may_have(&self, subscription: &Subscription) -> bool {
+        let filter = subscription.served_selection().filter.as_deref();
+        let (Some(rows), Some(filter), false) = (self.rows, filter, subscription.is_behind())
+        else {
+            return true;
+        };
+        let table = (&rows.table, subscription.segment_owner);
+        let subject = Subject::Subscription(&subscription.target);
+        let has_member = in_subtransaction(OnSuccess::Commit, || {
+            let filter = Filter::analyse(self.set, table, filter, subject)?;
+            filter.has_member(self.set, table, self.segment, self.id)
+        });
+        has_member.unwrap_or(true)
+    }
+
     fn look_up(&self, client: &mut SpiClient<'_>, fields: &Fields) -> Result<Versions> {
         let mut found = Versions { members: Vec::new(), are_shared: false, is_whole: true };
         let Some(rows) = self.rows else { return Ok(found) };
@@ -522,7 +540,11 @@ fn redact_messages(
     for subscription in &subscriptions {
         let past = used.remove(&subscription.id).unwrap_or_default();
         let current = subscription.served_fields();
-        sought.insert(subscription.id, Sought::of(client, search, past, Some(current))?);
+        let mut found = Sought::of(client, search, past, Some(current))?;
+        if !found.members.is_empty() && !search.may_have(subscription) {
+            found.members.clear();
+        }
+        sought.insert(subscription.id, found);
     }
     // Those whose config is not valid: nothing is written to them, but their messages are searched.
     for (subscription, past) in used {

@@ -11,7 +11,7 @@ use crate::http::address::Address;
 use crate::http::check_headers;
 
 const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}} or {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}}, and max_attempts where wanted.";
-const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members) and fields (a list of columns, or an object from column to name).";
+const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members), fields (a list of columns, or an object from column to name) and where (a condition on columns).";
 
 /// The default of `max_attempts`.
 const MAX_ATTEMPTS: u32 = 10;
@@ -72,7 +72,15 @@ pub struct SubscriptionParams {
     pub mode: Mode,
     /// The most members in a message.
     pub batch_size: u32,
+    pub selection: Selection,
+}
+
+/// Which members of a segment a subscription has, and what of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
     pub fields: Fields,
+    /// The SQL condition that its members fulfil; none: it has all members.
+    pub filter: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -152,6 +160,8 @@ struct RawSubscription {
     mode: Mode,
     batch_size: Option<u64>,
     fields: Option<Value>,
+    #[serde(rename = "where")]
+    filter: Option<String>,
 }
 
 /// Validates a consumer's `params`.
@@ -189,9 +199,14 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
         None | Some(Value::Null) => Ok(Fields::default()),
         Some(json) => fields(json),
     };
-    let fields =
-        fields.map_err(|problem| ConfigError::new("params", subject, problem, SUBSCRIPTION))?;
-    Ok(SubscriptionParams { mode: raw.mode, batch_size, fields })
+    let filter = match raw.filter {
+        Some(filter) if filter.trim().is_empty() => Err("\"where\" has no condition".to_owned()),
+        filter => Ok(filter),
+    };
+    let invalid = |problem| ConfigError::new("params", subject, problem, SUBSCRIPTION);
+    let selection =
+        Selection { fields: fields.map_err(invalid)?, filter: filter.map_err(invalid)? };
+    Ok(SubscriptionParams { mode: raw.mode, batch_size, selection })
 }
 
 /// The first text in double braces in the name of an audience that is no placeholder: it stays as it
@@ -297,11 +312,14 @@ mod tests {
     fn subscription_params_are_validated() {
         let params = subscription_params(json!({}), S).expect("defaults");
         assert_eq!((params.mode, params.batch_size), (Mode::Delta, 10_000));
-        assert_eq!(params.fields, Fields::default());
-        assert_eq!(params.fields.id_name(), Some("id"));
+        assert_eq!(params.selection, Selection::default());
+        assert_eq!(params.selection.fields.id_name(), Some("id"));
         let fields = |fields| subscription_params(json!({ "fields": fields }), S);
-        assert_eq!(fields(json!({"id": "user"})).expect("valid").fields.id_name(), Some("user"));
-        assert_eq!(fields(json!(["hash_email"])).expect("valid").fields.id_name(), None);
+        assert_eq!(
+            fields(json!({"id": "user"})).expect("valid").selection.fields.id_name(),
+            Some("user")
+        );
+        assert_eq!(fields(json!(["hash_email"])).expect("valid").selection.fields.id_name(), None);
         for (wrong, named) in [
             (json!([]), "no column"),
             (json!("id"), "list"),
@@ -319,5 +337,11 @@ mod tests {
         assert!(message(subscription_params(json!({"batch_size": 0}), S)).contains("batch_size"));
         subscription_params(json!({"batch_size": 100_001}), S).expect_err("too large");
         subscription_params(json!({"mode": "all"}), S).expect_err("no such mode");
+        let filter = |filter| subscription_params(json!({ "where": filter }), S);
+        let city = filter(json!("city = 1")).expect("valid").selection.filter;
+        assert_eq!(city.as_deref(), Some("city = 1"));
+        assert_eq!(filter(json!(null)).expect("valid").selection.filter, None);
+        assert!(message(filter(json!(" \n"))).contains("\"where\""));
+        assert!(message(filter(json!(5))).contains("\"where\""));
     }
 }

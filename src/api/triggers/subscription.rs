@@ -9,12 +9,13 @@ use super::row::{
 };
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::segment_table::Table;
-use crate::config::{self, ConfigError, Fields, Key, Segment, Subject};
+use crate::config::{self, ConfigError, Key, Segment, Selection, Subject};
 use crate::delivery::consent::Parties;
 use crate::error::{self, Error};
 use crate::pg::exec::role;
 use crate::pg::format::json::JsonbText;
 use crate::pg::system_catalog;
+use crate::refresh::publish::filter::Filter;
 use crate::refresh::publish::payload;
 use crate::refresh::publish::subscription::{self, Subscription};
 
@@ -69,7 +70,7 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
     if let Some(segment) = segment
         && are_new
     {
-        check_fields(&set, segment, &params.fields, subject)?;
+        check_selection(&set, segment, &params.selection, subject)?;
     }
     // A new row is up to the policies.
     if trigger.old().is_some() {
@@ -159,12 +160,12 @@ pub(super) fn parties(set: &RelationSet, row: &NewRow<'_>) -> error::Result<Part
     Parties::find(set, row.get_by_name("segment_id")?, row.get_by_name("consumer_id")?)
 }
 
-/// Checks that the fields are columns of the segment's table. If the table cannot be checked now,
-/// the next refresh reports the error.
-pub(super) fn check_fields(
+/// Checks that the fields are columns of the segment's table, and the filter a condition on them. If the
+/// table cannot be checked now, the next refresh reports the error.
+pub(super) fn check_selection(
     set: &RelationSet,
     segment: Uuid,
-    fields: &Fields,
+    Selection { fields, filter }: &Selection,
     subject: Subject<'_>,
 ) -> error::Result<()> {
     let Ok(Some(segment)) = Segment::find(set, Key::Id(segment)) else { return Ok(()) };
@@ -179,7 +180,14 @@ pub(super) fn check_fields(
             problem: format!("\"fields\": {error}"),
             hint: Some("Name columns of the segment's table.".into()),
         })
-    })
+    })?;
+    match filter {
+        // When a dump is restored, the functions that it calls may not work yet.
+        Some(filter) if !system_catalog::references_are_deferred() => {
+            Filter::analyse(set, (&table, segment.owner), filter, subject).map(drop)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Before a subscription is deleted: warns that its audience stays at the consumer, which gets no

@@ -62,6 +62,10 @@ impl Function {
         system_catalog::qualify(self.schema, &self.name)
     }
 
+    pub fn is_immutable(&self) -> bool {
+        self.is_immutable
+    }
+
     fn is_built_in(&self) -> bool {
         self.oid.to_u32() < pg_sys::FirstNormalObjectId
     }

@@ -6,6 +6,7 @@ pub mod call;
 pub mod commit;
 pub mod dependency;
 pub mod durable;
+pub mod expression;
 mod function;
 pub mod kept;
 pub mod lock;

@@ -1,5 +1,6 @@
 //! Writes messages for subscribers into the outbox, in the transaction of the refresh.
 
+pub mod filter;
 mod names;
 pub mod outbox;
 pub mod payload;

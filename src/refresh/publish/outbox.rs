@@ -15,7 +15,7 @@ use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::sequence;
 use crate::catalog::settings;
-use crate::config::{Fields, SubscriptionParams};
+use crate::config::{Fields, Selection, SubscriptionParams};
 use crate::error::{Error, Report, Result, counted, emit, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
@@ -27,6 +27,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::members::{Example, LeftOut};
 use crate::pg::system_catalog;
 use crate::refresh::delta::DeltaTarget;
+use crate::refresh::publish::filter::{Audience, ColumnTypes, Filters};
 use crate::refresh::publish::names;
 use crate::refresh::publish::payload::{
     Members, Parts, PayloadInput, check_fields, members_sql, segment_arg, table,
@@ -80,17 +81,19 @@ fn describe(LeftOut { count, examples }: &LeftOut) -> String {
 }
 
 /// What subscriptions must have in common to share parts, which are built once for all of them: the
-/// source of the members, the fields, and the size of a part.
-type Group = (Members, Fields, u32);
+/// source of the members, the fields, the filter, and the size of a part.
+type Group = (Members, Fields, Option<String>, u32);
 
-/// Whether a delta is handed over with columns that the refresher does not return: their values are
-/// read from the table.
+/// Whether a delta is handed over with columns that the refresher does not return, or members are
+/// filtered: what is stored is read from the table.
 pub fn reads_stored(side: &DeltaTarget<'_>, actions: &[(Subscription, SyncAction)]) -> bool {
     actions.iter().any(|(subscription, handover)| {
-        *handover == SyncAction::Delta
-            && subscription.params.fields.iter().any(|(name, _)| {
-                name != "id" && side.received_columns().all(|(_, column)| column.name != name)
-            })
+        let Selection { fields, filter } = &subscription.params.selection;
+        filter.is_some()
+            || *handover == SyncAction::Delta
+                && fields.iter().any(|(name, _)| {
+                    name != "id" && side.received_columns().all(|(_, column)| column.name != name)
+                })
     })
 }
 
@@ -101,16 +104,24 @@ pub fn count(
 ) -> Result<PublishStats> {
     let mut counted = PublishStats::default();
     let all = source.delta.as_ref().map_or(0, |(_, figures)| figures.coverage());
+    let filters = Filters::analyse(source, actions);
     for (subscription, handover) in actions {
-        let SubscriptionParams { mode, batch_size, fields } = &subscription.params;
+        let SubscriptionParams { mode, batch_size, selection } = &subscription.params;
+        let fields = &selection.fields;
+        let handover = &filters.action(source, subscription, *handover);
         let count = || -> Result<u64> {
             let mut messages = 0;
+            let filter = filters.of(subscription)?;
+            let audience = filter
+                .map(|filter| Audience::select(source, subscription, members_of(*handover), filter))
+                .transpose()?;
             for &operation in handover.operations(*mode) {
                 let members = match (handover, operation) {
                     (SyncAction::Delta, _) => {
                         let owner = table(source)?.owner;
                         let count = || {
-                            let members = members_sql(source, Members::Changed, operation, fields)?;
+                            let members = (Members::Changed, audience.is_some());
+                            let members = members_sql(source, members, operation, fields)?;
                             let count = &queries::refresh::publish::COUNT_MEMBERS;
                             let sql = source.set.sql(count, &[("members", &members)]);
                             statement::read_one::<i64>(&sql, &segment_arg(subscription))
@@ -118,7 +129,10 @@ pub fn count(
                         source.set.as_table_owner(owner, count)?.unwrap_or_default() as u64
                     }
                     (SyncAction::Delete | SyncAction::Rename, _) => 0,
-                    _ => check_fields(table(source)?, fields).map(|()| all)?,
+                    _ => {
+                        check_fields(table(source)?, fields)?;
+                        audience.as_ref().and_then(|audience| audience.members).unwrap_or(all)
+                    }
                 };
                 messages += sync_plan::messages(operation, members, *batch_size);
             }
@@ -149,19 +163,22 @@ pub fn hand_over(
     }
     let mut handed = PublishStats::default();
     let actions = free_names(client, source, actions, &mut handed)?;
+    let filters = Filters::analyse(source, &actions);
     let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
     for (subscription, handover) in actions {
+        if let Err(error) = filters.of(&subscription) {
+            handed.failed += 1;
+            record_failed(source, &subscription, now, &error.report())?;
+            continue;
+        }
+        let handover = filters.action(source, &subscription, handover);
         let handover = match (handover, subscription.resync_of) {
             (SyncAction::FullSync, Some(_)) => discard_waiting(client, source.set, &subscription)?,
             _ => handover,
         };
-        let members = match handover {
-            SyncAction::Delete | SyncAction::Rename => Members::None,
-            SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,
-            SyncAction::Delta => Members::Changed,
-        };
-        let SubscriptionParams { batch_size, fields, .. } = &subscription.params;
-        let group = (members, fields.clone(), *batch_size);
+        let SubscriptionParams { batch_size, selection, .. } = &subscription.params;
+        let Selection { fields, filter } = selection.clone();
+        let group = (members_of(handover), fields, filter, *batch_size);
         groups.entry(group).or_default().push((subscription, handover));
     }
 
@@ -169,7 +186,7 @@ pub fn hand_over(
     let mut given = Given::default();
     for (group, subscriptions) in groups {
         let written = in_subtransaction(OnSuccess::Commit, || {
-            write_group(client, source, now, &group, &subscriptions)
+            write_group(client, source, now, (&group, &filters), &subscriptions)
         });
         match written {
             Ok(written) => {
@@ -181,7 +198,9 @@ pub fn hand_over(
                     }
                     if written.messages > 0 {
                         handed.messages += written.messages;
-                        record_handed_over(source, &subscription, handover, now, &written)?;
+                        let columns = filters.columns(&subscription);
+                        let action = (handover, columns);
+                        record_handed_over(source, &subscription, action, now, &written)?;
                         served.push(subscription);
                     }
                 }
@@ -199,6 +218,15 @@ pub fn hand_over(
     update_subscription_state(client, source.set, &served)?;
     given.record(source.set)?;
     Ok(handed)
+}
+
+/// The members that the messages of an action hold.
+fn members_of(action: SyncAction) -> Members {
+    match action {
+        SyncAction::Delete | SyncAction::Rename => Members::None,
+        SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,
+        SyncAction::Delta => Members::Changed,
+    }
 }
 
 fn warn_left_out(subscription: &Subscription, left_out: &LeftOut) {
@@ -236,7 +264,7 @@ impl Given {
         let members = match action {
             SyncAction::Rename => None,
             SyncAction::Delete => Some(0),
-            SyncAction::Delta => coverage,
+            SyncAction::Delta => written.audience.or(coverage),
             SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => written.all,
         };
         let Some(members) = members else { return };
@@ -337,6 +365,8 @@ struct WrittenMessages {
     is_erasure: bool,
     /// The number of all members, if the messages are about all.
     all: Option<u64>,
+    /// The number of members after the delta, if they are filtered.
+    audience: Option<u64>,
     /// How many more members are left out than before; where the messages are about all members, how
     /// many are.
     more_left_out: i64,
@@ -366,11 +396,16 @@ fn write_group(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
     now: Instant,
-    (members, fields, batch_size): &Group,
+    ((members, fields, _, batch_size), filters): (&Group, &Filters),
     subscriptions: &[(Subscription, SyncAction)],
 ) -> Result<Vec<WrittenMessages>> {
     let mut written: Vec<WrittenMessages> =
         subscriptions.iter().map(|_| WrittenMessages::default()).collect();
+    // The segment, its owner and the filter are the same for all.
+    let Some((first, _)) = subscriptions.first() else { return Ok(written) };
+    let filter = filters.of(first)?;
+    let audience = filter.map(|filter| Audience::select(source, first, *members, filter));
+    let audience = audience.transpose()?;
     // Each action has one or two operations, counted here from the end. At the same position they
     // concern the same members, so the parts are shared.
     for place in [1, 0] {
@@ -380,12 +415,27 @@ fn write_group(
             let Some(&operation) = operations.iter().rev().nth(place) else { continue };
             if operation.has_members() && *members != Members::None && parts.is_none() {
                 let members = (*members, operation);
-                parts = Some(Parts::build(source, subscription, members, fields, *batch_size)?);
+                let is_filtered = audience.is_some();
+                let built =
+                    Parts::build(source, subscription, members, fields, *batch_size, is_filtered)?;
+                parts = Some(built);
             }
             if let Some(parts) = parts.as_ref().filter(|_| operation.has_members()) {
                 written.note(*members, operation, parts);
             }
             write(client, source, now, subscription, operation, parts.as_ref(), written)?;
+        }
+    }
+    if let (Some(filter), Some(growth), Members::Changed) =
+        (filter, audience.map(|audience| audience.growth), members)
+    {
+        for ((subscription, _), written) in subscriptions.iter().zip(&mut written) {
+            let after = subscription.served_members.and_then(|it| it.checked_add_signed(growth));
+            written.audience = match after {
+                Some(after) => Some(after),
+                // It was not known how many there were before.
+                None => Audience::select(source, subscription, Members::All, filter)?.members,
+            };
         }
     }
     for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
@@ -541,13 +591,13 @@ pub fn wake_workers(set: &RelationSet) -> Result<()> {
 fn record_handed_over(
     source: &PayloadInput<'_>,
     subscription: &Subscription,
-    action: SyncAction,
+    (action, columns): (SyncAction, Option<&ColumnTypes>),
     now: Instant,
     written: &WrittenMessages,
 ) -> Result<()> {
-    let SubscriptionParams { mode, fields, .. } = &subscription.params;
-    if let Some(has_audience) = subscription.change_by(action) {
-        let fields = JsonB(json!(fields));
+    let SubscriptionParams { mode, selection, .. } = &subscription.params;
+    if let Some(has_audience) = subscription.change_by(action, columns) {
+        let fields = JsonB(json!(selection.fields));
         let resync_of = subscription.resync_of;
         let args = [
             subscription.id.into(),
@@ -555,19 +605,26 @@ fn record_handed_over(
             fields.into(),
             resync_of.into(),
             subscription.audience.as_str().into(),
+            subscription.filter_to_record(columns).map(JsonB).into(),
         ];
         run(source, &queries::refresh::publish::RECORD_HANDOVER, &args)?;
     }
-    let params = json!({
-        "operations": action.operations(*mode),
-        "fields": fields,
-        "messages": written.messages,
-    });
+    let mut params = described(selection);
+    params["operations"] = json!(action.operations(*mode));
+    params["messages"] = json!(written.messages);
     let (status, counts) = (LogStatus::Ok, written.counts);
     let mut entry = entry(source, subscription, now, status, counts, None, params);
     let left_out = written.left_out.as_ref().map(describe);
     entry.message = left_out.as_deref();
     log::write(source.set, entry)
+}
+
+/// What a subscription selects, for the log.
+fn described(Selection { fields, filter }: &Selection) -> Value {
+    match filter {
+        Some(filter) => json!({ "fields": fields, "where": filter }),
+        None => json!({ "fields": fields }),
+    }
 }
 
 /// Records and logs that a hand-over failed.
@@ -584,11 +641,15 @@ fn record_failed(
         ),
         report,
     );
-    let fields = json!(subscription.params.fields);
-    let args =
-        [subscription.id.into(), JsonB(fields.clone()).into(), report.message.as_str().into()];
+    let selection = &subscription.params.selection;
+    let args = [
+        subscription.id.into(),
+        JsonB(json!(selection.fields)).into(),
+        report.message.as_str().into(),
+        selection.filter.as_deref().into(),
+    ];
     run(source, &queries::refresh::publish::RECORD_FAILED_HANDOVER, &args)?;
-    let params = json!({ "fields": fields });
+    let params = described(selection);
     let (status, counts) = (LogStatus::Failed, LogCounts::default());
     let entry = entry(source, subscription, now, status, counts, Some(report), params);
     log::write(source.set, entry)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
+use std::fmt::Write as _;
 
 use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::pg_sys;
@@ -53,20 +54,22 @@ pub struct Parts {
 impl Parts {
     /// Builds the parts. Runs with the rights of the table's owner, because converting values can
     /// call functions of that role's types. `batch_size` is the number of members in a part at
-    /// most. If a value cannot be converted, all are converted one by one, and the member is left out.
+    /// most. `is_filtered`: of the members only those in the relation `segmenter_audience`. If a value
+    /// cannot be converted, all are converted one by one, and the member is left out.
     pub fn build(
         source: &PayloadInput<'_>,
         subscription: &Subscription,
         (members, operation): (Members, Operation),
         fields: &Fields,
         batch_size: u32,
+        is_filtered: bool,
     ) -> Result<Self> {
         let relation = Relation::new(PARTS);
         let args = segment_arg(subscription);
         let (owner, keys, size) = (table(source)?.owner, keys(fields), batch_size as usize);
         let appended = in_subtransaction(OnSuccess::Commit, || {
             source.set.as_table_owner(owner, || {
-                let sql = members_sql(source, members, operation, fields)?;
+                let sql = members_sql(source, (members, is_filtered), operation, fields)?;
                 members::append(&relation, &sql, &args, &keys, size)
             })
         });
@@ -76,7 +79,8 @@ impl Parts {
                 drop(relation);
                 let relation = Relation::new(PARTS);
                 let appended = source.set.as_table_owner(owner, || {
-                    let (sql, side) = values_sql(source, members, operation, fields)?;
+                    let (sql, side) =
+                        values_sql(source, (members, is_filtered), operation, fields)?;
                     members::append_tolerant(&relation, &sql, &args, &keys, size, side)
                 })?;
                 (relation, appended)
@@ -181,21 +185,30 @@ impl Given {
     }
 }
 
+/// The condition on members in the relation `segmenter_audience`, where they are filtered.
+fn selected(is_filtered: bool) -> &'static str {
+    match is_filtered {
+        true => queries::refresh::publish::filter::IS_SELECTED.fragment(),
+        false => "",
+    }
+}
+
 /// A query for the members that an operation concerns: the id, and the values of `fields`, in the order
-/// of [`keys`].
+/// of [`keys`]. With the flag, for those in the relation `segmenter_audience` alone.
 pub fn members_sql(
     source: &PayloadInput<'_>,
-    members: Members,
+    (members, is_filtered): (Members, bool),
     operation: Operation,
     fields: &Fields,
 ) -> Result<String> {
     let (set, table) = (source.set, table(source)?);
     if members == Members::All {
         let now = Given::values(&mut stored(table, fields)?);
-        let parts = [("table", table.name.as_str()), ("now", now.as_str())];
+        let parts =
+            [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
         return Ok(set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
     }
-    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields)?;
+    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields, is_filtered)?;
     let (letter, member) = match operation {
         Operation::Remove => (REMOVED, Given::values(&mut old)),
         _ => (ADDED, Given::values(&mut new)),
@@ -217,17 +230,18 @@ const ADDED: &str = "'a'::pg_catalog.\"char\"";
 /// A query for the same members with their values as they are, and which of them a message has.
 fn values_sql(
     source: &PayloadInput<'_>,
-    members: Members,
+    (members, is_filtered): (Members, bool),
     operation: Operation,
     fields: &Fields,
 ) -> Result<(String, Side)> {
     let (set, table) = (source.set, table(source)?);
     if members == Members::All {
         let now = Given::raw_values(&mut stored(table, fields)?);
-        let parts = [("table", table.name.as_str()), ("now", now.as_str())];
+        let parts =
+            [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
         return Ok((set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts), Side::Only));
     }
-    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields)?;
+    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields, is_filtered)?;
     let (letter, side) = match operation {
         Operation::Remove => (REMOVED, Side::Old),
         _ => (ADDED, Side::New),
@@ -245,7 +259,12 @@ struct Changed {
 }
 
 impl Changed {
-    fn of(source: &PayloadInput<'_>, table: &Table, fields: &Fields) -> Result<Self> {
+    fn of(
+        source: &PayloadInput<'_>,
+        table: &Table,
+        fields: &Fields,
+        is_filtered: bool,
+    ) -> Result<Self> {
         let set = source.set;
         let received: BTreeSet<usize> = match &source.delta {
             Some((side, _)) => side.received_columns().map(|(number, _)| number).collect(),
@@ -253,6 +272,8 @@ impl Changed {
         };
         let (mut old, mut new) = (Vec::new(), Vec::new());
         let mut is_stored = false;
+        // The values that are read from the delta, each after a comma.
+        let mut values = String::new();
         for (column, name) in fields.iter() {
             if column == "id" {
                 old.push(Given::new(name, "d.id".into(), None));
@@ -262,7 +283,9 @@ impl Changed {
             let number = position(table, column)? + 1;
             let column = &table.columns[number - 1];
             old.push(Given::new(name, format!("d.o{number}"), Some(column)));
+            let _ = write!(values, ", d.o{number}");
             let value = if received.contains(&number) {
+                let _ = write!(values, ", d.n{number}");
                 format!("d.n{number}")
             } else {
                 is_stored = true;
@@ -270,12 +293,23 @@ impl Changed {
             };
             new.push(Given::new(name, value, Some(column)));
         }
+        let delta = match is_filtered {
+            true => set.sql(
+                &queries::refresh::publish::filter::DELTA_OF_AUDIENCE,
+                &[("values", values.as_str())],
+            ),
+            false => "segmenter_delta".into(),
+        };
         let delta = match is_stored {
             true => set.sql(
                 &queries::refresh::publish::DELTA_WITH_STORED,
-                &[("table", table.name.as_str()), ("collation", table.id_collation.as_str())],
+                &[
+                    ("delta", delta.as_str()),
+                    ("table", &table.name),
+                    ("collation", &table.id_collation),
+                ],
             ),
-            false => "segmenter_delta as d".into(),
+            false => format!("{delta} as d"),
         };
         Ok(Self { old, new, delta })
     }

@@ -6,14 +6,16 @@ use chrono_tz::Tz;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::{self, Fields, Subject, SubscriptionParams, Updater};
+use crate::config::{self, Fields, Selection, Subject, SubscriptionParams, Updater};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::clock::Instant;
 use crate::pg::exec::kept::Kept;
 use crate::pg::format::json::JsonbText;
+use crate::refresh::publish::filter::ColumnTypes;
 use segmenter_core::schedule::Schedule;
 use segmenter_core::sync_plan::{self, AudienceState, SyncAction};
 
@@ -22,6 +24,7 @@ pub struct Subscription {
     pub id: Uuid,
     pub segment: Uuid,
     pub segment_name: String,
+    pub segment_owner: pg_sys::Oid,
     pub target: String,
     pub consumer_id: Uuid,
     pub consumer: String,
@@ -33,6 +36,11 @@ pub struct Subscription {
     pub params: SubscriptionParams,
     schedule: Option<(Schedule, Tz)>,
     past: AudienceState,
+    /// The columns that the filter of the last hand-over used.
+    served_columns: Option<ColumnTypes>,
+    /// The members that it has been given and not been taken, with those that were left out; none: not
+    /// known.
+    pub served_members: Option<u64>,
     /// The audience's name in the last message; none: not known.
     handed_audience: Option<String>,
     is_actual: bool,
@@ -40,11 +48,19 @@ pub struct Subscription {
     pub resync_of: Option<TimestampWithTimeZone>,
 }
 
+/// A filter as it is recorded with what was handed over.
+#[derive(Serialize, Deserialize)]
+struct ServedFilter {
+    #[serde(rename = "where")]
+    filter: String,
+    columns: ColumnTypes,
+}
+
 impl Subscription {
     /// The action that the subscription requires, after a refresh or without one; none: no action.
     pub fn pending_action(&self, refreshed: bool) -> Option<SyncAction> {
-        let SubscriptionParams { mode, fields, .. } = &self.params;
-        SyncAction::of(&self.past, self.is_actual, fields, *mode, refreshed)
+        let SubscriptionParams { mode, selection, .. } = &self.params;
+        SyncAction::of(&self.past, self.is_actual, selection, *mode, refreshed)
     }
 
     /// Whether nothing is handed over, because the segment was never refreshed successfully.
@@ -62,16 +78,31 @@ impl Subscription {
         })
     }
 
+    /// Whether the filter means the same as when the audience was handed over: the columns that it uses
+    /// have the same types.
+    pub fn is_served_by(&self, columns: &ColumnTypes) -> bool {
+        self.served_columns.as_ref() == Some(columns)
+    }
+
+    /// The filter as it is recorded with what was handed over: that of the subscription. `columns`: those
+    /// that it uses; none: it was not analysed, since no members are handed over.
+    pub fn filter_to_record(&self, columns: Option<&ColumnTypes>) -> Option<serde_json::Value> {
+        let filter = self.params.selection.filter.clone()?;
+        let columns = columns.or(self.served_columns.as_ref()).cloned().unwrap_or_default();
+        serde_json::to_value(ServedFilter { filter, columns }).ok()
+    }
+
     /// What was handed over once the action is, if that is not recorded already: whether there is an
-    /// audience. Its fields are those of the subscription.
-    pub fn change_by(&self, action: SyncAction) -> Option<bool> {
+    /// audience. Its fields and its filter, which uses `columns`, are those of the subscription.
+    pub fn change_by(&self, action: SyncAction, columns: Option<&ColumnTypes>) -> Option<bool> {
         let exists = action != SyncAction::Delete;
         let past = &self.past;
         let is_same = past.exists == exists
             && past.failed.is_none()
             && !past.resync_requested
             && self.handed_audience.as_deref() == Some(self.audience.as_str())
-            && past.fields.as_ref() == Some(&self.params.fields);
+            && past.served.as_ref() == Some(&self.params.selection)
+            && columns.is_none_or(|columns| self.is_served_by(columns));
         (!is_same).then_some(exists)
     }
 
@@ -80,14 +111,24 @@ impl Subscription {
         sync_plan::needs_rename(&self.past, action, messages)
     }
 
+    /// Whether the consumer may have other members than those of the segment after its last refresh.
+    pub fn is_behind(&self) -> bool {
+        self.past.failed.is_some()
+    }
+
     /// Whether an audience was handed over, and its deletion was not.
     pub fn has_audience(&self) -> bool {
         self.past.exists
     }
 
+    /// Which members were handed over last, and with which fields.
+    pub fn served_selection(&self) -> &Selection {
+        self.past.served.as_ref().unwrap_or(&self.params.selection)
+    }
+
     /// The fields with which the members were handed over last.
     pub fn served_fields(&self) -> &Fields {
-        self.past.fields.as_ref().unwrap_or(&self.params.fields)
+        &self.served_selection().fields
     }
 
     /// The time from which messages may be delivered: `now`, or the next time of the subscription's
@@ -126,11 +167,23 @@ impl Subscription {
         let resync_of = row.get_by_name::<TimestampWithTimeZone, _>("resync_of")?;
         let name = text("name")?.unwrap_or_default();
         let audience = sync_plan::name(&name, &segment_name, &consumer, &target);
+        let served_filter: Option<ServedFilter> = row
+            .get_by_name::<JsonbText, _>("last_filter")?
+            .and_then(|json| serde_json::from_str(&json.0).ok());
+        let (filter, served_columns) = match served_filter {
+            Some(ServedFilter { filter, columns }) => (Some(filter), Some(columns)),
+            None => (None, None),
+        };
+        let selection =
+            |fields: Option<Fields>, filter| fields.map(|fields| Selection { fields, filter });
+        let members = row.get_by_name::<i64, _>("members")?;
+        let left_out = row.get_by_name::<i64, _>("left_out")?.unwrap_or_default();
         let handed_audience = text("handed_audience")?;
         let is_other = |handed: &String| *handed != audience;
         Ok(Self {
             id: id("id")?,
             segment: id("segment_id")?,
+            segment_owner: row.get_by_name("segment_owner")?.unwrap_or(pg_sys::InvalidOid),
             consumer_id: id("consumer_id")?,
             is_pushed: !matches!(served_by.updater, Updater::Pull),
             external_id: text("external_id")?,
@@ -138,12 +191,14 @@ impl Subscription {
             schedule: schedule.zip(zone),
             past: AudienceState {
                 exists: is("has_audience")?,
-                fields: fields("last_fields")?,
-                failed: fields("failed_fields")?,
+                served: selection(fields("last_fields")?, filter),
+                failed: selection(fields("failed_fields")?, text("failed_filter")?),
                 resync_requested: resync_of.is_some(),
                 is_ready: is("is_ready")?,
                 is_renamed: handed_audience.as_ref().is_some_and(is_other),
             },
+            served_columns,
+            served_members: members.and_then(|members| u64::try_from(members + left_out).ok()),
             audience,
             handed_audience,
             resync_of,

@@ -1,8 +1,9 @@
 -- The delta joined with the stored rows, for columns that the refresher does not return.
 -- part of: refresh/publish/list_changed_members
+-- @delta@: the delta, e.g. segmenter_delta
 -- @table@: the segment table, e.g. public.vip
 -- @collation@: the collation of the column id, e.g. pg_catalog."default"
-segmenter_delta as d
+@delta@ as d
 left join lateral (
     -- The row as it is stored after the delta was applied. OFFSET 0 forces one lookup for each id.
     select s.*
