@@ -34,6 +34,12 @@ select segmenter_watch('lineage.people');
 update segmenter_segments set refresh_params = '{"incremental": {"watch": ["lineage.people"], "sql": "select id from changed where lineage.checked(city) or id in (select b.id::int from lineage.base b)"}}' where name = 'changed';
 update segmenter_segments set refresh_params = '{"incremental": {"watch": ["lineage.people"], "sql": "select p.id from changed join lineage.people p using (id) where lineage.checked(p.city) or p.id in (select b.id::int from lineage.base b)"}}' where name = 'changed';
 select segment, replace(reads, :'schema' || '.', 'public.') as reads, kind, via from segmenter_lineage where segment in ('sources', 'own', 'changed') order by 1, 2, 4;
+-- Segments whose members are left out.
+update segmenter_segments set exclude = '["own"]', priority_group = 'offers', priority = 2 where name = 'sources';
+update segmenter_segments set priority_group = 'offers', priority = 1 where name = 'base';
+update segmenter_segments set is_suppression = true where name = 'own';
+select * from segmenter_lineage where via in ('exclude', 'is_suppression', 'priority_group');
+update segmenter_segments set is_suppression = false, exclude = '[]', priority_group = null, priority = null;
 -- Each role sees its segments; of others' only the tables.
 create role lineage_user;
 grant usage, create on schema lineage to lineage_user;

@@ -4,6 +4,7 @@ use pgrx::prelude::*;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
+use crate::config::exclusion;
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 
@@ -13,7 +14,8 @@ pub struct Lineage {
     pub reads: String,
     /// segment, table, view or function.
     pub kind: String,
-    /// The view or function that names it; none: the segment itself does.
+    /// The view or function that names it, or the column that has its members left out; none: the
+    /// segment's queries do.
     pub via: Option<String>,
 }
 
@@ -21,9 +23,9 @@ pub struct Lineage {
 pub fn list(set: &RelationSet) -> Result<Vec<Lineage>> {
     let args = [role::current().into()];
     set.as_owner(|| {
+        let sql = exclusion::sql(set, &queries::ops::lineage::LIST_LINEAGE);
         Spi::connect(|client| {
-            let rows =
-                client.select(&set.sql(&queries::ops::lineage::LIST_LINEAGE, &[]), None, &args)?;
+            let rows = client.select(&sql, None, &args)?;
             rows.map(|row| {
                 let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
                 Ok(Lineage {

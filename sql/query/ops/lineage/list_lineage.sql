@@ -1,9 +1,11 @@
 -- What each active segment reads, of those whose owner $1 is a member of, as it was recorded last: the
 -- relation or function, and the view or function that names it. A table of segments is shown as these,
--- where the role may see them.
+-- where the role may see them. Then the segments whose members it leaves out, with the config column
+-- that says so.
 -- runs as: set owner
 -- params: reader oid
 -- row: segment text, reads text, kind text, via text
+-- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 select
     s.name as segment,
     coalesce(u.name, l.reads) as reads,
@@ -22,4 +24,16 @@ left join lateral (
       )
 ) u on true
 where s.actual_end = 'infinity' and pg_has_role($1, s.owner, @membership@)
+union all
+select
+    s.name,
+    l.name,
+    'segment',
+    case x.kind when 'named' then 'exclude' when 'suppression' then 'is_suppression' else 'priority_group' end
+from (
+@edges@
+) x
+join @segments@ s on s.id = x.segment_id
+join @segments@ l on l.id = x.list_id
+where pg_has_role($1, s.owner, @membership@)
 order by segment, reads, kind, via nulls first
