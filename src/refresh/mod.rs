@@ -475,7 +475,9 @@ fn steps(
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
                 let how = (time.at, request.full, lists.may_free());
-                Some(incremental::plan(set, segment, &table, incremental, &beginning, how)?)
+                let read = reads.as_ref().and_then(|reads| reads.tables.as_ref());
+                let target = (segment, &table);
+                Some(incremental::plan(set, target, incremental, read, &beginning, how)?)
             }
             _ => None,
         };

@@ -1,6 +1,6 @@
 //! What a segment reads: it decides the order of refreshes, and which segments it waits for.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use pgrx::prelude::*;
 
@@ -49,6 +49,9 @@ pub struct Reads {
     pub edges: HashSet<(Object, Option<Object>)>,
     /// The tables of segments that only its sources name: they are not read, but come before it.
     pub named: Vec<pg_sys::Oid>,
+    /// The tables that the queries of its incremental refresher read; none: it has none, or they
+    /// cannot be analysed.
+    pub tables: Option<BTreeSet<u32>>,
 }
 
 impl Reads {
@@ -82,22 +85,24 @@ pub fn find(set: &RelationSet, segment: &Segment) -> Reads {
     if !role::exists(segment.owner) {
         return reads;
     }
-    let as_owner = |ask: &dyn Fn() -> Result<Named>| {
+    let as_owner = |ask: &dyn Fn() -> Result<(Named, Option<BTreeSet<u32>>)>| {
         let asked = in_subtransaction(OnSuccess::Rollback, || {
             set.as_segment_owner(segment.owner, || Spi::connect(|_| ask()))
         });
         asked.unwrap_or_default()
     };
-    let mut named = match &segment.refresher {
-        Some(Refresher::Query(Sql { sql })) => as_owner(&|| delta::named_by(sql)),
-        Some(Refresher::Incremental(incremental)) => {
-            as_owner(&|| incremental::named_by(set, incremental))
-        }
+    let (mut named, tables) = match &segment.refresher {
+        Some(Refresher::Query(Sql { sql })) => as_owner(&|| Ok((delta::named_by(sql)?, None))),
+        Some(Refresher::Incremental(incremental)) => as_owner(&|| {
+            let (named, tables) = incremental::named_by(set, incremental)?;
+            Ok((named, Some(tables)))
+        }),
         // What a procedure reads is not known.
-        Some(Refresher::Procedure(_)) | None => Named::default(),
+        Some(Refresher::Procedure(_)) | None => Default::default(),
     };
+    reads.tables = tables;
     if !segment.sources.is_empty() {
-        named.extend(as_owner(&|| source_check::named_by(&segment.sources)));
+        named.extend(as_owner(&|| Ok((source_check::named_by(&segment.sources)?, None))).0);
     }
     let expanded = in_subtransaction(OnSuccess::Rollback, || {
         set.as_segment_owner(segment.owner, || Spi::connect(|_| expand(named)))

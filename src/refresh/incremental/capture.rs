@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
 use crate::pg::bgw::process;
 use crate::pg::clock;
+use crate::pg::exec::kept::Kept;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::tuplestore::Relation;
@@ -179,7 +180,11 @@ pub fn read_captured(
     watched: &[Watched],
     before: Option<&Captured>,
 ) -> Result<Captured> {
-    let text = |query: &Query| Spi::connect(|_| statement::read_one::<String>(query.text(), &[]));
+    let text = |query: &Query| {
+        Spi::connect(|client| {
+            Ok::<_, Error>(client.select(query.kept(), Some(1), &[])?.first().get_one::<String>()?)
+        })
+    };
     let mut captured = Captured {
         snapshot: text(&queries::refresh::incremental::capture::CURRENT_SNAPSHOT)?
             .unwrap_or_default(),
@@ -224,7 +229,7 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
     let args = [watched.table.as_str().into(), watched.id.as_str().into()];
     statement::split_name(&watched.table)?;
     Spi::connect(|client| {
-        let row = client.select(sql.text(), Some(1), &args)?.first();
+        let row = client.select(sql.kept(), Some(1), &args)?.first();
         let refuse = |code, problem: String, hint: &str| {
             Err(Error::Query { code, problem, detail: None, hint: Some(hint.to_owned()) })
         };
@@ -278,9 +283,12 @@ fn describe(set: &RelationSet, watched: &Watched, table: pg_sys::Oid) -> Result<
     // This is read in the snapshot that is stored: the next refresh finds what was altered after
     // it.
     let json = set.extension.as_owner(|| {
-        Spi::connect(|_| {
-            let query = &queries::refresh::incremental::capture::DESCRIBE_TRIGGERS;
-            statement::read_one::<JsonbText>(&set.sql(query, &[TREE, ABOVE]), &args)
+        let query = &queries::refresh::incremental::capture::DESCRIBE_TRIGGERS;
+        let statement = Kept::new(set.sql(query, &[TREE, ABOVE]));
+        Spi::connect(|client| {
+            Ok::<_, Error>(
+                client.select(statement, Some(1), &args)?.first().get_one::<JsonbText>()?,
+            )
         })
     })?;
     let json = json.ok_or(Error::MissingValue("triggers"))?;
@@ -317,11 +325,9 @@ pub fn full_pass_reason(
         before.own.as_deref().into(),
     ];
     let all = set.extension.as_owner(|| {
-        Spi::connect(|_| {
-            statement::read_one::<i32>(
-                &set.sql(&queries::refresh::incremental::capture::CONCERNS_ALL_IDS, &[]),
-                &args,
-            )
+        let statement = set.kept(&queries::refresh::incremental::capture::CONCERNS_ALL_IDS);
+        Spi::connect(|client| {
+            Ok::<_, Error>(client.select(statement, Some(1), &args)?.first().get_one::<i32>()?)
         })
     })?;
     Ok(match all {

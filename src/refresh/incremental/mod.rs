@@ -4,7 +4,7 @@
 //! The checkpoint is stored in the segment's state, in the transaction of the refresh, so it is valid
 //! exactly if the refresh was committed. Without a usable checkpoint, or when a full pass is due, all ids are compared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -114,14 +114,15 @@ pub struct Progress {
     pub remark: Option<String>,
 }
 
-/// Decides between a full and an incremental pass, as the active snapshot sees the segment. `now` is
-/// the time of the refresh; `full` requests a full pass; `is_freed`: members may return that lists of the
-/// segment have lost, whose ids are not among the changed ones.
+/// Decides between a full and an incremental pass, as the active snapshot sees the segment. `read`: the
+/// tables that its queries read; none: they cannot be analysed, which fails the refresh when they are
+/// run. `now` is the time of the refresh; `full` requests a full pass; `is_freed`: members may return
+/// that lists of the segment have lost, whose ids are not among the changed ones.
 pub fn plan(
     set: &RelationSet,
-    segment: &Segment,
-    table: &Table,
+    (segment, table): (&Segment, &Table),
     refresher: &Incremental,
+    read: Option<&BTreeSet<u32>>,
     beginning: &WatermarkCandidate,
     (now, full, is_freed): (Instant, bool, bool),
 ) -> Result<Plan> {
@@ -131,7 +132,7 @@ pub fn plan(
         Some(watched) => Some(capture::read_captured(set, segment.owner, watched, position)?),
         None => None,
     };
-    let reads = list_tables(set, segment.owner, refresher, captured.as_ref());
+    let reads = read.map(|read| names_of(read, captured.as_ref()));
     let next = Checkpoint {
         refresher: json!(segment.refresher),
         cluster: activity::cluster(),
@@ -219,21 +220,11 @@ pub fn plan(
     Ok(plan)
 }
 
-/// The tables that the queries read, and those that are watched; none: the queries cannot be
-/// analysed, which fails the refresh when they are run.
-fn list_tables(
-    set: &RelationSet,
-    owner: pg_sys::Oid,
-    refresher: &Incremental,
-    captured: Option<&Captured>,
-) -> Option<BTreeMap<String, u32>> {
-    let analysed = in_subtransaction(OnSuccess::Rollback, || {
-        set.as_segment_owner(owner, || dependencies::analyse(set, refresher))
-    });
+/// The tables that the queries read, and those that are watched, by name.
+fn names_of(read: &BTreeSet<u32>, captured: Option<&Captured>) -> BTreeMap<String, u32> {
     let watched = captured.into_iter().flat_map(Captured::tables);
-    let read = analysed.ok()?.tables().into_iter().chain(watched);
     let named = |oid| Some((system_catalog::qualified_name(pg_sys::Oid::from(oid))?, oid));
-    Some(read.filter_map(named).collect())
+    read.iter().copied().chain(watched).filter_map(named).collect()
 }
 
 /// Checks that the queries of a refresher can be analysed, and that those for ids give some. Runs with the
@@ -249,10 +240,12 @@ pub fn check(set: &RelationSet, refresher: &Incremental) -> Result<()> {
     dependencies::analyse(set, refresher).map(drop)
 }
 
-/// The relations and functions that an incremental refresher names. Runs with the rights of the
-/// segment's owner, within an SPI connection.
-pub fn named_by(set: &RelationSet, refresher: &Incremental) -> Result<Named> {
-    Ok(dependencies::analyse(set, refresher)?.named)
+/// The relations and functions that an incremental refresher names, and the tables that its queries
+/// read, through views, too. Runs with the rights of the segment's owner, within an SPI connection.
+pub fn named_by(set: &RelationSet, refresher: &Incremental) -> Result<(Named, BTreeSet<u32>)> {
+    let dependencies = dependencies::analyse(set, refresher)?;
+    let tables = dependencies.tables();
+    Ok((dependencies.named, tables))
 }
 
 /// The query for the members, analysed; an error in another query of the refresher is one, too. Runs with
