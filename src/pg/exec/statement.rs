@@ -68,8 +68,8 @@ pub struct ResultColumn {
 /// The number of users' statements whose analysis a session keeps at most.
 const MAX_ANALYSED: usize = 32;
 
-/// Users' statements by their text and the role.
-type Analysed = HashMap<(String, pg_sys::Oid), Rc<Prepared>>;
+/// Users' statements by their text, the types of their parameters, and the role.
+type Analysed = HashMap<(String, Vec<pg_sys::Oid>, pg_sys::Oid), Rc<Prepared>>;
 
 thread_local! {
     // Without a destructor: it would run when the process ends, after PostgreSQL's own clean-up.
@@ -109,16 +109,17 @@ impl Prepared {
             .map_err(|error| error.in_statement(sql))
     }
 
-    /// The same for one without parameters that reads no relation of the SPI connection, and that is
-    /// analysed and not executed. The session keeps the analysis, for the current role, until something
-    /// changes that it depends on.
-    pub fn analysed(sql: &str) -> Result<Rc<Self>> {
-        let key = (sql.to_owned(), role::current());
+    /// The same for one that reads no relation of the SPI connection, and that is analysed and not
+    /// executed. The session keeps the analysis, for the current role, until something changes that it
+    /// depends on. Users' SQL always has the same search path.
+    pub fn analysed(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Rc<Self>> {
+        let types = args.iter().map(DatumWithOid::oid).collect();
+        let key = (sql.to_owned(), types, role::current());
         let kept = ANALYSED.with(|kept| kept.borrow().get(&key).cloned());
         if let Some(kept) = kept.filter(|kept| kept.is_valid()) {
             return Ok(kept);
         }
-        let analysed = Rc::new(Self::of_user(sql, &[])?);
+        let analysed = Rc::new(Self::of_user(sql, args)?);
         ANALYSED.with(|kept| {
             let mut kept = kept.borrow_mut();
             if kept.len() >= MAX_ANALYSED {

@@ -97,6 +97,12 @@ impl Relation {
         unsafe { pg_sys::tuplestore_clear(self.store()) };
     }
 
+    /// Gives the relation the columns of a query, which is not executed.
+    pub fn take_columns(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
+        self.register(&Prepared::new(sql, args)?);
+        Ok(())
+    }
+
     /// Runs a query with the active snapshot and appends its rows.
     pub fn append(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;

@@ -269,7 +269,7 @@ pub fn of_query<'a>(
         let query = parse_single_statement(sql, StatementKind::Select)?;
         let analysed = match has_changed {
             true => Rc::new(Prepared::of_user(query, &[])?),
-            false => Prepared::analysed(query)?,
+            false => Prepared::analysed(query, &[])?,
         };
         let side = DeltaTarget::of_analysed((set, table), (segment, seed), &analysed)?;
 
@@ -403,7 +403,7 @@ pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
 /// The relations and functions that a query names. Runs with the rights of the segment's owner,
 /// within an SPI connection.
 pub fn named_by(sql: &str) -> Result<Named> {
-    Ok(Prepared::analysed(parse_single_statement(sql, StatementKind::Select)?)?.named())
+    Ok(Prepared::analysed(parse_single_statement(sql, StatementKind::Select)?, &[])?.named())
 }
 
 /// Checks that a query fits a table. Runs with the rights of the segment's owner, within an SPI

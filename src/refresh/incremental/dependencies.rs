@@ -46,17 +46,17 @@ pub fn analyse(set: &RelationSet, refresher: &Incremental) -> Result<Dependencie
         (None, watched) => capture::ids_of(set, watched.as_deref().unwrap_or_default())?,
     };
     let args = id_query::args(&ever[..1]);
-    let changed = Prepared::new(&changed_text, &args)?;
+    let changed = Prepared::analysed(&changed_text, &args)?;
     let mut named = changed.named();
     // The member query refers to the relation `changed`: an empty one with the right column is
     // enough to analyze it.
     let empty = Relation::new(CHANGED);
     let none = &queries::refresh::incremental::LIST_NO_IDS;
-    empty.append(&set.sql(none, &[("query", &changed_text)]), &args)?;
+    empty.take_columns(&set.sql(none, &[("query", &changed_text)]), &args)?;
     let expires = match &refresher.expires {
         Some(text) => {
             let text = delta::parse_single_statement(text, StatementKind::Select)?;
-            let query = Prepared::of_user(text, &id_query::args(&ever))?;
+            let query = Prepared::analysed(text, &id_query::args(&ever))?;
             named.extend(query.named());
             Some(Analysis::of(&query, text))
         }

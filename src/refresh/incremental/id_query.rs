@@ -95,7 +95,7 @@ impl IdQuery {
         times: &[TimestampWithTimeZone],
     ) -> Result<Self> {
         let text = delta::parse_single_statement(text, StatementKind::Select)?.to_owned();
-        let query = Rc::new(Prepared::of_user(&text, &args(times))?);
+        let query = Prepared::analysed(&text, &args(times))?;
         let checked = Self::of_analysed(purpose, text.clone(), times, &query)?;
         let configured = vec![Configured { query, text, times: times.to_vec() }];
         Ok(Self { configured, ..checked })

@@ -18,12 +18,11 @@ use pgrx::prelude::*;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
-use crate::pg::exec::statement;
 
 /// The number of times that sessions are listed at most, and the pause in between. They are listed
 /// again while a session may have a transaction whose start is not listed yet; that state lasts an
@@ -46,8 +45,10 @@ pub fn take(set: &RelationSet) -> Result<std::result::Result<Instant, &'static s
     // were listed was counted there, with its session's start time. One that was prepared before is
     // either still listed here, or has ended, and then the snapshot sees it.
     let prepared = set.extension.as_owner(|| {
-        let sql = &queries::refresh::incremental::watermark::HAS_PREPARED;
-        Spi::connect(|_| statement::read_one::<bool>(sql.text(), &[]))
+        let sql = queries::refresh::incremental::watermark::HAS_PREPARED.kept();
+        Spi::connect(|client| {
+            Ok::<_, Error>(client.select(sql, Some(1), &[])?.first().get_one::<bool>()?)
+        })
     })?;
     if prepared.unwrap_or_default() {
         return Ok(Err("a prepared transaction is open"));
@@ -60,11 +61,10 @@ pub fn take(set: &RelationSet) -> Result<std::result::Result<Instant, &'static s
 /// The start of the oldest open transaction in this database, this one included; `now` if there is
 /// no older one. None: the start of a session's transaction could not be determined.
 fn oldest(set: &RelationSet, now: Instant) -> Result<Option<Instant>> {
-    let own = Spi::connect(|_| {
-        statement::read_one::<TimestampWithTimeZone>(
-            queries::refresh::incremental::watermark::TRANSACTION_BEGAN.text(),
-            &[],
-        )
+    let own = Spi::connect(|client| {
+        let sql = queries::refresh::incremental::watermark::TRANSACTION_BEGAN.kept();
+        let began = client.select(sql, Some(1), &[])?.first();
+        Ok::<_, Error>(began.get_one::<TimestampWithTimeZone>()?)
     })?;
     let mut oldest = own.map_or(now, |own| now.min(clock::instant(own)));
     // Sessions that may have read the clock before `now` and are not listed with that time yet, and
@@ -74,11 +74,8 @@ fn oldest(set: &RelationSet, now: Instant) -> Result<Option<Instant>> {
         activity::clear_activity_snapshot();
         let mut still = HashMap::new();
         Spi::connect(|client| -> Result<()> {
-            for row in client.select(
-                &set.sql(&queries::refresh::incremental::watermark::LIST_SESSIONS, &[]),
-                None,
-                &[],
-            )? {
+            let sessions = set.kept(&queries::refresh::incremental::watermark::LIST_SESSIONS);
+            for row in client.select(sessions, None, &[])? {
                 let Some(pid) = row.get_by_name::<i32, _>("pid")? else { continue };
                 // A session that was not in the first list reads the clock after `now`.
                 let waited = match &doubtful {
