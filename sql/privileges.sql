@@ -16,6 +16,11 @@ comment on function segmenter_bucket(text, text, int) is 'the bucket of an id, f
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
+comment on function segmenter_members(text, timestamptz) is 'the members of a segment, now or at a time, read with the rights of the caller';
+comment on function segmenter_overlap(text[], timestamptz) is 'how segments overlap, two by two, now or at a time';
+comment on function segmenter_venn(text[], timestamptz) is 'divides the members of segments into those that are in exactly the same of them, now or at a time';
+comment on function segmenter_preview(text) is 'what a query would give as a segment, and which segments it resembles; it is run with the rights of the caller, read-only';
+comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
@@ -146,6 +151,11 @@ grant execute on function segmenter_capture to public;
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
     segmenter_check_consumer, segmenter_check_subscription to public;
 grant execute on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit to public;
+-- They read segment tables with the rights of the caller.
+revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+    from public;
+grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+    to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script
 -- sets client_min_messages.

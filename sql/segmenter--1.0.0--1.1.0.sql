@@ -600,12 +600,28 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
 comment on column @status@.subscription_id is 'the subscription';
 
+-- The members of now, for people. The policies of the tables apply to its reader.
+create view @current@ with (security_invoker = true) as
+select s.name as segment, m.segment_id, m.id, m.hash_email, m.hash_phone, m.actual_begin, m.actual_end, m.processed
+from @mart@ m
+join @segments@ s on s.id = m.segment_id
+where m.actual_end = 'infinity' and s.actual_end = 'infinity';
+comment on view @current@ is 'the current members of the active segments, with the names of these';
+comment on column @current@.segment is 'the segment''s name';
+comment on column @current@.segment_id is 'the segment';
+comment on column @current@.id is 'the member''s key';
+comment on column @current@.hash_email is 'hashed e-mail address';
+comment on column @current@.hash_phone is 'hashed phone number';
+comment on column @current@.actual_begin is 'begin of the period, local time in the zone segmenter.timezone';
+comment on column @current@.actual_end is 'infinity: a current member';
+comment on column @current@.processed is 'when the row last changed';
+
 -- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@, @current@ from public;
+grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
@@ -968,7 +984,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status, current';
 comment on column segmenter_registry_relations.relation is 'the relation';
 comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
 comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
@@ -979,7 +995,7 @@ as $$
     select not exists (
         select from @extschema@.segmenter_registry_relations k
         where k.mart operator(pg_catalog.=) $1
-          and k.kind operator(pg_catalog.<>) 'status'
+          and k.kind operator(pg_catalog.<>) all (array['status', 'current'])
           and not exists (
               select from pg_catalog.pg_class c
               where c.oid operator(pg_catalog.=) k.relation and c.relkind operator(pg_catalog.=) k.relkind
@@ -1076,6 +1092,59 @@ comment on column segmenter_lineage.kind is 'segment, table, view or function';
 comment on column segmenter_lineage.via is 'the view or function that names it; null: the segment itself';
 revoke all on segmenter_lineage from public;
 grant select on segmenter_lineage to public;
+-- Members of segments, for people.
+create function segmenter_members(name text, at timestamptz default null)
+returns table (id varchar, hash_email varchar, hash_phone varchar, actual_begin timestamp, actual_end timestamp)
+stable language c as 'MODULE_PATHNAME', 'segmenter_members_wrapper';
+CREATE FUNCTION "segmenter_overlap"(
+	"segments" TEXT[],
+	"at" timestamp with time zone DEFAULT NULL
+) RETURNS TABLE (
+	"segment" TEXT,
+	"other" TEXT,
+	"members" bigint,
+	"other_members" bigint,
+	"common" bigint,
+	"share" NUMERIC,
+	"jaccard" NUMERIC
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_overlap_wrapper';
+CREATE FUNCTION "segmenter_venn"(
+	"segments" TEXT[],
+	"at" timestamp with time zone DEFAULT NULL
+) RETURNS TABLE (
+	"segments" TEXT[],
+	"members" bigint
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_venn_wrapper';
+CREATE FUNCTION "segmenter_preview"(
+	"query" TEXT
+) RETURNS TABLE (
+	"members" bigint,
+	"without_id" bigint,
+	"duplicates" bigint,
+	"columns" TEXT[],
+	"already" jsonb,
+	"elapsed" interval
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_preview_wrapper';
+create function segmenter_diff(name text, query text default null)
+returns table (operation text, id text, old jsonb, new jsonb)
+language c as 'MODULE_PATHNAME', 'segmenter_diff_wrapper';
+comment on function segmenter_members(text, timestamptz) is 'the members of a segment, now or at a time, read with the rights of the caller';
+comment on function segmenter_overlap(text[], timestamptz) is 'how segments overlap, two by two, now or at a time';
+comment on function segmenter_venn(text[], timestamptz) is 'divides the members of segments into those that are in exactly the same of them, now or at a time';
+comment on function segmenter_preview(text) is 'what a query would give as a segment, and which segments it resembles; it is run with the rights of the caller, read-only';
+comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
+revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+    from public;
+grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+    to public;
 comment on function segmenter_adopt_set(text) is 'makes the owner of all relations of a relation set its owner, after they were given to another role';
 comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
 revoke all on function segmenter_adopt_set, segmenter_drop_segment from public;

@@ -43,7 +43,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, status, current';
 comment on column segmenter_registry_relations.relation is 'the relation';
 comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
 comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
@@ -54,7 +54,7 @@ as $$
     select not exists (
         select from @extschema@.segmenter_registry_relations k
         where k.mart operator(pg_catalog.=) $1
-          and k.kind operator(pg_catalog.<>) 'status'
+          and k.kind operator(pg_catalog.<>) all (array['status', 'current'])
           and not exists (
               select from pg_catalog.pg_class c
               where c.oid operator(pg_catalog.=) k.relation and c.relkind operator(pg_catalog.=) k.relkind
@@ -627,12 +627,28 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
 comment on column @status@.subscription_id is 'the subscription';
 
+-- The members of now, for people. The policies of the tables apply to its reader.
+create view @current@ with (security_invoker = true) as
+select s.name as segment, m.segment_id, m.id, m.hash_email, m.hash_phone, m.actual_begin, m.actual_end, m.processed
+from @mart@ m
+join @segments@ s on s.id = m.segment_id
+where m.actual_end = 'infinity' and s.actual_end = 'infinity';
+comment on view @current@ is 'the current members of the active segments, with the names of these';
+comment on column @current@.segment is 'the segment''s name';
+comment on column @current@.segment_id is 'the segment';
+comment on column @current@.id is 'the member''s key';
+comment on column @current@.hash_email is 'hashed e-mail address';
+comment on column @current@.hash_phone is 'hashed phone number';
+comment on column @current@.actual_begin is 'begin of the period, local time in the zone segmenter.timezone';
+comment on column @current@.actual_end is 'infinity: a current member';
+comment on column @current@.processed is 'when the row last changed';
+
 -- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@, @current@ from public;
+grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
@@ -803,6 +819,10 @@ returns table (
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_delivered_in_wrapper';
 
+create function segmenter_diff(name text, query text default null)
+returns table (operation text, id text, old jsonb, new jsonb)
+language c as 'MODULE_PATHNAME', 'segmenter_diff_wrapper';
+
 CREATE FUNCTION "segmenter_doctor"() RETURNS TABLE (
 	"check" TEXT,
 	"status" TEXT,
@@ -903,6 +923,10 @@ AS 'MODULE_PATHNAME', 'segmenter_may_act_as_wrapper';
 create function segmenter_may_see(segment_id uuid, in_table oid, segments regclass) returns boolean
 stable parallel safe language c as 'MODULE_PATHNAME', 'segmenter_may_see_wrapper';
 
+create function segmenter_members(name text, at timestamptz default null)
+returns table (id varchar, hash_email varchar, hash_phone varchar, actual_begin timestamp, actual_end timestamp)
+stable language c as 'MODULE_PATHNAME', 'segmenter_members_wrapper';
+
 create function segmenter_message(head jsonb, members jsonb) returns jsonb
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'segmenter_message_wrapper';
 
@@ -930,6 +954,35 @@ CREATE FUNCTION "segmenter_now"() RETURNS timestamp with time zone
 STRICT STABLE PARALLEL RESTRICTED
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_now_wrapper';
+
+CREATE FUNCTION "segmenter_overlap"(
+	"segments" TEXT[],
+	"at" timestamp with time zone DEFAULT NULL
+) RETURNS TABLE (
+	"segment" TEXT,
+	"other" TEXT,
+	"members" bigint,
+	"other_members" bigint,
+	"common" bigint,
+	"share" NUMERIC,
+	"jaccard" NUMERIC
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_overlap_wrapper';
+
+CREATE FUNCTION "segmenter_preview"(
+	"query" TEXT
+) RETURNS TABLE (
+	"members" bigint,
+	"without_id" bigint,
+	"duplicates" bigint,
+	"columns" TEXT[],
+	"already" jsonb,
+	"elapsed" interval
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_preview_wrapper';
 
 CREATE FUNCTION "segmenter_prune"() RETURNS VOID
 STRICT
@@ -1132,6 +1185,17 @@ AS 'MODULE_PATHNAME', 'segmenter_subscribe_wrapper';
 create function segmenter_unwatch(source regclass, id_column name default null) returns void
 language c as 'MODULE_PATHNAME', 'segmenter_unwatch_wrapper';
 
+CREATE FUNCTION "segmenter_venn"(
+	"segments" TEXT[],
+	"at" timestamp with time zone DEFAULT NULL
+) RETURNS TABLE (
+	"segments" TEXT[],
+	"members" bigint
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_venn_wrapper';
+
 create function segmenter_watch(source regclass, id_column name default 'id') returns void
 language c as 'MODULE_PATHNAME', 'segmenter_watch_wrapper';
 
@@ -1183,6 +1247,11 @@ comment on function segmenter_bucket(text, text, int) is 'the bucket of an id, f
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
+comment on function segmenter_members(text, timestamptz) is 'the members of a segment, now or at a time, read with the rights of the caller';
+comment on function segmenter_overlap(text[], timestamptz) is 'how segments overlap, two by two, now or at a time';
+comment on function segmenter_venn(text[], timestamptz) is 'divides the members of segments into those that are in exactly the same of them, now or at a time';
+comment on function segmenter_preview(text) is 'what a query would give as a segment, and which segments it resembles; it is run with the rights of the caller, read-only';
+comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
@@ -1313,6 +1382,11 @@ grant execute on function segmenter_capture to public;
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
     segmenter_check_consumer, segmenter_check_subscription to public;
 grant execute on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit to public;
+-- They read segment tables with the rights of the caller.
+revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+    from public;
+grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+    to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script
 -- sets client_min_messages.

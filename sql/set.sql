@@ -528,12 +528,28 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
 comment on column @status@.subscription_id is 'the subscription';
 
+-- The members of now, for people. The policies of the tables apply to its reader.
+create view @current@ with (security_invoker = true) as
+select s.name as segment, m.segment_id, m.id, m.hash_email, m.hash_phone, m.actual_begin, m.actual_end, m.processed
+from @mart@ m
+join @segments@ s on s.id = m.segment_id
+where m.actual_end = 'infinity' and s.actual_end = 'infinity';
+comment on view @current@ is 'the current members of the active segments, with the names of these';
+comment on column @current@.segment is 'the segment''s name';
+comment on column @current@.segment_id is 'the segment';
+comment on column @current@.id is 'the member''s key';
+comment on column @current@.hash_email is 'hashed e-mail address';
+comment on column @current@.hash_phone is 'hashed phone number';
+comment on column @current@.actual_begin is 'begin of the period, local time in the zone segmenter.timezone';
+comment on column @current@.actual_end is 'infinity: a current member';
+comment on column @current@.processed is 'when the row last changed';
+
 -- All privileges are revoked, and safe ones granted: the policies below limit rows to those of roles that the
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@ from public;
-grant select on @mart@, @status@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@, @current@ from public;
+grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant

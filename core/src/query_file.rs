@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 17] = [
+pub const WORDS: [&str; 18] = [
     "mart",
     "segments",
     "consumers",
@@ -37,6 +37,7 @@ pub const WORDS: [&str; 17] = [
     "state",
     "attempts",
     "status",
+    "current",
     "registry",
     "registry_relations",
     "change_readers",

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::pg::clock;
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role::{self, Rights, Settings};
+use crate::pg::exec::segment_calls::Readers;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::{statement, tuplestore as relation};
@@ -255,10 +256,11 @@ fn a_prepared_query_is_analysed_before_it_runs() {
         let t: pg_sys::Oid = one("select 't'::regclass::oid");
         // Of a view only its name is taken, of a subquery what is in it.
         let v: pg_sys::Oid = one("select 'v'::regclass::oid");
-        let named = view.named();
+        let readers = Readers { members: String::new(), current: pg_sys::InvalidOid };
+        let named = view.named(&readers);
         assert!(named.relations.contains(&v) && !named.relations.contains(&t));
         let nested = "with w as (select 1 from t) select (select x from v where abs(x) > 0) from (select from v) s";
-        let named = statement::Prepared::new(nested, &[]).expect("valid").named();
+        let named = statement::Prepared::new(nested, &[]).expect("valid").named(&readers);
         assert!(named.relations.contains(&v) && named.relations.contains(&t));
         let abs: pg_sys::Oid = one("select 'abs(int)'::regprocedure::oid");
         assert!(named.functions.contains(&abs));

@@ -27,6 +27,7 @@ use segmenter_core::bucket;
 mod consumers;
 mod figures;
 mod lineage;
+mod members;
 mod restored;
 mod segments;
 mod sets;

@@ -20,7 +20,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 3] = ["handovers", "state", "attempts"];
+const ADDED: [&str; 4] = ["handovers", "state", "attempts", "current"];
 
 /// Migrates every set of an older version, the extension's own first. A set that cannot be migrated
 /// is named in a WARNING and stays as it was. An error of the extension's own set is returned.
@@ -199,6 +199,7 @@ fn statements(definition: &str) -> impl Iterator<Item = &str> {
 fn creates_added(text: &str) -> bool {
     ADDED.iter().any(|kind| {
         text.starts_with(&format!("create table @{kind}@ "))
+            || text.starts_with(&format!("create view @{kind}@ "))
             || text.starts_with(&format!("alter table @{kind}@ "))
             || text.starts_with("create policy ") && text.contains(&format!(" on @{kind}@ "))
     })
@@ -244,6 +245,7 @@ mod tests {
                 "@handovers@",
                 "@state@",
                 "@attempts@",
+                "@current@",
                 "@handovers@",
                 "segmenter_member",
                 "@state@",

@@ -16,13 +16,14 @@ use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::bgw::process;
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
+use crate::pg::exec::segment_calls::Readers;
 use crate::pg::exec::session::Session;
 use crate::pg::exec::statement;
 use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-const RELATIONS: [(&str, &str); 11] = [
+const RELATIONS: [(&str, &str); 12] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -34,6 +35,7 @@ const RELATIONS: [(&str, &str); 11] = [
     ("state", "_state"),
     ("attempts", "_attempts"),
     ("status", "_status"),
+    ("current", "_current"),
 ];
 /// A relation of a set, by its index in [`RELATIONS`].
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +48,11 @@ pub enum Relation {
     Outbox = 5,
     Handovers = 7,
     Status = 10,
+    Current = 11,
 }
+
+/// The relations that are views for users: no statement of ours reads them, and a set may lack them.
+pub const VIEWS: [&str; 2] = ["status", "current"];
 
 /// The name of the check constraint that limits an unshared segment table to one segment's rows.
 pub const OWN_CHECK: &str = "segmenter_own_segment";
@@ -379,9 +385,8 @@ impl RelationSet {
         for (relation, _) in RELATIONS {
             let row = rows.iter().find(|row| row.kind == relation);
             let name = row.and_then(|row| row.name.clone());
-            // A missing view is accepted: it is only for users, no statement of ours reads it. So
-            // are relations that the version of the set does not have.
-            let may_lack = relation == "status" || row.is_none() && version < SCHEMA_VERSION;
+            // A missing view is accepted. So are relations that the version of the set does not have.
+            let may_lack = VIEWS.contains(&relation) || row.is_none() && version < SCHEMA_VERSION;
             if name.is_none() && !may_lack {
                 return Err(SetError::Broken { set, relation }.into());
             }
@@ -444,6 +449,12 @@ impl RelationSet {
     /// The relation `segmenter_segments` of this set.
     pub fn segments(&self) -> pg_sys::Oid {
         self.oid(Relation::Segments)
+    }
+
+    /// What shows the members of segments.
+    pub fn readers(&self) -> Readers {
+        let members = format!("{}.segmenter_members", self.extension.schema());
+        Readers { members, current: self.oid(Relation::Current) }
     }
 
     /// The relation `segmenter_outbox` of this set.
@@ -642,7 +653,7 @@ pub fn adopt(cfg_table: &str) -> Result<()> {
             }
             (Some(_), Some(owner)) if !owners.contains(&owner) => owners.push(owner),
             (Some(_), _) => {}
-            (None, _) if row.kind == "status" => {}
+            (None, _) if VIEWS.contains(&row.kind.as_str()) => {}
             (None, _) => return Err(SetError::Broken { set, relation }.into()),
         }
     }

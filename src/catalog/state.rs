@@ -279,6 +279,8 @@ pub struct ReadsRecord {
     pub relations: Vec<pg_sys::Oid>,
     /// Each relation or function, with what names it; none: the segment itself does.
     pub lineage: Vec<(ObjectRef, Option<ObjectRef>)>,
+    /// The tables of segments that are read under the segments' names.
+    pub segments: Vec<(pg_sys::Oid, Option<ObjectRef>, String)>,
 }
 
 /// A relation, or a function where the flag is set.
@@ -304,15 +306,21 @@ impl ReadsRecord {
             false if system_catalog::is_view(oid) => "view",
             false => "table",
         };
-        let edges = self
-            .lineage
-            .iter()
-            .filter_map(|(object, via)| Some((name(*object)?, via.and_then(name), kind(*object))));
-        let mut edges: Vec<_> = edges.collect();
+        let edges = self.lineage.iter().filter_map(|(object, via)| {
+            Some((name(*object)?, via.and_then(name), kind(*object), None))
+        });
+        let segments = self.segments.iter().filter_map(|(table, via, segment)| {
+            let table = (*table, false);
+            Some((name(table)?, via.and_then(name), kind(table), Some(segment)))
+        });
+        let mut edges: Vec<_> = edges.chain(segments).collect();
         edges.sort_unstable();
-        let edges = edges
-            .into_iter()
-            .map(|(reads, via, kind)| json!({"reads": reads, "kind": kind, "via": via}));
+        let edges = edges.into_iter().map(|(reads, via, kind, segment)| match segment {
+            None => json!({"reads": reads, "kind": kind, "via": via}),
+            Some(segment) => {
+                json!({"reads": reads, "kind": kind, "via": via, "segment": segment})
+            }
+        });
         edges.collect()
     }
 }

@@ -78,6 +78,10 @@ pub enum Error {
     #[error("the fields in {handovers} of subscription {subscription} cannot be read: {problem}")]
     UnreadableFields { handovers: String, subscription: pgrx::datum::Uuid, problem: String },
 
+    /// Members at a time, of a table that keeps the last period of each only.
+    #[error("the members of segment \"{0}\" at that time are not known")]
+    NoHistory(String),
+
     #[error("segment \"{segment}\" has no refresher")]
     NoRefresher { segment: String, segments: String },
 
@@ -430,6 +434,7 @@ impl Error {
             }
             Error::OtherVersion(_)
             | Error::NoRefresher { .. }
+            | Error::NoHistory(_)
             | Error::NotInMart { .. }
             | Error::NotWatched { .. }
             | Error::TableAltered(_)
@@ -482,6 +487,7 @@ impl Error {
             Error::NotPermitted { owner, .. } => {
                 Some(format!("The segment belongs to role \"{owner}\"."))
             }
+            Error::NoHistory(_) => Some("Its table keeps the last period of each member only, and members were added after that time.".into()),
             Error::OthersConsumer { owner, .. } => Some(format!(
                 "Role \"{owner}\", which owns the segment, is not a member of it, and the consumer does not list that role as a subscriber."
             )),
@@ -543,6 +549,7 @@ impl Error {
             Error::TableChanged { .. } => {
                 "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
             }
+            Error::NoHistory(_) => "Ask for the members of now, or of a time after that. A table with history keeps all periods.".into(),
             Error::NoRefresher { segments, .. } => {
                 format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", segments)
             }

@@ -6,6 +6,8 @@ pub mod doctor;
 pub mod drop_segment;
 pub mod erase;
 pub mod lineage;
+pub mod members;
 mod new_table;
+pub mod preview;
 pub mod put_segment;
 pub mod subscribe;

@@ -35,7 +35,7 @@ pub fn errors(
         as_owner(&|| match refresher {
             Refresher::Query(Sql { sql }) => match &table {
                 Some(table) => delta::check(sql, table),
-                None => delta::named_by(sql).map(drop),
+                None => delta::named_by(set, sql).map(drop),
             },
             Refresher::Procedure(Sql { sql }) => {
                 let call = delta::parse_single_statement(sql, StatementKind::Call)?;

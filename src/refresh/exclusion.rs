@@ -18,6 +18,7 @@ use crate::config::segment_table::{self, Holder, Purpose, Table};
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report, Result, counted, emit_warning};
 use crate::pg::clock;
+use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -28,7 +29,7 @@ use crate::refresh::delta::{Delta, DeltaTarget, count_members};
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::PayloadInput;
 use crate::refresh::segment_lock::acquire;
-use crate::refresh::{RefreshResult, apply, handover, last_content, pending_actions};
+use crate::refresh::{RefreshResult, apply, diff, handover, last_content, pending_actions};
 use segmenter_core::exclusion::{self as following, AllSeen};
 use segmenter_core::guards::DeltaStats;
 
@@ -145,13 +146,14 @@ impl Exclusion {
     }
 
     /// Has members leave that the lists have gained. The caller holds the locks of the segment and its
-    /// table. `gained`: what a list has gained in this transaction.
+    /// table. `gained`: what a list has gained in this transaction. `shows`: where these members go, in place
+    /// of messages.
     pub fn close(
         &self,
         set: &RelationSet,
         (segment, table): (&Segment, &Table),
         run_id: Uuid,
-        gained: Option<&Gained>,
+        (gained, shows): (Option<&Gained>, Option<&ResultSet>),
     ) -> Result<Closed> {
         let behind = self.behind();
         if behind.is_empty() || !self.is_refreshed {
@@ -170,7 +172,13 @@ impl Exclusion {
             })?;
             drop(listed);
             let Some(delta) = delta else { return Ok((Closed::default(), None)) };
+            if let Some(result) = shows {
+                set.as_segment_owner(segment.owner, || diff::show_removed(&side, result))?;
+            }
             set.as_segment_owner(segment.owner, || apply::apply(client, &side, delta.figures, at))?;
+            if shows.is_some() {
+                return Ok((Closed { removed: delta.figures.removed, messages: 0 }, None));
+            }
             let closed = remove(client, set, (table, run_id), (segment, &delta, &side), &last)?;
             Ok::<_, Error>(closed)
         };
@@ -378,7 +386,7 @@ fn close_alone(
     }
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
-    let closed = exclusion.close(set, (&segment, &table), run_id, gained)?;
+    let closed = exclusion.close(set, (&segment, &table), run_id, (gained, None))?;
     let (_, _, last): (Timestamp, _, LastContent) = last_content(set, &segment)?;
     Ok(Some((closed, last.members().unwrap_or_default() + closed.removed)))
 }

@@ -16,6 +16,7 @@ use crate::config::{Key, Refresher, Segment, Sql};
 use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::clock;
 use crate::pg::exec::portal;
+use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
 use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::{self, Active};
@@ -42,6 +43,7 @@ pub mod analysis;
 pub mod apply;
 mod content;
 pub mod delta;
+pub mod diff;
 pub mod exclusion;
 pub mod handover;
 pub mod incremental;
@@ -79,6 +81,8 @@ pub struct RefreshRequest<'a> {
     /// The names of the segments that it forms a cycle with, its own among them; a cycle is an
     /// error.
     pub cycle: Option<&'a [String]>,
+    /// Where the members of the delta go, for a dry run that nothing but these are wanted of.
+    pub shows: Option<&'a ResultSet>,
     pub run_id: Uuid,
 }
 
@@ -96,6 +100,7 @@ impl<'a> RefreshRequest<'a> {
             ends_only: false,
             is_scheduled: false,
             cycle: None,
+            shows: None,
             run_id,
         }
     }
@@ -450,7 +455,7 @@ fn steps(
     table.check_usable(set, segment.holder())?;
 
     let lists = Exclusion::find(set, segment)?;
-    let closed = lists.close(set, (segment, &table), request.run_id, None)?;
+    let closed = lists.close(set, (segment, &table), request.run_id, (None, request.shows))?;
     // What follows sees that members have left.
     let _closed = (closed.removed > 0).then(Active::fresh);
     let before = lists.ids();
@@ -470,7 +475,10 @@ fn steps(
             check_sources_loaded(set, segment, reads, &before)?
         }
     };
-    let mut actions = pending_actions(set, segment)?;
+    let mut actions = match request.shows {
+        None => pending_actions(set, segment)?,
+        Some(_) => Vec::new(),
+    };
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
@@ -519,7 +527,12 @@ fn steps(
                     *action = action.with_all_members();
                 }
             }
-            if matches!(refresher, Refresher::Procedure(_)) {
+            let is_written = matches!(refresher, Refresher::Procedure(_));
+            if let Some(result) = request.shows {
+                diff::show(client, (&delta, &side), (at, is_written), result)?;
+                return Ok((delta, side));
+            }
+            if is_written {
                 return Ok((delta, side));
             }
             // Columns that the refresher does not return get their values when the delta is applied
@@ -751,5 +764,13 @@ fn guard(segment: &Segment, request: &RefreshRequest<'_>, delta: &Delta) -> Resu
     if request.force {
         return Ok(());
     }
-    segment.guards.check(delta.figures).map_err(|refusal| Error::Refused(Box::new(refusal)))
+    let refusal = segment.guards.check(delta.figures);
+    let refusal = refusal.map_err(|refusal| Error::Refused(Box::new(refusal)));
+    match (&refusal, request.shows) {
+        (Err(refused), Some(_)) => {
+            diff::say_refused(segment, refused);
+            Ok(())
+        }
+        _ => refusal,
+    }
 }

@@ -162,6 +162,14 @@ fn advise_report(mut report: Report) -> Report {
     report
 }
 
+/// An error of a segment's SQL, with what follows from how Segmenter runs it.
+pub fn explain(error: Error, segment: Option<&Segment>) -> Error {
+    match advise(error) {
+        Error::Postgres(report) => Error::Postgres(Box::new(with_owner(*report, segment))),
+        error => error,
+    }
+}
+
 /// Says with whose rights a segment's SQL runs, where they do not suffice.
 fn with_owner(mut report: Report, segment: Option<&Segment>) -> Report {
     let is_refused = report.sqlstate == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE as i32;
@@ -274,6 +282,7 @@ mod tests {
             is_scheduled,
             ends_only: false,
             cycle: None,
+            shows: None,
             run_id: id,
         };
         let refused = |request: RefreshRequest<'_>| {

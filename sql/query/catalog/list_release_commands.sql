@@ -1,5 +1,5 @@
--- The commands that take every segment table out of the mart and drop the status view, if it
--- exists. $1 is the name of the check constraint that limits a table to one segment's rows.
+-- The commands that take every segment table out of the mart and drop its views, those that
+-- exist. $1 is the name of the check constraint that limits a table to one segment's rows.
 -- runs as: caller
 -- params: constraint text
 -- row: command text
@@ -16,4 +16,4 @@ union all
 select format('drop view %s', c.oid::regclass)
 from @registry_relations@ k
 join pg_class c on c.oid = k.relation
-where k.mart = '@text:mart@'::regclass and k.kind = 'status'
+where k.mart = '@text:mart@'::regclass and c.relkind = 'v'

@@ -179,7 +179,11 @@ pub(super) fn record_reads(
         is_list: false,
         exempt: serde_json::Value::Null,
     };
-    state::record_reads(set, id, &reads::find(set, &segment).record()).map(drop)
+    let found = reads::find(set, &segment);
+    if let Some(report) = found.warning(&segment) {
+        error::emit_warning(&Subject::Segment(&segment.name).to_string(), &report);
+    }
+    state::record_reads(set, id, &found.record()).map(drop)
 }
 
 /// Warns of what an incremental refresher does not notice, where the row comes to have it. Queries

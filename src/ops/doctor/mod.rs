@@ -27,6 +27,7 @@ mod audiences;
 mod clocks;
 mod findings;
 mod incremental;
+mod lineage;
 mod members;
 mod replication;
 mod roles;
@@ -86,6 +87,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     clocks::zones(&mut findings, set, (viewer, &items), zone)?;
     members::check(&mut findings, set, &items)?;
     sources(&mut findings, set, viewer)?;
+    lineage::unknown_segments(&mut findings, set, viewer)?;
     vacuum(&mut findings, set, viewer)?;
     replication::replication(&mut findings, set, viewer)?;
     incremental::examine(&mut findings, set, viewer, &items)?;

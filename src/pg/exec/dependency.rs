@@ -6,6 +6,7 @@ use std::ffi::{CString, c_void};
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::pg::exec::segment_calls::{NamedSegments, Readers};
 use crate::pg::exec::statement::Prepared;
 use crate::pg::version;
 
@@ -14,19 +15,22 @@ use crate::pg::version;
 pub struct Named {
     pub relations: HashSet<pg_sys::Oid>,
     pub functions: HashSet<pg_sys::Oid>,
+    /// The segments that it names, also in its views.
+    pub segments: NamedSegments,
 }
 
 impl Named {
     pub fn extend(&mut self, other: Self) {
         self.relations.extend(other.relations);
         self.functions.extend(other.functions);
+        self.segments.extend(other.segments);
     }
 }
 
 impl Prepared {
-    /// The relations and functions that the statement names.
-    pub fn named(&self) -> Named {
-        let mut named = Named::default();
+    /// The relations, functions and segments that the statement names.
+    pub fn named(&self, readers: &Readers) -> Named {
+        let mut named = Named { segments: self.segments(readers), ..Named::default() };
         for query in self.queries() {
             // SAFETY: queries of a live plan. The walk changes nothing but the function of an
             // operator that is not looked up yet, which the planner sets to the same.

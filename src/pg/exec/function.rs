@@ -66,6 +66,11 @@ impl Function {
         self.is_immutable
     }
 
+    /// The name with the schema, whatever the search_path is.
+    pub fn qualified(&self) -> String {
+        system_catalog::qualify(self.schema, &self.name)
+    }
+
     fn is_built_in(&self) -> bool {
         self.oid.to_u32() < pg_sys::FirstNormalObjectId
     }
@@ -81,6 +86,10 @@ impl Function {
         if self.is_built_in() {
             let gives_time = is_time(self.result) || self.oid.to_u32() == pg_sys::F_TIMEOFDAY;
             return !self.is_immutable && self.arguments.is_empty() && gives_time;
+        }
+        // Its time is an argument.
+        if self.source == "segmenter_members_wrapper" {
+            return false;
         }
         let is_of_time = is_time(self.result) || self.arguments.iter().any(|typ| is_time(*typ));
         (is_of_time && !self.is_immutable) || names_clock(&self.source)

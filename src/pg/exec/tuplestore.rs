@@ -211,8 +211,9 @@ pub(in crate::pg) unsafe fn append_rows(
     }
 }
 
-struct StoreReceiver {
-    store: *mut pg_sys::Tuplestorestate,
+/// Appends rows to a tuplestore, which is live.
+pub(in crate::pg) struct StoreReceiver {
+    pub store: *mut pg_sys::Tuplestorestate,
 }
 
 impl Receive for StoreReceiver {

@@ -50,7 +50,7 @@ const LONG: u8 = b'l';
 
 /// The length of the longest id, in bytes: an entry of a unique index on (segment_id, id) has room for
 /// it, also where it cannot be compressed.
-const LONGEST_ID: usize = 2600;
+pub const LONGEST_ID: usize = 2600;
 
 const OPERATIONS: DeltaOperations =
     DeltaOperations { added: ADDED, removed: REMOVED, changed: CHANGED, unchanged: UNCHANGED };
@@ -104,6 +104,16 @@ pub struct DeltaTarget<'a> {
 }
 
 impl<'a> DeltaTarget<'a> {
+    /// Whether the received rows have all columns of the table.
+    pub fn receives_all(&self) -> bool {
+        self.received.iter().all(|received| *received)
+    }
+
+    /// Whether the received rows have the column with this number in the delta.
+    pub fn receives(&self, number: usize) -> bool {
+        self.received.get(number - 1).is_some_and(|received| *received)
+    }
+
     /// The columns of the table that the received rows have, with their numbers in the delta.
     pub fn received_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
         self.columns().filter(|(number, _)| self.received[number - 1])
@@ -400,10 +410,11 @@ pub fn parse_single_statement(sql: &str, kind: StatementKind) -> Result<&str> {
     }
 }
 
-/// The relations and functions that a query names. Runs with the rights of the segment's owner,
-/// within an SPI connection.
-pub fn named_by(sql: &str) -> Result<Named> {
-    Ok(Prepared::analysed(parse_single_statement(sql, StatementKind::Select)?, &[])?.named())
+/// The relations, functions and segments that a query names. Runs with the rights of the segment's
+/// owner, within an SPI connection.
+pub fn named_by(set: &RelationSet, sql: &str) -> Result<Named> {
+    let query = Prepared::analysed(parse_single_statement(sql, StatementKind::Select)?, &[])?;
+    Ok(query.named(&set.readers()))
 }
 
 /// Checks that a query fits a table. Runs with the rights of the segment's owner, within an SPI

@@ -7,7 +7,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use super::{CHANGED, capture, id_query};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::Incremental;
+use crate::config::{Incremental, Key, Segment};
 use crate::error::Result;
 use crate::pg::exec::analysis::Analysis;
 use crate::pg::exec::dependency::Named;
@@ -47,7 +47,8 @@ pub fn analyse(set: &RelationSet, refresher: &Incremental) -> Result<Dependencie
     };
     let args = id_query::args(&ever[..1]);
     let changed = Prepared::analysed(&changed_text, &args)?;
-    let mut named = changed.named();
+    let readers = set.readers();
+    let mut named = changed.named(&readers);
     // The member query refers to the relation `changed`: an empty one with the right column is
     // enough to analyze it.
     let empty = Relation::new(CHANGED);
@@ -57,19 +58,27 @@ pub fn analyse(set: &RelationSet, refresher: &Incremental) -> Result<Dependencie
         Some(text) => {
             let text = delta::parse_single_statement(text, StatementKind::Select)?;
             let query = Prepared::analysed(text, &id_query::args(&ever))?;
-            named.extend(query.named());
+            named.extend(query.named(&readers));
             Some(Analysis::of(&query, text))
         }
         None => None,
     };
     let text = delta::parse_single_statement(&refresher.sql, StatementKind::Select)?;
     let sql = Prepared::of_user(text, &[])?;
-    named.extend(sql.named());
+    let members = sql.named(&readers);
+    let mut of_sql = Analysis::of(&sql, text);
+    // What a function reads is not among the tables of a query.
+    for (segment, _) in &members.segments.names {
+        if let Some(found) = Segment::find_bare(set, Key::Name(segment))? {
+            of_sql.tables.insert(found.table.to_u32());
+        }
+    }
+    named.extend(members);
     Ok(Dependencies {
         named,
         changed: Analysis::of(&changed, &changed_text),
         expires,
-        sql: Analysis::of(&sql, text),
+        sql: of_sql,
         members: sql,
     })
 }

@@ -1,7 +1,7 @@
 -- What each active segment reads, of those whose owner $1 is a member of, as it was recorded last: the
 -- relation or function, and the view or function that names it. A table of segments is shown as these,
--- where the role may see them. Then the segments whose members it leaves out, with the config column
--- that says so.
+-- or as the one that is read under its name, where the role may see them. Then the segments whose members it
+-- leaves out, with the config column that says so.
 -- runs as: set owner
 -- params: reader oid
 -- row: segment text, reads text, kind text, via text
@@ -13,11 +13,12 @@ select
     l.via
 from @segments@ s
 join @attempts@ k on k.segment_id = s.id
-cross join lateral jsonb_to_recordset(k.lineage) l (reads text, kind text, via text)
+cross join lateral jsonb_to_recordset(k.lineage) l (reads text, kind text, via text, segment text)
 left join lateral (
     select r.name
     from @segments@ r
     where r.table_name = case when l.kind = 'table' then to_regclass(l.reads) end and pg_has_role($1, r.owner, @membership@)
+      and (l.segment is null or r.name = l.segment)
       and (
           r.actual_end = 'infinity'
           or not exists (select from @segments@ a where a.table_name = r.table_name and a.actual_end = 'infinity')
