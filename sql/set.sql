@@ -156,6 +156,7 @@ create table @log@ (
     error           jsonb,
     params          jsonb,
     excluded        bigint,
+    definition      int,
     constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
@@ -181,6 +182,7 @@ comment on column @log@.message is 'a message for people';
 comment on column @log@.error is 'sqlstate, message, detail, hint, context';
 comment on column @log@.params is 'the parameters';
 comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members';
+comment on column @log@.definition is 'the version of the segment''s definition that a refresh ran with; null: not known';
 
 create table @outbox@ (
     id              bigint      generated always as identity primary key,
@@ -314,7 +316,8 @@ create table @state@ (
     gains      bigint not null default 0,
     losses     bigint not null default 0,
     lost_at    timestamptz,
-    lists      jsonb
+    lists      jsonb,
+    definition int
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -338,6 +341,7 @@ comment on column @state@.gains is 'counts the refreshes that added or changed m
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
 comment on column @state@.lists is 'the segments whose members were left out, by id: by which columns, and after how many gains and losses of theirs';
+comment on column @state@.definition is 'the version of the segment''s definition that it ran with; null: not known';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
 -- writes or waits; rows that are locked are left to the session that has locked them.
@@ -370,6 +374,27 @@ comment on column @attempts@.failures is 'failed and interrupted attempts in a r
 comment on column @attempts@.reads is 'the relations that the segment reads, also through views and SQL functions, as its last refresh found, or the writing of its row; they decide the order of refreshes. null: not known';
 comment on column @attempts@.lineage is 'the same with functions, and the view or function that names each: what segmenter_lineage shows. null: not known';
 
+-- Versions count from 1 for each segment. Names of tables and roles are texts: a dump can be restored where
+-- they do not exist.
+create table @definitions@ (
+    segment_id uuid        not null,
+    version    int         not null,
+    changed_at timestamptz not null default clock_timestamp(),
+    changed_by text,
+    changed_as text,
+    changed    jsonb       not null,
+    definition jsonb,
+    primary key (segment_id, version)
+);
+comment on table @definitions@ is 'the history of definitions: one row for each change of a segment''s row, written by its triggers';
+comment on column @definitions@.segment_id is 'the segment';
+comment on column @definitions@.version is 'the version, from 1 for each segment';
+comment on column @definitions@.changed_at is 'when the row was changed';
+comment on column @definitions@.changed_by is 'the role that had logged in (session_user); null: the row is older than its history, which begins with it';
+comment on column @definitions@.changed_as is 'the role whose rights it was changed with (current_user); null: as changed_by';
+comment on column @definitions@.changed is 'the columns that were changed, each with "old" and "new"; those of the first version have no old value';
+comment on column @definitions@.definition is 'the row after the change, times in UTC; null: it was deleted';
+
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
 
@@ -381,6 +406,11 @@ create trigger segmenter_register after insert or delete or update of name, tabl
 create trigger segmenter_exclude after insert
     or update of name, owner, actual_end, exclude, is_suppression, exempt, priority_group, priority on @segments@
     for each row execute function @schema@.segmenter_register_segment('exclusion');
+-- Triggers of a row run in the order of their names: the row was checked and registered before.
+create trigger segmenter_version after insert or delete on @segments@
+    for each row execute function @schema@.segmenter_register_segment('definition');
+create trigger segmenter_version_change after update on @segments@
+    for each row when (old.* *<> new.*) execute function @schema@.segmenter_register_segment('definition');
 create trigger segmenter_notice after insert or update or delete or truncate on @segments@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_check before insert or update or delete on @consumers@
@@ -403,6 +433,8 @@ create trigger segmenter_notice after insert or delete or truncate
 comment on trigger segmenter_check on @segments@ is 'validates the row and sets the owner, and keeps a segment that has subscriptions';
 comment on trigger segmenter_register on @segments@ is 'attaches the segment table to the mart, or detaches it when the row is deleted';
 comment on trigger segmenter_exclude on @segments@ is 'checks the segments whose members are left out, and the priority';
+comment on trigger segmenter_version on @segments@ is 'records the definition as a version';
+comment on trigger segmenter_version_change on @segments@ is 'records the definition as a version, where the row is another one';
 comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_check on @consumers@ is 'validates the row, and keeps a consumer that has subscriptions';
 comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
@@ -548,8 +580,8 @@ comment on column @current@.processed is 'when the row last changed';
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @status@, @current@ from public;
-grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@,
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @status@, @current@ from public;
+grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
@@ -648,4 +680,9 @@ alter table @attempts@ enable row level security;
 create policy segmenter_member on @attempts@ for select
     using (exists (select from @segments@ s where s.id = @attempts@.segment_id));
 comment on policy segmenter_member on @attempts@ is 'attempts of segments that the user may see';
+
+alter table @definitions@ enable row level security;
+create policy segmenter_member on @definitions@ for select
+    using (exists (select from @segments@ s where s.id = @definitions@.segment_id));
+comment on policy segmenter_member on @definitions@ is 'definitions of segments that the user may see';
 $set$ $definition$;

@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 18] = [
+pub const WORDS: [&str; 19] = [
     "mart",
     "segments",
     "consumers",
@@ -36,6 +36,7 @@ pub const WORDS: [&str; 18] = [
     "handovers",
     "state",
     "attempts",
+    "definitions",
     "status",
     "current",
     "registry",

@@ -12,6 +12,7 @@ alter table segmenter_outbox set schema own;
 alter table segmenter_deliveries set schema own;
 alter table if exists segmenter_state set schema own;
 alter table if exists segmenter_attempts set schema own;
+alter table if exists segmenter_definitions set schema own;
 alter table if exists segmenter_handovers set schema own;
 alter view segmenter_status set schema own;
 select segmenter_init('public.segmenter') as made \gset

@@ -40,6 +40,7 @@ select (select count(*) from segmenter_segments where name like 'sgm%') as segme
     (select count(*) from segmenter_handovers) as handovers,
     (select count(*) from segmenter_state) as states,
     (select count(*) from segmenter_attempts) as attempts,
+    (select count(*) from segmenter_definitions) as definitions,
     (select count(*) from segmenter_status) as status;
 alter view sgm.counts set (security_invoker = true);
 grant select on sgm.counts to public;
@@ -95,11 +96,14 @@ delete from segmenter_state;
 insert into segmenter_attempts (segment_id, refreshes) values (:'segment', 0);
 update segmenter_attempts set status = 'failed';
 delete from segmenter_attempts;
+insert into segmenter_definitions (segment_id, version, changed) values (:'segment', 9, '{}');
+update segmenter_definitions set changed_by = 'sgm_victim';
+delete from segmenter_definitions;
 insert into segmenter (segment_id, id) values (:'segment', '9');
 update segmenter set hash_email = 'mine';
 delete from segmenter;
 update segmenter_status set name = 'mine';
-truncate segmenter_segments, segmenter_consumers, segmenter_subscriptions, segmenter_log, segmenter_outbox, segmenter_deliveries, segmenter_handovers, segmenter_state, segmenter_attempts;
+truncate segmenter_segments, segmenter_consumers, segmenter_subscriptions, segmenter_log, segmenter_outbox, segmenter_deliveries, segmenter_handovers, segmenter_state, segmenter_attempts, segmenter_definitions;
 truncate segmenter;
 select nextval('segmenter_log_id_seq');
 select setval('segmenter_outbox_id_seq', 1);

@@ -20,7 +20,7 @@ end
 $$;
 select mode, string_agg(distinct sgm.lock(relation, mode), ', ') as result
 from unnest(array['segmenter', 'segmenter_segments', 'segmenter_consumers', 'segmenter_subscriptions', 'segmenter_log',
-    'segmenter_outbox', 'segmenter_deliveries', 'segmenter_handovers', 'segmenter_state', 'segmenter_attempts']) relation
+    'segmenter_outbox', 'segmenter_deliveries', 'segmenter_handovers', 'segmenter_state', 'segmenter_attempts', 'segmenter_definitions']) relation
 cross join unnest(array['access share', 'row share', 'row exclusive', 'share update exclusive', 'share', 'share row exclusive',
     'exclusive', 'access exclusive']) with ordinality m (mode, place)
 group by mode, place

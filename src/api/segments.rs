@@ -9,6 +9,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::ops::create_segment;
 use crate::ops::drop_segment;
 use crate::ops::put_segment::{self, PutSegment};
+use crate::ops::restore_definition;
 use crate::pg::format::json::JsonbText;
 use crate::schedule::run;
 
@@ -130,4 +131,26 @@ fn segmenter_drop_segment(
 ) -> Result<bool, ErrorReport> {
     let (name, drop_table) = (require_arg("name", name)?, require_arg("drop_table", drop_table)?);
     Ok(drop_segment::drop_segment(&RelationSet::writable()?, name, drop_table, run::new_id())?)
+}
+
+/// Makes the row of a segment what it was in a version of its definition: all columns but its id, also its
+/// name, its table, its owner and whether it is active. The members stay until the next refresh.
+///
+/// - `name`: the segment. If no active one has this name: the one that was retired last.
+/// - `version`: the version, as segmenter_definitions lists it.
+///
+/// Returns the version that the row has now: a new one, or the last one if the row is the same already. The
+/// caller must be able to act as the segment's owner, as for an update of the row. If a part of the version
+/// cannot be restored (its table or its owner is gone, its name is taken), nothing is changed.
+///
+/// ```sql
+/// select segmenter_restore_definition('vip', 1);
+/// ```
+#[pg_extern]
+fn segmenter_restore_definition(
+    name: Option<&str>,
+    version: Option<i32>,
+) -> Result<i32, ErrorReport> {
+    let (name, version) = (require_arg("name", name)?, require_arg("version", version)?);
+    Ok(restore_definition::restore(&RelationSet::writable()?, name, version)?)
 }

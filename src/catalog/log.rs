@@ -7,6 +7,7 @@ use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
 use serde_json::Value;
 
+use crate::catalog::definitions;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::sequence;
@@ -113,6 +114,11 @@ pub struct Entry<'a> {
 /// Writes an entry in the current transaction, as the set's owner. Long texts are cut: a role that may
 /// write an entry must not fill the log with it.
 pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
+    write_refresh(set, entry, None)
+}
+
+/// Writes the entry of a refresh, which ran with this version of the segment's definition.
+pub fn write_refresh(set: &RelationSet, entry: Entry<'_>, definition: Option<i32>) -> Result<()> {
     sequence::lift_log(set)?;
     let [name, message] = [Some(entry.segment.1), entry.message].map(|text| text.map(cut));
     let target = entry.subscription.map(|(_, target)| cut(target));
@@ -136,6 +142,7 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
         JsonB(cut_value(entry.params)).into(),
         clock::timestamp(entry.began).into(),
         entry.counts.excluded.into(),
+        definition.into(),
     ];
     set.write(&queries::catalog::log::INSERT_ENTRY, &args)
 }
@@ -143,8 +150,8 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
 /// The number of entries that one call deletes at most; the next call deletes the rest.
 const PRUNED_AT_ONCE: i64 = 10_000;
 
-/// Deletes entries older than `segmenter.log_retention`. Returns whether more entries may be left to
-/// delete.
+/// Deletes entries older than `segmenter.log_retention`, and what is as old of the definitions of deleted
+/// segments. Returns whether more may be left to delete.
 pub fn prune(set: &RelationSet) -> Result<bool> {
     // With a kept snapshot, deleting entries that were concurrently deleted would be an error.
     if process::is_in_recovery() || snapshot::is_kept() {
@@ -159,7 +166,8 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
             client.update(&sql, None, &args)?.first().get_one::<i64>()
         })
     })?;
-    Ok(deleted == Some(PRUNED_AT_ONCE))
+    let more = definitions::prune(set, clock::timestamp(before))?;
+    Ok(more || deleted == Some(PRUNED_AT_ONCE))
 }
 
 /// Converts a duration to an `interval`.

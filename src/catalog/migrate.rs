@@ -9,6 +9,7 @@ use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
 use crate::catalog::change_readers;
+use crate::catalog::definitions;
 use crate::catalog::manage_sets::{find_taken_name, stem};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Extension, RelationSet, names_of};
@@ -20,7 +21,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 4] = ["handovers", "state", "attempts", "current"];
+const ADDED: [&str; 5] = ["handovers", "state", "attempts", "definitions", "current"];
 
 /// Migrates every set of an older version, the extension's own first. A set that cannot be migrated
 /// is named in a WARNING and stays as it was. An error of the extension's own set is returned.
@@ -152,6 +153,8 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
             for command in &commands {
                 client.update(command, None, &[])?;
             }
+            let sql = set.sql(&queries::catalog::migrate::RECORD_DEFINITIONS, &parts);
+            role::with_timezone(definitions::ZONE, || client.update(&sql, None, &[]).map(drop))?;
             // In the end: the log is read by these indexes.
             for query in [
                 &queries::catalog::migrate::LIST_OBSOLETE_INDEXES,
@@ -208,12 +211,14 @@ fn creates_added(text: &str) -> bool {
 /// The relations whose policies version 2 replaces.
 const REPLACED: [&str; 4] = ["subscriptions", "mart", "log", "deliveries"];
 /// The triggers and indexes that version 1 lacks, or has in another form.
-const OBJECTS: [&str; 8] = [
+const OBJECTS: [&str; 10] = [
     "create index @:segments_exclude_idx@ ",
     "create index @:segments_suppression_idx@ ",
     "create index @:segments_priority_idx@ ",
     "create trigger segmenter_register ",
     "create trigger segmenter_exclude ",
+    "create trigger segmenter_version ",
+    "create trigger segmenter_version_change ",
     "create trigger segmenter_check_delivery ",
     "create trigger segmenter_check before insert or update or delete on @segments@",
     "create trigger segmenter_check before insert or update or delete on @consumers@",
@@ -245,12 +250,15 @@ mod tests {
                 "@handovers@",
                 "@state@",
                 "@attempts@",
+                "@definitions@",
                 "@current@",
                 "@handovers@",
                 "segmenter_member",
                 "@state@",
                 "segmenter_member",
                 "@attempts@",
+                "segmenter_member",
+                "@definitions@",
                 "segmenter_member"
             ]
         );
@@ -266,6 +274,8 @@ mod tests {
                 "segmenter_check",
                 "segmenter_register",
                 "segmenter_exclude",
+                "segmenter_version",
+                "segmenter_version_change",
                 "segmenter_check",
                 "segmenter_check_delivery",
                 "segmenter_member",

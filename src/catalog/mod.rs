@@ -2,6 +2,7 @@
 //! log and the settings.
 
 pub mod change_readers;
+pub mod definitions;
 pub mod log;
 pub mod manage_sets;
 pub mod migrate;

@@ -23,7 +23,7 @@ use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-const RELATIONS: [(&str, &str); 12] = [
+const RELATIONS: [(&str, &str); 13] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -34,6 +34,7 @@ const RELATIONS: [(&str, &str); 12] = [
     ("handovers", "_handovers"),
     ("state", "_state"),
     ("attempts", "_attempts"),
+    ("definitions", "_definitions"),
     ("status", "_status"),
     ("current", "_current"),
 ];
@@ -47,8 +48,9 @@ pub enum Relation {
     Log = 4,
     Outbox = 5,
     Handovers = 7,
-    Status = 10,
-    Current = 11,
+    Definitions = 10,
+    Status = 11,
+    Current = 12,
 }
 
 /// The relations that are views for users: no statement of ours reads them, and a set may lack them.

@@ -130,6 +130,8 @@ pub struct Success<'a> {
     pub lists: Option<&'a JsonB>,
     /// Rows of the table were changed by hand before: members came or went that no figure counts.
     pub is_edited: bool,
+    /// The version of the segment's definition.
+    pub definition: Option<i32>,
 }
 
 /// A refresh of a segment by a run, from its begin to its end.
@@ -154,7 +156,8 @@ impl Attempt {
     /// Records a successful refresh.
     pub fn succeed(&self, set: &RelationSet, success: Success<'_>) -> Result<()> {
         self.close_lost_run(set)?;
-        let Success { figures, at, ahead, checkpoint, content, lists, is_edited } = success;
+        let Success { figures, at, ahead, checkpoint, content, lists, is_edited, definition } =
+            success;
         let count = |figure: u64| figure as i64;
         let mut args = self.args();
         args.extend([
@@ -172,6 +175,7 @@ impl Attempt {
         args.push(content.map(|content| JsonB(json!(content))).into());
         args.extend([count(figures.excluded).into(), is_edited.into()]);
         args.push(lists.map(|lists| JsonB(lists.0.clone())).into());
+        args.push(definition.into());
         set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 

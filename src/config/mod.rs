@@ -41,6 +41,8 @@ pub struct Segment {
     pub is_list: bool,
     /// Suppression lists that do not apply, each with the reason; null: there are none.
     pub exempt: Value,
+    /// The version of its definition; none: it has no history.
+    pub definition: Option<i32>,
 }
 
 impl Segment {
@@ -131,6 +133,7 @@ impl Segment {
                     is_suppression: row.get_by_name("is_suppression")?.unwrap_or_default(),
                     is_list: row.get_by_name("is_list")?.unwrap_or_default(),
                     exempt: json("exempt")?,
+                    definition: row.get_by_name("definition")?,
                     id,
                     name,
                 }))

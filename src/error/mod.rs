@@ -186,6 +186,16 @@ pub enum Error {
     )]
     TooManyColumns { table: String, columns: usize, most: usize },
 
+    /// A version of the definition of a segment.
+    #[error("version {version} of {subject} cannot be restored: {problem}")]
+    NotRestored {
+        code: PgSqlErrorCode,
+        version: i32,
+        subject: String,
+        problem: String,
+        hint: String,
+    },
+
     #[error("the id of segment \"{0}\" belonged to another segment")]
     IdTaken(String),
 
@@ -464,7 +474,9 @@ impl Error {
             Error::Check { .. } => Code::ERRCODE_CHECK_VIOLATION,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
             Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
-            Error::Query { code, .. } | Error::Exists { code, .. } => *code,
+            Error::Query { code, .. }
+            | Error::Exists { code, .. }
+            | Error::NotRestored { code, .. } => *code,
             Error::Set(error) => error.code(),
             Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
             Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
@@ -670,6 +682,7 @@ impl Error {
                 "It has expired and the message was claimed again, or it never existed: the message belongs to the lease that holds it now.".into()
             }
             Error::Argument { hint, .. } if !hint.is_empty() => (*hint).into(),
+            Error::NotRestored { hint, .. } if !hint.is_empty() => hint.clone(),
             Error::Function { hint, .. } => hint.clone(),
             Error::NotAllowed { .. } => {
                 "A superuser lists the beginnings of URLs that may be called in segmenter.http_allow.".into()

@@ -3,6 +3,7 @@
 use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::prelude::*;
 
+use crate::catalog::definitions;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
@@ -79,7 +80,9 @@ fn drop_one(
 }
 
 fn write(set: &RelationSet, query: &Query, segment: Uuid) -> Result<()> {
-    set.as_owner(|| Ok(Spi::run_with_args(&set.sql(query, &[]), &[segment.into()])?))
+    definitions::acting_as(role::current(), || {
+        set.as_owner(|| Ok(Spi::run_with_args(&set.sql(query, &[]), &[segment.into()])?))
+    })
 }
 
 fn read<T: FromDatum + IntoDatum>(

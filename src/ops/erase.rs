@@ -126,6 +126,7 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
                 entry.failure.get_or_insert(report);
             }
         }
+        redact::redact_rest(set, &segments, &patterns, id);
     }
     // Captured changes are shared by all segments of the database. Ids are removed from them only
     // if the caller may act as the owner of the extension's own set. Otherwise they are deleted

@@ -10,4 +10,5 @@ pub mod members;
 mod new_table;
 pub mod preview;
 pub mod put_segment;
+pub mod restore_definition;
 pub mod subscribe;

@@ -281,7 +281,7 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
             if !state::begin(set, segment.id, request.run_id, began)? {
                 return Ok(Start::Now);
             }
-            log::write(
+            log::write_refresh(
                 set,
                 Entry {
                     run_id: Some(request.run_id),
@@ -296,6 +296,7 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
                     error: None,
                     params: params(request, Some(segment), None),
                 },
+                segment.definition,
             )?
         }
     }
@@ -332,7 +333,9 @@ fn finish(
     let attempt =
         segment.map(|segment| Attempt { segment: segment.id, run: request.run_id, began, elapsed });
     let goes_on = match &attempt {
-        Some(attempt) if !request.dry_run => record(set, attempt, &ended)?,
+        Some(attempt) if !request.dry_run => {
+            record(set, attempt, &ended, segment.and_then(|segment| segment.definition))?
+        }
         _ => false,
     };
     // A segment deleted meanwhile may have been logged as `running`: that entry is closed under its
@@ -346,7 +349,7 @@ fn finish(
         state::delete_orphaned(set, Some(id))?;
     }
     if !request.dry_run && !goes_on {
-        log::write(
+        log::write_refresh(
             set,
             Entry {
                 run_id: Some(request.run_id),
@@ -361,6 +364,7 @@ fn finish(
                 error: ended.error.as_ref(),
                 params: params(request, segment, Some(&ended)),
             },
+            segment.and_then(|segment| segment.definition),
         )?;
     }
     // The scheduler must learn of a failure outside of a run, because the retry can come before the
@@ -383,7 +387,12 @@ fn finish(
 
 /// Records the end of a refresh in the segment's state, or as an attempt. Returns whether the segment
 /// was waiting before and still is, so that the log has it already.
-fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> {
+fn record(
+    set: &RelationSet,
+    attempt: &Attempt,
+    ended: &Ending,
+    definition: Option<i32>,
+) -> Result<bool> {
     if !ended.attempted {
         state::abandon(set, attempt.segment, attempt.run)?;
         return Ok(false);
@@ -399,6 +408,7 @@ fn record(set: &RelationSet, attempt: &Attempt, ended: &Ending) -> Result<bool> 
                 content: ended.content.as_ref(),
                 lists: ended.lists.as_ref(),
                 is_edited: ended.is_edited,
+                definition,
             };
             attempt.succeed(set, success)?;
         }

@@ -3,6 +3,7 @@
 
 mod capture;
 mod consumer;
+mod definition;
 mod exclusion;
 mod row;
 mod segment;
@@ -20,6 +21,7 @@ use crate::pg::exec::durable;
 use crate::pg::system_catalog;
 use capture::capture;
 use consumer::check_consumer;
+use definition::record_definition;
 use exclusion::check_exclusion;
 use row::{check_deleted, new_row, set_of};
 use segment::{check_segment, register_segment};
@@ -36,11 +38,16 @@ fn segmenter_check_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewR
 }
 
 /// After a segment is written: attaches its table to the mart, or detaches it. With the argument
-/// `exclusion`: checks the segments whose members it leaves out, and its priority.
+/// `exclusion`: checks the segments whose members it leaves out, and its priority. With the argument
+/// `definition`: records the row as a version of the segment's definition.
 #[pg_trigger]
 fn segmenter_register_segment<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
-    let is_exclusion = trigger.extra_args()?.first().is_some_and(|it| it == "exclusion");
-    let work = if is_exclusion { check_exclusion } else { register_segment };
+    let args = trigger.extra_args()?;
+    let work = match args.first().map(String::as_str) {
+        Some("exclusion") => check_exclusion,
+        Some("definition") => record_definition,
+        _ => register_segment,
+    };
     unless_early(trigger, work);
     Ok(None)
 }

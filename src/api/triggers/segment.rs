@@ -178,6 +178,7 @@ pub(super) fn record_reads(
         is_suppression: false,
         is_list: false,
         exempt: serde_json::Value::Null,
+        definition: None,
     };
     let found = reads::find(set, &segment);
     if let Some(report) = found.warning(&segment) {

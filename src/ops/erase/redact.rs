@@ -6,14 +6,18 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use serde_json::json;
 
+use super::{LONGEST_WAIT, LONGEST_WORK, Listed, work};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::Result;
+use crate::error::{Result, counted, emit, emit_warning};
+use crate::pg::exec::role;
+use crate::pg::exec::statement;
 
 /// Redacts errors, receipts and one-off queries that mention the person, in a segment's log and
 /// state.
 pub fn redact(set: &RelationSet, segment: Uuid, patterns: &[String], id: &str) -> Result<()> {
-    let letters: String = id.chars().filter(|c| c.is_alphanumeric()).collect();
+    let letters = letters(id);
+    redact_definitions(set, Some(segment), patterns, id)?;
     set.as_owner(|| {
         Spi::run_with_args(
             &set.sql(&queries::ops::erase::REDACT_LOG, &[]),
@@ -24,6 +28,102 @@ pub fn redact(set: &RelationSet, segment: Uuid, patterns: &[String], id: &str) -
             &[segment.into(), patterns.to_vec().into()],
         )?)
     })
+}
+
+fn letters(id: &str) -> String {
+    id.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// The columns of a segment's row in which no person can be named.
+const CLOSED: [&str; 13] = [
+    "id",
+    "table_name",
+    "owner",
+    "refresh_auto",
+    "refresh_cron",
+    "refresh_timezone",
+    "guards",
+    "actual_begin",
+    "actual_end",
+    "is_suppression",
+    "priority",
+    "retention",
+    "hold_until",
+];
+
+/// The number of letters and digits of an id that is sought in every spelling: shorter ones are found in
+/// other words and numbers.
+const LEAST_LETTERS: usize = 6;
+
+/// Redacts what the definitions of a segment say of the person, or with none those of deleted segments.
+fn redact_definitions(
+    set: &RelationSet,
+    segment: Option<Uuid>,
+    patterns: &[String],
+    id: &str,
+) -> Result<()> {
+    let letters = letters(id);
+    let letters = if letters.chars().count() < LEAST_LETTERS { String::new() } else { letters };
+    let closed: Vec<&str> = CLOSED.to_vec();
+    let args = [segment.into(), patterns.to_vec().into(), letters.into(), closed.into()];
+    set.as_owner(|| {
+        let sql = set.sql(&queries::ops::erase::REDACT_DEFINITIONS, &[]);
+        Ok(Spi::run_with_args(&sql, &args)?)
+    })
+}
+
+/// Whether the row of a segment names the person itself.
+fn is_named(set: &RelationSet, segment: Uuid, patterns: &[String]) -> Result<bool> {
+    let args = [segment.into(), patterns.to_vec().into(), CLOSED.to_vec().into()];
+    let named = set.as_owner(|| {
+        let sql = set.sql(&queries::ops::erase::NAMES_PERSON, &[]);
+        Spi::connect(|_| statement::read_one::<bool>(&sql, &args))
+    })?;
+    Ok(named == Some(true))
+}
+
+/// Redacts the definitions of deleted segments, if the caller may act as the set's owner, and reports what
+/// still names the person. The relations of another set may run code of its owner: for a limited time.
+pub(super) fn redact_rest(set: &RelationSet, segments: &[Listed], patterns: &[String], id: &str) {
+    let limit = || (!set.is_own).then_some(LONGEST_WORK);
+    if role::may_act_as(role::current(), set.owner) {
+        let redacted = work(&mut limit(), || {
+            role::with_lock_timeout(LONGEST_WAIT, || redact_definitions(set, None, patterns, id))
+        });
+        if let Err(error) = redacted {
+            let what = "the person was not erased from the definitions of deleted segments";
+            emit_warning(what, &error.report());
+        }
+    }
+    if let Err(error) = work(&mut limit(), || report_named(set, segments, patterns)) {
+        emit_warning("it is not known whether segments name the person", &error.report());
+    }
+}
+
+/// Reports the segments whose rows name the person, which are for people to change.
+fn report_named(set: &RelationSet, segments: &[Listed], patterns: &[String]) -> Result<()> {
+    let mut named = Vec::new();
+    for segment in segments {
+        if is_named(set, segment.id, patterns)? {
+            named.push(format!("\"{}\"", segment.name));
+        }
+    }
+    if named.is_empty() {
+        return Ok(());
+    }
+    named.sort_unstable();
+    let rows = counted(named.len() as i64, "segment");
+    emit(
+        PgLogLevel::NOTICE,
+        format!(
+            "the definition of {rows} names the id or a hash of the person: {}",
+            named.join(", ")
+        ),
+        Some(
+            "Change what they say of the person: an erasure redacts earlier versions of definitions, not the segments' rows.",
+        ),
+    );
+    Ok(())
 }
 
 /// The number of characters of a regular expression, which PostgreSQL refuses when it is too complex. Of

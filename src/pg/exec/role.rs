@@ -71,6 +71,13 @@ pub fn current() -> pg_sys::Oid {
     unsafe { pg_sys::GetUserId() }
 }
 
+/// The role of the session, which has logged in or been set by SET SESSION AUTHORIZATION.
+pub fn session() -> pg_sys::Oid {
+    // SAFETY: the role is set from the authentication of the session, or the connecting of the
+    // worker, until the end of the process: all of our code runs in between.
+    unsafe { pg_sys::GetSessionUserId() }
+}
+
 /// Whether the session is a role's own: the current, the session and the authenticated role are it.
 pub fn has_own_session(role: pg_sys::Oid) -> bool {
     // SAFETY: all three are set from the authentication of the session, or the connecting of the

@@ -28,4 +28,6 @@ alter table @segments@
     add column if not exists exempt jsonb not null default '{}',
     add column if not exists priority_group text,
     add column if not exists priority int;
-alter table @log@ add column if not exists excluded bigint
+alter table @log@
+    add column if not exists excluded bigint,
+    add column if not exists definition int
