@@ -148,7 +148,9 @@ pub fn overlaps(
 
 /// A part of a whole; none: the whole is 0.
 pub fn ratio(part: i64, whole: i64) -> Option<AnyNumeric> {
-    (whole != 0).then(|| AnyNumeric::from(part) / AnyNumeric::from(whole))
+    let ratio = (whole != 0).then(|| AnyNumeric::from(part) / AnyNumeric::from(whole))?;
+    // Without zeros at its end.
+    AnyNumeric::try_from(ratio.normalize()).ok()
 }
 
 /// The names of a list; a null is an error.

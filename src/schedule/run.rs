@@ -451,9 +451,11 @@ pub fn by_hand(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     let removed: u64 =
         outcome.others.iter().filter_map(|other| other.figures).map(|other| other.removed).sum();
     if removed > 0 && outcome.status == LogStatus::Ok {
-        let from = counted(outcome.others.len() as i64, "segment");
-        let members = counted(removed as i64, "member");
-        let remark = format!("{members} removed from {from} that leave out its members");
+        let from = match outcome.others.len() {
+            1 => "1 segment that leaves out its members".to_owned(),
+            many => format!("{many} segments that leave out its members"),
+        };
+        let remark = format!("{} removed from {from}", counted(removed as i64, "member"));
         let remarks: Vec<String> = outcome.detail.take().into_iter().chain([remark]).collect();
         outcome.detail = Some(remarks.join("; "));
     }

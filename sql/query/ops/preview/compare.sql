@@ -5,7 +5,7 @@
 -- row: id uuid, jaccard text
 -- @table@: the segment table, e.g. public.vip
 -- @ids@: the relation of ids, e.g. (select 'a' as id)
-select r.segment_id as id, r.jaccard::pg_catalog.text as jaccard
+select r.segment_id as id, pg_catalog.trim_scale(r.jaccard)::pg_catalog.text as jaccard
 from (
     select
         t.segment_id,
