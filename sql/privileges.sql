@@ -42,10 +42,11 @@ comment on function segmenter_resync(text, text, text) is 'resyncs a subscriptio
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_resume_deliveries(text) is 'has the background workers of a copy of a database deliver to consumers, to one or to all that the caller may act for; returns the number of those that were paused';
-comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
+comment on function segmenter_erase(text, boolean) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased; keep_out: no refresh adds the person again';
+comment on function segmenter_readmit(text) is 'has refreshes add a person again who was erased and kept out, and returns whether the person was kept out';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
-comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry';
+comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry and by relation sets';
 comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
 comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
@@ -74,6 +75,8 @@ select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
+select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
+select pg_catalog.pg_extension_config_dump('segmenter_kept_out', '');
 -- Only whole sets: a relation that was dropped would be dumped as a number, which may be another relation's in
 -- the restored database.
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
@@ -134,7 +137,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
-    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
@@ -146,8 +149,9 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
-    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
+    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,
+    segmenter_role_named
     to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;

@@ -237,7 +237,7 @@ comment on table @log@ is 'the log: what happened, for people; append-only. Noth
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase';
+comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase, keep out, readmit';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
 comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
@@ -253,7 +253,7 @@ comment on column @log@.elapsed is 'the duration';
 comment on column @log@.message is 'a message for people';
 comment on column @log@.error is 'sqlstate, message, detail, hint, context';
 comment on column @log@.params is 'the parameters';
-comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members';
+comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members, or the people are kept out';
 comment on column @log@.definition is 'the version of the segment''s definition that a refresh ran with; null: not known';
 
 create table @outbox@ (
@@ -408,7 +408,7 @@ comment on column @state@.content is 'sums of hashes of the members after the la
 comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
 comment on column @state@.timezone is 'the zone of the members'' times: segmenter.timezone at the first refresh; null: that of the next refresh';
 comment on column @state@.sources_ahead is 'the sources whose newest load time lay in the future';
-comment on column @state@.excluded is 'rows of its refresher that it left out, because other segments have their members';
+comment on column @state@.excluded is 'rows of its refresher that it left out, because other segments have their members, or the people are kept out';
 comment on column @state@.gains is 'counts the refreshes that added or changed members: segments that leave these out compare it';
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
@@ -466,6 +466,49 @@ comment on column @definitions@.changed_by is 'the role that had logged in (sess
 comment on column @definitions@.changed_as is 'the role whose rights it was changed with (current_user); null: as changed_by';
 comment on column @definitions@.changed is 'the columns that were changed, each with "old" and "new"; those of the first version have no old value';
 comment on column @definitions@.definition is 'the row after the change, times in UTC; null: it was deleted';
+
+-- The key is that of HMAC with SHA-256, as both parts of it are used. Only the owner of the set reads it. In a
+-- restored database there are two, of which the first was dumped.
+create table @secret@ (
+    id        uuid        primary key default gen_random_uuid(),
+    made_at   timestamptz not null default clock_timestamp(),
+    inner_key bytea       not null,
+    outer_key bytea       not null
+);
+comment on table @secret@ is 'the secret of the set, under which ids of people are hashed that are kept out; the first one made counts';
+comment on column @secret@.id is 'the secret';
+comment on column @secret@.made_at is 'when it was made';
+comment on column @secret@.inner_key is 'the key, padded and combined with the byte 36 (hexadecimal), as HMAC uses it first';
+comment on column @secret@.outer_key is 'the key, padded and combined with the byte 5c (hexadecimal), as HMAC uses it last';
+insert into @secret@ (inner_key, outer_key)
+with made as materialized (
+    -- 366 random bits.
+    select sha256(string_agg(uuid_send(gen_random_uuid()), '')) as key from generate_series(1, 3)
+)
+select
+    string_agg(set_byte(decode('00', 'hex'), 0, b.value # 54), '' order by b.place),
+    string_agg(set_byte(decode('00', 'hex'), 0, b.value # 92), '' order by b.place)
+from (
+    select g.place, case when g.place < 32 then get_byte(m.key, g.place) else 0 end as value
+    from made m
+    cross join generate_series(0, 63) g (place)
+) b;
+
+-- Rows are not deleted: incremental segments know by the number of readmissions that they must compare all ids.
+create table @kept_out@ (
+    id         uuid    primary key default gen_random_uuid(),
+    hash       bytea,
+    owner_name text,
+    -- pg_dump leaves it out: a role that does not exist in a restored database keeps no row from being restored.
+    owner      regrole generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored
+);
+create unique index @:kept_out_key@ on @kept_out@ (hash, owner) where hash is not null;
+create index @:kept_out_owner_idx@ on @kept_out@ (owner, hash);
+comment on table @kept_out@ is 'people who were erased and are kept out: no refresh adds them again. Only the owner of the set reads it';
+comment on column @kept_out@.id is 'the row';
+comment on column @kept_out@.hash is 'HMAC-SHA-256 of the id under the secret of the set; null: the person was readmitted';
+comment on column @kept_out@.owner_name is 'the name, at that time, of the role whose segments the person is kept out of; null: the whole set';
+comment on column @kept_out@.owner is 'that role; -: the whole set, also where there was no role of that name';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
@@ -629,7 +672,7 @@ comment on column @status@.pending_messages is 'undelivered messages';
 comment on column @status@.last_delivery is 'when a message was last delivered';
 comment on column @status@.last_receipt is 'the last receipt of the consumer';
 comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
-comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
+comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members, or the people are kept out';
 comment on column @status@.subscription_id is 'the subscription';
 
 -- The members of now, for people. The policies of the tables apply to its reader.
@@ -652,7 +695,8 @@ comment on column @current@.processed is 'when the row last changed';
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @status@, @current@ from public;
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
+    @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
@@ -757,6 +801,10 @@ alter table @definitions@ enable row level security;
 create policy segmenter_member on @definitions@ for select
     using (exists (select from @segments@ s where s.id = @definitions@.segment_id));
 comment on policy segmenter_member on @definitions@ is 'definitions of segments that the user may see';
+
+-- Without a policy: only their owner reads them.
+alter table @secret@ enable row level security;
+alter table @kept_out@ enable row level security;
 $set$ $definition$;
 
 -- Consents to subscriptions, what consumers answer, and erasures that name what is left.
@@ -798,7 +846,8 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_subscribe_wrapper';
 drop function segmenter_erase(text);
 CREATE FUNCTION "segmenter_erase"(
-	"id" TEXT
+	"id" TEXT,
+	"keep_out" bool DEFAULT false
 ) RETURNS TABLE (
 	"segment" TEXT,
 	"rows" bigint,
@@ -807,14 +856,19 @@ CREATE FUNCTION "segmenter_erase"(
 	"detail" TEXT
 )
 LANGUAGE c
-AS 'MODULE_PATHNAME', 'segmenter_erase_wrapper';
+AS 'MODULE_PATHNAME', 'segmenter_erase_person_wrapper';
+CREATE FUNCTION "segmenter_readmit"(
+	"id" TEXT
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_readmit_wrapper';
 CREATE FUNCTION "segmenter_resume_deliveries"(
 	"consumer" TEXT DEFAULT NULL
 ) RETURNS bigint
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_resume_deliveries_wrapper';
-revoke all on function segmenter_subscribe, segmenter_erase, segmenter_resume_deliveries from public;
-grant execute on function segmenter_subscribe, segmenter_erase, segmenter_resume_deliveries to public;
+revoke all on function segmenter_subscribe, segmenter_erase, segmenter_readmit, segmenter_resume_deliveries from public;
+grant execute on function segmenter_subscribe, segmenter_erase, segmenter_readmit, segmenter_resume_deliveries to public;
 
 drop function segmenter_refresh(text, text, boolean, boolean, boolean);
 CREATE FUNCTION "segmenter_refresh"(
@@ -952,7 +1006,8 @@ comment on function segmenter_resync(text, text, text) is 'resyncs a subscriptio
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_resume_deliveries(text) is 'has the background workers of a copy of a database deliver to consumers, to one or to all that the caller may act for; returns the number of those that were paused';
-comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
+comment on function segmenter_erase(text, boolean) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased; keep_out: no refresh adds the person again';
+comment on function segmenter_readmit(text) is 'has refreshes add a person again who was erased and kept out, and returns whether the person was kept out';
 comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
@@ -1021,7 +1076,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, definitions, status, current';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, definitions, secret, kept_out, status, current';
 comment on column segmenter_registry_relations.relation is 'the relation';
 comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
 comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
@@ -1080,10 +1135,10 @@ select pg_catalog.pg_extension_config_dump('segmenter_registry_relations', $$whe
 ) and @extschema@.segmenter_is_whole(mart) and exists (
     select from pg_catalog.pg_class c where c.oid = relation
 )$$);
-comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry';
+comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry and by relation sets';
 comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 revoke all on function segmenter_role_named, segmenter_is_whole from public;
-grant execute on function segmenter_is_whole to public;
+grant execute on function segmenter_role_named, segmenter_is_whole to public;
 
 -- The sets: the extension's own, whose relations may have been renamed, and those of segmenter_init().
 CREATE FUNCTION "segmenter_migrate_set"(
@@ -1211,7 +1266,7 @@ begin
         join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) k.mart::pg_catalog.oid
         where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
           and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char"
-          and k.kind operator(pg_catalog.=) any (array['handovers', 'state', 'attempts', 'definitions'])
+          and k.kind operator(pg_catalog.=) any (array['handovers', 'state', 'attempts', 'definitions', 'secret', 'kept_out'])
     loop
         perform pg_catalog.pg_extension_config_dump(added, '');
     end loop;

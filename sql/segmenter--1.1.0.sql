@@ -43,7 +43,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, definitions, status, current';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, definitions, secret, kept_out, status, current';
 comment on column segmenter_registry_relations.relation is 'the relation';
 comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
 comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
@@ -264,7 +264,7 @@ comment on table @log@ is 'the log: what happened, for people; append-only. Noth
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase';
+comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase, keep out, readmit';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
 comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
@@ -280,7 +280,7 @@ comment on column @log@.elapsed is 'the duration';
 comment on column @log@.message is 'a message for people';
 comment on column @log@.error is 'sqlstate, message, detail, hint, context';
 comment on column @log@.params is 'the parameters';
-comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members';
+comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members, or the people are kept out';
 comment on column @log@.definition is 'the version of the segment''s definition that a refresh ran with; null: not known';
 
 create table @outbox@ (
@@ -435,7 +435,7 @@ comment on column @state@.content is 'sums of hashes of the members after the la
 comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
 comment on column @state@.timezone is 'the zone of the members'' times: segmenter.timezone at the first refresh; null: that of the next refresh';
 comment on column @state@.sources_ahead is 'the sources whose newest load time lay in the future';
-comment on column @state@.excluded is 'rows of its refresher that it left out, because other segments have their members';
+comment on column @state@.excluded is 'rows of its refresher that it left out, because other segments have their members, or the people are kept out';
 comment on column @state@.gains is 'counts the refreshes that added or changed members: segments that leave these out compare it';
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
@@ -493,6 +493,49 @@ comment on column @definitions@.changed_by is 'the role that had logged in (sess
 comment on column @definitions@.changed_as is 'the role whose rights it was changed with (current_user); null: as changed_by';
 comment on column @definitions@.changed is 'the columns that were changed, each with "old" and "new"; those of the first version have no old value';
 comment on column @definitions@.definition is 'the row after the change, times in UTC; null: it was deleted';
+
+-- The key is that of HMAC with SHA-256, as both parts of it are used. Only the owner of the set reads it. In a
+-- restored database there are two, of which the first was dumped.
+create table @secret@ (
+    id        uuid        primary key default gen_random_uuid(),
+    made_at   timestamptz not null default clock_timestamp(),
+    inner_key bytea       not null,
+    outer_key bytea       not null
+);
+comment on table @secret@ is 'the secret of the set, under which ids of people are hashed that are kept out; the first one made counts';
+comment on column @secret@.id is 'the secret';
+comment on column @secret@.made_at is 'when it was made';
+comment on column @secret@.inner_key is 'the key, padded and combined with the byte 36 (hexadecimal), as HMAC uses it first';
+comment on column @secret@.outer_key is 'the key, padded and combined with the byte 5c (hexadecimal), as HMAC uses it last';
+insert into @secret@ (inner_key, outer_key)
+with made as materialized (
+    -- 366 random bits.
+    select sha256(string_agg(uuid_send(gen_random_uuid()), '')) as key from generate_series(1, 3)
+)
+select
+    string_agg(set_byte(decode('00', 'hex'), 0, b.value # 54), '' order by b.place),
+    string_agg(set_byte(decode('00', 'hex'), 0, b.value # 92), '' order by b.place)
+from (
+    select g.place, case when g.place < 32 then get_byte(m.key, g.place) else 0 end as value
+    from made m
+    cross join generate_series(0, 63) g (place)
+) b;
+
+-- Rows are not deleted: incremental segments know by the number of readmissions that they must compare all ids.
+create table @kept_out@ (
+    id         uuid    primary key default gen_random_uuid(),
+    hash       bytea,
+    owner_name text,
+    -- pg_dump leaves it out: a role that does not exist in a restored database keeps no row from being restored.
+    owner      regrole generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored
+);
+create unique index @:kept_out_key@ on @kept_out@ (hash, owner) where hash is not null;
+create index @:kept_out_owner_idx@ on @kept_out@ (owner, hash);
+comment on table @kept_out@ is 'people who were erased and are kept out: no refresh adds them again. Only the owner of the set reads it';
+comment on column @kept_out@.id is 'the row';
+comment on column @kept_out@.hash is 'HMAC-SHA-256 of the id under the secret of the set; null: the person was readmitted';
+comment on column @kept_out@.owner_name is 'the name, at that time, of the role whose segments the person is kept out of; null: the whole set';
+comment on column @kept_out@.owner is 'that role; -: the whole set, also where there was no role of that name';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
@@ -656,7 +699,7 @@ comment on column @status@.pending_messages is 'undelivered messages';
 comment on column @status@.last_delivery is 'when a message was last delivered';
 comment on column @status@.last_receipt is 'the last receipt of the consumer';
 comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
-comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
+comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members, or the people are kept out';
 comment on column @status@.subscription_id is 'the subscription';
 
 -- The members of now, for people. The policies of the tables apply to its reader.
@@ -679,7 +722,8 @@ comment on column @current@.processed is 'when the row last changed';
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @status@, @current@ from public;
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
+    @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
@@ -784,6 +828,10 @@ alter table @definitions@ enable row level security;
 create policy segmenter_member on @definitions@ for select
     using (exists (select from @segments@ s where s.id = @definitions@.segment_id));
 comment on policy segmenter_member on @definitions@ is 'definitions of segments that the user may see';
+
+-- Without a policy: only their owner reads them.
+alter table @secret@ enable row level security;
+alter table @kept_out@ enable row level security;
 $set$ $definition$;
 
 CREATE FUNCTION "segmenter_ack"(
@@ -904,8 +952,11 @@ returns table (
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_due_in_wrapper';
 
+-- Skipped due to `#[pgrx(sql = false)]`
+
 CREATE FUNCTION "segmenter_erase"(
-	"id" TEXT
+	"id" TEXT,
+	"keep_out" bool DEFAULT false
 ) RETURNS TABLE (
 	"segment" TEXT,
 	"rows" bigint,
@@ -913,8 +964,9 @@ CREATE FUNCTION "segmenter_erase"(
 	"status" TEXT,
 	"detail" TEXT
 )
+
 LANGUAGE c
-AS 'MODULE_PATHNAME', 'segmenter_erase_wrapper';
+AS 'MODULE_PATHNAME', 'segmenter_erase_person_wrapper';
 
 create function segmenter_figures_in(cfg_table regclass)
 returns table (
@@ -1047,6 +1099,12 @@ CREATE FUNCTION "segmenter_put_segment"(
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_put_segment_wrapper';
+
+CREATE FUNCTION "segmenter_readmit"(
+	"id" TEXT
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_readmit_wrapper';
 
 CREATE FUNCTION "segmenter_refresh"(
 	"name" TEXT,
@@ -1317,10 +1375,11 @@ comment on function segmenter_resync(text, text, text) is 'resyncs a subscriptio
 comment on function segmenter_skip(uuid) is 'skips the first waiting message of a subscription, and returns its id';
 comment on function segmenter_resync(uuid) is 'discards the waiting messages of a subscription and sends all members in a replace; called by the consumer it requests that of the segment''s next run';
 comment on function segmenter_resume_deliveries(text) is 'has the background workers of a copy of a database deliver to consumers, to one or to all that the caller may act for; returns the number of those that were paused';
-comment on function segmenter_erase(text) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased';
+comment on function segmenter_erase(text, boolean) is 'erases a person from segments, messages and the log, and has consumers remove the person; reports segments from which the person could not be erased; keep_out: no refresh adds the person again';
+comment on function segmenter_readmit(text) is 'has refreshes add a person again who was erased and kept out, and returns whether the person was kept out';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
-comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry';
+comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry and by relation sets';
 comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
 comment on function segmenter_check_segment() is 'trigger: validates the row of a segment and sets its owner';
@@ -1349,6 +1408,8 @@ select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
+select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
+select pg_catalog.pg_extension_config_dump('segmenter_kept_out', '');
 -- Only whole sets: a relation that was dropped would be dumped as a number, which may be another relation's in
 -- the restored database.
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
@@ -1409,7 +1470,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
-    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
@@ -1421,8 +1482,9 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
-    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
-    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole
+    segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
+    segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,
+    segmenter_role_named
     to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;

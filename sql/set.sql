@@ -165,7 +165,7 @@ comment on table @log@ is 'the log: what happened, for people; append-only. Noth
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase';
+comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase, keep out, readmit';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
 comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
@@ -181,7 +181,7 @@ comment on column @log@.elapsed is 'the duration';
 comment on column @log@.message is 'a message for people';
 comment on column @log@.error is 'sqlstate, message, detail, hint, context';
 comment on column @log@.params is 'the parameters';
-comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members';
+comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members, or the people are kept out';
 comment on column @log@.definition is 'the version of the segment''s definition that a refresh ran with; null: not known';
 
 create table @outbox@ (
@@ -336,7 +336,7 @@ comment on column @state@.content is 'sums of hashes of the members after the la
 comment on column @state@.version is 'counts successful refreshes, hand-overs and erasures';
 comment on column @state@.timezone is 'the zone of the members'' times: segmenter.timezone at the first refresh; null: that of the next refresh';
 comment on column @state@.sources_ahead is 'the sources whose newest load time lay in the future';
-comment on column @state@.excluded is 'rows of its refresher that it left out, because other segments have their members';
+comment on column @state@.excluded is 'rows of its refresher that it left out, because other segments have their members, or the people are kept out';
 comment on column @state@.gains is 'counts the refreshes that added or changed members: segments that leave these out compare it';
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
@@ -394,6 +394,49 @@ comment on column @definitions@.changed_by is 'the role that had logged in (sess
 comment on column @definitions@.changed_as is 'the role whose rights it was changed with (current_user); null: as changed_by';
 comment on column @definitions@.changed is 'the columns that were changed, each with "old" and "new"; those of the first version have no old value';
 comment on column @definitions@.definition is 'the row after the change, times in UTC; null: it was deleted';
+
+-- The key is that of HMAC with SHA-256, as both parts of it are used. Only the owner of the set reads it. In a
+-- restored database there are two, of which the first was dumped.
+create table @secret@ (
+    id        uuid        primary key default gen_random_uuid(),
+    made_at   timestamptz not null default clock_timestamp(),
+    inner_key bytea       not null,
+    outer_key bytea       not null
+);
+comment on table @secret@ is 'the secret of the set, under which ids of people are hashed that are kept out; the first one made counts';
+comment on column @secret@.id is 'the secret';
+comment on column @secret@.made_at is 'when it was made';
+comment on column @secret@.inner_key is 'the key, padded and combined with the byte 36 (hexadecimal), as HMAC uses it first';
+comment on column @secret@.outer_key is 'the key, padded and combined with the byte 5c (hexadecimal), as HMAC uses it last';
+insert into @secret@ (inner_key, outer_key)
+with made as materialized (
+    -- 366 random bits.
+    select sha256(string_agg(uuid_send(gen_random_uuid()), '')) as key from generate_series(1, 3)
+)
+select
+    string_agg(set_byte(decode('00', 'hex'), 0, b.value # 54), '' order by b.place),
+    string_agg(set_byte(decode('00', 'hex'), 0, b.value # 92), '' order by b.place)
+from (
+    select g.place, case when g.place < 32 then get_byte(m.key, g.place) else 0 end as value
+    from made m
+    cross join generate_series(0, 63) g (place)
+) b;
+
+-- Rows are not deleted: incremental segments know by the number of readmissions that they must compare all ids.
+create table @kept_out@ (
+    id         uuid    primary key default gen_random_uuid(),
+    hash       bytea,
+    owner_name text,
+    -- pg_dump leaves it out: a role that does not exist in a restored database keeps no row from being restored.
+    owner      regrole generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored
+);
+create unique index @:kept_out_key@ on @kept_out@ (hash, owner) where hash is not null;
+create index @:kept_out_owner_idx@ on @kept_out@ (owner, hash);
+comment on table @kept_out@ is 'people who were erased and are kept out: no refresh adds them again. Only the owner of the set reads it';
+comment on column @kept_out@.id is 'the row';
+comment on column @kept_out@.hash is 'HMAC-SHA-256 of the id under the secret of the set; null: the person was readmitted';
+comment on column @kept_out@.owner_name is 'the name, at that time, of the role whose segments the person is kept out of; null: the whole set';
+comment on column @kept_out@.owner is 'that role; -: the whole set, also where there was no role of that name';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
 -- row was written.
@@ -557,7 +600,7 @@ comment on column @status@.pending_messages is 'undelivered messages';
 comment on column @status@.last_delivery is 'when a message was last delivered';
 comment on column @status@.last_receipt is 'the last receipt of the consumer';
 comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
-comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members';
+comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members, or the people are kept out';
 comment on column @status@.subscription_id is 'the subscription';
 
 -- The members of now, for people. The policies of the tables apply to its reader.
@@ -580,7 +623,8 @@ comment on column @current@.processed is 'when the row last changed';
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @status@, @current@ from public;
+    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
+    @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
@@ -685,4 +729,8 @@ alter table @definitions@ enable row level security;
 create policy segmenter_member on @definitions@ for select
     using (exists (select from @segments@ s where s.id = @definitions@.segment_id));
 comment on policy segmenter_member on @definitions@ is 'definitions of segments that the user may see';
+
+-- Without a policy: only their owner reads them.
+alter table @secret@ enable row level security;
+alter table @kept_out@ enable row level security;
 $set$ $definition$;

@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 19] = [
+pub const WORDS: [&str; 21] = [
     "mart",
     "segments",
     "consumers",
@@ -37,6 +37,8 @@ pub const WORDS: [&str; 19] = [
     "state",
     "attempts",
     "definitions",
+    "secret",
+    "kept_out",
     "status",
     "current",
     "registry",

@@ -103,6 +103,8 @@ insert into shop.people select g, 'back' || g, null, 'in', 60, true from generat
 select count(*) from segmenter_refresh('latest', 'select 1 as id, md5(''x'') as hash_email', force => true);
 select count(*) from segmenter_run();
 select count(*) from segmenter_refresh('German');
+select count(*) from unnest('{kept out,readmitted}'::text[]) i (id), lateral segmenter_erase(i.id, keep_out => true);
+select segmenter_readmit('readmitted');
 update segmenter_segments set actual_end = now() where name = 'once';
 drop table seg.lost;
 set client_min_messages = error;

@@ -14,6 +14,9 @@ select 'log', s::text from segmenter_log s order by s.id;
 select 'outbox', s::text from segmenter_outbox s order by s.id;
 select 'deliveries', s::text from segmenter_deliveries s order by s.subscription_id;
 select 'definitions', d::text from segmenter_definitions d order by d.segment_id, d.version;
+\echo == kept out
+select 'kept out', k::text from segmenter_kept_out k order by k.id;
+select 'secret', s::text from segmenter_secret s order by s.made_at limit 1;
 \echo == status
 select 'status', s::text from segmenter_status s order by s.id, s.update_consumer, s.update_target, s::text;
 set role marketing;

@@ -7,7 +7,7 @@ select extnamespace::regnamespace as schema from pg_extension where extname = 's
 create temporary view relation as
 select w.word, c.*
 from (
-    select distinct m[1] as word from regexp_matches(:schema.segmenter_definition(), '@(?:text:)?([a-z]+)@', 'g') m where m[1] <> 'schema'
+    select distinct m[1] as word from regexp_matches(:schema.segmenter_definition(), '@(?:text:)?([a-z_]+)@', 'g') m where m[1] <> 'schema'
 ) w
 cross join lateral (
     select case w.word when 'mart' then :'mart' when 'log' then :'log' else format('%I.%I', n[1], n[2] || '_' || w.word) end as name

@@ -14,7 +14,10 @@ alter table if exists segmenter_state set schema own;
 alter table if exists segmenter_attempts set schema own;
 alter table if exists segmenter_definitions set schema own;
 alter table if exists segmenter_handovers set schema own;
+alter table if exists segmenter_secret set schema own;
+alter table if exists segmenter_kept_out set schema own;
 alter view segmenter_status set schema own;
+alter view if exists segmenter_current set schema own;
 select segmenter_init('public.segmenter') as made \gset
 select format('alter database %I set segmenter.cfg_table = %L', current_database(), 'public.segmenter') as command \gset
 :command;

@@ -357,18 +357,21 @@ fn segmenter_delivered_in(
 /// refresh adds the person again.
 ///
 /// - `id`: the id of the member.
+/// - `keep_out`: leave a keyed hash of the id, so that no refresh adds the person again to a segment of
+///   a role that the caller is a member of; if that is the owner of the set, to any segment of the set.
 ///
 /// Returns a row for each segment that held the person, or that could not be searched: the number
 /// of deleted rows, the number of messages written, the status (`ok`, or `failed`, with a WARNING
 /// and an entry of the log), and why it failed. One segment's failure does not stop the others.
 ///
 /// ```sql
-/// select * from segmenter_erase('42');
+/// select * from segmenter_erase('42', keep_out => true);
 /// ```
-#[pg_extern]
+#[pg_extern(name = "segmenter_erase")]
 #[allow(clippy::type_complexity)]
-fn segmenter_erase(
+fn segmenter_erase_person(
     id: Option<&str>,
+    keep_out: default!(Option<bool>, "false"),
 ) -> Result<
     TableIterator<
         'static,
@@ -383,10 +386,34 @@ fn segmenter_erase(
     ErrorReport,
 > {
     let set = RelationSet::writable()?;
-    let erased = erase::erase(&set, require_arg("id", id)?, run::new_id())?;
+    let (id, keep_out) = (require_arg("id", id)?, require_arg("keep_out", keep_out)?);
+    let erased = erase::erase(&set, id, keep_out, run::new_id())?;
     Ok(TableIterator::new(erased.into_iter().map(|of| {
         let status = if of.failure.is_none() { LogStatus::Ok } else { LogStatus::Failed };
         let detail = of.failure.map(|report| report.to_line());
         (of.segment, of.rows as i64, of.messages as i64, status.as_str().to_owned(), detail)
     })))
+}
+
+/// The function of version 1.0.0, which has one argument: an error, until the extension is updated.
+#[pg_extern(sql = false)]
+fn segmenter_erase(_id: Option<&str>) -> Result<(), ErrorReport> {
+    Ok(RelationSet::current().map(drop)?)
+}
+
+/// Takes back that a person is kept out: the next refresh adds the person again, if its query gives the
+/// person.
+///
+/// - `id`: the id of the person, as it was erased.
+///
+/// Returns whether the person was kept out of segments of a role that the caller is a member of; the
+/// owner of the set readmits to the whole set.
+///
+/// ```sql
+/// select segmenter_readmit('42');
+/// ```
+#[pg_extern]
+fn segmenter_readmit(id: Option<&str>) -> Result<bool, ErrorReport> {
+    let set = RelationSet::writable()?;
+    Ok(erase::kept_out::readmit(&set, require_arg("id", id)?, run::new_id())?)
 }

@@ -54,6 +54,10 @@ pub enum Action {
     /// Messages were delivered to a consumer.
     Deliver,
     Erase,
+    /// A person was erased and is kept out.
+    KeepOut,
+    /// A person who was kept out may be added again.
+    Readmit,
 }
 
 impl Action {
@@ -64,6 +68,8 @@ impl Action {
             Action::HandOver => "hand over",
             Action::Deliver => "deliver",
             Action::Erase => "erase",
+            Action::KeepOut => "keep out",
+            Action::Readmit => "readmit",
         }
     }
 }
@@ -100,6 +106,7 @@ pub struct Entry<'a> {
     pub run_id: Option<Uuid>,
     pub action: Action,
     pub status: LogStatus,
+    /// Its id and its name. An entry about no segment has neither.
     pub segment: (Option<Uuid>, &'a str),
     /// The subscription's id and its target.
     pub subscription: Option<(Uuid, &'a str)>,
@@ -120,7 +127,9 @@ pub fn write(set: &RelationSet, entry: Entry<'_>) -> Result<()> {
 /// Writes the entry of a refresh, which ran with this version of the segment's definition.
 pub fn write_refresh(set: &RelationSet, entry: Entry<'_>, definition: Option<i32>) -> Result<()> {
     sequence::lift_log(set)?;
-    let [name, message] = [Some(entry.segment.1), entry.message].map(|text| text.map(cut));
+    let is_of_segment = !matches!(entry.action, Action::KeepOut | Action::Readmit);
+    let name = is_of_segment.then_some(entry.segment.1);
+    let [name, message] = [name, entry.message].map(|text| text.map(cut));
     let target = entry.subscription.map(|(_, target)| cut(target));
     let args = [
         entry.run_id.into(),

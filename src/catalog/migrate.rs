@@ -21,7 +21,8 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 5] = ["handovers", "state", "attempts", "definitions", "current"];
+const ADDED: [&str; 7] =
+    ["handovers", "state", "attempts", "definitions", "secret", "kept_out", "current"];
 
 /// Migrates every set of an older version, the extension's own first. A set that cannot be migrated
 /// is named in a WARNING and stays as it was. An error of the extension's own set is returned.
@@ -198,13 +199,17 @@ fn statements(definition: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a statement of the definition creates a relation of [`ADDED`], or a part of one.
+/// What begins the statements that create a part of a relation.
+const PARTS: [&str; 3] = ["create policy ", "create index ", "create unique index "];
+
+/// Whether a statement of the definition creates a relation of [`ADDED`], a part of one, or a row.
 fn creates_added(text: &str) -> bool {
+    let is_part = PARTS.iter().any(|part| text.starts_with(part));
     ADDED.iter().any(|kind| {
-        text.starts_with(&format!("create table @{kind}@ "))
-            || text.starts_with(&format!("create view @{kind}@ "))
-            || text.starts_with(&format!("alter table @{kind}@ "))
-            || text.starts_with("create policy ") && text.contains(&format!(" on @{kind}@ "))
+        ["create table", "create view", "alter table", "insert into"]
+            .iter()
+            .any(|command| text.starts_with(&format!("{command} @{kind}@ ")))
+            || is_part && text.contains(&format!(" on @{kind}@ "))
     })
 }
 
@@ -251,6 +256,11 @@ mod tests {
                 "@state@",
                 "@attempts@",
                 "@definitions@",
+                "@secret@",
+                "@secret@",
+                "@kept_out@",
+                "index",
+                "@:kept_out_owner_idx@",
                 "@current@",
                 "@handovers@",
                 "segmenter_member",
@@ -259,7 +269,9 @@ mod tests {
                 "@attempts@",
                 "segmenter_member",
                 "@definitions@",
-                "segmenter_member"
+                "segmenter_member",
+                "@secret@",
+                "@kept_out@"
             ]
         );
         let replaced = statements(definition).filter(|text| is_replaced(text));

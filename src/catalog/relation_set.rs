@@ -23,7 +23,7 @@ use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-const RELATIONS: [(&str, &str); 13] = [
+const RELATIONS: [(&str, &str); 15] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -35,6 +35,8 @@ const RELATIONS: [(&str, &str); 13] = [
     ("state", "_state"),
     ("attempts", "_attempts"),
     ("definitions", "_definitions"),
+    ("secret", "_secret"),
+    ("kept_out", "_kept_out"),
     ("status", "_status"),
     ("current", "_current"),
 ];
@@ -49,8 +51,9 @@ pub enum Relation {
     Outbox = 5,
     Handovers = 7,
     Definitions = 10,
-    Status = 11,
-    Current = 12,
+    Secret = 11,
+    Status = 13,
+    Current = 14,
 }
 
 /// The relations that are views for users: no statement of ours reads them, and a set may lack them.

@@ -39,6 +39,8 @@ pub struct Segment {
     pub is_suppression: bool,
     /// Whether other segments leave out its members.
     pub is_list: bool,
+    /// Whether people are or were kept out of segments of the set.
+    pub has_kept_out: bool,
     /// Suppression lists that do not apply, each with the reason; null: there are none.
     pub exempt: Value,
     /// The version of its definition; none: it has no history.
@@ -132,6 +134,7 @@ impl Segment {
                     has_lists: row.get_by_name("has_lists")?.unwrap_or_default(),
                     is_suppression: row.get_by_name("is_suppression")?.unwrap_or_default(),
                     is_list: row.get_by_name("is_list")?.unwrap_or_default(),
+                    has_kept_out: row.get_by_name("has_kept_out")?.unwrap_or_default(),
                     exempt: json("exempt")?,
                     definition: row.get_by_name("definition")?,
                     id,

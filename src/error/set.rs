@@ -54,6 +54,10 @@ pub enum SetError {
     #[error("must be owner of the set {0}")]
     NotOwner(String),
 
+    /// Ids of people who are kept out cannot be hashed.
+    #[error("{0} has no row: people who are kept out cannot be told")]
+    NoSecret(String),
+
     #[error("role \"{owner}\", the owner of the set {set}, is not a member of role \"{role}\"")]
     OwnerNotMember { set: String, owner: String, role: String },
 
@@ -80,9 +84,10 @@ impl SetError {
         match self {
             Self::Unknown(_) | Self::Foreign(_) => Code::ERRCODE_UNDEFINED_OBJECT,
             Self::Broken { .. } => Code::ERRCODE_UNDEFINED_TABLE,
-            Self::OtherKind { .. } | Self::OtherOwner { .. } | Self::ManyOwners { .. } => {
-                Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Self::OtherKind { .. }
+            | Self::OtherOwner { .. }
+            | Self::ManyOwners { .. }
+            | Self::NoSecret(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Name { code, .. } => *code,
             Self::InTheWay { .. } => Code::ERRCODE_DUPLICATE_TABLE,
             Self::OtherVersion { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -114,6 +119,9 @@ impl SetError {
             }
             Self::Foreign(_) => "segmenter_init() makes sets, with their triggers.".into(),
             Self::Broken { .. } => "Restore it from a backup, or drop what is left of the set by hand.".into(),
+            Self::NoSecret(_) => {
+                "Restore its row from a backup: without it nobody can be kept out who was erased before.".into()
+            }
             Self::OtherKind { .. } => {
                 "Drop it and restore the relation from a backup, or drop what is left of the set by hand.".into()
             }

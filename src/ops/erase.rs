@@ -33,6 +33,7 @@ use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
 use segmenter_core::sync_plan::SyncAction;
 
+pub mod kept_out;
 mod redact;
 mod similar;
 
@@ -83,6 +84,14 @@ pub struct Erased {
     pub failure: Option<Report>,
 }
 
+/// What segment tables held of the person, beside the id that was given.
+#[derive(Default)]
+struct Traces {
+    /// The ids, which a collation may take for equal.
+    ids: BTreeSet<String>,
+    hashes: BTreeSet<String>,
+}
+
 /// A segment that the caller may erase from.
 struct Listed {
     id: Uuid,
@@ -91,23 +100,23 @@ struct Listed {
 }
 
 /// Erases a person from every segment whose owner the caller may act as. Each segment is a
-/// subtransaction: what cannot be erased from one stops no other. Returns the segments that held the
-/// person, and those that may still hold the person.
-pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
+/// subtransaction: what cannot be erased from one stops no other. With `keep_out`, no refresh adds the
+/// person again. Returns the segments that held the person, and those that may still hold the person.
+pub fn erase(set: &RelationSet, id: &str, keep_out: bool, run_id: Uuid) -> Result<Vec<Erased>> {
     durable::flush_at_commit();
     let mut erased: BTreeMap<usize, Erased> = BTreeMap::new();
-    let mut hashes = BTreeSet::new();
+    let mut traces = Traces { ids: BTreeSet::from([id.to_owned()]), ..Traces::default() };
     let segments = list(set)?;
     let mut owners: HashMap<pg_sys::Oid, Allowance> = HashMap::new();
     for (place, segment) in segments.iter().enumerate() {
         let left = owners.entry(segment.owner).or_insert_with(|| Allowance::of(segment.owner));
-        let found = erase_segment(set, segment, id, run_id, &mut hashes, left)?;
+        let found = erase_segment(set, segment, id, run_id, &mut traces, left)?;
         if found.rows > 0 || found.messages > 0 || found.failure.is_some() {
             erased.insert(place, found);
         }
     }
     // The hashes that one segment holds may occur in the log of another segment.
-    let patterns = redact::patterns(id, &hashes);
+    let patterns = redact::patterns(id, &traces.hashes);
     if !patterns.is_empty() {
         for (place, segment) in segments.iter().enumerate() {
             let Allowance { wait, work: time } =
@@ -135,6 +144,9 @@ pub fn erase(set: &RelationSet, id: &str, run_id: Uuid) -> Result<Vec<Erased>> {
         set.extension.as_owner(|| {
             Spi::run_with_args(&set.sql(&queries::ops::erase::DELETE_CAPTURED, &[]), &[id.into()])
         })?;
+    }
+    if keep_out {
+        kept_out::keep_out(set, &traces.ids, run_id)?;
     }
     if erased.is_empty() {
         similar::report(set, &segments, id);
@@ -173,7 +185,7 @@ fn erase_segment(
     listed: &Listed,
     id: &str,
     run_id: Uuid,
-    hashes: &mut BTreeSet<String>,
+    traces: &mut Traces,
     Allowance { wait, work: time }: &mut Allowance,
 ) -> Result<Erased> {
     let began = Instant::now();
@@ -194,7 +206,7 @@ fn erase_segment(
                     true => SegmentRows::open(set, &segment)?,
                     false => None,
                 };
-                let found = erase_from(set, &segment, table.as_ref(), id, run_id, hashes)?;
+                let found = erase_from(set, &segment, table.as_ref(), id, run_id, traces)?;
                 if found.rows > 0 || found.messages > 0 {
                     state::count_erasure(set, segment.id)?;
                     log_erased(set, &segment, None, &found, run_id)?;
@@ -483,7 +495,7 @@ fn erase_from(
     rows: Option<&SegmentRows>,
     id: &str,
     run_id: Uuid,
-    hashes: &mut BTreeSet<String>,
+    traces: &mut Traces,
 ) -> Result<Erased> {
     let mut erased = Erased::nothing(&segment.name);
     let snapshot = Active::fresh();
@@ -497,7 +509,7 @@ fn erase_from(
         })?;
         if let Some(rows) = rows {
             erased.rows = rows.table.with_constraints_at_once(set, || {
-                delete_rows(client, set, rows, segment, id, hashes)
+                delete_rows(client, set, rows, segment, id, traces)
             })?;
         }
         Ok::<_, Error>(notices)
@@ -614,15 +626,15 @@ fn handed_over_fields(
     })
 }
 
-/// Deletes the person's rows with the rights of the table's owner, and adds their hashes to
-/// `hashes`. Rows that are still there are an error.
+/// Deletes the person's rows with the rights of the table's owner, and adds what they held to
+/// `traces`. Rows that are still there are an error.
 fn delete_rows(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
     rows: &SegmentRows,
     segment: &Segment,
     id: &str,
-    hashes: &mut BTreeSet<String>,
+    traces: &mut Traces,
 ) -> Result<u64> {
     let args = [segment.id.into(), id.into()];
     set.as_table_owner(rows.table.owner, || {
@@ -631,7 +643,8 @@ fn delete_rows(
         let count = deleted.len() as u64;
         for row in deleted {
             let contacts = row.get_by_name::<Vec<Option<String>>, _>("contacts")?;
-            hashes.extend(contacts.unwrap_or_default().into_iter().flatten());
+            traces.hashes.extend(contacts.unwrap_or_default().into_iter().flatten());
+            traces.ids.extend(row.get_by_name::<String, _>("id")?);
         }
         let sql = rows.sql(set, &queries::ops::erase::HAS_MEMBER, "");
         // Not read-only: it has to see what was deleted.

@@ -46,13 +46,18 @@ pub fn apply(
 }
 
 /// Takes members that other segments have out of a table that a procedure has written: their ids are in
-/// the relation `segmenter_excluded`. In a table of periods nothing of those is left that were not
-/// members before.
-pub fn take_out(client: &mut SpiClient<'_>, side: &DeltaTarget<'_>, at: Timestamp) -> Result<()> {
+/// the relation `segmenter_excluded`. In a table of periods, or if they are `erased`, nothing of those is
+/// left that were not members before.
+pub fn take_out(
+    client: &mut SpiClient<'_>,
+    side: &DeltaTarget<'_>,
+    at: Timestamp,
+    erased: bool,
+) -> Result<()> {
     let DeltaTarget { set, table, segment, .. } = side;
     let parts = [("table", table.name.as_str()), ("collation", table.id_collation.as_str())];
     set.as_table_owner(table.owner, || {
-        if table.kind.history {
+        if table.kind.history || erased {
             let sql = set.sql(&queries::refresh::exclusion::DELETE_NEW_ROWS, &parts);
             client.update(&sql, None, &[(*segment).into()])?;
         }

@@ -12,11 +12,11 @@ use serde_json::json;
 
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
-use crate::catalog::relation_set::RelationSet;
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::exclusion::{self, List};
 use crate::config::segment_table::{self, Holder, Purpose, Table};
 use crate::config::{Key, Segment};
-use crate::error::{Error, Report, Result, counted, emit_warning};
+use crate::error::{Error, Report, Result, SetError, counted, emit_warning};
 use crate::pg::clock;
 use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::seen;
@@ -41,6 +41,25 @@ pub struct Exclusion {
     seen: AllSeen<String>,
     /// The segment was refreshed before.
     is_refreshed: bool,
+    kept_out: KeptOut,
+}
+
+/// People who are kept out of the segments of an owner.
+#[derive(Default)]
+struct KeptOut {
+    /// The owner; none: there are no such people.
+    of: Option<pg_sys::Oid>,
+    /// The number of those that were readmitted.
+    readmissions: i64,
+}
+
+/// Why rows were left out of a refresh.
+#[derive(Default)]
+pub struct LeftOut {
+    /// The names of the lists that have the members.
+    pub lists: Vec<String>,
+    /// People among them are kept out since they were erased.
+    pub are_kept_out: bool,
 }
 
 /// What the segments that leave out members of a list must know of a refresh of the list.
@@ -61,8 +80,12 @@ impl Exclusion {
     /// The lists of a segment, as the active snapshot sees them. A list that does not exist is an
     /// error: the segment waits for it.
     pub fn find(set: &RelationSet, segment: &Segment) -> Result<Self> {
+        let kept_out = match segment.has_kept_out {
+            true => KeptOut::find(set, segment.owner)?,
+            false => KeptOut::default(),
+        };
         if !segment.has_lists {
-            return Ok(Self::default());
+            return Ok(Self { kept_out, ..Self::default() });
         }
         let missing = exclusion::missing(set, segment.id)?;
         if !missing.is_empty() {
@@ -85,7 +108,7 @@ impl Exclusion {
                 Ok::<_, Error>((seen.unwrap_or_default(), is_refreshed))
             })
         })?;
-        Ok(Self { lists, seen, is_refreshed })
+        Ok(Self { lists, seen, is_refreshed, kept_out })
     }
 
     /// The ids of the lists.
@@ -100,6 +123,11 @@ impl Exclusion {
     /// Whether members may return that were left out: an incremental pass would not look at them.
     pub fn may_free(&self) -> bool {
         following::may_free(&self.seen, &self.now())
+    }
+
+    /// The number of people who were kept out and readmitted.
+    pub fn readmissions(&self) -> i64 {
+        self.kept_out.readmissions
     }
 
     /// What a successful refresh has seen; none: the segment has no lists.
@@ -126,23 +154,34 @@ impl Exclusion {
         self.seen.clone().into_iter().chain(after).collect()
     }
 
-    /// Takes members of the lists out of the delta of a refresh, and out of the table if a procedure
-    /// has written it, at the time `written`. Returns the names of the lists that have any. `client`
-    /// is the SPI connection of the delta. Runs with the rights of the segment's owner.
+    /// Takes members of the lists, and people who are kept out, out of the delta of a refresh, and out of
+    /// the table if a procedure has written it, at the time `written`. `client` is the SPI connection of
+    /// the delta. Runs with the rights of the segment's owner.
     pub fn leave_out(
         &self,
         client: &mut SpiClient<'_>,
         (delta, side): (&mut Delta, &DeltaTarget<'_>),
         written: Option<Timestamp>,
-    ) -> Result<Vec<String>> {
+    ) -> Result<LeftOut> {
+        let are_kept_out = match self.kept_out.of {
+            Some(owner) => {
+                let left_out = delta.leave_out_kept_out(side, owner)?;
+                if let (Some(at), true) = (written, left_out.are_any) {
+                    apply::take_out(client, side, at, true)?;
+                }
+                left_out.are_any
+            }
+            None => false,
+        };
         let tables = tables(side.set, self.lists.iter())?;
         let lists: Vec<_> = tables.iter().map(|(list, table)| of_table(list, table)).collect();
         let left_out = delta.leave_out(side, &lists)?;
         check_seen(&tables)?;
-        if let (Some(at), false) = (written, left_out.lists.is_empty()) {
-            apply::take_out(client, side, at)?;
+        if let (Some(at), true) = (written, left_out.are_any) {
+            apply::take_out(client, side, at, false)?;
         }
-        Ok(left_out.lists.iter().map(|number| tables[*number].0.name.clone()).collect())
+        let lists = left_out.lists.iter().map(|number| tables[*number].0.name.clone());
+        Ok(LeftOut { lists: lists.collect(), are_kept_out })
     }
 
     /// Has members leave that the lists have gained. The caller holds the locks of the segment and its
@@ -224,6 +263,27 @@ impl Exclusion {
         }
         check_seen(&tables)?;
         Ok(listed)
+    }
+}
+
+impl KeptOut {
+    /// Finds them, as the active snapshot sees them. That they cannot be told because the secret of the
+    /// set is missing is an error.
+    fn find(set: &RelationSet, owner: pg_sys::Oid) -> Result<Self> {
+        let (are_any, has_secret, readmissions) = set.as_owner(|| {
+            Spi::connect(|client| {
+                let statement = set.kept(&queries::refresh::exclusion::FIND_KEPT_OUT);
+                let row = client.select(statement, Some(1), &[owner.into()])?.first();
+                let is = |column| Ok::<_, Error>(row.get_by_name::<bool, _>(column)? == Some(true));
+                let readmissions = row.get_by_name::<i64, _>("readmissions")?;
+                Ok::<_, Error>((is("are_any")?, is("has_secret")?, readmissions))
+            })
+        })?;
+        if are_any && !has_secret {
+            return Err(SetError::NoSecret(set.display_name(Relation::Secret)).into());
+        }
+        let readmissions = readmissions.unwrap_or_default();
+        Ok(Self { of: are_any.then_some(owner), readmissions })
     }
 }
 

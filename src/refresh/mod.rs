@@ -25,7 +25,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::{Delta, DeltaTarget, LongIds};
-use crate::refresh::exclusion::{Closed, Exclusion, Gained};
+use crate::refresh::exclusion::{Closed, Exclusion, Gained, LeftOut};
 use crate::refresh::incremental::{Progress, WatermarkCandidate};
 use crate::refresh::now::RefreshTime;
 use crate::refresh::publish::outbox;
@@ -144,8 +144,8 @@ struct Applied {
     content: Option<Content>,
     /// Members that have left before, because its lists have them.
     closed: Closed,
-    /// The lists that have members which the refresher gave.
-    left_out: Vec<String>,
+    /// Why rows which the refresher gave were left out.
+    left_out: LeftOut,
     /// Its lists as it has seen them; none: it has none.
     lists: Option<JsonB>,
     /// What it has gained, for the segments that leave out its members.
@@ -492,7 +492,7 @@ fn steps(
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
-                let how = (time.at, request.full, lists.may_free());
+                let how = (time.at, request.full, (lists.may_free(), lists.readmissions()));
                 let read = reads.as_ref().and_then(|reads| reads.tables.as_ref());
                 let target = (segment, &table);
                 Some(incremental::plan(set, target, incremental, read, &beginning, how)?)
@@ -501,7 +501,7 @@ fn steps(
         };
         let mut progress = None;
         let mut edited = None;
-        let mut left_out = Vec::new();
+        let mut left_out = LeftOut::default();
         let (delta, side) = set.as_segment_owner(segment.owner, || {
             let target = (segment.id, last.seed);
             let written = matches!(refresher, Refresher::Procedure(_)).then_some(at);

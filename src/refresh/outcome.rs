@@ -10,6 +10,7 @@ use crate::catalog::log::LogStatus;
 use crate::config::Segment;
 use crate::error::{Error, Report, Result, counted};
 use crate::pg::exec::role;
+use crate::refresh::exclusion::LeftOut;
 use segmenter_core::content::{Content, Edited};
 use segmenter_core::guards::DeltaStats;
 
@@ -193,14 +194,23 @@ fn by_hand(Edited { before, found }: Edited) -> String {
     )
 }
 
-/// A remark about rows that were left out, because lists have their members.
-fn left_out(count: u64, lists: &[String]) -> String {
+/// A remark about rows that were left out.
+fn left_out(count: u64, LeftOut { lists, are_kept_out }: &LeftOut) -> String {
     let rows = match count {
         1 => "1 row was".to_owned(),
         many => format!("{many} rows were"),
     };
     let lists: Vec<_> = lists.iter().map(|list| format!("\"{list}\"")).collect();
-    format!("{rows} left out: their members are in {}", lists.join(", "))
+    let kept_out = match count {
+        1 => "the person was erased and is kept out",
+        _ => "people were erased and are kept out",
+    };
+    let why = match (lists.is_empty(), are_kept_out) {
+        (true, _) => kept_out.to_owned(),
+        (false, false) => format!("their members are in {}", lists.join(", ")),
+        (false, true) => format!("their members are in {}, or {kept_out}", lists.join(", ")),
+    };
+    format!("{rows} left out: {why}")
 }
 
 /// Remarks about a successful refresh, separated by semicolons; none: there are none.

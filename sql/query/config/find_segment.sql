@@ -1,9 +1,9 @@
 -- The active segment with the name $1, or the segment with the id $2. has_lists: it leaves out members of
 -- others, or did so at its last refresh; is_list: others leave out its members; definition: its
--- version.
+-- version; has_kept_out: people are or were kept out of segments of the set.
 -- runs as: set owner
 -- params: name text, id uuid
--- row: id uuid, name text, table_oid oid, owner oid, refresh_params jsonb, guards jsonb, sources jsonb, refresh_cron text, refresh_timezone text, actual boolean, exempt jsonb, is_suppression boolean, has_lists boolean, is_list boolean, definition integer
+-- row: id uuid, name text, table_oid oid, owner oid, refresh_params jsonb, guards jsonb, sources jsonb, refresh_cron text, refresh_timezone text, actual boolean, exempt jsonb, is_suppression boolean, has_lists boolean, is_list boolean, definition integer, has_kept_out boolean
 select
     s.id,
     s.name,
@@ -26,6 +26,7 @@ select
             where d.exclude <> '[]' and d.actual_end = 'infinity'
               and (d.exclude ? s.name or d.exclude @> jsonb_build_array(jsonb_build_object('segment', s.name)))
         ) as is_list,
-    (select max(d.version) from @definitions@ d where d.segment_id = s.id) as definition
+    (select max(d.version) from @definitions@ d where d.segment_id = s.id) as definition,
+    exists (select from @kept_out@) as has_kept_out
 from @segments@ s
 where (s.name = $1 and s.actual_end = 'infinity') or s.id = $2

@@ -177,6 +177,7 @@ pub(super) fn record_reads(
         has_lists: false,
         is_suppression: false,
         is_list: false,
+        has_kept_out: false,
         exempt: serde_json::Value::Null,
         definition: None,
     };

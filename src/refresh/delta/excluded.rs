@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 
 use pgrx::datum::Uuid;
+use pgrx::prelude::*;
 
 use super::{ADDED, CHANGED, DELTA, Delta, DeltaTarget, REMOVED};
 use crate::catalog::queries;
@@ -37,11 +38,42 @@ pub struct ListTable<'a> {
 pub struct LeftOut {
     /// The numbers of the lists that have any.
     pub lists: Vec<usize>,
+    pub are_any: bool,
     _relation: Option<Relation>,
 }
 
+impl LeftOut {
+    fn nobody() -> Self {
+        Self { lists: Vec::new(), are_any: false, _relation: None }
+    }
+}
+
 impl Delta {
-    /// Leaves out added and changed members that the lists have. Runs with the rights of the segment's owner, within an SPI connection.
+    /// Leaves out added members who are kept out of the segments of the role `owner`. Runs within an SPI
+    /// connection.
+    pub fn leave_out_kept_out(
+        &mut self,
+        side: &DeltaTarget<'_>,
+        owner: pg_sys::Oid,
+    ) -> Result<LeftOut> {
+        if self.figures.added == 0 {
+            return Ok(LeftOut::nobody());
+        }
+        let excluded = Relation::new(EXCLUDED);
+        side.set.as_owner(|| {
+            let key = side.set.sql(&queries::catalog::SECRET_KEY, &[]);
+            let sql = &queries::refresh::exclusion::MATCH_KEPT_OUT;
+            excluded.append(&side.set.sql(sql, &[("secret_key", &key)]), &[owner.into()])
+        })?;
+        if excluded.rows() == 0 {
+            return Ok(LeftOut::nobody());
+        }
+        self.replace(side)?;
+        Ok(LeftOut { lists: Vec::new(), are_any: true, _relation: Some(excluded) })
+    }
+
+    /// Leaves out added and changed members that the lists have. Runs with the rights of the segment's
+    /// owner, within an SPI connection.
     pub fn leave_out(
         &mut self,
         side: &DeltaTarget<'_>,
@@ -49,7 +81,7 @@ impl Delta {
     ) -> Result<LeftOut> {
         let mut concerned = Vec::new();
         if lists.is_empty() || self.figures.added + self.figures.changed == 0 {
-            return Ok(LeftOut { lists: concerned, _relation: None });
+            return Ok(LeftOut::nobody());
         }
         let excluded = Relation::new(EXCLUDED);
         for (number, list) in lists.iter().enumerate() {
@@ -64,7 +96,8 @@ impl Delta {
         if !concerned.is_empty() {
             self.replace(side)?;
         }
-        Ok(LeftOut { lists: concerned, _relation: Some(excluded) })
+        let are_any = !concerned.is_empty();
+        Ok(LeftOut { lists: concerned, are_any, _relation: Some(excluded) })
     }
 
     /// Replaces the delta by one without the members in the relation `segmenter_excluded`.

@@ -46,6 +46,14 @@ pub struct Checkpoint {
     /// The tables that the queries read, by name, with their OIDs; none: not known.
     #[serde(default)]
     pub reads: Option<BTreeMap<String, u32>>,
+    /// The number of people who had been kept out of the segment and readmitted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub readmissions: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl Checkpoint {

@@ -117,14 +117,15 @@ pub struct Progress {
 /// Decides between a full and an incremental pass, as the active snapshot sees the segment. `read`: the
 /// tables that its queries read; none: they cannot be analysed, which fails the refresh when they are
 /// run. `now` is the time of the refresh; `full` requests a full pass; `is_freed`: members may return
-/// that lists of the segment have lost, whose ids are not among the changed ones.
+/// that lists of the segment have lost, whose ids are not among the changed ones; so may
+/// people who were kept out, after as many `readmissions`.
 pub fn plan(
     set: &RelationSet,
     (segment, table): (&Segment, &Table),
     refresher: &Incremental,
     read: Option<&BTreeSet<u32>>,
     beginning: &WatermarkCandidate,
-    (now, full, is_freed): (Instant, bool, bool),
+    (now, full, (is_freed, readmissions)): (Instant, bool, (bool, i64)),
 ) -> Result<Plan> {
     let (last, before) = last_checkpoint(set, segment.id)?;
     let position = last.as_ref().and_then(|last| last.captured.as_ref());
@@ -144,6 +145,7 @@ pub fn plan(
         watermark: None,
         captured,
         reads,
+        readmissions,
     };
 
     let since = last.filter(|last| last.is_continued_by(&next));
@@ -180,6 +182,9 @@ pub fn plan(
         }
         Some(_) if replaced.is_some() => Some("the queries read other tables than before"),
         Some(_) if is_freed => Some("segments whose members it leaves out have lost some"),
+        Some(since) if since.readmissions != readmissions => {
+            Some("people who were kept out were readmitted")
+        }
         Some(since) => match (&since.captured, &next.captured) {
             (Some(before), Some(now)) => capture::full_pass_reason(set, before, now)?,
             _ => None,
