@@ -72,6 +72,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_outbox', '');
 select pg_catalog.pg_extension_config_dump('segmenter_outbox_id_seq', '');
 select pg_catalog.pg_extension_config_dump('segmenter_deliveries', '');
 select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
+select pg_catalog.pg_extension_config_dump('segmenter_withheld', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');

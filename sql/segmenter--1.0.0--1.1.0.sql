@@ -199,7 +199,7 @@ comment on column @subscriptions@.consumer_id is 'the consumer';
 comment on column @subscriptions@.segment_id is 'the segment';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
-comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members';
 comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
 comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
 comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
@@ -349,7 +349,10 @@ create table @handovers@ (
     members         bigint,
     left_out        bigint  not null default 0,
     filter          jsonb,
-    failed_filter   text
+    failed_filter   text,
+    held            text,
+    held_params     jsonb,
+    withheld        text
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -362,8 +365,27 @@ comment on column @handovers@.members is 'the members that the subscription has 
 comment on column @handovers@.left_out is 'members of the segment that it has not been given, because they cannot be part of a message';
 comment on column @handovers@.filter is 'the filter of the last hand-over: where, and the columns that it uses with their types; null: none, all members were handed over';
 comment on column @handovers@.failed_filter is 'the filter of the last attempt to hand over, if it failed';
+comment on column @handovers@.held is 'why changes are held back; null: they are not';
+comment on column @handovers@.held_params is 'the params of the subscription that it was held back with';
+comment on column @handovers@.withheld is 'known: changes were held back, and the table of what is withheld says what the consumer has of them; unknown: it does not; null: none were';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
+
+-- Nobody but Segmenter reads it. By ids in bytes, as those of a delta are compared.
+create table @withheld@ (
+    subscription_id uuid not null references @subscriptions@ (id) on delete cascade,
+    id              text collate "C" not null,
+    member          jsonb,
+    hash_email      text,
+    hash_phone      text,
+    primary key (subscription_id, id)
+);
+comment on table @withheld@ is 'what consumers have of members that have changed while changes are held back from a subscription: people who are excluded or erased are removed nevertheless';
+comment on column @withheld@.subscription_id is 'the subscription';
+comment on column @withheld@.id is 'the member''s key';
+comment on column @withheld@.member is 'the member as the consumer has it; null: it does not have the member';
+comment on column @withheld@.hash_email is 'hashed e-mail address of the member then';
+comment on column @withheld@.hash_phone is 'hashed phone number of the member then';
 
 -- Written only by sessions that hold the segment's lock until they commit, so that nothing waits for a row.
 -- No index but the key: an update is heap-only where the page has room.
@@ -600,7 +622,11 @@ select
     d.last_receipt,
     coalesce(d.last_error, h.error) as delivery_error,
     t.excluded,
-    u.id as subscription_id
+    u.id as subscription_id,
+    case
+        when u.params -> 'paused' = 'true' then 'it is paused'
+        when h.held_params = u.params then h.held
+    end as update_held
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id
@@ -642,7 +668,8 @@ select
     null,
     null,
     f.excluded,
-    f.subscription_id
+    f.subscription_id,
+    null
 from @schema@.segmenter_figures_in('@text:mart@') f
 order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -674,6 +701,7 @@ comment on column @status@.last_receipt is 'the last receipt of the consumer';
 comment on column @status@.delivery_error is 'the error of the last hand-over or delivery';
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members, or the people are kept out';
 comment on column @status@.subscription_id is 'the subscription';
+comment on column @status@.update_held is 'why changes are held back from the consumer; null: they are not';
 
 -- The members of now, for people. The policies of the tables apply to its reader.
 create view @current@ with (security_invoker = true) as
@@ -695,7 +723,7 @@ comment on column @current@.processed is 'when the row last changed';
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
+    @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
     @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
@@ -786,6 +814,9 @@ alter table @handovers@ enable row level security;
 create policy segmenter_member on @handovers@ for select
     using (subscription_id in (select s.id from @subscriptions@ s));
 comment on policy segmenter_member on @handovers@ is 'hand-overs of subscriptions that the user may see';
+
+-- No role has a privilege on it.
+alter table @withheld@ enable row level security;
 
 alter table @state@ enable row level security;
 create policy segmenter_member on @state@ for select
@@ -1266,7 +1297,7 @@ begin
         join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) k.mart::pg_catalog.oid
         where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
           and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char"
-          and k.kind operator(pg_catalog.=) any (array['handovers', 'state', 'attempts', 'definitions', 'secret', 'kept_out'])
+          and k.kind operator(pg_catalog.=) any (array['handovers', 'withheld', 'state', 'attempts', 'definitions', 'secret', 'kept_out'])
     loop
         perform pg_catalog.pg_extension_config_dump(added, '');
     end loop;

@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 21] = [
+pub const WORDS: [&str; 22] = [
     "mart",
     "segments",
     "consumers",
@@ -41,6 +41,7 @@ pub const WORDS: [&str; 21] = [
     "kept_out",
     "status",
     "current",
+    "withheld",
     "registry",
     "registry_relations",
     "change_readers",

@@ -1,5 +1,7 @@
 //! Decides which messages follow from a refresh and from the state of a subscription.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Mode, Selection};
@@ -50,6 +52,49 @@ pub struct AudienceState {
     pub is_ready: bool,
     /// Whether the audience has another name than the one that was handed over last.
     pub is_renamed: bool,
+    /// Whether changes were held back, so that the consumer lacks them.
+    pub is_behind: bool,
+}
+
+/// Why what is to be handed over is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    Paused,
+    /// The audience would have fewer members than it may have.
+    TooFew {
+        members: u64,
+        min: u64,
+    },
+}
+
+impl Hold {
+    /// Decides whether something is held back. `members` counts the members of the audience; it is called
+    /// only where there is a limit.
+    pub fn of<E>(
+        is_paused: bool,
+        min_members: Option<u64>,
+        members: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<Option<Self>, E> {
+        match (is_paused, min_members) {
+            (true, _) => Ok(Some(Hold::Paused)),
+            (false, None) => Ok(None),
+            (false, Some(min)) => {
+                let members = members()?;
+                Ok((members < min).then_some(Hold::TooFew { members, min }))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hold::Paused => write!(f, "it is paused"),
+            Hold::TooFew { members, min } => {
+                write!(f, "the audience would have {members} members, min_members is {min}")
+            }
+        }
+    }
 }
 
 /// What must be handed over.
@@ -92,8 +137,8 @@ impl SyncAction {
         if !past.exists {
             return (past.is_ready || refreshed).then_some(SyncAction::Create);
         }
-        if past.failed.is_some() || past.resync_requested || past.served.as_ref() != Some(selection)
-        {
+        let is_other = past.served.as_ref() != Some(selection);
+        if past.failed.is_some() || past.resync_requested || past.is_behind || is_other {
             return Some(SyncAction::FullSync);
         }
         match (refreshed, mode) {
@@ -274,6 +319,33 @@ mod tests {
         assert!(!needs_rename(&served(&fields), SyncAction::Delta, 0));
         let ended = SyncAction::of(&renamed, false, &fields, Mode::Delta, false);
         assert_eq!(ended, Some(SyncAction::Delete));
+    }
+
+    #[test]
+    fn what_was_held_back_needs_a_full_sync() {
+        let fields = Selection::default();
+        let behind = AudienceState { is_behind: true, ..served(&fields) };
+        for refreshed in [false, true] {
+            let of =
+                |is_actual| SyncAction::of(&behind, is_actual, &fields, Mode::Delta, refreshed);
+            assert_eq!(of(true), Some(SyncAction::FullSync));
+            assert_eq!(of(false), Some(SyncAction::Delete));
+        }
+    }
+
+    #[test]
+    fn a_pause_and_too_few_members_hold_back() {
+        let of = |is_paused, min, members| Hold::of::<()>(is_paused, min, || Ok(members));
+        assert_eq!(of(false, None, 0), Ok(None));
+        assert_eq!(of(true, Some(5), 9), Ok(Some(Hold::Paused)));
+        assert_eq!(of(false, Some(5), 5), Ok(None));
+        let few = Hold::TooFew { members: 4, min: 5 };
+        assert_eq!(of(false, Some(5), 4), Ok(Some(few)));
+        assert!(few.to_string().contains("4 members"));
+        // Members are counted only for a limit.
+        assert_eq!(Hold::of(true, Some(1), || Err(())), Ok(Some(Hold::Paused)));
+        assert_eq!(Hold::of(false, None, || Err(())), Ok(None));
+        assert_eq!(Hold::of(false, Some(1), || Err(())), Err(()));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 """The model of the cluster test exclusion, which see.
 
-    exclusion.py ROUNDS SEED
+    exclusion.py ROUNDS SEED          lists, suppression, priorities, schedules, failures
+    exclusion.py ROUNDS SEED held     the same, and subscriptions with filters, pauses and min_members that change
 
 The server is the one at PGHOST. Prints "ok NAME" or "not ok NAME: why"; exits with 1 after the latter.
 """
@@ -10,11 +11,13 @@ import json
 import random
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 import psycopg
-from audience import Audience
+from audience import Audience, Fault
 from checks import Connection, Wrong, must, must_equal, rows, value
 from psycopg.rows import dict_row
 
@@ -75,11 +78,79 @@ class Segment:
         return f"s{self.number}"
 
 
+# What a filter says of a person, in SQL and here.
+FILTERS: dict[str, Callable[[str, Person], bool]] = {
+    "true": lambda id, person: True,
+    "hash_email is not null -- only those": lambda id, person: person[0] is not None,
+    "hash_phone collate \"C\" < 'p2'": lambda id, person: person[1] is not None and person[1] < "p2",
+    "segmenter_bucket(id, 'spring', 2) = 0": lambda id, person: int.from_bytes(sha256(f"spring:{id}".encode()).digest()[:8], "big") % 2 == 0,
+    "id::int % 3 <> 0 or (hash_email = hash_phone) is null": lambda id, person: int(id) % 3 != 0 or None in person,
+}
+FIELDS = [["id", "hash_email", "hash_phone"], ["id"], ["id", "hash_phone"]]
+
+
+@dataclass
+class Handed:
+    """A member as the consumer has it, with the person whom it was made of."""
+    member: dict[str, Any]
+    person: Person
+    # The segment has another one by now, or none.
+    has_changed: bool = False
+
+
+@dataclass
+class Subscription:
+    """What a consumer must have, by the rules alone: of filters, pauses and limits, and of people who must leave."""
+    id: str
+    segment: Segment
+    params: dict[str, Any] = field(default_factory=dict)
+    # With which filter and fields it was handed over last; and whom the consumer has: none, there is no audience.
+    served: dict[str, Any] = field(default_factory=dict)
+    people: dict[str, Handed] | None = None
+
+    @staticmethod
+    def selects(params: dict[str, Any], id: str, person: Person) -> bool:
+        return FILTERS[params["where"]](id, person) if "where" in params else True
+
+    @staticmethod
+    def member(params: dict[str, Any], id: str, person: Person) -> dict[str, Any]:
+        all = {"id": id, "hash_email": person[0], "hash_phone": person[1]}
+        return {name: all[name] for name in params.get("fields", FIELDS[0])}
+
+    def follow(self, before: Members, closed: Members, is_listed: Callable[[str, Person], bool]) -> None:
+        """A run: the members were those, after lists have gained members these, and are those of the segment now."""
+        members = self.segment.members
+        if not self.segment.is_actual or self.segment.seen is None:
+            # It begins anew when the segment is active again.
+            self.people = None
+            return
+        wanted = {id: person for id, person in members.items() if self.selects(self.params, id, person)}
+        if not self.params.get("paused") and len(wanted) >= self.params.get("min_members", 0):
+            self.people = {id: Handed(self.member(self.params, id, person), person) for id, person in wanted.items()}
+            self.served = dict(self.params)
+            return
+        if self.people is None:
+            return
+        for id, handed in list(self.people.items()):
+            has_left = id in before and id not in closed
+            if has_left or is_listed(id, handed.person):
+                del self.people[id]
+            elif not handed.has_changed:
+                person = members.get(id)
+                if person is not None and self.selects(self.served, id, person) and self.member(self.served, id, person) == handed.member:
+                    handed.person = person
+                else:
+                    handed.has_changed = True
+
+
 class Model:
-    def __init__(self, db: Connection, dice: random.Random) -> None:
-        self.db, self.dice = db, dice
+    def __init__(self, db: Connection, dice: random.Random, has_holds: bool) -> None:
+        self.db, self.dice, self.has_holds = db, dice, has_holds
         self.segments: list[Segment] = []
         self.audiences: dict[str, Audience] = {}
+        self.subscriptions: list[Subscription] = []
+        # Those that get all members, by segment.
+        self.alls: dict[str, str] = {}
         self.read = 0
         self.has_new_lists = False
         self.done: Counter[str] = Counter()
@@ -102,8 +173,16 @@ class Model:
         if kind == "incremental":
             value(self.db, "select segmenter_watch(%s::regclass, 'id')", f"crm.source{number}")
         self.repair(segment)
-        value(self.db, "select segmenter_subscribe('reader', %s, 'all')", segment.name)
+        self.subscribe(segment, "all")
+        if self.has_holds:
+            self.subscriptions += [self.subscribe(segment, "one"), self.subscribe(segment, "two")]
+
+    def subscribe(self, segment: Segment, target: str) -> Subscription:
+        id = str(value(self.db, "select segmenter_subscribe('reader', %s, %s)", segment.name, target))
         self.audiences[id] = Audience()
+        if target == "all":
+            self.alls[segment.id] = id
+        return Subscription(id, segment)
 
     def refresher(self, segment: Segment) -> dict[str, Any]:
         query = f"select id, email as hash_email, phone as hash_phone from crm.source{segment.number}"
@@ -162,9 +241,13 @@ class Model:
 
     def expect(self) -> None:
         """What a run makes of the members."""
+        self.before: dict[str, Members] = {}
+        self.closed: dict[str, Members] = {}
         statuses = {str(row["id"]): row["last_status"] for row in rows(self.db, "select id, last_status from segmenter_status")}
         for segment in self.order() or []:
+            self.before[segment.id] = dict(segment.members)
             held = self.left(segment, segment.members)
+            self.closed[segment.id] = held
             must_wait = any(self.segments[number].is_late for number in self.lists(segment))
             if not segment.is_frequent and segment.seen is not None:
                 # It is not due, unless a list has lost members; then it reads its source, which is as it was. It waits if it
@@ -282,6 +365,44 @@ class Model:
         segment.is_frequent = not segment.is_frequent
         self.write(segment, "refresh_cron", None if segment.is_frequent else "0 0 1 1 *")
 
+    def change_params(self) -> None:
+        subscription = self.dice.choice(self.subscriptions)
+        params = subscription.params
+        match self.dice.choice(["where", "where", "fields", "paused", "paused", "min_members", "min_members", "mode"]):
+            case "where":
+                params.pop("where", None)
+                if self.dice.random() < 0.8:
+                    params["where"] = self.dice.choice(list(FILTERS))
+            case "fields":
+                params["fields"] = self.dice.choice(FIELDS)
+            case "paused":
+                params["paused"] = not params.get("paused", False)
+            case "min_members":
+                params["min_members"] = self.dice.choice([0, 1, 2, 4, 6, 8])
+            case "mode":
+                params["mode"] = self.dice.choice(["delta", "delta", "replace"])
+        self.db.execute("update segmenter_subscriptions set params = %s where id = %s", (json.dumps(params), subscription.id))
+
+    def erase(self) -> None:
+        """Somebody who is in no source any more."""
+        id = str(self.dice.randint(1, 25))
+        for segment in self.segments:
+            if segment.is_frequent or id not in segment.source:
+                continue
+            # A source of a segment that is not due may not change.
+            return
+        for segment in self.segments:
+            segment.source.pop(id, None)
+            self.db.execute(f"delete from crm.source{segment.number} where id = %s", (id,))
+            segment.members.pop(id, None)
+            if segment.seen is not None:
+                segment.seen.pop(id, None)
+        must(all(row["status"] == "ok" for row in rows(self.db, "select status from segmenter_erase(%s)", id)), "an erasure fails")
+        for subscription in self.subscriptions:
+            if subscription.people is not None:
+                subscription.people.pop(id, None)
+        self.done["erase"] += 1
+
     def break_or_repair(self) -> None:
         segment = self.dice.choice([segment for segment in self.segments if segment.is_frequent])
         segment.is_broken = not segment.is_broken
@@ -302,6 +423,12 @@ class Model:
         else:
             rows(self.db, "select * from segmenter_run()")
         self.has_new_lists = False
+
+    def refresh_fully(self) -> None:
+        """Directly after a run: nothing is left to find."""
+        segment = self.dice.choice(self.segments)
+        if segment.is_actual and not segment.is_broken:
+            value(self.db, "select status from segmenter_refresh(%s, full => true)", segment.name)
 
     # --- What is compared.
 
@@ -329,9 +456,11 @@ class Model:
                                                     " order by id desc limit 20", segment.id)]
 
     def take_messages(self) -> None:
-        for row in rows(self.db, "select id, segment_id, operation, part, parts, payload from segmenter_outbox where id > %s order by id", self.read):
+        for row in rows(self.db, "select id, subscription_id, operation, part, parts, payload, is_erasure from segmenter_outbox where id > %s order by id", self.read):
             self.read = row["id"]
-            problems = self.audiences[str(row["segment_id"])].take(row["id"], row["operation"], row["part"], row["parts"], row["payload"]["members"], "id")
+            problems = self.audiences[str(row["subscription_id"])].take(row["id"], row["operation"], row["part"], row["parts"], row["payload"]["members"], "id")
+            # An erasure may remove whom the consumer does not have, or has with other values, and with all of them.
+            problems = [problem for problem in problems if not (row["is_erasure"] and problem.fault in (Fault.STRANGER, Fault.TWICE))]
             must(not problems, "a message", row["operation"], *problems)
 
     def compare(self) -> None:
@@ -341,23 +470,33 @@ class Model:
                 if stored != segment.members:
                     must_equal(stored, segment.members, f"the members of {segment.name}", self.logged(segment), segment, self.lists(segment))
         self.take_messages()
+        for subscription in self.subscriptions:
+            if not subscription.segment.is_actual:
+                continue
+            people = self.audiences[subscription.id].people
+            wanted = subscription.people and {id: handed.member for id, handed in subscription.people.items()}
+            must_equal(people or None, wanted or None, f"the audience of {subscription.segment.name}", subscription.params, self.logged(subscription.segment))
+            self.done["held" if subscription.params.get("paused") else "handed over"] += 1
         for segment in self.segments:
-            people = self.audiences[segment.id].people
+            people = self.audiences[self.alls[segment.id]].people
             if segment.is_actual and segment.seen is not None:
                 handed = {id: (of["hash_email"], of["hash_phone"]) for id, of in (people or {}).items()}
                 must_equal(handed, segment.members, f"the audience of {segment.name}")
 
 
-def main(rounds: int, seed: int) -> bool:
+def main(rounds: int, seed: int, has_holds: bool) -> bool:
     db = psycopg.connect(dbname="shop", user="postgres", autocommit=True, row_factory=dict_row)
     db.add_notice_handler(lambda _: None)
     db.execute("set client_min_messages = error")
     db.execute(SCHEMA)
     dice = random.Random(seed)
     round = 0
-    model = Model(db, dice)
+    model = Model(db, dice, has_holds)
     actions = [model.change_source] * 6 + [model.change_lists] * 3 + [model.change_suppression, model.change_exemption, model.change_priorities,
                model.change_priorities, model.change_life, model.change_schedule, model.change_schedule, model.break_or_repair, model.refresh_one]
+    if has_holds:
+        # What is held back depends on what came before, which the model does not know of a refresh by hand.
+        actions = [action for action in actions if action != model.refresh_one] + [model.change_params] * 6 + [model.erase]
     history: list[str] = []
     try:
         for round in range(rounds):
@@ -367,10 +506,16 @@ def main(rounds: int, seed: int) -> bool:
                 action()
             model.run()
             history.append("run")
+            if has_holds and dice.random() < 0.4:
+                model.refresh_fully()
             # A refresh by hand between has made other figures; the run makes them what they must be.
             for segment in model.segments:
                 segment.members = {} if segment.seen is None else segment.members
             model.expect()
+            for subscription in model.subscriptions:
+                segment = subscription.segment
+                before, closed = model.before.get(segment.id, {}), model.closed.get(segment.id, {})
+                subscription.follow(before, closed, lambda id, person: model.is_listed(id, person, segment))
             model.nobody_is_listed("after a run")
             model.compare()
     except (Wrong, psycopg.Error) as wrong:
@@ -381,4 +526,4 @@ def main(rounds: int, seed: int) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if main(int(sys.argv[1]), int(sys.argv[2])) else 1)
+    sys.exit(0 if main(int(sys.argv[1]), int(sys.argv[2]), "held" in sys.argv[3:]) else 1)

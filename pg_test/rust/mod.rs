@@ -537,6 +537,8 @@ fn every_query_agrees_with_its_header() {
         ("segmenter_ids", "id text"),
         ("changed", "id text"),
         ("segmenter_expired", "id text"),
+        ("segmenter_audience", "operation \"char\", id text collate \"C\", place tid"),
+        ("segmenter_kept", "id text, member jsonb, hash_email text, hash_phone text"),
     ] {
         run(&format!("create temporary table {name} ({columns})"));
     }

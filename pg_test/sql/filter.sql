@@ -252,6 +252,7 @@ select params ->> 'where' as condition from segmenter_subscriptions where target
 set client_min_messages = error;
 delete from segmenter_subscriptions where segment_id in (select id from segmenter_segments where name = 'filtered');
 delete from segmenter_segments where name = 'filtered';
+delete from segmenter_log where segment_name = 'filtered';
 delete from segmenter_consumers where name = 'filter';
 drop schema filter cascade;
 drop owned by sgm_filter, sgm_filter_other cascade;

@@ -21,8 +21,8 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 7] =
-    ["handovers", "state", "attempts", "definitions", "secret", "kept_out", "current"];
+const ADDED: [&str; 8] =
+    ["handovers", "withheld", "state", "attempts", "definitions", "secret", "kept_out", "current"];
 
 /// Migrates every set of an older version, the extension's own first. A set that cannot be migrated
 /// is named in a WARNING and stays as it was. An error of the extension's own set is returned.
@@ -253,6 +253,7 @@ mod tests {
             created,
             [
                 "@handovers@",
+                "@withheld@",
                 "@state@",
                 "@attempts@",
                 "@definitions@",
@@ -264,6 +265,7 @@ mod tests {
                 "@current@",
                 "@handovers@",
                 "segmenter_member",
+                "@withheld@",
                 "@state@",
                 "segmenter_member",
                 "@attempts@",

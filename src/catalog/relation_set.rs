@@ -23,7 +23,7 @@ use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-const RELATIONS: [(&str, &str); 15] = [
+const RELATIONS: [(&str, &str); 16] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -39,6 +39,7 @@ const RELATIONS: [(&str, &str); 15] = [
     ("kept_out", "_kept_out"),
     ("status", "_status"),
     ("current", "_current"),
+    ("withheld", "_withheld"),
 ];
 /// A relation of a set, by its index in [`RELATIONS`].
 #[derive(Debug, Clone, Copy)]

@@ -34,6 +34,9 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
     let begins = drop_pending(set, &subscribed)?;
     let action = |subscription: &Subscription| subscription.recreate_action(begins);
     let handed = from_table(set, &segment, run_id, action, Some(subscription))?;
+    if handed.is_held() {
+        return Err(Error::HeldBack { target: subscribed.target });
+    }
     match (handed.messages, handed.failed) {
         (_, 1..) => Err(Error::NotHandedOver { target: subscribed.target }),
         (0, _) => Err(Error::EndedSubscription(subscription)),

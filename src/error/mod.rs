@@ -288,6 +288,9 @@ pub enum Error {
     #[error("the subscription for \"{target}\" could not be handed over")]
     NotHandedOver { target: String },
 
+    #[error("changes are held back from the subscription for \"{target}\"")]
+    HeldBack { target: String },
+
     #[error("segment \"{0}\" was never refreshed successfully: it is not handed over yet")]
     NeverRefreshed(String),
 
@@ -453,6 +456,7 @@ impl Error {
             | Error::EndedSubscription(_)
             | Error::NeverRefreshed(_)
             | Error::NotHandedOver { .. }
+            | Error::HeldBack { .. }
             | Error::AudienceLeft { .. }
             | Error::NoLease { .. }
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -672,6 +676,9 @@ impl Error {
                 format!("{} lists the subscriptions you may see.", subscriptions)
             }
             Error::NotHandedOver { .. } => "The warning before this says why.".into(),
+            Error::HeldBack { .. } => {
+                "It is paused, or its audience has fewer members than min_members: change its params first.".into()
+            }
             Error::EndedSubscription(_) => {
                 "Set its actual_end to infinity to take it up again.".into()
             }

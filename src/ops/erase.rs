@@ -28,7 +28,7 @@ use crate::pg::format::json::JsonbText;
 use crate::refresh::handover::latest;
 use crate::refresh::publish::filter::Filter;
 use crate::refresh::publish::outbox;
-use crate::refresh::publish::payload::{self, PayloadInput};
+use crate::refresh::publish::payload::{self, Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
 use segmenter_core::sync_plan::SyncAction;
@@ -359,7 +359,7 @@ impl Search<'_> {
     /// handed over is true for the person.
     fn may_have(&self, subscription: &Subscription) -> bool {
         let filter = subscription.served_selection().filter.as_deref();
-        let (Some(rows), Some(filter), false) = (self.rows, filter, subscription.is_behind())
+        let (Some(rows), Some(filter), false) = (self.rows, filter, subscription.is_unsure())
         else {
             return true;
         };
@@ -479,9 +479,11 @@ impl Sought {
         }
     }
 
-    /// What the consumer has to receive; none: it has nothing of the person.
+    /// What the consumer has to receive; none: it has nothing of the person. While changes are held back, no
+    /// more than the person is removed.
     fn notice(self, subscription: &Subscription) -> Option<Notice> {
-        match (self.members.is_empty() || !subscription.has_audience(), self.is_unsure) {
+        let is_unsure = self.is_unsure && !subscription.is_held();
+        match (self.members.is_empty() || !subscription.has_audience(), is_unsure) {
             (true, _) => None,
             (false, true) => Some(Notice::Everything),
             (false, false) => Some(Notice::Remove(self.members)),
@@ -519,7 +521,7 @@ fn erase_from(
     let _snapshot = Active::fresh();
     let gone = Error::TableDropped(segment.name.clone()).report();
     let table = rows.map(|rows| &rows.table).ok_or(gone);
-    let source = PayloadInput { set, table, delta: None, run_id };
+    let source = PayloadInput { set, table, delta: None, origin: Origin::Refresh, run_id };
     let (mut removals, mut actions) = (Vec::new(), Vec::new());
     for (subscription, notice) in notices {
         match notice {
@@ -559,6 +561,17 @@ fn redact_messages(
         }
         sought.insert(subscription.id, found);
     }
+    // What consumers have of a person of whom changes were held back is recorded.
+    set.as_owner(|| {
+        let sql = set.sql(&queries::ops::erase::TAKE_WITHHELD, &[]);
+        for row in client.update(&sql, None, &[search.segment.into(), search.id.into()])? {
+            let id = row.get_by_name::<Uuid, _>("subscription_id")?;
+            if let Some(found) = id.and_then(|id| sought.get_mut(&id)) {
+                found.members = row.get_by_name("member")?.into_iter().collect();
+            }
+        }
+        Ok::<_, Error>(())
+    })?;
     // Those whose config is not valid: nothing is written to them, but their messages are searched.
     for (subscription, past) in used {
         sought.insert(subscription, Sought::of(client, search, past, None)?);

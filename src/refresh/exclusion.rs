@@ -26,8 +26,10 @@ use crate::pg::format::json::JsonbText;
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::excluded::{Gains, ListTable, Listed, of_listed};
 use crate::refresh::delta::{Delta, DeltaTarget, count_members};
+use crate::refresh::publish::hold;
 use crate::refresh::publish::outbox;
-use crate::refresh::publish::payload::PayloadInput;
+use crate::refresh::publish::payload::{Origin, PayloadInput};
+use crate::refresh::publish::subscription;
 use crate::refresh::segment_lock::acquire;
 use crate::refresh::{RefreshResult, apply, diff, handover, last_content, pending_actions};
 use segmenter_core::exclusion::{self as following, AllSeen};
@@ -209,8 +211,16 @@ impl Exclusion {
                 };
                 of_listed(&side, &listed, before)
             })?;
-            drop(listed);
-            let Some(delta) = delta else { return Ok((Closed::default(), None)) };
+            let Some(delta) = delta else {
+                if shows.is_some() {
+                    return Ok((Closed::default(), None));
+                }
+                let table = Ok(table);
+                let origin = Origin::Exclusion;
+                let source = PayloadInput { set, table, delta: None, origin, run_id };
+                let messages = withdraw_listed(client, &source, segment)?;
+                return Ok((Closed { removed: 0, messages }, None));
+            };
             if let Some(result) = shows {
                 set.as_segment_owner(segment.owner, || diff::show_removed(&side, result))?;
             }
@@ -219,6 +229,7 @@ impl Exclusion {
                 return Ok((Closed { removed: delta.figures.removed, messages: 0 }, None));
             }
             let closed = remove(client, set, (table, run_id), (segment, &delta, &side), &last)?;
+            drop(listed);
             Ok::<_, Error>(closed)
         };
         let (closed, content) = table.with_constraints_at_once(set, || Spi::connect_mut(close))?;
@@ -310,6 +321,22 @@ fn of_table<'a>(list: &'a List, table: &'a Table) -> ListTable<'a> {
     ListTable { id: list.id, table, by: &list.now.by }
 }
 
+/// Has consumers remove people whom lists have gained and who are no members any more, but whom they still
+/// have because changes are held back. Returns the number of messages.
+fn withdraw_listed(
+    client: &mut SpiClient<'_>,
+    source: &PayloadInput<'_>,
+    segment: &Segment,
+) -> Result<u64> {
+    let found = subscription::find(source.set, None, Some(segment.id), None)?;
+    let behind = found.into_iter().filter(|found| found.has_audience() && found.withheld.is_some());
+    let behind: Vec<_> = behind.collect();
+    match behind.is_empty() {
+        true => Ok(0),
+        false => hold::withdraw_listed(client, source, behind, clock::now()),
+    }
+}
+
 /// Hands over that members were removed. Returns what the table holds after it, too.
 fn remove(
     client: &mut SpiClient<'_>,
@@ -318,7 +345,8 @@ fn remove(
     (segment, delta, side): (&Segment, &Delta, &DeltaTarget<'_>),
     last: &LastContent,
 ) -> Result<(Closed, Option<JsonB>)> {
-    let source = PayloadInput { set, table: Ok(table), delta: Some((side, delta.figures)), run_id };
+    let (table, delta_of) = (Ok(table), Some((side, delta.figures)));
+    let source = PayloadInput { set, table, delta: delta_of, origin: Origin::Exclusion, run_id };
     // This snapshot sees the applied delta.
     let _snapshot = Active::fresh();
     let content = set.as_segment_owner(segment.owner, || last.after(delta, side))?;

@@ -18,7 +18,7 @@ use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::exclusion;
 use crate::refresh::publish::outbox::{self, PublishStats};
-use crate::refresh::publish::payload::PayloadInput;
+use crate::refresh::publish::payload::{Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock::acquire;
 use crate::refresh::{self, RefreshRequest, RefreshResult};
@@ -149,7 +149,11 @@ pub fn from_table(
     let _snapshot = Active::fresh();
     let table = table.as_ref().map_err(Report::clone);
     let handed = Spi::connect_mut(|client| {
-        outbox::hand_over(client, &PayloadInput { set, table, delta: None, run_id }, actions)
+        outbox::hand_over(
+            client,
+            &PayloadInput { set, table, delta: None, origin: Origin::Refresh, run_id },
+            actions,
+        )
     })?;
     state::count_handover(set, segment.id)?;
     Ok(handed)

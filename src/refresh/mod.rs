@@ -30,7 +30,7 @@ use crate::refresh::incremental::{Progress, WatermarkCandidate};
 use crate::refresh::now::RefreshTime;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::outbox::PublishStats;
-use crate::refresh::publish::payload::PayloadInput;
+use crate::refresh::publish::payload::{Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::reads::Reads;
 use crate::refresh::segment_lock::acquire;
@@ -557,6 +557,7 @@ fn steps(
             set,
             table: Ok(&table),
             delta: Some((&side, delta.figures)),
+            origin: if edited.is_some() { Origin::Edited } else { Origin::Refresh },
             run_id: request.run_id,
         };
         // This snapshot sees the applied delta.

@@ -11,7 +11,7 @@ use crate::http::address::Address;
 use crate::http::check_headers;
 
 const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}} or {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}}, and max_attempts where wanted.";
-const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members), fields (a list of columns, or an object from column to name) and where (a condition on columns).";
+const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false) and min_members (a number of members).";
 
 /// The default of `max_attempts`.
 const MAX_ATTEMPTS: u32 = 10;
@@ -73,6 +73,10 @@ pub struct SubscriptionParams {
     /// The most members in a message.
     pub batch_size: u32,
     pub selection: Selection,
+    /// Changes are held back.
+    pub is_paused: bool,
+    /// The fewest members that the audience may have; none: any number.
+    pub min_members: Option<u64>,
 }
 
 /// Which members of a segment a subscription has, and what of them.
@@ -162,6 +166,8 @@ struct RawSubscription {
     fields: Option<Value>,
     #[serde(rename = "where")]
     filter: Option<String>,
+    paused: Option<bool>,
+    min_members: Option<u64>,
 }
 
 /// Validates a consumer's `params`.
@@ -206,7 +212,13 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
     let invalid = |problem| ConfigError::new("params", subject, problem, SUBSCRIPTION);
     let selection =
         Selection { fields: fields.map_err(invalid)?, filter: filter.map_err(invalid)? };
-    Ok(SubscriptionParams { mode: raw.mode, batch_size, selection })
+    Ok(SubscriptionParams {
+        mode: raw.mode,
+        batch_size,
+        selection,
+        is_paused: raw.paused.unwrap_or_default(),
+        min_members: raw.min_members.filter(|min| *min > 0),
+    })
 }
 
 /// The first text in double braces in the name of an audience that is no placeholder: it stays as it
@@ -337,6 +349,17 @@ mod tests {
         assert!(message(subscription_params(json!({"batch_size": 0}), S)).contains("batch_size"));
         subscription_params(json!({"batch_size": 100_001}), S).expect_err("too large");
         subscription_params(json!({"mode": "all"}), S).expect_err("no such mode");
+        assert_eq!((params.is_paused, params.min_members), (false, None));
+        let held = json!({"paused": true, "min_members": 1000});
+        let held = subscription_params(held, S).expect("valid");
+        assert_eq!((held.is_paused, held.min_members), (true, Some(1000)));
+        let none = json!({"paused": null, "min_members": 0});
+        assert_eq!(subscription_params(none, S).expect("valid").min_members, None);
+        for (key, wrong) in
+            [("paused", json!("yes")), ("min_members", json!(-1)), ("min_members", json!(1.5))]
+        {
+            assert!(message(subscription_params(json!({ key: wrong }), S)).contains(key));
+        }
         let filter = |filter| subscription_params(json!({ "where": filter }), S);
         let city = filter(json!("city = 1")).expect("valid").selection.filter;
         assert_eq!(city.as_deref(), Some("city = 1"));

@@ -403,9 +403,16 @@ fn consumers(
 fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::DELIVERY_FINDINGS;
     let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
+    let mut paused = Vec::new();
     for [consumer, target, segment, what, detail] in texts(set, sql, &args)? {
         let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
         match what.as_str() {
+            "paused" => paused.push(subscription),
+            "held" => found.warn(
+                "deliveries",
+                format!("changes are held back from {subscription}: {detail}"),
+                "They are handed over once it has as many members; or change min_members in the subscription's params.",
+            ),
             "failed" => found.problem(
                 "deliveries",
                 format!("delivery to {subscription} has failed: {detail}"),
@@ -427,6 +434,10 @@ fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result
         }
     }
     found.close_segments("deliveries", "no message has been waiting for a day");
+    // Pausing it is a decision.
+    for subscription in paused {
+        found.ok("deliveries", format!("changes are held back from {subscription}: it is paused"));
+    }
     Ok(())
 }
 

@@ -220,7 +220,7 @@ fn describe(error: Error, owner: pg_sys::Oid, subject: Subject<'_>) -> Error {
 /// The members of an audience with a filter, as far as messages are about them: the relation that
 /// [`crate::refresh::publish::payload::members_sql`] reads.
 pub struct Audience {
-    _relation: Relation,
+    relation: Relation,
     /// All of them, if the messages are about all.
     pub members: Option<u64>,
     /// How many more there are after the delta.
@@ -228,6 +228,15 @@ pub struct Audience {
 }
 
 impl Audience {
+    /// The relation, empty.
+    pub fn relation() -> Relation {
+        Relation::new(AUDIENCE)
+    }
+
+    pub fn into_relation(self) -> Relation {
+        self.relation
+    }
+
     /// Evaluates the filter of a subscription, for all members or for those of the delta.
     pub fn select(
         source: &PayloadInput<'_>,
@@ -261,7 +270,7 @@ impl Audience {
         filter: &Filter,
     ) -> Result<Self> {
         let (set, table) = (source.set, table(source)?);
-        let relation = Relation::new(AUDIENCE);
+        let relation = Self::relation();
         let args = segment_arg(subscription);
         let condition = ("filter", filter.condition.as_str());
         let side = match (&source.delta, members) {
@@ -273,7 +282,7 @@ impl Audience {
                 let sql = &queries::refresh::publish::filter::LIST_MEMBERS;
                 relation.append(&set.sql(sql, &parts), &args)?;
                 let members = Some(relation.rows());
-                return Ok(Self { _relation: relation, members, growth: 0 });
+                return Ok(Self { relation, members, growth: 0 });
             }
         };
         let is_received =
@@ -298,7 +307,7 @@ impl Audience {
         let sql = set.sql(&queries::refresh::publish::filter::LIST_CHANGES, &parts);
         let counts = relation.append_counted(&sql, &args, &[])?;
         let growth = counts.of(b'a') as i64 - counts.of(b'r') as i64;
-        Ok(Self { _relation: relation, members: None, growth })
+        Ok(Self { relation, members: None, growth })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writes messages for subscribers into the outbox, in the transaction of the refresh.
 
 pub mod filter;
+pub mod hold;
 mod names;
 pub mod outbox;
 pub mod payload;

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::publish::outbox;
-use crate::refresh::publish::payload::PayloadInput;
+use crate::refresh::publish::payload::{Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock::acquire;
 use segmenter_core::sync_plan::SyncAction;
@@ -57,8 +57,7 @@ pub fn free(
             }
             // Neither has members, so that the table is not read.
             let table = Err(Error::MissingValue("members").report());
-            let source =
-                PayloadInput { set: source.set, table, delta: None, run_id: source.run_id };
+            let source = PayloadInput { table, delta: None, origin: Origin::Refresh, ..*source };
             let handed = outbox::hand_over(client, &source, owed)?;
             state::count_handover(source.set, holder.segment)?;
             Ok(handed.messages)

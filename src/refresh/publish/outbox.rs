@@ -28,12 +28,13 @@ use crate::pg::format::members::{Example, LeftOut};
 use crate::pg::system_catalog;
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::filter::{Audience, ColumnTypes, Filters};
+use crate::refresh::publish::hold;
 use crate::refresh::publish::names;
 use crate::refresh::publish::payload::{
     Members, Parts, PayloadInput, check_fields, members_sql, segment_arg, table,
 };
 use crate::refresh::publish::subscription::Subscription;
-use segmenter_core::sync_plan::{self, Operation, SyncAction};
+use segmenter_core::sync_plan::{self, Hold, Operation, SyncAction};
 
 /// The channel that consumers listen on.
 const CHANNEL: &std::ffi::CStr = c"segmenter_outbox";
@@ -46,12 +47,28 @@ pub struct PublishStats {
     pub failed: usize,
     /// The number of new audiences whose names are still taken.
     pub held_back: usize,
+    /// The number of subscriptions from which changes are held back: those that are paused, and those
+    /// with too few members.
+    paused: usize,
+    too_few: usize,
     /// Members that cannot be part of a message, of one subscription to which this applies.
     left_out: Option<LeftOut>,
 }
 
 impl PublishStats {
-    /// A remark about failures; none: there were none.
+    pub(super) fn note_held(&mut self, hold: Hold) {
+        match hold {
+            Hold::Paused => self.paused += 1,
+            Hold::TooFew { .. } => self.too_few += 1,
+        }
+    }
+
+    /// Whether changes are held back from a subscription.
+    pub fn is_held(&self) -> bool {
+        self.paused + self.too_few > 0
+    }
+
+    /// A remark about what was not handed over; none: all was.
     pub fn remark(&self) -> Option<String> {
         let number = |count: usize| counted(count as i64, "subscription");
         let failed = (self.failed > 0)
@@ -62,8 +79,15 @@ impl PublishStats {
                 number(self.held_back)
             )
         });
+        let held = |count: usize, why: &str| {
+            (count > 0).then(|| format!("changes are held back from {}{why}", number(count)))
+        };
+        let verb = if self.paused == 1 { ", which is paused" } else { ", which are paused" };
+        let paused = held(self.paused, verb);
+        let too_few = held(self.too_few, " with fewer members than min_members");
         let left_out = self.left_out.as_ref().map(describe);
-        let remarks: Vec<_> = failed.into_iter().chain(held_back).chain(left_out).collect();
+        let remarks = [failed, held_back, paused, too_few, left_out];
+        let remarks: Vec<_> = remarks.into_iter().flatten().collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))
     }
 }
@@ -106,9 +130,20 @@ pub fn count(
     let all = source.delta.as_ref().map_or(0, |(_, figures)| figures.coverage());
     let filters = Filters::analyse(source, actions);
     for (subscription, handover) in actions {
-        let SubscriptionParams { mode, batch_size, selection } = &subscription.params;
+        let SubscriptionParams { mode, batch_size, selection, .. } = &subscription.params;
         let fields = &selection.fields;
         let handover = &filters.action(source, subscription, *handover);
+        match hold::hold_of(source, &filters, subscription, *handover) {
+            Ok(None) => {}
+            Ok(Some(hold)) => {
+                counted.note_held(hold);
+                continue;
+            }
+            Err(_) => {
+                counted.failed += 1;
+                continue;
+            }
+        }
         let count = || -> Result<u64> {
             let mut messages = 0;
             let filter = filters.of(subscription)?;
@@ -164,6 +199,10 @@ pub fn hand_over(
     let mut handed = PublishStats::default();
     let actions = free_names(client, source, actions, &mut handed)?;
     let filters = Filters::analyse(source, &actions);
+    let actions = match actions.iter().any(|(subscription, _)| subscription.may_be_held()) {
+        true => hold::hold_back(client, source, &filters, actions, (&mut handed, now))?,
+        false => actions,
+    };
     let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
     for (subscription, handover) in actions {
         if let Err(error) = filters.of(&subscription) {
@@ -192,6 +231,9 @@ pub fn hand_over(
             Ok(written) => {
                 for ((subscription, handover), written) in subscriptions.into_iter().zip(written) {
                     given.add(source, &subscription, handover, &written);
+                    if subscription.was_held() {
+                        hold::release(source.set, &subscription)?;
+                    }
                     if let Some(left_out) = &written.left_out {
                         warn_left_out(&subscription, left_out);
                         handed.left_out.get_or_insert_with(|| left_out.clone());
@@ -245,7 +287,7 @@ fn warn_left_out(subscription: &Subscription, left_out: &LeftOut) {
 
 /// How many members subscriptions have been given.
 #[derive(Default)]
-struct Given {
+pub(super) struct Given {
     subscriptions: Vec<Uuid>,
     members: Vec<i64>,
     left_out: Vec<i64>,
@@ -274,7 +316,15 @@ impl Given {
         self.are_all.push(action != SyncAction::Delta);
     }
 
-    fn record(self, set: &RelationSet) -> Result<()> {
+    /// Notes that a subscription has been taken members, and has so many.
+    pub(super) fn note(&mut self, subscription: Uuid, members: i64, written: &WrittenMessages) {
+        self.subscriptions.push(subscription);
+        self.members.push(members);
+        self.left_out.push(written.more_left_out);
+        self.are_all.push(false);
+    }
+
+    pub(super) fn record(self, set: &RelationSet) -> Result<()> {
         if self.subscriptions.is_empty() {
             return Ok(());
         }
@@ -358,9 +408,9 @@ pub fn hand_over_removals(
 
 /// The messages written for one subscription.
 #[derive(Default)]
-struct WrittenMessages {
-    messages: u64,
-    counts: LogCounts,
+pub(super) struct WrittenMessages {
+    pub(super) messages: u64,
+    pub(super) counts: LogCounts,
     /// They hold data of an erased person.
     is_erasure: bool,
     /// The number of all members, if the messages are about all.
@@ -377,7 +427,7 @@ struct WrittenMessages {
 impl WrittenMessages {
     /// Notes what of the members of an operation is left out. A member that cannot be removed by a
     /// message was never added by one.
-    fn note(&mut self, members: Members, operation: Operation, parts: &Parts) {
+    pub(super) fn note(&mut self, members: Members, operation: Operation, parts: &Parts) {
         let left_out = parts.left_out.count;
         if members == Members::All {
             self.all = Some(parts.members + left_out);
@@ -447,7 +497,7 @@ fn write_group(
 }
 
 /// Writes the messages of one operation: one for each part, or one message without members.
-fn write(
+pub(super) fn write(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
     now: Instant,
@@ -522,7 +572,7 @@ fn insert(
 
 /// Creates missing cursors, marks the subscriptions as queued, and wakes their consumers and the
 /// background workers.
-fn update_subscription_state(
+pub(super) fn update_subscription_state(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
     served: &[&Subscription],
@@ -620,7 +670,7 @@ fn record_handed_over(
 }
 
 /// What a subscription selects, for the log.
-fn described(Selection { fields, filter }: &Selection) -> Value {
+pub(super) fn described(Selection { fields, filter }: &Selection) -> Value {
     match filter {
         Some(filter) => json!({ "fields": fields, "where": filter }),
         None => json!({ "fields": fields }),
@@ -628,7 +678,7 @@ fn described(Selection { fields, filter }: &Selection) -> Value {
 }
 
 /// Records and logs that a hand-over failed.
-fn record_failed(
+pub(super) fn record_failed(
     source: &PayloadInput<'_>,
     subscription: &Subscription,
     now: Instant,
@@ -659,7 +709,7 @@ fn run(source: &PayloadInput<'_>, query: &Query, args: &[DatumWithOid<'_>]) -> R
     source.set.as_owner(|| Ok(Spi::run_with_args(&source.set.sql(query, &[]), args)?))
 }
 
-fn entry<'a>(
+pub(super) fn entry<'a>(
     source: &PayloadInput<'_>,
     subscription: &'a Subscription,
     began: Instant,

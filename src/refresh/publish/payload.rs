@@ -32,7 +32,19 @@ pub struct PayloadInput<'a> {
     pub table: std::result::Result<&'a Table, Report>,
     /// The delta of the refresh, in the SPI connection; none: a hand-over without a refresh.
     pub delta: Option<(&'a DeltaTarget<'a>, DeltaStats)>,
+    pub origin: Origin,
     pub run_id: Uuid,
+}
+
+/// Where the delta of a hand-over comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Refresh,
+    /// A refresh before which rows were changed by hand: consumers do not have what it was computed
+    /// against.
+    Edited,
+    /// Lists have gained members, who are removed.
+    Exclusion,
 }
 
 /// The members that messages hold.
@@ -208,7 +220,8 @@ pub fn members_sql(
             [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
         return Ok(set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
     }
-    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields, is_filtered)?;
+    let Changed { mut old, mut new, delta } =
+        Changed::of(source, table, fields, (is_filtered, &[]))?;
     let (letter, member) = match operation {
         Operation::Remove => (REMOVED, Given::values(&mut old)),
         _ => (ADDED, Given::values(&mut new)),
@@ -222,6 +235,40 @@ pub fn members_sql(
         ("new", &new),
     ];
     Ok(set.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
+}
+
+/// A query for what consumers have of the members that the delta changes: of those that are removed (or
+/// changed) their old values, of those that are added nothing.
+pub fn kept_sql(
+    source: &PayloadInput<'_>,
+    is_filtered: bool,
+    operation: Operation,
+    fields: &Fields,
+) -> Result<String> {
+    let (set, table) = (source.set, table(source)?);
+    let is_removed = operation == Operation::Remove;
+    let number = |name: &str| table.columns.iter().position(|column| column.name == name);
+    let contacts = ["hash_email", "hash_phone"].map(|name| (name, number(name)));
+    let more: Vec<usize> = contacts.iter().filter_map(|(_, place)| *place).collect();
+    let Changed { old, new, delta } = Changed::of(source, table, fields, (is_filtered, &more))?;
+    let (old, new) = (Given::pairs(&old), Given::pairs(&new));
+    let contacts = contacts.map(|(name, place)| match place.filter(|_| is_removed) {
+        Some(place) => format!("(d.o{})::pg_catalog.text as {name}", place + 1),
+        None => format!("null::pg_catalog.text as {name}"),
+    });
+    let (letter, member) = match is_removed {
+        true => (REMOVED, format!("pg_catalog.jsonb_build_object({old})")),
+        false => (ADDED, "null::pg_catalog.jsonb".into()),
+    };
+    let parts = [
+        ("delta", delta.as_str()),
+        ("operation", letter),
+        ("member", &member),
+        ("contacts", &contacts.join(", ")),
+        ("old", &old),
+        ("new", &new),
+    ];
+    Ok(set.sql(&queries::refresh::publish::hold::LIST_KEPT, &parts))
 }
 
 const REMOVED: &str = "'r'::pg_catalog.\"char\"";
@@ -241,7 +288,8 @@ fn values_sql(
             [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
         return Ok((set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts), Side::Only));
     }
-    let Changed { mut old, mut new, delta } = Changed::of(source, table, fields, is_filtered)?;
+    let Changed { mut old, mut new, delta } =
+        Changed::of(source, table, fields, (is_filtered, &[]))?;
     let (letter, side) = match operation {
         Operation::Remove => (REMOVED, Side::Old),
         _ => (ADDED, Side::New),
@@ -259,11 +307,12 @@ struct Changed {
 }
 
 impl Changed {
+    /// `more`: the places of columns whose old values are read, too.
     fn of(
         source: &PayloadInput<'_>,
         table: &Table,
         fields: &Fields,
-        is_filtered: bool,
+        (is_filtered, more): (bool, &[usize]),
     ) -> Result<Self> {
         let set = source.set;
         let received: BTreeSet<usize> = match &source.delta {
@@ -292,6 +341,12 @@ impl Changed {
                 format!("t.{}", column.quoted())
             };
             new.push(Given::new(name, value, Some(column)));
+        }
+        for place in more {
+            let column = &table.columns[*place];
+            if fields.iter().all(|(name, _)| name != column.name) {
+                let _ = write!(values, ", d.o{}", place + 1);
+            }
         }
         let delta = match is_filtered {
             true => set.sql(

@@ -36,6 +36,12 @@ pub struct Subscription {
     pub params: SubscriptionParams,
     schedule: Option<(Schedule, Tz)>,
     past: AudienceState,
+    /// How far it is known what the consumer has of what was held back; none: nothing was.
+    pub withheld: Option<Withheld>,
+    /// Whether changes were held back when it was last looked at.
+    was_held: bool,
+    /// Whether they were with the same params.
+    is_held_so: bool,
     /// The columns that the filter of the last hand-over used.
     served_columns: Option<ColumnTypes>,
     /// The members that it has been given and not been taken, with those that were left out; none: not
@@ -46,6 +52,23 @@ pub struct Subscription {
     is_actual: bool,
     /// The consumer's request for a resync that was not made yet, by its time.
     pub resync_of: Option<TimestampWithTimeZone>,
+}
+
+/// How far it is known what the consumer has of members that changed while changes are held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is recorded.
+    Known,
+    Unknown,
+}
+
+impl Withheld {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Withheld::Known => "known",
+            Withheld::Unknown => "unknown",
+        }
+    }
 }
 
 /// A filter as it is recorded with what was handed over.
@@ -60,7 +83,11 @@ impl Subscription {
     /// The action that the subscription requires, after a refresh or without one; none: no action.
     pub fn pending_action(&self, refreshed: bool) -> Option<SyncAction> {
         let SubscriptionParams { mode, selection, .. } = &self.params;
-        SyncAction::of(&self.past, self.is_actual, selection, *mode, refreshed)
+        let action = SyncAction::of(&self.past, self.is_actual, selection, *mode, refreshed)?;
+        // Whether what was held back still is can change with a refresh or other params; a pause ends with
+        // other params. The end of an audience is not held back.
+        let stays = !refreshed && (self.params.is_paused || self.is_held_already());
+        (!stays || action == SyncAction::Delete).then_some(action)
     }
 
     /// Whether nothing is handed over, because the segment was never refreshed successfully.
@@ -99,6 +126,7 @@ impl Subscription {
         let past = &self.past;
         let is_same = past.exists == exists
             && past.failed.is_none()
+            && !self.was_held()
             && !past.resync_requested
             && self.handed_audience.as_deref() == Some(self.audience.as_str())
             && past.served.as_ref() == Some(&self.params.selection)
@@ -111,9 +139,29 @@ impl Subscription {
         sync_plan::needs_rename(&self.past, action, messages)
     }
 
-    /// Whether the consumer may have other members than those of the segment after its last refresh.
-    pub fn is_behind(&self) -> bool {
-        self.past.failed.is_some()
+    /// Whether it is not known which members the consumer has.
+    pub fn is_unsure(&self) -> bool {
+        self.past.failed.is_some() || self.withheld == Some(Withheld::Unknown)
+    }
+
+    /// Whether changes are held back, as far as it was looked at with these params.
+    pub fn is_held_already(&self) -> bool {
+        self.was_held && self.is_held_so
+    }
+
+    /// Whether changes were held back when it was last looked at.
+    pub fn was_held(&self) -> bool {
+        self.was_held || self.withheld.is_some()
+    }
+
+    /// Whether its params say when changes are held back.
+    pub fn may_be_held(&self) -> bool {
+        self.params.is_paused || self.params.min_members.is_some()
+    }
+
+    /// Whether changes are held back.
+    pub fn is_held(&self) -> bool {
+        self.params.is_paused || self.is_held_already()
     }
 
     /// Whether an audience was handed over, and its deletion was not.
@@ -178,6 +226,10 @@ impl Subscription {
             |fields: Option<Fields>, filter| fields.map(|fields| Selection { fields, filter });
         let members = row.get_by_name::<i64, _>("members")?;
         let left_out = row.get_by_name::<i64, _>("left_out")?.unwrap_or_default();
+        let withheld = text("withheld")?.map(|withheld| match withheld.as_str() {
+            "known" => Withheld::Known,
+            _ => Withheld::Unknown,
+        });
         let handed_audience = text("handed_audience")?;
         let is_other = |handed: &String| *handed != audience;
         Ok(Self {
@@ -196,7 +248,11 @@ impl Subscription {
                 resync_requested: resync_of.is_some(),
                 is_ready: is("is_ready")?,
                 is_renamed: handed_audience.as_ref().is_some_and(is_other),
+                is_behind: withheld.is_some(),
             },
+            withheld,
+            was_held: text("held")?.is_some(),
+            is_held_so: is("is_held_so")?,
             served_columns,
             served_members: members.and_then(|members| u64::try_from(members + left_out).ok()),
             audience,

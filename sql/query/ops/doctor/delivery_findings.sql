@@ -1,5 +1,6 @@
 -- The active subscriptions that need attention, to segments whose owner $1 is a member of (all if it sees their figures, $3): failed,
--- not handed over, or with a message that has been waiting for a day. What the consumer answered is for
+-- not handed over, or with a message that has been waiting for a day, or with changes that are held back;
+-- and those that are paused. What the consumer answered is for
 -- members of its role (or of the set's owner, $2), why members could not be handed over for those of
 -- the segment's owner.
 -- runs as: set owner
@@ -35,6 +36,13 @@ cross join lateral (
     union all
     select 'late', to_char(head.available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
     where u.status <> 'failed' and head.available_at < now() - interval '1 day'
+    union all
+    select 'paused', ''
+    where u.params -> 'paused' = 'true'
+    union all
+    -- A new audience that waits until it has enough members lacks nothing.
+    select 'held', h.held
+    where h.held_params = u.params and u.params -> 'paused' is distinct from 'true' and h.withheld is not null
 ) p
 where ($3 or pg_has_role($1, s.owner, @membership@)) and u.actual_end = 'infinity'
 order by c.name, u.target, s.name

@@ -1,5 +1,5 @@
 -- How many people are in exactly these of the segments $1, at the times $2: a row for each combination that
--- has any. A bit of words stands for a segment, 63 to a word.
+-- has any. A bit of words represents a segment, 63 to a word.
 -- runs as: caller
 -- params: segments uuid[], at timestamp[]
 -- row: words bigint[], members bigint
