@@ -41,26 +41,40 @@ from shop.customers \gset
 select * from shop.customers where id between 'C00515' and 'C00518';
 
 \set ECHO none
-\echo '2. A segment is a query that says who belongs to it, here with hashed contacts'
+\echo '2. A segment is a query that says who belongs to it, here with hashed contacts. The file of segments'
+\echo 'can be run again and again: what is there already is altered, or left as it is'
 \o /dev/null
 \set ECHO queries
-select segmenter_create_segment('recent_buyers', $$
+select segmenter_put_segment('recent_buyers', $$
     select id,
         encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
         encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone
     from shop.customers
-    where consent
-      and id in (select customer_id from shop.orders, shop.today where ordered > date - 30)
-$$);
-update segmenter_segments set description = 'bought in the last 30 days',
-    refresh_auto = true, guards = '{"max_change": 0.3}' where name = 'recent_buyers';
+    where id in (select customer_id from shop.orders, shop.today where ordered > date - 30)
+$$, description => 'bought in the last 30 days', guards => '{"max_change": 0.3}');
+update segmenter_segments set refresh_auto = true where name = 'recent_buyers';
 \set ECHO none
 \ir segments.sql
 \o
 
 \echo
 \echo 'Now segmenter_run() will refresh it, and refuse to change more than 30 % at once. "big_spenders"'
-\echo 'and "lapsed" are made likewise. A fourth is built on these two, with a table of our own:'
+\echo 'and "lapsed" are made likewise. Who must not be contacted is a segment, too: it is left out of all'
+\echo 'others, so that no query has to think of it'
+\o /dev/null
+\set ECHO queries
+select segmenter_put_segment('no_consent', 'select id from shop.customers where not consent');
+update segmenter_segments set refresh_auto = true where name = 'no_consent';
+\set ECHO none
+\c - postgres
+\o
+\echo '(as the DBA, since it concerns the segments of every role)'
+\set ECHO queries
+update segmenter_segments set is_suppression = true where name = 'no_consent';
+\set ECHO none
+\c - marketing
+\echo
+\echo 'One more is built on two of them, with a table of our own:'
 \set ECHO queries
 create table win_back (like segmenter including defaults, spent numeric);
 create unique index on win_back (id) where actual_end = 'infinity';
@@ -77,7 +91,7 @@ values ('win_back', 'win_back', 'big spenders who lapsed', true,
 \echo
 \echo '3. Monday: one call refreshes all of them, what is built on others last'
 \set ECHO queries
-select segment, status, added, removed, changed, coverage from segmenter_run();
+select segment, status, added, removed, changed, excluded, coverage from segmenter_run();
 
 \set ECHO none
 -- Whom we shall follow, who will be deleted, and a moment between the two days.
@@ -185,15 +199,14 @@ update segmenter_segments set refresh_params = jsonb_build_object('incremental',
         select id, encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
             encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone
         from shop.customers join changed using (id)
-        where consent
-          and id in (select customer_id from shop.orders, shop.today where ordered > date - 30) $$))
+        where id in (select customer_id from shop.orders, shop.today where ordered > date - 30) $$))
 where name = 'recent_buyers';
 select status, added, removed, changed, coverage from segmenter_refresh('recent_buyers');
 \set ECHO none
 \c - postgres
 \set ECHO queries
 insert into shop.orders select max(id) + 1, :'newcomer', max(ordered), 42 from shop.orders;
-update shop.customers set consent = false where id = :'leaver';
+delete from shop.orders where customer_id = :'leaver';
 \set ECHO none
 \c - marketing
 \set ECHO queries

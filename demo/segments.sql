@@ -1,30 +1,22 @@
 -- The two segments that demo.sql makes unseen: they are made as recent_buyers is.
 
-select segmenter_create_segment('big_spenders', $$
+select segmenter_put_segment('big_spenders', $$
     select c.id,
         encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
         encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone,
         sum(total) as spent
     from shop.customers c join shop.orders o on o.customer_id = c.id
-    where consent
     group by c.id
     having sum(total) > 1000
-$$);
+$$, description => 'spent more than 1,000 in all');
 
-select segmenter_create_segment('lapsed', $$
+select segmenter_put_segment('lapsed', $$
     select c.id,
         encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
         encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone
     from shop.today, shop.customers c join shop.orders o on o.customer_id = c.id
-    where consent
     group by c.id, date
     having max(ordered) <= date - 180
-$$);
+$$, description => 'bought, but not in the last 180 days');
 
-update segmenter_segments s
-set description = told.description, refresh_auto = true
-from (values
-    ('big_spenders', 'spent more than 1,000 in all'),
-    ('lapsed', 'bought, but not in the last 180 days')
-) told (name, description)
-where s.name = told.name;
+update segmenter_segments set refresh_auto = true where name in ('big_spenders', 'lapsed');
