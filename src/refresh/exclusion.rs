@@ -443,7 +443,7 @@ pub fn follow(
 /// What is said of members that have left.
 pub fn remark(removed: u64) -> String {
     let members = counted(removed as i64, "member");
-    format!("{members} removed: segments whose members it leaves out have them")
+    format!("{members} removed: in segments whose members it leaves out")
 }
 
 /// Closes one segment, under its locks. Returns the number of members before, too; none: it has no
