@@ -5,6 +5,7 @@ comment on function segmenter_run(boolean) is 'refreshes every segment that is d
 comment on function segmenter_run_plan(boolean) is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on function segmenter_run_prune() is 'deletes what is past its retention at the end of a run; used by segmenter_run_each()';
 comment on procedure segmenter_run_check() is 'checks that a run may commit its segments: it is called outside of a transaction block and of functions; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
@@ -24,7 +25,7 @@ comment on function segmenter_preview(text) is 'what a query would give as a seg
 comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
-comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
+comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
 comment on function segmenter_may_see(uuid, oid, regclass) is 'whether rows of a segment in a table are members that the current role may see; used by the policy of the mart';
 comment on function segmenter_message(jsonb, jsonb) is 'builds a message from its head and its members; used where messages are written';
@@ -134,7 +135,7 @@ grant select on segmenter_registry, segmenter_registry_relations, segmenter_line
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_restore_definition,
+    segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
@@ -146,7 +147,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_restore_definition,
+    segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),

@@ -12,6 +12,6 @@ begin
         -- A COMMIT that fails would end the procedure.
         call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);
     end loop;
-    perform @extschema@.segmenter_prune();
+    perform @extschema@.segmenter_run_prune();
 end
 $$;

@@ -46,6 +46,13 @@ AS 'MODULE_PATHNAME', 'segmenter_bucket_wrapper';
 revoke all on function segmenter_bucket from public;
 grant execute on function segmenter_bucket to public;
 
+CREATE FUNCTION "segmenter_run_prune"() RETURNS VOID
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_prune_wrapper';
+comment on function segmenter_run_prune() is 'deletes what is past its retention at the end of a run; used by segmenter_run_each()';
+revoke all on function segmenter_run_prune from public;
+grant execute on function segmenter_run_prune to public;
 create procedure segmenter_run_check()
 language c as 'MODULE_PATHNAME', 'segmenter_run_check_wrapper';
 create procedure segmenter_run_commit(segment_id uuid, segment text, run_id uuid, hand_over_only boolean)
@@ -68,7 +75,7 @@ begin
         -- A COMMIT that fails would end the procedure.
         call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);
     end loop;
-    perform @extschema@.segmenter_prune();
+    perform @extschema@.segmenter_run_prune();
 end
 $$;
 revoke all on procedure segmenter_run_each from public;
@@ -120,6 +127,7 @@ create table @segments@ (
     exempt           jsonb       not null default '{}',
     priority_group   text,
     priority         int,
+    retention        jsonb       not null default '{}',
     constraint @:segments_name_check@ check (name <> ''),
     constraint @:segments_actual_check@ check (actual_begin <= actual_end)
 );
@@ -149,6 +157,7 @@ comment on column @segments@.is_suppression is 'true: its members are left out o
 comment on column @segments@.exempt is 'suppression lists that do not apply to this segment, by name, each with the reason';
 comment on column @segments@.priority_group is 'segments of one group share no members: a person is in the one with the lowest priority';
 comment on column @segments@.priority is 'the place in the group, unique among its active segments; the lowest comes first';
+comment on column @segments@.retention is 'how long former members are kept: {"keep": …, "without_contacts_after": …}, intervals that count from the end of their periods';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -237,7 +246,7 @@ comment on table @log@ is 'the log: what happened, for people; append-only. Noth
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase, keep out, readmit';
+comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase, keep out, readmit, prune';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
 comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
@@ -411,7 +420,9 @@ create table @state@ (
     losses     bigint not null default 0,
     lost_at    timestamptz,
     lists      jsonb,
-    definition int
+    definition int,
+    pruned_at  timestamptz,
+    prune_error text
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -435,6 +446,8 @@ comment on column @state@.gains is 'counts the refreshes that added or changed m
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
 comment on column @state@.lists is 'the segments whose members were left out, by id: by which columns, and after how many gains and losses of theirs';
+comment on column @state@.pruned_at is 'when the retention of former members was last applied to the end; null: rows are left';
+comment on column @state@.prune_error is 'why the retention could not be applied the last time';
 comment on column @state@.definition is 'the version of the segment''s definition that it ran with; null: not known';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
@@ -731,10 +744,10 @@ grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @han
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority),
+        priority_group, priority, retention),
     update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority)
+        priority_group, priority, retention)
     on @segments@ to public;
 grant
     insert (id, name, description, role, params, actual_begin, actual_end, subscribers),
@@ -1019,7 +1032,7 @@ comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';
 comment on function segmenter_due_in(regclass, timestamptz) is 'the same for one relation set; used by its status view';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
-comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
+comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
 comment on function segmenter_message(jsonb, jsonb) is 'builds a message from its head and its members; used where messages are written';
 comment on function segmenter_watch(regclass, name) is 'creates statement triggers that capture changes of a table, for segments that watch it';

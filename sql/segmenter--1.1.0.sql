@@ -147,6 +147,7 @@ create table @segments@ (
     exempt           jsonb       not null default '{}',
     priority_group   text,
     priority         int,
+    retention        jsonb       not null default '{}',
     constraint @:segments_name_check@ check (name <> ''),
     constraint @:segments_actual_check@ check (actual_begin <= actual_end)
 );
@@ -176,6 +177,7 @@ comment on column @segments@.is_suppression is 'true: its members are left out o
 comment on column @segments@.exempt is 'suppression lists that do not apply to this segment, by name, each with the reason';
 comment on column @segments@.priority_group is 'segments of one group share no members: a person is in the one with the lowest priority';
 comment on column @segments@.priority is 'the place in the group, unique among its active segments; the lowest comes first';
+comment on column @segments@.retention is 'how long former members are kept: {"keep": …, "without_contacts_after": …}, intervals that count from the end of their periods';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -264,7 +266,7 @@ comment on table @log@ is 'the log: what happened, for people; append-only. Noth
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';
-comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase, keep out, readmit';
+comment on column @log@.action is 'the action: refresh, exclude, hand over, deliver, erase, keep out, readmit, prune';
 comment on column @log@.status is 'how it ended: running, ok, skipped, waiting, refused, failed, interrupted';
 comment on column @log@.segment_id is 'the segment; null: it was not found';
 comment on column @log@.segment_name is 'the segment''s name at that time';
@@ -438,7 +440,9 @@ create table @state@ (
     losses     bigint not null default 0,
     lost_at    timestamptz,
     lists      jsonb,
-    definition int
+    definition int,
+    pruned_at  timestamptz,
+    prune_error text
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -462,6 +466,8 @@ comment on column @state@.gains is 'counts the refreshes that added or changed m
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
 comment on column @state@.lists is 'the segments whose members were left out, by id: by which columns, and after how many gains and losses of theirs';
+comment on column @state@.pruned_at is 'when the retention of former members was last applied to the end; null: rows are left';
+comment on column @state@.prune_error is 'why the retention could not be applied the last time';
 comment on column @state@.definition is 'the version of the segment''s definition that it ran with; null: not known';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
@@ -758,10 +764,10 @@ grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @han
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority),
+        priority_group, priority, retention),
     update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority)
+        priority_group, priority, retention)
     on @segments@ to public;
 grant
     insert (id, name, description, role, params, actual_begin, actual_end, subscribers),
@@ -1246,6 +1252,11 @@ CREATE FUNCTION "segmenter_run_plan"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_run_plan_due_wrapper';
 
+CREATE FUNCTION "segmenter_run_prune"() RETURNS VOID
+STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_run_prune_wrapper';
+
 CREATE FUNCTION "segmenter_run_step"(
 	"segment_id" uuid,
 	"segment" TEXT,
@@ -1270,7 +1281,7 @@ begin
         -- A COMMIT that fails would end the procedure.
         call @extschema@.segmenter_run_commit(step.segment_id, step.segment, run, step.hand_over_only);
     end loop;
-    perform @extschema@.segmenter_prune();
+    perform @extschema@.segmenter_run_prune();
 end
 $$;
 
@@ -1369,6 +1380,7 @@ comment on function segmenter_run(boolean) is 'refreshes every segment that is d
 comment on function segmenter_run_plan(boolean) is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
+comment on function segmenter_run_prune() is 'deletes what is past its retention at the end of a run; used by segmenter_run_each()';
 comment on procedure segmenter_run_check() is 'checks that a run may commit its segments: it is called outside of a transaction block and of functions; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
@@ -1388,7 +1400,7 @@ comment on function segmenter_preview(text) is 'what a query would give as a seg
 comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
-comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, and captured changes that every segment has read; runs do so by themselves';
+comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
 comment on function segmenter_may_see(uuid, oid, regclass) is 'whether rows of a segment in a table are members that the current role may see; used by the policy of the mart';
 comment on function segmenter_message(jsonb, jsonb) is 'builds a message from its head and its members; used where messages are written';
@@ -1498,7 +1510,7 @@ grant select on segmenter_registry, segmenter_registry_relations, segmenter_line
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_restore_definition,
+    segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
@@ -1510,7 +1522,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
-    segmenter_restore_definition,
+    segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),

@@ -46,7 +46,7 @@ extension_sql_file!(
         api::segmenter_run_id,
         api::segmenter_run_plan,
         api::segmenter_run_step,
-        api::segmenter_prune
+        api::segmenter_run_prune
     ]
 );
 extension_sql_file!(

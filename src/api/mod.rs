@@ -20,6 +20,7 @@ use crate::pg::exec::call::remembered;
 use crate::pg::exec::commit::Call;
 use crate::pg::exec::role;
 use crate::refresh::incremental::watch;
+use crate::refresh::retention::When;
 use crate::refresh::{self, RefreshResult};
 use crate::schedule::run::{self, PlannedRefresh};
 use segmenter_core::bucket;
@@ -521,16 +522,26 @@ fn segmenter_may_see(
 }
 
 /// Deletes what is past its retention, one batch per call: log entries older than
-/// `segmenter.log_retention` (except the last ones of each segment and subscription), messages that
-/// were delivered longer than `segmenter.outbox_retention` ago, and captured changes that all
-/// segments have read. Runs and the background workers do this automatically.
+/// `segmenter.log_retention`, messages that were delivered longer than `segmenter.outbox_retention` ago,
+/// captured changes that all segments have read, and what the retention of segments says of former members.
+/// Runs and the background workers do this automatically.
 ///
 /// ```sql
 /// select segmenter_prune();
 /// ```
 #[pg_extern]
 fn segmenter_prune() -> Result<(), ErrorReport> {
-    Ok(run::prune(&RelationSet::current()?)?)
+    Ok(run::prune(&RelationSet::current()?, When::Always)?)
+}
+
+/// The same at the end of a run: former members are looked for once an hour.
+///
+/// ```sql
+/// select segmenter_run_prune();
+/// ```
+#[pg_extern]
+fn segmenter_run_prune() -> Result<(), ErrorReport> {
+    Ok(run::prune(&RelationSet::current()?, When::Due)?)
 }
 
 type Row = (

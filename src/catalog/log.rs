@@ -58,6 +58,8 @@ pub enum Action {
     KeepOut,
     /// A person who was kept out may be added again.
     Readmit,
+    /// Rows of former members were deleted, or lost their contacts.
+    Prune,
 }
 
 impl Action {
@@ -70,6 +72,7 @@ impl Action {
             Action::Erase => "erase",
             Action::KeepOut => "keep out",
             Action::Readmit => "readmit",
+            Action::Prune => "prune",
         }
     }
 }

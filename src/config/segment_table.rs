@@ -61,6 +61,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// Whether it is declared NOT NULL.
+    pub fn is_not_null(&self) -> bool {
+        self.is_not_null
+    }
+
     /// The name, quoted where it needs to be.
     pub fn quoted(&self) -> String {
         quote_identifier(&self.name)

@@ -51,6 +51,7 @@ pub mod now;
 mod outcome;
 pub mod publish;
 pub mod reads;
+pub mod retention;
 pub mod segment_lock;
 pub mod source_check;
 pub mod upstream;

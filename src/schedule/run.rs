@@ -29,6 +29,7 @@ use crate::refresh::incremental::capture;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::subscription;
 use crate::refresh::reads;
+use crate::refresh::retention::{self, When};
 use crate::refresh::{self, RefreshRequest, RefreshResult};
 use crate::schedule::due::{self, Item};
 use segmenter_core::dependency_order::{self, Placed};
@@ -413,7 +414,7 @@ pub fn run(set: &RelationSet, all: bool, run_id: Uuid) -> Result<Vec<RefreshResu
         }
     }
     // A deletion that fails does not undo the refreshes.
-    if let Err(error) = in_subtransaction(OnSuccess::Commit, || prune(set)) {
+    if let Err(error) = in_subtransaction(OnSuccess::Commit, || prune(set, When::Due)) {
         emit_warning("what is past its retention was not deleted", &error.report());
     }
     Ok(outcomes)
@@ -468,12 +469,13 @@ pub fn by_hand(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     Ok(outcome)
 }
 
-/// Deletes one batch each of delivered messages, captured changes and log entries that are past
-/// their retention.
-pub fn prune(set: &RelationSet) -> Result<()> {
+/// Deletes one batch each of delivered messages, captured changes, log entries and former members that
+/// are past their retention.
+pub fn prune(set: &RelationSet, when: When) -> Result<()> {
     prune_changes(&set.extension)?;
     prune_messages(set)?;
     prune_log(set)?;
+    retention::prune_all(set, when)?;
     Ok(())
 }
 

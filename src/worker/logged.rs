@@ -20,6 +20,7 @@ pub enum Action {
     LogFailure(Uuid),
     PruneMessages,
     PruneLog,
+    PruneMembers,
     PruneChanges,
 }
 

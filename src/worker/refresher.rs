@@ -3,7 +3,7 @@
 //! superuser, for the extension's own set, only writes the ends of audiences, and so reads nothing
 //! that users made.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::catalog::log::LogStatus;
 use crate::catalog::relation_set::{Extension, RelationSet};
@@ -13,12 +13,43 @@ use crate::error::{Error, Report};
 use crate::pg::bgw::job_table::{Job, JobResult};
 use crate::pg::bgw::process;
 use crate::pg::clock;
+use crate::pg::exec::role;
 use crate::refresh::handover;
+use crate::refresh::retention::{self, When};
 use crate::refresh::{self, RefreshRequest, Start};
 use crate::schedule::run::PlannedRefresh;
 use segmenter_core::job::Task;
 
+/// The time that a worker spends on the retention of former members, after its task.
+const LONGEST_PRUNING: Duration = Duration::from_secs(60);
+
 pub fn work(job: &Job) -> Result<JobResult, Report> {
+    let result = refresh_or_hand_over(job)?;
+    // Triggers of the table may run: not as the bootstrap superuser.
+    if job.spec.role != 0 {
+        prune(job)?;
+    }
+    Ok(result)
+}
+
+/// Applies the retention of the segment's former members if it is time, in steps that are transactions of
+/// their own.
+fn prune(job: &Job) -> Result<(), Report> {
+    let began = Instant::now();
+    loop {
+        let has_more = limited(|| {
+            let set = RelationSet::of_mart(Extension::current()?, job.spec.set.into())?;
+            let due = retention::list(&set, Some(role::current()), When::Due)?;
+            let own = due.iter().find(|segment| segment.id == job.spec.subject);
+            own.map_or(Ok(false), |segment| retention::prune(&set, segment))
+        })?;
+        if !has_more || began.elapsed() > LONGEST_PRUNING {
+            return Ok(());
+        }
+    }
+}
+
+fn refresh_or_hand_over(job: &Job) -> Result<JobResult, Report> {
     let set = job.spec.set.into();
     let set = limited(|| RelationSet::of_mart(Extension::current()?, set))?;
     let segment = limited(|| Segment::find_bare(&set, Key::Id(job.spec.subject)))?;

@@ -22,6 +22,7 @@ use crate::pg::clock;
 use crate::refresh;
 use crate::refresh::handover;
 use crate::refresh::publish::subscription;
+use crate::refresh::retention::{self, When};
 use crate::schedule::due::{self, Item};
 use crate::schedule::run::{self, PlannedRefresh};
 use segmenter_core::clock::is_ahead;
@@ -113,6 +114,7 @@ pub struct SetScheduler {
     deliveries: Deliveries,
     prune_messages: Pruning,
     prune_log: Pruning,
+    prune_members: Pruning,
 }
 
 impl SetScheduler {
@@ -145,6 +147,7 @@ impl SetScheduler {
             deliveries: Deliveries::default(),
             prune_messages: Pruning::default(),
             prune_log: Pruning::default(),
+            prune_members: Pruning::default(),
         }
     }
 
@@ -609,7 +612,7 @@ impl SetScheduler {
         }
     }
 
-    /// Deletes old messages and log entries, if it is time.
+    /// Deletes old messages and log entries, and has workers delete former members, if it is time.
     pub fn prune(&mut self) {
         if self.is_backing_off() || !self.is_current {
             return;
@@ -624,6 +627,21 @@ impl SetScheduler {
         let pruned = prune_log.run(deadline.limit(), || run::prune_log(self.open()?));
         self.prune_log = prune_log;
         self.note_pruned(Action::PruneLog, "deleting old log entries", pruned);
+
+        // Members are a worker's to write: a segment's, after a hand-over that may have nothing to do.
+        let mut prune_members = std::mem::take(&mut self.prune_members);
+        let mut due = Vec::new();
+        let pruned = prune_members.run(deadline.limit(), || {
+            due = retention::list(self.open()?, None, When::Due)?;
+            Ok(false)
+        });
+        self.prune_members = prune_members;
+        let at = clock::now();
+        for segment in due {
+            let entry = PendingPublish { name: segment.name, at, must_rerun: false };
+            self.pending.entry(segment.id).or_insert(entry);
+        }
+        self.note_pruned(Action::PruneMembers, "listing segments with a retention", pruned);
     }
 
     fn note_pruned(

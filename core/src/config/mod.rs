@@ -18,8 +18,8 @@ pub use consumer::{
 };
 pub use exclusion::{Excluded, MatchColumn, exclude, exempt, priority};
 pub use segment::{
-    Incremental, ReadySource, Refresher, SegmentSource, SourceCheck, Sql, TableSource, Watched,
-    guards, refresher, sources,
+    Incremental, ReadySource, Refresher, Retention, SegmentSource, SourceCheck, Sql, TableSource,
+    Watched, guards, refresher, retention, sources,
 };
 
 /// The columns of a segment table that Segmenter writes itself.

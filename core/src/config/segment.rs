@@ -9,6 +9,7 @@ use crate::schedule;
 
 const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": ...}}, {\"procedure\": {\"sql\": \"call ...()\"}}, {\"incremental\": {\"changed\": ... or \"watch\": [...], \"sql\": ..., \"expires\": ..., \"full_cron\": ...}}, or {} for a segment that is loaded by hand.";
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
+const RETENTION: &str = "Give {\"keep\": \"2 years\", \"without_contacts_after\": \"90 days\"}, or one of them; {} keeps former members for ever.";
 const SOURCES: &str = "Give a list of {\"table\": ..., \"loaded_at\": ..., \"warn_after\": ..., \"error_after\": ..., \"filter\": ..., \"min_rows\": ...}, {\"name\": ..., \"ready\": \"select ...\"} or {\"segment\": ..., \"max_age\": ...}.";
 
 /// The column `refresh_params`: how the members are recomputed.
@@ -189,6 +190,22 @@ pub fn guards(json: Value, subject: Subject<'_>) -> Result<Guards> {
     Ok(guards)
 }
 
+/// The column `retention`: how long former members are kept. The values are intervals, from the end of a
+/// membership period.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Then the row is deleted.
+    pub keep: Option<String>,
+    /// Then the row keeps its id and its period only.
+    pub without_contacts_after: Option<String>,
+}
+
+/// Validates `retention`, but for its intervals.
+pub fn retention(json: Value, subject: Subject<'_>) -> Result<Retention> {
+    typed("retention", json, subject, RETENTION)
+}
+
 /// Validates `sources`.
 pub fn sources(json: Value, subject: Subject<'_>) -> Result<Vec<SourceCheck>> {
     let Value::Array(entries) = json else {
@@ -282,6 +299,18 @@ mod tests {
         assert!(message(guards(json!([1]), S)).contains("is not an object"));
         assert!(message(guards(json!({"max_added": "x"}), S)).contains("\"max_added\""));
         refresher(Value::Null, S).expect_err("null");
+    }
+
+    #[test]
+    fn a_retention_has_two_keys() {
+        assert!(retention(json!({}), S).is_ok_and(|it| it == Retention::default()));
+        let both = json!({"keep": "2 years", "without_contacts_after": "90 days"});
+        let both = retention(both, S).expect("both keys");
+        assert_eq!(both.keep.as_deref(), Some("2 years"));
+        assert_eq!(both.without_contacts_after.as_deref(), Some("90 days"));
+        assert!(message(retention(json!({"kept": "1 day"}), S)).contains("\"kept\""));
+        assert!(message(retention(json!({"keep": 1}), S)).contains("expected a text"));
+        assert!(message(retention(json!(["1 day"]), S)).contains("is not an object"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod capture;
 mod consumer;
 mod definition;
 mod exclusion;
+mod retention;
 mod row;
 mod segment;
 mod subscription;

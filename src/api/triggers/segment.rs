@@ -3,6 +3,7 @@
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
+use super::retention::{check_retained, check_retention};
 use super::row::{
     NewRow, Row, check_member, check_name_and_period, is_endless, is_free, is_restored, json,
     new_row, set_of, text,
@@ -16,7 +17,7 @@ use crate::catalog::state;
 use crate::config::readers::{self, Fate};
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
-    self, ConfigError, Incremental, Key, Refresher, Segment, SourceCheck, Subject,
+    self, ConfigError, Incremental, Key, Refresher, Retention, Segment, SourceCheck, Subject,
 };
 use crate::error::{self, Error, Report};
 use crate::pg::exec::lock;
@@ -48,6 +49,8 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
     check_sources(&sources, subject)?;
     config::exclude(json(&row, "exclude", subject)?, subject)?;
     config::exempt(json(&row, "exempt", subject)?, subject)?;
+    let retention = config::retention(json(&row, "retention", subject)?, subject)?;
+    check_retention(&retention, subject)?;
     let priority = row.get_by_name::<i32>("priority")?;
     config::priority(text(&row, "priority_group")?, priority, subject)?;
     check_name_and_period(trigger, &row, subject)?;
@@ -120,6 +123,9 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
     }
     if let Some(Refresher::Incremental(incremental)) = &refresher {
         warn_of_gaps(&set, trigger, &row, incremental, subject)?;
+    }
+    if retention != Retention::default() && !is_restored(&set) {
+        check_retained(&set, trigger, &row, &retention)?;
     }
     record_reads(&set, trigger, &row, (refresher, sources))?;
     Ok(row)

@@ -30,6 +30,7 @@ mod incremental;
 mod lineage;
 mod members;
 mod replication;
+mod retention;
 mod roles;
 
 use findings::Findings;
@@ -86,6 +87,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     let zone = (zone.unwrap_or_default(), decided.is_some());
     clocks::zones(&mut findings, set, (viewer, &items), zone)?;
     members::check(&mut findings, set, &items)?;
+    retention::check(&mut findings, set, viewer, is_served)?;
     sources(&mut findings, set, viewer)?;
     lineage::unknown_segments(&mut findings, set, viewer)?;
     vacuum(&mut findings, set, viewer)?;

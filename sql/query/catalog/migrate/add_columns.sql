@@ -27,7 +27,8 @@ alter table @segments@
     add column if not exists is_suppression boolean not null default false,
     add column if not exists exempt jsonb not null default '{}',
     add column if not exists priority_group text,
-    add column if not exists priority int;
+    add column if not exists priority int,
+    add column if not exists retention jsonb not null default '{}';
 alter table @log@
     add column if not exists excluded bigint,
     add column if not exists definition int
