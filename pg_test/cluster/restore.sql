@@ -136,6 +136,8 @@ order by u.target, u.consumer_id, o;
 insert into segmenter_deliveries (subscription_id, delivered_through, lease, leased_until, attempts, next_attempt_at, last_error, delivered_at)
 select subscription_id, min(id), gen_random_uuid(), now() + interval '1 hour', 2, now(), E'line\nline', now()
 from segmenter_outbox group by subscription_id;
+insert into segmenter_withheld (subscription_id, id, member, hash_email)
+select u.id, w.id, w.member, 'e' from segmenter_subscriptions u, (values ('1', '{"id": "1"}'::jsonb), ('ж', null)) w (id, member) order by u.id limit 6;
 -- A rolled back entry leaves a gap in the numbers.
 begin; select count(*) from segmenter_refresh('extra'); rollback;
 insert into segmenter_log (action, status, message) values ('note', 'ok', E'by hand \\. \x01');

@@ -13,6 +13,7 @@ select 'subscriptions', s::text from segmenter_subscriptions s order by s.id;
 select 'log', s::text from segmenter_log s order by s.id;
 select 'outbox', s::text from segmenter_outbox s order by s.id;
 select 'deliveries', s::text from segmenter_deliveries s order by s.subscription_id;
+select 'withheld', w::text from segmenter_withheld w order by w.subscription_id, w.id;
 select 'definitions', d::text from segmenter_definitions d order by d.segment_id, d.version;
 \echo == kept out
 select 'kept out', k::text from segmenter_kept_out k order by k.id;

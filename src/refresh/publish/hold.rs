@@ -18,12 +18,12 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::refresh::delta::count_members;
 use crate::refresh::publish::filter::{Audience, Filter, Filters};
-use crate::refresh::publish::outbox::{
-    self, Given, PublishStats, WrittenMessages, entry, record_failed, update_subscription_state,
-};
+use crate::refresh::publish::outbox::{self, update_subscription_state};
 use crate::refresh::publish::payload::{
     self, Members, Origin, Parts, PayloadInput, segment_arg, table,
 };
+use crate::refresh::publish::record::{Given, WrittenMessages, described, entry, record_failed};
+use crate::refresh::publish::stats::PublishStats;
 use crate::refresh::publish::subscription::{Subscription, Withheld};
 use segmenter_core::sync_plan::{Hold, Operation, SyncAction};
 
@@ -183,7 +183,7 @@ fn record(
     if subscription.is_held_already() {
         return Ok(());
     }
-    let params = outbox::described(&subscription.params.selection);
+    let params = described(&subscription.params.selection);
     let counts = LogCounts::default();
     let mut entry = entry(source, subscription, now, LogStatus::Waiting, counts, None, params);
     let message = format!("changes are held back: {why}");
@@ -348,7 +348,7 @@ fn finish(
         if let Some(before) = before {
             given.note(subscription.id, (before - removed).max(0), written);
         }
-        let mut params = outbox::described(subscription.served_selection());
+        let mut params = described(subscription.served_selection());
         params["operations"] = json!([Operation::Remove]);
         params["messages"] = json!(written.messages);
         let mut entry =

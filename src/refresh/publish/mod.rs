@@ -5,4 +5,6 @@ pub mod hold;
 mod names;
 pub mod outbox;
 pub mod payload;
+mod record;
+pub mod stats;
 pub mod subscription;

@@ -3,20 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pgrx::JsonB;
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone, Uuid};
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use serde_json::{Value, json};
 
-use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
-use crate::catalog::query::Query;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::sequence;
 use crate::catalog::settings;
 use crate::config::{Fields, Selection, SubscriptionParams};
-use crate::error::{Error, Report, Result, counted, emit, emit_warning};
+use crate::error::{Error, Result};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::durable;
@@ -24,85 +20,21 @@ use crate::pg::exec::notification;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
-use crate::pg::format::members::{Example, LeftOut};
 use crate::pg::system_catalog;
 use crate::refresh::delta::DeltaTarget;
-use crate::refresh::publish::filter::{Audience, ColumnTypes, Filters};
+use crate::refresh::publish::filter::{Audience, Filters};
 use crate::refresh::publish::hold;
 use crate::refresh::publish::names;
 use crate::refresh::publish::payload::{
     Members, Parts, PayloadInput, check_fields, members_sql, segment_arg, table,
 };
+use crate::refresh::publish::record::{Given, WrittenMessages, record_failed, record_handed_over};
+use crate::refresh::publish::stats::{PublishStats, warn_left_out};
 use crate::refresh::publish::subscription::Subscription;
-use segmenter_core::sync_plan::{self, Hold, Operation, SyncAction};
+use segmenter_core::sync_plan::{self, Operation, SyncAction};
 
 /// The channel that consumers listen on.
 const CHANNEL: &std::ffi::CStr = c"segmenter_outbox";
-
-/// The result of a hand-over.
-#[derive(Debug, Default)]
-pub struct PublishStats {
-    pub messages: u64,
-    /// The number of subscriptions that could not be served; the log has the reasons.
-    pub failed: usize,
-    /// The number of new audiences whose names are still taken.
-    pub held_back: usize,
-    /// The number of subscriptions from which changes are held back: those that are paused, and those
-    /// with too few members.
-    paused: usize,
-    too_few: usize,
-    /// Members that cannot be part of a message, of one subscription to which this applies.
-    left_out: Option<LeftOut>,
-}
-
-impl PublishStats {
-    pub(super) fn note_held(&mut self, hold: Hold) {
-        match hold {
-            Hold::Paused => self.paused += 1,
-            Hold::TooFew { .. } => self.too_few += 1,
-        }
-    }
-
-    /// Whether changes are held back from a subscription.
-    pub fn is_held(&self) -> bool {
-        self.paused + self.too_few > 0
-    }
-
-    /// A remark about what was not handed over; none: all was.
-    pub fn remark(&self) -> Option<String> {
-        let number = |count: usize| counted(count as i64, "subscription");
-        let failed = (self.failed > 0)
-            .then(|| format!("it could not be handed over to {}", number(self.failed)));
-        let held_back = (self.held_back > 0).then(|| {
-            format!(
-                "{} will be handed over after the end of an audience of the same name",
-                number(self.held_back)
-            )
-        });
-        let held = |count: usize, why: &str| {
-            (count > 0).then(|| format!("changes are held back from {}{why}", number(count)))
-        };
-        let verb = if self.paused == 1 { ", which is paused" } else { ", which are paused" };
-        let paused = held(self.paused, verb);
-        let too_few = held(self.too_few, " with fewer members than min_members");
-        let left_out = self.left_out.as_ref().map(describe);
-        let remarks = [failed, held_back, paused, too_few, left_out];
-        let remarks: Vec<_> = remarks.into_iter().flatten().collect();
-        (!remarks.is_empty()).then(|| remarks.join("; "))
-    }
-}
-
-/// Names members that cannot be part of a message.
-fn describe(LeftOut { count, examples }: &LeftOut) -> String {
-    let examples = examples.iter().map(|example| {
-        let Example { id, column, problem } = example;
-        let id: String = id.chars().take(100).collect();
-        format!("id \"{id}\", column \"{column}\": {problem}")
-    });
-    let examples = examples.collect::<Vec<_>>().join("; ");
-    let verb = if *count == 1 { "was" } else { "were" };
-    format!("{} {verb} left out of messages ({examples})", counted(*count as i64, "member"))
-}
 
 /// What subscriptions must have in common to share parts, which are built once for all of them: the
 /// source of the members, the fields, the filter, and the size of a part.
@@ -271,69 +203,6 @@ fn members_of(action: SyncAction) -> Members {
     }
 }
 
-fn warn_left_out(subscription: &Subscription, left_out: &LeftOut) {
-    let Subscription { consumer, target, segment_name, .. } = subscription;
-    emit(
-        PgLogLevel::WARNING,
-        format!(
-            "segment \"{segment_name}\" for \"{consumer}\", \"{target}\": {}",
-            describe(left_out)
-        ),
-        Some(
-            "A value must be one that jsonb can hold; a message can have about 250 MB. Leave the field out, or convert it in the segment's query.",
-        ),
-    );
-}
-
-/// How many members subscriptions have been given.
-#[derive(Default)]
-pub(super) struct Given {
-    subscriptions: Vec<Uuid>,
-    members: Vec<i64>,
-    left_out: Vec<i64>,
-    are_all: Vec<bool>,
-}
-
-impl Given {
-    fn add(
-        &mut self,
-        source: &PayloadInput<'_>,
-        subscription: &Subscription,
-        action: SyncAction,
-        written: &WrittenMessages,
-    ) {
-        let coverage = source.delta.as_ref().map(|(_, figures)| figures.coverage());
-        let members = match action {
-            SyncAction::Rename => None,
-            SyncAction::Delete => Some(0),
-            SyncAction::Delta => written.audience.or(coverage),
-            SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => written.all,
-        };
-        let Some(members) = members else { return };
-        self.subscriptions.push(subscription.id);
-        self.members.push(members as i64);
-        self.left_out.push(written.more_left_out);
-        self.are_all.push(action != SyncAction::Delta);
-    }
-
-    /// Notes that a subscription has been taken members, and has so many.
-    pub(super) fn note(&mut self, subscription: Uuid, members: i64, written: &WrittenMessages) {
-        self.subscriptions.push(subscription);
-        self.members.push(members);
-        self.left_out.push(written.more_left_out);
-        self.are_all.push(false);
-    }
-
-    pub(super) fn record(self, set: &RelationSet) -> Result<()> {
-        if self.subscriptions.is_empty() {
-            return Ok(());
-        }
-        let Self { subscriptions, members, left_out, are_all } = self;
-        let args = [subscriptions.into(), members.into(), left_out.into(), are_all.into()];
-        set.write(&queries::refresh::publish::RECORD_MEMBERS, &args)
-    }
-}
-
 /// Frees the names that new audiences take. Those whose names are still taken are left for the next
 /// hand-over.
 fn free_names(
@@ -404,42 +273,6 @@ pub fn hand_over_removals(
         source.set.write(&queries::refresh::publish::FORGET_MEMBERS, &[ids.into()])?;
     }
     Ok(messages)
-}
-
-/// The messages written for one subscription.
-#[derive(Default)]
-pub(super) struct WrittenMessages {
-    pub(super) messages: u64,
-    pub(super) counts: LogCounts,
-    /// They hold data of an erased person.
-    is_erasure: bool,
-    /// The number of all members, if the messages are about all.
-    all: Option<u64>,
-    /// The number of members after the delta, if they are filtered.
-    audience: Option<u64>,
-    /// How many more members are left out than before; where the messages are about all members, how
-    /// many are.
-    more_left_out: i64,
-    /// Members that should have been handed over, but were left out.
-    left_out: Option<LeftOut>,
-}
-
-impl WrittenMessages {
-    /// Notes what of the members of an operation is left out. A member that cannot be removed by a
-    /// message was never added by one.
-    pub(super) fn note(&mut self, members: Members, operation: Operation, parts: &Parts) {
-        let left_out = parts.left_out.count;
-        if members == Members::All {
-            self.all = Some(parts.members + left_out);
-        }
-        if operation == Operation::Remove {
-            self.more_left_out -= left_out as i64;
-        } else if left_out > 0 {
-            self.more_left_out += left_out as i64;
-            self.counts.invalid = Some(left_out as i64);
-            self.left_out = Some(parts.left_out.clone());
-        }
-    }
 }
 
 fn write_group(
@@ -635,100 +468,4 @@ pub fn notify<'a>(consumers: impl IntoIterator<Item = &'a str>) {
 pub fn wake_workers(set: &RelationSet) -> Result<()> {
     system_catalog::invalidate(set.outbox());
     Ok(())
-}
-
-/// Records what was handed over, if that is new, and logs it.
-fn record_handed_over(
-    source: &PayloadInput<'_>,
-    subscription: &Subscription,
-    (action, columns): (SyncAction, Option<&ColumnTypes>),
-    now: Instant,
-    written: &WrittenMessages,
-) -> Result<()> {
-    let SubscriptionParams { mode, selection, .. } = &subscription.params;
-    if let Some(has_audience) = subscription.change_by(action, columns) {
-        let fields = JsonB(json!(selection.fields));
-        let resync_of = subscription.resync_of;
-        let args = [
-            subscription.id.into(),
-            has_audience.into(),
-            fields.into(),
-            resync_of.into(),
-            subscription.audience.as_str().into(),
-            subscription.filter_to_record(columns).map(JsonB).into(),
-        ];
-        run(source, &queries::refresh::publish::RECORD_HANDOVER, &args)?;
-    }
-    let mut params = described(selection);
-    params["operations"] = json!(action.operations(*mode));
-    params["messages"] = json!(written.messages);
-    let (status, counts) = (LogStatus::Ok, written.counts);
-    let mut entry = entry(source, subscription, now, status, counts, None, params);
-    let left_out = written.left_out.as_ref().map(describe);
-    entry.message = left_out.as_deref();
-    log::write(source.set, entry)
-}
-
-/// What a subscription selects, for the log.
-pub(super) fn described(Selection { fields, filter }: &Selection) -> Value {
-    match filter {
-        Some(filter) => json!({ "fields": fields, "where": filter }),
-        None => json!({ "fields": fields }),
-    }
-}
-
-/// Records and logs that a hand-over failed.
-pub(super) fn record_failed(
-    source: &PayloadInput<'_>,
-    subscription: &Subscription,
-    now: Instant,
-    report: &Report,
-) -> Result<()> {
-    let Subscription { consumer, target, segment_name, .. } = subscription;
-    emit_warning(
-        &format!(
-            "segment \"{segment_name}\" was not handed over to \"{consumer}\" for \"{target}\""
-        ),
-        report,
-    );
-    let selection = &subscription.params.selection;
-    let args = [
-        subscription.id.into(),
-        JsonB(json!(selection.fields)).into(),
-        report.message.as_str().into(),
-        selection.filter.as_deref().into(),
-    ];
-    run(source, &queries::refresh::publish::RECORD_FAILED_HANDOVER, &args)?;
-    let params = described(selection);
-    let (status, counts) = (LogStatus::Failed, LogCounts::default());
-    let entry = entry(source, subscription, now, status, counts, Some(report), params);
-    log::write(source.set, entry)
-}
-
-fn run(source: &PayloadInput<'_>, query: &Query, args: &[DatumWithOid<'_>]) -> Result<()> {
-    source.set.as_owner(|| Ok(Spi::run_with_args(&source.set.sql(query, &[]), args)?))
-}
-
-pub(super) fn entry<'a>(
-    source: &PayloadInput<'_>,
-    subscription: &'a Subscription,
-    began: Instant,
-    status: LogStatus,
-    counts: LogCounts,
-    error: Option<&'a Report>,
-    params: Value,
-) -> Entry<'a> {
-    Entry {
-        run_id: Some(source.run_id),
-        action: Action::HandOver,
-        status,
-        segment: (Some(subscription.segment), &subscription.segment_name),
-        subscription: Some((subscription.id, &subscription.target)),
-        counts,
-        began,
-        elapsed: (clock::now() - began).to_std().ok(),
-        message: error.map(|report| report.message.as_str()),
-        error,
-        params,
-    }
 }
