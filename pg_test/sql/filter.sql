@@ -117,6 +117,15 @@ update filter.people set points = 11 where id = 1;
 select status from segmenter_refresh('filtered');
 select * from filter.messages();
 select * from filter.wrong();
+alter table filter.members add note_code text generated always as (upper(note)) stored;
+update segmenter_subscriptions set params = params || '{"where": "note_code is null"}' where target = 'half';
+select segment, messages from segmenter_run() where segment = 'filtered';
+update filter.members set note = null where id = '1' and actual_end = 'infinity';
+update filter.people set points = 12 where id = 1;
+select status from segmenter_refresh('filtered');
+select target, operation from filter.messages() where target = 'half';
+select * from filter.wrong();
+alter table filter.members drop column note_code;
 -- A type means another filter.
 update segmenter_subscriptions set params = params || '{"where": "points < ''9''"}' where target = 'half';
 select segment, messages from segmenter_run() where segment = 'filtered';
@@ -150,6 +159,12 @@ update filter.people set points = 1 where points = 0;
 update segmenter_subscriptions set params = params || '{"where": "code = ''ROME''"}' where target = 'code';
 select status, detail from segmenter_refresh('filtered');
 select target, operation from filter.messages();
+select * from filter.wrong();
+-- A generated column follows those that it is generated from.
+update filter.people set city = 'Rome' where id = 3;
+update filter.people set city = 'Oslo' where id in (4, 10);
+select status, detail from segmenter_refresh('filtered');
+select * from filter.messages() where target = 'code';
 select * from filter.wrong();
 
 -- Somebody who is erased is removed where the filter is true.

@@ -53,6 +53,8 @@ pub struct Column {
     /// Whether the column's declared type is `type_oid`, not a domain over it.
     pub is_plain: bool,
     pub is_generated: bool,
+    /// The columns that a generated one depends on.
+    pub generated_from: Vec<String>,
     pub is_identity: bool,
     pub is_unique: bool,
     declared: String,
@@ -635,6 +637,7 @@ fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
                 type_oid,
                 modifier,
                 is_generated: is("is_generated")?,
+                generated_from: row.get_by_name("generated_from")?.unwrap_or_default(),
                 is_identity: is("is_identity")?,
                 is_unique: is("is_unique")?,
                 is_not_null: is("is_not_null")?,

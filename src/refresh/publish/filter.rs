@@ -97,11 +97,13 @@ impl Filter {
     }
 
     /// Whether the delta shows every change of the columns that it uses. Of a column that the refresher
-    /// does not give, and that the table does not generate, it shows none that was made by hand.
+    /// does not give it shows none that was made by hand, nor of one that is generated from it.
     pub fn follows(&self, side: &DeltaTarget<'_>, table: &Table) -> bool {
-        self.columns.iter().all(|place| {
-            table.columns.get(*place).is_some_and(|column| column.is_generated)
-                || side.received_columns().any(|(number, _)| number == place + 1)
+        let is_received = |name: &str| side.received_columns().any(|(_, it)| it.name == name);
+        let mut used = self.columns.iter().filter_map(|place| table.columns.get(*place));
+        used.all(|column| match column.is_generated {
+            false => is_received(&column.name),
+            true => column.generated_from.iter().all(|name| name == "id" || is_received(name)),
         })
     }
 
