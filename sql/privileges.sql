@@ -23,6 +23,8 @@ comment on function segmenter_overlap(text[], timestamptz) is 'how segments over
 comment on function segmenter_venn(text[], timestamptz) is 'divides the members of segments into those that are in exactly the same of them, now or at a time';
 comment on function segmenter_preview(text) is 'what a query would give as a segment, and which segments it resembles; it is run with the rights of the caller, read-only';
 comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
+comment on function segmenter_explain(text, text, timestamptz) is 'why a person is in a segment, or is not: a row for each thing that decides it';
+comment on function segmenter_timeline(text) is 'what happened to a person in the segments that the caller may see, with the runs and the reasons';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
@@ -162,9 +164,11 @@ grant execute on function segmenter_notice_segments, segmenter_check_segment, se
     segmenter_check_consumer, segmenter_check_subscription to public;
 grant execute on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit to public;
 -- They read segment tables with the rights of the caller.
-revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff,
+    segmenter_explain, segmenter_timeline
     from public;
-grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff,
+    segmenter_explain, segmenter_timeline
     to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script

@@ -238,6 +238,7 @@ create table @log@ (
     params          jsonb,
     excluded        bigint,
     definition      int,
+    reason          text,
     constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
@@ -264,6 +265,7 @@ comment on column @log@.error is 'sqlstate, message, detail, hint, context';
 comment on column @log@.params is 'the parameters';
 comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members, or the people are kept out';
 comment on column @log@.definition is 'the version of the segment''s definition that a refresh ran with; null: not known';
+comment on column @log@.reason is 'why members changed, or were handed over: data, clock, definition, exclusion, priority, one-off, first load, resync, erased';
 
 create table @outbox@ (
     id              bigint      generated always as identity primary key,
@@ -422,7 +424,8 @@ create table @state@ (
     lists      jsonb,
     definition int,
     pruned_at  timestamptz,
-    prune_error text
+    prune_error text,
+    ran_with   text
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -445,6 +448,7 @@ comment on column @state@.excluded is 'rows of its refresher that it left out, b
 comment on column @state@.gains is 'counts the refreshes that added or changed members: segments that leave these out compare it';
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
+comment on column @state@.ran_with is 'a hash of the refresher that the last refresh ran with: another one is the reason of the next changes';
 comment on column @state@.lists is 'the segments whose members were left out, by id: by which columns, and after how many gains and losses of theirs';
 comment on column @state@.pruned_at is 'when the retention of former members was last applied to the end; null: rows are left';
 comment on column @state@.prune_error is 'why the retention could not be applied the last time';
@@ -535,7 +539,8 @@ create table @kept_out@ (
     hash       bytea,
     owner_name text,
     -- pg_dump leaves it out: a role that does not exist in a restored database keeps no row from being restored.
-    owner      regrole generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored
+    owner      regrole generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored,
+    kept_at    timestamptz not null default clock_timestamp()
 );
 create unique index @:kept_out_key@ on @kept_out@ (hash, owner) where hash is not null;
 create index @:kept_out_owner_idx@ on @kept_out@ (owner, hash);
@@ -543,6 +548,7 @@ comment on table @kept_out@ is 'people who were erased and are kept out: no refr
 comment on column @kept_out@.id is 'the row';
 comment on column @kept_out@.hash is 'HMAC-SHA-256 of the id under the secret of the set; null: the person was readmitted';
 comment on column @kept_out@.owner_name is 'the name, at that time, of the role whose segments the person is kept out of; null: the whole set';
+comment on column @kept_out@.kept_at is 'when the person was erased';
 comment on column @kept_out@.owner is 'that role; -: the whole set, also where there was no role of that name';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its
@@ -1272,15 +1278,43 @@ AS 'MODULE_PATHNAME', 'segmenter_preview_wrapper';
 create function segmenter_diff(name text, query text default null)
 returns table (operation text, id text, old jsonb, new jsonb)
 language c as 'MODULE_PATHNAME', 'segmenter_diff_wrapper';
+CREATE FUNCTION "segmenter_explain"(
+	"name" TEXT,
+	"id" TEXT,
+	"at" timestamp with time zone DEFAULT NULL
+) RETURNS TABLE (
+	"step" TEXT,
+	"verdict" TEXT,
+	"since" timestamp with time zone,
+	"detail" TEXT
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_explain_wrapper';
+CREATE FUNCTION "segmenter_timeline"(
+	"id" TEXT
+) RETURNS TABLE (
+	"at" timestamp with time zone,
+	"event" TEXT,
+	"segment" TEXT,
+	"run_id" uuid,
+	"reason" TEXT,
+	"detail" TEXT
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_timeline_wrapper';
 comment on function segmenter_members(text, timestamptz) is 'the members of a segment, now or at a time, read with the rights of the caller';
 comment on function segmenter_overlap(text[], timestamptz) is 'how segments overlap, two by two, now or at a time';
 comment on function segmenter_venn(text[], timestamptz) is 'divides the members of segments into those that are in exactly the same of them, now or at a time';
 comment on function segmenter_preview(text) is 'what a query would give as a segment, and which segments it resembles; it is run with the rights of the caller, read-only';
 comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
-revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+comment on function segmenter_explain(text, text, timestamptz) is 'why a person is in a segment, or is not: a row for each thing that decides it';
+comment on function segmenter_timeline(text) is 'what happened to a person in the segments that the caller may see, with the runs and the reasons';
+revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff, segmenter_explain, segmenter_timeline
     from public;
-grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff
+grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff, segmenter_explain, segmenter_timeline
     to public;
+-- The history of definitions.
 CREATE FUNCTION "segmenter_restore_definition"(
 	"name" TEXT,
 	"version" INT

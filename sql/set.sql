@@ -159,6 +159,7 @@ create table @log@ (
     params          jsonb,
     excluded        bigint,
     definition      int,
+    reason          text,
     constraint @:log_status_check@ check (status in ('running', 'ok', 'skipped', 'waiting', 'refused', 'failed', 'interrupted'))
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
@@ -185,6 +186,7 @@ comment on column @log@.error is 'sqlstate, message, detail, hint, context';
 comment on column @log@.params is 'the parameters';
 comment on column @log@.excluded is 'rows of the refresher that were left out, because other segments have their members, or the people are kept out';
 comment on column @log@.definition is 'the version of the segment''s definition that a refresh ran with; null: not known';
+comment on column @log@.reason is 'why members changed, or were handed over: data, clock, definition, exclusion, priority, one-off, first load, resync, erased';
 
 create table @outbox@ (
     id              bigint      generated always as identity primary key,
@@ -343,7 +345,8 @@ create table @state@ (
     lists      jsonb,
     definition int,
     pruned_at  timestamptz,
-    prune_error text
+    prune_error text,
+    ran_with   text
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -366,6 +369,7 @@ comment on column @state@.excluded is 'rows of its refresher that it left out, b
 comment on column @state@.gains is 'counts the refreshes that added or changed members: segments that leave these out compare it';
 comment on column @state@.losses is 'counts the refreshes that removed or changed members, in the same way';
 comment on column @state@.lost_at is 'when the last of these ended; segments that leave its members out are due then';
+comment on column @state@.ran_with is 'a hash of the refresher that the last refresh ran with: another one is the reason of the next changes';
 comment on column @state@.lists is 'the segments whose members were left out, by id: by which columns, and after how many gains and losses of theirs';
 comment on column @state@.pruned_at is 'when the retention of former members was last applied to the end; null: rows are left';
 comment on column @state@.prune_error is 'why the retention could not be applied the last time';
@@ -456,7 +460,8 @@ create table @kept_out@ (
     hash       bytea,
     owner_name text,
     -- pg_dump leaves it out: a role that does not exist in a restored database keeps no row from being restored.
-    owner      regrole generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored
+    owner      regrole generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored,
+    kept_at    timestamptz not null default clock_timestamp()
 );
 create unique index @:kept_out_key@ on @kept_out@ (hash, owner) where hash is not null;
 create index @:kept_out_owner_idx@ on @kept_out@ (owner, hash);
@@ -464,6 +469,7 @@ comment on table @kept_out@ is 'people who were erased and are kept out: no refr
 comment on column @kept_out@.id is 'the row';
 comment on column @kept_out@.hash is 'HMAC-SHA-256 of the id under the secret of the set; null: the person was readmitted';
 comment on column @kept_out@.owner_name is 'the name, at that time, of the role whose segments the person is kept out of; null: the whole set';
+comment on column @kept_out@.kept_at is 'when the person was erased';
 comment on column @kept_out@.owner is 'that role; -: the whole set, also where there was no role of that name';
 
 -- Config rows are checked when they are written. The table of a segment is attached to the mart after its

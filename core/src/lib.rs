@@ -23,6 +23,7 @@ pub mod job_table;
 pub mod jsonb;
 pub mod query_file;
 pub mod queue;
+pub mod reason;
 pub mod receipt;
 pub mod schedule;
 pub mod sync_plan;

@@ -26,6 +26,7 @@ use crate::schedule::run::{self, PlannedRefresh};
 use segmenter_core::bucket;
 
 mod consumers;
+mod explain;
 mod figures;
 mod lineage;
 mod members;

@@ -17,6 +17,7 @@ use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::snapshot;
 use segmenter_core::guards::DeltaStats;
+use segmenter_core::reason::Reason;
 use segmenter_core::text::{cut, cut_value};
 
 /// The status of an entry.
@@ -119,6 +120,8 @@ pub struct Entry<'a> {
     pub message: Option<&'a str>,
     pub error: Option<&'a Report>,
     pub params: Value,
+    /// Why members have changed, or were handed over; none: they have not, or it is not known.
+    pub reason: Option<Reason>,
 }
 
 /// Writes an entry in the current transaction, as the set's owner. Long texts are cut: a role that may
@@ -155,6 +158,7 @@ pub fn write_refresh(set: &RelationSet, entry: Entry<'_>, definition: Option<i32
         clock::timestamp(entry.began).into(),
         entry.counts.excluded.into(),
         definition.into(),
+        entry.reason.map(Reason::as_str).into(),
     ];
     set.write(&queries::catalog::log::INSERT_ENTRY, &args)
 }

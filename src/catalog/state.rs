@@ -132,6 +132,8 @@ pub struct Success<'a> {
     pub is_edited: bool,
     /// The version of the segment's definition.
     pub definition: Option<i32>,
+    /// The hash of the refresher; none: a one-off query.
+    pub ran_with: Option<&'a str>,
 }
 
 /// A refresh of a segment by a run, from its begin to its end.
@@ -156,8 +158,17 @@ impl Attempt {
     /// Records a successful refresh.
     pub fn succeed(&self, set: &RelationSet, success: Success<'_>) -> Result<()> {
         self.close_lost_run(set)?;
-        let Success { figures, at, ahead, checkpoint, content, lists, is_edited, definition } =
-            success;
+        let Success {
+            figures,
+            at,
+            ahead,
+            checkpoint,
+            content,
+            lists,
+            is_edited,
+            definition,
+            ran_with,
+        } = success;
         let count = |figure: u64| figure as i64;
         let mut args = self.args();
         args.extend([
@@ -176,6 +187,7 @@ impl Attempt {
         args.extend([count(figures.excluded).into(), is_edited.into()]);
         args.push(lists.map(|lists| JsonB(lists.0.clone())).into());
         args.push(definition.into());
+        args.push(ran_with.into());
         set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 

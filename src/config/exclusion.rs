@@ -24,6 +24,8 @@ pub struct List {
     pub now: Seen,
     /// Whether refreshes write its members, so that it counts its gains and losses.
     pub is_tracked: bool,
+    /// It is one only because it comes before the segment in its priority group.
+    pub is_priority: bool,
 }
 
 /// A query about lists.
@@ -61,6 +63,7 @@ impl List {
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
             now: Seen { by, gains: count("gains")?, losses: count("losses")? },
             is_tracked: is("is_tracked")?,
+            is_priority: is("is_priority")?,
         })
     }
 }

@@ -132,6 +132,7 @@ impl LeasedMessage {
             message,
             error: None,
             params,
+            reason: None,
         };
         log::write(set, entry)
     }

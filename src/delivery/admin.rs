@@ -127,6 +127,7 @@ impl SubscriptionRow {
             message: Some(message),
             error: None,
             params,
+            reason: None,
         };
         log::write(set, entry)
     }

@@ -31,6 +31,7 @@ use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{self, Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
+use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::SyncAction;
 
 pub mod kept_out;
@@ -248,6 +249,7 @@ fn failed(set: &RelationSet, segment: &Listed, report: Report, run_id: Uuid) -> 
         message: Some(&report.message),
         error: Some(&report),
         params: json!({ "role": role::name(role::current()) }),
+        reason: None,
     };
     log::write(set, entry)?;
     Ok(report)
@@ -521,7 +523,8 @@ fn erase_from(
     let _snapshot = Active::fresh();
     let gone = Error::TableDropped(segment.name.clone()).report();
     let table = rows.map(|rows| &rows.table).ok_or(gone);
-    let source = PayloadInput { set, table, delta: None, origin: Origin::Refresh, run_id };
+    let source =
+        PayloadInput { set, table, delta: None, origin: Origin::Refresh, run_id, reason: None };
     let (mut removals, mut actions) = (Vec::new(), Vec::new());
     for (subscription, notice) in notices {
         match notice {
@@ -692,6 +695,7 @@ fn log_erased(
             "messages": erased.messages,
             "role": role::name(role::current()),
         }),
+        reason: Some(Reason::Erased),
     };
     log::write(set, entry)
 }

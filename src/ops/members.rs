@@ -176,12 +176,7 @@ fn find(
             hint: "Leave it out for the members of now.",
         });
     }
-    let args = [
-        names.to_vec().into(),
-        role::current().into(),
-        at.into(),
-        set.timezone().to_owned().into(),
-    ];
+    let args = [names.to_vec().into(), role::current().into()];
     let mut found: HashMap<String, Source> = set.as_owner(|| {
         Spi::connect(|client| {
             let sql = set.kept(&queries::ops::members::FIND_SEGMENTS);
@@ -190,11 +185,12 @@ fn find(
                 let name: String = row.get_by_name("name")?.unwrap_or_default();
                 let oid = row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid);
                 let table = system_catalog::qualified_name(oid);
+                let zone: Option<String> = row.get_by_name("timezone")?;
                 let source = Source {
                     id: row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?,
                     table: table.ok_or_else(|| Error::TableDropped(name.clone()))?,
                     owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-                    at: row.get_by_name("at")?,
+                    at: localized(set, zone.as_deref(), at)?,
                     name: name.clone(),
                     oid,
                 };
@@ -239,8 +235,22 @@ impl Source {
     }
 }
 
+/// A time as the local time of a zone, that of the members' times; none: `segmenter.timezone`.
+pub fn localized(
+    set: &RelationSet,
+    zone: Option<&str>,
+    at: Option<TimestampWithTimeZone>,
+) -> Result<Option<Timestamp>> {
+    let Some(at) = at else { return Ok(None) };
+    // The operator AT TIME ZONE would take the names of some zones, such as CET, for abbreviations.
+    set.in_zone(zone.unwrap_or(set.timezone()), || {
+        let sql = queries::ops::members::LOCALIZE.text();
+        Spi::connect(|_| statement::read_one(sql, &[at.into()]))
+    })
+}
+
 /// The condition of the members at a time, which is an expression; none: now.
-fn period(set: &RelationSet, at: Option<&str>) -> String {
+pub fn period(set: &RelationSet, at: Option<&str>) -> String {
     let fill = |query: &Query, parts: &[(&str, &str)]| set.sql(query, parts).trim_end().to_owned();
     match at {
         None => fill(&queries::ops::members::IS_CURRENT, &[]),

@@ -20,6 +20,10 @@ pub struct LastContent {
     known: Known,
     /// The seed of the members' fingerprints: the one that is known, or a new one.
     pub seed: u64,
+    /// The segment was refreshed successfully before.
+    pub is_refreshed: bool,
+    /// The hash of the refresher that the last refresh ran with; none: not known.
+    pub ran_with: Option<String>,
 }
 
 impl LastContent {
@@ -30,7 +34,12 @@ impl LastContent {
         let content = content.and_then(|json| serde_json::from_str::<Content>(&json.0).ok());
         let known = Known::new(members.map(|members| members as u64), content);
         let seed = known.content.as_ref().map(|content| content.hashed.seed);
-        Ok(Self { known, seed: seed.unwrap_or_else(fingerprint::new_seed) })
+        Ok(Self {
+            known,
+            seed: seed.unwrap_or_else(fingerprint::new_seed),
+            is_refreshed: row.get_by_name("is_refreshed")? == Some(true),
+            ran_with: row.get_by_name("ran_with")?,
+        })
     }
 
     /// The number of members, if it is known.

@@ -8,7 +8,7 @@ use pgrx::JsonB;
 use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
@@ -34,6 +34,7 @@ use crate::refresh::segment_lock::acquire;
 use crate::refresh::{RefreshResult, apply, diff, handover, last_content, pending_actions};
 use segmenter_core::exclusion::{self as following, AllSeen};
 use segmenter_core::guards::DeltaStats;
+use segmenter_core::reason::Reason;
 
 /// The lists of a segment, and how far it has followed them.
 #[derive(Default)]
@@ -72,10 +73,41 @@ pub struct Gained {
 }
 
 /// Members that have left a segment, because lists have them.
-#[derive(Default, Clone, Copy)]
+#[derive(Default, Clone)]
 pub struct Closed {
     pub removed: u64,
     pub messages: u64,
+    /// The local time at which they have left.
+    at: Option<Timestamp>,
+    /// The names of the lists that may have them, and whether only their priority makes them lists.
+    lists: Vec<(String, bool)>,
+}
+
+/// Why members have left that one of these lists has: only their priority makes some of them lists.
+fn reason_of(lists: &[(String, bool)]) -> Reason {
+    let is_priority = lists.iter().all(|(_, is_priority)| *is_priority);
+    if is_priority { Reason::Priority } else { Reason::Exclusion }
+}
+
+impl Closed {
+    /// Why they have left; none: there are none.
+    pub fn reason(&self) -> Option<Reason> {
+        (self.removed > 0).then(|| reason_of(&self.lists))
+    }
+
+    /// What the log keeps of it; none: none have left.
+    pub fn record(&self) -> Option<Value> {
+        let reason = |is_priority| match is_priority {
+            true => Reason::Priority.as_str(),
+            false => Reason::Exclusion.as_str(),
+        };
+        let lists: serde_json::Map<String, Value> = self
+            .lists
+            .iter()
+            .map(|(name, is_priority)| (name.clone(), reason(*is_priority).into()))
+            .collect();
+        (self.removed > 0).then(|| json!({"at": self.at, "removed": self.removed, "lists": lists}))
+    }
 }
 
 impl Exclusion {
@@ -202,6 +234,8 @@ impl Exclusion {
         }
         let (at, _, last) = last_content(set, segment)?;
         let close = |client: &mut SpiClient<'_>| {
+            let lists: Vec<(String, bool)> =
+                behind.iter().map(|list| (list.name.clone(), list.is_priority)).collect();
             let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
             let listed = self.listed(set, &behind, gained)?;
             let delta = set.as_segment_owner(segment.owner, || {
@@ -217,18 +251,22 @@ impl Exclusion {
                 }
                 let table = Ok(table);
                 let origin = Origin::Exclusion;
-                let source = PayloadInput { set, table, delta: None, origin, run_id };
+                let reason = Some(reason_of(&lists));
+                let source = PayloadInput { set, table, delta: None, origin, run_id, reason };
                 let messages = withdraw_listed(client, &source, segment)?;
-                return Ok((Closed { removed: 0, messages }, None));
+                return Ok((Closed { messages, ..Closed::default() }, None));
             };
             if let Some(result) = shows {
                 set.as_segment_owner(segment.owner, || diff::show_removed(&side, result))?;
             }
             set.as_segment_owner(segment.owner, || apply::apply(client, &side, delta.figures, at))?;
+            let closed =
+                Closed { removed: delta.figures.removed, messages: 0, at: Some(at), lists };
             if shows.is_some() {
-                return Ok((Closed { removed: delta.figures.removed, messages: 0 }, None));
+                return Ok((closed, None));
             }
-            let closed = remove(client, set, (table, run_id), (segment, &delta, &side), &last)?;
+            let removed = (segment, &delta, &side);
+            let closed = remove(client, set, (table, run_id), removed, (closed, &last))?;
             drop(listed);
             Ok::<_, Error>(closed)
         };
@@ -343,15 +381,17 @@ fn remove(
     set: &RelationSet,
     (table, run_id): (&Table, Uuid),
     (segment, delta, side): (&Segment, &Delta, &DeltaTarget<'_>),
-    last: &LastContent,
+    (closed, last): (Closed, &LastContent),
 ) -> Result<(Closed, Option<JsonB>)> {
+    let reason = closed.reason();
     let (table, delta_of) = (Ok(table), Some((side, delta.figures)));
-    let source = PayloadInput { set, table, delta: delta_of, origin: Origin::Exclusion, run_id };
+    let origin = Origin::Exclusion;
+    let source = PayloadInput { set, table, delta: delta_of, origin, run_id, reason };
     // This snapshot sees the applied delta.
     let _snapshot = Active::fresh();
     let content = set.as_segment_owner(segment.owner, || last.after(delta, side))?;
     let handed = outbox::hand_over(client, &source, pending_actions(set, segment)?)?;
-    let closed = Closed { removed: delta.figures.removed, messages: handed.messages };
+    let closed = Closed { messages: handed.messages, ..closed };
     Ok((closed, content.map(|content| JsonB(json!(content)))))
 }
 
@@ -396,11 +436,14 @@ pub fn follow(
 ) -> Result<Option<RefreshResult>> {
     let (began, timer) = (clock::now(), Instant::now());
     let closed = in_subtransaction(OnSuccess::Commit, || close_alone(set, id, run_id, gained));
+    let (mut reason, mut params) = (None, json!({}));
     let (figures, message, error) = match closed {
         Ok(None) | Err(Error::Busy { .. } | Error::Superseded(_) | Error::Replaced(_)) => {
             return Ok(None);
         }
         Ok(Some((closed, before))) if closed.removed > 0 => {
+            reason = closed.reason();
+            params["closed"] = json!(closed.record());
             let figures = DeltaStats { removed: closed.removed, before, ..DeltaStats::default() };
             (Some((figures, closed.messages)), Some(remark(closed.removed)), None)
         }
@@ -424,7 +467,8 @@ pub fn follow(
         elapsed: Some(elapsed),
         message: error.as_ref().map(|report| report.message.as_str()).or(message.as_deref()),
         error: error.as_ref(),
-        params: json!({}),
+        params,
+        reason,
     };
     log::write(set, entry)?;
     Ok(Some(RefreshResult {
@@ -476,5 +520,6 @@ fn close_alone(
     table.check_usable(set, segment.holder())?;
     let closed = exclusion.close(set, (&segment, &table), run_id, (gained, None))?;
     let (_, _, last): (Timestamp, _, LastContent) = last_content(set, &segment)?;
-    Ok(Some((closed, last.members().unwrap_or_default() + closed.removed)))
+    let before = last.members().unwrap_or_default() + closed.removed;
+    Ok(Some((closed, before)))
 }

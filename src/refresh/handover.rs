@@ -109,6 +109,7 @@ pub fn fail(
         message: Some(&report.message),
         error: Some(&report),
         params: serde_json::json!({}),
+        reason: None,
     };
     log::write(set, entry)?;
     Ok(report.to_line())
@@ -152,7 +153,14 @@ pub fn from_table(
     let handed = Spi::connect_mut(|client| {
         outbox::hand_over(
             client,
-            &PayloadInput { set, table, delta: None, origin: Origin::Refresh, run_id },
+            &PayloadInput {
+                set,
+                table,
+                delta: None,
+                origin: Origin::Refresh,
+                run_id,
+                reason: None,
+            },
             actions,
         )
     })?;

@@ -36,11 +36,13 @@ use crate::refresh::reads::Reads;
 use crate::refresh::segment_lock::acquire;
 use segmenter_core::content::{Content, Edited};
 use segmenter_core::guards::DeltaStats;
+use segmenter_core::reason::{self, Reason};
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
 
 pub mod analysis;
 pub mod apply;
+pub mod ask;
 mod content;
 pub mod delta;
 pub mod diff;
@@ -151,6 +153,8 @@ struct Applied {
     lists: Option<JsonB>,
     /// What it has gained, for the segments that leave out its members.
     gained: Option<Gained>,
+    /// Why it has changed members; none: not known.
+    reason: Option<Reason>,
 }
 
 /// Refreshes a segment. An error in it becomes a WARNING, an entry of the log and the status of the
@@ -296,6 +300,7 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
                     message: None,
                     error: None,
                     params: params(request, Some(segment), None),
+                    reason: None,
                 },
                 segment.definition,
             )?
@@ -335,7 +340,11 @@ fn finish(
         segment.map(|segment| Attempt { segment: segment.id, run: request.run_id, began, elapsed });
     let goes_on = match &attempt {
         Some(attempt) if !request.dry_run => {
-            record(set, attempt, &ended, segment.and_then(|segment| segment.definition))?
+            // A one-off query does not count as the segment's.
+            let refresher = segment.and_then(|segment| segment.refresher.as_ref());
+            let definition = segment.and_then(|segment| segment.definition);
+            let refresher = refresher.filter(|_| request.query.is_none());
+            record(set, attempt, &ended, (definition, refresher))?
         }
         _ => false,
     };
@@ -364,6 +373,7 @@ fn finish(
                 message: ended.message.as_deref(),
                 error: ended.error.as_ref(),
                 params: params(request, segment, Some(&ended)),
+                reason: ended.reason,
             },
             segment.and_then(|segment| segment.definition),
         )?;
@@ -392,7 +402,7 @@ fn record(
     set: &RelationSet,
     attempt: &Attempt,
     ended: &Ending,
-    definition: Option<i32>,
+    (definition, refresher): (Option<i32>, Option<&Refresher>),
 ) -> Result<bool> {
     if !ended.attempted {
         state::abandon(set, attempt.segment, attempt.run)?;
@@ -401,6 +411,7 @@ fn record(
     let message = ended.message.as_deref();
     match (ended.status, ended.figures, ended.at) {
         (LogStatus::Ok, Some(figures), Some(at)) => {
+            let ran_with = refresher.map(hash_of);
             let success = Success {
                 figures,
                 at,
@@ -410,6 +421,7 @@ fn record(
                 lists: ended.lists.as_ref(),
                 is_edited: ended.is_edited,
                 definition,
+                ran_with: ran_with.as_deref(),
             };
             attempt.succeed(set, success)?;
         }
@@ -490,6 +502,7 @@ fn steps(
         None => pending_actions(set, segment)?,
         Some(_) => Vec::new(),
     };
+    let runs_with = hash_of(&refresher);
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
@@ -554,12 +567,21 @@ fn steps(
             }
             Ok::<_, Error>((delta, side))
         })?;
+        let is_by_clock = progress.as_ref().is_some_and(|progress| progress.is_by_clock);
+        let reason = reason::of_refresh(reason::Facts {
+            is_one_off: request.query.is_some(),
+            is_refreshed: last.is_refreshed,
+            ran_with: last.ran_with.as_deref(),
+            runs_with: &runs_with,
+            is_by_clock,
+        });
         let source = PayloadInput {
             set,
             table: Ok(&table),
             delta: Some((&side, delta.figures)),
             origin: if edited.is_some() { Origin::Edited } else { Origin::Refresh },
             run_id: request.run_id,
+            reason: Some(reason),
         };
         // This snapshot sees the applied delta.
         let _snapshot = Active::fresh();
@@ -589,6 +611,7 @@ fn steps(
             left_out,
             lists: lists.record(),
             gained,
+            reason: Some(reason),
         })
     };
     let mut applied = table.with_constraints_at_once(set, || Spi::connect_mut(refresh))?;
@@ -603,6 +626,11 @@ fn steps(
         ));
     }
     Ok(applied)
+}
+
+/// A hash that tells refreshers apart.
+fn hash_of(refresher: &Refresher) -> String {
+    reason::hash(&serde_json::json!(refresher).to_string())
 }
 
 fn no_refresher(set: &RelationSet, segment: &Segment) -> Error {

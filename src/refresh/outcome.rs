@@ -13,6 +13,7 @@ use crate::pg::exec::role;
 use crate::refresh::exclusion::LeftOut;
 use segmenter_core::content::{Content, Edited};
 use segmenter_core::guards::DeltaStats;
+use segmenter_core::reason::Reason;
 
 /// The outcome of a refresh.
 pub struct Ending {
@@ -34,6 +35,10 @@ pub struct Ending {
     pub lists: Option<JsonB>,
     /// Rows of the table were changed by hand before.
     pub is_edited: bool,
+    /// Why the refresh has changed members itself.
+    pub reason: Option<Reason>,
+    /// Members that have left before, because of lists, for the log.
+    pub closed: Option<Value>,
     /// False where the segment was busy, the caller may not refresh it, or another session has
     /// refreshed it since the caller's snapshot: nothing was attempted, and the entry does not
     /// count for the segment's schedule. For a worker, to find that it may not refresh its segment is
@@ -60,6 +65,8 @@ impl Ending {
             content: None,
             lists: None,
             is_edited: false,
+            reason: None,
+            closed: None,
             attempted: true,
         };
         match result {
@@ -90,6 +97,8 @@ impl Ending {
                     content: done.content,
                     lists: done.lists,
                     is_edited: done.edited.is_some(),
+                    reason: done.reason,
+                    closed: done.closed.record(),
                     attempted: true,
                 }
             }
@@ -117,6 +126,8 @@ impl Ending {
                     content: None,
                     lists: None,
                     is_edited: false,
+                    reason: None,
+                    closed: None,
                     attempted: match error {
                         Error::Busy { .. } | Error::Superseded(_) => false,
                         Error::NotPermitted { .. } => request.is_scheduled,
@@ -261,6 +272,9 @@ pub fn params(
         params["at"] = json!(ended.at);
         if let Some(pass) = &ended.pass {
             params["incremental"] = pass.clone();
+        }
+        if let Some(closed) = &ended.closed {
+            params["closed"] = closed.clone();
         }
         if !ended.attempted {
             params["attempted"] = Value::Bool(false);

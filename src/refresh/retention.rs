@@ -333,6 +333,7 @@ fn log_step(
         message: report.as_ref().map(|report| report.message.as_str()),
         error: report.as_ref(),
         params: json!({"retention": retention, "role": role::name(role::current())}),
+        reason: None,
     };
     log::write(set, entry)
 }

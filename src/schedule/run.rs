@@ -437,6 +437,7 @@ fn stop(set: &RelationSet, planned: &PlannedRefresh, run_id: Uuid, error: Error)
             message: Some(&report.message),
             error: Some(&report),
             params: serde_json::json!({"attempted": false}),
+            reason: None,
         };
         log::write(set, entry)
     });

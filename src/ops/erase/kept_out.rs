@@ -14,6 +14,7 @@ use crate::error::{Result, SetError};
 use crate::pg::clock;
 use crate::pg::exec::durable;
 use crate::pg::exec::role;
+use segmenter_core::reason::Reason;
 
 /// Keeps a person out of the segments of every role that the caller may act as, and, if that is the owner
 /// of the set, of the whole set. `ids`: the id, and what tables hold as equal to it.
@@ -60,6 +61,7 @@ fn log_entry(set: &RelationSet, action: Action, message: &str, run_id: Uuid) -> 
         message: Some(message),
         error: None,
         params: json!({ "role": role::name(role::current()) }),
+        reason: matches!(action, Action::KeepOut).then_some(Reason::Erased),
     };
     log::write(set, entry)
 }

@@ -100,8 +100,17 @@ pub struct Plan {
     next: Checkpoint,
     /// Why there is no new watermark, so that the old one is kept.
     kept: Option<&'static str>,
+    /// The ids whose answer the clock has changed, and whether there are no others.
+    expired: Expired,
     /// Remarks for the result.
     remarks: Vec<String>,
+}
+
+/// The ids whose answer the clock has changed since the last refresh.
+#[derive(Clone, Copy, Default)]
+struct Expired {
+    ids: u64,
+    are_all: bool,
 }
 
 /// What an incremental refresh reports.
@@ -112,6 +121,8 @@ pub struct Progress {
     pub pass: Value,
     /// A remark for the result; none: nothing is remarkable.
     pub remark: Option<String>,
+    /// Time alone has changed the answers that were looked at.
+    pub is_by_clock: bool,
 }
 
 /// Decides between a full and an incremental pass, as the active snapshot sees the segment. `read`: the
@@ -209,6 +220,7 @@ pub fn plan(
         before,
         next,
         kept: None,
+        expired: Expired::default(),
         remarks: remarks.into_iter().collect(),
     };
     match beginning.0 {
@@ -259,6 +271,60 @@ pub fn members(set: &RelationSet, refresher: &Incremental) -> Result<Prepared> {
     Ok(dependencies::analyse(set, refresher)?.members)
 }
 
+/// The relation `changed` with one id, for the query of members; none: the id is no value of the type of changed
+/// ids. Runs with the rights of the segment's owner, within an SPI connection.
+pub fn changed_id(
+    set: &RelationSet,
+    refresher: &Incremental,
+    id: &str,
+) -> Result<Option<Relation>> {
+    let ever = [TimestampWithTimeZone::negative_infinity()];
+    let changed = match (&refresher.changed, &refresher.watch) {
+        (Some(changed), _) => {
+            delta::parse_single_statement(changed, StatementKind::Select)?.to_owned()
+        }
+        (None, watched) => capture::ids_of(set, watched.as_deref().unwrap_or_default())?,
+    };
+    let query = Prepared::analysed(&changed, &id_query::args(&ever))?;
+    let column = query.columns().into_iter().find(|column| column.name == "id");
+    let Some(column) = column else { return Ok(None) };
+    let id_type = system_catalog::type_with_collation(column.type_oid, column.collation)?;
+    let sql = set.sql(&queries::refresh::ask::GIVE_ID, &[("type", &id_type)]);
+    let given = in_subtransaction(OnSuccess::Commit, || {
+        let relation = Relation::new(CHANGED);
+        relation.append(&sql, &[id.into()])?;
+        Ok(relation)
+    });
+    match given {
+        Ok(relation) => Ok(Some(relation)),
+        Err(Error::Postgres(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an id is among the captured changes that the next refresh will read; none: that compares all ids.
+pub fn is_captured(
+    set: &RelationSet,
+    segment: &Segment,
+    watched: &[config::Watched],
+    id: &str,
+) -> Result<Option<bool>> {
+    let (last, _) = last_checkpoint(set, segment.id)?;
+    let Some(before) = last.and_then(|last| last.captured) else { return Ok(None) };
+    let now = capture::read_captured(set, segment.owner, watched, Some(&before))?;
+    if capture::full_pass_reason(set, &before, &now)?.is_some() {
+        return Ok(None);
+    }
+    Spi::connect(|_| {
+        let captured = Relation::new(CAPTURED);
+        capture::keep_captured(set, &before, &now, &captured)?;
+        set.extension.as_owner(|| {
+            let sql = queries::refresh::ask::IS_CAPTURED.text();
+            statement::read_one::<bool>(sql, &[id.into()])
+        })
+    })
+}
+
 impl Plan {
     /// Computes the delta, and has `leave_out` take members of the segment's lists out of it. Runs with the
     /// rights of the segment's owner, within an SPI connection.
@@ -275,7 +341,8 @@ impl Plan {
         let ids = Relation::new(IDS);
         if self.full.is_none() {
             match role::read_only(|| self.read_changed(set, &changed, &ids))? {
-                Some(is_plain) => {
+                Some((is_plain, expired)) => {
+                    self.expired = expired;
                     let found = role::read_only(|| self.notice_edits(set, table, target, last))?;
                     if self.full.is_none() {
                         let (name, looked_at) =
@@ -347,13 +414,13 @@ impl Plan {
     /// Puts the changed ids into the relation `changed`, each once. Returns whether ids of their type
     /// are equal exactly if their texts are; if not, ids that are equal and differ as text are all in
     /// the relation `ids`, for the comparison, and `changed` has one of each, so that the member query
-    /// does not return a member twice. None: captured ids cannot be read any more.
+    /// does not return a member twice. And what of them has expired. None: captured ids cannot be read any more.
     fn read_changed(
         &self,
         set: &RelationSet,
         changed: &Relation,
         ids: &Relation,
-    ) -> Result<Option<bool>> {
+    ) -> Result<Option<(bool, Expired)>> {
         let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
         let query = self.since_query(set, &captured, &expired)?;
         let all = if query.is_plain { changed } else { ids };
@@ -363,7 +430,12 @@ impl Plan {
         if !query.is_plain {
             changed.append(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
         }
-        Ok(Some(query.is_plain))
+        let mut gone = Expired { ids: expired.rows(), are_all: false };
+        if gone.ids > 0 {
+            let are_all = &queries::refresh::incremental::ARE_ALL_EXPIRED;
+            gone.are_all = statement::read_one(are_all.text(), &[])? == Some(true);
+        }
+        Ok(Some((query.is_plain, gone)))
     }
 
     /// The number of changes that a full pass has found and earlier passes have missed; none: it is
@@ -509,7 +581,11 @@ impl Plan {
         if let Some(reason) = self.full {
             pass["reason"] = reason.as_str().into();
         }
+        let is_by_clock = self.full.is_none() && self.expired.are_all;
+        if self.full.is_none() && self.expired.ids > 0 {
+            pass["expired"] = self.expired.ids.into();
+        }
         let remark = (!remarks.is_empty()).then(|| remarks.join("; "));
-        Progress { checkpoint, pass, remark }
+        Progress { checkpoint, pass, remark, is_by_clock }
     }
 }

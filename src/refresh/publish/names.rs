@@ -57,7 +57,13 @@ pub fn free(
             }
             // Neither has members, so that the table is not read.
             let table = Err(Error::MissingValue("members").report());
-            let source = PayloadInput { table, delta: None, origin: Origin::Refresh, ..*source };
+            let source = PayloadInput {
+                table,
+                delta: None,
+                origin: Origin::Refresh,
+                reason: None,
+                ..*source
+            };
             let handed = outbox::hand_over(client, &source, owed)?;
             state::count_handover(source.set, holder.segment)?;
             Ok(handed.messages)

@@ -21,6 +21,7 @@ use crate::pg::format::members::{self, Key, LeftOut, Side};
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::subscription::Subscription;
 use segmenter_core::guards::DeltaStats;
+use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::Operation;
 
 const PARTS: &CStr = c"segmenter_parts";
@@ -34,6 +35,8 @@ pub struct PayloadInput<'a> {
     pub delta: Option<(&'a DeltaTarget<'a>, DeltaStats)>,
     pub origin: Origin,
     pub run_id: Uuid,
+    /// Why the members of the delta have changed.
+    pub reason: Option<Reason>,
 }
 
 /// Where the delta of a hand-over comes from.

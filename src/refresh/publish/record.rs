@@ -133,6 +133,7 @@ pub(super) fn record_handed_over(
     let mut entry = entry(source, subscription, now, status, counts, None, params);
     let left_out = written.left_out.as_ref().map(describe);
     entry.message = left_out.as_deref();
+    entry.reason = subscription.reason_of(action, source.reason);
     log::write(source.set, entry)
 }
 
@@ -197,5 +198,6 @@ pub(super) fn entry<'a>(
         message: error.map(|report| report.message.as_str()),
         error,
         params,
+        reason: None,
     }
 }

@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::{self, Fields, Selection, Subject, SubscriptionParams, Updater};
+use crate::config::{self, Fields, Mode, Selection, Subject, SubscriptionParams, Updater};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::clock::Instant;
 use crate::pg::exec::kept::Kept;
 use crate::pg::format::json::JsonbText;
 use crate::refresh::publish::filter::ColumnTypes;
+use segmenter_core::reason::Reason;
 use segmenter_core::schedule::Schedule;
 use segmenter_core::sync_plan::{self, AudienceState, SyncAction};
 
@@ -117,6 +118,24 @@ impl Subscription {
         let filter = self.params.selection.filter.clone()?;
         let columns = columns.or(self.served_columns.as_ref()).cloned().unwrap_or_default();
         serde_json::to_value(ServedFilter { filter, columns }).ok()
+    }
+
+    /// Why an action is taken. `delta`: why the members of the delta have changed; none: there is no delta.
+    pub fn reason_of(&self, action: SyncAction, delta: Option<Reason>) -> Option<Reason> {
+        match action {
+            SyncAction::Create => Some(Reason::FirstLoad),
+            SyncAction::Delta => delta,
+            // That is how it is handed over, for each refresh.
+            SyncAction::FullSync
+                if delta.is_some()
+                    && self.params.mode == Mode::Replace
+                    && self.pending_action(false).is_none() =>
+            {
+                delta
+            }
+            SyncAction::FullSync | SyncAction::Recreate => Some(Reason::Resync),
+            SyncAction::Rename | SyncAction::Delete => None,
+        }
     }
 
     /// What was handed over once the action is, if that is not recorded already: whether there is an

@@ -31,4 +31,5 @@ alter table @segments@
     add column if not exists retention jsonb not null default '{}';
 alter table @log@
     add column if not exists excluded bigint,
-    add column if not exists definition int
+    add column if not exists definition int,
+    add column if not exists reason text

@@ -1,11 +1,12 @@
 -- Records that the run $2 has refreshed the segment $1, from $3 to $4: the figures, the local time
 -- of the change, the checkpoint, and the sources whose load times lie in the future. $11 is the zone of
 -- the members' times if none is recorded, $13 what the segment's table holds now, $16 the segments whose
--- members it leaves out, as it has seen them, $17 the version of its definition. With $15, rows were changed by hand before: members may
+-- members it leaves out, as it has seen them, $17 the version of its definition, $18 what its
+-- refresher hashes to (null: a one-off query). With $15, rows were changed by hand before: members may
 -- have been gained and lost that no figure counts. The attempts before count no longer; that of the run
 -- itself runs no more, unless another session has locked its row.
 -- runs as: set owner
--- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[], content jsonb, excluded bigint, is_edited boolean, lists jsonb, definition integer
+-- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[], content jsonb, excluded bigint, is_edited boolean, lists jsonb, definition integer, ran_with text
 with own as (
     update @attempts@ a
     set running_since = null
@@ -19,10 +20,11 @@ with own as (
 insert into @state@ as t (
     segment_id, run_id, started_at, ended_at, coverage, added, removed, changed, members, changed_at,
     checkpoint, refreshes, version, timezone, sources_ahead, content, excluded, lists, definition,
+    ran_with,
     gains, losses, lost_at
 )
 values (
-    $1, $2, $3, $4, $5, $6, $7, $8, $5, $9, $10, 1, 1, $11, $12, $13, $14, $16, $17,
+    $1, $2, $3, $4, $5, $6, $7, $8, $5, $9, $10, 1, 1, $11, $12, $13, $14, $16, $17, $18,
     case when $6 + $8 > 0 or $15 then 1 else 0 end,
     case when $7 + $8 > 0 or $15 then 1 else 0 end,
     case when $7 + $8 > 0 or $15 then $4 end
@@ -46,6 +48,7 @@ on conflict (segment_id) do update set
     excluded = $14,
     lists = $16,
     definition = $17,
+    ran_with = coalesce($18, t.ran_with),
     gains = t.gains + excluded.gains,
     losses = t.losses + excluded.losses,
     lost_at = coalesce(excluded.lost_at, t.lost_at)

@@ -1,8 +1,9 @@
 -- The segments whose members the segment $1 leaves out, by which columns, and their gains and losses
--- so far. is_tracked: their members are written by refreshes, which count these.
+-- so far. is_tracked: their members are written by refreshes, which count these;
+-- is_priority: only the priority makes it a list.
 -- runs as: set owner
 -- params: segment uuid
--- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean
+-- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean, is_priority boolean
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 select
     l.id,
@@ -12,9 +13,10 @@ select
     e.by,
     coalesce(t.gains, 0) as gains,
     coalesce(t.losses, 0) as losses,
-    l.refresh_params <> '{}' as is_tracked
+    l.refresh_params <> '{}' as is_tracked,
+    e.is_priority
 from (
-    select x.list_id, array_agg(distinct b.name order by b.name) as by
+    select x.list_id, array_agg(distinct b.name order by b.name) as by, bool_and(x.kind = 'priority') as is_priority
     from (
 @edges@
     ) x

@@ -1,14 +1,14 @@
 -- The active segments with the names $1 that the role $2 may know, because it may act as their owner or
--- read their table. at is the time $3 in the zone of the members' times, by default $4.
+-- read their table. timezone is the zone of the members' times.
 -- runs as: set owner
--- params: names text[], reader oid, at timestamptz, timezone text
--- row: id uuid, name text, table_oid oid, owner oid, at timestamp
+-- params: names text[], reader oid
+-- row: id uuid, name text, table_oid oid, owner oid, timezone text
 select
     s.id,
     s.name,
     s.table_name::oid as table_oid,
     s.owner::oid as owner,
-    $3 at time zone coalesce(t.timezone, $4) as at
+    t.timezone
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 where s.name = any ($1) and s.actual_end = 'infinity'

@@ -1,0 +1,95 @@
+//! What a segment's refresher says of one person. Nothing is changed.
+
+use pgrx::prelude::*;
+
+use super::delta::parse_single_statement;
+use super::incremental;
+use super::now::RefreshTime;
+use crate::catalog::queries;
+use crate::catalog::relation_set::RelationSet;
+use crate::config::{Refresher, Segment, Sql};
+use crate::error::{Error, Result};
+use crate::pg::exec::portal;
+use crate::pg::exec::role;
+use crate::pg::exec::statement::{Prepared, StatementKind};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::refresh::outcome;
+
+/// What a query gives for an id.
+#[derive(Default)]
+pub struct Given {
+    pub rows: i64,
+    pub email: Option<String>,
+    pub phone: Option<String>,
+}
+
+/// Runs the segment's query for one id, with the rights of the segment's owner; none: it has no query that can be
+/// asked for one.
+pub fn ask(set: &RelationSet, segment: &Segment, id: &str) -> Result<Option<Given>> {
+    let (sql, ids) = match &segment.refresher {
+        Some(Refresher::Query(Sql { sql })) => (sql, None),
+        Some(Refresher::Incremental(refresher)) => (&refresher.sql, Some(refresher)),
+        Some(Refresher::Procedure(_)) | None => return Ok(None),
+    };
+    let asked = in_subtransaction(OnSuccess::Rollback, || {
+        let _portals = portal::CursorScope::begin()?;
+        let _time = RefreshTime::begin();
+        let ask = || {
+            Spi::connect(|client| {
+                let changed = match ids {
+                    Some(refresher) => match incremental::changed_id(set, refresher, id)? {
+                        Some(changed) => Some(changed),
+                        None => return Ok(Given::default()),
+                    },
+                    None => None,
+                };
+                let query = parse_single_statement(sql, StatementKind::Select)?;
+                let analysed = Prepared::of_user(query, &[])?;
+                let columns = analysed.columns();
+                let value = |name: &'static str| {
+                    let is_given = columns.iter().any(|column| column.name == name);
+                    if is_given { format!("s.{name}") } else { "null".into() }
+                };
+                let (email, phone) = (value("hash_email"), value("hash_phone"));
+                let parts = [("query", query), ("email", &email), ("phone", &phone)];
+                let sql = set.sql(&queries::refresh::ask::COUNT_GIVEN, &parts);
+                let row = client.select(&sql, Some(1), &[id.into()])?.first();
+                let given = Given {
+                    rows: row.get_by_name("given")?.unwrap_or_default(),
+                    email: row.get_by_name("email")?,
+                    phone: row.get_by_name("phone")?,
+                };
+                drop(changed);
+                Ok::<_, Error>(given)
+            })
+        };
+        set.as_segment_owner(segment.owner, || role::read_only(ask))
+    });
+    asked.map(Some).map_err(|error| outcome::explain(error, Some(segment)))
+}
+
+/// Whether a captured change of an id waits for the segment's next refresh.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Captured {
+    /// The segment watches no table.
+    Unwatched,
+    /// The next refresh compares all ids.
+    All,
+    Waiting,
+    Nothing,
+}
+
+/// Looks up the captured changes that the segment has not read.
+pub fn captured(set: &RelationSet, segment: &Segment, id: &str) -> Result<Captured> {
+    let Some(Refresher::Incremental(refresher)) = &segment.refresher else {
+        return Ok(Captured::Unwatched);
+    };
+    let Some(watched) = &refresher.watch else { return Ok(Captured::Unwatched) };
+    in_subtransaction(OnSuccess::Rollback, || {
+        Ok(match incremental::is_captured(set, segment, watched, id)? {
+            None => Captured::All,
+            Some(true) => Captured::Waiting,
+            Some(false) => Captured::Nothing,
+        })
+    })
+}
