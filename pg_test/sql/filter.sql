@@ -17,7 +17,7 @@ $$;
 create table filter.seen (target text primary key, through bigint not null default 0, members jsonb not null default '{}');
 create function filter.messages() returns table (target text, operation text, members text) language plpgsql as $$
 declare
-    message record; member jsonb;
+    message record;
 begin
     for message in
         select u.target, o.* from segmenter_outbox o join segmenter_subscriptions u on u.id = o.subscription_id
@@ -28,10 +28,10 @@ begin
         update filter.seen s set through = message.id,
             members = case when message.operation in ('create', 'replace') and message.part = 1 or message.operation = 'delete' then '{}' else s.members end
         where s.target = message.target;
-        for member in select value from jsonb_array_elements(message.payload -> 'members') loop
-            update filter.seen s set members = case when message.operation = 'remove' then s.members - (member ->> 'id') else s.members || jsonb_build_object(member ->> 'id', member) end
-            where s.target = message.target;
-        end loop;
+        update filter.seen s set members = case
+            when message.operation = 'remove' then s.members - array(select m ->> 'id' from jsonb_array_elements(message.payload -> 'members') m)
+            else s.members || coalesce((select jsonb_object_agg(m ->> 'id', m) from jsonb_array_elements(message.payload -> 'members') m), '{}') end
+        where s.target = message.target;
         target := message.target; operation := message.operation;
         members := (select string_agg(m ->> 'id' || coalesce(':' || (m ->> 'city'), ''), ' ' order by (m ->> 'id')::int) from jsonb_array_elements(message.payload -> 'members') m);
         return next;
@@ -176,6 +176,22 @@ select * from filter.wrong();
 delete from filter.people where id in (1, 9);
 select status from segmenter_refresh('filtered');
 select target, operation from filter.messages();
+
+-- Many members, in little memory.
+set work_mem = '64kB';
+update segmenter_subscriptions set params = params || '{"batch_size": 1500}' where target = 'rich';
+insert into filter.people select g, 'e' || g, case g % 3 when 0 then 'Oslo' when 1 then 'Rome' end, g, 'tin' from generate_series(1001, 3000) g;
+update segmenter_subscriptions set params = params || '{"where": "city = ''Rome'' or code is null"}' where target = 'code';
+select status, added from segmenter_refresh('filtered');
+update filter.people set city = case city when 'Rome' then 'Oslo' else 'Rome' end where id > 1000;
+select status, changed from segmenter_refresh('filtered');
+select target, operation, count(*) > 1 as are_many from filter.messages() group by target, operation order by target, operation;
+select * from filter.wrong();
+delete from filter.people where id > 1000;
+select status, removed from segmenter_refresh('filtered');
+select target, operation, count(*) > 1 as are_many from filter.messages() group by target, operation order by target, operation;
+select * from filter.wrong();
+reset work_mem;
 
 -- What is no condition on columns alone is refused when it is written.
 create function filter.stable(text) returns boolean language sql stable as 'select true';

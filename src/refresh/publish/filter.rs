@@ -222,7 +222,7 @@ fn describe(error: Error, owner: pg_sys::Oid, subject: Subject<'_>) -> Error {
 /// The members of an audience with a filter, as far as messages are about them: the relation that
 /// [`crate::refresh::publish::payload::members_sql`] reads.
 pub struct Audience {
-    relation: Relation,
+    _relation: Relation,
     /// All of them, if the messages are about all.
     pub members: Option<u64>,
     /// How many more there are after the delta.
@@ -235,10 +235,6 @@ impl Audience {
         Relation::new(AUDIENCE)
     }
 
-    pub fn into_relation(self) -> Relation {
-        self.relation
-    }
-
     /// Evaluates the filter of a subscription, for all members or for those of the delta.
     pub fn select(
         source: &PayloadInput<'_>,
@@ -246,8 +242,23 @@ impl Audience {
         members: Members,
         filter: &Filter,
     ) -> Result<Self> {
+        let relation = Self::relation();
+        let growth = Self::fill(&relation, source, subscription, members, filter)?;
+        let members = (members == Members::All).then(|| relation.rows());
+        Ok(Self { _relation: relation, members, growth })
+    }
+
+    /// The same into a relation, which is made before: its files are those of the subtransaction that has
+    /// made it. Returns how many more members there are after the delta.
+    pub fn fill(
+        relation: &Relation,
+        source: &PayloadInput<'_>,
+        subscription: &Subscription,
+        members: Members,
+        filter: &Filter,
+    ) -> Result<i64> {
         let selected = source.set.as_segment_owner(subscription.segment_owner, || {
-            role::read_only(|| Self::evaluate(source, subscription, members, filter))
+            role::read_only(|| Self::evaluate(relation, source, subscription, members, filter))
         });
         // The message is for all who see the subscription; what it was about is in the detail.
         selected.map_err(|error| match error {
@@ -266,13 +277,13 @@ impl Audience {
     }
 
     fn evaluate(
+        relation: &Relation,
         source: &PayloadInput<'_>,
         subscription: &Subscription,
         members: Members,
         filter: &Filter,
-    ) -> Result<Self> {
+    ) -> Result<i64> {
         let (set, table) = (source.set, table(source)?);
-        let relation = Self::relation();
         let args = segment_arg(subscription);
         let condition = ("filter", filter.condition.as_str());
         let side = match (&source.delta, members) {
@@ -283,8 +294,7 @@ impl Audience {
                 let parts = [condition, ("member", &member), ("table", &table.name)];
                 let sql = &queries::refresh::publish::filter::LIST_MEMBERS;
                 relation.append(&set.sql(sql, &parts), &args)?;
-                let members = Some(relation.rows());
-                return Ok(Self { relation, members, growth: 0 });
+                return Ok(0);
             }
         };
         let is_received =
@@ -308,8 +318,7 @@ impl Audience {
         let parts = [condition, ("old", &old), ("new", &new), ("delta", &delta)];
         let sql = set.sql(&queries::refresh::publish::filter::LIST_CHANGES, &parts);
         let counts = relation.append_counted(&sql, &args, &[])?;
-        let growth = counts.of(b'a') as i64 - counts.of(b'r') as i64;
-        Ok(Self { relation, members: None, growth })
+        Ok(counts.of(b'a') as i64 - counts.of(b'r') as i64)
     }
 }
 

@@ -305,25 +305,20 @@ fn removed_members(
     ids: Vec<String>,
 ) -> Result<Relation> {
     let is_known = subscription.withheld != Some(Withheld::Unknown);
+    let all = Audience::relation();
     let filtered = in_subtransaction(OnSuccess::Commit, || {
-        Ok(match served_filter(source, subscription)? {
-            Served::By(filter) if is_known => {
-                let changed = Members::Changed;
-                Some(Audience::select(source, subscription, changed, &filter)?.into_relation())
-            }
-            _ => None,
-        })
+        let Served::By(filter) = served_filter(source, subscription)? else { return Ok(false) };
+        if is_known {
+            Audience::fill(&all, source, subscription, Members::Changed, &filter)?;
+        }
+        Ok(is_known)
     });
     source.set.as_owner(|| {
-        let all = match filtered {
-            Ok(Some(filtered)) => filtered,
-            // Rather too many: what the consumer does not have it cannot remove.
-            _ => {
-                let all = Audience::relation();
-                all.append(queries::refresh::publish::hold::LIST_REMOVED.text(), &[])?;
-                all
-            }
-        };
+        // Rather too many: what the consumer does not have it cannot remove.
+        if !filtered.unwrap_or_default() {
+            all.clear();
+            all.append(queries::refresh::publish::hold::LIST_REMOVED.text(), &[])?;
+        }
         let others = Audience::relation();
         others.append(queries::refresh::publish::hold::LIST_OTHERS.text(), &[ids.into()])?;
         all.give_up_name();
