@@ -106,8 +106,28 @@ select not exists (
     select 1 / 0;
 \endif
 
+-- A customer who opted out on Thursday and was in the ad cabinet's audience until then.
+select min(m.id) as opted_out from recent_buyers m
+where m.actual_end > localtimestamp - interval '1 minute' and m.actual_end < 'infinity'
+  and exists (select from no_consent n where n.id = m.id and n.actual_end = 'infinity') \gset
 \echo
-\echo '16. The end of a subscription has the audience deleted over there'
+\echo '16. Why is customer' :opted_out 'not in it any more, and what has happened to this customer?'
+\set ECHO queries
+select step, verdict, left(detail, 90) as detail from segmenter_explain('recent_buyers', :'opted_out')
+where step in ('table', 'query', 'excluded', 'captured');
+select at::time(0), event, segment, reason, left(detail, 40) as detail
+from segmenter_timeline(:'opted_out') order by at desc limit 5;
+
+\set ECHO none
+\echo '17. Try before: how large would it be, who would come and go?'
+\set ECHO queries
+select members, already from segmenter_preview('select id from shop.customers where registered > ''2026-02-01''');
+select operation, count(*) from segmenter_diff('win_back', $$
+    select id, hash_email, hash_phone, spent
+    from marketing.win_back where actual_end = 'infinity' and spent > 1500 $$) group by operation;
+
+\set ECHO none
+\echo '18. The end of a subscription has the audience deleted over there'
 \set ECHO queries
 update segmenter_subscriptions set actual_end = now() where target = 'ads';
 
