@@ -195,7 +195,8 @@ select version, definition ->> 'description' as description, definition -> 'refr
 from segmenter_definitions where definition ->> 'name' = 'def taken' order by version;
 -- What was not changed there is no change of the next version; what was redacted cannot be restored.
 update segmenter_segments set context = 'after' where name = 'def taken';
-select version, changed from segmenter_definitions where definition ->> 'name' = 'def taken' order by version desc limit 1;
+select version, changed, definition -> 'refresh_params' as refresh_params from segmenter_definitions where definition ->> 'name' = 'def taken' order by version desc limit 1;
+select f.definition = d.definition as folds from segmenter_definitions d join def.folded f using (segment_id) where d.definition ->> 'name' = 'def taken' order by d.version desc limit 1;
 select segmenter_restore_definition('def taken', 3);
 update segmenter_segments set refresh_params = '{}' where name = 'def taken';
 select segment, rows from segmenter_erase('cust-4711');

@@ -643,7 +643,7 @@ class Hostile(Actor):
     @action(3)
     def code_on_a_set(self) -> None:
         own = self.set_of_its_own()
-        word = self.dice.choice(["segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "attempts"])
+        word = self.dice.choice(["segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "attempts", "definitions"])
         how = self.dice.choice(["null", "'hold'", "'spin'", "'fail'"])
         self.execute(self.dice.choice([
             f"drop policy if exists act on {own}_{word}; create policy act on {own}_{word} as {self.dice.choice(['restrictive', 'permissive'])} using (mallory.act('policy of a set', {how})); "
@@ -657,7 +657,7 @@ class Hostile(Actor):
     def break_a_set(self) -> None:
         """Relations that are gone, renamed, or others."""
         own = self.set_of_its_own()
-        word = self.dice.choice(["segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "attempts"])
+        word = self.dice.choice(["segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "attempts", "definitions"])
         name = own.split(".")[1]
         self.execute(self.dice.choice([
             f"alter table {own}_{word} rename to {name}_{word}_renamed",

@@ -316,6 +316,7 @@ class Pause:
         self.check_history(segments, is_real)
         self.check_audiences({segment["id"]: segment for segment in segments})
         self.check_log()
+        self.check_definitions()
         self.check_outbox()
         # One that is retired is refreshed no more.
         check_coverage(self.db, self.of, edited=self.world.ever_edited - {segment["name"] for segment in segments if segment["is_actual"]})
@@ -368,6 +369,22 @@ class Pause:
         early = self.run("""select o.id, o.operation, o.subscription_id from {outbox} o join {segments} s on s.id = o.segment_id
             where not exists (select from {state} t where t.segment_id = s.id and t.refreshes > 0) limit 5""")
         must(not early, "something was handed over before a first success", *early)
+
+    def check_definitions(self) -> None:
+        """The versions of each definition have no gap, and their changes add up to the last one, which is the row."""
+        gaps = self.run("""select segment_id, count(*), min(version), max(version) from {definitions} group by 1
+            having (count(*), min(version)) <> (max(version), 1) limit 5""")
+        must(not gaps, "versions of definitions are missing", *gaps)
+        wrong = self.run("""select s.name, d.version, d.definition, f.folded
+            from {segments} s
+            left join lateral (select * from {definitions} d where d.segment_id = s.id order by d.version desc limit 1) d on true
+            left join lateral (
+                select jsonb_object_agg(c.key, c.value -> 'new' order by v.version) as folded
+                from {definitions} v cross join jsonb_each(v.changed) c where v.segment_id = s.id
+            ) f on true
+            where d.definition is distinct from f.folded or d.definition ->> 'name' not in (s.name, '(erased)')
+                or d.definition -> 'refresh_params' not in (s.refresh_params, '"(erased)"') limit 5""")
+        must(not wrong, "the history of a definition", *wrong)
 
     def check_history(self, segments: list[Row], is_real: bool) -> None:
         """Periods do not overlap, and the past is what it was."""

@@ -49,7 +49,7 @@ class Set:
         # No database: the world's, which is another one after a restore.
         self.cfg_table, self.home, self.database = cfg_table, home, database
         self.names = {"mart": cfg_table, "home": home, **{
-            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "status")}}
+            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "definitions", "status")}}
         self.names["log"] = log_table or self.names["log"]
 
     @property

@@ -1,7 +1,7 @@
 -- Records the row of the segment $1 as the next version of its definition, if it differs from the last one: the
 -- row was changed by the role $3, with the rights of $4. $2 is the row before (null: there was none). Where no
--- version of it is known, it becomes the first one. What an erasure has redacted counts as changed only if the
--- row was changed there.
+-- version of it is known, it becomes the first one. What an erasure has redacted stays so until the
+-- row is changed there.
 -- runs as: set owner
 -- params: segment uuid, before record, changed_by text, changed_as text
 with known as materialized (
@@ -19,7 +19,11 @@ with known as materialized (
 ), version as (
     select
         coalesce(f.version, 0) + 1 as version,
-        to_jsonb(s) as definition,
+        to_jsonb(s) || coalesce((
+            select jsonb_object_agg(c.key, c.value)
+            from jsonb_each(f.definition) c
+            where c.value = '"(erased)"' and to_jsonb($2) -> c.key = to_jsonb(s) -> c.key
+        ), '{}') as definition,
         (
             select jsonb_object_agg(
                 c.name, jsonb_build_object('old', f.definition -> c.name, 'new', to_jsonb(s) -> c.name)
