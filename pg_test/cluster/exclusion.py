@@ -484,6 +484,16 @@ class Model:
                 must_equal(handed, segment.members, f"the audience of {segment.name}")
 
 
+def check_buckets(db: Connection, dice: random.Random) -> None:
+    """segmenter_bucket() is what its definition gives in another language."""
+    letters = "0123456789abcXYZ:-_ @.'\\\tЖяßÅ\u0301漢字😀\u200d"
+    texts = ["".join(dice.choices(letters, k=dice.randint(0, 40))) for _ in range(20_000)]
+    for salt, buckets in (("", 10_000), ("spring", 10_000), ("Ж:é", 7), ("a:b", 1), ("x", 2**31 - 1)):
+        given = rows(db, "select segmenter_bucket(t, %s, %s) as bucket from unnest(%s::text[]) with ordinality u (t, n) order by n", salt, buckets, texts)
+        expected = [int.from_bytes(sha256(f"{salt}:{text}".encode()).digest()[:8], "big") % buckets for text in texts]
+        must_equal([row["bucket"] for row in given], expected, f"buckets of {salt!r}")
+
+
 def main(rounds: int, seed: int, has_holds: bool) -> bool:
     db = psycopg.connect(dbname="shop", user="postgres", autocommit=True, row_factory=dict_row)
     db.add_notice_handler(lambda _: None)
@@ -499,6 +509,7 @@ def main(rounds: int, seed: int, has_holds: bool) -> bool:
         actions = [action for action in actions if action != model.refresh_one] + [model.change_params] * 6 + [model.erase]
     history: list[str] = []
     try:
+        check_buckets(db, dice)
         for round in range(rounds):
             for _ in range(dice.randint(1, 4)):
                 action = dice.choice(actions)
