@@ -18,6 +18,24 @@ insert into cm.parents values (7);
 call segmenter_run_each();
 select segment_name, status, count(*) from segmenter_log where segment_name like 'cm %' group by 1, 2 order by 1, 2;
 select count(*) as notes from cm.notes;
+-- Each of its transactions is READ COMMITTED, whatever the session's are, also after a commit that fails: a segment
+-- that is incremental continues from its watermark, and what is old is deleted.
+truncate cm.notes, cm.parents;
+create table cm.people as select 1 as id;
+update segmenter_segments set refresh_params = '{"incremental": {"changed": "select id from cm.people where $1 < now()", "sql": "select id from cm.people join changed using (id)", "full_cron": "@yearly"}}' where name = 'cm c';
+insert into segmenter_log (processed, action, status, segment_name) values (now() - interval '10 years', 'refresh', 'ok', 'cm gone');
+set default_transaction_isolation = serializable;
+call segmenter_run_each("all" => true);
+call segmenter_run_each("all" => true);
+reset default_transaction_isolation;
+select segment_name, status, message, params #>> '{incremental,pass}' as pass, count(*) from segmenter_log
+where id in (select id from segmenter_log where segment_name like 'cm %' order by id desc limit 6) group by 1, 2, 3, 4 order by 1, 2, 3, 4;
+-- A transaction that keeps its snapshot deletes what is old as well.
+insert into segmenter_log (processed, action, status, segment_name) values (now() - interval '10 years', 'refresh', 'ok', 'cm gone');
+begin isolation level serializable;
+select segmenter_prune();
+commit;
+select count(*) as gone from segmenter_log where segment_name = 'cm gone';
 -- A hand-over that cannot be committed.
 truncate cm.notes, cm.parents;
 create function cm.later() returns trigger language plpgsql as $$ begin raise 'not at this time'; end $$;

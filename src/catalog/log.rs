@@ -15,7 +15,7 @@ use crate::catalog::settings;
 use crate::error::{Report, Result};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
-use crate::pg::exec::snapshot;
+use crate::pg::exec::subtransaction::unless_superseded;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
 use segmenter_core::text::{cut, cut_value};
@@ -169,18 +169,21 @@ const PRUNED_AT_ONCE: i64 = 10_000;
 /// Deletes entries older than `segmenter.log_retention`, and what is as old of the definitions of deleted
 /// segments. Returns whether more may be left to delete.
 pub fn prune(set: &RelationSet) -> Result<bool> {
-    // With a kept snapshot, deleting entries that were concurrently deleted would be an error.
-    if process::is_in_recovery() || snapshot::is_kept() {
+    if process::is_in_recovery() {
         return Ok(false);
     }
     let Some(retention) = settings::log_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
     let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
-    let deleted = set.as_owner(|| {
-        Spi::connect_mut(|client| {
-            let sql = set.sql(&queries::catalog::log::DELETE_EXPIRED, &[]);
-            client.update(&sql, None, &args)?.first().get_one::<i64>()
-        })
+    let mut deleted = None;
+    unless_superseded(|| {
+        deleted = set.as_owner(|| {
+            Spi::connect_mut(|client| {
+                let sql = set.sql(&queries::catalog::log::DELETE_EXPIRED, &[]);
+                client.update(&sql, None, &args)?.first().get_one::<i64>()
+            })
+        })?;
+        Ok(())
     })?;
     let more = definitions::prune(set, clock::timestamp(before))?;
     Ok(more || deleted == Some(PRUNED_AT_ONCE))

@@ -24,7 +24,7 @@ use crate::pg::clock::{self, Instant};
 use crate::pg::exec::lock;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
-use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::subtransaction::unless_superseded;
 use crate::pg::system_catalog;
 use segmenter_core::content::Content;
 use segmenter_core::guards::DeltaStats;
@@ -252,16 +252,6 @@ fn record_attempt_by(
     unless_superseded(write)
 }
 
-/// Does a step of a transaction that keeps its snapshot. Returns false, and nothing is done, if another
-/// session has changed the row since.
-fn unless_superseded(step: impl FnOnce() -> Result<()>) -> Result<bool> {
-    let superseded = PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE as i32;
-    match in_subtransaction(OnSuccess::Commit, step) {
-        Err(error) if error.report().sqlstate == superseded => Ok(false),
-        done => done.map(|()| true),
-    }
-}
-
 /// Whether this session may record an attempt: no other one has done so in an open transaction.
 fn may_record(set: &RelationSet, segment: Uuid) -> bool {
     // Two segments with the same key only leave a record to each other.
@@ -371,7 +361,7 @@ pub fn record_reads(set: &RelationSet, segment: Uuid, reads: &ReadsRecord) -> Re
         set.mart().into(),
     ];
     let mut must_order = false;
-    let mut record = || {
+    let record = || {
         must_order = set.as_owner(|| {
             Spi::connect_mut(|client| {
                 let statement = set.kept(&queries::catalog::state::RECORD_READS);
@@ -381,11 +371,7 @@ pub fn record_reads(set: &RelationSet, segment: Uuid, reads: &ReadsRecord) -> Re
         })?;
         Ok(())
     };
-    if snapshot::is_kept() {
-        unless_superseded(record).map(drop)?
-    } else {
-        record()?
-    };
+    unless_superseded(record)?;
     Ok(must_order)
 }
 

@@ -10,6 +10,7 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Report, Result};
 use crate::pg::exec::memory::new_context;
+use crate::pg::exec::snapshot;
 use crate::pg::exec::time_limit::TimeLimit;
 
 /// What happens to the work of a subtransaction that succeeded.
@@ -24,6 +25,18 @@ pub enum OnSuccess {
 /// work is undone and the error is returned. A cancellation and a panic are raised again.
 pub fn in_subtransaction<T>(keep: OnSuccess, body: impl FnOnce() -> Result<T>) -> Result<T> {
     run(keep, None, body)
+}
+
+/// Does a step that changes rows which other sessions change, too. Returns false, and nothing is done, if
+/// one of them has done so after the snapshot of a transaction that keeps it.
+pub fn unless_superseded(step: impl FnOnce() -> Result<()>) -> Result<bool> {
+    if !snapshot::is_kept() {
+        return step().map(|()| true);
+    }
+    match in_subtransaction(OnSuccess::Commit, step) {
+        Err(error) if error.is_code(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE) => Ok(false),
+        done => done.map(|()| true),
+    }
 }
 
 /// Runs `body` in a subtransaction for a limited time. What is still running then is cancelled, which is

@@ -24,6 +24,7 @@ use crate::pg::clock;
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
+use crate::pg::exec::subtransaction::unless_superseded;
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::format::json::JsonbText;
 use crate::pg::system_catalog;
@@ -429,18 +430,18 @@ fn find_read(extension: &Extension) -> Result<Option<Vec<String>>> {
 /// Deletes captured changes that all segments of all sets have read. Returns whether more of them
 /// may be left to delete.
 pub fn prune(extension: &Extension) -> Result<bool> {
-    // With a kept snapshot, deleting changes that were concurrently deleted would be an error.
-    if process::is_in_recovery() || snapshot::is_kept() {
+    if process::is_in_recovery() {
         return Ok(false);
     }
     let old = find_read(extension)?;
     let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
     let more = old.len() as i64 == PRUNED_AT_ONCE;
-    extension.as_owner(|| {
-        Spi::run_with_args(
-            &extension.sql(&queries::refresh::incremental::capture::DELETE_CHANGES, &[]),
-            &[old.into()],
-        )
+    let deleted = unless_superseded(|| {
+        extension.as_owner(|| {
+            let sql =
+                extension.sql(&queries::refresh::incremental::capture::DELETE_CHANGES, &[]);
+            Ok(Spi::run_with_args(&sql, &[old.into()])?)
+        })
     })?;
-    Ok(more)
+    Ok(deleted && more)
 }

@@ -17,9 +17,8 @@ use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::durable;
 use crate::pg::exec::notification;
-use crate::pg::exec::snapshot;
 use crate::pg::exec::statement;
-use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction, unless_superseded};
 use crate::pg::system_catalog;
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::filter::{Audience, Filters};
@@ -439,7 +438,7 @@ const PRUNED_AT_ONCE: i64 = 64 << 20;
 /// Deletes messages that were delivered longer than `segmenter.outbox_retention` ago. Returns
 /// whether more messages may be left to delete.
 pub fn prune(set: &RelationSet) -> Result<bool> {
-    if process::is_in_recovery() || snapshot::is_kept() {
+    if process::is_in_recovery() {
         return Ok(false);
     }
     let Some(retention) = settings::outbox_retention() else { return Ok(false) };
@@ -451,11 +450,10 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
         // delete.
         let old = Spi::connect(|_| statement::read_one::<Vec<i64>>(&old, &args))?;
         let Some(old) = old.filter(|old| !old.is_empty()) else { return Ok(false) };
-        Spi::run_with_args(
-            &set.sql(&queries::refresh::publish::DELETE_MESSAGES, &[]),
-            &[old.into()],
-        )?;
-        Ok(true)
+        unless_superseded(|| {
+            let sql = set.sql(&queries::refresh::publish::DELETE_MESSAGES, &[]);
+            Ok(Spi::run_with_args(&sql, &[old.into()])?)
+        })
     })
 }
 
