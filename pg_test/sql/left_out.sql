@@ -84,7 +84,8 @@ select segmenter_subscribe('e large', 'large', 'ads', '{"fields": {"id": "id", "
 select status, messages, detail from segmenter_refresh('large');
 select operation, part, parts, members, (select string_agg(m ->> 'id', ',' order by m ->> 'id') from jsonb_array_elements(payload -> 'members') m) as ids
 from segmenter_outbox where subscription_id = :'e' order by id;
-insert into left_out.large values (6, 'later');
+-- One that is close to the limit is in a message, and is named.
+insert into left_out.large values (6, 'later'), (7, repeat('d', 140000000));
 delete from left_out.large where id in (1, 4);
 select status, added, removed, messages, detail from segmenter_refresh('large');
 select operation, members from segmenter_outbox where subscription_id = :'e' order by id desc limit 2;

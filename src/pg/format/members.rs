@@ -15,17 +15,31 @@ use segmenter_core::jsonb::{Array, Value};
 /// The size in bytes from which on a message gets no further member.
 const FULL: usize = 64 << 20;
 
+/// The size in bytes from which on a member is close to the limit of a message.
+const LARGE: usize = 128 << 20;
+
 /// The number of members that are named of those that are left out.
 const NAMED: usize = 3;
 
-/// Members that cannot be part of a message.
+/// Members that cannot be part of a message, and those that are in one, but soon may not be.
 #[derive(Clone, Debug, Default)]
 pub struct LeftOut {
     pub count: u64,
     pub examples: Vec<Example>,
+    /// The number of members that are close to the limit of a message, and the largest of them.
+    pub large: u64,
+    pub largest: Option<Example>,
+    largest_size: usize,
 }
 
-/// A member that is left out: its id, the column, and why.
+impl LeftOut {
+    /// Whether there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0 && self.large == 0
+    }
+}
+
+/// A member that is left out, or is close to that: its id, the column, and why.
 #[derive(Clone, Debug)]
 pub struct Example {
     pub id: String,
@@ -167,16 +181,18 @@ impl Writer {
             let is_alone = self.array.is_empty();
             let fits = self.array.end();
             if fits && (is_alone || self.array.size() <= FULL) && self.array.is_deliverable() {
+                if is_alone && self.array.size() > LARGE {
+                    self.note_large(id());
+                }
                 break;
             }
             if fits {
                 self.array.undo();
             }
             if is_alone {
-                let largest = (0..self.sizes.len()).max_by_key(|place| self.sizes[*place]);
                 let size = self.sizes.iter().sum::<usize>() >> 20;
                 let problem = format!("the member is too large for a message ({size} MB)");
-                return self.leave_out(id(), largest.unwrap_or_default(), problem);
+                return self.leave_out(id(), self.largest_key(), problem);
             }
             self.put();
         }
@@ -186,12 +202,33 @@ impl Writer {
         }
     }
 
+    /// The key with the largest value of the last member.
+    fn largest_key(&self) -> usize {
+        (0..self.sizes.len()).max_by_key(|place| self.sizes[*place]).unwrap_or_default()
+    }
+
+    /// Notes that the only member of the array is close to the limit of a message.
+    fn note_large(&mut self, id: String) {
+        let size = self.array.size();
+        self.left_out.large += 1;
+        if size > self.left_out.largest_size {
+            let example = self.example(id, self.largest_key(), format!("{} MB", size >> 20));
+            self.left_out.largest_size = size;
+            self.left_out.largest = Some(example);
+        }
+    }
+
     fn leave_out(&mut self, id: String, key: usize, problem: String) {
         self.left_out.count += 1;
         if self.left_out.examples.len() < NAMED {
-            let column = self.columns.get(key).cloned().unwrap_or_default();
-            self.left_out.examples.push(Example { id, column, problem });
+            let example = self.example(id, key, problem);
+            self.left_out.examples.push(example);
         }
+    }
+
+    fn example(&self, id: String, key: usize, problem: String) -> Example {
+        let column = self.columns.get(key).cloned().unwrap_or_default();
+        Example { id, column, problem }
     }
 
     /// Appends the array as a row, unless it is empty.

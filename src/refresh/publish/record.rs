@@ -50,6 +50,8 @@ impl WrittenMessages {
         } else if left_out > 0 {
             self.more_left_out += left_out as i64;
             self.counts.invalid = Some(left_out as i64);
+        }
+        if operation != Operation::Remove && !parts.left_out.is_empty() {
             self.left_out = Some(parts.left_out.clone());
         }
     }

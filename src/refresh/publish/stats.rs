@@ -60,16 +60,28 @@ impl PublishStats {
     }
 }
 
-/// Names members that cannot be part of a message.
-pub(super) fn describe(LeftOut { count, examples }: &LeftOut) -> String {
-    let examples = examples.iter().map(|example| {
-        let Example { id, column, problem } = example;
+/// Names members that cannot be part of a message, and the largest of those that soon may not be.
+pub(super) fn describe(left_out: &LeftOut) -> String {
+    let name = |Example { id, column, problem }: &Example| {
         let id: String = id.chars().take(100).collect();
         format!("id \"{id}\", column \"{column}\": {problem}")
-    });
-    let examples = examples.collect::<Vec<_>>().join("; ");
-    let verb = if *count == 1 { "was" } else { "were" };
-    format!("{} {verb} left out of messages ({examples})", counted(*count as i64, "member"))
+    };
+    let clause = |count: u64, one: &str, many: &str, examples: String| {
+        let verb = if count == 1 { one } else { many };
+        (count > 0).then(|| format!("{} {verb} ({examples})", counted(count as i64, "member")))
+    };
+    let examples = left_out.examples.iter().map(name).collect::<Vec<_>>().join("; ");
+    let largest = left_out.largest.iter().map(name).collect();
+    let (left, large) = (
+        clause(left_out.count, "was left out of messages", "were left out of messages", examples),
+        clause(
+            left_out.large,
+            "is close to the limit of a message",
+            "are close to the limit of a message",
+            largest,
+        ),
+    );
+    left.into_iter().chain(large).collect::<Vec<_>>().join("; ")
 }
 
 pub(super) fn warn_left_out(subscription: &Subscription, left_out: &LeftOut) {
