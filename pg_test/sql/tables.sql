@@ -45,6 +45,18 @@ call tables.but('add column more int, add primary key (id)');
 call tables.but('alter actual_begin drop default');
 call tables.but('set unlogged');
 
+-- An unlogged one: the doctor reports it for as long as it is.
+create unlogged table tables.unlogged (like tables.model including all, unique (id));
+insert into segmenter_segments (name, table_name, refresh_params) values ('tables unlogged', 'tables.unlogged', '{"query": {"sql": "select 1 as id"}}');
+select status, added, detail from segmenter_refresh('tables unlogged');
+create view tables.doctor as select status, detail, hint from segmenter_doctor() where "check" = 'tables' and detail like '%unlogged%';
+select * from tables.doctor;
+alter table tables.unlogged set logged;
+select * from tables.doctor;
+alter table tables.unlogged set unlogged;
+select count(*) from tables.doctor;
+select segmenter_drop_segment('tables unlogged', true);
+
 -- No index that tells members apart.
 create table tables.t (like tables.model including all);
 call tables.try('tables.t');
