@@ -2,7 +2,7 @@
 -- Included by the tests of rights: roles and their schemas. The tests connect as these roles, so that not
 -- even the session's user is a superuser; :super is the user who began, and drops all at the end (security_end.sql).
 \set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
+\i setup/session.sql
 -- A superuser who refreshes what others own; a role that tries to get more rights; a role with secrets.
 create role sgm_admin superuser login;
 create role sgm_low login;

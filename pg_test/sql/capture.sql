@@ -86,7 +86,7 @@ create table cap."Na""me;" ("a column with a name of just as many bytes as a nam
 select segmenter_watch('cap."Na""me;"', 'a column with a name of just as many bytes as a name may hold!!');
 select segmenter_watch('cap."Na""me;"', 'a column with a name of just as many bytes as a name may hold!?');
 select segmenter_watch('cap."Na""me;"', $$d'";$$), segmenter_watch('cap."Na""me;"', 'ключ');
-select relation, enabled, count(*) from cap.triggers('cap."Na""me;"') group by 1, 2;
+select relation, enabled, count(*) from cap.triggers('cap."Na""me;"') group by 1, 2 order by 1, 2;
 insert into cap."Na""me;" values (1, 2, 3, 4);
 select * from cap.look() order by id_column;
 select segmenter_unwatch('cap."Na""me;"');

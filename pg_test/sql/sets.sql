@@ -1,6 +1,6 @@
 -- Sets of service relations under other names: made, worked on, listed, dropped.
 \set super :USER
-\c -reuse-previous=on "options='-c intervalstyle=postgres'"
+\i setup/session.sql
 create role sets_owner login;
 create role sets_other login;
 create schema sets authorization sets_owner;
