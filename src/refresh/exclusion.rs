@@ -75,6 +75,8 @@ pub struct Gained {
 /// Members that have left a segment, because lists have them.
 #[derive(Default, Clone)]
 pub struct Closed {
+    /// The members before, if any have left.
+    pub before: u64,
     pub removed: u64,
     pub messages: u64,
     /// The local time at which they have left.
@@ -260,8 +262,8 @@ impl Exclusion {
                 set.as_segment_owner(segment.owner, || diff::show_removed(&side, result))?;
             }
             set.as_segment_owner(segment.owner, || apply::apply(client, &side, delta.figures, at))?;
-            let closed =
-                Closed { removed: delta.figures.removed, messages: 0, at: Some(at), lists };
+            let DeltaStats { before, removed, .. } = delta.figures;
+            let closed = Closed { before, removed, messages: 0, at: Some(at), lists };
             if shows.is_some() {
                 return Ok((closed, None));
             }
@@ -441,10 +443,11 @@ pub fn follow(
         Ok(None) | Err(Error::Busy { .. } | Error::Superseded(_) | Error::Replaced(_)) => {
             return Ok(None);
         }
-        Ok(Some((closed, before))) if closed.removed > 0 => {
+        Ok(Some(closed)) if closed.removed > 0 => {
             reason = closed.reason();
             params["closed"] = json!(closed.record());
-            let figures = DeltaStats { removed: closed.removed, before, ..DeltaStats::default() };
+            let Closed { before, removed, .. } = closed;
+            let figures = DeltaStats { before, removed, ..DeltaStats::default() };
             (Some((figures, closed.messages)), Some(remark(closed.removed)), None)
         }
         Ok(Some(_)) => return Ok(None),
@@ -490,14 +493,13 @@ pub fn remark(removed: u64) -> String {
     format!("{members} removed: in segments whose members it leaves out")
 }
 
-/// Closes one segment, under its locks. Returns the number of members before, too; none: it has no
-/// lists that it must follow.
+/// Closes one segment, under its locks. None: it has no lists that it must follow.
 fn close_alone(
     set: &RelationSet,
     id: Uuid,
     run_id: Uuid,
     gained: Option<&Gained>,
-) -> Result<Option<(Closed, u64)>> {
+) -> Result<Option<Closed>> {
     let Some(found) =
         Segment::find_bare(set, Key::Id(id))?.filter(|found| found.actual && found.has_lists)
     else {
@@ -518,8 +520,5 @@ fn close_alone(
     }
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
-    let closed = exclusion.close(set, (&segment, &table), run_id, (gained, None))?;
-    let (_, _, last): (Timestamp, _, LastContent) = last_content(set, &segment)?;
-    let before = last.members().unwrap_or_default() + closed.removed;
-    Ok(Some((closed, before)))
+    exclusion.close(set, (&segment, &table), run_id, (gained, None)).map(Some)
 }

@@ -438,8 +438,7 @@ pub fn prune(extension: &Extension) -> Result<bool> {
     let more = old.len() as i64 == PRUNED_AT_ONCE;
     let deleted = unless_superseded(|| {
         extension.as_owner(|| {
-            let sql =
-                extension.sql(&queries::refresh::incremental::capture::DELETE_CHANGES, &[]);
+            let sql = extension.sql(&queries::refresh::incremental::capture::DELETE_CHANGES, &[]);
             Ok(Spi::run_with_args(&sql, &[old.into()])?)
         })
     })?;
