@@ -94,6 +94,22 @@ update segmenter_segments set guards = '{}' where name = 'latest';
 select * from procedure.refresh('latest');
 select count(*) from procedure.latest where actual_end = 'infinity';
 
+-- A procedure, or its caller, may drop what it has made, also in a transaction that keeps its snapshot.
+create procedure procedure.by_table() language plpgsql as $$
+begin
+    create temp table found as select p.id, p.email from procedure.people p;
+    delete from procedure.latest;
+    insert into procedure.latest (segment_id, id, hash_email) select procedure.segment('latest'), f.id, f.email from found f;
+    drop table found;
+end $$;
+update segmenter_segments set refresh_params = '{"procedure": {"sql": "call procedure.by_table()"}}' where name = 'latest';
+begin isolation level repeatable read;
+create temp table mine (id int);
+drop table mine;
+select status, detail, coverage = (select count(*) from procedure.people) as is_whole from segmenter_refresh('latest', force => true);
+select status, detail, added, removed from segmenter_refresh('latest');
+rollback;
+
 -- Wrong ones: each changes nothing, and says why.
 create procedure procedure.try(sql text) language plpgsql as $$
 declare

@@ -126,6 +126,10 @@ fn find_newer(relations: &[pg_sys::Oid]) -> Option<pg_sys::Oid> {
         let none = std::ptr::null_mut();
         // SAFETY: needs a transaction. The list is made in the current memory context, and only read.
         unsafe {
+            // One that this transaction has dropped is still locked, and cannot be read any more.
+            if pg_sys::get_rel_relkind(*relation) == 0 {
+                return Vec::new();
+            }
             let all = with_error_guard(|| {
                 raw::find_all_inheritors(*relation, pg_sys::NoLock as i32, none)
             });
