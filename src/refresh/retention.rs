@@ -91,9 +91,8 @@ pub fn prune_all(set: &RelationSet, when: When) -> Result<()> {
     Ok(())
 }
 
-/// With a kept snapshot, rows that were concurrently written would be an error.
 fn is_possible() -> bool {
-    !process::is_in_recovery() && !snapshot::is_kept()
+    !process::is_in_recovery()
 }
 
 /// Takes a step for one segment: deletes rows, and then takes contacts from others. A failure is recorded
@@ -134,6 +133,9 @@ pub fn prune(set: &RelationSet, segment: &DueSegment) -> Result<bool> {
         error,
         Error::Busy { .. } | Error::UnknownSegment { .. } | Error::NotPermitted { .. }
     ) || error.is_code(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE)
+        // With a kept snapshot: rows were written since, which the next call sees.
+        || snapshot::is_kept()
+            && error.is_code(PgSqlErrorCode::ERRCODE_T_R_SERIALIZATION_FAILURE)
     {
         return Ok(false);
     }
