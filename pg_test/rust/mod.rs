@@ -256,7 +256,7 @@ fn a_prepared_query_is_analysed_before_it_runs() {
         let t: pg_sys::Oid = one("select 't'::regclass::oid");
         // Of a view only its name is taken, of a subquery what is in it.
         let v: pg_sys::Oid = one("select 'v'::regclass::oid");
-        let readers = Readers { members: String::new(), current: pg_sys::InvalidOid };
+        let readers = Readers { members: (String::new(), ""), current: pg_sys::InvalidOid };
         let named = view.named(&readers);
         assert!(named.relations.contains(&v) && !named.relations.contains(&t));
         let nested = "with w as (select 1 from t) select (select x from v where abs(x) > 0) from (select from v) s";

@@ -459,8 +459,11 @@ impl RelationSet {
 
     /// What shows the members of segments.
     pub fn readers(&self) -> Readers {
-        let members = format!("{}.segmenter_members", self.extension.schema());
-        Readers { members, current: self.oid(Relation::Current) }
+        // Only a name that has quotes around it has quotes in it.
+        let schema = self.extension.schema();
+        let quoted = schema.strip_prefix('"').and_then(|schema| schema.strip_suffix('"'));
+        let schema = quoted.map_or_else(|| schema.to_owned(), |inner| inner.replace("\"\"", "\""));
+        Readers { members: (schema, "segmenter_members"), current: self.oid(Relation::Current) }
     }
 
     /// The relation `segmenter_outbox` of this set.

@@ -210,6 +210,15 @@ pub fn qualified_name(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
+/// The name of a schema, not quoted, or `None` if it does not exist.
+pub fn schema_name(schema: pg_sys::Oid) -> Option<String> {
+    // SAFETY: needs a transaction. The name is a new C string, or null.
+    unsafe {
+        let name = pg_sys::get_namespace_name(schema);
+        (!name.is_null()).then(|| owned(name))
+    }
+}
+
 /// The name of a function with the types of its arguments, or `None` if it does not exist. Functions
 /// and types that are not visible in the search_path have their schemas.
 pub fn function_name(function: pg_sys::Oid) -> Option<String> {

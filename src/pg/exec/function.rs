@@ -66,9 +66,9 @@ impl Function {
         self.is_immutable
     }
 
-    /// The name with the schema, whatever the search_path is.
-    pub fn qualified(&self) -> String {
-        system_catalog::qualify(self.schema, &self.name)
+    /// Whether it has this name in this schema; neither is quoted.
+    pub fn is_named(&self, schema: &str, name: &str) -> bool {
+        self.name == name && system_catalog::schema_name(self.schema).as_deref() == Some(schema)
     }
 
     fn is_built_in(&self) -> bool {

@@ -13,8 +13,9 @@ use crate::pg::version;
 
 /// What shows the members of segments.
 pub struct Readers {
-    /// The function that gives the members of the segment in its first argument: its qualified name.
-    pub members: String,
+    /// The function that gives the members of the segment in its first argument: its schema and name,
+    /// not quoted, since what is quoted depends on a setting.
+    pub members: (String, &'static str),
     /// The view of all members, whose first column is the name of the segment.
     pub current: pg_sys::Oid,
 }
@@ -124,7 +125,10 @@ impl Walk<'_> {
     /// The call is live.
     unsafe fn call(&mut self, call: &pg_sys::FuncExpr) {
         if !system_catalog::is_users(call.funcid)
-            || Function::find(call.funcid).is_none_or(|it| it.qualified() != self.readers.members)
+            || Function::find(call.funcid).is_none_or(|it| {
+                let (schema, name) = &self.readers.members;
+                !it.is_named(schema, name)
+            })
         {
             return;
         }
