@@ -25,6 +25,7 @@ use segmenter_core::due::Due;
 
 mod audiences;
 mod clocks;
+mod exclusion;
 mod findings;
 mod incremental;
 mod lineage;
@@ -88,6 +89,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     clocks::zones(&mut findings, set, (viewer, &items), zone)?;
     members::check(&mut findings, set, &items)?;
     retention::check(&mut findings, set, viewer, is_served)?;
+    exclusion::lists(&mut findings, set, (viewer, &items, is_served))?;
     sources(&mut findings, set, viewer)?;
     lineage::unknown_segments(&mut findings, set, viewer)?;
     vacuum(&mut findings, set, viewer)?;
