@@ -26,6 +26,8 @@ pub struct List {
     pub is_tracked: bool,
     /// It is one only because it comes before the segment in its priority group.
     pub is_priority: bool,
+    /// Whether the owner of the segment may read its members, or it is a suppression list.
+    pub may_read: bool,
 }
 
 /// A query about lists.
@@ -64,6 +66,7 @@ impl List {
             now: Seen { by, gains: count("gains")?, losses: count("losses")? },
             is_tracked: is("is_tracked")?,
             is_priority: is("is_priority")?,
+            may_read: is("may_read")?,
         })
     }
 }
@@ -77,15 +80,16 @@ pub fn missing(set: &RelationSet, segment: Uuid) -> Result<Vec<String>> {
     })
 }
 
-/// The active segments, id and name, that leave out members of a segment, ordered by name.
-pub fn dependents(set: &RelationSet, segment: Uuid) -> Result<Vec<(Uuid, String)>> {
+/// The active segments, id, name and owner, that leave out members of a segment, ordered by name.
+pub fn dependents(set: &RelationSet, segment: Uuid) -> Result<Vec<(Uuid, String, pg_sys::Oid)>> {
     set.as_owner(|| {
         let sql = sql(set, &queries::config::exclusion::LIST_DEPENDENTS);
         Spi::connect(|client| {
             let rows = client.select(&sql, None, &[segment.into()])?;
             rows.map(|row| {
                 let id = row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?;
-                Ok((id, row.get_by_name("name")?.unwrap_or_default()))
+                let owner = row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid);
+                Ok((id, row.get_by_name("name")?.unwrap_or_default(), owner))
             })
             .collect()
         })

@@ -153,7 +153,7 @@ pub enum Error {
     TimedOut(u128),
 
     /// The time limit of a subtransaction: it was cancelled.
-    #[error("the erasure took longer than {0} ms")]
+    #[error("it took longer than {0} ms")]
     TimeLimit(u128),
 
     /// SQL has caught the cancellation at a time limit, so its process was ended.
@@ -599,7 +599,7 @@ impl Error {
             Error::TimedOut(_) => {
                 "Look at what the refresh waits for or computes, or raise segmenter.refresh_timeout.".into()
             }
-            Error::TimeLimit(_) => "Look for a trigger or a policy of its table that does not end. For the segment's own owner there is no limit: set role to it, and call the function again.".into(),
+            Error::TimeLimit(_) => "Look for a trigger or a policy of its table that does not end. For the segment's own owner there is no limit: set role to it, and try again.".into(),
             Error::Overrun { .. } => {
                 "Look for SQL that catches query_canceled, and let it raise the error on.".into()
             }

@@ -2,7 +2,8 @@
 //! When a list has gained members, they leave the segments that leave them out at once, without a
 //! refresh of these segments.
 
-use std::time::Instant;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use pgrx::JsonB;
 use pgrx::datum::{Timestamp, Uuid};
@@ -19,9 +20,10 @@ use crate::config::{Key, Segment};
 use crate::error::{Error, Report, Result, SetError, counted, emit_warning};
 use crate::pg::clock;
 use crate::pg::exec::result_set::ResultSet;
+use crate::pg::exec::role;
 use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::Active;
-use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::subtransaction::{OnSuccess, in_limited_subtransaction, in_subtransaction};
 use crate::pg::format::json::JsonbText;
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::excluded::{Gains, ListTable, Listed, of_listed};
@@ -145,6 +147,18 @@ impl Exclusion {
             })
         })?;
         Ok(Self { lists, seen, is_refreshed, kept_out })
+    }
+
+    /// Checks that the segment's owner may still read the members of lists that the segment names, or that
+    /// come before it in its priority group: what is left out shows who is in them.
+    pub fn check_rights(&self, segment: &Segment) -> Result<()> {
+        match self.lists.iter().find(|list| !list.may_read) {
+            None => Ok(()),
+            Some(list) => Err(Error::MayNotRead {
+                segment: list.name.clone(),
+                role: role::name(segment.owner),
+            }),
+        }
     }
 
     /// The ids of the lists.
@@ -413,31 +427,55 @@ pub fn gained(
     Ok(Some(Gained { list: segment.id, gains }))
 }
 
+/// The time that a refresh spends on all segments of another role that leave out its members, whose
+/// triggers and policies run meanwhile, and that it waits for each of their locks: a role cannot hold up
+/// another role's list.
+const LONGEST_WORK: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// Has members that a list has gained leave the segments that leave them out. A segment that cannot be
-/// locked, or fails, is left behind: a run, or the scheduler, has it follow.
+/// locked, or fails, is left behind: a run, or the scheduler, has it follow. Returns what concerns
+/// segments whose owner the caller may act as; of the others it learns nothing.
 pub fn close_dependents(
     set: &RelationSet,
     gained: &Gained,
     run_id: Uuid,
 ) -> Result<Vec<RefreshResult>> {
     let mut results = Vec::new();
-    for (id, name) in exclusion::dependents(set, gained.list)? {
+    let mut left: HashMap<pg_sys::Oid, Duration> = HashMap::new();
+    for (id, name, owner) in exclusion::dependents(set, gained.list)? {
         pgrx::check_for_interrupts!();
-        results.extend(follow(set, (id, &name), run_id, Some(gained))?);
+        if role::may_act_as(role::current(), owner) {
+            results.extend(follow(set, (id, &name), run_id, (Some(gained), None))?);
+            continue;
+        }
+        let left = left.entry(owner).or_insert(LONGEST_WORK);
+        if !left.is_zero() {
+            let began = Instant::now();
+            follow(set, (id, &name), run_id, (Some(gained), Some(*left)))?;
+            *left = left.saturating_sub(began.elapsed());
+        }
     }
     Ok(results)
 }
 
 /// Has members leave a segment that its lists have gained since it followed them last; none: there
-/// are none, or the segment is locked.
+/// are none, or the segment is locked. `limit`: the time for a segment whose owner the caller may not act
+/// as, of which no WARNING is emitted.
 pub fn follow(
     set: &RelationSet,
     (id, name): (Uuid, &str),
     run_id: Uuid,
-    gained: Option<&Gained>,
+    (gained, limit): (Option<&Gained>, Option<Duration>),
 ) -> Result<Option<RefreshResult>> {
     let (began, timer) = (clock::now(), Instant::now());
-    let closed = in_subtransaction(OnSuccess::Commit, || close_alone(set, id, run_id, gained));
+    let close = || close_alone(set, id, run_id, gained);
+    let closed = match limit {
+        None => in_subtransaction(OnSuccess::Commit, close),
+        Some(limit) => {
+            in_limited_subtransaction(limit, || role::with_lock_timeout(LONGEST_WAIT, close))
+        }
+    };
     let (mut reason, mut params) = (None, json!({}));
     let (figures, message, error) = match closed {
         Ok(None) | Err(Error::Busy { .. } | Error::Superseded(_) | Error::Replaced(_)) => {
@@ -451,9 +489,16 @@ pub fn follow(
             (Some((figures, closed.messages)), Some(remark(closed.removed)), None)
         }
         Ok(Some(_)) => return Ok(None),
+        Err(error)
+            if limit.is_some() && error.is_code(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE) =>
+        {
+            return Ok(None);
+        }
         Err(error) => {
             let report = error.report();
-            emit_warning(&format!("members were not removed from segment \"{name}\""), &report);
+            if limit.is_none() {
+                emit_warning(&format!("members were not removed from segment \"{name}\""), &report);
+            }
             (None, None, Some(report))
         }
     };

@@ -32,7 +32,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
     let Key::Id(segment) = request.segment else { return Ok(None) };
     let followed = match request.ends_only {
         true => None,
-        false => exclusion::follow(set, (segment, request.name), request.run_id, None)?,
+        false => exclusion::follow(set, (segment, request.name), request.run_id, (None, None))?,
     };
     let subscriptions = subscription::find(set, None, Some(segment), None)?;
     let action = |subscription: &Subscription| {

@@ -212,7 +212,7 @@ fn follow_lists(
         (_, LogStatus::Ok | LogStatus::Skipped) | (None, _) => Ok(Vec::new()),
         (Some(segment), _) if segment.has_lists => {
             let named = (segment.id, segment.name.as_str());
-            Ok(exclusion::follow(set, named, request.run_id, None)?.into_iter().collect())
+            Ok(exclusion::follow(set, named, request.run_id, (None, None))?.into_iter().collect())
         }
         _ => Ok(Vec::new()),
     }
@@ -478,6 +478,7 @@ fn steps(
     table.check_usable(set, segment.holder())?;
 
     let lists = Exclusion::find(set, segment)?;
+    lists.check_rights(segment)?;
     let closed = lists.close(set, (segment, &table), request.run_id, (None, request.shows))?;
     // What follows sees that members have left.
     let _closed = (closed.removed > 0).then(Active::fresh);

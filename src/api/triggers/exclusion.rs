@@ -176,8 +176,9 @@ fn check_suppression(
     Err(Error::MayNotSuppress { subject: subject.to_string(), owner: role::name(set.owner) })
 }
 
-/// Checks that no other active segment has the priority, and that the group belongs to the roles of one
-/// owner.
+/// Checks that no other active segment has the priority. The role that gives it must be able to act as the
+/// owners of all segments of the group, since it decides which of them keep their members; and each owner
+/// must be able to read the members of the segments that come before its own.
 fn check_priority(
     set: &RelationSet,
     (row, id): (&NewRow<'_>, Uuid),
@@ -194,18 +195,24 @@ fn check_priority(
     lock::lock_priorities(set.segments());
     let _own = Active::fresh();
     let _snapshot = Active::latest();
-    let args = [id.into(), group.as_str().into(), priority.into()];
-    let (same, stranger) = set.as_owner(|| {
+    let caller = role::current();
+    let args = [id.into(), group.as_str().into(), priority.into(), caller.into()];
+    let (same, is_strange, unread) = set.as_owner(|| {
         Spi::connect(|client| {
             let sql = set.sql(&queries::config::exclusion::LIST_RIVALS, &[]);
             let row = client.select(&sql, Some(1), &args)?.first();
             let same: Option<String> = row.get_by_name("same")?;
-            let stranger: Option<pg_sys::Oid> = row.get_by_name("strange_owner")?;
-            Ok::<_, Error>((same, stranger))
+            let is_strange = row.get_by_name::<bool, _>("is_strange")? == Some(true);
+            let unread: Option<String> = row.get_by_name("unread")?;
+            let reader = row.get_by_name::<pg_sys::Oid, _>("reader")?;
+            Ok::<_, Error>((same, is_strange, unread.zip(reader)))
         })
     })?;
-    if stranger.is_some() {
+    if is_strange && !role::may_act_as(caller, set.owner) {
         return Err(Error::OthersGroup { subject: subject.to_string(), group });
+    }
+    if let Some((segment, reader)) = unread {
+        return Err(Error::MayNotRead { segment, role: role::name(reader) });
     }
     match same {
         Some(other) => {

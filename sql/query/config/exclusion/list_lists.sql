@@ -1,9 +1,10 @@
 -- The segments whose members the segment $1 leaves out, by which columns, and their gains and losses
--- so far. is_tracked: their members are written by refreshes, which count these;
--- is_priority: only the priority makes it a list.
+-- so far. is_tracked: their members are written by refreshes, which count these; is_priority:
+-- only the priority makes it a list. may_read: the owner of $1
+-- may read the members, or the segment is a suppression list, which holds for all.
 -- runs as: set owner
 -- params: segment uuid
--- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean, is_priority boolean
+-- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean, is_priority boolean, may_read boolean
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 select
     l.id,
@@ -14,9 +15,21 @@ select
     coalesce(t.gains, 0) as gains,
     coalesce(t.losses, 0) as losses,
     l.refresh_params <> '{}' as is_tracked,
-    e.is_priority
+    e.is_priority,
+    e.is_suppression
+        or pg_has_role(s.owner, l.owner, @membership@)
+        or not exists (
+            select
+            from pg_attribute a
+            where a.attrelid = l.table_name and a.attname = any (e.by || '{id,segment_id,actual_end}'::text[])
+              and not has_column_privilege(s.owner, l.table_name, a.attnum, 'select')
+        ) as may_read
 from (
-    select x.list_id, array_agg(distinct b.name order by b.name) as by, bool_and(x.kind = 'priority') as is_priority
+    select
+        x.list_id,
+        array_agg(distinct b.name order by b.name) as by,
+        bool_or(x.kind = 'suppression') as is_suppression,
+        bool_and(x.kind = 'priority') as is_priority
     from (
 @edges@
     ) x
@@ -25,5 +38,6 @@ from (
     group by x.list_id
 ) e
 join @segments@ l on l.id = e.list_id
+join @segments@ s on s.id = $1
 left join @state@ t on t.segment_id = l.id
 order by l.name
