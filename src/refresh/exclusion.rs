@@ -446,7 +446,7 @@ pub fn close_dependents(
     for (id, name, owner) in exclusion::dependents(set, gained.list)? {
         pgrx::check_for_interrupts!();
         if role::may_act_as(role::current(), owner) {
-            results.extend(follow(set, (id, &name), run_id, (Some(gained), None))?);
+            results.extend(follow(set, (id, &name), run_id, (Some(gained), None))?.result());
             continue;
         }
         let left = left.entry(owner).or_insert(LONGEST_WORK);
@@ -459,15 +459,33 @@ pub fn close_dependents(
     Ok(results)
 }
 
-/// Has members leave a segment that its lists have gained since it followed them last; none: there
-/// are none, or the segment is locked. `limit`: the time for a segment whose owner the caller may not act
+/// What became of a segment whose lists have gained members.
+pub enum Followed {
+    /// It has none of them.
+    Nothing,
+    /// It is locked, or was changed meanwhile: it is left behind.
+    Busy,
+    /// Members have left, or could not.
+    Tried(RefreshResult),
+}
+
+impl Followed {
+    pub fn result(self) -> Option<RefreshResult> {
+        match self {
+            Followed::Tried(result) => Some(result),
+            Followed::Nothing | Followed::Busy => None,
+        }
+    }
+}
+
+/// Has members leave a segment that its lists have gained since it followed them last. `limit`: the time for a segment whose owner the caller may not act
 /// as, of which no WARNING is emitted.
 pub fn follow(
     set: &RelationSet,
     (id, name): (Uuid, &str),
     run_id: Uuid,
     (gained, limit): (Option<&Gained>, Option<Duration>),
-) -> Result<Option<RefreshResult>> {
+) -> Result<Followed> {
     let (began, timer) = (clock::now(), Instant::now());
     let close = || close_alone(set, id, run_id, gained);
     let closed = match limit {
@@ -478,8 +496,9 @@ pub fn follow(
     };
     let (mut reason, mut params) = (None, json!({}));
     let (figures, message, error) = match closed {
-        Ok(None) | Err(Error::Busy { .. } | Error::Superseded(_) | Error::Replaced(_)) => {
-            return Ok(None);
+        Ok(None) => return Ok(Followed::Nothing),
+        Err(Error::Busy { .. } | Error::Superseded(_) | Error::Replaced(_)) => {
+            return Ok(Followed::Busy);
         }
         Ok(Some(closed)) if closed.removed > 0 => {
             reason = closed.reason();
@@ -488,11 +507,11 @@ pub fn follow(
             let figures = DeltaStats { before, removed, ..DeltaStats::default() };
             (Some((figures, closed.messages)), Some(remark(closed.removed)), None)
         }
-        Ok(Some(_)) => return Ok(None),
+        Ok(Some(_)) => return Ok(Followed::Nothing),
         Err(error)
             if limit.is_some() && error.is_code(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE) =>
         {
-            return Ok(None);
+            return Ok(Followed::Busy);
         }
         Err(error) => {
             let report = error.report();
@@ -519,7 +538,7 @@ pub fn follow(
         reason,
     };
     log::write(set, entry)?;
-    Ok(Some(RefreshResult {
+    Ok(Followed::Tried(RefreshResult {
         segment: name.to_owned(),
         status,
         figures: figures.map(|(figures, _)| figures),

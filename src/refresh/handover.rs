@@ -16,7 +16,7 @@ use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
-use crate::refresh::exclusion;
+use crate::refresh::exclusion::{self, Followed};
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{Origin, PayloadInput};
 use crate::refresh::publish::stats::PublishStats;
@@ -31,9 +31,26 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
     let (began, timer) = (clock::now(), Instant::now());
     let Key::Id(segment) = request.segment else { return Ok(None) };
     let followed = match request.ends_only {
-        true => None,
+        true => Followed::Nothing,
         false => exclusion::follow(set, (segment, request.name), request.run_id, (None, None))?,
     };
+    let skipped = |detail: String| RefreshResult {
+        segment: request.name.to_owned(),
+        status: LogStatus::Skipped,
+        figures: None,
+        messages: None,
+        elapsed: timer.elapsed(),
+        detail: Some(detail),
+        watches: false,
+        error: None,
+        others: Vec::new(),
+    };
+    // It is tried again: a worker that had nothing to do would leave it behind.
+    if matches!(followed, Followed::Busy) {
+        let name = request.name;
+        return Ok(Some(skipped(format!("segment \"{name}\" is being refreshed or changed"))));
+    }
+    let followed = followed.result();
     let subscriptions = subscription::find(set, None, Some(segment), None)?;
     let action = |subscription: &Subscription| {
         let action = subscription.pending_action(false)?;
@@ -76,9 +93,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
             let detail = handed.remark().unwrap_or_else(|| "handed over, not refreshed".into());
             Ok(Some(outcome(LogStatus::Ok, Some(handed.messages as i64), Some(detail))))
         }
-        Err(error @ Error::Busy { .. }) => {
-            Ok(Some(outcome(LogStatus::Skipped, None, Some(error.to_string()))))
-        }
+        Err(error @ Error::Busy { .. }) => Ok(Some(skipped(error.to_string()))),
         Err(error) => {
             let detail = fail(set, request, found.as_ref(), error, (began, timer.elapsed()))?;
             Ok(Some(outcome(LogStatus::Failed, None, Some(detail))))

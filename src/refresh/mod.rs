@@ -212,7 +212,10 @@ fn follow_lists(
         (_, LogStatus::Ok | LogStatus::Skipped) | (None, _) => Ok(Vec::new()),
         (Some(segment), _) if segment.has_lists => {
             let named = (segment.id, segment.name.as_str());
-            Ok(exclusion::follow(set, named, request.run_id, (None, None))?.into_iter().collect())
+            Ok(exclusion::follow(set, named, request.run_id, (None, None))?
+                .result()
+                .into_iter()
+                .collect())
         }
         _ => Ok(Vec::new()),
     }
