@@ -466,13 +466,13 @@ pub enum Followed {
     /// It is locked, or was changed meanwhile: it is left behind.
     Busy,
     /// Members have left, or could not.
-    Tried(RefreshResult),
+    Tried(Box<RefreshResult>),
 }
 
 impl Followed {
     pub fn result(self) -> Option<RefreshResult> {
         match self {
-            Followed::Tried(result) => Some(result),
+            Followed::Tried(result) => Some(*result),
             Followed::Nothing | Followed::Busy => None,
         }
     }
@@ -538,7 +538,7 @@ pub fn follow(
         reason,
     };
     log::write(set, entry)?;
-    Ok(Followed::Tried(RefreshResult {
+    Ok(Followed::Tried(Box::new(RefreshResult {
         segment: name.to_owned(),
         status,
         figures: figures.map(|(figures, _)| figures),
@@ -548,7 +548,7 @@ pub fn follow(
         watches: false,
         error,
         others: Vec::new(),
-    }))
+    })))
 }
 
 /// What is said of members that have left.

@@ -27,7 +27,7 @@ select
     v.name::text,
     case when coalesce(t.refreshes, 0) = 0 and v.refresh_params <> '{}' and a.status is null then 'new' else a.status end as detail,
     case f.number when 1 then '1 segment' else f.number || ' segments' end
-        || coalesce(': ' || array_to_string(f.names, ', ') || case when f.number > cardinality(f.names) then ', …' else '' end, '') as followers
+        || coalesce(': ' || array_to_string(f.names, ', ') || case when f.number > cardinality(f.names) then ', ...' else '' end, '') as followers
 from followed f
 join visible v on v.id = f.list_id
 left join @state@ t on t.segment_id = v.id
