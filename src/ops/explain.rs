@@ -357,7 +357,11 @@ impl Question<'_> {
             return Ok(Step::new("delivered", "no", format!("{to}: nothing was handed over")));
         }
         if delivery.waiting > 0 {
-            let detail = format!("{to}: {} messages wait; {last}", delivery.waiting);
+            let waiting = match delivery.waiting {
+                1 => "1 message waits".to_owned(),
+                many => format!("{many} messages wait"),
+            };
+            let detail = format!("{to}: {waiting}; {last}");
             return Ok(Step::new("delivered", "waiting", detail).since(delivery.handed_at));
         }
         let is_selected = match (&delivery.condition, is_member) {

@@ -7,6 +7,7 @@ use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 use serde_json::json;
 
+use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::{Holder, Table};
@@ -453,16 +454,25 @@ pub fn refresh(
     run_id: Uuid,
 ) -> Result<()> {
     let _snapshot = Active::fresh();
-    match at_once {
-        true => {
-            run::by_hand(set, &RefreshRequest::by_hand(Key::Id(put.id), name, run_id)).map(drop)
+    let mut is_refreshed = false;
+    if at_once {
+        let request = RefreshRequest::by_hand(Key::Id(put.id), name, run_id);
+        let outcome = run::by_hand(set, &request)?;
+        is_refreshed = outcome.status == LogStatus::Ok;
+        if outcome.status == LogStatus::Waiting {
+            // A failure is a WARNING already.
+            let why = outcome.detail.unwrap_or_default();
+            let message = format!("{} was not refreshed, it waits: {why}", Subject::Segment(name));
+            emit(PgLogLevel::NOTICE, message, None);
         }
-        false => say_when(set, name, put),
     }
+    let _snapshot = Active::fresh();
+    say_when(set, (name, is_refreshed), put)
 }
 
-/// Says when a segment that was created, or that has another schedule, is refreshed.
-fn say_when(set: &RelationSet, name: &str, put: &Put) -> Result<()> {
+/// Says when a segment that was created, or that has another schedule, is refreshed. `is_refreshed`: it
+/// just was.
+fn say_when(set: &RelationSet, (name, is_refreshed): (&str, bool), put: &Put) -> Result<()> {
     let is_scheduled = |column: &String| {
         ["refresh_auto", "refresh_cron", "refresh_timezone"].contains(&column.as_str())
     };
@@ -473,7 +483,7 @@ fn say_when(set: &RelationSet, name: &str, put: &Put) -> Result<()> {
     let Some(item) = items.first() else { return Ok(()) };
     let next = item.due.and_then(Due::at).map(clock::timestamp);
     let segment = Subject::Segment(name);
-    let first = if put.action == Action::Created { " first" } else { "" };
+    let first = if put.action == Action::Created && !is_refreshed { " first" } else { "" };
     let message = match (item.due, next) {
         (None, _) => format!("{segment} is refreshed by hand only"),
         (Some(Due::Never), _) => {

@@ -407,11 +407,12 @@ fn consumers(
 fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let sql = &queries::ops::doctor::DELIVERY_FINDINGS;
     let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
-    let mut paused = Vec::new();
+    let mut decided = Vec::new();
     for [consumer, target, segment, what, detail] in texts(set, sql, &args)? {
         let subscription = format!("\"{consumer}\" for \"{target}\" of segment \"{segment}\"");
         match what.as_str() {
-            "paused" => paused.push(subscription),
+            "paused" => decided.push((subscription, "it is paused".to_owned())),
+            "small" => decided.push((subscription, detail)),
             "held" => found.warn(
                 "deliveries",
                 format!("changes are held back from {subscription}: {detail}"),
@@ -438,9 +439,9 @@ fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result
         }
     }
     found.close_segments("deliveries", "no message has been waiting for a day");
-    // Pausing it is a decision.
-    for subscription in paused {
-        found.ok("deliveries", format!("changes are held back from {subscription}: it is paused"));
+    // To pause it, and how many members its audience has at least, is a decision.
+    for (subscription, why) in decided {
+        found.ok("deliveries", format!("changes are held back from {subscription}: {why}"));
     }
     Ok(())
 }

@@ -41,8 +41,8 @@ cross join lateral (
     where u.params -> 'paused' = 'true'
     union all
     -- A new audience that waits until it has enough members lacks nothing.
-    select 'held', h.held
-    where h.held_params = u.params and u.params -> 'paused' is distinct from 'true' and h.withheld is not null
+    select case when h.withheld is null then 'small' else 'held' end, h.held
+    where h.held_params = u.params and u.params -> 'paused' is distinct from 'true' and h.held is not null
 ) p
 where ($3 or pg_has_role($1, s.owner, @membership@)) and u.actual_end = 'infinity'
 order by c.name, u.target, s.name
