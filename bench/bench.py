@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+import exclusion
 import many
 import shop
 from measure import Server, median
@@ -312,6 +313,11 @@ class Bench:
         self.tables += tables
         self.wrong += wrong
 
+    def exclusion(self):
+        tables, wrong = exclusion.measure(self.socket, SCALE, ROUNDS, say)
+        self.tables += tables
+        self.wrong += wrong
+
     # What is told.
 
     def report(self, output, began):
@@ -402,6 +408,7 @@ CASES = {
     "load": Bench.first,
     "handover": Bench.handover,
     "many": Bench.many,
+    "exclusion": Bench.exclusion,
 }
 
 
