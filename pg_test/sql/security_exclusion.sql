@@ -35,8 +35,28 @@ revoke select (id) on sgm_victim.members from sgm_low;
 select status, excluded, coverage, detail from segmenter_refresh('sgm low', 'select ''1'' as id', dry_run => true);
 \set VERBOSITY terse
 select status, excluded, coverage, detail from segmenter_refresh('sgm low');
+-- What the list gains meanwhile shows nothing either.
 \c - sgm_victim
+select status, added from segmenter_refresh('sgm victim', 'select id from sgm.people where id in (''1'', ''2'', ''6'')');
+\c - sgm_low
+select id from sgm.low where actual_end = 'infinity' order by id;
+select step, verdict, detail from segmenter_explain('sgm low', '6') where step = 'excluded';
+-- Nor does a policy that hides members.
+\c - sgm_victim
+select status, removed from segmenter_refresh('sgm victim');
 grant select on sgm_victim.members to sgm_low;
+alter table sgm_victim.members enable row level security;
+\c - sgm_low
+select count(*) from sgm_victim.members;
+select status, excluded, detail from segmenter_refresh('sgm low');
+select step, verdict, detail from segmenter_explain('sgm low', '1') where step = 'excluded';
+update segmenter_segments set exclude = '[]' where name = 'sgm low';
+update segmenter_segments set exclude = '["sgm victim"]' where name = 'sgm low';
+\c - sgm_victim
+alter table sgm_victim.members disable row level security;
+\c - sgm_low
+update segmenter_segments set exclude = '["sgm victim"]' where name = 'sgm low';
+\c - sgm_victim
 
 -- The list's owner learns nothing of the segments that leave out its members: no row, no WARNING.
 \c - sgm_low

@@ -11,6 +11,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::{MatchColumn, Segment};
 use crate::error::{Error, Result};
 use crate::pg::exec::kept::Kept;
+use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use segmenter_core::exclusion::Seen;
 
@@ -45,30 +46,38 @@ pub fn lists(set: &RelationSet, segment: &Segment) -> Result<Vec<List>> {
         let statement = Kept::new(sql(set, &queries::config::exclusion::LIST_LISTS));
         Spi::connect(|client| {
             let rows = client.select(statement, None, &[segment.id.into()])?;
-            rows.map(|row| List::read(&row)).collect()
+            rows.map(|row| List::read(&row, segment.owner)).collect()
         })
     })
 }
 
 impl List {
-    fn read(row: &SpiHeapTupleData<'_>) -> Result<Self> {
+    /// `reader`: the owner of the segment whose list it is.
+    fn read(row: &SpiHeapTupleData<'_>, reader: pg_sys::Oid) -> Result<Self> {
         let is = |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)? == Some(true));
         let count =
             |column: &str| Ok::<_, Error>(row.get_by_name::<i64, _>(column)?.unwrap_or_default());
         let by: Vec<String> = row.get_by_name("by")?.unwrap_or_default();
         let mut by: Vec<_> = by.iter().filter_map(|name| MatchColumn::named(name)).collect();
         by.sort_unstable();
+        let table = row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid);
+        let may_read = is("may_read")? && (is("is_open")? || sees_all(reader, table));
         Ok(Self {
             id: row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?,
             name: row.get_by_name("name")?.unwrap_or_default(),
-            table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
+            table,
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
             now: Seen { by, gains: count("gains")?, losses: count("losses")? },
             is_tracked: is("is_tracked")?,
             is_priority: is("is_priority")?,
-            may_read: is("may_read")?,
+            may_read,
         })
     }
+}
+
+/// Whether no policy hides members in a list's table from a role.
+pub fn sees_all(reader: pg_sys::Oid, table: pg_sys::Oid) -> bool {
+    !role::exists(reader) || !role::is_limited_by_policies(reader, table)
 }
 
 /// The names that the segment gives in `exclude` and that no active segment has.

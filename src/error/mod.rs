@@ -701,7 +701,7 @@ impl Error {
                 "Name an active segment whose members the segment's owner may read.".into()
             }
             Error::MayNotRead { .. } => {
-                "The segment's owner must be a member of that segment's owner, or have SELECT on its table.".into()
+                "The segment's owner must be a member of that segment's owner, or have SELECT on its table and no policy that limits it.".into()
             }
             Error::MayNotSuppress { owner, .. } => format!("A suppression list holds for the segments of all roles: a member of role \"{owner}\", which owns the relation set, must set is_suppression. Or name the segment in the column exclude of your own."),
             Error::OthersGroup { .. } => "Choose another name for the group.".into(),

@@ -262,13 +262,16 @@ pub struct Identity {
 pub struct Listed {
     pub list: List,
     pub reason: Reason,
+    /// The owner of the segment.
+    reader: pg_sys::Oid,
 }
 
 /// The lists of a segment.
 pub fn lists(set: &RelationSet, segment: &Segment) -> Result<Vec<Listed>> {
     let reason = |list: &List| if list.is_priority { Reason::Priority } else { Reason::Exclusion };
     let lists = exclusion::lists(set, segment)?.into_iter();
-    Ok(lists.map(|list| Listed { reason: reason(&list), list }).collect())
+    let reader = segment.owner;
+    Ok(lists.map(|list| Listed { reason: reason(&list), list, reader }).collect())
 }
 
 impl Listed {
@@ -284,14 +287,18 @@ impl Listed {
 
     /// Since when the person is in the list: now, or at a local time; or, with `after`, since when it was in it before
     /// it left between that time and `at`. None: it is not in it. The table is read as a refresh reads it, with the
-    /// rights of its owner.
+    /// rights of its owner, as long as the segment's owner may read it.
     pub fn since(
         &self,
         set: &RelationSet,
         who: &Identity,
         (at, after): (Option<Timestamp>, Option<Timestamp>),
     ) -> Result<Option<TimestampWithTimeZone>> {
-        let List { id, name, owner, table, now, .. } = &self.list;
+        let List { id, name, owner, table, now, may_read, .. } = &self.list;
+        if !may_read {
+            let role = role::name(self.reader);
+            return Err(Error::MayNotRead { segment: name.clone(), role });
+        }
         let holder = Holder { id: *id, name, owner: *owner };
         let table = Table::check(set, *table, holder)?;
         let period = match (at, after) {

@@ -185,17 +185,19 @@ impl Exclusion {
         (!self.lists.is_empty()).then(|| JsonB(json!(self.now())))
     }
 
-    /// The lists that may have members of the segment.
+    /// The lists that may have members of the segment, of those that its owner may read: from the others
+    /// no member leaves, which would show who is in them. Refreshes fail because of these.
     fn behind(&self) -> Vec<&List> {
         let is_behind = |list: &&List| {
-            !list.is_tracked || list.now.must_close(self.seen.get(&list.id.to_string()))
+            let seen = self.seen.get(&list.id.to_string());
+            list.may_read && (!list.is_tracked || list.now.must_close(seen))
         };
         self.lists.iter().filter(is_behind).collect()
     }
 
     /// What has been seen once members of all lists have left.
     fn after_closing(&self) -> AllSeen<String> {
-        let after = self.lists.iter().map(|list| {
+        let after = self.lists.iter().filter(|list| list.may_read).map(|list| {
             let id = list.id.to_string();
             let seen = list.now.after_closing(self.seen.get(&id));
             (id, seen)
@@ -428,8 +430,8 @@ pub fn gained(
 }
 
 /// The time that a refresh spends on all segments of another role that leave out its members, whose
-/// triggers and policies run meanwhile, and that it waits for each of their locks: a role cannot hold up
-/// another role's list.
+/// triggers, policies and conditions of subscriptions run meanwhile, and that it waits for each of their
+/// locks: a role cannot hold up another role's list.
 const LONGEST_WORK: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -445,15 +447,18 @@ pub fn close_dependents(
     let mut left: HashMap<pg_sys::Oid, Duration> = HashMap::new();
     for (id, name, owner) in exclusion::dependents(set, gained.list)? {
         pgrx::check_for_interrupts!();
-        if role::may_act_as(role::current(), owner) {
+        let caller = role::current();
+        if owner == caller {
             results.extend(follow(set, (id, &name), run_id, (Some(gained), None))?.result());
             continue;
         }
         let left = left.entry(owner).or_insert(LONGEST_WORK);
         if !left.is_zero() {
-            let began = Instant::now();
-            follow(set, (id, &name), run_id, (Some(gained), Some(*left)))?;
+            let (began, tells) = (Instant::now(), role::may_act_as(caller, owner));
+            let limit = Some(Limit { time: *left, tells });
+            let followed = follow(set, (id, &name), run_id, (Some(gained), limit))?;
             *left = left.saturating_sub(began.elapsed());
+            results.extend(followed.result().filter(|_| tells));
         }
     }
     Ok(results)
@@ -478,20 +483,28 @@ impl Followed {
     }
 }
 
-/// Has members leave a segment that its lists have gained since it followed them last. `limit`: the time for a segment whose owner the caller may not act
-/// as, of which no WARNING is emitted.
+/// What a segment of another role is given.
+#[derive(Clone, Copy)]
+pub struct Limit {
+    time: Duration,
+    /// The caller may act as its owner, and learns of a failure.
+    tells: bool,
+}
+
+/// Has members leave a segment that its lists have gained since it followed them last. `limit`: for a
+/// segment of another role than the caller.
 pub fn follow(
     set: &RelationSet,
     (id, name): (Uuid, &str),
     run_id: Uuid,
-    (gained, limit): (Option<&Gained>, Option<Duration>),
+    (gained, limit): (Option<&Gained>, Option<Limit>),
 ) -> Result<Followed> {
     let (began, timer) = (clock::now(), Instant::now());
     let close = || close_alone(set, id, run_id, gained);
     let closed = match limit {
         None => in_subtransaction(OnSuccess::Commit, close),
-        Some(limit) => {
-            in_limited_subtransaction(limit, || role::with_lock_timeout(LONGEST_WAIT, close))
+        Some(Limit { time, .. }) => {
+            in_limited_subtransaction(time, || role::with_lock_timeout(LONGEST_WAIT, close))
         }
     };
     let (mut reason, mut params) = (None, json!({}));
@@ -515,7 +528,7 @@ pub fn follow(
         }
         Err(error) => {
             let report = error.report();
-            if limit.is_none() {
+            if limit.is_none_or(|limit| limit.tells) {
                 emit_warning(&format!("members were not removed from segment \"{name}\""), &report);
             }
             (None, None, Some(report))

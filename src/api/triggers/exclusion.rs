@@ -77,12 +77,17 @@ struct Named {
 impl Named {
     fn read(row: &SpiHeapTupleData<'_>) -> error::Result<Self> {
         let is = |column: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(column)? == Some(true));
+        let oid = |column: &str| {
+            Ok::<_, Error>(row.get_by_name::<pg_sys::Oid, _>(column)?.unwrap_or_default())
+        };
+        let sees_all = || Ok::<_, Error>(exclusion::sees_all(oid("reader")?, oid("table_oid")?));
+        let may_read = is("may_read")? && (is("is_open")? || sees_all()?);
         Ok(Self {
             name: row.get_by_name("name")?.unwrap_or_default(),
             id: row.get_by_name("id")?,
             is_suppression: is("is_suppression")?,
             is_known: is("is_known")?,
-            may_read: is("may_read")?,
+            may_read,
         })
     }
 }

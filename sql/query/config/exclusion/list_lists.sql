@@ -1,10 +1,10 @@
 -- The segments whose members the segment $1 leaves out, by which columns, and their gains and losses
 -- so far. is_tracked: their members are written by refreshes, which count these; is_priority:
--- only the priority makes it a list. may_read: the owner of $1
--- may read the members, or the segment is a suppression list, which holds for all.
+-- only the priority makes it a list. is_open: it is a suppression list, which holds for all, or the owner
+-- of $1 may act as its owner. may_read: so it is, or the owner of $1 has the privileges to read it.
 -- runs as: set owner
 -- params: segment uuid
--- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean, is_priority boolean, may_read boolean
+-- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean, is_priority boolean, is_open boolean, may_read boolean
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 select
     l.id,
@@ -16,8 +16,8 @@ select
     coalesce(t.losses, 0) as losses,
     l.refresh_params <> '{}' as is_tracked,
     e.is_priority,
-    e.is_suppression
-        or pg_has_role(s.owner, l.owner, @membership@)
+    r.is_open,
+    r.is_open
         or not exists (
             select
             from pg_attribute a
@@ -39,5 +39,6 @@ from (
 ) e
 join @segments@ l on l.id = e.list_id
 join @segments@ s on s.id = $1
+cross join lateral (select e.is_suppression or pg_has_role(s.owner, l.owner, @membership@) as is_open) r
 left join @state@ t on t.segment_id = l.id
 order by l.name

@@ -1,9 +1,9 @@
 -- The active segments named $2 that the segment $1 leaves out, in their order: whether the role $3 or the
 -- owner of $1 may know of them, and whether this owner may read their members, by their ids and the
--- columns in $4 (for each name a list that is separated by commas).
+-- columns in $4 (for each name a list that is separated by commas). is_open: this owner may act as theirs.
 -- runs as: set owner
 -- params: segment uuid, names text[], caller oid, columns text[]
--- row: name text, id uuid, is_suppression boolean, is_known boolean, may_read boolean
+-- row: name text, id uuid, is_suppression boolean, is_known boolean, table_oid oid, reader oid, is_open boolean, may_read boolean
 select
     n.name,
     l.id,
@@ -13,6 +13,9 @@ select
             or r.may_act or has_any_column_privilege(s.owner, l.table_name, 'select'),
         false
     ) as is_known,
+    l.table_name::oid as table_oid,
+    s.owner::oid as reader,
+    coalesce(r.may_act, false) as is_open,
     coalesce(r.may_act or c.may_read, false) as may_read
 from @segments@ s
 cross join unnest($2, $4) with ordinality n (name, columns, place)
