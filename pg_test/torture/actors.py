@@ -38,6 +38,7 @@ class Actor(threading.Thread):
     user = "postgres"
     rest = 0.3  # seconds between two actions, at most
     is_odd = False  # whether its sessions have settings that no other session has, which may decide nothing
+    may_forget = False  # whether a crash may take what its sessions have committed, but for what is handed out or erased
 
     def __init__(self, world: World, of: Set, name: str) -> None:
         super().__init__(name=f"{name}, {of}", daemon=True)
@@ -116,6 +117,8 @@ class Actor(threading.Thread):
             self.disconnect()
             try:
                 settings = self.some_settings() if self.is_odd and self.dice.random() < 0.5 else {}
+                if self.may_forget and self.dice.random() < 0.5:
+                    settings["synchronous_commit"] = "off"
                 self.note(f"connects {settings or ''}")
                 db = self.world.connect(self.user, self.name, self.of, settings=settings)
             except psycopg.OperationalError as error:
@@ -190,6 +193,7 @@ class DataChanger(Actor):
     user = "loader"
     rest = 0.2
     is_odd = True
+    may_forget = True
 
     def change(self, most: int) -> None:
         """A statement that concerns some people."""
@@ -267,6 +271,7 @@ class DataChanger(Actor):
 class ConfigChanger(Actor):
     """As one of the owners, for segments of its own."""
     is_odd = True
+    may_forget = True
 
     def __init__(self, world: World, of: Set, user: str) -> None:
         super().__init__(world, of, f"config of {user}")
@@ -396,6 +401,7 @@ class ConfigChanger(Actor):
 class SubscriptionChanger(Actor):
     """With more rights than others, or as the segments' owner."""
     is_odd = True
+    may_forget = True
 
     def __init__(self, world: World, of: Set, user: str, audiences: Audiences) -> None:
         super().__init__(world, of, f"subscriptions of {user}")
@@ -637,6 +643,7 @@ class TableChanger(Actor):
 
 class Refresher(Actor):
     is_odd = True
+    may_forget = True
 
     def __init__(self, world: World, of: Set, user: str) -> None:
         super().__init__(world, of, f"refreshes of {user}")
@@ -814,6 +821,7 @@ class Claimer(Actor):
     user = "crm"
     rest = 0.15
     is_odd = True
+    may_forget = True
 
     def __init__(self, world: World, of: Set, consumer: str, number: int, audiences: Audiences) -> None:
         super().__init__(world, of, f"claimer {number} of {consumer}")

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from audience import Audience, Fault, Problem
 from checks import Row
 from world import World
 
+# Why a resync may be refused, as the server says.
+REFUSED = {"55000", "42703", "42704", "42501", "42P16", "40001", "40P01", "55P03", "57014"}
 OF_PEOPLE = {Fault.TWICE, Fault.ADDED, Fault.STRANGER}
 
 class Held(Audience):
@@ -141,12 +144,19 @@ class Audiences:
     def dropping(self, subscription: uuid.UUID, newest: Callable[[], int | None]) -> Iterator[None]:
         """While messages of it are dropped, which somebody may have applied, and everything is handed over, up to the newest."""
         audience = self.of(subscription)
+        before = audience.is_astray, audience.astray_through
         audience.is_astray, audience.astray_through = True, sys.maxsize
         try:
             with self.ending_leases(subscription):
                 yield
-        finally:
-            audience.is_astray, audience.astray_through = True, newest() or 0
+        except psycopg.Error as error:
+            # What was refused has dropped nothing. Where the connection was lost, nobody knows; and another one may be under way.
+            if error.sqlstate in REFUSED and not audience.unsettled:
+                audience.is_astray, audience.astray_through = before
+            else:
+                audience.astray_through = 0
+            raise
+        audience.is_astray, audience.astray_through = True, newest() or 0
 
     def push(self, received: list[Row]) -> None:
         """What a consumer's function has got."""

@@ -4,10 +4,10 @@ An actor here may leave what it has done where a pause begins: then it is mended
 """
 from __future__ import annotations
 
-from checks import Connection, value
+from checks import Connection, rows, value
 
 from actors import Actor, action
-from world import SEGMENTS, Set
+from world import SEGMENTS, Set, World
 
 # Which rows a policy hides.
 POLICY = "id::int % 10 <> 3"
@@ -73,10 +73,25 @@ class HandEditor(Actor):
                          " where id is null or not id = any (%s)", sorted(self.world.erased))
             self.execute(f"drop table {self.of.home}.{table}_copy")
 
+    # Of PostgreSQL: a table that is published stays logged.
+    @action(1, "0A000", "22023", "55000")
+    def unlogged(self) -> None:
+        """A crash empties it."""
+        table = self.dice.choice(("edited", "edited_kept", "latest"))
+        self.edit_table(table)
+        self.write(f"alter table {self.of.home}.{table} set {self.dice.choice(['unlogged', 'unlogged', 'logged'])}")
+
     def edit_table(self, table: str) -> None:
         for name, spec in SEGMENTS.items():
             if spec[1] == table:
                 self.world.edit(name)
+
+
+def mend_tables(db: Connection, world: World, of: Set) -> None:
+    """Segment tables are logged. One that is not, and was empty after a crash, has been edited, in whichever round that was done."""
+    for row in rows(db, of("""select s.name, c.oid::regclass::text as of from {segments} s join pg_class c on c.oid = s.table_name and c.relpersistence = 'u'""")):
+        world.edit(row["name"])
+        db.execute(f"alter table {row['of']} set logged")  # type: ignore[call-overload]
 
 
 # --- What is hidden -------------------------------------------------------------------

@@ -157,7 +157,8 @@ class Publisher(Actor):
         self.execute("create publication everything for all tables")
         self.stay("everything")
 
-    @action(2, "42710", "42704", "XX000")
+    # Nor does PostgreSQL publish a table that is unlogged for the moment; see HandEditor.unlogged.
+    @action(2, "42710", "42704", "XX000", "22023", "0A000")
     def something(self) -> None:
         tables = [f"{self.of.home}.{table}" for table in self.dice.sample(sorted({table for _, table, _, _ in SEGMENTS.values()}), 3)]
         self.execute(f"create publication something for table {', '.join(tables)}, shop.people, {self.of('{outbox}')}")

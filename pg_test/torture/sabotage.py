@@ -24,6 +24,9 @@ SPOILT = {
     "a figure is wrong": ("update {log} set added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'history')", "do not add up"),
     "a coverage is wrong": ("update {log} set coverage = coverage + 1000, added = added + 1000 where id = (select max(id) from {log} where action = 'refresh' and status = 'ok' and segment_name = 'history')", "not the number of members"),
     "an odd failure": ("""insert into {log} (action, status, segment_name, error) values ('refresh', 'failed', 'latest', '{"sqlstate": "XX000", "message": "odd"}')""", "nobody meant"),
+    "a reader waits for nobody": ("set local segmenter.upstream = 'ignore'", "does not wait for"),
+    "what is read is not known": ("update {attempts} set lineage = '[]', reads = '{}' where segment_id in (select id from {segments} where name ~ '^reading')", "which is not known"),
+    "it was handed over too early": ("update {state} set refreshes = 0 where segment_id = (select max(segment_id::text)::uuid from {outbox})", "before a first success"),
     "a message waits": ("""insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
         select consumer_id, id, segment_id, 'add', '{}' from {subscriptions} limit 1""", "messages without a delivery"),
     "a message comes from nowhere": ("""with o as (insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)

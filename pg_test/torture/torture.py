@@ -23,6 +23,7 @@ from house import Publisher, RowBreaker, SettingsChanger, SourceBreaker, Swapper
 from hostile import AsidePause, Clock, Hostile, QuietSteady, VictimChanger, VictimClaimer, arm, check, disarm, set_up, stop_sessions
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
 from sabotage import prove, prove_hostile
+from times import ClockMover
 from world import CALLERS, PULLING, World
 
 ROUND = 8.0  # seconds between two pauses, about
@@ -55,7 +56,7 @@ class Torture:
             self.actors += [Claimer(world, of, consumer, number, audiences) for consumer in PULLING for number in (1, 2, 3)]
             self.actors += [Refresher(world, of, user) for user in ("postgres", "anna", "boris")]
             self.actors += [Caller(world, of, user) for user in CALLERS]
-            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), RowBreaker(world, of, "odd rows"), HandEditor(world, of, "hands"), Hider(world, of, "hidden rows"), Watcher(world, of, audiences)]
+            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), RowBreaker(world, of, "odd rows"), HandEditor(world, of, "hands"), Hider(world, of, "hidden rows"), ClockMover(world, of, "clocks"), Watcher(world, of, audiences)]
             if world.forgets:
                 self.actors.append(Forgetter(world, of, "log"))
         of = world.sets[0]
@@ -170,6 +171,9 @@ class Torture:
             print(f"ok restored, as {world.database}", flush=True)
         for pause in pauses:
             pause.resume()
+        # Some of those who go on may lose what they have committed.
+        with world.connect() as db:
+            db.execute("checkpoint")
         world.rests += 1
         world.is_unseen = False
         world.edited.clear()
@@ -184,6 +188,8 @@ class Torture:
                 with self.world.connect(of=of) as db:
                     for query in ("select u.*, s.name as segment, s.actual_end as segment_end from {subscriptions} u join {segments} s on s.id = u.segment_id where u.id = %s",
                                   "select * from {deliveries} where subscription_id = %s",
+                                  "select * from {handovers} where subscription_id = %s",
+                                  "select place, message_id, message ->> 'operation' as operation from shop.received where subscription_id = %s order by place desc limit 20",
                                   "select id, created_at, operation, part, parts, members, run_id, payload #> '{members,0}' as first from {outbox} where subscription_id = %s order by id desc limit 30",
                                   "select id, processed, run_id, action, status, added, removed, coverage, message, params from {log} where subscription_id = %s and (action <> 'deliver' or status = 'skipped') order by id desc limit 40",
                                   "select id, processed, run_id, action, status, added, removed, changed, coverage, message, params from {log} where action <> 'deliver' and segment_id = (select segment_id from {subscriptions} where id = %s) and subscription_id is null order by id desc limit 20"):

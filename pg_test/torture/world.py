@@ -49,7 +49,7 @@ class Set:
         # No database: the world's, which is another one after a restore.
         self.cfg_table, self.home, self.database = cfg_table, home, database
         self.names = {"mart": cfg_table, "home": home, **{
-            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "definitions", "status")}}
+            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "attempts", "definitions", "status")}}
         self.names["log"] = log_table or self.names["log"]
 
     @property
@@ -265,7 +265,7 @@ NOT_SET = {
     "search_path": "is where our names are found; see there",
     "session_replication_role": "is the caller's way not to be captured; see there",
     "hash_mem_multiplier": "is memory: hash tables are as large as it says",
-    "synchronous_commit": "may lose what a session was told",
+    "synchronous_commit": "may lose what a session was told; see Actor.may_forget",
     "temp_buffers": "is memory",
     "track_activities": "hides the session",
     "work_mem": "is memory: hash tables are as large as it says",

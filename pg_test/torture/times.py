@@ -1,0 +1,56 @@
+"""Clocks that were moved: what is recorded lies in the future or long ago, as after a restore on another machine, or a wrong date.
+It decides nothing but when something is due.
+
+What an actor has done may last through a pause: the doctor names it there, and then it is mended.
+"""
+from __future__ import annotations
+
+from checks import Connection
+
+from actors import Actor, action
+from world import Set
+
+# The victim's times are those by which it is told whether anybody disturbs it.
+OTHERS = "(select id from {segments} where name <> 'victim')"
+
+
+def mend_times(db: Connection, of: Set) -> None:
+    """No time lies in the future; see docs/operations.md."""
+    db.execute(of("update {log} set processed = now() where processed > now()"))  # type: ignore[call-overload]
+    db.execute(of("update {state} set changed_at = null where changed_at > timezone('UTC', now()) + interval '1 minute'"))  # type: ignore[call-overload]
+
+
+class ClockMover(Actor):
+    """The times of the log, of segments' states and attempts, of leases and retries."""
+    rest = 1.5
+
+    def shift(self) -> str:
+        """Not so long ago that the log's entries would be deleted."""
+        return f"interval '{self.dice.choice([-200, -25, -1, 1, 25, 2000])} hours'"
+
+    @action(3)
+    def log(self) -> None:
+        hours = self.dice.choice([-200, -25, -1, 1, 25])
+        self.write(f"update {{log}} set processed = processed + interval '{hours} hours' where id > (select max(id) from {{log}}) - {self.dice.choice([3, 30])}")
+
+    @action(4)
+    def state(self) -> None:
+        shift = self.shift()
+        columns = self.dice.choice(["started_at = started_at + {}, ended_at = ended_at + {}", "started_at = started_at + {}", "ended_at = ended_at + {}", "lost_at = lost_at + {}"])
+        self.write(f"update {{state}} set {columns.replace('{}', shift)} where segment_id in (select segment_id from {{state}} where segment_id in {OTHERS} order by random() limit 3)")
+
+    @action(2)
+    def attempts(self) -> None:
+        shift = self.shift()
+        self.write(f"update {{attempts}} set started_at = started_at + {shift}, ended_at = ended_at + {shift}, waiting_since = waiting_since + {shift} where segment_id in {OTHERS}")
+
+    @action(2)
+    def checkpoint(self) -> None:
+        """Only into the future, where it counts for nothing: an earlier one would be a lie about what was read."""
+        key = self.dice.choice(["watermark", "at", "full_at"])
+        self.write(f"""update {{state}} set checkpoint = jsonb_set(checkpoint, '{{{{{key}}}}}', to_jsonb((checkpoint ->> '{key}')::timestamptz + interval '3 days'))
+            where checkpoint ->> '{key}' is not null and segment_id in {OTHERS}""".replace("{{", "{").replace("}}", "}"))
+
+    @action(1)
+    def retries(self) -> None:
+        self.write(f"update {{deliveries}} set next_attempt_at = next_attempt_at + interval '2 days' where subscription_id in (select u.id from {{subscriptions}} u where u.segment_id in {OTHERS})")
