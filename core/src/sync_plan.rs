@@ -91,7 +91,8 @@ impl fmt::Display for Hold {
         match self {
             Hold::Paused => write!(f, "it is paused"),
             Hold::TooFew { members, min } => {
-                write!(f, "the audience would have {members} members, min_members is {min}")
+                let plural = if *members == 1 { "" } else { "s" };
+                write!(f, "the audience would have {members} member{plural}, min_members is {min}")
             }
         }
     }
@@ -342,6 +343,8 @@ mod tests {
         let few = Hold::TooFew { members: 4, min: 5 };
         assert_eq!(of(false, Some(5), 4), Ok(Some(few)));
         assert!(few.to_string().contains("4 members"));
+        let one = Hold::TooFew { members: 1, min: 5 };
+        assert!(one.to_string().contains("1 member,"));
         // Members are counted only for a limit.
         assert_eq!(Hold::of(true, Some(1), || Err(())), Ok(Some(Hold::Paused)));
         assert_eq!(Hold::of(false, None, || Err(())), Ok(None));
