@@ -210,6 +210,8 @@ reset role;
 select * from segmenter_explain('nobody', '2');
 select * from segmenter_explain('oslo', null);
 select * from segmenter_timeline(null);
+select * from segmenter_explain('silver', '2', 'infinity');
+select * from segmenter_explain('silver', '2', '-infinity');
 
 delete from segmenter_subscriptions;
 delete from segmenter_consumers;

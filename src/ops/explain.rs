@@ -9,7 +9,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::config::{Key, Segment, Subject};
 use crate::error::{Error, Result};
-use crate::ops::members::localized;
+use crate::ops::members::{check_finite, localized};
 use crate::ops::person::{self, Change, Identity, Listed, Moment, Place};
 use crate::ops::timeline;
 use crate::pg::exec::role;
@@ -58,6 +58,7 @@ pub fn explain(
     id: &str,
     at: Option<TimestampWithTimeZone>,
 ) -> Result<Vec<Step>> {
+    check_finite(at)?;
     let unknown = || set.unknown_segment(name);
     let bare = Segment::find_bare(set, Key::Name(name))?.ok_or_else(unknown)?;
     let caller = role::current();

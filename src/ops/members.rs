@@ -162,13 +162,8 @@ pub fn names(segments: Vec<Option<String>>) -> Result<Vec<String>> {
     })
 }
 
-/// Finds segments by their names, in this order. One that does not exist, or that the caller may not know,
-/// is an error, and so is a time that is not finite.
-fn find(
-    set: &RelationSet,
-    names: &[String],
-    at: Option<TimestampWithTimeZone>,
-) -> Result<Vec<Source>> {
+/// Checks the time that is asked for.
+pub fn check_finite(at: Option<TimestampWithTimeZone>) -> Result<()> {
     if at.is_some_and(|at| at.is_infinity() || at.is_neg_infinity()) {
         return Err(Error::Argument {
             name: "at",
@@ -176,6 +171,17 @@ fn find(
             hint: "Leave it out for the members of now.",
         });
     }
+    Ok(())
+}
+
+/// Finds segments by their names, in this order. One that does not exist, or that the caller may not know,
+/// is an error, and so is a time that is not finite.
+fn find(
+    set: &RelationSet,
+    names: &[String],
+    at: Option<TimestampWithTimeZone>,
+) -> Result<Vec<Source>> {
+    check_finite(at)?;
     let args = [names.to_vec().into(), role::current().into()];
     let mut found: HashMap<String, Source> = set.as_owner(|| {
         Spi::connect(|client| {
