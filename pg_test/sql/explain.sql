@@ -173,6 +173,49 @@ select
 select distinct reason from (select distinct id from explain.looks) i, segmenter_timeline(i.id) t where t.segment in ('both', 'oslo') and t.event <> 'handed over' and t.at > (select at from explain.times) order by 1;
 select segmenter_unwatch('explain.people');
 
+-- A list that compares by hashes: those that the query gives, or that the table had at the time.
+create table explain.outs (id text primary key, email text);
+create table explain.recipients (id text primary key, email text);
+insert into explain.outs values ('o1', 'x');
+insert into explain.recipients values ('r1', 'x'), ('r2', 'y'), ('r3', 'z');
+create table explain.moments (name text primary key, at timestamptz);
+create function explain.mark(name text) returns void language sql as $$ insert into explain.moments values (name, clock_timestamp()) $$;
+select explain.segment('mailouts', 'select id, email as hash_email from explain.outs');
+select explain.segment('mailed', 'select id, email as hash_email from explain.recipients');
+select explain.segment('mailed last', 'select id, email as hash_email from explain.recipients', false);
+update segmenter_segments set exclude = '[{"segment": "mailouts", "by": ["hash_email"]}]' where name in ('mailed', 'mailed last');
+create function explain.barred(segment text, id text, moment text default null) returns table (verdict text, detail text) language sql as $$
+    select verdict, detail from explain.why(segment, id, (select at from explain.moments m where m.name = moment)) where step = 'excluded'
+$$;
+select r.status, r.added from unnest(array['mailouts', 'mailed', 'mailed last']) s (name), segmenter_refresh(s.name) r;
+select explain.mark('loaded');
+select * from explain.barred('mailed', 'r1');
+select * from explain.barred('mailed', 'r1', 'loaded');
+select * from explain.barred('mailed', 'r2');
+insert into explain.outs values ('o2', 'y');
+select status, added from segmenter_refresh('mailouts');
+select explain.mark('gained');
+delete from explain.recipients where id in ('r1', 'r2');
+select * from explain.barred('mailed', 'r1');
+select * from explain.barred('mailed', 'r2');
+select * from explain.barred('mailed', 'r3');
+insert into explain.recipients values ('r2', 'new');
+update explain.recipients set email = 'w' where id = 'r3';
+select r.status, r.added, r.changed from unnest(array['mailed', 'mailed last']) s (name), segmenter_refresh(s.name) r;
+select n.segment, i.id, m.name as moment, b.*
+from unnest(array['mailed', 'mailed last']) n (segment), unnest(array['r2', 'r3']) i (id),
+    (select name from explain.moments union all select null) m, explain.barred(n.segment, i.id, m.name) b
+order by n.segment, i.id, m.name desc;
+update segmenter_segments set refresh_params = '{"procedure": {"sql": "call explain.load()"}}' where name = 'mailed';
+insert into explain.outs values ('o3', 'w');
+select status, added from segmenter_refresh('mailouts');
+select * from explain.barred('mailed', 'r1');
+select * from explain.barred('mailed', 'r2');
+select * from explain.barred('mailed', 'r3');
+-- Columns of a former member that were cleared are not known.
+update explain.mailed set hash_email = null where id = 'r3' and actual_end <> 'infinity';
+select * from explain.barred('mailed', 'r3');
+
 -- Of a person that was erased nothing is left to be told.
 select count(*) > 0 as was_there from segmenter_timeline('1');
 select count(*) > 0 as erased from segmenter_erase('1');

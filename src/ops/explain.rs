@@ -7,7 +7,7 @@ use pgrx::spi::SpiHeapTupleData;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
-use crate::config::{Key, Segment, Subject};
+use crate::config::{Key, MatchColumn, Segment, Subject};
 use crate::error::{Error, Result};
 use crate::ops::members::{check_finite, localized};
 use crate::ops::person::{self, Change, Identity, Listed, Moment, Place};
@@ -78,12 +78,15 @@ pub fn explain(
     let local = localized(set, Some(&place.zone), at)?;
     let question = Question { set, segment, place, id, at, local };
     let mut steps = vec![question.table()?, question.refresh()?];
-    let given = ask::ask(set, &question.segment, id);
-    let who = question.identity(&given);
+    let given = match at {
+        None => ask::ask(set, &question.segment, id),
+        Some(_) => Ok(None),
+    };
+    let lists = person::lists(set, &question.segment)?;
+    let who = question.identity(&given, &lists)?;
     steps.push(question.query(given));
-    let (priorities, lists): (Vec<Listed>, Vec<Listed>) = person::lists(set, &question.segment)?
-        .into_iter()
-        .partition(|listed| listed.reason == Reason::Priority);
+    let (priorities, lists): (Vec<Listed>, Vec<Listed>) =
+        lists.into_iter().partition(|listed| listed.reason == Reason::Priority);
     let kept_out = person::kept_out(set, id, Some(question.segment.owner))?;
     steps.push(match kept_out.first().filter(|_| at.is_none()) {
         Some(kept) => {
@@ -184,14 +187,24 @@ impl Question<'_> {
         })
     }
 
-    /// What members of lists are compared with.
-    fn identity(&self, given: &Result<Option<Given>>) -> Identity {
-        let given = given.as_ref().ok().and_then(Option::as_ref);
-        Identity {
-            id: self.id.to_owned(),
-            email: given.and_then(|given| given.email.clone()),
-            phone: given.and_then(|given| given.phone.clone()),
+    /// What members of lists are compared with: the hashes that the query gives, or that the table has.
+    fn identity(&self, given: &Result<Option<Given>>, lists: &[Listed]) -> Result<Identity> {
+        let mut who = Identity { id: self.id.to_owned(), ..Identity::default() };
+        if !lists.iter().any(Listed::is_by_hashes) {
+            return Ok(who);
         }
+        let given = given.as_ref().ok().and_then(Option::as_ref);
+        let given = given.map(|given| given.hashes.clone()).unwrap_or_default();
+        let kept = self.place.hashes(self.set, self.id, self.local)?;
+        for (column, value) in
+            [(MatchColumn::HashEmail, &mut who.email), (MatchColumn::HashPhone, &mut who.phone)]
+        {
+            match given.iter().chain(&kept).find(|(of, _)| *of == column) {
+                Some((_, hash)) => value.clone_from(hash),
+                None => who.unknown.push(column),
+            }
+        }
+        Ok(who)
     }
 
     /// Whether the query gives the id now.
@@ -231,14 +244,21 @@ impl Question<'_> {
             };
             return Step::new(step, "no", none);
         }
-        let (mut names, mut first, mut failed) = (Vec::new(), None, Vec::new());
+        let (mut names, mut first, mut unclear) = (Vec::new(), None, Vec::new());
+        let then = if self.at.is_some() { " at that time" } else { "" };
         for listed in lists {
             let name = format!("\"{}\"", listed.list.name);
             let found = in_subtransaction(OnSuccess::Rollback, || {
                 listed.since(self.set, who, (self.local, None))
             });
             match found {
-                Ok(None) => {}
+                Ok(None) => match listed.unknown_of(who).as_slice() {
+                    [] => {}
+                    columns => unclear.push(format!(
+                        "{name} compares by {}, not known of the person{then}",
+                        columns.join(" and ")
+                    )),
+                },
                 Ok(Some(since)) => {
                     let is_earlier =
                         |earlier: TimestampWithTimeZone| i64::from(since) < i64::from(earlier);
@@ -248,12 +268,12 @@ impl Question<'_> {
                     }
                     names.push(name);
                 }
-                Err(error) => failed.push(format!("{name}: {}", error.report().message)),
+                Err(error) => unclear.push(format!("{name}: {}", error.report().message)),
             }
         }
-        match (names.as_slice(), failed.as_slice()) {
+        match (names.as_slice(), unclear.as_slice()) {
             ([], []) => Step::new(step, "no", "no list has the person"),
-            ([], failed) => Step::new(step, "unknown", failed.join("; ")),
+            ([], unclear) => Step::new(step, "unknown", unclear.join("; ")),
             (names, _) => Step::new(step, "yes", format!("by {}", names.join(", "))).since(first),
         }
     }

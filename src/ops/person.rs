@@ -134,10 +134,42 @@ impl Place {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
+        Ok(moments(&rows, self.keeps_history(set)))
+    }
+
+    fn keeps_history(&self, set: &RelationSet) -> bool {
         let holder = Holder { id: self.id, name: &self.name, owner: self.owner };
         let table =
             in_subtransaction(OnSuccess::Rollback, || Table::check(set, self.oid, holder)).ok();
-        Ok(moments(&rows, table.is_none_or(|table| table.kind.history)))
+        table.is_none_or(|table| table.kind.history)
+    }
+
+    /// The hashes of a person that the table has, now or at a local time. Those that it cannot have kept are left out.
+    pub fn hashes(&self, set: &RelationSet, id: &str, at: Option<Timestamp>) -> Result<Hashes> {
+        let args = [self.id.into(), id.into(), at.into()];
+        let row = set.extension.as_caller(|| {
+            Spi::connect(|client| {
+                let parts = [("table", self.table.as_str())];
+                let sql = set.sql(&queries::ops::person::FIND_HASHES, &parts);
+                let row = client.select(&sql, Some(1), &args)?.first();
+                if row.is_empty() {
+                    return Ok(None);
+                }
+                let hash = |name: &str| Ok::<_, Error>(row.get_by_name::<String, _>(name)?);
+                let is = |name: &str| Ok::<_, Error>(row.get_by_name(name)? == Some(true));
+                let hashes = [
+                    (MatchColumn::HashEmail, hash("email")?),
+                    (MatchColumn::HashPhone, hash("phone")?),
+                ];
+                Ok::<_, Error>(Some((hashes, is("is_open")?, is("is_older")?)))
+            })
+        })?;
+        let Some((hashes, is_open, is_older)) = row else { return Ok(Hashes::new()) };
+        // Without history a later change has replaced them.
+        if !is_older && !self.keeps_history(set) {
+            return Ok(Hashes::new());
+        }
+        Ok(hashes.into_iter().filter(|(_, hash)| is_open || hash.is_some()).collect())
     }
 }
 
@@ -250,12 +282,17 @@ pub fn kept_out(set: &RelationSet, id: &str, owner: Option<pg_sys::Oid>) -> Resu
     })
 }
 
+/// Hashes of a person that are known: none is known to be null.
+pub type Hashes = Vec<(MatchColumn, Option<String>)>;
+
 /// What members are compared by.
 #[derive(Clone, Default)]
 pub struct Identity {
     pub id: String,
     pub email: Option<String>,
     pub phone: Option<String>,
+    /// The hashes that are not known.
+    pub unknown: Vec<MatchColumn>,
 }
 
 /// A list of a segment, with how it comes to be one.
@@ -275,6 +312,17 @@ pub fn lists(set: &RelationSet, segment: &Segment) -> Result<Vec<Listed>> {
 }
 
 impl Listed {
+    /// Whether it compares members by hashes.
+    pub fn is_by_hashes(&self) -> bool {
+        self.list.now.by.iter().any(|by| *by != MatchColumn::Id)
+    }
+
+    /// The columns that it compares and that are not known of a person.
+    pub fn unknown_of(&self, who: &Identity) -> Vec<&'static str> {
+        let by = self.list.now.by.iter().filter(|by| who.unknown.contains(by));
+        by.map(|by| by.name()).collect()
+    }
+
     /// Whether the caller may read the table of the list.
     pub fn may_be_read(&self, set: &RelationSet) -> Result<bool> {
         let args = [role::current().into(), self.list.table.into()];

@@ -7,7 +7,7 @@ use super::incremental;
 use super::now::RefreshTime;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::{Refresher, Segment, Sql};
+use crate::config::{MatchColumn, Refresher, Segment, Sql};
 use crate::error::{Error, Result};
 use crate::pg::exec::portal;
 use crate::pg::exec::role;
@@ -19,8 +19,8 @@ use crate::refresh::outcome;
 #[derive(Default)]
 pub struct Given {
     pub rows: i64,
-    pub email: Option<String>,
-    pub phone: Option<String>,
+    /// Of a person whom it gives: the hashes that are among its columns.
+    pub hashes: Vec<(MatchColumn, Option<String>)>,
 }
 
 /// Runs the segment's query for one id, with the rights of the segment's owner; none: it has no query that can be
@@ -46,21 +46,23 @@ pub fn ask(set: &RelationSet, segment: &Segment, id: &str) -> Result<Option<Give
                 let query = parse_single_statement(sql, StatementKind::Select)?;
                 let analysed = Prepared::of_user(query, &[])?;
                 let columns = analysed.columns();
-                let value = |name: &'static str| {
-                    let is_given = columns.iter().any(|column| column.name == name);
-                    if is_given { format!("s.{name}") } else { "null".into() }
+                let is_given = |by: MatchColumn| columns.iter().any(|it| it.name == by.name());
+                let value = |by: MatchColumn| match is_given(by) {
+                    true => format!("s.{}", by.name()),
+                    false => "null".into(),
                 };
-                let (email, phone) = (value("hash_email"), value("hash_phone"));
+                let (email, phone) = (value(MatchColumn::HashEmail), value(MatchColumn::HashPhone));
                 let parts = [("query", query), ("email", &email), ("phone", &phone)];
                 let sql = set.sql(&queries::refresh::ask::COUNT_GIVEN, &parts);
                 let row = client.select(&sql, Some(1), &[id.into()])?.first();
-                let given = Given {
-                    rows: row.get_by_name("given")?.unwrap_or_default(),
-                    email: row.get_by_name("email")?,
-                    phone: row.get_by_name("phone")?,
-                };
+                let rows = row.get_by_name("given")?.unwrap_or_default();
+                let mut hashes = vec![
+                    (MatchColumn::HashEmail, row.get_by_name("email")?),
+                    (MatchColumn::HashPhone, row.get_by_name("phone")?),
+                ];
+                hashes.retain(|(by, _)| rows > 0 && is_given(*by));
                 drop(changed);
-                Ok::<_, Error>(given)
+                Ok::<_, Error>(Given { rows, hashes })
             })
         };
         set.as_segment_owner(segment.owner, || role::read_only(ask))
