@@ -13,8 +13,12 @@ const REMARK: usize = 48;
 
 /// As much of a text as a message shows.
 pub fn shown(text: &str) -> String {
-    const LONGEST: usize = 100;
-    match text.char_indices().nth(LONGEST) {
+    first(text, 100)
+}
+
+/// The first characters of a text, at most so many.
+pub fn first(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
     }

@@ -216,6 +216,17 @@ select * from explain.barred('mailed', 'r3');
 update explain.mailed set hash_email = null where id = 'r3' and actual_end <> 'infinity';
 select * from explain.barred('mailed', 'r3');
 
+-- The conditions of hand-overs are those that were used.
+update segmenter_segments set exclude = '[]' where name = 'mailed last';
+select segmenter_subscribe('explain crm', 'mailed last', 'news', params => '{"where": "id <> ''first''"}') is not null as subscribed;
+select status from segmenter_refresh('mailed last');
+update segmenter_subscriptions set params = jsonb_build_object('where', 'id <> ''' || repeat('ü', 200) || '''') where target = 'news';
+select status, messages from segmenter_refresh('mailed last');
+update segmenter_subscriptions set params = '{"where": "id = ''r3''", "min_members": 2}' where target = 'news';
+select status, messages from segmenter_refresh('mailed last');
+select * from explain.life('r3', 'handed over');
+select verdict, detail from explain.why('mailed last', 'r3') where step = 'delivered';
+
 -- Of a person that was erased nothing is left to be told.
 select count(*) > 0 as was_there from segmenter_timeline('1');
 select count(*) > 0 as erased from segmenter_erase('1');

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::ops::person::{self, Cause, Change, Identity, Moment, Place};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use segmenter_core::reason::Reason;
+use segmenter_core::text::first;
 
 /// A row of `segmenter_timeline()`.
 pub struct Event {
@@ -24,6 +25,9 @@ pub struct Event {
 }
 
 const EXCLUDED: &str = "excluded";
+
+/// The number of characters of a condition that are shown.
+const MOST_SHOWN: usize = 200;
 
 /// A change of the membership, and the run that has made it.
 struct Made {
@@ -221,7 +225,7 @@ fn handed_over(
                 let (consumer, target) =
                     (text("consumer")?.unwrap_or_default(), text("target")?.unwrap_or_default());
                 let condition = match text("condition")? {
-                    Some(condition) => format!(", to those with {condition}"),
+                    Some(condition) => format!(", to those with {}", first(&condition, MOST_SHOWN)),
                     None => String::new(),
                 };
                 events.push(Event {

@@ -1,5 +1,5 @@
--- What was handed over of the segment $1, in order: all members, changes, or the end of the audience. local is the
--- local time of the zone that the statement runs in.
+-- What was handed over of the segment $1, in order: all members, changes, or the end of the audience; condition is the
+-- one that was used. local is the local time of the zone that the statement runs in.
 -- runs as: set owner
 -- params: segment uuid
 -- row: run_id uuid, at timestamptz, local timestamp, consumer text, target text, operations text, reason text, condition text
@@ -11,7 +11,7 @@ select
     l.target,
     array_to_string(array(select jsonb_array_elements_text(l.params -> 'operations')), ', ') as operations,
     l.reason,
-    u.params ->> 'where' as condition
+    l.params ->> 'where' as condition
 from @log@ l
 left join @subscriptions@ u on u.id = l.subscription_id
 left join @consumers@ c on c.id = u.consumer_id
