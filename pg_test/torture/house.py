@@ -49,7 +49,7 @@ class Swapper(Actor):
     rest = 4.0
 
     # Of PostgreSQL, where a statement has found the old table by its name and locks it when it is gone.
-    @action(1, "XX000", "42P01", "42P07")
+    @action(1, "XX000", "42P01", "42P07", "42704")
     def swap(self) -> None:
         table, id = self.dice.choice([("people", "id"), ("orders", "customer_id")])
         some = self.dice.randrange(90)
