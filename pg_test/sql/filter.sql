@@ -229,7 +229,7 @@ select c as condition, r.code, r.message from unnest(array[
 ]) with ordinality u (c, n), filter.refused(c) r order by n;
 \pset format aligned
 
--- It is evaluated with the rights of the segment's owner, restricted, whoever owns the table and refreshes.
+-- It is evaluated with the rights of the segment's owner, restricted, not of those who own the table and refresh.
 create role sgm_filter login;
 grant usage on schema filter to sgm_filter;
 grant select, insert, update on filter.members to sgm_filter;

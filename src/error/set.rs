@@ -55,7 +55,7 @@ pub enum SetError {
     NotOwner(String),
 
     /// Ids of people who are kept out cannot be hashed.
-    #[error("{0} has no row: people who are kept out cannot be told")]
+    #[error("{0} has no row: it is not known who is kept out")]
     NoSecret(String),
 
     #[error("role \"{owner}\", the owner of the set {set}, is not a member of role \"{role}\"")]

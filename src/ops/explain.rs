@@ -38,7 +38,7 @@ impl Step {
     }
 }
 
-const ONLY_NOW: &str = "it can be told for now only";
+const ONLY_NOW: &str = "it is known for now only";
 
 /// A person, a segment, and the time that is asked for.
 struct Question<'a> {
@@ -235,7 +235,7 @@ impl Question<'_> {
         }
     }
 
-    /// Whether lists have the person: since when is told of those that the caller may read.
+    /// Whether lists have the person: since when is shown of those that the caller may read.
     fn lists(&self, step: &'static str, lists: &[Listed], who: &Identity) -> Step {
         if lists.is_empty() {
             let none = match step {

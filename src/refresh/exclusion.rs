@@ -334,7 +334,7 @@ impl Exclusion {
 }
 
 impl KeptOut {
-    /// Finds them, as the active snapshot sees them. That they cannot be told because the secret of the
+    /// Finds them, as the active snapshot sees them. That they are not known because the secret of the
     /// set is missing is an error.
     fn find(set: &RelationSet, owner: pg_sys::Oid) -> Result<Self> {
         let (are_any, has_secret, readmissions) = set.as_owner(|| {

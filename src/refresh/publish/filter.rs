@@ -1,6 +1,6 @@
 //! The filter of a subscription, `where` in its params: a condition on the columns of the segment table.
 //! Its audience are the members for whom it is true. It is the user's SQL, so it is analysed and
-//! evaluated with the rights of the segment's owner, whoever owns the table.
+//! evaluated with the rights of the segment's owner, not with those of the owner of the table.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
