@@ -15,6 +15,22 @@ select id, hash_email from coll.segment where actual_end = 'infinity' order by i
 select status, added, removed, changed, coverage, detail from segmenter_refresh('coll', full => true);
 select params #>> '{incremental,pass}' as pass, params #>> '{incremental,missed}' as missed from segmenter_log where segment_name = 'coll' order by id;
 
+-- Whoever was erased is kept out by the id as a table had it.
+select segmenter_init('coll.own') is not null as made;
+drop view coll.own_status, coll.own_current;
+alter table coll.own alter id type varchar collate coll.any_case;
+set segmenter.cfg_table = 'coll.own';
+create table coll.erased (like coll.own including defaults);
+create unique index on coll.erased (segment_id, id) where actual_end = 'infinity';
+insert into coll.own_segments (name, table_name, refresh_params)
+values ('coll erased', 'coll.erased', '{"query": {"sql": "select id from (values (''Ann''), (''p1'')) v (id)"}}');
+select status, coverage from segmenter_refresh('coll erased');
+select segment, rows from segmenter_erase('ANN', keep_out => true);
+select status, added, excluded, coverage from segmenter_refresh('coll erased');
+select status, added, excluded, coverage from segmenter_refresh('coll erased', 'select ''ANN'' as id union all select ''p1''');
+reset segmenter.cfg_table;
+select segmenter_drop_set('coll.own', force => true);
+
 delete from segmenter_segments where name = 'coll';
 select segmenter_unwatch('coll.texts');
 set client_min_messages = warning;
