@@ -383,7 +383,8 @@ create table @handovers@ (
     failed_filter   text,
     held            text,
     held_params     jsonb,
-    withheld        text
+    withheld        text,
+    field_types     jsonb
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -399,6 +400,7 @@ comment on column @handovers@.failed_filter is 'the filter of the last attempt t
 comment on column @handovers@.held is 'why changes are held back; null: they are not';
 comment on column @handovers@.held_params is 'the params of the subscription that it was held back with';
 comment on column @handovers@.withheld is 'known: changes were held back, and the table of what is withheld says what the consumer has of them; unknown: it does not; null: none were';
+comment on column @handovers@.field_types is 'the types of the columns of the last hand-over, by name: with another type a value has another text, so that all members are handed over; null: not known';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 

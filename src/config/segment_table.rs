@@ -78,6 +78,11 @@ impl Column {
         self.collation.as_deref()
     }
 
+    /// The type, as it is declared.
+    pub fn declared(&self) -> &str {
+        &self.declared
+    }
+
     /// The type and the collation, as they are declared.
     pub fn described(&self) -> String {
         match &self.collation {

@@ -37,7 +37,7 @@ pub struct Filter {
     columns: Vec<usize>,
 }
 
-/// The columns that a filter uses, with their types: what it means depends on them.
+/// Columns with their types: what a filter means, and what values look like, depends on them.
 pub type ColumnTypes = BTreeMap<String, String>;
 
 impl Filter {

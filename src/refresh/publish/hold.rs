@@ -17,6 +17,7 @@ use crate::pg::clock::Instant;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::refresh::delta::count_members;
+use crate::refresh::publish::field_types;
 use crate::refresh::publish::filter::{Audience, Filter, Filters};
 use crate::refresh::publish::outbox::{self, update_subscription_state};
 use crate::refresh::publish::payload::{
@@ -206,6 +207,9 @@ fn trace(
 ) -> Result<Option<Withheld>> {
     if subscription.withheld == Some(Withheld::Unknown) {
         return Ok(None);
+    }
+    if field_types::changed(source, subscription).is_some() {
+        return Ok(Some(Withheld::Unknown));
     }
     let Selection { fields, .. } = subscription.served_selection();
     let audience = match served_filter(source, subscription)? {

@@ -1,5 +1,6 @@
 //! Writes messages for subscribers into the outbox, in the transaction of the refresh.
 
+mod field_types;
 pub mod filter;
 pub mod hold;
 mod names;

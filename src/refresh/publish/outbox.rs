@@ -1,7 +1,7 @@
 //! The messages that follow from a refresh or a hand-over, written in its transaction. Their
 //! payloads hold members from the delta or from the segment table.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -21,6 +21,7 @@ use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction, unless_superseded};
 use crate::pg::system_catalog;
 use crate::refresh::delta::DeltaTarget;
+use crate::refresh::publish::field_types;
 use crate::refresh::publish::filter::{Audience, Filters};
 use crate::refresh::publish::hold;
 use crate::refresh::publish::names;
@@ -63,7 +64,9 @@ pub fn count(
     for (subscription, handover) in actions {
         let SubscriptionParams { mode, batch_size, selection, .. } = &subscription.params;
         let fields = &selection.fields;
-        let handover = &filters.action(source, subscription, *handover);
+        let handover = filters.action(source, subscription, *handover);
+        let (handover, retyped) = field_types::action(source, subscription, handover);
+        let handover = &handover;
         match hold::hold_of(source, &filters, subscription, *handover) {
             Ok(None) => {}
             Ok(Some(hold)) => {
@@ -106,7 +109,10 @@ pub fn count(
             Ok(messages + u64::from(is_renamed))
         };
         match count() {
-            Ok(messages) => counted.messages += messages,
+            Ok(messages) => {
+                counted.messages += messages;
+                counted.note_retyped(retyped);
+            }
             Err(_) => counted.failed += 1,
         }
     }
@@ -135,6 +141,7 @@ pub fn hand_over(
         false => actions,
     };
     let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
+    let mut retyped = HashMap::new();
     for (subscription, handover) in actions {
         if let Err(error) = filters.of(&subscription) {
             handed.failed += 1;
@@ -142,6 +149,8 @@ pub fn hand_over(
             continue;
         }
         let handover = filters.action(source, &subscription, handover);
+        let (handover, why) = field_types::action(source, &subscription, handover);
+        retyped.extend(why.map(|why| (subscription.id, why)));
         let handover = match (handover, subscription.resync_of) {
             (SyncAction::FullSync, Some(_)) => discard_waiting(client, source.set, &subscription)?,
             _ => handover,
@@ -160,7 +169,11 @@ pub fn hand_over(
         });
         match written {
             Ok(written) => {
-                for ((subscription, handover), written) in subscriptions.into_iter().zip(written) {
+                for ((subscription, handover), mut written) in
+                    subscriptions.into_iter().zip(written)
+                {
+                    written.retyped = retyped.remove(&subscription.id);
+                    handed.note_retyped(written.retyped.clone());
                     given.add(source, &subscription, handover, &written);
                     if subscription.was_held() {
                         hold::release(source.set, &subscription)?;
@@ -175,6 +188,8 @@ pub fn hand_over(
                         let action = (handover, columns);
                         record_handed_over(source, &subscription, action, now, &written)?;
                         served.push(subscription);
+                    } else {
+                        field_types::note(source, &subscription)?;
                     }
                 }
             }

@@ -13,6 +13,7 @@ use crate::config::{Selection, SubscriptionParams};
 use crate::error::{Report, Result, emit_warning};
 use crate::pg::clock::{self, Instant};
 use crate::pg::format::members::LeftOut;
+use crate::refresh::publish::field_types;
 use crate::refresh::publish::filter::ColumnTypes;
 use crate::refresh::publish::payload::{Members, Parts, PayloadInput};
 use crate::refresh::publish::stats::describe;
@@ -35,6 +36,8 @@ pub(super) struct WrittenMessages {
     pub(super) more_left_out: i64,
     /// Members that should have been handed over, but were left out.
     pub(super) left_out: Option<LeftOut>,
+    /// All members were handed over in place of a delta, since columns have other types: which.
+    pub(super) retyped: Option<String>,
 }
 
 impl WrittenMessages {
@@ -115,7 +118,12 @@ pub(super) fn record_handed_over(
     written: &WrittenMessages,
 ) -> Result<()> {
     let SubscriptionParams { mode, selection, .. } = &subscription.params;
-    if let Some(has_audience) = subscription.change_by(action, columns) {
+    // The end of an audience and a new name have no members, whose table may not have been read.
+    let table = source.table.as_ref().ok();
+    let table = table.filter(|_| !matches!(action, SyncAction::Delete | SyncAction::Rename));
+    let types = table.map(|table| field_types::of(table, &selection.fields));
+    if let Some(has_audience) = subscription.change_by(action, columns, types.as_ref()) {
+        let types = types.as_ref().or(subscription.served_types.as_ref());
         let fields = JsonB(json!(selection.fields));
         let resync_of = subscription.resync_of;
         let args = [
@@ -125,6 +133,7 @@ pub(super) fn record_handed_over(
             resync_of.into(),
             subscription.audience.as_str().into(),
             subscription.filter_to_record(columns).map(JsonB).into(),
+            types.map(|types| JsonB(json!(types))).into(),
         ];
         run(source, &queries::refresh::publish::RECORD_HANDOVER, &args)?;
     }
@@ -133,8 +142,12 @@ pub(super) fn record_handed_over(
     params["messages"] = json!(written.messages);
     let (status, counts) = (LogStatus::Ok, written.counts);
     let mut entry = entry(source, subscription, now, status, counts, None, params);
+    let retyped = written.retyped.as_ref();
+    let retyped = retyped.map(|columns| format!("all members were handed over: {columns}"));
     let left_out = written.left_out.as_ref().map(describe);
-    entry.message = left_out.as_deref();
+    let remarks: Vec<_> = retyped.into_iter().chain(left_out).collect();
+    let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
+    entry.message = remarks.as_deref();
     entry.reason = subscription.reason_of(action, source.reason);
     log::write(source.set, entry)
 }

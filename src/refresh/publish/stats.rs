@@ -19,6 +19,9 @@ pub struct PublishStats {
     /// with too few members.
     paused: usize,
     too_few: usize,
+    /// The number of subscriptions that got all members because columns have other types, and what one of
+    /// them those are.
+    retyped: (usize, Option<String>),
     /// Members that cannot be part of a message, of one subscription to which this applies.
     pub(super) left_out: Option<LeftOut>,
 }
@@ -28,6 +31,14 @@ impl PublishStats {
         match hold {
             Hold::Paused => self.paused += 1,
             Hold::TooFew { .. } => self.too_few += 1,
+        }
+    }
+
+    /// Notes the columns with other types for which a subscription gets all members, if it does.
+    pub(super) fn note_retyped(&mut self, columns: Option<String>) {
+        if let Some(columns) = columns {
+            self.retyped.0 += 1;
+            self.retyped.1.get_or_insert(columns);
         }
     }
 
@@ -53,8 +64,14 @@ impl PublishStats {
         let verb = if self.paused == 1 { ", which is paused" } else { ", which are paused" };
         let paused = held(self.paused, verb);
         let too_few = held(self.too_few, " with fewer members than min_members");
+        let retyped = match &self.retyped {
+            (count, Some(columns)) => {
+                Some(format!("{} got all members: {columns}", number(*count)))
+            }
+            _ => None,
+        };
         let left_out = self.left_out.as_ref().map(describe);
-        let remarks = [failed, held_back, paused, too_few, left_out];
+        let remarks = [failed, held_back, paused, too_few, retyped, left_out];
         let remarks: Vec<_> = remarks.into_iter().flatten().collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))
     }

@@ -45,6 +45,8 @@ pub struct Subscription {
     is_held_so: bool,
     /// The columns that the filter of the last hand-over used.
     served_columns: Option<ColumnTypes>,
+    /// The types of the columns that were handed over last; none: not known.
+    pub served_types: Option<ColumnTypes>,
     /// The members that it has been given and not been taken, with those that were left out; none: not
     /// known.
     pub served_members: Option<u64>,
@@ -139,8 +141,14 @@ impl Subscription {
     }
 
     /// What was handed over once the action is, if that is not recorded already: whether there is an
-    /// audience. Its fields and its filter, which uses `columns`, are those of the subscription.
-    pub fn change_by(&self, action: SyncAction, columns: Option<&ColumnTypes>) -> Option<bool> {
+    /// audience. Its fields, whose columns have `types`, and its filter, which uses `columns`, are those of the
+    /// subscription.
+    pub fn change_by(
+        &self,
+        action: SyncAction,
+        columns: Option<&ColumnTypes>,
+        types: Option<&ColumnTypes>,
+    ) -> Option<bool> {
         let exists = action != SyncAction::Delete;
         let past = &self.past;
         let is_same = past.exists == exists
@@ -149,7 +157,8 @@ impl Subscription {
             && !past.resync_requested
             && self.handed_audience.as_deref() == Some(self.audience.as_str())
             && past.served.as_ref() == Some(&self.params.selection)
-            && columns.is_none_or(|columns| self.is_served_by(columns));
+            && columns.is_none_or(|columns| self.is_served_by(columns))
+            && types.is_none_or(|types| self.served_types.as_ref() == Some(types));
         (!is_same).then_some(exists)
     }
 
@@ -241,6 +250,9 @@ impl Subscription {
             Some(ServedFilter { filter, columns }) => (Some(filter), Some(columns)),
             None => (None, None),
         };
+        let served_types = row
+            .get_by_name::<JsonbText, _>("field_types")?
+            .and_then(|json| serde_json::from_str(&json.0).ok());
         let selection =
             |fields: Option<Fields>, filter| fields.map(|fields| Selection { fields, filter });
         let members = row.get_by_name::<i64, _>("members")?;
@@ -273,6 +285,7 @@ impl Subscription {
             was_held: text("held")?.is_some(),
             is_held_so: is("is_held_so")?,
             served_columns,
+            served_types,
             served_members: members.and_then(|members| u64::try_from(members + left_out).ok()),
             audience,
             handed_audience,

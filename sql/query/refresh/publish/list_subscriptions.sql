@@ -4,7 +4,7 @@
 -- does not depend on a role: $1 is for lists that a role asks for.
 -- runs as: set owner
 -- params: reader oid, segment uuid, subscription uuid
--- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, last_filter jsonb, failed_fields jsonb, failed_filter text, members bigint, left_out bigint, segment_owner oid, withheld text, held text, is_held_so boolean, handed_audience text, resync_of timestamptz, is_ready boolean
+-- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, last_filter jsonb, failed_fields jsonb, failed_filter text, members bigint, left_out bigint, segment_owner oid, withheld text, field_types jsonb, held text, is_held_so boolean, handed_audience text, resync_of timestamptz, is_ready boolean
 -- @which@: the condition on the segment and the subscription, e.g. u.segment_id = $2
 select
     u.id,
@@ -29,6 +29,7 @@ select
     coalesce(h.left_out, 0) as left_out,
     s.owner::oid as segment_owner,
     h.withheld,
+    h.field_types,
     h.held,
     coalesce(h.held_params = u.params, false) as is_held_so,
     h.audience as handed_audience,

@@ -1,11 +1,11 @@
 -- Records what was handed over to the subscription $1: whether the consumer has the audience ($2),
--- with the fields $3, the filter $6 and the name $5.
+-- with the fields $3, whose columns have the types $7, the filter $6 and the name $5.
 -- $4 is the consumer's request for a resync that this makes, if there is one. FOR KEY SHARE waits for a concurrent deletion of the subscription and then
 -- leaves it out, so that the refresh does not fail.
 -- runs as: set owner
--- params: subscription uuid, has_audience boolean, fields jsonb, resync_of timestamptz, audience text, filter jsonb
-insert into @handovers@ as h (subscription_id, has_audience, fields, resync_of, audience, filter)
-select s.id, $2, $3, $4, $5, $6
+-- params: subscription uuid, has_audience boolean, fields jsonb, resync_of timestamptz, audience text, filter jsonb, field_types jsonb
+insert into @handovers@ as h (subscription_id, has_audience, fields, resync_of, audience, filter, field_types)
+select s.id, $2, $3, $4, $5, $6, $7
 from @subscriptions@ s
 where s.id = $1
 for key share of s
@@ -13,6 +13,7 @@ on conflict (subscription_id) do update set
     has_audience = $2,
     fields = $3,
     filter = $6,
+    field_types = $7,
     audience = $5,
     failed_fields = null,
     failed_filter = null,
