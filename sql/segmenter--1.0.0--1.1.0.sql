@@ -443,7 +443,7 @@ comment on column @state@.coverage is 'members after it';
 comment on column @state@.added is 'members that it added';
 comment on column @state@.removed is 'members that it removed';
 comment on column @state@.changed is 'members that it changed';
-comment on column @state@.members is 'current members; null: unknown since an erasure';
+comment on column @state@.members is 'current members, as Segmenter has left them; null: not known';
 comment on column @state@.changed_at is 'the local time at which it changed members; the next refresh is not earlier, even if the clock goes back';
 comment on column @state@.checkpoint is 'how far an incremental refresh got; null: the next one makes a full pass';
 comment on column @state@.refreshes is 'the number of successful refreshes';

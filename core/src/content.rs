@@ -101,6 +101,18 @@ impl Known {
         (other_number || other_rows).then_some(Edited { before, found: found.members })
     }
 
+    /// The content after these members were deleted, given how they were hashed: nothing else is
+    /// forgotten, so that rows that were changed by hand before are noticed afterwards.
+    pub fn without(&self, gone: Checksum, hashed: &Hashed) -> Option<Content> {
+        let mut content = self.content.clone()?;
+        content.ids = content.ids.wrapping_sub(gone.ids);
+        // Where the columns are others by now, the sum of the rows is not compared, either.
+        if content.hashed == *hashed {
+            content.rows = content.rows.wrapping_sub(gone.rows);
+        }
+        Some(content)
+    }
+
     /// The content after a change, given how the rows of the change were hashed. `found`: the
     /// members before it, if they were read; otherwise they are taken to be those that are known.
     /// `None`: it is not known.
@@ -210,6 +222,21 @@ mod tests {
         let other = Hashed { columns: 4, ..hashed() };
         assert_eq!(state.after(None, change, (other, Vec::new()), 5), None);
         assert_eq!(Known::default().after(None, change, (hashed(), Vec::new()), 5), None);
+    }
+
+    #[test]
+    fn who_is_deleted_is_taken_from_the_content() {
+        let state = known(&[ONE, TWO]);
+        assert_eq!(state.without(sum(&[TWO]), &hashed()), known(&[ONE]).content);
+        // A row that was changed by hand before stays a difference.
+        let left = Known::new(Some(1), state.without(sum(&[(TWO.0, 1)]), &hashed()));
+        assert!(left.edited(&sum(&[ONE]), &hashed()).is_some());
+        // With other columns only the ids can be told.
+        let other = Hashed { columns: 4, ..hashed() };
+        let left = Known::new(Some(1), state.without(sum(&[(TWO.0, 1)]), &other));
+        assert_eq!(left.edited(&sum(&[(ONE.0, 1)]), &other), None);
+        assert!(left.edited(&sum(&[(3, 3)]), &other).is_some());
+        assert_eq!(Known::default().without(sum(&[ONE]), &hashed()), None);
     }
 
     #[test]

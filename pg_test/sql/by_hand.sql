@@ -196,6 +196,30 @@ select said from by_hand.refresh('latest');
 select segment, rows from segmenter_erase('1002') order by segment;
 select said from by_hand.refresh('latest', "full" => true);
 
+-- A change by hand before an erasure, or after it, is noticed all the same: of a row, and of which members
+-- there are, in as many rows as before.
+delete from by_hand.people where id > 1010;
+select said from by_hand.refresh('latest', "full" => true);
+select said from by_hand.refresh('history', "full" => true);
+update by_hand.moved set hash_email = 'by hand' where id = '1005';
+update by_hand.history set hash_email = 'by hand' where id = '1005' and actual_end = 'infinity';
+select segment, rows from segmenter_erase('1003') order by segment;
+delete from by_hand.people where id = 1003;
+select said from by_hand.refresh('latest', "full" => true);
+select said from by_hand.refresh('history', "full" => true);
+select segment, rows from segmenter_erase('nobody') order by segment;
+select segment, rows from segmenter_erase('1004') order by segment;
+delete from by_hand.people where id = 1004;
+update by_hand.moved set id = 'x' where id = '1006';
+update by_hand.history set id = 'x' where id = '1006' and actual_end = 'infinity';
+select said from by_hand.refresh('latest', "full" => true);
+select said from by_hand.refresh('history', "full" => true);
+-- And nothing is left of it; an erasure alone is no change by hand.
+select segment, rows from segmenter_erase('1007') order by segment;
+delete from by_hand.people where id = 1007;
+select said from by_hand.refresh('latest', "full" => true);
+select said from by_hand.refresh('history', "full" => true);
+
 set client_min_messages = error;
 delete from segmenter_subscriptions u using segmenter_segments s where s.id = u.segment_id and s.name in ('latest', 'history');
 delete from segmenter_consumers where name in ('new', 'delta latest', 'replace latest', 'delta history', 'replace history');

@@ -383,12 +383,28 @@ pub fn abandon(set: &RelationSet, segment: Uuid, run: Uuid) -> Result<()> {
 
 /// Counts a hand-over without a refresh.
 pub fn count_handover(set: &RelationSet, segment: Uuid) -> Result<()> {
-    set.write(&queries::catalog::state::COUNT_CHANGE, &[segment.into(), false.into()])
+    count_change(set, segment, 0, None)
 }
 
-/// Counts an erasure, after which the number of members is unknown.
-pub fn count_erasure(set: &RelationSet, segment: Uuid) -> Result<()> {
-    set.write(&queries::catalog::state::COUNT_CHANGE, &[segment.into(), true.into()])
+/// Counts an erasure that has deleted members. `content`: what the segment's table holds after it.
+pub fn count_erasure(
+    set: &RelationSet,
+    segment: Uuid,
+    members: u64,
+    content: Option<&Content>,
+) -> Result<()> {
+    count_change(set, segment, members, content)
+}
+
+fn count_change(
+    set: &RelationSet,
+    segment: Uuid,
+    members: u64,
+    content: Option<&Content>,
+) -> Result<()> {
+    let content = content.map(|content| JsonB(json!(content)));
+    let args = [segment.into(), (members as i64).into(), content.into()];
+    set.write(&queries::catalog::state::COUNT_CHANGE, &args)
 }
 
 /// The refreshes that lost their workers.

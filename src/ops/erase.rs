@@ -25,12 +25,14 @@ use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_limited_subtransaction, in_subtransaction};
 use crate::pg::format::json::JsonbText;
+use crate::refresh;
 use crate::refresh::handover::latest;
 use crate::refresh::publish::filter::Filter;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{self, Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock;
+use segmenter_core::content::Content;
 use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::SyncAction;
 
@@ -91,6 +93,35 @@ struct Traces {
     /// The ids, which a collation may take for equal.
     ids: BTreeSet<String>,
     hashes: BTreeSet<String>,
+}
+
+/// What is left of a segment.
+#[derive(Default)]
+struct Left {
+    /// The members that were deleted.
+    members: u64,
+    /// What the segment's table holds without them; none: as before, or not known.
+    content: Option<Content>,
+}
+
+impl Left {
+    /// Without the members with this id. Where that cannot be told, nothing is taken off: the next refresh
+    /// takes the missing row for one that was deleted by hand, and hands over all members.
+    fn without(set: &RelationSet, segment: &Segment, rows: &SegmentRows, id: &str) -> Result<Self> {
+        if !rows.has_end {
+            return Ok(Self::default());
+        }
+        let (_, _, last) = refresh::last_content(set, segment)?;
+        let table = &rows.table;
+        let left = set.as_table_owner(table.owner, || {
+            in_subtransaction(OnSuccess::Commit, || last.without((set, table), segment.id, id))
+        });
+        Ok(match left {
+            Ok((members, content)) => Self { members, content },
+            Err(error @ Error::Superseded(_)) => return Err(error),
+            Err(_) => Self::default(),
+        })
+    }
 }
 
 /// A segment that the caller may erase from.
@@ -207,9 +238,11 @@ fn erase_segment(
                     true => SegmentRows::open(set, &segment)?,
                     false => None,
                 };
-                let found = erase_from(set, &segment, table.as_ref(), id, run_id, traces)?;
+                let mut left = Left::default();
+                let found =
+                    erase_from(set, &segment, table.as_ref(), id, run_id, (traces, &mut left))?;
                 if found.rows > 0 || found.messages > 0 {
-                    state::count_erasure(set, segment.id)?;
+                    state::count_erasure(set, segment.id, left.members, left.content.as_ref())?;
                     log_erased(set, &segment, None, &found, run_id)?;
                 }
                 Ok(found)
@@ -499,7 +532,7 @@ fn erase_from(
     rows: Option<&SegmentRows>,
     id: &str,
     run_id: Uuid,
-    traces: &mut Traces,
+    (traces, left): (&mut Traces, &mut Left),
 ) -> Result<Erased> {
     let mut erased = Erased::nothing(&segment.name);
     let snapshot = Active::fresh();
@@ -512,6 +545,7 @@ fn erase_from(
             client.update(&sql, None, &[segment.id.into()]).map(drop)
         })?;
         if let Some(rows) = rows {
+            *left = Left::without(set, segment, rows, id)?;
             erased.rows = rows.table.with_constraints_at_once(set, || {
                 delete_rows(client, set, rows, segment, id, traces)
             })?;

@@ -1,8 +1,10 @@
 //! What the segment's table held after the last refresh, compared with what it holds before the next
 //! one: rows that were changed by hand are noticed, so that the audiences follow.
 
+use pgrx::datum::Uuid;
 use pgrx::spi::SpiTupleTable;
 
+use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::error::Result;
 use crate::pg::format::fingerprint;
@@ -68,6 +70,20 @@ impl LastContent {
     /// Whether the members that were found are others than those that are known.
     pub fn is_edited(&self, found: &Checksum, side: &DeltaTarget<'_>) -> bool {
         self.known.edited(found, &side.hashed()).is_some()
+    }
+
+    /// The members with this id, which are about to be deleted: their number, and what the table holds
+    /// without them. Runs with the rights of the table's owner, within an SPI connection, with the
+    /// active snapshot.
+    pub fn without(
+        &self,
+        (set, table): (&RelationSet, &Table),
+        segment: Uuid,
+        id: &str,
+    ) -> Result<(u64, Option<Content>)> {
+        let side = DeltaTarget::of_names((set, table), (segment, self.seed), self.names());
+        let gone = side.sum_member(id)?;
+        Ok((gone.members, self.known.without(gone, &side.hashed())))
     }
 
     /// What the table holds after the delta was applied. It is read again only where triggers or

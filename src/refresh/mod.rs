@@ -43,7 +43,7 @@ use segmenter_core::text::is_same_zone;
 pub mod analysis;
 pub mod apply;
 pub mod ask;
-mod content;
+pub mod content;
 pub mod delta;
 pub mod diff;
 pub mod exclusion;
@@ -765,7 +765,7 @@ fn check_sources_loaded(
 
 /// The local time of the refresh, the zone that the members' times are in (none: it is the first one
 /// that is recorded), and what is known of the members after the last refresh.
-fn last_content(
+pub fn last_content(
     set: &RelationSet,
     segment: &Segment,
 ) -> Result<(Timestamp, Option<String>, LastContent)> {

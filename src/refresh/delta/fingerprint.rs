@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use super::{CHANGED, DeltaTarget, LONG, REMOVED, check_duplicates, is_fitted_array, old_value};
 use crate::catalog::queries;
+use crate::catalog::query::Query;
 use crate::error::Result;
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::format::fingerprint::{DeltaSums, FingerprintIndex, Operations};
@@ -27,8 +28,8 @@ pub(super) fn by_fingerprint(
     if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
         return Ok(None);
     }
-    let Some(index) = FingerprintIndex::take(&side.fingerprint_sql(), &side.args(), side.seed)?
-    else {
+    let members = side.fingerprint_sql(&queries::refresh::delta::LIST_MEMBERS);
+    let Some(index) = FingerprintIndex::take(&members, &side.args(), side.seed)? else {
         return Ok(None);
     };
     let (before, sum) = (index.count(), index.sum());
@@ -68,13 +69,14 @@ pub(super) fn by_fingerprint(
 }
 
 impl DeltaTarget<'_> {
-    /// A query for the members, with the columns that fingerprints are computed from.
-    pub(super) fn fingerprint_sql(&self) -> String {
+    /// A query for members, with the columns that fingerprints are computed from.
+    pub(super) fn fingerprint_sql(&self, query: &Query) -> String {
         let values: String = self
             .hashed_columns()
             .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
             .collect();
-        self.sql(&queries::refresh::delta::LIST_MEMBERS, &[("old_values", &values)])
+        let collation = self.table.id_collation.as_str();
+        self.sql(query, &[("old_values", &values), ("collation", collation)])
     }
 
     fn delta_received_sql(&self, received: &str) -> String {

@@ -167,7 +167,14 @@ impl<'a> DeltaTarget<'a> {
     /// The sum of the members that the table holds. Runs with the rights of the segment's owner,
     /// within an SPI connection, with the active snapshot.
     pub fn sum_members(&self) -> Result<Checksum> {
-        sum(&self.fingerprint_sql(), &self.args(), self.seed)
+        sum(&self.fingerprint_sql(&queries::refresh::delta::LIST_MEMBERS), &self.args(), self.seed)
+    }
+
+    /// The sum of the members with this id. Runs with the rights of the table's owner.
+    pub fn sum_member(&self, id: &str) -> Result<Checksum> {
+        let sql = &queries::refresh::delta::LIST_ONE_MEMBER;
+        let args = [self.segment.into(), id.into()];
+        sum(&self.fingerprint_sql(sql), &args, self.seed)
     }
 
     /// Appends the rows of a delta, and sums them up.

@@ -1,10 +1,10 @@
--- Counts a hand-over or, with $2, an erasure of the segment $1. The number of members and their
--- content are unknown after an erasure.
+-- Counts a hand-over without a refresh, or an erasure that has deleted $2 members, of the segment $1. $3 is what
+-- its table holds now; null: as before, or not known.
 -- runs as: set owner
--- params: segment uuid, is_erasure boolean
+-- params: segment uuid, erased bigint, content jsonb
 insert into @state@ as t (segment_id, version)
 values ($1, 1)
 on conflict (segment_id) do update set
     version = t.version + 1,
-    members = case when $2 then null else t.members end,
-    content = case when $2 then null else t.content end
+    members = t.members - $2,
+    content = coalesce($3, t.content)
