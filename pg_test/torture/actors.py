@@ -19,9 +19,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 
-from audiences import Audiences
+from audiences import FILTERS, Audiences
 from checks import Connection, Row, Wrong, must, one, rows, value
-from world import CALLERS, CITIES, CONSUMERS, CROSSED, MEMBERS, PUBLICATION_GONE, READ, ROLES, SEGMENTS, Set, World, make_query, refresher
+from world import CALLERS, CITIES, CONSUMERS, CROSSED, LISTS, MEMBERS, PUBLICATION_GONE, READ, ROLES, SEGMENTS, Set, World, make_query, refresher
 
 # The connection's end, by somebody's command, a crash, a shutdown; or there is none yet.
 CUT_OFF = {"57P01", "57P02", "57P03", "08000", "08001", "08003", "08006", "25P03"}
@@ -380,7 +380,7 @@ class ConfigChanger(Actor):
     def retire(self) -> None:
         """One that others read is refused, unless that is meant."""
         if segment := self.own():
-            is_read = segment["name"] in READ
+            is_read = segment["name"] in READ or segment["name"] in LISTS
             if is_read and self.dice.random() < 0.5:
                 self.execute("begin")
                 self.execute("set local segmenter.force_retire = on")
@@ -390,7 +390,7 @@ class ConfigChanger(Actor):
             try:
                 self.write("update {segments} set actual_end = now() where id = %s", segment["id"])
             except psycopg.errors.DependentObjectsStillExist:
-                must(is_read, "a segment that nobody reads cannot be retired", segment["name"])
+                must(is_read, "a segment that nobody reads, or leaves out the members of, cannot be retired", segment["name"])
 
     @action(3, "23505", "42P16")
     def revive(self) -> None:
@@ -417,6 +417,10 @@ class SubscriptionChanger(Actor):
             params["mode"] = "replace"
         if self.dice.random() < 0.4:
             params["fields"] = self.dice.choice([["id"], ["id", "hash_email", "city", "spent"], {"id": "key", "hash_phone": "phone"}])
+        if self.dice.random() < 0.3:
+            params["where"] = self.dice.choice(list(FILTERS))
+        if self.dice.random() < 0.2:
+            params |= self.dice.choice([{"paused": True}, {"min_members": 200}, {"min_members": 100000}])
         return params
 
     @action(4, "23505", "42704", "23503")
@@ -740,7 +744,7 @@ class Forgetter(Actor):
         self.execute("truncate {log}")
         # What was written before may be told of by nothing. (Who writes to the log lets nobody truncate it.)
         sequence = self.value("select pg_get_serial_sequence(%s, 'id')", self.of.names["outbox"])
-        last = self.value(f"select last_value from {sequence}")
+        last = self.value(f"select greatest(last_value, (select max(id) from {{outbox}})) from {sequence}")
         self.world.forgotten[str(self.of)] = max(last, self.world.forgotten[str(self.of)])
 
     @action(4)

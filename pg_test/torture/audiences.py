@@ -167,6 +167,19 @@ class Audiences:
             self.pushed = row["place"]
 
 
+# What the condition of a subscription says of a member, in SQL and here.
+FILTERS: dict[str, Callable[[Row], bool]] = {
+    "city < 6": lambda member: member["city"] is not None and member["city"] < 6,
+    "hash_phone is null or (spent > 900) is not false": lambda member: member["hash_phone"] is None or member["spent"] is None or member["spent"] > 900,
+    "length(id) % 2 = 0": lambda member: len(member["id"]) % 2 == 0,
+    "false": lambda member: False,
+}
+
+
+def is_selected(member: Row, params: Row) -> bool:
+    return FILTERS[params["where"]](member) if "where" in params else True
+
+
 def project(member: Row, params: Row) -> Row:
     """A member as a subscription with such params gets it."""
     fields: Any = params.get("fields", ["id", "hash_email", "hash_phone"])

@@ -14,11 +14,13 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from actors import Actor, action, claim
-from audiences import Audiences, project
+from audiences import Audiences, is_selected, project
 from checks import Connection, Row, Wrong, must, one, rows, value, wait_for
 from hands import mend_policies, mend_tables
 from house import mend_publications, mend_row, mend_sources
-from times import mend_times
+from lists import ORDER, is_left_out, lists_of, mend_lists
+from lists import faults as list_faults
+from times import mend_times, sequence_faults
 from world import CROSSED, FETCHED, HOSTILE, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, WATCH, Set, World, refresher
 
 # Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
@@ -78,7 +80,7 @@ def check_coverage(db: Connection, of: Set, but_for: str = "^hostile", edited: C
     wrong = rows(db, of("""
         select s.name, l.coverage, c.members, e.erased, l.id
         from {segments} s
-        cross join lateral (select id, coverage from {log} where segment_id = s.id and action = 'refresh' and status = 'ok' order by id desc limit 1) l
+        cross join lateral (select id, coverage from {log} where segment_id = s.id and action in ('refresh', 'exclude') and status = 'ok' order by id desc limit 1) l
         cross join lateral (
             select max(id) as id from {log}
             where segment_id = s.id and action = 'refresh' and status = 'ok' and (params #>> '{incremental,pass}') is distinct from 'changes') f
@@ -115,6 +117,10 @@ def judge_findings(faults: list[tuple[str, str]], findings: list[Row]) -> None:
 
 # The settings that segments' SQL has whatever is set for its owner, by docs/reference.md.
 FIXED = {"search_path": "pg_catalog, public", "timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex", "jit": "off"}
+
+
+# By which of a member's columns it may be left out.
+KEYS = ("id", "hash_email", "hash_phone")
 
 
 def member_of(row: Row) -> tuple[Any, ...]:
@@ -178,6 +184,7 @@ class Pause:
         patiently(lambda: mend_policies(db, of))
         patiently(lambda: mend_tables(db, self.world, of))
         patiently(lambda: mend_times(db, of))
+        patiently(lambda: mend_lists(db, of))
         for segment in self.run("select * from {segments}"):
             way = SEGMENTS[segment["name"]][3] if segment["name"] in SEGMENTS else "query"
             params = refresher(way, segment["context"], segment["id"], of)
@@ -202,15 +209,19 @@ class Pause:
     def fill(self) -> None:
         """For what is to be spoilt in the end."""
         query = f"select p.id, md5(p.email) as hash_email, p.phone as hash_phone, p.city, p.spent from shop.people p where p.id > {self.world.restored}"
-        self.db.execute(self.of("update {segments} set actual_end = 'infinity', context = %s, refresh_params = %s where name in ('latest', 'history')"),
-                        [query, Jsonb({"query": {"sql": query}})])
+        self.db.execute(self.of("""update {segments} set exempt = '{}', exclude = '[]', priority_group = null, priority = null, is_suppression = false
+            where exempt <> '{}' or exclude <> '[]' or priority_group is not null or is_suppression"""))  # type: ignore[call-overload]
+        for name, some in {"latest": query, "history": query, "blocked": f"{query} and p.id % 7 = 3"}.items():
+            self.db.execute(self.of("update {segments} set actual_end = 'infinity', context = %s, refresh_params = %s where name = %s"),
+                            [some, Jsonb({"query": {"sql": some}}), name])
+        self.db.execute(self.of("update {segments} set exclude = '[\"blocked\"]' where name = 'history'"))  # type: ignore[call-overload]
         for name in ("latest", "history"):
             self.db.execute("select segmenter_subscribe('mail', %s, 'the end')", [name])
 
     def refresh(self) -> None:
-        """All of them, those that read others last, whatever their guards say. (Where rows were changed by hand, the
+        """All of them, each after those that it goes by, whatever their guards say. (Where rows were changed by hand, the
         refresh notices it, and consumers get all members.)"""
-        for segment in self.run("select id, name from {segments} where actual_end = 'infinity' order by name ~ '^reading', name"):
+        for segment in self.run(f"select id, name from {{segments}} where actual_end = 'infinity' order by {ORDER}"):
             row: Row = {}
             end = time.monotonic() + 60
             while row.get("status") != "ok":
@@ -285,6 +296,7 @@ class Pause:
               and exists (select from pg_index i where i.indrelid = s.table_name and i.indisunique and i.indisvalid)""")]
         found += [("clock", f'the last refresh of segment "{re.escape(row["name"])}" lies in the future') for row in self.run("""select s.name from {segments} s join {state} t on t.segment_id = s.id
             where s.actual_end = 'infinity' and greatest(t.started_at, t.ended_at) > clock_timestamp() + interval '1 minute'""")]
+        found += list_faults(self.db, self.of) + sequence_faults(self.db, self.of)
         found += [("schedules", '"odd"') for row in self.run("select from {segments} where name = 'odd' and (refresh_cron = 'soon' or refresh_timezone = 'Mars/Olympus')")]
         return found
 
@@ -314,8 +326,10 @@ class Pause:
             self.ask_owners(segments)
         for segment in segments:
             segment["members"] = self.run(f"select to_jsonb(t) as member from only {segment['segment_table']} t where segment_id = %s and actual_end = 'infinity'", segment["id"])
+            segment["keys"] = {column: {row["member"][column] for row in segment["members"]} for column in KEYS}
+        for segment in segments:
             if segment["is_actual"]:
-                self.check_members(segment)
+                self.check_members(segment, lists_of(segment, segments))
         self.check_history(segments, is_real)
         self.check_audiences({segment["id"]: segment for segment in segments})
         self.check_log()
@@ -338,12 +352,14 @@ class Pause:
                     found = rows(db, f"select q.id::text, q.hash_email, q.hash_phone, q.city, q.spent from ({segment['context']}) q")
                     self.expected[segment["id"]] = Counter(map(member_of, found))
 
-    def check_members(self, segment: Row) -> None:
-        """A segment is what its query gives."""
-        expected, actual = self.expected[segment["id"]], Counter(member_of(row["member"]) for row in segment["members"])
+    def check_members(self, segment: Row, lists: list[tuple[Row, set[str]]]) -> None:
+        """A segment is what its query gives, but for members of its lists."""
+        given, actual = self.expected[segment["id"]], Counter(member_of(row["member"]) for row in segment["members"])
+        expected = Counter({one: times for one, times in given.items() if not is_left_out(dict(zip(KEYS, one)), lists)})
+        self.world.count("members of lists that were left out", given.total() - expected.total())
         if expected != actual:
             missing, extra = ([*(a - b)][:5] for a, b in ((expected, actual), (actual, expected)))
-            raise Wrong(f"{segment['name']} is not what its query gives: {missing = }, {extra = }, {segment['role']}: {segment['context']}\n" + "\n".join(map(str, self.run(
+            raise Wrong(f"{segment['name']} is not what its query gives: {missing = }, {extra = }, {segment['role']}: {segment['context']}, but for {[(of['name'], by) for of, by in lists]}\n" + "\n".join(map(str, self.run(
                 "select id, status, added, removed, changed, coverage, message, params -> 'incremental' as i from {log} where segment_id = %s and action = 'refresh' order by id desc limit 6", segment["id"]))))
 
     def keeps_history(self, segment: Row) -> bool:
@@ -385,7 +401,11 @@ class Pause:
                 select jsonb_object_agg(c.key, c.value -> 'new' order by v.version) as folded
                 from {definitions} v cross join jsonb_each(v.changed) c where v.segment_id = s.id
             ) f on true
-            where d.definition is distinct from f.folded or d.definition ->> 'name' not in (s.name, '(erased)')
+            -- (What an erasure has taken out of earlier versions, a later one may have again, as the row has it.)
+            where d.definition is null or exists (
+                select from jsonb_each(d.definition) w full join jsonb_each(f.folded) c using (key)
+                where w.value is distinct from c.value and not coalesce('"(erased)"' in (w.value, c.value), false)
+            ) or d.definition ->> 'name' not in (s.name, '(erased)')
                 or d.definition -> 'refresh_params' not in (s.refresh_params, '"(erased)"') limit 5""")
         must(not wrong, "the history of a definition", *wrong)
 
@@ -436,7 +456,7 @@ class Pause:
             must(audience.members is None, f"{what}: it is there, though it has ended", row)
             return
         must(audience.members is not None, f"{what}: it is not there", row)
-        expected = {of["member"]["id"]: project(of["member"], row["params"]) for of in segment["members"]}
+        expected = {of["member"]["id"]: project(of["member"], row["params"]) for of in segment["members"] if is_selected(of["member"], row["params"])}
         known: Row = audience.people or {}
         different = sorted(id for id in expected.keys() | known.keys() if expected.get(id) != known.get(id))
         must(not different, f"{what} is another, after {list(audience.recent)}",
@@ -462,12 +482,12 @@ class Pause:
                 select id, segment_id, segment_name, action, coverage, added, removed, params #>> '{incremental,pass}' as pass,
                     action = 'refresh' and (params #>> '{incremental,pass}') is distinct from 'changes' as is_full,
                     count(*) filter (where action = 'erase') over (partition by segment_id order by id) as erased
-                from {log} where (action = 'refresh' and status = 'ok' or action = 'erase' and subscription_id is null) and segment_name !~ %s
+                from {log} where (action in ('refresh', 'exclude') and status = 'ok' or action = 'erase' and subscription_id is null) and segment_name !~ %s
             ), steps as (
                 select *, lag(coverage) over w as before,
                     -- None: the log was truncated since the last look at all ids, and does not tell of all erasures.
                     erased - max(erased) filter (where is_full) over (w rows between unbounded preceding and 1 preceding) as since
-                from entries where action = 'refresh' window w as (partition by segment_id order by id)
+                from entries where action <> 'erase' window w as (partition by segment_id order by id)
             )
             select * from steps where before is not null and (before + added - removed - coverage) not between 0 and since limit 5""", one_of(self.world.ever_edited, "^hostile"))
         must(not wrong, "figures of the log that do not add up", *wrong)

@@ -1,11 +1,11 @@
-"""Clocks that were moved: what is recorded lies in the future or long ago, as after a restore on another machine, or a wrong date.
-It decides nothing but when something is due.
+"""Clocks that were moved, and sequences that are behind: what is recorded lies in the future or long ago, as after a restore on another
+machine, a switchover, or a wrong date. It decides nothing but when something is due.
 
 What an actor has done may last through a pause: the doctor names it there, and then it is mended.
 """
 from __future__ import annotations
 
-from checks import Connection
+from checks import Connection, rows, value
 
 from actors import Actor, action
 from world import Set
@@ -15,9 +15,32 @@ OTHERS = "(select id from {segments} where name <> 'victim')"
 
 
 def mend_times(db: Connection, of: Set) -> None:
-    """No time lies in the future; see docs/operations.md."""
+    """No time lies in the future, and no sequence is behind; see docs/operations.md."""
     db.execute(of("update {log} set processed = now() where processed > now()"))  # type: ignore[call-overload]
     db.execute(of("update {state} set changed_at = null where changed_at > timezone('UTC', now()) + interval '1 minute'"))  # type: ignore[call-overload]
+
+    for relation in SEQUENCES:
+        name = of.names[relation]
+        value(db, f"select setval(pg_get_serial_sequence('{name}', 'id'), greatest(nextval(pg_get_serial_sequence('{name}', 'id')), {highest(of, relation)}))")
+
+
+# Of which relations the ids may be behind, and what the next one must be above.
+SEQUENCES = ("outbox", "log")
+
+
+def highest(of: Set, relation: str) -> str:
+    found = f"(select coalesce(max(id), 0) from {{{relation}}})"
+    return of(f"greatest({found}, (select coalesce(max(delivered_through), 0) from {{deliveries}}))" if relation == "outbox" else found)
+
+
+def sequence_faults(db: Connection, of: Set) -> list[tuple[str, str]]:
+    """Sequences that are behind: what the doctor must name."""
+    behind = []
+    for relation in SEQUENCES:
+        name = value(db, "select pg_get_serial_sequence(%s, 'id')", of.names[relation])
+        if rows(db, f"select from {name} where last_value + is_called::int <= {highest(of, relation)}"):
+            behind.append(("sequences", "the next (message|entry)"))
+    return behind
 
 
 class ClockMover(Actor):
@@ -54,3 +77,23 @@ class ClockMover(Actor):
     @action(1)
     def retries(self) -> None:
         self.write(f"update {{deliveries}} set next_attempt_at = next_attempt_at + interval '2 days' where subscription_id in (select u.id from {{subscriptions}} u where u.segment_id in {OTHERS})")
+
+
+class SequenceMover(Actor):
+    """The sequences of messages and of log entries are set back, as on a logical replica that has become the primary."""
+    rest = 4.0
+
+    def set_to(self, relation: str, position: str) -> None:
+        """While nobody has taken an id that is not written yet: a sequence is set back where nothing runs."""
+        with self.db.transaction():
+            self.execute(f"lock table {{{relation}}} in access exclusive mode")
+            sequence = self.value("select pg_get_serial_sequence(%s, 'id')", self.of.names[relation])
+            self.execute(f"select setval('{sequence}', {position}) from {sequence}")
+
+    @action(2)
+    def set_back(self) -> None:
+        self.set_to(self.dice.choice(SEQUENCES), f"greatest(1, last_value - {self.dice.choice([1, 20, 1000])})")
+
+    @action(1)
+    def to_the_beginning(self) -> None:
+        self.set_to(self.dice.choice(SEQUENCES), "1, false")

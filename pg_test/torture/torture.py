@@ -22,8 +22,9 @@ from hands import HandEditor, Hider, PolicyChanger
 from house import Publisher, RowBreaker, SettingsChanger, SourceBreaker, Swapper
 from hostile import AsidePause, Clock, Hostile, QuietSteady, VictimChanger, VictimClaimer, arm, check, disarm, set_up, stop_sessions
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
+from lists import ListChanger
 from sabotage import prove, prove_hostile
-from times import ClockMover
+from times import ClockMover, SequenceMover
 from world import CALLERS, PULLING, World
 
 ROUND = 8.0  # seconds between two pauses, about
@@ -56,7 +57,7 @@ class Torture:
             self.actors += [Claimer(world, of, consumer, number, audiences) for consumer in PULLING for number in (1, 2, 3)]
             self.actors += [Refresher(world, of, user) for user in ("postgres", "anna", "boris")]
             self.actors += [Caller(world, of, user) for user in CALLERS]
-            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), RowBreaker(world, of, "odd rows"), HandEditor(world, of, "hands"), Hider(world, of, "hidden rows"), ClockMover(world, of, "clocks"), Watcher(world, of, audiences)]
+            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), RowBreaker(world, of, "odd rows"), HandEditor(world, of, "hands"), Hider(world, of, "hidden rows"), ClockMover(world, of, "clocks"), SequenceMover(world, of, "sequences"), ListChanger(world, of, "lists"), Watcher(world, of, audiences)]
             if world.forgets:
                 self.actors.append(Forgetter(world, of, "log"))
         of = world.sets[0]

@@ -87,11 +87,17 @@ SEGMENTS: dict[str, tuple[str, str, bool, str]] = {
     "reading through": ("anna", "reading_through", False, "reading through"),
     "edited": ("anna", "edited", False, "query"),
     "edited, kept": ("boris", "edited_kept", True, "query"),
+    # Whose members others leave out; see lists.py.
+    "stopped": ("anna", "stopped", False, "query"),
+    "blocked": ("boris", "blocked", True, "query"),
     # Whose config row is not valid for a while, now and then; nobody else changes that.
     "odd": ("anna", "odd", False, "query"),
 }
 # Which of them are read by others, and those that read them.
 READ = {"history": "reading", "reading": "reading through"}
+LISTS = ("stopped", "blocked")
+# Those that may share no members, in an order that changes.
+GROUP = ("latest", "edited", "called", "dated")
 # Roles that own segments, as the consumers list them.
 SUBSCRIBERS = ["anna", "boris"]
 # Roles that own nothing: they call what they may as members of owners' roles.
