@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Instant, is_ahead};
 use crate::config::{Mode, Selection};
+use crate::schedule::Schedule;
 
 /// The operation of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +49,7 @@ pub struct AudienceState {
     pub served: Option<Selection>,
     /// The same of the last attempt to hand over, if that failed.
     pub failed: Option<Selection>,
-    /// Whether the consumer has requested all members anew.
+    /// Whether all members are due again: the consumer has requested them, or a schedule says so.
     pub resync_requested: bool,
     /// Whether the segment was refreshed successfully before: until then nothing is handed over.
     pub is_ready: bool,
@@ -173,6 +176,21 @@ impl SyncAction {
     }
 }
 
+/// When all members are handed over again by a schedule: at its first time since they were handed over
+/// last, however many more have passed; `None`: it has no further time. Where it is not known when that
+/// was, or a clock was ahead, they are due at once.
+pub fn next_resync(
+    schedule: &Schedule,
+    zone: Tz,
+    replaced: Option<Instant>,
+    now: Instant,
+) -> Option<Instant> {
+    match replaced.filter(|replaced| !is_ahead(*replaced, now)) {
+        Some(replaced) => schedule.next_after(replaced, zone),
+        None => schedule.next_after(now, zone).map(|_| now),
+    }
+}
+
 /// Whether an action without any message needs one, an `add` without members: it carries the
 /// audience's new name.
 pub fn needs_rename(past: &AudienceState, action: SyncAction, messages: u64) -> bool {
@@ -232,6 +250,27 @@ mod tests {
         assert_eq!(of(&served(&fields), true, Mode::Delta, true), Some(SyncAction::Delta));
         assert_eq!(of(&served(&fields), true, Mode::Replace, false), None);
         assert_eq!(of(&served(&fields), true, Mode::Replace, true), Some(SyncAction::FullSync));
+    }
+
+    #[test]
+    fn a_schedule_hands_over_all_members_once_for_the_times_that_have_passed() {
+        let at = |text: &str| -> Instant { text.parse().expect("a time") };
+        let next = |schedule: &str, replaced: Option<&str>, now: &str| {
+            let schedule = schedule.parse().expect("a schedule");
+            next_resync(&schedule, Tz::Europe__Berlin, replaced.map(at), at(now))
+        };
+        let now = "2026-05-04T12:00:00Z";
+        let monthly = "0 4 1 * *";
+        assert_eq!(next(monthly, Some(now), now), Some(at("2026-06-01T02:00:00Z")));
+        let missed = next(monthly, Some("2026-01-10T00:00:00Z"), now);
+        assert_eq!(missed, Some(at("2026-02-01T03:00:00Z")));
+        assert_eq!(next(monthly, None, now), Some(at(now)));
+        // The clock was ahead.
+        assert_eq!(next(monthly, Some("2027-01-01T00:00:00Z"), now), Some(at(now)));
+        let never = "0 0 30 2 *";
+        for replaced in [None, Some(now), Some("2027-01-01T00:00:00Z")] {
+            assert_eq!(next(never, replaced, now), None);
+        }
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::pg::format::uuid;
 use crate::refresh::handover;
 use crate::refresh::incremental::capture;
 use crate::refresh::publish::outbox;
-use crate::refresh::publish::subscription;
+use crate::refresh::publish::subscription::Pending;
 use crate::refresh::reads;
 use crate::refresh::retention::{self, When};
 use crate::refresh::{self, RefreshRequest, RefreshResult};
@@ -135,7 +135,7 @@ pub fn plan(set: &RelationSet, all: bool) -> Result<Vec<PlannedRefresh>> {
         };
     }
     let mut planned = order_by_dependency(set, items);
-    let pending = subscription::with_pending_actions(set, Some(role::current()))?;
+    let pending = Pending::find(set, Some(role::current()))?.segments;
     for planned in &mut planned {
         planned.hand_over_only = !due.contains(&planned.id);
         planned.is_follower = planned.hand_over_only

@@ -21,7 +21,7 @@ use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::refresh;
 use crate::refresh::handover;
-use crate::refresh::publish::subscription;
+use crate::refresh::publish::subscription::Pending;
 use crate::refresh::retention::{self, When};
 use crate::schedule::due::{self, Item};
 use crate::schedule::run::{self, PlannedRefresh};
@@ -111,6 +111,8 @@ pub struct SetScheduler {
     reordered: HashMap<Uuid, clock::Instant>,
     /// Segments with pending messages that need no refresh.
     pending: BTreeMap<Uuid, PendingPublish>,
+    /// When more may have some as time passes.
+    next_pending: Option<clock::Instant>,
     deliveries: Deliveries,
     prune_messages: Pruning,
     prune_log: Pruning,
@@ -144,6 +146,7 @@ impl SetScheduler {
             not_before: HashMap::new(),
             reordered: HashMap::new(),
             pending: BTreeMap::new(),
+            next_pending: None,
             deliveries: Deliveries::default(),
             prune_messages: Pruning::default(),
             prune_log: Pruning::default(),
@@ -247,7 +250,8 @@ impl SetScheduler {
         self.log_blocked(started.blocked, deadline);
 
         let retries = self.ended.iter().filter_map(|ended| ended.retry_at);
-        let next = retries.chain(self.queue.next()).chain(started.next_delivery).min();
+        let times = self.queue.next().into_iter().chain(started.next_delivery);
+        let next = retries.chain(times).chain(self.next_pending).min();
         // If there is no room for a worker, what is due cannot start: wait for the next regular
         // round instead of trying again at once.
         let is_full = started.is_full;
@@ -438,7 +442,8 @@ impl SetScheduler {
     fn plan(&mut self, mut busy: Busy, is_shared: bool) -> Result<Leftover> {
         let now = clock::now();
         self.open()?;
-        if !self.is_planned {
+        let has_pending = self.next_pending.is_some_and(|at| at <= now);
+        if !self.is_planned || has_pending {
             self.read_plan(&busy.segments, now)?;
         }
         self.take_due(&busy.segments, now)?;
@@ -458,7 +463,8 @@ impl SetScheduler {
     /// segments that have a job.
     fn read_plan(&mut self, busy: &HashSet<Uuid>, now: clock::Instant) -> Result<()> {
         let Some(set) = &self.set else { return Err(Error::NoExtension) };
-        let pending = subscription::with_pending_actions(set, None)?;
+        let Pending { segments: pending, next } = Pending::find(set, None)?;
+        self.next_pending = next;
         let items = due::items(set, None, None)?;
         // Members that their lists have gained leave these without a refresh.
         let behind = items.iter().filter(|item| item.must_close);

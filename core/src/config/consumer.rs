@@ -9,9 +9,10 @@ use serde_json::Value;
 use super::{ConfigError, Result, SERVICE_COLUMNS, Subject, object, typed};
 use crate::http::address::Address;
 use crate::http::check_headers;
+use crate::schedule::Schedule;
 
 const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}} or {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}}, and max_attempts where wanted.";
-const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false) and min_members (a number of members).";
+const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false), min_members (a number of members) and resync_cron (a cron expression).";
 
 /// The default of `max_attempts`.
 const MAX_ATTEMPTS: u32 = 10;
@@ -77,6 +78,8 @@ pub struct SubscriptionParams {
     pub is_paused: bool,
     /// The fewest members that the audience may have; none: any number.
     pub min_members: Option<u64>,
+    /// When all members are handed over again.
+    pub resync: Option<Schedule>,
 }
 
 /// Which members of a segment a subscription has, and what of them.
@@ -168,6 +171,7 @@ struct RawSubscription {
     filter: Option<String>,
     paused: Option<bool>,
     min_members: Option<u64>,
+    resync_cron: Option<String>,
 }
 
 /// Validates a consumer's `params`.
@@ -209,6 +213,10 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
         Some(filter) if filter.trim().is_empty() => Err("\"where\" has no condition".to_owned()),
         filter => Ok(filter),
     };
+    let resync = raw.resync_cron.as_deref().map(str::parse::<Schedule>).transpose();
+    let resync = resync.map_err(|error| {
+        ConfigError::new("params", subject, format!("\"resync_cron\": {error}"), &error.hint())
+    })?;
     let invalid = |problem| ConfigError::new("params", subject, problem, SUBSCRIPTION);
     let selection =
         Selection { fields: fields.map_err(invalid)?, filter: filter.map_err(invalid)? };
@@ -218,6 +226,7 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
         selection,
         is_paused: raw.paused.unwrap_or_default(),
         min_members: raw.min_members.filter(|min| *min > 0),
+        resync,
     })
 }
 
@@ -360,6 +369,13 @@ mod tests {
         {
             assert!(message(subscription_params(json!({ key: wrong }), S)).contains(key));
         }
+        let resync = |cron| subscription_params(json!({ "resync_cron": cron }), S);
+        assert_eq!(resync(json!(null)).expect("valid").resync, None);
+        assert_eq!(resync(json!("@monthly")).expect("valid").resync, "0 0 1 * *".parse().ok());
+        let error = resync(json!("0 25 * * *")).expect_err("no such hour");
+        assert!(error.to_string().contains("\"resync_cron\""), "{error}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("0 to 23")));
+        assert!(message(resync(json!(5))).contains("resync_cron"));
         let filter = |filter| subscription_params(json!({ "where": filter }), S);
         let city = filter(json!("city = 1")).expect("valid").selection.filter;
         assert_eq!(city.as_deref(), Some("city = 1"));

@@ -5,8 +5,45 @@ use super::{rows, texts};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::viewer::Viewer;
+use crate::config::{self, Subject};
 use crate::error::{Result, counted};
 use crate::pg::bgw::activity;
+use crate::pg::clock;
+
+/// Schedules of subscriptions that cannot be read, or have no further time.
+pub(super) fn schedules(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
+    let now = clock::now();
+    let args = [viewer.role.into(), viewer.sees_figures.into()];
+    let sql = &queries::ops::doctor::LIST_SUBSCRIPTION_SCHEDULES;
+    for [consumer, target, segment, zone, cron, resync] in rows(set, sql, &args)? {
+        let [consumer, target, segment] =
+            [consumer, target, segment].map(Option::unwrap_or_default);
+        let subject = Subject::Subscription(&target);
+        let zone = zone.as_deref().unwrap_or(set.timezone());
+        for (column, text) in [("cron", cron), ("resync_cron", resync)] {
+            let schedule = config::cron(column, text.as_deref(), subject);
+            match (schedule, config::timezone("timezone", Some(zone), subject)) {
+                (Err(error), _) | (_, Err(error)) => {
+                    found.problem(
+                        "schedules",
+                        error.to_string(),
+                        "Correct the subscription's row.",
+                    );
+                }
+                (Ok(Some(schedule)), Ok(Some(zone)))
+                    if schedule.next_after(now, zone).is_none() =>
+                {
+                    let detail = format!(
+                        "the {column} of \"{consumer}\" for \"{target}\" of segment \"{segment}\" does not come any more"
+                    );
+                    found.warn("schedules", detail, format!("Correct {column}."));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
 
 /// Consumers that workers deliver to from another database, of which this one is a copy.
 pub(super) fn paused(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {

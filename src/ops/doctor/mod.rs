@@ -77,6 +77,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     roles::segments(&mut findings, set, viewer)?;
     server_side(&mut findings, &database, !jobs.is_empty(), room);
     cron_jobs(&mut findings, &jobs, is_served);
+    audiences::schedules(&mut findings, set, viewer)?;
     schedules(&mut findings, &items, is_served);
     if is_served {
         owners(&mut findings, set, &items);

@@ -360,5 +360,5 @@ fn finish(
     let served: Vec<&Subscription> =
         withdrawn.iter().map(|(subscription, _)| subscription).collect();
     update_subscription_state(client, source.set, &served)?;
-    given.record(source.set)
+    given.record(source.set, now)
 }

@@ -151,8 +151,10 @@ pub fn hand_over(
         let handover = filters.action(source, &subscription, handover);
         let (handover, why) = field_types::action(source, &subscription, handover);
         retyped.extend(why.map(|why| (subscription.id, why)));
-        let handover = match (handover, subscription.resync_of) {
-            (SyncAction::FullSync, Some(_)) => discard_waiting(client, source.set, &subscription)?,
+        let handover = match handover {
+            SyncAction::FullSync if subscription.is_resync() => {
+                discard_waiting(client, source.set, &subscription)?
+            }
             _ => handover,
         };
         let SubscriptionParams { batch_size, selection, .. } = &subscription.params;
@@ -204,7 +206,7 @@ pub fn hand_over(
     }
     let served: Vec<&Subscription> = served.iter().collect();
     update_subscription_state(client, source.set, &served)?;
-    given.record(source.set)?;
+    given.record(source.set, now)?;
     Ok(handed)
 }
 
@@ -241,7 +243,7 @@ fn free_names(
     Ok(ready.collect())
 }
 
-/// Makes a resync that the consumer has requested: discards what waits for it. Returns the action
+/// Makes a resync, which the consumer has requested or a schedule says: discards what waits for it. Returns the action
 /// that is left: an audience whose `create` was discarded is created anew.
 fn discard_waiting(
     client: &mut SpiClient<'_>,

@@ -99,12 +99,14 @@ impl Given {
         self.are_all.push(false);
     }
 
-    pub(super) fn record(self, set: &RelationSet) -> Result<()> {
+    pub(super) fn record(self, set: &RelationSet, now: Instant) -> Result<()> {
         if self.subscriptions.is_empty() {
             return Ok(());
         }
         let Self { subscriptions, members, left_out, are_all } = self;
-        let args = [subscriptions.into(), members.into(), left_out.into(), are_all.into()];
+        let now = clock::timestamp(now);
+        let args =
+            [subscriptions.into(), members.into(), left_out.into(), are_all.into(), now.into()];
         set.write(&queries::refresh::publish::RECORD_MEMBERS, &args)
     }
 }
@@ -145,7 +147,11 @@ pub(super) fn record_handed_over(
     let retyped = written.retyped.as_ref();
     let retyped = retyped.map(|columns| format!("all members were handed over: {columns}"));
     let left_out = written.left_out.as_ref().map(describe);
-    let remarks: Vec<_> = retyped.into_iter().chain(left_out).collect();
+    let is_scheduled = matches!(action, SyncAction::FullSync | SyncAction::Recreate)
+        && subscription.is_resync()
+        && subscription.resync_of.is_none();
+    let scheduled = is_scheduled.then(|| "all members were due again by resync_cron".to_owned());
+    let remarks: Vec<_> = retyped.into_iter().chain(scheduled).chain(left_out).collect();
     let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
     entry.message = remarks.as_deref();
     entry.reason = subscription.reason_of(action, source.reason);

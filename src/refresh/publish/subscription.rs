@@ -12,7 +12,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::{self, Fields, Mode, Selection, Subject, SubscriptionParams, Updater};
 use crate::error::{Error, Result, emit_warning};
-use crate::pg::clock::Instant;
+use crate::pg::clock::{self, Instant};
 use crate::pg::exec::kept::Kept;
 use crate::pg::format::json::JsonbText;
 use crate::refresh::publish::filter::ColumnTypes;
@@ -35,7 +35,11 @@ pub struct Subscription {
     pub audience: String,
     pub external_id: Option<String>,
     pub params: SubscriptionParams,
-    schedule: Option<(Schedule, Tz)>,
+    schedule: Option<Schedule>,
+    /// The time zone of its schedules.
+    zone: Tz,
+    /// When all members are due again by its schedule; none: never.
+    next_resync: Option<Instant>,
     past: AudienceState,
     /// How far it is known what the consumer has of what was held back; none: nothing was.
     pub withheld: Option<Withheld>,
@@ -211,9 +215,27 @@ impl Subscription {
     /// schedule; none: the schedule has no further time.
     pub fn available_at(&self, now: Instant) -> Option<Instant> {
         match &self.schedule {
-            Some((schedule, zone)) => schedule.next_after(now, *zone),
+            Some(schedule) => schedule.next_after(now, self.zone),
             None => Some(now),
         }
+    }
+
+    /// When it may require an action next because of its schedule of resyncs: all members are due again
+    /// then, if they were not handed over before. None: other params come before that, or it is
+    /// over.
+    fn next_pending(&self, now: Instant) -> Option<Instant> {
+        let schedule = self.params.resync.as_ref()?;
+        match self.next_resync.filter(|at| *at > now) {
+            _ if !self.is_actual || self.params.is_paused => None,
+            None => schedule.next_after(now, self.zone),
+            at => at,
+        }
+    }
+
+    /// Whether all members are due again, and a `replace` takes the place of what waits: the consumer has
+    /// requested a resync, or its schedule says so.
+    pub fn is_resync(&self) -> bool {
+        self.past.resync_requested
     }
 
     fn read(row: &SpiHeapTupleData<'_>, set: &RelationSet) -> Result<Self> {
@@ -235,11 +257,12 @@ impl Subscription {
         let schedule = config::cron("cron", text("cron")?.as_deref(), subject)?;
         let zone = text("timezone")?;
         let zone = zone.as_deref().unwrap_or(set.timezone());
-        let zone = config::timezone("timezone", Some(zone), subject)?;
+        let zone = config::timezone("timezone", Some(zone), subject)?.unwrap_or_default();
         let of_consumer = Subject::Consumer(&consumer);
         let served_by = config::parse("params", row.get_by_name("consumer_params")?, of_consumer)?;
         let served_by = config::consumer_params(served_by, of_consumer)?;
         let params = config::parse("params", row.get_by_name("params")?, subject)?;
+        let params = config::subscription_params(params, subject)?;
         let resync_of = row.get_by_name::<TimestampWithTimeZone, _>("resync_of")?;
         let name = text("name")?.unwrap_or_default();
         let audience = sync_plan::name(&name, &segment_name, &consumer, &target);
@@ -263,6 +286,13 @@ impl Subscription {
         });
         let handed_audience = text("handed_audience")?;
         let is_other = |handed: &String| *handed != audience;
+        let now = clock::now();
+        let replaced = row.get_by_name::<TimestampWithTimeZone, _>("replaced_at")?;
+        let replaced = replaced.map(clock::instant);
+        let next_resync = params
+            .resync
+            .as_ref()
+            .and_then(|schedule| sync_plan::next_resync(schedule, zone, replaced, now));
         Ok(Self {
             id: id("id")?,
             segment: id("segment_id")?,
@@ -270,13 +300,15 @@ impl Subscription {
             consumer_id: id("consumer_id")?,
             is_pushed: !matches!(served_by.updater, Updater::Pull),
             external_id: text("external_id")?,
-            params: config::subscription_params(params, subject)?,
-            schedule: schedule.zip(zone),
+            params,
+            schedule,
+            zone,
+            next_resync,
             past: AudienceState {
                 exists: is("has_audience")?,
                 served: selection(fields("last_fields")?, filter),
                 failed: selection(fields("failed_fields")?, text("failed_filter")?),
-                resync_requested: resync_of.is_some(),
+                resync_requested: resync_of.is_some() || next_resync.is_some_and(|at| at <= now),
                 is_ready: is("is_ready")?,
                 is_renamed: handed_audience.as_ref().is_some_and(is_other),
                 is_behind: withheld.is_some(),
@@ -337,14 +369,24 @@ pub fn find(
     Ok(subscriptions)
 }
 
-/// The segments, id and name, with subscriptions that require an action without a refresh.
-pub fn with_pending_actions(
-    set: &RelationSet,
-    reader: Option<pg_sys::Oid>,
-) -> Result<BTreeMap<Uuid, String>> {
-    let subscriptions = find(set, reader, None, None)?;
-    let pending = subscriptions
-        .into_iter()
-        .filter(|subscription| subscription.pending_action(false).is_some());
-    Ok(pending.map(|subscription| (subscription.segment, subscription.segment_name)).collect())
+/// What subscriptions require without a refresh.
+pub struct Pending {
+    /// The segments, id and name, with subscriptions that require an action.
+    pub segments: BTreeMap<Uuid, String>,
+    /// When more may do so as time passes.
+    pub next: Option<Instant>,
+}
+
+impl Pending {
+    pub fn find(set: &RelationSet, reader: Option<pg_sys::Oid>) -> Result<Self> {
+        let now = clock::now();
+        let mut pending = Self { segments: BTreeMap::new(), next: None };
+        for subscription in find(set, reader, None, None)? {
+            pending.next = pending.next.into_iter().chain(subscription.next_pending(now)).min();
+            if subscription.pending_action(false).is_some() {
+                pending.segments.insert(subscription.segment, subscription.segment_name);
+            }
+        }
+        Ok(pending)
+    }
 }
