@@ -11,27 +11,31 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Result, counted, emit, emit_warning};
 use crate::pg::exec::role;
-use crate::pg::exec::statement;
 
-/// Redacts errors, receipts and one-off queries that mention the person, in a segment's log and
+/// Redacts errors, receipts, filters and one-off queries that mention the person, in a segment's log and
 /// state.
 pub fn redact(set: &RelationSet, segment: Uuid, patterns: &[String], id: &str) -> Result<()> {
-    let letters = letters(id);
+    let (letters, many) = (letters(id), many_letters(id));
     redact_definitions(set, Some(segment), patterns, id)?;
     set.as_owner(|| {
         Spi::run_with_args(
             &set.sql(&queries::ops::erase::REDACT_LOG, &[]),
-            &[segment.into(), patterns.to_vec().into(), letters.into()],
+            &[segment.into(), patterns.to_vec().into(), letters.into(), many.clone().into()],
         )?;
         Ok(Spi::run_with_args(
             &set.sql(&queries::ops::erase::REDACT_STATE, &[]),
-            &[segment.into(), patterns.to_vec().into()],
+            &[segment.into(), patterns.to_vec().into(), many.into()],
         )?)
     })
 }
 
 fn letters(id: &str) -> String {
     id.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// The letters and digits of an id, if they are enough to be sought in every spelling; otherwise nothing.
+fn many_letters(id: &str) -> String {
+    Some(letters(id)).filter(|it| it.chars().count() >= LEAST_LETTERS).unwrap_or_default()
 }
 
 /// The columns of a segment's row in which no person can be named.
@@ -62,24 +66,12 @@ fn redact_definitions(
     patterns: &[String],
     id: &str,
 ) -> Result<()> {
-    let letters = letters(id);
-    let letters = if letters.chars().count() < LEAST_LETTERS { String::new() } else { letters };
     let closed: Vec<&str> = CLOSED.to_vec();
-    let args = [segment.into(), patterns.to_vec().into(), letters.into(), closed.into()];
+    let args = [segment.into(), patterns.to_vec().into(), many_letters(id).into(), closed.into()];
     set.as_owner(|| {
         let sql = set.sql(&queries::ops::erase::REDACT_DEFINITIONS, &[]);
         Ok(Spi::run_with_args(&sql, &args)?)
     })
-}
-
-/// Whether the row of a segment names the person itself.
-fn is_named(set: &RelationSet, segment: Uuid, patterns: &[String]) -> Result<bool> {
-    let args = [segment.into(), patterns.to_vec().into(), CLOSED.to_vec().into()];
-    let named = set.as_owner(|| {
-        let sql = set.sql(&queries::ops::erase::NAMES_PERSON, &[]);
-        Spi::connect(|_| statement::read_one::<bool>(&sql, &args))
-    })?;
-    Ok(named == Some(true))
 }
 
 /// Redacts the definitions of deleted segments, if the caller may act as the set's owner, and reports what
@@ -100,30 +92,45 @@ pub(super) fn redact_rest(set: &RelationSet, segments: &[Listed], patterns: &[St
     }
 }
 
-/// Reports the segments whose rows name the person, which are for people to change.
+/// Reports the segments and subscriptions whose rows name the person, which are for people to change.
 fn report_named(set: &RelationSet, segments: &[Listed], patterns: &[String]) -> Result<()> {
-    let mut named = Vec::new();
+    let (mut named, mut filters) = (Vec::new(), Vec::new());
     for segment in segments {
-        if is_named(set, segment.id, patterns)? {
+        let args = [segment.id.into(), patterns.to_vec().into(), CLOSED.to_vec().into()];
+        let (is_named, subscriptions) = set.as_owner(|| {
+            let sql = set.sql(&queries::ops::erase::NAMES_PERSON, &[]);
+            Spi::connect(|client| {
+                let row = client.select(&sql, Some(1), &args)?.first();
+                row.get_two::<bool, Vec<String>>()
+            })
+        })?;
+        if is_named == Some(true) {
             named.push(format!("\"{}\"", segment.name));
         }
+        filters.extend(subscriptions.unwrap_or_default());
     }
-    if named.is_empty() {
-        return Ok(());
-    }
-    named.sort_unstable();
-    let rows = counted(named.len() as i64, "segment");
-    emit(
-        PgLogLevel::NOTICE,
-        format!(
-            "the definition of {rows} names the id or a hash of the person: {}",
-            named.join(", ")
-        ),
-        Some(
-            "Change what they say of the person: an erasure redacts earlier versions of definitions, not the segments' rows.",
-        ),
+    say_named(
+        "the definition of",
+        (named, "segment"),
+        "Change what they say of the person: an erasure redacts earlier versions of definitions, not the segments' rows.",
+    );
+    say_named(
+        "the \"where\" of",
+        (filters, "subscription"),
+        "Change what they say of the person: an erasure redacts filters of earlier hand-overs, not the subscriptions' rows.",
     );
     Ok(())
+}
+
+fn say_named(what: &str, (mut named, kind): (Vec<String>, &str), hint: &str) {
+    if named.is_empty() {
+        return;
+    }
+    named.sort_unstable();
+    let rows = counted(named.len() as i64, kind);
+    let named = named.join(", ");
+    let message = format!("{what} {rows} names the id or a hash of the person: {named}");
+    emit(PgLogLevel::NOTICE, message, Some(hint));
 }
 
 /// The number of characters of a regular expression, which PostgreSQL refuses when it is too complex. Of
