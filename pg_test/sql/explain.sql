@@ -255,6 +255,24 @@ select distinct segment from segmenter_timeline('2');
 select step, verdict from segmenter_explain('oslo', '2');
 select * from segmenter_explain('silver', '2');
 reset role;
+-- Since when a suppression list has a person is for roles that see the list's members: by their grants, and by policies.
+create table explain.kept_from (like segmenter including defaults, unique (id));
+insert into segmenter_segments (name, table_name, is_suppression, refresh_params)
+values ('kept from', 'explain.kept_from', true, '{"query": {"sql": "select ''2'' as id"}}');
+select status from segmenter_refresh('kept from');
+set role explain_owner;
+select verdict, detail, since is not null as is_told from segmenter_explain('oslo', '2') where step = 'excluded';
+reset role;
+grant select on explain.kept_from to explain_owner;
+set role explain_owner;
+select verdict, detail, since is not null as is_told from segmenter_explain('oslo', '2') where step = 'excluded';
+reset role;
+alter table explain.kept_from enable row level security;
+set role explain_owner;
+select verdict, detail, since is not null as is_told from segmenter_explain('oslo', '2') where step = 'excluded';
+reset role;
+update segmenter_segments set is_suppression = false where name = 'kept from';
+delete from segmenter_segments where name = 'kept from';
 revoke select on explain.oslo from explain_owner;
 set role explain_owner;
 select * from segmenter_explain('oslo', '2');

@@ -8,6 +8,7 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
+use crate::catalog::visibility;
 use crate::config::exclusion::{self, List};
 use crate::config::segment_table::{Holder, Table};
 use crate::config::{MatchColumn, Segment};
@@ -325,12 +326,7 @@ impl Listed {
 
     /// Whether the caller may read the table of the list.
     pub fn may_be_read(&self, set: &RelationSet) -> Result<bool> {
-        let args = [role::current().into(), self.list.table.into()];
-        let may_read = set.extension.as_owner(|| {
-            let sql = queries::refresh::diff::MAY_READ.text();
-            Spi::connect(|_| statement::read_one::<bool>(sql, &args))
-        })?;
-        Ok(may_read == Some(true))
+        visibility::may_read(set, (self.list.table, self.list.owner), role::current())
     }
 
     /// Since when the person is in the list: now, or at a local time; or, with `after`, since when it was in it before

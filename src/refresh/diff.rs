@@ -7,13 +7,13 @@ use pgrx::spi::SpiClient;
 use super::{RefreshRequest, TRIES, apply, may_refresh, steps};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
+use crate::catalog::visibility;
 use crate::config::segment_table::Column;
 use crate::config::{Key, Segment};
 use crate::error::{Error, Result, emit};
 use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::{self, Active};
-use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::uuid;
 use crate::pg::system_catalog;
@@ -57,18 +57,12 @@ pub fn list(set: &RelationSet, name: &str, query: Option<&str>, result: &ResultS
     }
 }
 
-/// Checks that a role may read the members of a segment: it has SELECT on the table, and no policy hides
-/// rows from it. (The owner of the segment sees all of them, or the segment cannot be refreshed.)
+/// Checks that a role may read the members of a segment.
 pub fn check_may_read(set: &RelationSet, segment: &Segment, role: pg_sys::Oid) -> Result<()> {
-    let may_read = set.extension.as_owner(|| {
-        let sql = queries::refresh::diff::MAY_READ.text();
-        Spi::connect(|_| statement::read_one::<bool>(sql, &[role.into(), segment.table.into()]))
-    })?;
-    let is_limited = || role != segment.owner && role::is_limited_by_policies(role, segment.table);
-    if may_read == Some(false) || is_limited() {
-        return Err(Error::MayNotRead { segment: segment.name.clone(), role: role::name(role) });
+    match visibility::may_read(set, (segment.table, segment.owner), role)? {
+        true => Ok(()),
+        false => Err(Error::MayNotRead { segment: segment.name.clone(), role: role::name(role) }),
     }
-    Ok(())
 }
 
 /// Says that a guard would refuse the refresh.
