@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from audiences import FILTERS, Audiences
 from checks import Connection, Row, Wrong, must, one, rows, value
-from world import CALLERS, CITIES, CONSUMERS, CROSSED, LISTS, MEMBERS, PUBLICATION_GONE, READ, ROLES, SEGMENTS, Set, World, make_query, refresher
+from world import CALLERS, CITIES, CONSUMERS, CROSSED, GROUP, LISTS, MEMBERS, PUBLICATION_GONE, READ, ROLES, SEGMENTS, Set, World, make_query, refresher
 
 # The connection's end, by somebody's command, a crash, a shutdown; or there is none yet.
 CUT_OFF = {"57P01", "57P02", "57P03", "08000", "08001", "08003", "08006", "25P03"}
@@ -609,6 +609,8 @@ class TableChanger(Actor):
         name = self.dice.choice(["latest", "history", "shared", "dated"])
         _, table, keeps, _ = next(spec for spec in SEGMENTS.values() if spec[1] == name)
         self.world.broken.update(segment for segment, spec in SEGMENTS.items() if spec[1] == name)
+        # Those that leave out its members cannot read them, either.
+        self.world.broken.update(GROUP if name in GROUP else ())
         self.execute(f"drop index if exists {{home}}.{table}_key")
         self.sleep(0.5)
         if not self.world.pausing.is_set():
