@@ -8,33 +8,28 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::deliveries::Deliveries;
+use super::limits;
 use super::logged::{Action, LoggedErrors};
 use super::pruning::Pruning;
-use super::{Started, limits, owner_role};
 use crate::catalog::relation_set::{Extension, RelationSet};
-use crate::catalog::state::{self, LostRun};
-use crate::config::{Key, Segment};
-use crate::delivery::push;
-use crate::error::{Error, Report, Result, emit};
-use crate::pg::bgw::job_table::{self, Job, JobSpec};
+use crate::error::{Error, Report, Result};
+use crate::pg::bgw::job_table::{self, Job};
 use crate::pg::bgw::process;
 use crate::pg::clock;
-use crate::refresh;
-use crate::refresh::handover;
 use crate::refresh::publish::subscription::Pending;
 use crate::refresh::retention::{self, When};
-use crate::schedule::due::{self, Item};
+use crate::schedule::due;
 use crate::schedule::run::{self, PlannedRefresh};
 use segmenter_core::clock::is_ahead;
-use segmenter_core::job::{Effect, Event, Kind, RETRY_DELAY, Task};
-use segmenter_core::queue::{Offer, Queue};
+use segmenter_core::job::{Kind, RETRY_DELAY};
+use segmenter_core::queue::Queue;
+
+mod ends;
+mod starts;
 
 /// Time that a set has in a round. For a set other than the extension's own, what is still running
 /// then is cancelled, because its owner could make it slow, which would delay the other sets.
 const MAX_ROUND: Duration = Duration::from_secs(10);
-/// The number of segments that no worker can refresh and whose failure is logged in one round.
-const MAX_BLOCKED: usize = 20;
-
 /// The result of a round.
 #[derive(Default)]
 pub struct Round {
@@ -293,127 +288,6 @@ impl SetScheduler {
         Ok(self.set.insert(set))
     }
 
-    /// Closes refreshes that are logged as running but have no job, and releases the leases of
-    /// workers that are gone: what an earlier scheduler, or a crash, has left behind.
-    fn recover(&mut self, deadline: &Deadline) -> std::result::Result<(), Report> {
-        let database = self.database;
-        let jobs = job_table::jobs(database);
-        let interrupted = process::transaction_within(deadline.limit(), || {
-            let set = self.open()?;
-            let served: Vec<Uuid> = jobs
-                .iter()
-                .filter(|job| job.spec.task == Task::Deliver)
-                .map(|job| job.spec.subject)
-                .collect();
-            push::release(set, None, &served)?;
-            state::interrupt(set, || alive(database), None)
-        })?;
-        interrupted.names.iter().for_each(|name| log_interrupted(name));
-        self.is_recovered = !interrupted.is_incomplete;
-        Ok(())
-    }
-
-    /// Handles the ends of the collected jobs, each in a transaction of its own.
-    fn handle_ended(&mut self, deadline: &Deadline) {
-        for mut ended in std::mem::take(&mut self.ended) {
-            let now = clock::now();
-            if deadline.is_over() || ended.retry_at.is_some_and(|time| time > now) {
-                self.ended.push(ended);
-                continue;
-            }
-            let run = ended.job.spec.run;
-            match self.handle(ended.job, deadline) {
-                Ok(()) => self.errors.clear(Action::HandleEnd(run)),
-                Err(report) => {
-                    let what = format!("{}, handling the end of a worker", self.description());
-                    self.errors.log(Action::HandleEnd(run), &what, &report);
-                    let failed = ended.job.apply(Event::NotHandled, now);
-                    let effects = failed.map(|to| to.effects).unwrap_or_default();
-                    if effects.contains(&Effect::HandleAgain) {
-                        ended.retry_at = Some(clock::now() + RETRY_DELAY);
-                        self.ended.push(ended);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Handles the end of a job: first the effects in the database, then those in memory.
-    fn handle(&mut self, mut job: Job, deadline: &Deadline) -> std::result::Result<(), Report> {
-        let now = clock::now();
-        let Some(handled) = job.apply(Event::Handled, now) else { return Ok(()) };
-        let subject = job.spec.subject;
-        let database = self.database;
-        let item = process::transaction_within(deadline.limit(), || {
-            let set = self.open()?;
-            for effect in handled.effects {
-                match effect {
-                    Effect::RecordLostRun => record_lost_run(set, &job, database)?,
-                    Effect::RecordOverrun => record_overrun(set, &job)?,
-                    Effect::ReleaseLeases => push::release(set, Some(subject), &[])?,
-                    _ => {}
-                }
-            }
-            let Some(segment) = job.segment() else { return Ok(None) };
-            // The segment may be due again by now, whatever the result was.
-            Ok(due::items(set, None, Some(&[segment]))?.pop())
-        })?;
-
-        let item = item.as_ref();
-        for effect in handled.effects {
-            match effect {
-                Effect::BackOff if job.segment().is_none() => {
-                    self.deliveries.back_off(subject, now);
-                }
-                Effect::BackOff => {
-                    self.not_before.insert(subject, now + RETRY_DELAY);
-                }
-                Effect::QueueAgain => {
-                    if item.is_some_and(|item| !was_attempted(item, &job)) {
-                        self.not_before.insert(subject, now + RETRY_DELAY);
-                    }
-                    self.queue_at(subject, item.and_then(|item| item.next(now)));
-                }
-                Effect::QueueCheck => {
-                    let checked = item.filter(|item| item.due.is_some());
-                    self.queue_at(subject, checked.map(|item| item.next_check(now)));
-                }
-                Effect::Reorder => {
-                    let earlier = self.reordered.insert(subject, now);
-                    self.reordered.retain(|_, at| *at + RETRY_DELAY > now);
-                    if earlier.is_some_and(|at| at + RETRY_DELAY > now) {
-                        self.not_before.insert(subject, now + RETRY_DELAY);
-                    }
-                    self.queue_at(subject, item.and_then(|item| item.next(now)));
-                }
-                Effect::RemovePending => self.remove_pending(subject),
-                Effect::RetryPending => {
-                    if let Some(entry) = self.pending.get_mut(&subject) {
-                        entry.at = now + RETRY_DELAY;
-                    }
-                }
-                Effect::ListConsumers => self.deliveries.read_again(),
-                // In the database, see above.
-                Effect::RecordLostRun | Effect::RecordOverrun | Effect::ReleaseLeases => {}
-                // Not effects of this event, or not of these tasks.
-                Effect::TakePlace | Effect::FreePlace | Effect::HandleAgain | Effect::Resume => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the pending entry of a segment whose worker has written its messages. If the entry
-    /// may be newer than the worker, it stays for another one.
-    fn remove_pending(&mut self, segment: Uuid) {
-        match self.pending.get_mut(&segment) {
-            Some(entry) if entry.must_rerun => entry.must_rerun = false,
-            Some(_) => {
-                self.pending.remove(&segment);
-            }
-            None => {}
-        }
-    }
-
     /// Queues a segment for a time; `None`: it is not due. After a failure it waits for its delay.
     fn queue_at(&mut self, segment: Uuid, time: Option<clock::Instant>) {
         let not_before = self.not_before.get(&segment);
@@ -488,136 +362,6 @@ impl SetScheduler {
         Ok(())
     }
 
-    /// Puts the segments whose time has come into the order in which they are refreshed.
-    fn take_due(&mut self, busy: &HashSet<Uuid>, now: clock::Instant) -> Result<()> {
-        let due = self.queue.take_due(now);
-        if due.is_empty() {
-            return Ok(());
-        }
-        let Some(set) = &self.set else { return Err(Error::NoExtension) };
-        // Segments that are waiting or running count for the order, too.
-        let concerned: Vec<Uuid> =
-            due.iter().copied().chain(self.queue.pending()).chain(busy.iter().copied()).collect();
-        let items = due::items(set, None, Some(&concerned))?;
-        // A segment that was refreshed by hand in the meantime may not be due any more.
-        let is_due = |item: &Item| item.next(now).is_some_and(|at| at <= now);
-        let (mut items, others): (Vec<Item>, Vec<Item>) =
-            items.into_iter().partition(|item| busy.contains(&item.id) || is_due(item));
-        items.sort_by_key(|item| item.next(now));
-        let planned = run::order_by_dependency(set, items);
-        for item in others {
-            self.queue.set(item.id, item.next(now));
-        }
-        self.queue.put(planned.into_iter().map(|planned| {
-            let is_busy = busy.contains(&planned.id);
-            (planned.id, planned.position.clone(), (!is_busy).then_some(planned))
-        }));
-        Ok(())
-    }
-
-    /// Starts workers for refreshes. Returns the segments that no worker can refresh, and whether
-    /// there was no room for another worker.
-    fn start_refreshes(
-        &mut self,
-        busy: &mut Busy,
-        is_shared: bool,
-    ) -> Result<(Vec<PlannedRefresh>, bool)> {
-        let Some(set) = &self.set else { return Err(Error::NoExtension) };
-        let limits = limits(Kind::Refreshes, self.is_own, is_shared);
-        let (mut blocked, mut started, mut is_full) = (Vec::new(), Vec::new(), false);
-        let (database, mart) = (self.database, self.mart);
-        self.queue.offer(&busy.segments, |id, planned| {
-            if planned.blocking_error(set).is_some() {
-                if blocked.len() == MAX_BLOCKED {
-                    return Offer::Declined(planned);
-                }
-                blocked.push(planned);
-                return Offer::Taken;
-            }
-            let spec = refresh_spec(Task::Refresh, (database, mart), planned.owner, id);
-            match super::start(spec, limits, &process_name(&planned.name)) {
-                Started::Yes => {
-                    started.push(id);
-                    Offer::Taken
-                }
-                Started::ShareTaken => Offer::Declined(planned),
-                Started::Busy => Offer::Stop(planned),
-                Started::NoRoom => {
-                    is_full = true;
-                    Offer::Stop(planned)
-                }
-            }
-        });
-        busy.segments.extend(started);
-        Ok((blocked, is_full))
-    }
-
-    /// Starts workers for pending messages that need no refresh. Returns false if there is no room
-    /// for another worker.
-    fn start_hand_overs(&mut self, busy: &mut Busy, is_shared: bool) -> Result<bool> {
-        let Some(set) = &self.set else { return Err(Error::NoExtension) };
-        let limits = limits(Kind::Refreshes, self.is_own, is_shared);
-        let now = clock::now();
-        for (id, entry) in &self.pending {
-            // A segment that is due or running is handed over by its refresh.
-            let has_job = busy.segments.contains(id) || self.queue.is_pending(*id);
-            if has_job || entry.at > now {
-                continue;
-            }
-            let Some(planned) = run::hand_over_only(set, *id)? else { continue };
-            // A hand-over runs no code of the segment's owner: if that role cannot connect, the set's
-            // owner makes it.
-            let can_connect = planned.blocking_error(set).is_none();
-            let role = if can_connect { planned.owner } else { owner_role(set) };
-            let mut spec = refresh_spec(Task::HandOver, (self.database, self.mart), role, *id);
-            spec.account = set.account_of(Some(planned.owner)).to_u32();
-            match super::start(spec, limits, &process_name(&entry.name)) {
-                Started::Yes => {
-                    busy.segments.insert(*id);
-                }
-                Started::ShareTaken => {}
-                Started::Busy => break,
-                Started::NoRoom => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Logs the failure of each segment that no worker can refresh, in transactions of their own.
-    fn log_blocked(&mut self, blocked: Vec<PlannedRefresh>, deadline: &Deadline) {
-        for planned in blocked {
-            let (id, now) = (planned.id, clock::now());
-            if deadline.is_over() {
-                self.queue_at(id, Some(now));
-                continue;
-            }
-            let logged = process::transaction_within(deadline.limit(), || {
-                let set = self.open()?;
-                if let Some(error) = planned.blocking_error(set) {
-                    let request = planned.request(run::new_id());
-                    refresh::fail(set, &request, error, (now, Duration::ZERO))?;
-                }
-                Ok(due::items(set, None, Some(&[id]))?.pop())
-            });
-            self.not_before.insert(id, now + RETRY_DELAY);
-            match logged {
-                Ok(item) => {
-                    self.errors.clear(Action::LogFailure(id));
-                    self.queue_at(id, item.and_then(|item| item.next(now)));
-                }
-                Err(report) => {
-                    let what = format!(
-                        "{}, logging a failure of \"{}\"",
-                        self.description(),
-                        planned.name
-                    );
-                    self.errors.log(Action::LogFailure(id), &what, &report);
-                    self.queue_at(id, Some(now));
-                }
-            }
-        }
-    }
-
     /// Deletes old messages and log entries, and has workers delete former members, if it is time.
     pub fn prune(&mut self) {
         if self.is_backing_off() || !self.is_current {
@@ -667,38 +411,6 @@ impl SetScheduler {
     }
 }
 
-/// Whether the worker of a job has left something that the next refresh of the segment is due after:
-/// an attempt, or that the segment is waiting. If it has not, whatever the reason is, the segment would
-/// be due again at once. A hand-over is no attempt.
-fn was_attempted(item: &Item, job: &Job) -> bool {
-    job.spec.task != Task::Refresh
-        || item.waiting_since.is_some()
-        || item.last_refresh.is_some_and(|at| at >= job.requested)
-}
-
-/// The job of a worker for a segment.
-fn refresh_spec(
-    task: Task,
-    (database, set): (pg_sys::Oid, pg_sys::Oid),
-    role: pg_sys::Oid,
-    segment: Uuid,
-) -> JobSpec {
-    JobSpec {
-        task,
-        database: database.to_u32(),
-        set: set.to_u32(),
-        role: role.to_u32(),
-        account: role.to_u32(),
-        subject: segment,
-        run: run::new_id(),
-    }
-}
-
-/// The name of the process of a worker for a segment.
-fn process_name(segment: &str) -> String {
-    format!("segmenter worker for {segment}")
-}
-
 /// The end of the time that a set has in a round.
 struct Deadline {
     end: Instant,
@@ -719,80 +431,4 @@ impl Deadline {
     fn limit(&self) -> Option<Duration> {
         self.is_hard.then(|| self.end.saturating_duration_since(Instant::now()))
     }
-}
-
-/// The runs of the present jobs.
-fn alive(database: pg_sys::Oid) -> Vec<Uuid> {
-    job_table::jobs(database).iter().map(|job| job.spec.run).collect()
-}
-
-/// Records the end of a run whose worker is gone: `failed` if nothing is recorded of it,
-/// `interrupted` if it is recorded as running. If another session has refreshed the segment since, the
-/// lost run gets its end in the log only.
-fn record_lost_run(set: &RelationSet, job: &Job, database: pg_sys::Oid) -> Result<()> {
-    let JobSpec { subject: segment, run, .. } = job.spec;
-    let lost_at = job.ended.unwrap_or_else(clock::now);
-    match state::find_lost_run(set, segment, run, lost_at)? {
-        LostRun::Unknown => {
-            let Some(name) = run::name_of(set, segment)? else { return Ok(()) };
-            let planned = PlannedRefresh::standalone(segment, name.clone());
-            let error = Error::WorkerDied(name);
-            refresh::fail(set, &planned.request(run), error, (lost_at, Duration::ZERO))?;
-        }
-        LostRun::Running => {
-            let interrupted = state::interrupt(set, || alive(database), Some(segment))?;
-            if interrupted.is_incomplete {
-                return Err(Error::OpenAttempt(segment));
-            }
-            interrupted.names.iter().for_each(|name| log_interrupted(name));
-        }
-        LostRun::Superseded => state::log_lost(set, segment, run)?,
-        LostRun::Ended => {}
-    }
-    Ok(())
-}
-
-/// Records the failure of a job whose worker was ended, because its SQL did not react to the
-/// cancellation at its time limit.
-fn record_overrun(set: &RelationSet, job: &Job) -> Result<()> {
-    let JobSpec { task, subject, run, .. } = job.spec;
-    let limit = job.overrun.unwrap_or_default();
-    let error = |what, limit_name| Error::Overrun {
-        what,
-        limit: limit_name,
-        milliseconds: limit.as_millis(),
-    };
-    if task == Task::Deliver {
-        return push::fail(set, subject, &error("the delivery", "its time limit"));
-    }
-    let Some(segment) = Segment::find_bare(set, Key::Id(subject))? else { return Ok(()) };
-    let planned = PlannedRefresh::standalone(subject, segment.name.clone());
-    let request = planned.request(run);
-    let elapsed = limit + process::OVERRUN;
-    let ended = job.ended.unwrap_or_else(clock::now);
-    let began = ended - elapsed;
-    let recorded = match task {
-        Task::Refresh => state::find_lost_run(set, subject, run, ended)?,
-        // The end of the refresh before is recorded.
-        _ => LostRun::Ended,
-    };
-    match recorded {
-        LostRun::Unknown | LostRun::Running => {
-            let error = error("the refresh", "segmenter.refresh_timeout");
-            refresh::fail(set, &request, error, (began, elapsed)).map(drop)
-        }
-        LostRun::Ended => {
-            let error = error("the hand-over", "segmenter.refresh_timeout");
-            handover::fail(set, &request, Some(&segment), error, (began, elapsed)).map(drop)
-        }
-        LostRun::Superseded => state::log_lost(set, subject, run),
-    }
-}
-
-fn log_interrupted(name: &str) {
-    emit(
-        PgLogLevel::LOG,
-        format!("segmenter: the refresh of segment \"{name}\" was interrupted"),
-        None,
-    );
 }
