@@ -2,17 +2,23 @@
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::{SpiClient, quote_identifier, quote_literal};
+use pgrx::spi::{SpiClient, quote_identifier};
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::{OWN_CHECK, Relation, RelationSet};
 use crate::config::SERVICE_COLUMNS;
-use crate::error::{Error, Result, SetError, emit};
+use crate::error::{Error, Result};
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{self, OnSuccess};
 use crate::pg::system_catalog;
+
+mod layout;
+mod registration;
+
+use layout::{UniqueIndex, check_columns, columns, kind, no_index, unique_indexes};
+pub use registration::{holds_rows_of, release};
 
 /// The mart's columns, their types, and whether they must be NOT NULL. All except the contacts are
 /// service columns, which a segment's query must not return; the key `id` is the exception.
@@ -440,99 +446,6 @@ impl Table {
         }
         self.facts.check_not_anothers(&holder.id)
     }
-
-    /// Attaches the table to the mart. An unshared table also gets a check constraint that limits
-    /// it to this segment's rows. `caller` must own the table where either has to be done.
-    /// Repeating it changes nothing.
-    pub fn register(
-        &self,
-        set: &RelationSet,
-        holder: Holder<'_>,
-        caller: pg_sys::Oid,
-    ) -> Result<()> {
-        let segment = &holder.id;
-        self.facts.check_not_anothers(segment)?;
-        if let Some((problem, hint)) = self.caution() {
-            emit(PgLogLevel::WARNING, problem, Some(hint));
-        }
-        if !self.kind.shared
-            && let Some(other) = &self.facts.other_segment
-        {
-            return Err(unfit(
-                &self.name,
-                &format!("it is segment \"{other}\"'s own"),
-                Some("Segments share a table whose unique index is on (segment_id, id).".into()),
-            ));
-        }
-        if self.columns.len() > MOST_COLUMNS {
-            return Err(self.too_wide());
-        }
-        self.facts.check_visible()?;
-        let claim = !self.kind.shared && self.facts.own_check.is_none();
-        let is_altered = claim || !self.facts.in_mart || self.facts.copied_check.is_some();
-        if is_altered && !role::owns_table(caller, self.oid) {
-            return Err(Error::NotTableOwner(self.name.clone()));
-        }
-        if !role::owns_table(caller, self.oid) {
-            self.facts.check_writable(holder.owner)?;
-        }
-        // The commands below run as the mart's owner, so that role must own the table too.
-        if is_altered && !set.is_own && !role::owns_table(set.owner, self.oid) {
-            return Err(SetError::NotTableOwner {
-                set: set.name().to_owned(),
-                owner: role::name(set.owner),
-                table: self.name.clone(),
-            }
-            .into());
-        }
-        if let Some(check) = &self.facts.copied_check {
-            let parts = [("table", self.name.as_str()), ("check", &quote_identifier(check))];
-            set.as_owner(|| {
-                Spi::run(&set.sql(&queries::config::segment_table::DROP_CHECK, &parts))
-            })?;
-        }
-        if claim {
-            self.add_own_check(set, segment)?;
-        }
-        if !self.facts.in_mart {
-            set.as_owner(|| {
-                Spi::run(
-                    &set.sql(
-                        &queries::config::segment_table::ATTACH_TABLE,
-                        &[("table", &self.name)],
-                    ),
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    fn add_own_check(&self, set: &RelationSet, segment: &Uuid) -> Result<()> {
-        let claimed = subtransaction::in_subtransaction(subtransaction::OnSuccess::Commit, || {
-            set.as_owner(|| {
-                Ok(Spi::run(&set.sql(
-                    &queries::config::segment_table::ADD_OWN_CHECK,
-                    &[
-                        ("table", &self.name),
-                        ("check", OWN_CHECK),
-                        ("segment_id", &quote_literal(segment.to_string())),
-                    ],
-                ))?)
-            })
-        });
-        claimed.map_err(|error| match &error {
-            Error::Postgres(report)
-                if report.sqlstate == PgSqlErrorCode::ERRCODE_CHECK_VIOLATION as i32 =>
-            {
-                unfit(
-                    &self.name,
-                    "it holds rows of another segment",
-                    Some("Remove them, or share the table: make its unique index one on (segment_id, id).".into()),
-                )
-            }
-            _ => error,
-        })
-    }
 }
 
 /// Checks that row-level security of a table, if it exists, hides no rows from the owner of its
@@ -540,32 +453,6 @@ impl Table {
 pub fn check_visible(set: &RelationSet, table: pg_sys::Oid, holder: Holder<'_>) -> Result<()> {
     let facts = set.as_owner(|| Spi::connect(|client| Facts::read(client, set, table, holder)))?;
     facts.map_or(Ok(()), |facts| facts.check_visible())
-}
-
-/// Detaches a table from the mart, unless another segment is stored in it. That locks the table, so
-/// it is left as it is if the caller may not write to it: the result is false then.
-pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<bool> {
-    let caller = role::current();
-    set.as_owner(|| {
-        Spi::connect_mut(|client| {
-            let args = [table.into(), (*segment).into(), OWN_CHECK.into()];
-            let commands: Vec<String> = client
-                .update(
-                    &set.sql(&queries::config::segment_table::LIST_DETACH_COMMANDS, &[]),
-                    None,
-                    &args,
-                )?
-                .map(|row| row.get::<String>(1)?.ok_or(Error::MissingValue("command")))
-                .collect::<Result<_>>()?;
-            if !commands.is_empty() && !role::may_use_table(caller, table)? {
-                return Ok(false);
-            }
-            for command in commands {
-                client.update(&command, None, &[])?;
-            }
-            Ok(true)
-        })
-    })
 }
 
 /// The name of a table, qualified and quoted; none: it does not exist.
@@ -587,157 +474,10 @@ pub fn name(set: &RelationSet, table: pg_sys::Oid) -> Result<Option<String>> {
     })
 }
 
-/// Whether a table has rows of a segment, ended membership periods included. Runs as the current
-/// role, which must be able to read the table.
-pub fn holds_rows_of(set: &RelationSet, table: &str, segment: &Uuid) -> Result<bool> {
-    let sql = set.sql(&queries::config::segment_table::HAS_ROWS, &[("table", table)]);
-    let found = Spi::connect(|client| {
-        client.select(&sql, Some(1), &[(*segment).into()])?.first().get_one()
-    })?;
-    Ok(found.unwrap_or_default())
-}
-
-/// A unique index that could cover the members' key.
-struct UniqueIndex {
-    columns: Vec<String>,
-    predicate: Option<String>,
-}
-
-/// The layout of a table with these indexes. An index without a predicate rules out history, so it
-/// takes precedence.
-fn kind(indexes: &[UniqueIndex]) -> Option<TableLayout> {
-    [(false, false), (true, false), (false, true), (true, true)]
-        .into_iter()
-        .map(|(shared, history)| TableLayout { shared, history })
-        .find(|kind| indexes.iter().any(|index| index.holds(*kind)))
-}
-
-impl UniqueIndex {
-    fn holds(&self, kind: TableLayout) -> bool {
-        let mut columns: Vec<_> = self.columns.iter().map(String::as_str).collect();
-        columns.sort_unstable();
-        let key: &[&str] = if kind.shared { &["id", "segment_id"] } else { &["id"] };
-        // The text that PostgreSQL generates with only pg_catalog in the search_path.
-        let open = "(actual_end = 'infinity'::timestamp without time zone)";
-        columns == key && self.predicate.as_deref() == kind.history.then_some(open)
-    }
-}
-
 fn facts_name(facts: &pgrx::spi::SpiTupleTable<'_>) -> Result<Option<String>> {
     if facts.is_empty() { Ok(None) } else { Ok(facts.get_by_name("name")?) }
 }
 
-fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<Column>> {
-    client
-        .select(queries::config::segment_table::LIST_COLUMNS.kept(), None, &[table.into()])?
-        .map(|row| {
-            let is =
-                |fact: &str| Ok::<_, Error>(row.get_by_name::<bool, _>(fact)?.unwrap_or_default());
-            let declared_type = row.get_by_name("type_oid")?.unwrap_or(pg_sys::InvalidOid);
-            let modifier = row.get_by_name("modifier")?.unwrap_or(-1);
-            let (type_oid, modifier) = system_catalog::base_type(declared_type, modifier);
-            Ok(Column {
-                name: row.get_by_name("name")?.unwrap_or_default(),
-                is_plain: type_oid == declared_type,
-                type_oid,
-                modifier,
-                is_generated: is("is_generated")?,
-                generated_from: row.get_by_name("generated_from")?.unwrap_or_default(),
-                is_identity: is("is_identity")?,
-                is_unique: is("is_unique")?,
-                is_not_null: is("is_not_null")?,
-                declared: row.get_by_name("declared")?.unwrap_or_default(),
-                collation: row.get_by_name("collation")?,
-            })
-        })
-        .collect()
-}
-
-fn unique_indexes(client: &SpiClient<'_>, table: pg_sys::Oid) -> Result<Vec<UniqueIndex>> {
-    client
-        .select(queries::config::segment_table::LIST_UNIQUE_INDEXES.kept(), None, &[table.into()])?
-        .map(|row| {
-            Ok(UniqueIndex {
-                columns: row.get_by_name("columns")?.unwrap_or_default(),
-                predicate: row.get_by_name("predicate")?,
-            })
-        })
-        .collect()
-}
-
-fn check_columns(table: &str, columns: &[Column]) -> Result<()> {
-    for (name, declared, not_null) in MART {
-        let Some(column) = columns.iter().find(|column| column.name == name) else {
-            let not_null = if not_null { " not null" } else { "" };
-            let hint = format!("alter table {table} add column {name} {declared}{not_null}");
-            return Err(unfit(table, &format!("column \"{name}\" is missing"), Some(hint)));
-        };
-        if column.declared != declared {
-            let problem =
-                format!("column \"{name}\" is {}, it must be {declared}", column.declared);
-            let hint = format!(
-                "alter table {table} alter column {name} type {declared} using {name}::{declared}"
-            );
-            return Err(unfit(table, &problem, Some(hint)));
-        }
-        if not_null && !column.is_not_null {
-            let problem = format!("column \"{name}\" must be NOT NULL");
-            let hint = format!("alter table {table} alter column {name} set not null");
-            return Err(unfit(table, &problem, Some(hint)));
-        }
-        if column.is_generated || column.is_identity {
-            return Err(unfit(table, &format!("column \"{name}\" is generated"), None));
-        }
-    }
-    Ok(())
-}
-
-fn no_index(table: &str) -> Error {
-    unfit(
-        table,
-        "it has no unique index that tells members apart",
-        Some(format!(
-            "create unique index on {table} (id) for one segment's latest state, add \"where actual_end = 'infinity'\" to keep history; (segment_id, id) where segments share it."
-        )),
-    )
-}
-
 fn unfit(table: &str, problem: &str, hint: Option<String>) -> Error {
     Error::Table { table: table.into(), problem: problem.into(), hint }
-}
-
-#[cfg(feature = "pg_test")]
-mod tests {
-    use pgrx::prelude::*;
-
-    use super::*;
-
-    const OPEN: &str = "(actual_end = 'infinity'::timestamp without time zone)";
-
-    fn index(columns: &[&str], predicate: Option<&str>) -> UniqueIndex {
-        UniqueIndex {
-            columns: columns.iter().map(|column| (*column).into()).collect(),
-            predicate: predicate.map(Into::into),
-        }
-    }
-
-    #[pg_extern]
-    fn the_unique_index_determines_the_layout() {
-        let found = |index| kind(&[index]).map(|kind| (kind.shared, kind.history));
-        assert_eq!(found(index(&["id"], None)), Some((false, false)));
-        assert_eq!(found(index(&["segment_id", "id"], None)), Some((true, false)));
-        assert_eq!(found(index(&["id", "segment_id"], None)), Some((true, false)));
-        assert_eq!(found(index(&["id"], Some(OPEN))), Some((false, true)));
-        assert_eq!(found(index(&["id", "segment_id"], Some(OPEN))), Some((true, true)));
-        assert_eq!(found(index(&["id"], Some("(id IS NOT NULL)"))), None);
-        assert_eq!(found(index(&["hash_email"], None)), None);
-        assert_eq!(found(index(&["id", "actual_begin"], None)), None);
-        assert_eq!(kind(&[]), None);
-    }
-
-    #[pg_extern]
-    fn an_index_without_a_predicate_rules_out_history() {
-        let both = [index(&["id"], Some(OPEN)), index(&["segment_id", "id"], None)];
-        assert_eq!(kind(&both), Some(TableLayout { shared: true, history: false }));
-    }
 }
