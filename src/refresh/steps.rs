@@ -1,0 +1,409 @@
+//! The steps of one refresh, in order.
+
+use pgrx::datum::{Timestamp, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+use super::{Applied, RefreshRequest};
+use crate::catalog::queries;
+use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::config::segment_table::{self, Purpose, Table};
+use crate::config::{Key, Refresher, Segment, Sql};
+use crate::error::{Error, Result, emit_warning};
+use crate::pg::exec::portal;
+use crate::pg::exec::role;
+use crate::pg::exec::seen;
+use crate::pg::exec::snapshot::{self, Active};
+use crate::pg::exec::statement::{self, Prepared, StatementKind};
+use crate::refresh::content::LastContent;
+use crate::refresh::delta::{Delta, DeltaTarget};
+use crate::refresh::exclusion::{Exclusion, LeftOut};
+use crate::refresh::incremental::WatermarkCandidate;
+use crate::refresh::now::RefreshTime;
+use crate::refresh::publish::outbox;
+use crate::refresh::publish::payload::{Origin, PayloadInput};
+use crate::refresh::publish::subscription::{self, Subscription};
+use crate::refresh::reads::Reads;
+use crate::refresh::segment_lock::acquire;
+use crate::refresh::{apply, delta, diff, exclusion, incremental, reads, source_check, upstream};
+use segmenter_core::reason;
+use segmenter_core::sync_plan::SyncAction;
+use segmenter_core::text::is_same_zone;
+
+/// Takes the steps of a refresh, in order. `found` receives the segment, for messages about it, and
+/// `reads` what it reads.
+pub(super) fn steps(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
+    found: &mut Option<Segment>,
+    reads: &mut Option<Reads>,
+) -> Result<Applied> {
+    let segment = find(set, request, found)?;
+    // Users' SQL runs from here on, first in the source checks.
+    let _portals = portal::CursorScope::begin()?;
+    // The caller's rights are checked here, once: a role that is granted or revoked while the
+    // refresh goes on changes nothing of what it does.
+    may_refresh(set, segment, role::current())?;
+    let permitted = segment.owner;
+    if let Some(cycle) = request.cycle {
+        return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
+    }
+    if request.skip_busy {
+        segment.check_schedule(set)?;
+    }
+    let _lock = acquire(set, segment.id, &segment.name)?;
+    let beginning = match request.query {
+        None => WatermarkCandidate::of(set, segment)?,
+        Some(_) => WatermarkCandidate::none(),
+    };
+    let (_snapshot, segment) = lock_and_snapshot(set, request, found, permitted)?;
+    let time = RefreshTime::begin();
+    check_not_superseded(set, segment)?;
+    if !role::exists(segment.owner) {
+        return Err(Error::OwnerDropped {
+            segment: segment.name.clone(),
+            segments: set.display_name(Relation::Segments),
+        });
+    }
+
+    let table = Table::check(set, segment.table, segment.holder())?;
+    table.check_usable(set, segment.holder())?;
+
+    let lists = Exclusion::find(set, segment)?;
+    lists.check_rights(segment)?;
+    let closed = lists.close(set, (segment, &table), request.run_id, (None, request.shows))?;
+    // What follows sees that members have left.
+    let _closed = (closed.removed > 0).then(Active::fresh);
+    let before = lists.ids();
+    let (at, recorded_zone, last) = last_content(set, segment)?;
+    let refresher = match request.query {
+        Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
+        None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
+    };
+    let source_check::Checked { remarks: late, ahead, .. } = match request.query {
+        // Sources belong to the segment's refresher: a one-off query has none, but the lists hold.
+        Some(_) => match upstream::check_lists(set, segment, &before)? {
+            missing if missing.is_empty() => source_check::Checked::default(),
+            missing => return Err(Error::NotLoaded(missing)),
+        },
+        None => {
+            let reads = reads.insert(reads::find(set, segment));
+            check_sources_loaded(set, segment, reads, &before)?
+        }
+    };
+    let mut actions = match request.shows {
+        None => pending_actions(set, segment)?,
+        Some(_) => Vec::new(),
+    };
+    let runs_with = hash_of(&refresher);
+    let refresh = |client: &mut SpiClient<'_>| {
+        let plan = match &refresher {
+            Refresher::Incremental(incremental) => {
+                let how = (time.at, request.full, (lists.may_free(), lists.readmissions()));
+                let read = reads.as_ref().and_then(|reads| reads.tables.as_ref());
+                let target = (segment, &table);
+                Some(incremental::plan(set, target, incremental, read, &beginning, how)?)
+            }
+            _ => None,
+        };
+        let mut progress = None;
+        let mut edited = None;
+        let mut left_out = LeftOut::default();
+        let (delta, side) = set.as_segment_owner(segment.owner, || {
+            let target = (segment.id, last.seed);
+            let written = matches!(refresher, Refresher::Procedure(_)).then_some(at);
+            let (delta, side) = match (plan, &refresher) {
+                (Some(plan), _) => {
+                    let leave_out = |delta: &mut Delta, side: &DeltaTarget<'_>| {
+                        left_out = lists.leave_out(client, (delta, side), written)?;
+                        Ok(())
+                    };
+                    let (delta, side, made) = plan.delta(set, &table, target, &last, leave_out)?;
+                    progress = Some(made);
+                    (delta, side)
+                }
+                (None, refresher) => {
+                    let (mut delta, side) = match refresher {
+                        Refresher::Procedure(Sql { sql }) => {
+                            run_procedure(client, set, &table, segment, target, sql)?
+                        }
+                        Refresher::Query(Sql { sql }) => {
+                            delta::of_query(set, &table, target, sql, false)?
+                        }
+                        Refresher::Incremental(_) => return Err(no_refresher(set, segment)),
+                    };
+                    left_out = lists.leave_out(client, (&mut delta, &side), written)?;
+                    (delta, side)
+                }
+            };
+            guard(segment, request, &delta)?;
+            edited = last.edited(&delta, &side);
+            if edited.is_some() {
+                // The consumers have what the state says, not what the table had.
+                for (_, action) in &mut actions {
+                    *action = action.with_all_members();
+                }
+            }
+            let is_written = matches!(refresher, Refresher::Procedure(_));
+            if let Some(result) = request.shows {
+                diff::show(client, (&delta, &side), (at, is_written), result)?;
+                return Ok((delta, side));
+            }
+            if is_written {
+                return Ok((delta, side));
+            }
+            // Columns that the refresher does not return get their values when the delta is applied
+            // (defaults, triggers). Counting messages with such columns therefore needs the applied
+            // delta, which the dry run then rolls back.
+            if !request.dry_run || outbox::reads_stored(&side, &actions) {
+                apply::apply(client, &side, delta.figures, at)?;
+            }
+            Ok::<_, Error>((delta, side))
+        })?;
+        let is_by_clock = progress.as_ref().is_some_and(|progress| progress.is_by_clock);
+        let reason = reason::of_refresh(reason::Facts {
+            is_one_off: request.query.is_some(),
+            is_refreshed: last.is_refreshed,
+            ran_with: last.ran_with.as_deref(),
+            runs_with: &runs_with,
+            is_by_clock,
+        });
+        let source = PayloadInput {
+            set,
+            table: Ok(&table),
+            delta: Some((&side, delta.figures)),
+            origin: if edited.is_some() { Origin::Edited } else { Origin::Refresh },
+            run_id: request.run_id,
+            reason: Some(reason),
+        };
+        // This snapshot sees the applied delta.
+        let _snapshot = Active::fresh();
+        let content = match request.dry_run {
+            true => None,
+            false => set.as_segment_owner(segment.owner, || last.after(&delta, &side))?,
+        };
+        let handed = match request.dry_run {
+            true => outbox::count(&source, &actions)?,
+            false => outbox::hand_over(client, &source, actions)?,
+        };
+        let gained = set.as_segment_owner(segment.owner, || {
+            exclusion::gained(segment, &delta, &side, edited.is_some())
+        })?;
+        let (figures, long_ids) = (delta.figures, delta.long_ids);
+        Ok::<_, Error>(Applied {
+            figures,
+            at,
+            handed,
+            late,
+            ahead,
+            long_ids,
+            progress,
+            edited,
+            content,
+            closed,
+            left_out,
+            lists: lists.record(),
+            gained,
+            reason: Some(reason),
+        })
+    };
+    let mut applied = table.with_constraints_at_once(set, || Spi::connect_mut(refresh))?;
+    if let Some(long) = &applied.long_ids {
+        let what = format!("segment \"{}\" lacks members", segment.name);
+        emit_warning(&what, &long.error().report());
+    }
+    if let Some(zone) = recorded_zone.filter(|zone| !is_same_zone(zone, set.timezone())) {
+        applied.late.push(format!(
+            "the members' times are in {zone}, but segmenter.timezone is {}",
+            set.timezone()
+        ));
+    }
+    Ok(applied)
+}
+
+/// A hash that tells refreshers apart.
+pub(super) fn hash_of(refresher: &Refresher) -> String {
+    reason::hash(&serde_json::json!(refresher).to_string())
+}
+
+fn no_refresher(set: &RelationSet, segment: &Segment) -> Error {
+    Error::NoRefresher {
+        segment: segment.name.clone(),
+        segments: set.display_name(Relation::Segments),
+    }
+}
+
+/// The hand-overs that a refresh of the segment requires, by subscription.
+pub(super) fn pending_actions(
+    set: &RelationSet,
+    segment: &Segment,
+) -> Result<Vec<(Subscription, SyncAction)>> {
+    let found = subscription::find(set, None, Some(segment.id), None)?;
+    let actions = found.into_iter().filter_map(|subscription| {
+        let handover = subscription.pending_action(true)?;
+        Some((subscription, handover))
+    });
+    Ok(actions.collect())
+}
+
+/// Reads the segment and keeps it in `found`, for messages about it. A row that is not valid is an
+/// error of its segment, told to those who may refresh it: so it counts as an attempt.
+pub(super) fn find<'a>(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
+    found: &'a mut Option<Segment>,
+) -> Result<&'a Segment> {
+    match Segment::find(set, request.segment) {
+        Ok(Some(segment)) => Ok(found.insert(segment)),
+        Ok(None) => Err(set.unknown_segment(request.name)),
+        Err(error @ Error::Config(_)) => {
+            if let Some(segment) = Segment::find_bare(set, request.segment)? {
+                may_refresh(set, found.insert(segment), role::current())?;
+            }
+            Err(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Checks that a role may refresh a segment and hand it over: it must be able to act as the
+/// segment's owner, and so must the owner of the set.
+pub fn may_refresh(set: &RelationSet, segment: &Segment, caller: pg_sys::Oid) -> Result<()> {
+    if role::may_act_as(caller, segment.owner) {
+        // The owner of the set can have written the row, so it must be able to act as this role
+        // too.
+        return set.check_owner_can_act_as(segment.owner);
+    }
+    Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
+}
+
+/// Locks the segment's table and then takes the snapshot. The caller holds the segment's lock: from
+/// then on, neither another refresh nor a change of the segment's table can interfere. `permitted`:
+/// an owner whose segments the caller may refresh.
+fn lock_and_snapshot<'a>(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
+    found: &'a mut Option<Segment>,
+    permitted: pg_sys::Oid,
+) -> Result<(Active, &'a Segment)> {
+    let gone = || set.unknown_segment(request.name);
+    loop {
+        let segment = found.as_ref().ok_or_else(gone)?;
+        if segment.owner != permitted {
+            may_refresh(set, segment, role::current())?;
+        }
+        let locked = segment_table::lock(set, segment.table, segment.holder(), Purpose::Refresh);
+        let snapshot = Active::fresh();
+        let current = Segment::find(set, Key::Id(segment.id))?.filter(|segment| segment.actual);
+        let current = current.ok_or_else(gone)?;
+        // The segment may have got another table or owner before the lock was granted.
+        let is_same = (current.table, current.owner) == (segment.table, segment.owner);
+        match locked {
+            _ if !is_same => *found = Some(current),
+            Ok(true) => return Ok((snapshot, found.insert(current))),
+            refused => {
+                check_not_superseded(set, &current)?;
+                refused?;
+                return Err(Error::TableDropped(current.name));
+            }
+        }
+    }
+}
+
+/// Raises an error in a transaction that keeps its snapshot (REPEATABLE READ or higher) if the
+/// segment was refreshed or changed between that snapshot and the lock.
+pub fn check_not_superseded(set: &RelationSet, segment: &Segment) -> Result<()> {
+    if !snapshot::is_kept() {
+        return Ok(());
+    }
+    let state = || -> Result<Option<String>> {
+        set.as_owner(|| {
+            Spi::connect(|_| {
+                statement::read_one(
+                    &set.sql(&queries::refresh::GET_SEGMENT_STATE, &[]),
+                    &[segment.id.into()],
+                )
+            })
+        })
+    };
+    let seen = state()?;
+    let latest = {
+        let _snapshot = Active::latest();
+        state()?
+    };
+    if latest != seen { Err(Error::Superseded(segment.name.clone())) } else { Ok(()) }
+}
+
+/// Checks that the segment's sources are loaded and that the segments that it reads are up to date.
+/// Returns remarks about sources.
+pub(super) fn check_sources_loaded(
+    set: &RelationSet,
+    segment: &Segment,
+    reads: &Reads,
+    lists: &[Uuid],
+) -> Result<source_check::Checked> {
+    let mut found = match segment.sources.as_slice() {
+        [] => Default::default(),
+        sources => Spi::connect(|_| {
+            set.as_segment_owner(segment.owner, || source_check::check(set, sources))
+        })?,
+    };
+    found.missing.extend(upstream::check(set, segment, reads, lists)?);
+    if found.missing.is_empty() { Ok(found) } else { Err(Error::NotLoaded(found.missing)) }
+}
+
+/// The local time of the refresh, the zone that the members' times are in (none: it is the first one
+/// that is recorded), and what is known of the members after the last refresh.
+pub fn last_content(
+    set: &RelationSet,
+    segment: &Segment,
+) -> Result<(Timestamp, Option<String>, LastContent)> {
+    set.as_owner(|| {
+        Spi::connect(|client| {
+            let statement = set.kept(&queries::refresh::GET_INSTANT);
+            let row = client.select(statement, Some(1), &[segment.id.into()])?.first();
+            let at: Option<Timestamp> = row.get_by_name("at")?;
+            let zone: Option<String> = row.get_by_name("timezone")?;
+            Ok((at.unwrap_or(Timestamp::positive_infinity()), zone, LastContent::read(&row)?))
+        })
+    })
+}
+
+fn run_procedure<'a>(
+    client: &mut SpiClient<'_>,
+    set: &'a RelationSet,
+    table: &'a Table,
+    segment: &Segment,
+    target: (Uuid, u64),
+    sql: &str,
+) -> Result<(Delta, DeltaTarget<'a>)> {
+    let call = delta::parse_single_statement(sql, StatementKind::Call)?;
+    // An error in its text, other than one of the procedure's own statements, has a line and a column.
+    drop(Prepared::of_user(call, &[])?);
+    let before = delta::before_procedure(set, table, target)?;
+    client.update(call, None, &[])?;
+    if snapshot::is_kept() {
+        // Elsewhere each statement of a procedure has a snapshot of its own.
+        seen::check_all_relations()?;
+    }
+    let _snapshot = Active::fresh();
+    if Table::check(set, segment.table, segment.holder())? != *table {
+        return Err(Error::TableAltered(table.name.clone()));
+    }
+    before.compare()
+}
+
+fn guard(segment: &Segment, request: &RefreshRequest<'_>, delta: &Delta) -> Result<()> {
+    if request.force {
+        return Ok(());
+    }
+    let refusal = segment.guards.check(delta.figures);
+    let refusal = refusal.map_err(|refusal| Error::Refused(Box::new(refusal)));
+    match (&refusal, request.shows) {
+        (Err(refused), Some(_)) => {
+            diff::say_refused(segment, refused);
+            Ok(())
+        }
+        _ => refusal,
+    }
+}
