@@ -7,9 +7,10 @@ use pgrx::prelude::*;
 use pgrx::datum::DatumWithOid;
 use segmenter_core::query_file::QueryFile;
 
+use crate::catalog::extension::Extension;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::state::{self, LostRun};
 use crate::error::{Error, Result};
 use crate::pg::clock;

@@ -5,8 +5,9 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::require_arg;
+use crate::catalog::extension::Extension;
 use crate::catalog::log::LogStatus;
-use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::relation_set::RelationSet;
 use crate::delivery;
 use crate::error::{self, Error, SetError};
 use crate::ops::erase;

@@ -5,7 +5,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 use super::require_arg;
-use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::extension::Extension;
+use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, SetError};
 use crate::schedule::figures;
 

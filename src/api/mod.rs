@@ -8,8 +8,9 @@ use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+use crate::catalog::extension::Extension;
 use crate::catalog::log;
-use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::visibility;
 use crate::config::Key;
 use crate::error::{self, Error, SetError};

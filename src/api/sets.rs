@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use super::require_arg;
 use crate::catalog::manage_sets;
 use crate::catalog::migrate;
-use crate::catalog::relation_set;
+use crate::catalog::registry;
 use crate::pg::bgw::process;
 
 /// Creates a relation set, as ordinary tables of the caller.
@@ -101,7 +101,7 @@ fn segmenter_migrate_sets() -> Result<(), ErrorReport> {
 #[pg_extern]
 fn segmenter_adopt_set(cfg_table: Option<&str>) -> Result<(), ErrorReport> {
     process::must_not_be_in_recovery()?;
-    Ok(relation_set::adopt(require_arg("cfg_table", cfg_table)?)?)
+    Ok(registry::adopt(require_arg("cfg_table", cfg_table)?)?)
 }
 
 /// Drops a relation set with its segments, log and messages. Segment tables stay, as ordinary

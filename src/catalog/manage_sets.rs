@@ -4,10 +4,10 @@ use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 use crate::catalog::change_readers;
+use crate::catalog::extension::Extension;
 use crate::catalog::queries;
-use crate::catalog::relation_set::{
-    Extension, OWN_CHECK, RegisteredSet, RelationSet, names_of, render,
-};
+use crate::catalog::registry::RegisteredSet;
+use crate::catalog::relation_set::{OWN_CHECK, RelationSet, names_of, render};
 use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::exec::role;
 use crate::pg::exec::statement;

@@ -10,9 +10,10 @@ use pgrx::spi::{quote_identifier, quote_literal, quote_qualified_identifier};
 
 use crate::catalog::change_readers;
 use crate::catalog::definitions;
+use crate::catalog::extension::Extension;
 use crate::catalog::manage_sets::{find_taken_name, stem};
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Extension, RelationSet, names_of};
+use crate::catalog::relation_set::{RelationSet, names_of};
 use crate::error::{Error, Report, Result, SCHEMA_VERSION, SetError, emit_warning};
 use crate::pg::bgw::activity;
 use crate::pg::exec::role;

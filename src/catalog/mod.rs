@@ -3,10 +3,12 @@
 
 pub mod change_readers;
 pub mod definitions;
+pub mod extension;
 pub mod log;
 pub mod manage_sets;
 pub mod migrate;
 pub mod query;
+pub mod registry;
 pub mod relation_set;
 pub mod sequence;
 pub mod session_settings;

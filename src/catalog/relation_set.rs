@@ -1,5 +1,5 @@
 //! Relation sets: the only module that knows the names of a set's relations and the roles that our
-//! own statements on them run as.
+//! own statements on them run as. (Those of the extension itself are in `extension`.)
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -7,23 +7,22 @@ use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use pgrx::spi::{SpiHeapTupleData, quote_identifier};
 
-use super::queries;
-use super::query::{Query, RunsAs, assuming};
+use crate::catalog::extension::Extension;
+use crate::catalog::query::{Query, RunsAs, assuming};
+use crate::catalog::registry::{Lookup, RegisteredRelation, name_of, registered_relations};
 use crate::catalog::settings;
 use crate::error::{Error, Result, SCHEMA_VERSION, SetError};
 use crate::pg::bgw::process;
 use crate::pg::exec::kept::Kept;
-use crate::pg::exec::role::{self, MEMBERSHIP, Rights, Settings};
+use crate::pg::exec::role::{self, Rights, Settings};
 use crate::pg::exec::segment_calls::Readers;
 use crate::pg::exec::session::Session;
-use crate::pg::exec::statement;
 use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-const RELATIONS: [(&str, &str); 16] = [
+pub(super) const RELATIONS: [(&str, &str); 16] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -63,243 +62,9 @@ pub const VIEWS: [&str; 2] = ["status", "current"];
 /// The name of the check constraint that limits an unshared segment table to one segment's rows.
 pub const OWN_CHECK: &str = "segmenter_own_segment";
 
-/// Relations that belong to the extension, not to a set. Two more placeholders are not relations:
-/// `@schema@`, the extension's schema, and `@membership@`, the privilege that is passed to
-/// `pg_has_role`.
-const SHARED: [(&str, &str); 4] = [
-    ("registry", "segmenter_registry"),
-    ("registry_relations", "segmenter_registry_relations"),
-    ("changes", "segmenter_changes"),
-    ("change_readers", "segmenter_change_readers"),
-];
-
 /// The versions of the definition that this library works with. A release that changes no SQL object
 /// changes neither end.
 const SCHEMA_VERSIONS: std::ops::RangeInclusive<i32> = 2..=SCHEMA_VERSION;
-
-/// The relation of captured changes in the schema of a function of the extension.
-pub fn changes_of(function: pg_sys::Oid) -> pg_sys::Oid {
-    system_catalog::relation_beside(function, c"segmenter_changes")
-}
-
-/// The extension, as installed in this database.
-#[derive(Clone)]
-pub struct Extension {
-    /// The schema, quoted where it needs to be.
-    schema: String,
-    owner: pg_sys::Oid,
-    /// The roles, other than superusers, that may create objects in the schema, and could so plant an
-    /// operator or a function there; 0 is PUBLIC.
-    creators: Vec<pg_sys::Oid>,
-    /// The time zone of members' local times: `segmenter.timezone` of the database.
-    timezone: String,
-}
-
-impl Extension {
-    /// Finds the extension; none: it is not installed. A version whose registry this library does
-    /// not know is an error.
-    pub fn find() -> Result<Option<Self>> {
-        role::with_own_settings(Self::found)
-    }
-
-    fn found() -> Result<Option<Self>> {
-        Spi::connect(|client| {
-            let statement = queries::catalog::FIND_EXTENSION.kept();
-            let row = client.select(statement, Some(1), &[])?.first();
-            if row.is_empty() {
-                return Ok(None);
-            }
-            if !row.get_by_name::<bool, _>("has_versions")?.unwrap_or_default() {
-                let version: String = row.get_by_name("version")?.unwrap_or_default();
-                return Err(Error::OtherVersion(version));
-            }
-            let schema = row.get_by_name::<String, _>("schema")?;
-            let creators: Option<Vec<pg_sys::Oid>> = row.get_by_name("creators")?;
-            let timezone = settings::timezone(row.get_by_name("timezone")?)?;
-            // A superuser can do anything without it.
-            let is_other = |role: &pg_sys::Oid| !role::is_superuser(*role);
-            Ok(Some(Self {
-                schema: quote_identifier(schema.unwrap_or_default()),
-                owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
-                creators: creators.unwrap_or_default().into_iter().filter(is_other).collect(),
-                timezone,
-            }))
-        })
-    }
-
-    /// The schema, quoted where it needs to be.
-    pub fn schema(&self) -> &str {
-        &self.schema
-    }
-
-    pub fn owner(&self) -> pg_sys::Oid {
-        self.owner
-    }
-
-    pub fn current() -> Result<Self> {
-        Self::find()?.ok_or(Error::NoExtension)
-    }
-
-    /// The text of a statement that uses no relation of a set, with its placeholders filled in.
-    pub fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
-        query.check_role();
-        render(query.text, |word| placeholder(parts, word).or_else(|| self.name(word)))
-    }
-
-    /// A statement that uses no relation of a set, and that the session keeps.
-    pub fn kept(&self, query: &Query) -> Kept {
-        Kept::new(self.sql(query, &[]))
-    }
-
-    /// Runs statements on the extension's own relations, as its owner.
-    pub fn as_owner<T>(&self, body: impl FnOnce() -> T) -> T {
-        assuming(RunsAs::ExtensionOwner, || {
-            role::run_as(self.owner, Rights::Trusted, &self.own_settings(), body)
-        })
-    }
-
-    /// Runs our own statements on a set with the caller's rights, restricted.
-    pub fn as_caller<T>(&self, body: impl FnOnce() -> T) -> T {
-        assuming(RunsAs::Caller, || self.restricted(role::current(), body))
-    }
-
-    /// Runs our own statements as a role other than the extension's owner. They may call code that
-    /// the role has attached to its relations (triggers, defaults), so the operation is restricted.
-    fn restricted<T>(&self, role: pg_sys::Oid, body: impl FnOnce() -> T) -> T {
-        role::run_as(role, Rights::Restricted, &self.own_settings(), body)
-    }
-
-    /// The settings of our own statements.
-    fn own_settings(&self) -> Settings {
-        Settings {
-            search_path: "pg_catalog, pg_temp".into(),
-            timezone: self.timezone.clone(),
-            session: None,
-        }
-    }
-
-    /// The time zone of members' local times, and of schedules that have none of their own.
-    pub fn timezone(&self) -> &str {
-        &self.timezone
-    }
-
-    /// Runs a query that returns one value as the extension's owner.
-    pub fn read<T: FromDatum + IntoDatum>(
-        &self,
-        query: &Query,
-        args: &[DatumWithOid<'_>],
-    ) -> Result<Option<T>> {
-        self.as_owner(|| Spi::connect(|_| statement::read_one(&self.sql(query, &[]), args)))
-    }
-
-    /// Runs a writing statement that returns one value as the extension's owner.
-    pub fn write<T: FromDatum + IntoDatum>(
-        &self,
-        query: &Query,
-        args: &[DatumWithOid<'_>],
-    ) -> Result<Option<T>> {
-        self.as_owner(|| {
-            Spi::connect_mut(|client| {
-                let rows = client.update(&self.sql(query, &[]), None, args)?;
-                if rows.is_empty() { Ok(None) } else { Ok(rows.first().get_one()?) }
-            })
-        })
-    }
-
-    /// All sets, the extension's own first.
-    pub fn sets(&self) -> Result<Vec<RegisteredSet>> {
-        let invalid = pg_sys::InvalidOid;
-        self.as_owner(|| {
-            Spi::connect(|client| {
-                let rows =
-                    client.select(&self.sql(&queries::catalog::LIST_SETS, &[]), None, &[])?;
-                rows.map(|row| {
-                    Ok(RegisteredSet {
-                        mart: row.get_by_name("mart")?.ok_or(Error::MissingValue("mart"))?,
-                        owner: row.get_by_name("owner")?,
-                        is_own: row.get_by_name("is_own")?.unwrap_or_default(),
-                        segments: row.get_by_name("segments")?.unwrap_or(invalid),
-                        outbox: row.get_by_name("outbox")?.unwrap_or(invalid),
-                    })
-                })
-                .collect()
-            })
-        })
-    }
-
-    /// The relation in which sets are registered.
-    pub fn registry(&self) -> Result<pg_sys::Oid> {
-        let registry = self.read(&queries::catalog::REGISTRY_OID, &[])?;
-        Ok(registry.unwrap_or(pg_sys::InvalidOid))
-    }
-
-    fn name(&self, word: &str) -> Option<String> {
-        match word {
-            "schema" => return Some(self.schema.clone()),
-            "membership" => return Some(MEMBERSHIP.into()),
-            _ => {}
-        }
-        let (_, name) = SHARED.iter().find(|(known, _)| *known == word)?;
-        Some(format!("{}.{name}", self.schema))
-    }
-}
-
-/// A relation set as the registry knows it, without reading anything of the set itself.
-#[derive(Clone, Copy)]
-pub struct RegisteredSet {
-    pub mart: pg_sys::Oid,
-    /// None: there is no role of its owner's name.
-    pub owner: Option<pg_sys::Oid>,
-    /// It is the extension's own.
-    pub is_own: bool,
-    pub segments: pg_sys::Oid,
-    pub outbox: pg_sys::Oid,
-}
-
-/// A row of the registry: a relation of a set, with what is registered of the set.
-struct RegisteredRelation {
-    /// None: the set is the extension's, or its owner was dropped.
-    owner: Option<pg_sys::Oid>,
-    owner_name: Option<String>,
-    is_own: bool,
-    version: i32,
-    kind: String,
-    oid: pg_sys::Oid,
-    registered_name: String,
-    /// None: the relation was dropped.
-    name: Option<String>,
-    relation_owner: Option<pg_sys::Oid>,
-    /// Whether it is still a table, or a view, as it was made.
-    is_kind: bool,
-}
-
-impl RegisteredRelation {
-    fn read(row: &SpiHeapTupleData<'_>) -> Result<Self> {
-        let missing = |column| move || Error::MissingValue(column);
-        Ok(Self {
-            owner: row.get_by_name("owner")?,
-            owner_name: row.get_by_name("owner_name")?,
-            is_own: row.get_by_name("is_own")?.ok_or_else(missing("is_own"))?,
-            version: row.get_by_name("schema_version")?.ok_or_else(missing("schema_version"))?,
-            kind: row.get_by_name("kind")?.ok_or_else(missing("kind"))?,
-            oid: row.get_by_name("relation")?.ok_or_else(missing("relation"))?,
-            registered_name: row
-                .get_by_name("registered_name")?
-                .ok_or_else(missing("registered_name"))?,
-            name: row.get_by_name("name")?,
-            relation_owner: row.get_by_name("relation_owner")?,
-            is_kind: row.get_by_name("is_kind")?.unwrap_or_default(),
-        })
-    }
-}
-
-/// The criterion by which a set is looked up.
-enum Lookup {
-    Default,
-    ByMart(pg_sys::Oid),
-    /// The set that this relation belongs to.
-    ByMember(pg_sys::Oid),
-}
 
 /// A relation set.
 #[derive(Clone)]
@@ -382,7 +147,7 @@ impl RelationSet {
             return Ok(None);
         };
         let (is_own, version) = (*is_own, *version);
-        let owner = if is_own { Some(extension.owner) } else { *owner };
+        let owner = if is_own { Some(extension.owner()) } else { *owner };
         let set = name_of(&rows);
         if !accepted.contains(&version) {
             return Err(SetError::OtherVersion { set, version, is_own }.into());
@@ -518,7 +283,7 @@ impl RelationSet {
         assuming(RunsAs::SetOwner, || match self.is_own {
             true => {
                 let settings = self.extension.own_settings();
-                role::run_as(self.extension.owner, Rights::Trusted, &settings, body)
+                role::run_as(self.extension.owner(), Rights::Trusted, &settings, body)
             }
             false => self.extension.restricted(self.owner, body),
         })
@@ -640,77 +405,6 @@ pub fn is_set(name: &str) -> Result<()> {
     }
 }
 
-/// Makes the owner of all relations of a set its owner. The caller must be able to act as that role.
-pub fn adopt(cfg_table: &str) -> Result<()> {
-    let extension = Extension::current()?;
-    let unknown = || SetError::Unknown(cfg_table.to_owned());
-    let mart = system_catalog::relation_named(cfg_table)?.ok_or_else(unknown)?;
-    let rows = registered_relations(&extension, Lookup::ByMart(mart))?;
-    let set = name_of(&rows);
-    match rows.first() {
-        None => return Err(unknown().into()),
-        Some(row) if row.is_own => return Err(SetError::Own(set).into()),
-        Some(_) => {}
-    }
-    let mut owners = Vec::new();
-    for row in &rows {
-        let known = RELATIONS.iter().find(|(kind, _)| *kind == row.kind);
-        let relation = known.map_or("relation", |(kind, _)| kind);
-        match (&row.name, row.relation_owner) {
-            (Some(name), _) if !row.is_kind => {
-                return Err(SetError::OtherKind { set, relation, name: name.clone() }.into());
-            }
-            (Some(_), Some(owner)) if !owners.contains(&owner) => owners.push(owner),
-            (Some(_), _) => {}
-            (None, _) if VIEWS.contains(&row.kind.as_str()) => {}
-            (None, _) => return Err(SetError::Broken { set, relation }.into()),
-        }
-    }
-    let [owner] = owners[..] else {
-        let mut owners: Vec<_> = owners.into_iter().map(role::name).collect();
-        owners.sort_unstable();
-        return Err(SetError::ManyOwners { set, owners }.into());
-    };
-    if !role::may_act_as(role::current(), owner) {
-        return Err(SetError::NotOwner(set).into());
-    }
-    extension.as_owner(|| {
-        let sql = extension.sql(&queries::catalog::ADOPT_SET, &[]);
-        Ok::<_, Error>(Spi::run_with_args(&sql, &[mart.into(), owner.into()])?)
-    })?;
-    system_catalog::invalidate(extension.registry()?);
-    Ok(())
-}
-
-/// The rows of the registry for a set; none: it is not registered.
-fn registered_relations(extension: &Extension, which: Lookup) -> Result<Vec<RegisteredRelation>> {
-    extension.as_owner(|| {
-        Spi::connect(|client| {
-            let mart_of = |relation: Option<pg_sys::Oid>| {
-                let statement = extension.kept(&queries::catalog::FIND_MART);
-                let row = client.select(statement, Some(1), &[relation.into()])?.first();
-                Ok::<_, Error>(if row.is_empty() { None } else { row.get_one::<pg_sys::Oid>()? })
-            };
-            let mart = match which {
-                Lookup::Default => mart_of(None)?,
-                Lookup::ByMart(mart) => Some(mart),
-                Lookup::ByMember(relation) => mart_of(Some(relation))?,
-            };
-            let Some(mart) = mart else { return Ok(Vec::new()) };
-            let statement = extension.kept(&queries::catalog::FIND_SET);
-            let rows = client.select(statement, None, &[mart.into()])?;
-            rows.map(|row| RegisteredRelation::read(&row)).collect()
-        })
-    })
-}
-
-/// The name of a set: that of its mart.
-fn name_of(rows: &[RegisteredRelation]) -> String {
-    let mart = rows.iter().find(|row| row.kind == "mart");
-    let name = mart.map(|row| row.name.as_ref().unwrap_or(&row.registered_name));
-    name.cloned().unwrap_or_default()
-}
-
 /// The names of a set's relations, derived from the mart's name; the log may have a name of its
 /// own.
 pub fn names_of<'a>(mart: &str, log: Option<&str>) -> impl Iterator<Item = (&'a str, String)> {
@@ -746,6 +440,6 @@ pub fn render(text: &str, part: impl Fn(&str) -> Option<String>) -> String {
     filled
 }
 
-fn placeholder(parts: &[(&str, &str)], word: &str) -> Option<String> {
+pub(super) fn placeholder(parts: &[(&str, &str)], word: &str) -> Option<String> {
     parts.iter().find(|(name, _)| *name == word).map(|(_, part)| (*part).to_owned())
 }

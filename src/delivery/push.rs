@@ -10,9 +10,10 @@ use pgrx::prelude::*;
 
 use super::claim::{Message, claim_of};
 use super::{Consumer, ack, nack};
+use crate::catalog::extension::Extension;
 use crate::catalog::log::interval;
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Extension, Relation, RelationSet};
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::session_settings::SessionSettings;
 use crate::catalog::settings;
 use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};

@@ -9,10 +9,11 @@ use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::pg_sys::Oid;
 use pgrx::prelude::*;
 
+use crate::catalog::extension::Extension;
 use crate::catalog::log;
 use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
-use crate::catalog::relation_set::{Extension, Relation, RelationSet};
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::viewer::Viewer;
 use crate::config::{self, Key, Subject};
 use crate::error::{Error, Report, Result, counted, emit_warning};

@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::catalog::extension::Extension;
 use crate::catalog::log::LogStatus;
-use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report};

@@ -10,7 +10,7 @@ use super::logged::Action;
 use super::pruning::Pruning;
 use super::servers::Servers;
 use super::sets::{ROUND, Sets};
-use crate::catalog::relation_set::Extension;
+use crate::catalog::extension::Extension;
 use crate::catalog::session_settings::SessionSettings;
 use crate::catalog::settings;
 use crate::error::{Result, emit};

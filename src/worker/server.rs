@@ -10,7 +10,7 @@ use pgrx::prelude::*;
 use super::SERVER;
 use super::logged::Action;
 use super::sets::Sets;
-use crate::catalog::relation_set::Extension;
+use crate::catalog::extension::Extension;
 use crate::catalog::session_settings::SessionSettings;
 use crate::catalog::settings;
 use crate::error::Report;

@@ -7,7 +7,7 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::{Started, limits};
-use crate::catalog::relation_set::RegisteredSet;
+use crate::catalog::registry::RegisteredSet;
 use crate::error::emit;
 use crate::pg::bgw::job_table::{self, JobSpec};
 use crate::pg::bgw::process;

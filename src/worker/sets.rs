@@ -7,7 +7,8 @@ use pgrx::prelude::*;
 
 use super::logged::{Action, LoggedErrors};
 use super::set_scheduler::SetScheduler;
-use crate::catalog::relation_set::{Extension, RegisteredSet};
+use crate::catalog::extension::Extension;
+use crate::catalog::registry::RegisteredSet;
 use crate::error::{Report, Result, emit};
 use crate::pg::bgw::job_table::{self, Job};
 use crate::pg::bgw::process;

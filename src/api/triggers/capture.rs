@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use pgrx::prelude::*;
 
-use crate::catalog::relation_set::changes_of;
+use crate::catalog::extension::changes_of;
 use crate::error::{self, Error};
 use crate::pg::format::transition::{self, trigger_function};
 use crate::pg::system_catalog;

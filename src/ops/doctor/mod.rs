@@ -7,7 +7,8 @@ use pgrx::spi::SpiHeapTupleData;
 
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::{RegisteredSet, Relation, RelationSet};
+use crate::catalog::registry::RegisteredSet;
+use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::settings;
 use crate::catalog::viewer::Viewer;
 use crate::config::segment_table::{Holder, Table};

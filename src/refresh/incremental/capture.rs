@@ -12,9 +12,10 @@ use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::extension::Extension;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
-use crate::catalog::relation_set::{Extension, RelationSet};
+use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::Watched;
 use crate::error::{Error, Result};
