@@ -392,7 +392,8 @@ class ConfigChanger(Actor):
             except psycopg.errors.DependentObjectsStillExist:
                 must(is_read, "a segment that nobody reads, or leaves out the members of, cannot be retired", segment["name"])
 
-    @action(3, "23505", "42P16")
+    # Another segment may have its name, its table or its priority by now.
+    @action(3, "23505", "42P16", "22023")
     def revive(self) -> None:
         if segment := self.some("select * from {segments} where actual_end <> 'infinity' order by id"):
             self.write("update {segments} set actual_end = 'infinity' where id = %s", segment["id"])

@@ -5,6 +5,8 @@ What an actor has done may last through a pause: the doctor names it there, and 
 """
 from __future__ import annotations
 
+import random
+
 from checks import Connection, rows, value
 
 from actors import Actor, action
@@ -43,6 +45,16 @@ def sequence_faults(db: Connection, of: Set) -> list[tuple[str, str]]:
     return behind
 
 
+def move_sequences(db: Connection, of: Set, dice: random.Random) -> None:
+    """Where nothing goes on: as on a logical replica that has become the primary, which has no sequences, or where they were
+    synchronized some time ago."""
+    for relation in SEQUENCES:
+        if dice.random() < 0.5:
+            name = value(db, "select pg_get_serial_sequence(%s, 'id')", of.names[relation])
+            position = dice.choice(["1, false", "greatest(1, last_value - 1)", "greatest(1, last_value - 100)"])
+            value(db, f"select setval('{name}', {position}) from {name}")
+
+
 class ClockMover(Actor):
     """The times of the log, of segments' states and attempts, of leases and retries."""
     rest = 1.5
@@ -77,23 +89,3 @@ class ClockMover(Actor):
     @action(1)
     def retries(self) -> None:
         self.write(f"update {{deliveries}} set next_attempt_at = next_attempt_at + interval '2 days' where subscription_id in (select u.id from {{subscriptions}} u where u.segment_id in {OTHERS})")
-
-
-class SequenceMover(Actor):
-    """The sequences of messages and of log entries are set back, as on a logical replica that has become the primary."""
-    rest = 4.0
-
-    def set_to(self, relation: str, position: str) -> None:
-        """While nobody has taken an id that is not written yet: a sequence is set back where nothing runs."""
-        with self.db.transaction():
-            self.execute(f"lock table {{{relation}}} in access exclusive mode")
-            sequence = self.value("select pg_get_serial_sequence(%s, 'id')", self.of.names[relation])
-            self.execute(f"select setval('{sequence}', {position}) from {sequence}")
-
-    @action(2)
-    def set_back(self) -> None:
-        self.set_to(self.dice.choice(SEQUENCES), f"greatest(1, last_value - {self.dice.choice([1, 20, 1000])})")
-
-    @action(1)
-    def to_the_beginning(self) -> None:
-        self.set_to(self.dice.choice(SEQUENCES), "1, false")

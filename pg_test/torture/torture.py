@@ -24,7 +24,7 @@ from hostile import AsidePause, Clock, Hostile, QuietSteady, VictimChanger, Vict
 from invariants import Pause, ServerLog, Watcher, check_memory, nothing_runs, wait_for_ends, wait_for_workers
 from lists import ListChanger
 from sabotage import prove, prove_hostile
-from times import ClockMover, SequenceMover
+from times import ClockMover, move_sequences
 from world import CALLERS, PULLING, World
 
 ROUND = 8.0  # seconds between two pauses, about
@@ -57,7 +57,7 @@ class Torture:
             self.actors += [Claimer(world, of, consumer, number, audiences) for consumer in PULLING for number in (1, 2, 3)]
             self.actors += [Refresher(world, of, user) for user in ("postgres", "anna", "boris")]
             self.actors += [Caller(world, of, user) for user in CALLERS]
-            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), RowBreaker(world, of, "odd rows"), HandEditor(world, of, "hands"), Hider(world, of, "hidden rows"), ClockMover(world, of, "clocks"), SequenceMover(world, of, "sequences"), ListChanger(world, of, "lists"), Watcher(world, of, audiences)]
+            self.actors += [Steady(world, of), TableChanger(world, of, "tables"), RowBreaker(world, of, "odd rows"), HandEditor(world, of, "hands"), Hider(world, of, "hidden rows"), ClockMover(world, of, "clocks"), ListChanger(world, of, "lists"), Watcher(world, of, audiences)]
             if world.forgets:
                 self.actors.append(Forgetter(world, of, "log"))
         of = world.sets[0]
@@ -171,6 +171,7 @@ class Torture:
                 pause.db = world.connect(of=pause.of)
             print(f"ok restored, as {world.database}", flush=True)
         for pause in pauses:
+            move_sequences(pause.db, pause.of, self.dice)
             pause.resume()
         # Some of those who go on may lose what they have committed.
         with world.connect() as db:
