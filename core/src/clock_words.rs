@@ -16,12 +16,46 @@ const CALLED: [&str; 6] = [
     "segmenter_now",
 ];
 
-/// Whether a text begins with a string constant that has such a word, in quotes.
+/// Whether a text begins with a string constant that has such a word, in quotes of any kind. One with escapes
+/// counts as if it had.
 pub fn is_relative_time(text: &str) -> bool {
-    let text = text.strip_prefix(['e', 'E']).unwrap_or(text);
-    let Some(text) = text.strip_prefix('\'') else { return false };
-    let constant = text.split('\'').next().unwrap_or_default().to_lowercase();
-    constant.split(|c: char| !c.is_ascii_alphabetic()).any(|word| RELATIVE.contains(&word))
+    let Some((constant, has_escapes)) = constant(text) else { return false };
+    let constant = constant.to_lowercase();
+    has_escapes && constant.contains('\\')
+        || constant.split(|c: char| !c.is_ascii_alphabetic()).any(|word| RELATIVE.contains(&word))
+}
+
+/// The string constant that a text begins with, and whether backslashes are escapes in it.
+fn constant(text: &str) -> Option<(String, bool)> {
+    if let Some(rest) = text.strip_prefix('$') {
+        let (tag, rest) = rest.split_once('$')?;
+        let end = rest.find(&format!("${tag}$")).unwrap_or(rest.len());
+        return Some((rest[..end].to_owned(), false));
+    }
+    let prefixes =
+        [("E", true), ("e", true), ("U&", true), ("u&", true), ("N", false), ("n", false)];
+    let prefix = prefixes.iter().find(|(prefix, _)| text.starts_with(&format!("{prefix}'")));
+    let (prefix, has_escapes) = prefix.copied().unwrap_or(("", false));
+    let mut rest = text[prefix.len()..].strip_prefix('\'')?;
+    let mut constant = String::new();
+    loop {
+        let Some((part, after)) = rest.split_once('\'') else {
+            constant.push_str(rest);
+            break;
+        };
+        constant.push_str(part);
+        // A doubled quote, or a part that goes on in another line.
+        let next = after.trim_start();
+        let gap = &after[..after.len() - next.len()];
+        match next.strip_prefix('\'') {
+            Some(next) if gap.is_empty() || gap.contains(['\n', '\r']) => {
+                constant.push_str(if gap.is_empty() { "'" } else { "" });
+                rest = next;
+            }
+            _ => break,
+        }
+    }
+    Some((constant, has_escapes))
 }
 
 /// Whether the body of a function names a clock. A word in a comment counts, too: it may say so where
@@ -49,12 +83,37 @@ mod tests {
 
     #[test]
     fn a_constant_for_the_present_is_found() {
-        for text in
-            ["'now'::timestamptz", "' Now ' > x", "E'today'", "'tomorrow 12:00'", "'yesterday'"]
-        {
+        for text in [
+            "'now'::timestamptz",
+            "' Now ' > x",
+            "E'today'",
+            "'tomorrow 12:00'",
+            "'yesterday'",
+            "$$now$$",
+            "$x$ today $x$ > y",
+            "U&'now'",
+            "U&'\\006eow'",
+            "E'n\\x6fw'",
+            "N'now'",
+            "'no'\n  'w'",
+            "'{2026-01-01,now}'",
+            "'it''s now'",
+        ] {
             assert!(is_relative_time(text), "{text}");
         }
-        for text in ["'2026-01-01 now", "'2026-01-01', 'now'", "now()", "", "'nowhere'", "x'now'"] {
+        for text in [
+            "'2026-01-01 now",
+            "'2026-01-01', 'now'",
+            "now()",
+            "",
+            "'nowhere'",
+            "x'now'",
+            "$$2026$$ now",
+            "'2026' 'now'",
+            "$1",
+            "U&'2026'",
+            "'a\\b'",
+        ] {
             assert_eq!(is_relative_time(text), text == "'2026-01-01 now", "{text}");
         }
     }

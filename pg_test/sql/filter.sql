@@ -199,6 +199,13 @@ create function filter.volatile(text) returns boolean language sql as 'select tr
 create function filter.immutable(text) returns boolean language sql immutable as 'select $1 is not null';
 create function filter.differ(text, text) returns boolean language sql as 'select $1 <> $2';
 create operator filter.=== (leftarg = text, rightarg = text, function = filter.differ);
+create type filter.pair as (level filter.level, since timestamptz);
+create type filter.deep as (pairs filter.pair[], points int);
+create type filter.plain as (city text, points int);
+create domain filter.short as int check (filter.volatile(value::text));
+create type filter.shorts as range (subtype = filter.short);
+create domain filter.pairs as filter.pair[];
+create type filter.mood as enum ('sad', 'glad');
 create function filter.refused(condition text) returns table (code text, message text, detail text, hint text) language plpgsql as $$
 begin
     update segmenter_subscriptions set params = params || jsonb_build_object('where', condition) where target = 'code';
@@ -218,15 +225,22 @@ select c as condition, r.* from unnest(array[
     'member is not null', 'to_jsonb(member) ? ''id''', 'filter.immutable(member::text)',
     'points', 'city', '''true''', 'null', '1, 2', 'true as x', 'true x', '*', 'true from filter.people', 'true where true', 'true order by 1', 'true limit 1', 'true for update', 'distinct true', 'true union select true',
     'true) or (true', 'true)', '(true', 'true; drop table filter.people', 'true; --', ') as is_in from filter.people; --', '/* true', 'true /*', '''', '$1', '$1 = city', ':x', '', ' ', '--', '-- true', 'select true', 'true group by 1', 'true having true',
-    'city::filter.level = ''gold''', 'filter.nowhere(city)', 'immutable(city)', 'nextval(''x'') = 1', 'points = any (current_schemas(true)::text[]::int[])',
+    'id || points = city', 'points || id = city', 'city = any (array[id || points])', 'city::filter.level = ''gold''', '''{gold}''::filter.level[] = null', 'array[level, ''gold''::filter.level] is null', 'array[city]::filter.level[] is null', 'null::filter.level[] is null',
+    '''(gold,)''::filter.pair is null', 'row(city, null)::filter.pair is null', '''{"(gold,)"}''::filter.pair[] is null', '''({},1)''::filter.deep is null', '''[1,2)''::filter.shorts is null', '''{[1,2)}''::filter.shorts_multirange is null', '''{}''::filter.pairs is null',
+    '''{now}''::timestamptz[] is null', '''[now,)''::tstzrange is null', '''{[now,)}''::tstzmultirange is null', '$$now$$::timestamptz is null', 'timestamptz $x$today$x$ is null', 'U&''\006eow''::timestamptz is null', 'E''\x6eow''::date is null', E'''no''\n''w''::date is null', 'date ''tomorrow'' is null',
+    'filter.nowhere(city)', 'immutable(city)', 'nextval(''x'') = 1', 'points = any (current_schemas(true)::text[]::int[])',
     'points + 1 = ''x''', 'city like 5', 'case when points > 1 then 1 end', 'default', 'set_config(''role'', ''postgres'', true) = ''''', 'pg_sleep(1) is null', 'pg_read_file(''x'') is null'
 ]) with ordinality u (c, n), filter.refused(c) r order by n;
 -- These are accepted.
 select c as condition, r.code, r.message from unnest(array[
     'true', '(true)', 'true -- )', '/* ) */ true', E'city = ''Oslo''\nor points > 3', 'filter.immutable(city)', 'segmenter_bucket(id) >= 0 or true', 'points between 1 and 5', 'city ~ ''^O''', 'level in (''gold'', ''tin'')',
     'city collate "C" < ''Z''', 'row(city, points) is not null', 'hash_email like ''e%''', 'lower(city) = ''oslo''', 'points::bigint > 0', 'date ''2026-01-01'' < date ''2026-02-01''', 'greatest(points, 5) > 4', 'coalesce(points, 0) > 0', 'points = any (''{1,2}'')',
-    'member.city = ''Oslo''', 'city is distinct from ''x'''
+    'member.city = ''Oslo''', 'city is distinct from ''x''', 'id || points::text = city',
+    'level = any (''{gold,tin}'')', 'array[level, ''gold''] is not null', '(city, points) = (''Oslo'', 1)', '''(Oslo,1)''::filter.plain is not null', 'row(city, points)::filter.plain is not null', '''sad''::filter.mood < ''glad''', '''[2026-01-01,2026-02-01)''::daterange is not null', '''{2026-01-01}''::date[] is not null'
 ]) with ordinality u (c, n), filter.refused(c) r order by n;
+-- One that is too long.
+select code, message, hint from filter.refused('city <> ' || quote_literal(repeat('x', 10000)));
+select code from filter.refused('city <> ' || quote_literal(repeat('x', 9990)));
 \pset format aligned
 
 -- It is evaluated with the rights of the segment's owner, restricted, not of those who own the table and refresh.

@@ -226,7 +226,10 @@ impl Facts {
 
     fn check_kind(&self) -> Result<()> {
         match self.problem {
-            Some(problem) => Err(unfit(&self.name, problem, None)),
+            Some(problem) => {
+                let hint = "Give the segment an ordinary table, in a schema of your own.";
+                Err(unfit(&self.name, problem, Some(hint.into())))
+            }
             None => Ok(()),
         }
     }

@@ -12,6 +12,7 @@ impl Error {
             | Error::UnknownSegment { .. }
             | Error::UnknownSource(_)
             | Error::UnknownList(_)
+            | Error::UnknownExemption(..)
             | Error::UnknownConsumer(_)
             | Error::UnknownRole(_)
             | Error::RoleNotRestored { .. }
@@ -300,6 +301,9 @@ impl Error {
             }
             Error::UnknownList(_) => {
                 "Name an active segment whose members the segment's owner may read.".into()
+            }
+            Error::UnknownExemption(..) => {
+                "Name an active suppression list (is_suppression) in the column exempt.".into()
             }
             Error::MayNotRead { .. } => {
                 "The segment's owner must be a member of that segment's owner, or have SELECT on its table and no policy that limits it.".into()

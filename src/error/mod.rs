@@ -53,6 +53,10 @@ pub enum Error {
     #[error("segment \"{0}\", whose members are to be left out, does not exist")]
     UnknownList(String),
 
+    /// A segment is exempt from one that does not exist or is unknown to it.
+    #[error("segment \"{0}\", from which {1} is exempt, does not exist")]
+    UnknownExemption(String, String),
+
     #[error("role \"{role}\" may not read the members of segment \"{segment}\"")]
     MayNotRead { segment: String, role: String },
 

@@ -38,7 +38,7 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
         Spi::connect_mut(|client| {
             let query = delta::parse_single_statement(request.query, StatementKind::Select)?;
             let columns = Prepared::of_user(query, &[]).map_err(advise)?.columns();
-            new_table::check_named(&columns)?;
+            new_table::check_columns(&columns)?;
             NewTable {
                 name: &table,
                 columns: &columns,

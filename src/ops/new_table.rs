@@ -117,6 +117,13 @@ pub fn name_of(segment: &str, table_name: Option<&str>) -> Result<String> {
             hint: Some("Pass a table_name in a schema that stays.".into()),
         });
     }
+    if schema.starts_with("pg_") || schema == "information_schema" {
+        return Err(Error::Table {
+            problem: format!("schema {} belongs to PostgreSQL", quote_identifier(&schema)),
+            table: quote_qualified_identifier(schema, table),
+            hint: Some("Pass a table_name in a schema of your own.".into()),
+        });
+    }
     Ok(quote_qualified_identifier(schema, table))
 }
 
@@ -125,14 +132,28 @@ fn ends_with(name: &str, table: &str) -> bool {
     name.to_lowercase().ends_with(&table.to_lowercase())
 }
 
-/// Checks that each column of a query has a name.
-pub fn check_named(columns: &[ResultColumn]) -> Result<()> {
+/// Checks that each column of a query has a name, and a type that a column of a table can have.
+pub fn check_columns(columns: &[ResultColumn]) -> Result<()> {
     if columns.iter().any(|column| column.name == "?column?") {
         return Err(Error::Query {
             code: Code::ERRCODE_UNDEFINED_COLUMN,
             problem: "a column of the query has no name".into(),
             detail: None,
             hint: Some("Name every column: select ..., count(*) as orders".into()),
+        });
+    }
+    if let Some(column) =
+        columns.iter().find(|column| system_catalog::is_pseudo_type(column.type_oid))
+    {
+        let typ = system_catalog::format_type(column.type_oid);
+        return Err(Error::Query {
+            code: Code::ERRCODE_INVALID_TABLE_DEFINITION,
+            problem: format!(
+                "column \"{}\" of the query is of the pseudo-type {typ}, which no column of a table can have",
+                column.name
+            ),
+            detail: None,
+            hint: Some("Cast it to another type, for example text or jsonb: to_jsonb(...)".into()),
         });
     }
     Ok(())

@@ -98,7 +98,7 @@ fn check(query: &Prepared) -> Result<Vec<String>> {
         );
     }
     let columns = query.columns();
-    new_table::check_named(&columns)?;
+    new_table::check_columns(&columns)?;
     let names: Vec<String> = columns.into_iter().map(|column| column.name).collect();
     for (place, name) in names.iter().enumerate() {
         if names[..place].contains(name) {

@@ -350,7 +350,7 @@ impl Members {
         })
         .map_err(advise)?;
         let columns = query.as_ref().map(Prepared::columns).unwrap_or_default();
-        new_table::check_named(&columns)?;
+        new_table::check_columns(&columns)?;
         Ok(Self { query, columns })
     }
 
@@ -403,7 +403,9 @@ impl Members {
             history: request.history,
             is_named: request.table_name.is_some(),
         };
-        set.as_segment_owner(holder.owner, || new.create(set))?;
+        let what = format!("the table of segment \"{}\" cannot be created", request.name);
+        set.as_segment_owner(holder.owner, || new.create(set))
+            .map_err(|error| error.about(&what))?;
         let created = system_catalog::relation_named(name);
         let table = created?.ok_or_else(|| Error::TableDropped(request.name.into()))?;
         self.check(&Table::check(set, table, *holder)?)?;

@@ -61,6 +61,18 @@ pub fn format_type(typ: pg_sys::Oid) -> String {
     unsafe { owned(pg_sys::format_type_extended(typ, -1, 0)) }
 }
 
+/// An operator with the types of its operands, for messages.
+pub fn format_operator(operator: pg_sys::Oid) -> String {
+    // SAFETY: needs a transaction. It gives a new C string, also for an operator that does not exist.
+    unsafe { owned(pg_sys::format_operator(operator)) }
+}
+
+/// Whether a type is a pseudo-type, such as record.
+pub fn is_pseudo_type(typ: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction for its look-up. A type that does not exist gives 0.
+    unsafe { pg_sys::get_typtype(typ) as u8 == pg_sys::TYPTYPE_PSEUDO }
+}
+
 /// Whether Citus has distributed one of the relations, or keeps copies of it on other servers. Such
 /// relations are planned by Citus. Where there is no Citus, none is.
 pub fn are_distributed(relations: &[pg_sys::Oid]) -> bool {

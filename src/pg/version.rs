@@ -90,6 +90,43 @@ pub(in crate::pg) unsafe fn walk_expression(
     }
 }
 
+/// Calls the function of a walk for the node that it begins with. A function that C calls raises errors the way
+/// that C does: called by Rust, it would leave the functions between it and C without a trace, and the
+/// subtransaction around them open.
+///
+/// # Safety
+///
+/// The node is live or null, and the context is what the function expects.
+#[expect(ffi_unwind_calls, reason = "within a guard")]
+pub(in crate::pg) unsafe fn begin_walk(
+    node: *mut pg_sys::Node,
+    walker: Walker,
+    context: *mut c_void,
+) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walker(node, context)) }
+}
+
+/// The type of the result of `json_value()` and its like, which are nodes from version 17 on; none: the node is
+/// another one.
+///
+/// # Safety
+///
+/// The node is live.
+pub(in crate::pg) unsafe fn type_of_json(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    {
+        let _ = node;
+        None
+    }
+    // SAFETY: as the caller promises. The tag says what the node is.
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    unsafe {
+        ((*node).type_ == pg_sys::NodeTag::T_JsonExpr)
+            .then(|| (*(*node.cast::<pg_sys::JsonExpr>()).returning).typid)
+    }
+}
+
 /// The view whose rewritten query a subquery of a range table is; invalid: it is none.
 ///
 /// # Safety

@@ -160,6 +160,9 @@ fn advise_report(mut report: Report) -> Report {
         Code::ERRCODE_READ_ONLY_SQL_TRANSACTION => {
             "A query and the functions that it calls may only read. To write, use a procedure: {\"procedure\": {\"sql\": \"call ...()\"}}."
         }
+        Code::ERRCODE_UNDEFINED_PARAMETER => {
+            "There is no value for it: write the value itself into the SQL."
+        }
         Code::ERRCODE_INVALID_TRANSACTION_TERMINATION => {
             "A procedure runs within the refresh's transaction: leave COMMIT and ROLLBACK out."
         }
@@ -205,6 +208,16 @@ fn by_hand(Edited { before, found }: Edited) -> String {
     )
 }
 
+/// Names columns that are given no longer, and says what becomes of their values.
+pub fn columns_that_stay(names: &[String]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    let (columns, values) = match names.len() {
+        1 => ("column", "its last values stay"),
+        _ => ("columns", "their last values stay"),
+    };
+    format!("the {columns} {} of its table: {values}", quoted.join(", "))
+}
+
 /// A remark about rows that were left out.
 fn left_out(count: u64, LeftOut { lists, are_kept_out }: &LeftOut) -> String {
     let rows = match count {
@@ -228,6 +241,9 @@ fn left_out(count: u64, LeftOut { lists, are_kept_out }: &LeftOut) -> String {
 fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     let mut remarks = done.late.clone();
     remarks.extend(done.edited.map(by_hand));
+    if !done.kept.is_empty() {
+        remarks.push(format!("it no longer gives {}", columns_that_stay(&done.kept)));
+    }
     if request.dry_run {
         remarks.push("dry run: nothing was changed".to_owned());
     }

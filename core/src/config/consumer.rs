@@ -19,6 +19,8 @@ const MAX_ATTEMPTS: u32 = 10;
 const BATCH_SIZE: u32 = 10_000;
 /// The most members in a message. The payload must fit into one PostgreSQL value.
 const MAX_BATCH: u32 = 100_000;
+/// The longest condition, in characters: analysing one takes time and memory that grow with it.
+const MAX_FILTER: usize = 10_000;
 /// The most fields of a member. A PostgreSQL function takes at most 100 arguments: a name and a
 /// value for each field.
 const MAX_FIELDS: usize = 50;
@@ -211,6 +213,10 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
     };
     let filter = match raw.filter {
         Some(filter) if filter.trim().is_empty() => Err("\"where\" has no condition".to_owned()),
+        Some(filter) if filter.chars().count() > MAX_FILTER => Err(format!(
+            "\"where\" has {} characters, it may have {MAX_FILTER}; calculate long conditions in the segment's query, as a column of its table",
+            filter.chars().count()
+        )),
         filter => Ok(filter),
     };
     let resync = raw.resync_cron.as_deref().map(str::parse::<Schedule>).transpose();
@@ -382,5 +388,7 @@ mod tests {
         assert_eq!(filter(json!(null)).expect("valid").selection.filter, None);
         assert!(message(filter(json!(" \n"))).contains("\"where\""));
         assert!(message(filter(json!(5))).contains("\"where\""));
+        assert!(filter(json!("é".repeat(MAX_FILTER))).is_ok());
+        assert!(message(filter(json!("é".repeat(MAX_FILTER + 1)))).contains("10001 characters"));
     }
 }

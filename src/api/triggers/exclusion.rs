@@ -152,7 +152,7 @@ fn check_exempt(
     for list in named(set, id, names, columns)? {
         // Suppression lists are those of the whole set: their names are no secret.
         if list.id.is_none() || !list.is_known && !list.is_suppression {
-            return Err(Error::UnknownList(list.name));
+            return Err(Error::UnknownExemption(list.name, subject.to_string()));
         }
         if !list.is_suppression {
             let problem = format!(

@@ -89,7 +89,7 @@ impl Walk {
         for query in queries {
             // SAFETY: a live query. The walker reads it, except that it fills in the functions of
             // operators, as the planner would.
-            unsafe { visit(query.cast(), std::ptr::from_mut(self).cast()) };
+            unsafe { version::begin_walk(query.cast(), visit, std::ptr::from_mut(self).cast()) };
         }
     }
 
@@ -179,7 +179,7 @@ impl Walk {
         let mut search =
             Search { scope: &self.scope, levels, followed: 0, time: false, conversion: false };
         // SAFETY: a live node.
-        unsafe { find(node, std::ptr::from_mut(&mut search).cast()) };
+        unsafe { version::begin_walk(node, find, std::ptr::from_mut(&mut search).cast()) };
         search
     }
 

@@ -34,7 +34,7 @@ impl Prepared {
         for query in self.queries() {
             // SAFETY: queries of a live plan. The walk changes nothing but the function of an
             // operator that is not looked up yet, which the planner sets to the same.
-            unsafe { walk(query.cast(), (&raw mut named).cast()) };
+            unsafe { version::begin_walk(query.cast(), walk, (&raw mut named).cast()) };
         }
         named
     }
@@ -94,7 +94,7 @@ unsafe extern "C-unwind" fn walk(node: *mut pg_sys::Node, context: *mut c_void) 
                     if view != pg_sys::InvalidOid {
                         named.relations.insert(view);
                     } else if (*entry).rtekind == pg_sys::RTEKind::RTE_SUBQUERY {
-                        walk((*entry).subquery.cast(), context);
+                        version::begin_walk((*entry).subquery.cast(), walk, context);
                     }
                 }
                 let flags = pg_sys::QTW_IGNORE_RT_SUBQUERIES as i32;

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_void};
 
+use pgrx::pg_sys::{F_ANYTEXTCAT, F_TEXTANYCAT};
 use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::pg::exec::function::{Function, is_time};
 use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::type_parts::{has_mutable_input, is_domain, parts_of};
 use crate::pg::system_catalog;
 use crate::pg::version;
 use segmenter_core::clock_words::is_relative_time;
@@ -18,14 +20,19 @@ use segmenter_core::clock_words::is_relative_time;
 pub enum Unfit {
     /// What in it is not immutable.
     NotImmutable(String),
+    /// The operator || of a text and a value of another type.
+    Concatenation(String),
     Subquery,
     Aggregate,
     WindowFunction,
     /// A function or an operator that gives several rows.
     ReturnsSet,
     WholeRow,
-    /// A domain that a value is cast to, whose checks may call anything.
-    Domain(String),
+    /// A domain, whose checks may call anything, in the type of a value that is made.
+    Domain {
+        typ: String,
+        domain: String,
+    },
 }
 
 /// What an expression uses.
@@ -94,7 +101,7 @@ fn is_one(text: &str) -> bool {
 
 /// What the first result of a query uses. The query, whose text is `sql`, reads one relation, a subquery.
 pub fn uses(query: &Prepared, sql: &str) -> Uses {
-    let mut walk = Walk { sql, uses: Uses::default() };
+    let mut walk = Walk { sql, uses: Uses::default(), operator: None };
     for query in query.queries() {
         // SAFETY: a live query, whose results are live expressions. The walker reads them, except that
         // it fills in the functions of operators, as the planner would.
@@ -102,7 +109,7 @@ pub fn uses(query: &Prepared, sql: &str) -> Uses {
             let targets = pgrx::PgList::<pg_sys::TargetEntry>::from_pg((*query).targetList);
             let Some(target) = targets.get_ptr(0) else { continue };
             let expression = (*target).expr.cast::<pg_sys::Node>();
-            visit(expression, std::ptr::from_mut(&mut walk).cast());
+            version::begin_walk(expression, visit, std::ptr::from_mut(&mut walk).cast());
             // What no function stands for.
             if walk.uses.unfit.is_none() && pg_sys::contain_mutable_functions(expression) {
                 walk.note(Unfit::NotImmutable("an expression in it".into()));
@@ -115,6 +122,8 @@ pub fn uses(query: &Prepared, sql: &str) -> Uses {
 struct Walk<'a> {
     sql: &'a str,
     uses: Uses,
+    /// The operator whose function is noted next.
+    operator: Option<pg_sys::Oid>,
 }
 
 impl Walk<'_> {
@@ -130,17 +139,37 @@ impl Walk<'_> {
     }
 
     fn note_function(&mut self, oid: pg_sys::Oid) {
-        if let Some(function) = Function::find(oid).filter(|it| !it.is_immutable()) {
-            self.note(Unfit::NotImmutable(format!("function {}()", function.name())));
-        }
+        let Some(function) = Function::find(oid).filter(|it| !it.is_immutable()) else { return };
+        let operator = self.operator.map(system_catalog::format_operator);
+        self.note(match operator {
+            Some(operator) if [F_TEXTANYCAT, F_ANYTEXTCAT].contains(&oid.to_u32()) => {
+                Unfit::Concatenation(operator)
+            }
+            Some(operator) => Unfit::NotImmutable(format!("operator {operator}")),
+            None => Unfit::NotImmutable(format!("function {}()", function.name())),
+        });
     }
 
     /// A word for a time, such as 'now', has become that time already.
     fn note_constant(&mut self, constant: &pg_sys::Const) {
         let at = usize::try_from(constant.location).ok();
         let text = at.and_then(|at| self.sql.get(at..));
-        if is_time(constant.consttype) && text.is_some_and(is_relative_time) {
+        let holds_time = || parts_of(constant.consttype).into_iter().any(is_time);
+        if text.is_some_and(is_relative_time) && holds_time() {
             self.note(Unfit::NotImmutable("a constant such as 'now'".into()));
+        }
+    }
+
+    /// A value of a type is made of something else. That of a user's type may call what the user gave it.
+    fn note_made(&mut self, typ: pg_sys::Oid) {
+        for part in parts_of(typ) {
+            if is_domain(part) {
+                let [typ, domain] = [typ, part].map(system_catalog::format_type);
+                self.note(Unfit::Domain { typ, domain });
+            } else if has_mutable_input(part) {
+                let typ = system_catalog::format_type(part);
+                self.note(Unfit::NotImmutable(format!("the input of type {typ}")));
+            }
         }
     }
 }
@@ -162,16 +191,14 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
                 return false;
             }
             Tag::T_Const => {
-                (*walk).note_constant(&*node.cast());
+                let constant = &*node.cast::<pg_sys::Const>();
+                (*walk).note_constant(constant);
+                (*walk).note_made(constant.consttype);
                 return false;
             }
             Tag::T_SubLink | Tag::T_Query => Some(Unfit::Subquery),
             Tag::T_Aggref | Tag::T_GroupingFunc => Some(Unfit::Aggregate),
             Tag::T_WindowFunc => Some(Unfit::WindowFunction),
-            Tag::T_CoerceToDomain => {
-                let domain = (*node.cast::<pg_sys::CoerceToDomain>()).resulttype;
-                Some(Unfit::Domain(system_catalog::format_type(domain)))
-            }
             Tag::T_SQLValueFunction => {
                 let name = value_function((*node.cast::<pg_sys::SQLValueFunction>()).op);
                 Some(Unfit::NotImmutable(name.into()))
@@ -186,8 +213,51 @@ unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void)
             (*walk).note(unfit);
             return true;
         }
+        if let Some(typ) = made_type(node) {
+            (*walk).note_made(typ);
+        }
+        (*walk).operator = operator_of(node);
         pg_sys::check_functions_in_node(node, Some(note_function), context);
         version::walk_expression(node, visit, context)
+    }
+}
+
+/// The operator that a node applies.
+///
+/// # Safety
+///
+/// The node is live.
+unsafe fn operator_of(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    use pg_sys::NodeTag as Tag;
+    // SAFETY: as the caller promises. The tag says what the node is; the nodes of IS DISTINCT FROM and of
+    // NULLIF are those of an operator, too.
+    unsafe {
+        match (*node).type_ {
+            Tag::T_OpExpr | Tag::T_DistinctExpr | Tag::T_NullIfExpr => {
+                Some((*node.cast::<pg_sys::OpExpr>()).opno)
+            }
+            Tag::T_ScalarArrayOpExpr => Some((*node.cast::<pg_sys::ScalarArrayOpExpr>()).opno),
+            _ => None,
+        }
+    }
+}
+
+/// The type of the value that a node makes of another one, or of several, without a function that it names.
+///
+/// # Safety
+///
+/// The node is live.
+unsafe fn made_type(node: *mut pg_sys::Node) -> Option<pg_sys::Oid> {
+    use pg_sys::NodeTag as Tag;
+    // SAFETY: as the caller promises. A node begins with its tag, which says what it is.
+    unsafe {
+        match (*node).type_ {
+            Tag::T_CoerceToDomain => Some((*node.cast::<pg_sys::CoerceToDomain>()).resulttype),
+            Tag::T_CoerceViaIO => Some((*node.cast::<pg_sys::CoerceViaIO>()).resulttype),
+            Tag::T_ArrayCoerceExpr => Some((*node.cast::<pg_sys::ArrayCoerceExpr>()).resulttype),
+            Tag::T_RowExpr => Some((*node.cast::<pg_sys::RowExpr>()).row_typeid),
+            _ => version::type_of_json(node),
+        }
     }
 }
 

@@ -25,3 +25,4 @@ pub mod subtransaction;
 pub mod table_scan;
 pub(in crate::pg) mod time_limit;
 pub mod tuplestore;
+mod type_parts;

@@ -48,7 +48,7 @@ impl Prepared {
         for query in self.queries() {
             // SAFETY: queries of a live plan. The walk changes nothing but the function of an
             // operator that is not looked up yet, which the planner sets to the same.
-            unsafe { walk(query.cast(), (&raw mut functions).cast()) };
+            unsafe { version::begin_walk(query.cast(), walk, (&raw mut functions).cast()) };
         }
         functions
     }

@@ -66,7 +66,7 @@ fn walk(queries: Vec<*mut pg_sys::Query>, readers: &Readers) -> NamedSegments {
     for query in queries {
         // SAFETY: live queries. The walk changes nothing but the function of an operator that is not
         // looked up yet, which the planner sets to the same.
-        unsafe { visit(query.cast(), (&raw mut walk).cast()) };
+        unsafe { version::begin_walk(query.cast(), visit, (&raw mut walk).cast()) };
     }
     walk.found.is_open |= !walk.all.is_subset(&walk.limited);
     walk.found

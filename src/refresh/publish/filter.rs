@@ -188,10 +188,20 @@ fn refused(unfit: Unfit) -> Error {
             "it uses the whole row".into(),
             "Name the columns that it depends on.",
         ),
-        Unfit::Domain(domain) => (
+        Unfit::Concatenation(operator) => (
+            Code::ERRCODE_INVALID_OBJECT_DEFINITION,
+            format!("operator {operator} is not immutable"),
+            "It makes a text of any value, which may depend on settings: cast a number to text, and calculate anything else in the segment's query, as a column of its table.",
+        ),
+        Unfit::Domain { typ, domain } if typ == domain => (
             Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             format!("it casts to the domain {domain}"),
             "Checks of a domain need not be immutable: cast to its base type.",
+        ),
+        Unfit::Domain { typ, domain } => (
+            Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("it has a value of type {typ}, which holds the domain {domain}"),
+            "Checks of a domain need not be immutable: use a type without domains, or calculate the value in the segment's query, as a column of its table.",
         ),
     };
     Error::Query { code, problem, detail: None, hint: Some(hint.into()) }

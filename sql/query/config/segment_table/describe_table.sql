@@ -17,7 +17,7 @@ select
         join @registry@ r on r.mart = i.inhparent
         where i.inhrelid = c.oid and i.inhparent <> '@text:mart@'::regclass
     ) as in_other_mart,
-    c.relnamespace = 'pg_catalog'::regnamespace or exists (
+    n.nspname in ('pg_catalog', 'pg_toast', 'information_schema') or exists (
         select from pg_depend d
         where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
     ) as is_extension_member,
