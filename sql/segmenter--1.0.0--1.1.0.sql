@@ -478,6 +478,7 @@ create table @attempts@ (
     failures      int    not null default 0,
     reads         text[],
     lineage       jsonb,
+    definition    int,
     constraint @:attempts_status_check@ check (status in ('waiting', 'refused', 'failed', 'interrupted'))
 ) with (fillfactor = 50);
 comment on table @attempts@ is 'the attempts since the last successful refresh: one row for each segment, which counts while its refreshes is that of the state';
@@ -492,6 +493,7 @@ comment on column @attempts@.started_at is 'when the last attempt began that did
 comment on column @attempts@.ended_at is 'when that attempt ended; the delay of a retry counts from it';
 comment on column @attempts@.failures is 'failed and interrupted attempts in a row';
 comment on column @attempts@.reads is 'the relations that the segment reads, also through views and SQL functions, as its last refresh found, or the writing of its row; they decide the order of refreshes. null: not known';
+comment on column @attempts@.definition is 'the version of the definition that the last attempt ran with, if it failed: with a later one the segment is due at once. null: not known';
 comment on column @attempts@.lineage is 'the same with functions, and the view or function that names each: what segmenter_lineage shows. null: not known';
 
 -- Versions count from 1 for each segment. Names of tables and roles are texts: a dump can be restored where

@@ -29,6 +29,8 @@ pub enum Due {
     AtOnce,
     /// At once: members may return that segments which it leaves out have lost since.
     Freed,
+    /// At once: its definition was changed after the last attempt, which failed.
+    Redefined,
     /// Never: its schedule has no further time.
     Never,
 }
@@ -99,13 +101,13 @@ impl Due {
     pub fn at(self) -> Option<DateTime<Utc>> {
         match self {
             Due::Scheduled(at) | Due::Retry(at, _) => Some(at),
-            Due::EveryRun | Due::AtOnce | Due::Freed | Due::Never => None,
+            Due::EveryRun | Due::AtOnce | Due::Freed | Due::Redefined | Due::Never => None,
         }
     }
 
     /// Whether it is due at a time.
     pub fn is_at(self, now: DateTime<Utc>) -> bool {
-        matches!(self, Due::EveryRun | Due::AtOnce | Due::Freed)
+        matches!(self, Due::EveryRun | Due::AtOnce | Due::Freed | Due::Redefined)
             || self.at().is_some_and(|at| at <= now)
     }
 }
@@ -191,6 +193,7 @@ mod tests {
         assert_eq!(of(Due::EveryRun, ahead), Due::EveryRun);
         assert!(Due::AtOnce.is_at(now) && Due::AtOnce.at().is_none());
         assert!(Due::Freed.is_at(now) && Due::Freed.at().is_none());
+        assert!(Due::Redefined.is_at(now) && Due::Redefined.at().is_none());
         // An end that was recorded after the clock was set forward.
         let ended = LastRun { began: now, ended: now + TimeDelta::hours(8), failures: 1 };
         assert_eq!(of(daily, Some(ended)), Due::AtOnce);

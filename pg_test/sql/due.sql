@@ -111,6 +111,23 @@ update segmenter_segments set refresh_auto = true, refresh_cron = '@yearly', act
 set segmenter.retry_delay = '1h';
 select segment, status, detail from segmenter_run() where segment like 'due %';
 select segment, status, detail from segmenter_run() where segment like 'due %';
+-- With another definition at once, however that comes about; not with another description, and not twice.
+update segmenter_segments set description = 'x' where name = 'due never';
+select segment, due, reason from segmenter_due() where segment = 'due never';
+update segmenter_segments set refresh_params = '{"query": {"sql": "select 2 / 0 as id"}}' where name = 'due never';
+select segment, due, reason from segmenter_due() where segment = 'due never';
+select segment, status, detail from segmenter_run() where segment like 'due %';
+select segment, due, reason from segmenter_due() where segment = 'due never';
+select segmenter_restore_definition('due never', (select max(d.version) - 1 from segmenter_definitions d join segmenter_segments s on s.id = d.segment_id where s.name = 'due never')) > 1 as restored;
+select segment, due, reason from segmenter_due() where segment = 'due never';
+select segment, status, detail from segmenter_run() where segment like 'due %';
+select action, changed from segmenter_put_segment('due never', guards => '{"allow_empty": true}');
+select segment, due, reason from segmenter_due() where segment = 'due never';
+-- An attempt that is recorded without its definition, and one that a crash ended.
+update segmenter_attempts set definition = null where segment_id = (select id from segmenter_segments where name = 'due never');
+select segment, due, reason from segmenter_due() where segment = 'due never';
+select segment, status, detail from segmenter_refresh('due never');
+select segment, due, reason from segmenter_due() where segment = 'due never';
 update segmenter_attempts set started_at = started_at - interval '61 min', ended_at = ended_at - interval '61 min' where segment_id = (select id from segmenter_segments where name = 'due never');
 update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 as id"}}' where name = 'due never';
 select segment, reason from segmenter_due() where due and segment like 'due %';

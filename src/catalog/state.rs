@@ -200,11 +200,16 @@ impl Attempt {
         interrupt(set, || alive(self.run), Some(self.segment)).map(drop)
     }
 
-    /// Records an attempt that ended as `status`, failed or refused.
-    pub fn fail(&self, set: &RelationSet, status: LogStatus, message: Option<&str>) -> Result<()> {
+    /// Records an attempt that ended as `status`, failed or refused, with a version of the definition.
+    pub fn fail(
+        &self,
+        set: &RelationSet,
+        (status, message): (LogStatus, Option<&str>),
+        definition: Option<i32>,
+    ) -> Result<()> {
         let mut args = self.args();
         let message = message.map(cut);
-        args.extend([status.as_str().into(), message.as_deref().into()]);
+        args.extend([status.as_str().into(), message.as_deref().into(), definition.into()]);
         let query = &queries::catalog::state::RECORD_FAILURE;
         record_attempt(set, (self.segment, self.run), query, &args).map(drop)
     }

@@ -45,7 +45,6 @@ pub mod source_check;
 mod steps;
 pub mod upstream;
 
-pub use outcome::advise;
 use outcome::{Ending, params};
 pub use steps::{check_not_superseded, last_content, may_refresh};
 use steps::{check_sources_loaded, find, hash_of, pending_actions, steps};
@@ -132,6 +131,8 @@ struct Applied {
     progress: Option<Progress>,
     /// Rows of the table were changed by hand before.
     edited: Option<Edited>,
+    /// Columns of the table that the refresh before has given, and this one has not.
+    kept: Vec<String>,
     /// What the table holds now; none: not known.
     content: Option<Content>,
     /// Members that have left before, because its lists have them.
@@ -425,7 +426,7 @@ fn record(
             }
             attempt.wait(set, message)?;
         }
-        (status, ..) => attempt.fail(set, status, message)?,
+        (status, ..) => attempt.fail(set, (status, message), definition)?,
     }
     Ok(false)
 }

@@ -54,7 +54,7 @@ impl Item {
                 let last = self.last_refresh.filter(|last| !is_ahead(*last, now));
                 Some(last.map_or(now, |last| last + RUN_INTERVAL))
             }
-            Due::AtOnce | Due::Freed => Some(now),
+            Due::AtOnce | Due::Freed | Due::Redefined => Some(now),
             due => due.at(),
         }
     }
@@ -77,6 +77,7 @@ impl Item {
             Some(Due::Retry(_, failures)) => format!("retry after {failures} failures"),
             Some(Due::AtOnce) => "the last refresh lies in the future".into(),
             Some(Due::Freed) => "segments whose members it leaves out have lost some".into(),
+            Some(Due::Redefined) => "the definition was changed after the last failure".into(),
             Some(Due::Never) => "the schedule has no further time".into(),
         };
         if self.waiting_since.is_some() && self.is_due(now) {
@@ -142,6 +143,9 @@ impl Item {
         // Members may return that its lists have lost.
         let is_freed = row.get::<bool>(17)?.unwrap_or_default();
         let due = if is_freed { Due::Freed } else { due };
+        // What made it fail may be corrected.
+        let is_redefined = row.get::<bool>(18)?.unwrap_or_default() && problem.is_none();
+        let due = if is_redefined { Due::Redefined } else { due };
         let automatic = row.get::<bool>(5)?.unwrap_or_default();
         let item = Self {
             id,

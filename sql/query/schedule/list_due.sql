@@ -2,10 +2,11 @@
 -- given), with the last attempt, and what they read as far as it is known. Waiting for sources is not
 -- an attempt. lists: the segments whose members they leave out; must_close: one of these has gained some
 -- since they followed it last; is_freed: one has lost some, or is none of them any more, and no attempt
--- has failed since; or the segment waits.
+-- has failed since; or the segment waits. is_redefined: the last attempt failed, and the definition has been changed
+-- since in what a refresh depends on.
 -- runs as: set owner
 -- params: reader oid, segments uuid[]
--- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean
+-- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean, is_redefined boolean
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 with edges as (
     select x.segment_id, x.list_id, to_jsonb(array_agg(distinct b.name order by b.name)) as by
@@ -58,7 +59,12 @@ select
         )
         and (a.status is null or a.status = 'waiting' or f.lost_at > a.started_at),
         false
-    ) as is_freed
+    ) as is_freed,
+    a.status in ('failed', 'interrupted') and exists (
+        select from @definitions@ d
+        where d.segment_id = s.id and d.version > a.definition
+          and d.changed - array['name', 'description', 'context', 'retention'] <> '{}'
+    ) as is_redefined
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join followed f on f.segment_id = s.id

@@ -14,6 +14,7 @@ with interrupted as (
         started_at = a.running_since,
         ended_at = clock_timestamp(),
         failures = a.failures + 1,
+        definition = (select max(d.version) from @definitions@ d where d.segment_id = a.segment_id),
         running_since = null
     where a.segment_id in (
         select l.segment_id

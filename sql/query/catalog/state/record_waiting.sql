@@ -18,7 +18,8 @@ with attempt as (
         waiting_since = coalesce(case when a.refreshes = n.refreshes then a.waiting_since end, $3),
         started_at = case when a.refreshes = n.refreshes then a.started_at end,
         ended_at = case when a.refreshes = n.refreshes then a.ended_at end,
-        failures = case when a.refreshes = n.refreshes then a.failures else 0 end
+        failures = case when a.refreshes = n.refreshes then a.failures else 0 end,
+        definition = case when a.refreshes = n.refreshes then a.definition end
     from attempt n, free
     where a.segment_id = n.segment_id and free.segment_id = n.segment_id
     returning a.segment_id
