@@ -150,7 +150,27 @@ select id, code, city from columns.latest where actual_end = 'infinity' order by
 alter table columns.latest alter column city type varchar(3) using left(city, 3);
 select status, added, removed, changed, coverage, detail from segmenter_refresh('latest', 'select id, ''Ulm'' as city from columns.people');
 
-delete from segmenter_segments where name in ('latest', 'history', 'rounded', 'included');
+-- Columns that a query no longer gives keep their last values: that is said when the query is written, and by the next refresh.
+create table columns.kept (like columns.rounded, city text, note text);
+create unique index on columns.kept (id) where actual_end = 'infinity';
+insert into segmenter_segments (name, table_name, refresh_params)
+values ('kept', 'columns.kept', '{"query": {"sql": "select 1 as id, 1 as fee, ''Rome'' as city"}}');
+update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 as id, 1 as fee, ''Oslo'' as city"}}' where name = 'kept';
+select status, detail from segmenter_refresh('kept');
+update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 as id, 2 as fee"}}' where name = 'kept';
+select action, changed from segmenter_put_segment('kept', 'select 1 as id, 1 as fee, ''Rome'' as city');
+select action, changed from segmenter_put_segment('kept', 'select 1 as id');
+select status, changed, detail from segmenter_refresh('kept', dry_run => true);
+-- Not of a query that is no definition, and once.
+select status, changed, detail from segmenter_refresh('kept', 'select 1 as id');
+update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 as id, 3 as fee, ''Rome'' as city"}}' where name = 'kept';
+select status, changed, detail from segmenter_refresh('kept');
+update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 as id"}}' where name = 'kept';
+select status, changed, detail from segmenter_refresh('kept');
+select status, changed, detail from segmenter_refresh('kept');
+select id, fee, city from columns.kept where actual_end = 'infinity';
+
+delete from segmenter_segments where name in ('latest', 'history', 'rounded', 'included', 'kept');
 delete from segmenter_log;
 set client_min_messages = warning;
 drop schema columns cascade;

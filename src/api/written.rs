@@ -13,7 +13,7 @@ use crate::delivery::push;
 use crate::error::{self, Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::read_one;
-use crate::refresh::analysis;
+use crate::refresh::{self, analysis};
 
 /// A segment's row as it is written, for warnings.
 pub struct WrittenSegment<'a> {
@@ -22,6 +22,8 @@ pub struct WrittenSegment<'a> {
     pub refresher: Option<&'a Refresher>,
     pub sources: &'a [SourceCheck],
     pub is_automatic: bool,
+    /// Whether the row had another refresher before, for the same table.
+    pub has_other_refresher: bool,
 }
 
 impl WrittenSegment<'_> {
@@ -39,9 +41,24 @@ impl WrittenSegment<'_> {
             return;
         }
         let errors = analysis::errors(set, self.holder, self.table, self.refresher, self.sources);
+        if errors.is_empty() && self.has_other_refresher {
+            self.say_kept(set);
+        }
         for error in errors {
             error::emit_warning(&what, &error.report());
         }
+    }
+
+    /// Says which columns of the table the refresher does not give any more.
+    fn say_kept(&self, set: &RelationSet) {
+        let kept = analysis::no_longer_given(set, self.holder, self.table, self.refresher);
+        if kept.is_empty() {
+            return;
+        }
+        let what = Subject::Segment(self.holder.name);
+        let message = format!("{what} no longer gives {}", refresh::columns_that_stay(&kept));
+        let hint = "If it is not to be kept, take it out of the fields and the where of subscriptions, and drop it or empty it.";
+        error::emit(PgLogLevel::NOTICE, message, Some(hint));
     }
 }
 

@@ -8,7 +8,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::{Holder, Table};
 use crate::config::{Refresher, SourceCheck, Sql};
 use crate::error::{Error, Result};
-use crate::pg::exec::statement::{Prepared, StatementKind};
+use crate::pg::exec::statement::{Prepared, StatementKind, read_one};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::outcome::advise;
 use crate::refresh::{delta, incremental, source_check};
@@ -47,6 +47,33 @@ pub fn errors(
     let of_sources =
         sources.iter().filter_map(|source| as_owner(&|| source_check::analyse(set, source)));
     of_refresher.into_iter().chain(of_sources).map(advise).collect()
+}
+
+/// The columns of a segment's table that its last refresh has given, and that the refresher does not give: they
+/// keep their values. Empty where that is not known.
+pub fn no_longer_given(
+    set: &RelationSet,
+    holder: Holder<'_>,
+    table: pg_sys::Oid,
+    refresher: Option<&Refresher>,
+) -> Vec<String> {
+    let found = in_subtransaction(OnSuccess::Rollback, || {
+        let known = set.as_owner(|| {
+            let sql = set.sql(&queries::refresh::analysis::LIST_LAST_COLUMNS, &[]);
+            Spi::connect(|_| read_one::<Vec<String>>(&sql, &[holder.id.into()]))
+        })?;
+        let Some(known) = known.filter(|known| !known.is_empty()) else { return Ok(Vec::new()) };
+        let query =
+            set.as_segment_owner(holder.owner, || Spi::connect(|_| members(set, refresher)))?;
+        let Some(query) = query else { return Ok(Vec::new()) };
+        let (given, table) = (query.columns(), Table::check(set, table, holder)?);
+        let is_kept = |name: &String| {
+            table.columns.iter().any(|column| column.name == *name)
+                && given.iter().all(|column| column.name != *name)
+        };
+        Ok(known.into_iter().filter(is_kept).collect())
+    });
+    found.unwrap_or_default()
 }
 
 /// The query that gives a segment's members, analysed; none: a procedure, or no refresher. An error in the

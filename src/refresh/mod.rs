@@ -46,6 +46,7 @@ mod steps;
 pub mod upstream;
 
 use outcome::{Ending, params};
+pub use outcome::{advise, columns_that_stay};
 pub use steps::{check_not_superseded, last_content, may_refresh};
 use steps::{check_sources_loaded, find, hash_of, pending_actions, steps};
 

@@ -161,6 +161,10 @@ pub(super) fn steps(
             Ok::<_, Error>((delta, side))
         })?;
         let is_by_clock = progress.as_ref().is_some_and(|progress| progress.is_by_clock);
+        let kept = match request.query {
+            None => side.not_received(last.names()),
+            Some(_) => Vec::new(),
+        };
         let reason = reason::of_refresh(reason::Facts {
             is_one_off: request.query.is_some(),
             is_refreshed: last.is_refreshed,
@@ -199,6 +203,7 @@ pub(super) fn steps(
             long_ids,
             progress,
             edited,
+            kept,
             content,
             closed,
             left_out,

@@ -105,6 +105,14 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
                 refresher: refresher.as_ref(),
                 sources: &sources,
                 is_automatic: row.get_by_name("refresh_auto")?.unwrap_or_default(),
+                has_other_refresher: match &old {
+                    Some(old) => {
+                        old.get_by_name::<JsonbText>("refresh_params")?
+                            != row.get_by_name::<JsonbText>("refresh_params")?
+                            && old.get_by_name("table_name")? == Some(oid("table_name")?)
+                    }
+                    None => false,
+                },
             }
             .warn(&set);
         }

@@ -119,6 +119,13 @@ impl<'a> DeltaTarget<'a> {
         self.columns().filter(|(number, _)| self.received[number - 1])
     }
 
+    /// Those of the names that are columns of the table and not received.
+    pub fn not_received(&self, names: &[String]) -> Vec<String> {
+        let others = self.columns().filter(|(number, _)| !self.received[number - 1]);
+        let others = others.map(|(_, column)| &column.name);
+        others.filter(|name| names.contains(*name)).cloned().collect()
+    }
+
     /// The columns whose values a new version of a row takes from the old one: not received,
     /// writable, and in no unique index.
     pub fn carried_columns(&self) -> impl Iterator<Item = (usize, &Column)> {
