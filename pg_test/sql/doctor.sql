@@ -5,12 +5,18 @@ create view doctor.findings as
 select "check", status, replace(detail, current_setting('timezone'), '(zone)') as detail, hint from segmenter_doctor()
 where "check" not in ('library', 'time zones', 'summary', 'pg_cron') and (status <> 'ok' or "check" in ('schedules', 'due', 'tables', 'refreshes', 'sources', 'vacuum', 'hashes'));
 select * from doctor.findings;
-select "check", status from segmenter_doctor() where "check" in ('library', 'summary');
+-- No library: no problem as long as nothing needs it.
+select "check", status, detail from segmenter_doctor() where "check" = 'library';
+begin;
+insert into segmenter_consumers (name, params) values ('doctor pushed', '{"updater": {"http": {"url": "http://localhost/"}}}');
+select "check", status, detail from segmenter_doctor() where "check" = 'library';
+rollback;
 
 create table doctor.orders (id int, loaded_at timestamptz);
 select segmenter_create_segment('doctor one', 'select 1 as id', '@daily', 'doctor.one') is not null as created;
 select segmenter_create_segment('doctor two', 'select 1 / 0 as id', '@daily', 'doctor.two') is not null as created;
 select segmenter_create_segment('doctor three', 'select 1 as id', '0 0 30 2 *', 'doctor.three') is not null as created;
+select "check", status, detail, hint is not null as has_hint from segmenter_doctor() where "check" = 'library';
 update segmenter_segments set sources = '[{"table": "doctor.orders", "loaded_at": "loaded_at", "error_after": "1 day"}]',
     refresh_timezone = 'Pacific/Chatham' where name = 'doctor one';
 update segmenter_segments set actual_begin = now() - interval '3 days' where name = 'doctor two';

@@ -28,6 +28,18 @@ update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 / 0 
 select status from segmenter_refresh('lists out');
 select * from lists.doctor();
 select status, detail from segmenter_refresh('lists a');
+select status, detail from segmenter_refresh('lists b');
+-- Those that wait for it are counted, in one line.
+select status, detail from segmenter_doctor() where "check" = 'refreshes' and detail like '%"lists %';
+begin;
+select segmenter_create_segment('lists late', 'select id from lists.people', table_name => 'lists.late') is not null as created;
+update segmenter_segments set exclude = '["lists late"]' where name = 'lists new';
+select status, detail from segmenter_refresh('lists new');
+select status, detail from segmenter_doctor() where "check" = 'refreshes' and detail like '%"lists %';
+update segmenter_segments set is_suppression = false where name = 'lists out';
+select status, detail from segmenter_refresh('lists b');
+select status, detail from segmenter_doctor() where "check" = 'refreshes' and detail like '%"lists %';
+rollback;
 update segmenter_segments set refresh_params = '{"query": {"sql": "select id from lists.people"}}', guards = '{"max_members": 2}' where name = 'lists out';
 select status from segmenter_refresh('lists out');
 select * from lists.doctor();

@@ -123,7 +123,9 @@ delete from hold.people where id = 2;
 select status from segmenter_refresh('held');
 select * from hold.messages();
 insert into hold.refused values (2);
-select status, added from segmenter_refresh('held refused');
+select status, added, messages, detail from segmenter_refresh('held refused');
+select l.action, l.status, l.message, l.reason, l.removed from segmenter_log l where l.segment_name = 'held' and l.action in ('exclude', 'hand over')
+and l.run_id = (select run_id from segmenter_log where segment_name = 'held refused' order by id desc limit 1) order by l.id;
 select * from hold.messages();
 select * from hold.kept;
 -- In the end each has what the segment is.

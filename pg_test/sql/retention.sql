@@ -60,6 +60,9 @@ select * from ret.ages order by 1;
 select count(*) as other_members from ret.before where members is distinct from ret.as_of(t);
 (table ret.open except all select * from ret.vip where actual_end = 'infinity') union all (select * from ret.vip where actual_end = 'infinity' except all table ret.open);
 select status, removed as deleted, changed as without_contacts, segment_name, params ->> 'retention' as retention, error from segmenter_log where action = 'prune';
+-- What is not kept is not known.
+select step, verdict, regexp_replace(detail, '\d{4}-\d\d-\d\d \d\d:\d\d', '(time)') as detail
+from unnest(array[null, now() - interval '1 day', now() - interval '3 years']) with ordinality t (at, n), segmenter_explain('ret vip', 'p100', at) where step = 'table' order by n;
 -- Runs do it once an hour.
 insert into ret.vip (segment_id, id, hash_email, actual_begin, actual_end) select id, 'late', 'mail', '2000-01-01', '2000-01-02' from segmenter_segments where name = 'ret vip';
 select * from segmenter_run();

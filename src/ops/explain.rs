@@ -115,7 +115,7 @@ impl Question<'_> {
     fn table(&self) -> Result<Step> {
         let moments = self.moments(&self.place)?;
         let Some(last) = moments.last() else {
-            return Ok(Step::new("table", "no", "the table has no membership of this id"));
+            return self.no_membership();
         };
         let is_member = last.change != Change::Exited;
         let decisive = if is_member { Change::Entered } else { Change::Exited };
@@ -152,6 +152,41 @@ impl Question<'_> {
         };
         let verdict = if is_member { "yes" } else { "no" };
         Ok(Step::new("table", verdict, detail).since(Some(moment.at)))
+    }
+
+    /// Nothing in the table. What its retention has deleted may have been a membership.
+    fn no_membership(&self) -> Result<Step> {
+        const NONE: &str = "the table has no membership of this id";
+        let set = self.set;
+        let args = [self.segment.id.into(), self.place.zone.as_str().into(), self.at.into()];
+        // A retention that a hand has written may be no interval.
+        let kept = in_subtransaction(OnSuccess::Rollback, || {
+            set.as_owner(|| {
+                Spi::connect(|client| {
+                    let sql = set.sql(&queries::ops::explain::FIND_KEPT_SINCE, &[]);
+                    let rows = client.select(&sql, Some(1), &args)?;
+                    if rows.is_empty() {
+                        return Ok(None);
+                    }
+                    let row = rows.first();
+                    let text = |name: &str| row.get_by_name::<String, _>(name);
+                    let since = text("since")?.unwrap_or_default();
+                    let keep = text("keep")?.unwrap_or_default();
+                    let is_before = row.get_by_name::<bool, _>("is_before")?.unwrap_or_default();
+                    Ok::<_, Error>(Some((since, keep, is_before)))
+                })
+            })
+        });
+        Ok(match kept.ok().flatten() {
+            Some((since, keep, is_before)) => {
+                let verdict = if is_before { "unknown" } else { "no" };
+                let detail = format!(
+                    "{NONE}; one that ended before {since} is not kept (retention: {keep})"
+                );
+                Step::new("table", verdict, detail)
+            }
+            None => Step::new("table", "no", NONE),
+        })
     }
 
     /// How the last attempt to refresh the segment ended.

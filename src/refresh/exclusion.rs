@@ -272,7 +272,7 @@ impl Exclusion {
                 let reason = Some(reason_of(&lists));
                 let source = PayloadInput { set, table, delta: None, origin, run_id, reason };
                 let messages = withdraw_listed(client, &source, segment)?;
-                return Ok((Closed { messages, ..Closed::default() }, None));
+                return Ok((Closed { messages, lists, ..Closed::default() }, None));
             };
             if let Some(result) = shows {
                 set.as_segment_owner(segment.owner, || diff::show_removed(&side, result))?;
@@ -507,7 +507,7 @@ pub fn follow(
             in_limited_subtransaction(time, || role::with_lock_timeout(LONGEST_WAIT, close))
         }
     };
-    let (mut reason, mut params) = (None, json!({}));
+    let (mut reason, mut params, mut withdrawn) = (None, json!({}), None);
     let (figures, message, error) = match closed {
         Ok(None) => return Ok(Followed::Nothing),
         Err(Error::Busy { .. } | Error::Superseded(_) | Error::Replaced(_)) => {
@@ -519,6 +519,12 @@ pub fn follow(
             let Closed { before, removed, .. } = closed;
             let figures = DeltaStats { before, removed, ..DeltaStats::default() };
             (Some((figures, closed.messages)), Some(remark(closed.removed)), None)
+        }
+        // The segment has nobody to lose, but consumers have some.
+        Ok(Some(closed)) if closed.messages > 0 => {
+            reason = Some(reason_of(&closed.lists));
+            withdrawn = Some(closed.messages as i64);
+            (None, Some(WITHDRAWN.to_owned()), None)
         }
         Ok(Some(_)) => return Ok(Followed::Nothing),
         Err(error)
@@ -555,7 +561,7 @@ pub fn follow(
         segment: name.to_owned(),
         status,
         figures: figures.map(|(figures, _)| figures),
-        messages: figures.map(|(_, messages)| messages as i64),
+        messages: figures.map(|(_, messages)| messages as i64).or(withdrawn),
         elapsed,
         detail: error.as_ref().map(Report::to_line).or(message),
         watches: false,
@@ -563,6 +569,10 @@ pub fn follow(
         others: Vec::new(),
     })))
 }
+
+/// What is said where only messages remove people.
+const WITHDRAWN: &str =
+    "people who are excluded are removed at consumers that have them while changes are held back";
 
 /// What is said of members that have left.
 pub fn remark(removed: u64) -> String {

@@ -394,8 +394,12 @@ pub fn run(set: &RelationSet, all: bool, run_id: Uuid) -> Result<Vec<RefreshResu
                     if outcome.figures.is_some_and(changes) {
                         moved.insert(planned.id);
                     }
-                    let are_closed =
-                        |name: &str| outcome.others.iter().any(|other| other.segment == name);
+                    let has_moved = |other: &RefreshResult| {
+                        other.figures.is_some() || other.status != LogStatus::Ok
+                    };
+                    let are_closed = |name: &str| {
+                        outcome.others.iter().any(|other| other.segment == name && has_moved(other))
+                    };
                     let closed = plan.iter().filter(|planned| are_closed(&planned.name));
                     moved.extend(closed.map(|planned| planned.id));
                     let others = std::mem::take(&mut outcome.others);
@@ -453,12 +457,17 @@ pub fn by_hand(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     let mut outcome = refresh::refresh(set, request)?;
     let removed: u64 =
         outcome.others.iter().filter_map(|other| other.figures).map(|other| other.removed).sum();
-    if removed > 0 && outcome.status == LogStatus::Ok {
+    let messages: i64 = outcome.others.iter().filter_map(|other| other.messages).sum();
+    if removed as i64 + messages > 0 && outcome.status == LogStatus::Ok {
         let from = match outcome.others.len() {
             1 => "1 segment that leaves out its members".to_owned(),
             many => format!("{many} segments that leave out its members"),
         };
-        let remark = format!("{} removed from {from}", counted(removed as i64, "member"));
+        let remark = match removed {
+            // They have left already, but consumers have them while changes are held back.
+            0 => format!("{} to remove people: of {from}", counted(messages, "message")),
+            _ => format!("{} removed from {from}", counted(removed as i64, "member")),
+        };
         let remarks: Vec<String> = outcome.detail.take().into_iter().chain([remark]).collect();
         outcome.detail = Some(remarks.join("; "));
     }

@@ -18,6 +18,7 @@ use crate::pg::bgw::job_table;
 use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::role;
+use crate::pg::exec::statement::read_one;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::schedule::due::{self, Item};
@@ -31,6 +32,7 @@ mod findings;
 mod incremental;
 mod lineage;
 mod members;
+mod refreshes;
 mod replication;
 mod retention;
 mod roles;
@@ -76,7 +78,13 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     let mut findings = Findings::default();
     sets(&mut findings, set, is_served)?;
     roles::segments(&mut findings, set, viewer)?;
-    server_side(&mut findings, &database, !jobs.is_empty(), room);
+    // Whoever asks: it is a fact of the server.
+    let is_automatic = set.as_owner(|| {
+        let sql = set.sql(&queries::ops::doctor::NEEDS_WORKERS, &[]);
+        Spi::connect(|_| read_one::<bool>(&sql, &[]))
+    })?;
+    let is_automatic = is_automatic.unwrap_or_default();
+    server_side(&mut findings, &database, (!jobs.is_empty(), is_automatic), room);
     cron_jobs(&mut findings, &jobs, is_served);
     audiences::schedules(&mut findings, set, viewer)?;
     schedules(&mut findings, &items, is_served);
@@ -85,7 +93,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     }
     tables(&mut findings, set, &items);
     roles::roles(&mut findings, set, viewer)?;
-    state(&mut findings, set, viewer)?;
+    refreshes::check(&mut findings, set, viewer, &items)?;
     clocks::clocks(&mut findings, set, viewer)?;
     let zone = (zone.unwrap_or_default(), decided.is_some());
     clocks::zones(&mut findings, set, (viewer, &items), zone)?;
@@ -166,7 +174,13 @@ fn sets(found: &mut Findings, set: &RelationSet, is_served: bool) -> Result<()> 
     Ok(())
 }
 
-fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Option<String>) {
+/// `is_automatic`: a segment is refreshed, or a consumer served, without a session that asks for it.
+fn server_side(
+    found: &mut Findings,
+    database: &str,
+    (has_jobs, is_automatic): (bool, bool),
+    room: Option<String>,
+) {
     if process::is_in_recovery() {
         found.ok("scheduler", "the server is a standby: segments are refreshed on the primary");
         return;
@@ -179,6 +193,8 @@ fn server_side(found: &mut Findings, database: &str, has_jobs: bool, room: Optio
         };
         if has_jobs {
             found.ok(check, format!("{detail}: pg_cron refreshes its segments"));
+        } else if !is_automatic {
+            found.ok(check, format!("{detail}: no segment and no consumer needs it"));
         } else {
             found.problem(check, format!("{detail}: segments are not refreshed on schedule"), hint);
         }
@@ -306,34 +322,6 @@ fn tables(found: &mut Findings, set: &RelationSet, items: &[Item]) {
         }
     }
     found.close_segments("tables", "every segment's table is as it has to be");
-}
-
-/// The last refreshes. An automatic segment that failed or was refused stays as it is until an operator
-/// acts, which an alert is for.
-fn state(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
-    let sql = &queries::ops::doctor::LAST_FAILURES;
-    for [name, status, message, automatic] in
-        texts(set, sql, &[viewer.role.into(), viewer.sees_figures.into()])?
-    {
-        let ended = match status.as_str() {
-            "failed" => "has failed",
-            "waiting" => "is waiting",
-            "refused" => "was refused",
-            _ => "was interrupted",
-        };
-        let level = match status.as_str() {
-            "failed" | "refused" if !automatic.is_empty() => Level::Problem,
-            _ => Level::Warning,
-        };
-        let hint = format!(
-            "See {} for the error, its detail and its hint.",
-            set.display_name(Relation::Log)
-        );
-        let detail = format!("segment \"{name}\" {ended}: {message}");
-        found.add("refreshes", level, detail, Some(hint));
-    }
-    found.close_segments("refreshes", "the last refresh of every segment went well");
-    Ok(())
 }
 
 fn sources(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
