@@ -424,7 +424,8 @@ class SubscriptionChanger(Actor):
             params |= self.dice.choice([{"paused": True}, {"min_members": 200}, {"min_members": 100000}])
         return params
 
-    @action(4, "23505", "42704", "23503")
+    # The condition is analysed as the segment's owner, whose rights may be gone.
+    @action(4, "23505", "42704", "23503", "42501")
     def subscribe(self) -> None:
         if segment := self.segment():
             if segment["name"].startswith("hostile"):
@@ -439,12 +440,12 @@ class SubscriptionChanger(Actor):
         if found := self.subscription("u.actual_end = 'infinity'"):
             self.write("update {subscriptions} set actual_end = now() where id = %s", found["id"])
 
-    @action(3, "23505")
+    @action(3, "23505", "42501")
     def revive(self) -> None:
         if found := self.subscription("u.actual_end <> 'infinity'"):
             self.write("update {subscriptions} set actual_end = 'infinity' where id = %s", found["id"])
 
-    @action(2)
+    @action(2, "42501")
     def change(self) -> None:
         if found := self.subscription("u.actual_end = 'infinity'"):
             self.write("update {subscriptions} set params = %s, cron = %s where id = %s", Jsonb(self.params()),
