@@ -33,6 +33,14 @@ impl Checksum {
             rows: self.rows.wrapping_add(other.rows),
         }
     }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            members: self.members.wrapping_sub(other.members),
+            ids: self.ids.wrapping_sub(other.ids),
+            rows: self.rows.wrapping_sub(other.rows),
+        }
+    }
 }
 
 /// The hash function. Another number is another function, whose sums cannot be compared.
@@ -101,14 +109,21 @@ impl Known {
         (other_number || other_rows).then_some(Edited { before, found: found.members })
     }
 
-    /// The content after these members were deleted, given how they were hashed: nothing else is
-    /// forgotten, so that rows that were changed by hand before are noticed afterwards.
+    /// The content after these members were deleted, given how they were hashed.
     pub fn without(&self, gone: Checksum, hashed: &Hashed) -> Option<Content> {
+        self.changed(Checksum::default().minus(gone), hashed)
+    }
+
+    /// What is known with a change: what was changed by hand before stays a difference. Where rows are
+    /// hashed otherwise by now, only the ids are known any further.
+    fn changed(&self, change: Checksum, hashed: &Hashed) -> Option<Content> {
         let mut content = self.content.clone()?;
-        content.ids = content.ids.wrapping_sub(gone.ids);
-        // Where the columns are others by now, the sum of the rows is not compared, either.
+        if content.hashed.seed != hashed.seed {
+            return None;
+        }
+        content.ids = content.ids.wrapping_add(change.ids);
         if content.hashed == *hashed {
-            content.rows = content.rows.wrapping_sub(gone.rows);
+            content.rows = content.rows.wrapping_add(change.rows);
         }
         Some(content)
     }
@@ -123,12 +138,13 @@ impl Known {
         (hashed, names): (Hashed, Vec<String>),
         storage: u32,
     ) -> Option<Content> {
-        let known = || {
-            let known = self.content.as_ref().filter(|known| known.hashed == hashed)?;
-            Some(Checksum { members: 0, ids: known.ids, rows: known.rows })
-        };
-        let sum = found.or_else(known)?.plus(change);
-        Some(Content { hashed, ids: sum.ids, rows: sum.rows, storage, names })
+        match found {
+            Some(found) => {
+                let Checksum { ids, rows, .. } = found.plus(change);
+                Some(Content { hashed, ids, rows, storage, names })
+            }
+            None => Some(Content { storage, ..self.changed(change, &hashed)? }),
+        }
     }
 }
 
@@ -219,7 +235,13 @@ mod tests {
         // What was found counts more than what is known.
         let after = state.after(Some(sum(&[])), change, (hashed(), Vec::new()), 5);
         assert_eq!(after, known(&[TWO]).content);
-        let other = Hashed { columns: 4, ..hashed() };
+        // Rows that are hashed otherwise by now, as in a restored database: the ids are still known.
+        let other = Hashed { place: "1/3".into(), ..hashed() };
+        let after = state.after(None, change, (other.clone(), Vec::new()), 5);
+        let after = Known::new(Some(2), after);
+        assert_eq!(after.edited(&sum(&[ONE, (TWO.0, 1)]), &other), None);
+        assert!(after.edited(&sum(&[ONE, (3, 3)]), &other).is_some());
+        let other = Hashed { seed: 8, ..hashed() };
         assert_eq!(state.after(None, change, (other, Vec::new()), 5), None);
         assert_eq!(Known::default().after(None, change, (hashed(), Vec::new()), 5), None);
     }

@@ -20,7 +20,7 @@ from hands import mend_policies, mend_tables
 from house import mend_publications, mend_row, mend_sources
 from lists import ORDER, is_left_out, lists_of, mend_lists
 from lists import faults as list_faults
-from times import mend_times, sequence_faults
+from times import mend_times
 from world import CROSSED, FETCHED, HOSTILE, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, WATCH, Set, World, refresher
 
 # Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
@@ -95,8 +95,8 @@ def check_coverage(db: Connection, of: Set, but_for: str = "^hostile", edited: C
 # --- At a pause -----------------------------------------------------------------------
 
 # What the doctor may say at any time: of the hostile role's sets, of rows that died in the last seconds, of zones and owners
-# that are meant to be others, of a segment that is retired and watches no more.
-ALWAYS = {"captured changes": "no segment reads them", "sets": "mallory", "vacuum": "has many dead rows", "time zones": "the database.s TimeZone is", "roles": "belongs to role"}
+# that are meant to be others, of a segment that is retired and watches no more, of sequences that nobody has used since they were set back.
+ALWAYS = {"sequences": "the next (message|entry)", "captured changes": "no segment reads them", "sets": "mallory", "vacuum": "has many dead rows", "time zones": "the database.s TimeZone is", "roles": "belongs to role"}
 
 
 def judge_findings(faults: list[tuple[str, str]], findings: list[Row]) -> None:
@@ -296,7 +296,7 @@ class Pause:
               and exists (select from pg_index i where i.indrelid = s.table_name and i.indisunique and i.indisvalid)""")]
         found += [("clock", f'the last refresh of segment "{re.escape(row["name"])}" lies in the future') for row in self.run("""select s.name from {segments} s join {state} t on t.segment_id = s.id
             where s.actual_end = 'infinity' and greatest(t.started_at, t.ended_at) > clock_timestamp() + interval '1 minute'""")]
-        found += list_faults(self.db, self.of) + sequence_faults(self.db, self.of)
+        found += list_faults(self.db, self.of)
         found += [("schedules", '"odd"') for row in self.run("select from {segments} where name = 'odd' and (refresh_cron = 'soon' or refresh_timezone = 'Mars/Olympus')")]
         return found
 
@@ -474,6 +474,8 @@ class Pause:
                and not ((row["segment_name"] in self.world.broken or (row["segment_name"] or "").startswith("made")) and row["error"]["sqlstate"] in BROKEN)
                and not (row["error"]["sqlstate"] == "42P01" and re.search(r"shop\.(nowhere|vip)", f"{row['message']} {row['error']['message']}"))
                and PUBLICATION_GONE not in f"{row['message']} {row['error']['message']}"
+               # It had an erased person's number in it, or a hash.
+               and row["error"]["message"] != "(erased)"
                and not (row["error"]["sqlstate"] == "55000" and re.search("replica identity|are not captured", f"{row['message']} {row['error']['message']}"))]
         must(not odd, "failures that nobody meant", *odd[:5])
         # An erasure takes one member at most, who is missed by the next look at all ids.

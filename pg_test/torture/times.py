@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from checks import Connection, rows, value
+from checks import Connection, value
 
 from actors import Actor, action
 from world import Set
@@ -33,16 +33,6 @@ SEQUENCES = ("outbox", "log")
 def highest(of: Set, relation: str) -> str:
     found = f"(select coalesce(max(id), 0) from {{{relation}}})"
     return of(f"greatest({found}, (select coalesce(max(delivered_through), 0) from {{deliveries}}))" if relation == "outbox" else found)
-
-
-def sequence_faults(db: Connection, of: Set) -> list[tuple[str, str]]:
-    """Sequences that are behind: what the doctor must name."""
-    behind = []
-    for relation in SEQUENCES:
-        name = value(db, "select pg_get_serial_sequence(%s, 'id')", of.names[relation])
-        if rows(db, f"select from {name} where last_value + is_called::int <= {highest(of, relation)}"):
-            behind.append(("sequences", "the next (message|entry)"))
-    return behind
 
 
 def move_sequences(db: Connection, of: Set, dice: random.Random) -> None:
