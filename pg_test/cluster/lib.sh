@@ -171,12 +171,14 @@ fails() { # name, pattern, command …
 
 # ---- Waiting. Nothing is waited for by sleeping for a time that should do.
 
-# Waits until a command succeeds, for a minute at most.
+# Waits until a command succeeds, for two minutes at most.
 wait_for() { # what, command …
-    local what=$1 end=$((SECONDS + ${LIMIT:-60}))
+    # (A scheduler that was ended again and again is started a minute later.)
+    local what=$1 limit=${LIMIT:-120}
+    local end=$((SECONDS + limit))
     shift
     until "$@" 2>/dev/null; do
-        [ $SECONDS -lt $end ] || { not_ok "waiting" "$what did not come within ${LIMIT:-60} s"; return 1; }
+        [ $SECONDS -lt $end ] || { not_ok "waiting" "$what did not come within $limit s"; return 1; }
         sleep 0.01
     done
 }

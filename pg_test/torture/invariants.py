@@ -282,6 +282,8 @@ class Pause:
             where s.actual_end = 'infinity' and s.refresh_auto and not r.rolcanlogin and s.name <> 'odd'""")]
         found += [("refreshes", f'segment "{re.escape(row["name"])}" {row["how"]}') for row in self.run("""select distinct name,
             case last_status when 'failed' then 'has failed' when 'waiting' then 'is waiting' else 'was refused' end as how from {status} where last_status in ('failed', 'waiting', 'refused')""")]
+        # Those that wait for a list are counted in its line.
+        found = [(check, f"{pattern}|waits? for it" if pattern.endswith("is waiting") else pattern) for check, pattern in found]
         found += [("deliveries", f'"{row["consumer"]}" for "{row["target"]}" of segment "{re.escape(row["segment"])}" has failed') for row in self.run("""
             select c.name as consumer, u.target, s.name as segment from {subscriptions} u join {consumers} c on c.id = u.consumer_id join {segments} s on s.id = u.segment_id
             where u.status = 'failed' and u.actual_end = 'infinity'""")]
