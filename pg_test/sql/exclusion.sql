@@ -110,7 +110,49 @@ select status, added, detail from segmenter_refresh('big');
 select action, removed, coverage, (select cardinality(ids) from members where name = 'all') as members
 from segmenter_log where segment_name = 'all' order by id desc limit 1;
 
-update segmenter_segments set exclude = '[]', exempt = '{}', is_suppression = false;
+-- A run over a priority group: members leave each segment in its own turn, with all that those before it have
+-- gained.
+create table shop.tiers (id text primary key, tier int not null default 3);
+insert into shop.tiers select g from generate_series(1, 9) g;
+select segmenter_create_segment('tier ' || t, format('select id from shop.tiers where tier <= %s', t), table_name => 'shop.tier_' || t, history => t <> 2) is not null as created
+from generate_series(1, 3) t order by t;
+update segmenter_segments set exclude = '[]', exempt = '{}', is_suppression = false, refresh_auto = false;
+update segmenter_segments set priority_group = 'tiers', priority = right(name, 1)::int, refresh_auto = true where name like 'tier %';
+select segmenter_subscribe('mail', 'tier 3', 'third') is not null as subscribed;
+select segment, status, added, removed, excluded, coverage, detail from segmenter_run() where segment like 'tier %';
+update shop.tiers set tier = id::int where id in ('1', '2');
+select segment, status, added, removed, excluded, coverage, messages, detail from segmenter_run() where segment like 'tier %';
+select * from members where name like 'tier %';
+select operation, payload #> '{members}' as members from segmenter_outbox where subscription_id = (select id from segmenter_subscriptions where target = 'third') and operation = 'remove' order by id;
+select reason, removed from segmenter_log where segment_name = 'tier 3' and action = 'refresh' order by id desc limit 1;
+-- One whose turn fails loses them all the same.
+update segmenter_segments set refresh_params = '{"query": {"sql": "select 1 / 0 as id"}}' where name = 'tier 3';
+update shop.tiers set tier = 1 where id = '3';
+update shop.tiers set tier = 2 where id = '4';
+select segment, status, added, removed, coverage, detail from segmenter_run() where segment like 'tier %';
+select * from members where name like 'tier %';
+-- So does one that is not due.
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id from shop.tiers"}}', refresh_cron = '0 0 1 1 *' where name = 'tier 3';
+select segment, status from segmenter_refresh('tier 3');
+update shop.tiers set tier = 1 where id = '5';
+select segment, status, added, removed, coverage, detail from segmenter_run() where segment like 'tier %';
+-- Members that return: to the second, and to the third.
+update shop.tiers set tier = case id when '1' then 2 else 3 end where id in ('1', '5');
+select segment, status, added, removed, excluded, coverage, detail from segmenter_run() where segment like 'tier %';
+select * from members where name like 'tier %';
+-- A group that is turned around: each compares its members with all before it.
+update segmenter_segments set priority = 4 - priority where priority_group = 'tiers';
+select segment, status, added, removed, excluded, coverage, detail from segmenter_run(true) where segment like 'tier %';
+select * from members where name like 'tier %';
+-- The tables of lists are checked.
+alter table shop.tier_3 no inherit segmenter;
+alter table shop.tier_3 alter id type text;
+select segment, status, detail from segmenter_refresh('tier 1', 'select ''9'' as id');
+alter table shop.tier_3 alter id type varchar;
+alter table shop.tier_3 inherit segmenter;
+select segment, status, excluded, detail from segmenter_refresh('tier 1', 'select ''9'' as id');
+
+update segmenter_segments set priority_group = null, priority = null;
 delete from segmenter_subscriptions;
 delete from segmenter_consumers where name = 'mail';
 select segmenter_drop_segment(name, true) from segmenter_segments order by name;

@@ -12,7 +12,6 @@ use crate::config::{MatchColumn, Segment};
 use crate::error::{Error, Result};
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role;
-use crate::pg::exec::statement;
 use segmenter_core::exclusion::Seen;
 
 /// A list of a segment.
@@ -23,6 +22,8 @@ pub struct List {
     pub owner: pg_sys::Oid,
     /// How far it has got, and the columns that members are compared by.
     pub now: Seen,
+    /// The number of its members; none: not known.
+    pub members: Option<u64>,
     /// Whether refreshes write its members, so that it counts its gains and losses.
     pub is_tracked: bool,
     /// It is one only because it comes before the segment in its priority group.
@@ -68,6 +69,7 @@ impl List {
             table,
             owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
             now: Seen { by, gains: count("gains")?, losses: count("losses")? },
+            members: row.get_by_name::<i64, _>("members")?.and_then(|it| it.try_into().ok()),
             is_tracked: is("is_tracked")?,
             is_priority: is("is_priority")?,
             may_read,
@@ -83,22 +85,36 @@ pub fn sees_all(reader: pg_sys::Oid, table: pg_sys::Oid) -> bool {
 /// The names that the segment gives in `exclude` and that no active segment has.
 pub fn missing(set: &RelationSet, segment: Uuid) -> Result<Vec<String>> {
     set.as_owner(|| {
-        let sql = set.sql(&queries::config::exclusion::LIST_MISSING, &[]);
-        let names = Spi::connect(|_| statement::read_one(&sql, &[segment.into()]))?;
+        let statement = set.kept(&queries::config::exclusion::LIST_MISSING);
+        let names = Spi::connect(|client| {
+            client.select(statement, Some(1), &[segment.into()])?.first().get_one()
+        })?;
         Ok(names.unwrap_or_default())
     })
 }
 
-/// The active segments, id, name and owner, that leave out members of a segment, ordered by name.
-pub fn dependents(set: &RelationSet, segment: Uuid) -> Result<Vec<(Uuid, String, pg_sys::Oid)>> {
+/// A segment that leaves out members of another one.
+pub struct Dependent {
+    pub id: Uuid,
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    /// It does so only because it comes after it in its priority group.
+    pub is_priority: bool,
+}
+
+/// The active segments that leave out members of a segment, ordered by name.
+pub fn dependents(set: &RelationSet, segment: Uuid) -> Result<Vec<Dependent>> {
     set.as_owner(|| {
         let sql = sql(set, &queries::config::exclusion::LIST_DEPENDENTS);
         Spi::connect(|client| {
             let rows = client.select(&sql, None, &[segment.into()])?;
             rows.map(|row| {
-                let id = row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?;
-                let owner = row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid);
-                Ok((id, row.get_by_name("name")?.unwrap_or_default(), owner))
+                Ok(Dependent {
+                    id: row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?,
+                    name: row.get_by_name("name")?.unwrap_or_default(),
+                    owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    is_priority: row.get_by_name("is_priority")? == Some(true),
+                })
             })
             .collect()
         })

@@ -451,6 +451,55 @@ impl Table {
     }
 }
 
+/// What is known of a segment's table whose members are only read.
+pub struct Readable {
+    pub oid: pg_sys::Oid,
+    /// Qualified and quoted.
+    pub name: String,
+    pub owner: pg_sys::Oid,
+    /// The collation of the column `id`.
+    pub id_collation: String,
+    /// Whether ids that are equal in this collation are the same; false: it is not known.
+    pub is_deterministic: bool,
+}
+
+/// Checks the tables of segments whose members are read, all at once: that none is anything else than a
+/// segment table.
+pub fn readable(set: &RelationSet, tables: &[(pg_sys::Oid, Holder<'_>)]) -> Result<Vec<Readable>> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let oids: Vec<pg_sys::Oid> = tables.iter().map(|(oid, _)| *oid).collect();
+    let found = set.as_owner(|| {
+        // As they are now, which is how statements find them.
+        let _latest = Active::latest();
+        Spi::connect(|client| {
+            let statement = set.kept(&queries::config::segment_table::LIST_READABLE);
+            let rows = client.select(statement, None, &[oids.into()])?;
+            rows.map(|row| {
+                let is_fit: Option<bool> = row.get(4)?;
+                let (name, owner, id_collation) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                let is_deterministic = row.get(5)? == Some(true);
+                Ok((is_fit == Some(true)).then_some((name, owner, id_collation, is_deterministic)))
+            })
+            .collect::<Result<Vec<_>>>()
+        })
+    })?;
+    let found = found.into_iter().chain(std::iter::repeat(None));
+    tables
+        .iter()
+        .zip(found)
+        .map(|((oid, holder), found)| {
+            if let Some((Some(name), Some(owner), Some(id_collation), is_deterministic)) = found {
+                return Ok(Readable { oid: *oid, name, owner, id_collation, is_deterministic });
+            }
+            // Says what is wrong with it.
+            let Table { oid, name, owner, id_collation, .. } = Table::check(set, *oid, *holder)?;
+            Ok(Readable { oid, name, owner, id_collation, is_deterministic: false })
+        })
+        .collect()
+}
+
 /// Checks that row-level security of a table, if it exists, hides no rows from the owner of its
 /// segment.
 pub fn check_visible(set: &RelationSet, table: pg_sys::Oid, holder: Holder<'_>) -> Result<()> {

@@ -14,29 +14,31 @@ use serde_json::{Value, json};
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
-use crate::config::exclusion::{self, List};
-use crate::config::segment_table::{self, Holder, Purpose, Table};
-use crate::config::{Key, Segment};
+use crate::config::exclusion::{self, Dependent, List};
+use crate::config::segment_table::{self, Purpose, Table};
+use crate::config::{Key, MatchColumn, Segment};
 use crate::error::{Error, Report, Result, SetError, counted, emit_warning};
 use crate::pg::clock;
 use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
-use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_limited_subtransaction, in_subtransaction};
-use crate::pg::format::json::JsonbText;
 use crate::refresh::content::LastContent;
-use crate::refresh::delta::excluded::{Gains, ListTable, Listed, of_listed};
+use crate::refresh::delta::excluded::{FEW, Listed, look_up, member_ids, of_listed};
 use crate::refresh::delta::{Delta, DeltaTarget, count_members};
+use crate::refresh::lists::{
+    Gained, Known, Turns, check_seen, count_changes, members_of, of_lists, seen_by,
+};
 use crate::refresh::publish::hold;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{Origin, PayloadInput};
-use crate::refresh::publish::subscription;
+use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock::acquire;
-use crate::refresh::{RefreshResult, apply, diff, handover, last_content, pending_actions};
+use crate::refresh::{RefreshResult, actions_of, apply, diff, handover, last_content};
 use segmenter_core::exclusion::{self as following, AllSeen};
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
+use segmenter_core::sync_plan::SyncAction;
 
 /// The lists of a segment, and how far it has followed them.
 #[derive(Default)]
@@ -65,13 +67,6 @@ pub struct LeftOut {
     pub lists: Vec<String>,
     /// People among them are kept out since they were erased.
     pub are_kept_out: bool,
-}
-
-/// What the segments that leave out members of a list must know of a refresh of the list.
-pub struct Gained {
-    list: Uuid,
-    /// None: the members that it has gained are many, or not known.
-    gains: Option<Gains>,
 }
 
 /// Members that have left a segment, because lists have them.
@@ -118,6 +113,20 @@ impl Exclusion {
     /// The lists of a segment, as the active snapshot sees them. A list that does not exist is an
     /// error: the segment waits for it.
     pub fn find(set: &RelationSet, segment: &Segment) -> Result<Self> {
+        let seen = match segment.has_lists {
+            true => seen_by(set, segment.id)?,
+            false => Default::default(),
+        };
+        Self::find_after(set, segment, seen)
+    }
+
+    /// The same for a segment of which it is known how far it has followed them, and whether it was
+    /// refreshed.
+    fn find_after(
+        set: &RelationSet,
+        segment: &Segment,
+        (seen, is_refreshed): (AllSeen<String>, bool),
+    ) -> Result<Self> {
         let kept_out = match segment.has_kept_out {
             true => KeptOut::find(set, segment.owner)?,
             false => KeptOut::default(),
@@ -132,20 +141,8 @@ impl Exclusion {
             });
             return Err(Error::NotLoaded(missing.collect()));
         }
-        let lists = exclusion::lists(set, segment)?;
-        let (seen, is_refreshed) = set.as_owner(|| {
-            Spi::connect(|client| {
-                let statement = set.kept(&queries::refresh::exclusion::FIND_SEEN);
-                let row = client.select(statement, Some(1), &[segment.id.into()])?.first();
-                if row.is_empty() {
-                    return Ok((AllSeen::new(), false));
-                }
-                let seen = row.get_by_name::<JsonbText, _>("lists")?;
-                let seen = seen.and_then(|json| serde_json::from_str(&json.0).ok());
-                let is_refreshed = row.get_by_name("is_refreshed")? == Some(true);
-                Ok::<_, Error>((seen.unwrap_or_default(), is_refreshed))
-            })
-        })?;
+        let mut lists = exclusion::lists(set, segment)?;
+        count_changes(set, &mut lists)?;
         Ok(Self { lists, seen, is_refreshed, kept_out })
     }
 
@@ -213,7 +210,7 @@ impl Exclusion {
         &self,
         client: &mut SpiClient<'_>,
         (delta, side): (&mut Delta, &DeltaTarget<'_>),
-        written: Option<Timestamp>,
+        (written, turns): (Option<Timestamp>, Option<&Turns>),
     ) -> Result<LeftOut> {
         let are_kept_out = match self.kept_out.of {
             Some(owner) => {
@@ -225,26 +222,41 @@ impl Exclusion {
             }
             None => false,
         };
-        let tables = tables(side.set, self.lists.iter())?;
-        let lists: Vec<_> = tables.iter().map(|(list, table)| of_table(list, table)).collect();
-        let left_out = delta.leave_out(side, &lists)?;
-        check_seen(&tables)?;
+        if delta.figures.added + delta.figures.changed == 0 {
+            return Ok(LeftOut { lists: Vec::new(), are_kept_out });
+        }
+        let is_few = delta.figures.added + delta.figures.changed <= FEW;
+        let members = members_of(side.set, self.lists.iter().collect(), turns.filter(|_| is_few))?;
+        let left_out = delta.leave_out(side, &of_lists(&members))?;
+        check_seen(&members)?;
         if let (Some(at), true) = (written, left_out.are_any) {
             apply::take_out(client, side, at, false)?;
         }
-        let lists = left_out.lists.iter().map(|number| tables[*number].0.name.clone());
+        let lists = left_out.lists.iter().map(|number| members[*number].0.name.clone());
         Ok(LeftOut { lists: lists.collect(), are_kept_out })
     }
 
+    /// The same in the turn of the segment in a run.
+    pub fn close_in_turn(
+        &self,
+        set: &RelationSet,
+        target: (&Segment, &Table),
+        run_id: Uuid,
+        (turns, shows): (Option<&Turns>, Option<&ResultSet>),
+    ) -> Result<Closed> {
+        let known = turns.map(|turns| turns.known());
+        self.close(set, target, run_id, (turns, known.as_deref(), shows))
+    }
+
     /// Has members leave that the lists have gained. The caller holds the locks of the segment and its
-    /// table. `gained`: what a list has gained in this transaction. `shows`: where these members go, in place
-    /// of messages.
+    /// table. `known`: what lists have gained in this transaction. `shows`: where these members go, in
+    /// place of messages.
     pub fn close(
         &self,
         set: &RelationSet,
         (segment, table): (&Segment, &Table),
         run_id: Uuid,
-        (gained, shows): (Option<&Gained>, Option<&ResultSet>),
+        (turns, known, shows): (Option<&Turns>, Option<&Known>, Option<&ResultSet>),
     ) -> Result<Closed> {
         let behind = self.behind();
         if behind.is_empty() || !self.is_refreshed {
@@ -255,7 +267,15 @@ impl Exclusion {
             let lists: Vec<(String, bool)> =
                 behind.iter().map(|list| (list.name.clone(), list.is_priority)).collect();
             let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
-            let listed = self.listed(set, &behind, gained)?;
+            let subscriptions = match shows {
+                None => subscription::find(set, None, Some(segment.id), None)?,
+                Some(_) => Vec::new(),
+            };
+            let is_held = |found: &Subscription| found.may_be_held() || found.withheld.is_some();
+            let must_fill = subscriptions.iter().any(is_held);
+            let is_small = !must_fill && last.members().is_some_and(|members| members <= FEW);
+            let how = (must_fill, is_small);
+            let listed = self.listed((&side, segment.owner), &behind, (turns, known), how)?;
             let delta = set.as_segment_owner(segment.owner, || {
                 let before = match last.members() {
                     Some(members) => members,
@@ -271,7 +291,7 @@ impl Exclusion {
                 let origin = Origin::Exclusion;
                 let reason = Some(reason_of(&lists));
                 let source = PayloadInput { set, table, delta: None, origin, run_id, reason };
-                let messages = withdraw_listed(client, &source, segment)?;
+                let messages = withdraw_listed(client, &source, subscriptions)?;
                 return Ok((Closed { messages, lists, ..Closed::default() }, None));
             };
             if let Some(result) = shows {
@@ -284,7 +304,8 @@ impl Exclusion {
                 return Ok((closed, None));
             }
             let removed = (segment, &delta, &side);
-            let closed = remove(client, set, (table, run_id), removed, (closed, &last))?;
+            let actions = actions_of(subscriptions);
+            let closed = remove(client, (table, run_id), removed, (closed, &last), actions)?;
             drop(listed);
             Ok::<_, Error>(closed)
         };
@@ -301,34 +322,51 @@ impl Exclusion {
         Ok(closed)
     }
 
-    /// The members of the lists that are behind: those that are known to be gained, or all.
+    /// The members of the lists that are behind: those that are known to be gained, those that the segment
+    /// has too, if it is small, or all. `must_fill`: all are needed, as a relation.
     fn listed(
         &self,
-        set: &RelationSet,
+        (side, owner): (&DeltaTarget<'_>, pg_sys::Oid),
         behind: &[&List],
-        gained: Option<&Gained>,
+        (turns, known): (Option<&Turns>, Option<&Known>),
+        (must_fill, is_small): (bool, bool),
     ) -> Result<Listed> {
+        let set = side.set;
         let mut listed = Listed::new();
         // The gains are all that is new only if the segment had followed the list until then.
         let known = |list: &List| {
-            let Gained { list: id, gains } = gained?;
+            let gains = known?.get(&list.id)?.gains.as_ref()?;
             let seen = self.seen.get(&list.id.to_string())?;
             let is_next = seen.gains + 1 == list.now.gains && seen.by == list.now.by;
-            let gains = gains.as_ref()?;
-            (list.id == *id && is_next && gains.suffice(&list.now.by)).then_some(gains)
+            (is_next && gains.suffice(&list.now.by)).then_some(gains)
         };
         let (few, many): (Vec<&List>, Vec<&List>) =
             behind.iter().partition(|list| known(list).is_some());
+        let by_ids = behind.iter().all(|list| list.now.by == [MatchColumn::Id]);
+        if by_ids && !must_fill && (many.is_empty() || is_small) {
+            let found = match many.is_empty() {
+                true => Vec::new(),
+                false => {
+                    let own = set.as_segment_owner(owner, || member_ids(side))?;
+                    let lists = members_of(set, many, turns)?;
+                    let found = look_up(set, own, &of_lists(&lists))?.ids;
+                    check_seen(&lists)?;
+                    found
+                }
+            };
+            listed.give_ids(few.iter().filter_map(|list| known(list)), found);
+            return Ok(listed);
+        }
+        let lists = members_of(set, many, None)?;
         for list in few {
             if let Some(gains) = known(list) {
                 set.as_segment_owner(list.owner, || listed.add_gains(gains, &list.now.by))?;
             }
         }
-        let tables = tables(set, many.into_iter())?;
-        for (list, table) in &tables {
-            set.as_table_owner(table.owner, || listed.add_list(set, &of_table(list, table)))?;
+        for list in of_lists(&lists) {
+            listed.add_list(set, &list)?;
         }
-        check_seen(&tables)?;
+        check_seen(&lists)?;
         Ok(listed)
     }
 }
@@ -354,38 +392,15 @@ impl KeptOut {
     }
 }
 
-/// The tables of lists, checked.
-fn tables<'a>(
-    set: &RelationSet,
-    lists: impl Iterator<Item = &'a List>,
-) -> Result<Vec<(&'a List, Table)>> {
-    lists
-        .map(|list| {
-            let holder = Holder { id: list.id, name: &list.name, owner: list.owner };
-            Ok((list, Table::check(set, list.table, holder)?))
-        })
-        .collect()
-}
-
-/// The error that the active snapshot may not see the members of a list that was read.
-fn check_seen(tables: &[(&List, Table)]) -> Result<()> {
-    let tables: Vec<_> = tables.iter().map(|(_, table)| table.oid).collect();
-    seen::check_relations(&tables)
-}
-
-fn of_table<'a>(list: &'a List, table: &'a Table) -> ListTable<'a> {
-    ListTable { id: list.id, table, by: &list.now.by }
-}
-
 /// Has consumers remove people whom lists have gained and who are no members any more, but whom they still
 /// have because changes are held back. Returns the number of messages.
 fn withdraw_listed(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
-    segment: &Segment,
+    subscriptions: Vec<Subscription>,
 ) -> Result<u64> {
-    let found = subscription::find(source.set, None, Some(segment.id), None)?;
-    let behind = found.into_iter().filter(|found| found.has_audience() && found.withheld.is_some());
+    let behind =
+        subscriptions.into_iter().filter(|found| found.has_audience() && found.withheld.is_some());
     let behind: Vec<_> = behind.collect();
     match behind.is_empty() {
         true => Ok(0),
@@ -396,19 +411,19 @@ fn withdraw_listed(
 /// Hands over that members were removed. Returns what the table holds after it, too.
 fn remove(
     client: &mut SpiClient<'_>,
-    set: &RelationSet,
     (table, run_id): (&Table, Uuid),
     (segment, delta, side): (&Segment, &Delta, &DeltaTarget<'_>),
     (closed, last): (Closed, &LastContent),
+    actions: Vec<(Subscription, SyncAction)>,
 ) -> Result<(Closed, Option<JsonB>)> {
-    let reason = closed.reason();
+    let (set, reason) = (side.set, closed.reason());
     let (table, delta_of) = (Ok(table), Some((side, delta.figures)));
     let origin = Origin::Exclusion;
     let source = PayloadInput { set, table, delta: delta_of, origin, run_id, reason };
     // This snapshot sees the applied delta.
     let _snapshot = Active::fresh();
     let content = set.as_segment_owner(segment.owner, || last.after(delta, side))?;
-    let handed = outbox::hand_over(client, &source, pending_actions(set, segment)?)?;
+    let handed = outbox::hand_over(client, &source, actions)?;
     let closed = Closed { messages: handed.messages, ..closed };
     Ok((closed, content.map(|content| JsonB(json!(content)))))
 }
@@ -436,30 +451,40 @@ const LONGEST_WORK: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Has members that a list has gained leave the segments that leave them out. A segment that cannot be
-/// locked, or fails, is left behind: a run, or the scheduler, has it follow. Returns what concerns
-/// segments whose owner the caller may act as; of the others it learns nothing.
+/// locked, or fails, is left behind: a run, or the scheduler, has it follow. `turns`: of the run in this
+/// transaction. Returns what concerns segments whose owner the caller may act as; of the others it learns nothing.
 pub fn close_dependents(
     set: &RelationSet,
-    gained: &Gained,
+    gained: Gained,
     run_id: Uuid,
+    turns: Option<&Turns>,
 ) -> Result<Vec<RefreshResult>> {
+    let is_to_come = |found: &Dependent| turns.is_some_and(|turns| turns.is_to_come(found));
+    let (later, now): (Vec<_>, Vec<_>) =
+        exclusion::dependents(set, gained.list)?.into_iter().partition(is_to_come);
+    let known = Known::from([(gained.list, gained)]);
     let mut results = Vec::new();
     let mut left: HashMap<pg_sys::Oid, Duration> = HashMap::new();
-    for (id, name, owner) in exclusion::dependents(set, gained.list)? {
+    for dependent in now {
         pgrx::check_for_interrupts!();
-        let caller = role::current();
+        let (caller, owner) = (role::current(), dependent.owner);
+        let named = (dependent.id, dependent.name.as_str());
+        let close = || close_alone(set, &dependent, run_id, (turns, Some(&known)));
         if owner == caller {
-            results.extend(follow(set, (id, &name), run_id, (Some(gained), None))?.result());
+            results.extend(follow_one(set, named, (run_id, None), close)?.result());
             continue;
         }
         let left = left.entry(owner).or_insert(LONGEST_WORK);
         if !left.is_zero() {
             let (began, tells) = (Instant::now(), role::may_act_as(caller, owner));
             let limit = Some(Limit { time: *left, tells });
-            let followed = follow(set, (id, &name), run_id, (Some(gained), limit))?;
+            let followed = follow_one(set, named, (run_id, limit), close)?;
             *left = left.saturating_sub(began.elapsed());
             results.extend(followed.result().filter(|_| tells));
         }
+    }
+    if let (Some(turns), false) = (turns, later.is_empty()) {
+        known.into_values().for_each(|gained| turns.keep(gained));
     }
     Ok(results)
 }
@@ -491,16 +516,34 @@ pub struct Limit {
     tells: bool,
 }
 
-/// Has members leave a segment that its lists have gained since it followed them last. `limit`: for a
-/// segment of another role than the caller.
+/// Has members leave a segment that its lists have gained since it followed them last.
 pub fn follow(
     set: &RelationSet,
-    (id, name): (Uuid, &str),
+    segment: (Uuid, &str),
     run_id: Uuid,
-    (gained, limit): (Option<&Gained>, Option<Limit>),
+    turns: Option<&Turns>,
+) -> Result<Followed> {
+    let known = turns.map(|turns| turns.known());
+    follow_one(set, segment, (run_id, None), || {
+        let found = Segment::find_bare(set, Key::Id(segment.0))?;
+        match found.filter(|found| found.actual && found.has_lists) {
+            Some(Segment { id, name, owner, .. }) => {
+                let dependent = Dependent { id, name, owner, is_priority: false };
+                close_alone(set, &dependent, run_id, (turns, known.as_deref()))
+            }
+            None => Ok(None),
+        }
+    })
+}
+
+/// The same, by `close`. `limit`: for a segment of another role than the caller.
+fn follow_one(
+    set: &RelationSet,
+    (id, name): (Uuid, &str),
+    (run_id, limit): (Uuid, Option<Limit>),
+    close: impl FnOnce() -> Result<Option<Closed>>,
 ) -> Result<Followed> {
     let (began, timer) = (clock::now(), Instant::now());
-    let close = || close_alone(set, id, run_id, gained);
     let closed = match limit {
         None => in_subtransaction(OnSuccess::Commit, close),
         Some(Limit { time, .. }) => {
@@ -580,32 +623,33 @@ pub fn remark(removed: u64) -> String {
     format!("{members} removed: in segments whose members it leaves out")
 }
 
-/// Closes one segment, under its locks. None: it has no lists that it must follow.
+/// Closes one segment, under its locks. None: there is nothing that it must follow.
 fn close_alone(
     set: &RelationSet,
-    id: Uuid,
+    dependent: &Dependent,
     run_id: Uuid,
-    gained: Option<&Gained>,
+    (turns, known): (Option<&Turns>, Option<&Known>),
 ) -> Result<Option<Closed>> {
-    let Some(found) =
-        Segment::find_bare(set, Key::Id(id))?.filter(|found| found.actual && found.has_lists)
-    else {
-        return Ok(None);
-    };
-    set.check_owner_can_act_as(found.owner)?;
-    let _held = acquire(set, id, &found.name)?;
-    if !segment_table::lock(set, found.table, found.holder(), Purpose::Refresh)? {
-        return Err(Error::TableDropped(found.name));
-    }
-    let (_snapshot, segment) = handover::latest(set, id)?;
-    if segment.table != found.table {
+    set.check_owner_can_act_as(dependent.owner)?;
+    let _held = acquire(set, dependent.id, &dependent.name)?;
+    // Under its lock it keeps its table, and what it has seen.
+    let (_snapshot, segment) = handover::latest(set, dependent.id)?;
+    if !segment.actual || !segment.has_lists {
         return Ok(None);
     }
-    let exclusion = Exclusion::find(set, &segment)?;
-    if exclusion.behind().is_empty() || !exclusion.is_refreshed {
+    let seen = seen_by(set, segment.id)?;
+    if !seen.1 {
         return Ok(None);
     }
+    let exclusion = Exclusion::find_after(set, &segment, seen)?;
+    if exclusion.behind().is_empty() {
+        return Ok(None);
+    }
+    if !segment_table::lock(set, segment.table, segment.holder(), Purpose::Refresh)? {
+        return Err(Error::TableDropped(segment.name));
+    }
+    let _snapshot = Active::fresh();
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
-    exclusion.close(set, (&segment, &table), run_id, (gained, None)).map(Some)
+    exclusion.close(set, (&segment, &table), run_id, (turns, known, None)).map(Some)
 }

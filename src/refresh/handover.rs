@@ -32,7 +32,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
     let Key::Id(segment) = request.segment else { return Ok(None) };
     let followed = match request.ends_only {
         true => Followed::Nothing,
-        false => exclusion::follow(set, (segment, request.name), request.run_id, (None, None))?,
+        false => exclusion::follow(set, (segment, request.name), request.run_id, request.turns)?,
     };
     let skipped = |detail: String| RefreshResult {
         segment: request.name.to_owned(),

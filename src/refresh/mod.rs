@@ -18,8 +18,9 @@ use crate::pg::exec::snapshot;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::refresh::delta::LongIds;
-use crate::refresh::exclusion::{Closed, Exclusion, Gained, LeftOut};
+use crate::refresh::exclusion::{Closed, Exclusion, LeftOut};
 use crate::refresh::incremental::Progress;
+use crate::refresh::lists::{Gained, Turns};
 use crate::refresh::publish::stats::PublishStats;
 use crate::refresh::segment_lock::acquire;
 use segmenter_core::content::{Content, Edited};
@@ -35,6 +36,7 @@ pub mod diff;
 pub mod exclusion;
 pub mod handover;
 pub mod incremental;
+pub mod lists;
 pub mod now;
 mod outcome;
 pub mod publish;
@@ -47,8 +49,8 @@ pub mod upstream;
 
 use outcome::{Ending, params};
 pub use outcome::{advise, columns_that_stay};
+use steps::{actions_of, check_sources_loaded, find, hash_of, steps};
 pub use steps::{check_not_superseded, last_content, may_refresh};
-use steps::{check_sources_loaded, find, hash_of, pending_actions, steps};
 
 /// The arguments of a refresh.
 pub struct RefreshRequest<'a> {
@@ -73,6 +75,8 @@ pub struct RefreshRequest<'a> {
     /// The names of the segments that it forms a cycle with, its own among them; a cycle is an
     /// error.
     pub cycle: Option<&'a [String]>,
+    /// The turns of the run in this transaction that it is a part of.
+    pub turns: Option<&'a Turns>,
     /// Where the members of the delta go, for a dry run that nothing but these are wanted of.
     pub shows: Option<&'a ResultSet>,
     pub run_id: Uuid,
@@ -92,6 +96,7 @@ impl<'a> RefreshRequest<'a> {
             ends_only: false,
             is_scheduled: false,
             cycle: None,
+            turns: None,
             shows: None,
             run_id,
         }
@@ -197,16 +202,14 @@ fn follow_lists(
         system_catalog::invalidate(set.segments());
     }
     if let Some(gained) = gained {
-        return exclusion::close_dependents(set, &gained, request.run_id);
+        return exclusion::close_dependents(set, gained, request.run_id, request.turns);
     }
     match (segment, outcome.status) {
         (_, LogStatus::Ok | LogStatus::Skipped) | (None, _) => Ok(Vec::new()),
         (Some(segment), _) if segment.has_lists => {
             let named = (segment.id, segment.name.as_str());
-            Ok(exclusion::follow(set, named, request.run_id, (None, None))?
-                .result()
-                .into_iter()
-                .collect())
+            let followed = exclusion::follow(set, named, request.run_id, request.turns)?;
+            Ok(followed.result().into_iter().collect())
         }
         _ => Ok(Vec::new()),
     }

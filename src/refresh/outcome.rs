@@ -322,6 +322,7 @@ mod tests {
             is_scheduled,
             ends_only: false,
             cycle: None,
+            turns: None,
             shows: None,
             run_id: id,
         };

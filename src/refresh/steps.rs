@@ -71,7 +71,12 @@ pub(super) fn steps(
 
     let lists = Exclusion::find(set, segment)?;
     lists.check_rights(segment)?;
-    let closed = lists.close(set, (segment, &table), request.run_id, (None, request.shows))?;
+    let closed = lists.close_in_turn(
+        set,
+        (segment, &table),
+        request.run_id,
+        (request.turns, request.shows),
+    )?;
     // What follows sees that members have left.
     let _closed = (closed.removed > 0).then(Active::fresh);
     let before = lists.ids();
@@ -115,7 +120,8 @@ pub(super) fn steps(
             let (delta, side) = match (plan, &refresher) {
                 (Some(plan), _) => {
                     let leave_out = |delta: &mut Delta, side: &DeltaTarget<'_>| {
-                        left_out = lists.leave_out(client, (delta, side), written)?;
+                        left_out =
+                            lists.leave_out(client, (delta, side), (written, request.turns))?;
                         Ok(())
                     };
                     let (delta, side, made) = plan.delta(set, &table, target, &last, leave_out)?;
@@ -132,7 +138,8 @@ pub(super) fn steps(
                         }
                         Refresher::Incremental(_) => return Err(no_refresher(set, segment)),
                     };
-                    left_out = lists.leave_out(client, (&mut delta, &side), written)?;
+                    let how = (written, request.turns);
+                    left_out = lists.leave_out(client, (&mut delta, &side), how)?;
                     (delta, side)
                 }
             };
@@ -243,12 +250,16 @@ pub(super) fn pending_actions(
     set: &RelationSet,
     segment: &Segment,
 ) -> Result<Vec<(Subscription, SyncAction)>> {
-    let found = subscription::find(set, None, Some(segment.id), None)?;
-    let actions = found.into_iter().filter_map(|subscription| {
+    Ok(actions_of(subscription::find(set, None, Some(segment.id), None)?))
+}
+
+/// The hand-overs that a change of the segment's members requires, by subscription.
+pub fn actions_of(subscriptions: Vec<Subscription>) -> Vec<(Subscription, SyncAction)> {
+    let actions = subscriptions.into_iter().filter_map(|subscription| {
         let handover = subscription.pending_action(true)?;
         Some((subscription, handover))
     });
-    Ok(actions.collect())
+    actions.collect()
 }
 
 /// Reads the segment and keeps it in `found`, for messages about it. A row that is not valid is an

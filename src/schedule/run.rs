@@ -27,6 +27,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::uuid;
 use crate::refresh::handover;
 use crate::refresh::incremental::capture;
+use crate::refresh::lists::Turns;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::subscription::Pending;
 use crate::refresh::reads;
@@ -266,7 +267,7 @@ pub fn step_of_caller(
 ) -> Result<Option<RefreshResult>> {
     match is_step_of_caller(set, planned, run_id)? {
         true => {
-            let outcome = step(set, planned, run_id)?;
+            let outcome = step(set, planned, run_id, None)?;
             let error = outcome.as_ref().and_then(|outcome| outcome.error.clone());
             FAILED.set(error.map(|error| (run_id, planned.id, error)));
             Ok(outcome)
@@ -315,13 +316,15 @@ pub fn commit_step(call: &Call, planned: &PlannedRefresh, run_id: Uuid) -> Resul
     call.commit().map_err(|report| Error::Postgres(Box::new(report)))
 }
 
-/// Refreshes one segment of a run, or only hands it over. None: there was nothing to hand over.
+/// Refreshes one segment of a run, or only hands it over. `turns`: those of a run in one transaction. None:
+/// there was nothing to hand over.
 pub fn step(
     set: &RelationSet,
     planned: &PlannedRefresh,
     run_id: Uuid,
+    turns: Option<&Turns>,
 ) -> Result<Option<RefreshResult>> {
-    let request = planned.request(run_id);
+    let request = RefreshRequest { turns, ..planned.request(run_id) };
     if planned.hand_over_only && !is_freed(set, planned.id)? {
         return handover::hand_over(set, &request);
     }
@@ -373,18 +376,22 @@ pub fn run(set: &RelationSet, all: bool, run_id: Uuid) -> Result<Vec<RefreshResu
     let mut outcomes = Vec::new();
     // Segments that have gained or lost members.
     let mut moved: HashSet<Uuid> = HashSet::new();
+    let turns = Turns::of(plan.iter().map(|planned| planned.id));
     for (number, planned) in plan.iter().enumerate() {
+        turns.begin(planned.id);
         if planned.is_follower && !planned.position.lists.iter().any(|list| moved.contains(list)) {
             continue;
         }
         // What it has locked is released with its work.
-        let made = in_subtransaction(OnSuccess::Commit, || match step(set, planned, run_id)? {
-            Some(outcome)
-                if number > 0 && outcome.error.as_ref().is_some_and(Report::lacks_memory) =>
-            {
-                Err(Error::OutOfLocks { done: number, planned: plan.len() })
+        let made = in_subtransaction(OnSuccess::Commit, || {
+            match step(set, planned, run_id, Some(&turns))? {
+                Some(outcome)
+                    if number > 0 && outcome.error.as_ref().is_some_and(Report::lacks_memory) =>
+                {
+                    Err(Error::OutOfLocks { done: number, planned: plan.len() })
+                }
+                outcome => Ok(outcome),
             }
-            outcome => Ok(outcome),
         });
         match made {
             Ok(outcome) => {

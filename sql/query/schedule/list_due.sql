@@ -16,6 +16,11 @@ with edges as (
     cross join unnest(x.by) b (name)
     where $2::uuid[] is null or x.segment_id = any ($2)
     group by x.segment_id, x.list_id
+), followed_last as materialized (
+    select t.segment_id, j.key as list_id, j.value as seen
+    from @state@ t
+    cross join lateral jsonb_each(t.lists) j
+    where $2::uuid[] is null or t.segment_id = any ($2)
 ), followed as (
     select
         e.segment_id,
@@ -30,7 +35,7 @@ with edges as (
     from edges e
     left join @state@ l on l.segment_id = e.list_id
     left join @state@ o on o.segment_id = e.segment_id
-    cross join lateral (select o.lists -> e.list_id::text as seen) p
+    left join followed_last p on p.segment_id = e.segment_id and p.list_id = e.list_id::text
     group by e.segment_id
 )
 select

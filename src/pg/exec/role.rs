@@ -240,6 +240,15 @@ pub(in crate::pg) fn with_generic_plan<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
+/// Runs `body`, statements that look up few rows in an index, so that their plans read no table as a whole,
+/// whatever is known of its size.
+pub fn by_index<T>(body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    set(c"enable_seqscan", "off");
+    set(c"enable_indexscan", "on");
+    body()
+}
+
 fn set_text_form() {
     set(c"DateStyle", "ISO, MDY");
     set(c"IntervalStyle", "postgres");

@@ -315,8 +315,9 @@ pub fn read_one<T: FromDatum + IntoDatum>(
     Ok(first_value())
 }
 
-/// The number of statements that a session keeps at most for [`read_one_kept`].
-const MAX_KEPT: usize = 32;
+/// The number of statements that a session keeps at most for [`read_one_kept`]: one for each list whose
+/// members are looked up, and few others.
+const MAX_KEPT: usize = 1024;
 
 thread_local! {
     // Without a destructor: it would run when the process ends, after PostgreSQL's own clean-up.
@@ -346,6 +347,14 @@ pub fn read_one_kept<T: FromDatum + IntoDatum>(
     };
     prepared.execute(args, Destination::spi())?;
     Ok(first_value())
+}
+
+/// The same with one plan for all arguments, which looks up rows in an index, however many the tables have.
+pub fn look_up<T: FromDatum + IntoDatum>(
+    sql: String,
+    args: &[DatumWithOid<'_>],
+) -> Result<Option<T>> {
+    role::by_index(|| role::with_generic_plan(|| read_one_kept(sql, args)))
 }
 
 /// The first value of the result that SPI has just received. To be called before anything else uses

@@ -46,7 +46,7 @@ pub fn of_changed<'a>(
         let sql =
             side.delta_of(sql, &[("received", &source.sql), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
-        let (histogram, sums) = side.append_delta(&relation, &sql, &skipped)?;
+        let (histogram, sums) = side.append_delta(&relation, (&sql, &side.args()), &skipped)?;
         analysed.check_seen(query, &[])?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();

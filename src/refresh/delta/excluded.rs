@@ -1,17 +1,20 @@
 //! Members that a segment leaves out, because another segment, its list, has them: they are taken out
 //! of a delta, or are the delta.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CStr;
+use std::rc::Rc;
 
-use pgrx::datum::Uuid;
+use pgrx::datum::{DatumWithOid, Uuid};
 use pgrx::prelude::*;
 
-use super::{ADDED, CHANGED, DELTA, Delta, DeltaTarget, REMOVED};
+use super::{ADDED, CHANGED, DELTA, Delta, DeltaTarget, REMOVED, old_value};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::MatchColumn;
-use crate::config::segment_table::Table;
+use crate::config::segment_table::{Column, Readable, Table};
 use crate::error::Result;
+use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::system_catalog;
@@ -24,13 +27,92 @@ const LISTED: &CStr = c"segmenter_listed";
 const LEFT_OUT: u8 = b'x';
 
 /// The number of listed ids up to which each is looked up among the members.
-const FEW: u64 = 10_000;
+pub const FEW: u64 = 10_000;
 
 /// A segment whose members are left out of another one.
-pub struct ListTable<'a> {
+pub struct ListMembers<'a> {
     pub id: Uuid,
-    pub table: &'a Table,
+    pub members: &'a Members,
     pub by: &'a [MatchColumn],
+}
+
+/// Where the members of a list are.
+pub enum Members {
+    In(Readable),
+    /// Their ids are known.
+    Known(Rc<HashSet<String>>),
+}
+
+/// The ids of a segment's members. Runs with the rights of the segment's or the table's owner.
+pub fn ids_in(set: &RelationSet, table: &str, segment: Uuid) -> Result<Vec<Option<String>>> {
+    let sql = &queries::refresh::exclusion::LIST_MEMBER_IDS;
+    let sql = set.sql(sql, &[("table", table)]);
+    let ids = Spi::connect(|_| statement::read_one(&sql, &[segment.into()]))?;
+    Ok(ids.unwrap_or_default())
+}
+
+/// The same of the segment of a delta. Runs with the rights of the segment's owner.
+pub fn member_ids(side: &DeltaTarget<'_>) -> Result<Vec<Option<String>>> {
+    ids_in(side.set, &side.table.name, side.segment)
+}
+
+/// Ids that lists have.
+#[derive(Default)]
+pub struct LookedUp {
+    /// The numbers of the lists that have any.
+    pub lists: Vec<usize>,
+    /// Each once.
+    pub ids: Vec<String>,
+}
+
+/// Looks ids up in lists, which are compared by them alone. For each of their tables it takes a statement that
+/// the session keeps. Runs within an SPI connection.
+pub fn look_up(
+    set: &RelationSet,
+    ids: Vec<Option<String>>,
+    lists: &[ListMembers<'_>],
+) -> Result<LookedUp> {
+    let mut found = BTreeSet::new();
+    let mut looked_up = LookedUp::default();
+    let mut tables: HashMap<pg_sys::Oid, Vec<(usize, Uuid, &Readable)>> = HashMap::new();
+    for (number, list) in lists.iter().enumerate() {
+        match list.members {
+            Members::In(table) => {
+                tables.entry(table.owner).or_default().push((number, list.id, table));
+            }
+            Members::Known(known) => {
+                let has = ids.iter().flatten().filter(|id| known.contains(*id));
+                let before = looked_up.ids.len();
+                looked_up.ids.extend(has.cloned());
+                if looked_up.ids.len() > before {
+                    looked_up.lists.push(number);
+                }
+            }
+        }
+    }
+    found.extend(std::mem::take(&mut looked_up.ids));
+    if !tables.is_empty() {
+        let mut args = [Uuid::from_bytes([0; 16]).into(), ids.into()];
+        for (owner, tables) in tables {
+            set.as_table_owner(owner, || {
+                for (number, list, table) in tables {
+                    pgrx::check_for_interrupts!();
+                    args[0] = list.into();
+                    let parts =
+                        [("table", table.name.as_str()), ("collation", &table.id_collation)];
+                    let sql = set.sql(&queries::refresh::exclusion::MATCH_GIVEN, &parts);
+                    let has: Option<Vec<Option<String>>> = statement::look_up(sql, &args)?;
+                    if let Some(has) = has {
+                        looked_up.lists.push(number);
+                        found.extend(has.into_iter().flatten());
+                    }
+                }
+                Ok(())
+            })?;
+        }
+    }
+    looked_up.ids = found.into_iter().collect();
+    Ok(looked_up)
 }
 
 /// Members that were left out of a delta. Their ids are in the relation `segmenter_excluded` until this
@@ -77,22 +159,33 @@ impl Delta {
     pub fn leave_out(
         &mut self,
         side: &DeltaTarget<'_>,
-        lists: &[ListTable<'_>],
+        lists: &[ListMembers<'_>],
     ) -> Result<LeftOut> {
         let mut concerned = Vec::new();
         if lists.is_empty() || self.figures.added + self.figures.changed == 0 {
             return Ok(LeftOut::nobody());
         }
         let excluded = Relation::new(EXCLUDED);
-        for (number, list) in lists.iter().enumerate() {
-            let before = excluded.rows();
-            let matched =
-                || list.by.iter().try_for_each(|by| side.match_received(&excluded, list, *by));
-            side.set.as_table_owner(list.table.owner, matched)?;
-            if excluded.rows() > before {
-                concerned.push(number);
+        let is_few = self.figures.added + self.figures.changed <= FEW;
+        let is_looked_up = is_few && lists.iter().all(|list| list.by == [MatchColumn::Id]);
+        if is_looked_up {
+            let found = look_up(side.set, side.gained_ids()?, lists)?;
+            if !found.ids.is_empty() {
+                let ids: Vec<Option<String>> = found.ids.into_iter().map(Some).collect();
+                let sql = queries::refresh::exclusion::LIST_GIVEN_IDS.text();
+                excluded.append(sql, &[ids.into()])?;
+            }
+            concerned = found.lists;
+        } else {
+            for (number, list) in lists.iter().enumerate() {
+                let before = excluded.rows();
+                side.match_received(&excluded, list)?;
+                if excluded.rows() > before {
+                    concerned.push(number);
+                }
             }
         }
+        concerned.sort_unstable();
         if !concerned.is_empty() {
             self.replace(side)?;
         }
@@ -109,7 +202,7 @@ impl Delta {
         let values: String = new.chain(old).collect();
         let relation = Relation::new(DELTA);
         let sql = side.sql(&queries::refresh::exclusion::LEAVE_OUT, &[("values", &values)]);
-        let (histogram, sums) = side.append_delta(&relation, &sql, &[LEFT_OUT])?;
+        let (histogram, sums) = side.append_delta(&relation, (&sql, &side.args()), &[LEFT_OUT])?;
         std::mem::replace(&mut self.relation, relation).give_up_name();
         let before = self.figures;
         let (added, changed) = (histogram.of(ADDED), histogram.of(CHANGED));
@@ -155,21 +248,40 @@ impl Gains {
         self.values.iter().find(|(column, _)| *column == by).map(|(_, values)| values)
     }
 
+    /// The number of members.
+    pub fn members(&self) -> usize {
+        self.values.first().map_or(0, |(_, values)| values.len())
+    }
+
     /// Whether they are all that must be known to compare members by these columns.
     pub fn suffice(&self, by: &[MatchColumn]) -> bool {
         by.iter().all(|by| self.of(*by).is_some())
     }
 }
 
-/// The members of lists, by the columns that are compared: a relation of the SPI connection.
+/// The members of lists, by the columns that are compared: a relation of the SPI connection, or their ids
+/// alone.
 pub struct Listed {
     relation: Relation,
     by: Vec<MatchColumn>,
+    /// All of their ids, each once, in the order of bytes, if nothing else is compared.
+    ids: Option<Vec<String>>,
 }
 
 impl Listed {
     pub fn new() -> Self {
-        Self { relation: Relation::new(LISTED), by: Vec::new() }
+        Self { relation: Relation::new(LISTED), by: Vec::new(), ids: None }
+    }
+
+    /// Gives the ids of members of the lists, all that the segment can have: nothing else is compared. The
+    /// relation may be left empty then.
+    pub fn give_ids<'a>(&mut self, gains: impl Iterator<Item = &'a Gains>, others: Vec<String>) {
+        let ids = gains.filter_map(|gains| gains.of(MatchColumn::Id)).flatten().flatten();
+        let mut ids: Vec<String> = ids.cloned().chain(others).collect();
+        // Those of one list are in order.
+        ids.sort();
+        ids.dedup();
+        self.ids = Some(ids);
     }
 
     fn note(&mut self, by: &[MatchColumn]) {
@@ -189,28 +301,32 @@ impl Listed {
         self.relation.append(queries::refresh::exclusion::LIST_GIVEN.text(), &args)
     }
 
-    /// Adds the members that the list's table has. Runs with the rights of that table's owner.
-    pub fn add_list(&mut self, set: &RelationSet, list: &ListTable<'_>) -> Result<()> {
+    /// Adds the members that the list has.
+    pub fn add_list(&mut self, set: &RelationSet, list: &ListMembers<'_>) -> Result<()> {
+        let Members::In(table) = list.members else { return Ok(()) };
         let value = |by: MatchColumn| match list.by.contains(&by) {
             true => format!("(t.{})::pg_catalog.text", by.name()),
             false => "null::pg_catalog.text".into(),
         };
         let [id, email, phone] = MatchColumn::ALL.map(value);
-        let parts = [
-            ("table", list.table.name.as_str()),
-            ("id", &id),
-            ("email", &email),
-            ("phone", &phone),
-        ];
+        let parts =
+            [("table", table.name.as_str()), ("id", &id), ("email", &email), ("phone", &phone)];
         self.note(list.by);
-        let sql = set.sql(&queries::refresh::exclusion::LIST_LISTED, &parts);
-        self.relation.append(&sql, &[list.id.into()])
+        set.as_table_owner(table.owner, || {
+            let sql = set.sql(&queries::refresh::exclusion::LIST_LISTED, &parts);
+            self.relation.append(&sql, &[list.id.into()])
+        })
     }
 }
 
 /// The delta that removes the members that are listed; none: there are none. `before`: the number of
 /// members. Runs with the rights of the segment's owner, within the SPI connection of `listed`.
 pub fn of_listed(side: &DeltaTarget<'_>, listed: &Listed, before: u64) -> Result<Option<Delta>> {
+    if let Some(ids) = &listed.ids {
+        let ids: Vec<Option<&str>> = ids.iter().map(|id| Some(id.as_str())).collect();
+        let args = [side.segment.into(), ids.into()];
+        return role::by_index(|| removal(side, (&side.remove_given_sql(), &args), before));
+    }
     if listed.relation.rows() == 0 {
         return Ok(None);
     }
@@ -230,16 +346,21 @@ pub fn of_listed(side: &DeltaTarget<'_>, listed: &Listed, before: u64) -> Result
     if excluded.rows() == 0 {
         return Ok(None);
     }
-    let new = side.received_columns().map(|(number, column)| {
-        format!(", null::{} as n{number}", system_catalog::type_name(column.type_oid))
-    });
-    let old = side.columns().map(|(number, _)| format!(", m.o{number}"));
-    let values: String = new.chain(old).collect();
+    let values = side.removed_values(|number, _| format!("m.o{number}"));
     let member = side.member_sql();
     let sql = &queries::refresh::exclusion::REMOVE_MEMBERS;
     let sql = side.sql(sql, &[("values", &values), ("member", &member)]);
+    removal(side, (&sql, &side.args()), before)
+}
+
+/// The delta of a query that removes members.
+fn removal(
+    side: &DeltaTarget<'_>,
+    query: (&str, &[DatumWithOid<'_>]),
+    before: u64,
+) -> Result<Option<Delta>> {
     let relation = Relation::new(DELTA);
-    let (histogram, sums) = side.append_delta(&relation, &sql, &[])?;
+    let (histogram, sums) = side.append_delta(&relation, query, &[])?;
     let removed = histogram.of(REMOVED);
     let figures = DeltaStats { removed, before, ..DeltaStats::default() };
     let delta = Delta { figures, long_ids: None, found: None, change: sums.change, relation };
@@ -255,6 +376,24 @@ impl<'a> DeltaTarget<'a> {
     ) -> Self {
         let received = table.columns.iter().map(|column| names.contains(&column.name)).collect();
         Self { set, table, segment, received, has_long_ids: false, seed }
+    }
+
+    /// The values of a delta that removes members: new ones, which are null, and old ones.
+    fn removed_values(&self, old_value: impl Fn(usize, &Column) -> String) -> String {
+        let new = self.received_columns().map(|(number, column)| {
+            format!(", null::{} as n{number}", system_catalog::type_name(column.type_oid))
+        });
+        let old = self
+            .columns()
+            .map(|(number, column)| format!(", {} as o{number}", old_value(number, column)));
+        new.chain(old).collect()
+    }
+
+    /// A query for the delta that removes the members with the ids $2.
+    fn remove_given_sql(&self) -> String {
+        let values = self.removed_values(|_, column| old_value(column));
+        let parts = [("values", values.as_str()), ("collation", &self.table.id_collation)];
+        self.sql(&queries::refresh::exclusion::REMOVE_GIVEN, &parts)
     }
 
     fn has_received(&self, name: &str) -> bool {
@@ -273,18 +412,39 @@ impl<'a> DeltaTarget<'a> {
         format!("({value})::pg_catalog.text")
     }
 
-    /// Appends the ids of added and changed members that the list has. Runs with the rights of the
-    /// owner of the list's table.
-    fn match_received(
+    /// The ids of the added and changed members of the delta.
+    fn gained_ids(&self) -> Result<Vec<Option<String>>> {
+        let sql = &queries::refresh::exclusion::LIST_GAINS;
+        let sql = self.sql(sql, &[("value", &self.delta_value(MatchColumn::Id))]);
+        Ok(statement::read_one(&sql, &[])?.unwrap_or_default())
+    }
+
+    /// Appends the ids of added and changed members that the list has.
+    fn match_received(&self, excluded: &Relation, list: &ListMembers<'_>) -> Result<()> {
+        let table = match list.members {
+            Members::In(table) => table,
+            Members::Known(_) => {
+                let found = look_up(self.set, self.gained_ids()?, std::slice::from_ref(list))?;
+                let ids: Vec<Option<String>> = found.ids.into_iter().map(Some).collect();
+                let sql = queries::refresh::exclusion::LIST_GIVEN_IDS.text();
+                return excluded.append(sql, &[ids.into()]);
+            }
+        };
+        let by_column = |by: &MatchColumn| self.match_column(excluded, (list.id, table), *by);
+        self.set.as_table_owner(table.owner, || list.by.iter().try_for_each(by_column))
+    }
+
+    /// The same by one column. Runs with the rights of the owner of the list's table.
+    fn match_column(
         &self,
         excluded: &Relation,
-        list: &ListTable<'_>,
+        (list, table): (Uuid, &Readable),
         by: MatchColumn,
     ) -> Result<()> {
         let value = self.delta_value(by);
         let (column, value) = match by {
             MatchColumn::Id => {
-                let collation = &list.table.id_collation;
+                let collation = &table.id_collation;
                 let value = format!("({value})::pg_catalog.\"varchar\" collate {collation}");
                 ("t.id".to_owned(), value)
             }
@@ -294,8 +454,8 @@ impl<'a> DeltaTarget<'a> {
                 (in_bytes(&of_list), in_bytes(&value))
             }
         };
-        let parts = [("table", list.table.name.as_str()), ("column", &column), ("value", &value)];
+        let parts = [("table", table.name.as_str()), ("column", &column), ("value", &value)];
         let sql = self.set.sql(&queries::refresh::exclusion::MATCH_RECEIVED, &parts);
-        excluded.append(&sql, &[list.id.into()])
+        excluded.append(&sql, &[list.into()])
     }
 }

@@ -188,7 +188,7 @@ impl<'a> DeltaTarget<'a> {
     fn append_delta(
         &self,
         relation: &Relation,
-        sql: &str,
+        query: (&str, &[DatumWithOid<'_>]),
         skipped: &[u8],
     ) -> Result<(ByteHistogram, DeltaSums)> {
         // The columns of a delta: the operation, the key, the new values that are received, and all
@@ -203,8 +203,6 @@ impl<'a> DeltaTarget<'a> {
             old.push(first_old + number - 1);
         }
         let columns = DeltaColumns { new, old };
-        let args = self.args();
-        let query = (sql, args.as_slice());
         append_delta(relation, query, skipped, columns, OPERATIONS, self.seed)
     }
 
@@ -315,7 +313,7 @@ fn compare(
         return Ok((figures, LongIds::find(long)?, sums));
     }
     let sql = side.delta_sql(&source.sql, &side.members_sql());
-    let (histogram, sums) = side.append_delta(relation, &sql, &[UNCHANGED])?;
+    let (histogram, sums) = side.append_delta(relation, (&sql, &side.args()), &[UNCHANGED])?;
     let figures = figures(&histogram);
     // Each member is counted once, unless its key was received twice.
     check_duplicates(side, figures.before != side.count_members()?, figures, &source.sql)?;
@@ -387,7 +385,8 @@ impl<'a> Before<'a> {
             .received_sql(&self.side.sql(&queries::refresh::delta::LIST_STORED_MEMBERS, &[]));
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
-        let (histogram, sums) = self.side.append_delta(&relation, &sql, &[UNCHANGED])?;
+        let (histogram, sums) =
+            self.side.append_delta(&relation, (&sql, &self.side.args()), &[UNCHANGED])?;
         if histogram.of(INVALID) > 0 {
             return Err(Error::MembersWithoutId {
                 table: self.side.table.name.clone(),

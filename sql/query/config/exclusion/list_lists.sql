@@ -1,10 +1,10 @@
 -- The segments whose members the segment $1 leaves out, by which columns, and their gains and losses
--- so far. is_tracked: their members are written by refreshes, which count these; is_priority:
+-- so far, and how many there are (null: not known). is_tracked: their members are written by refreshes, which count these; is_priority:
 -- only the priority makes it a list. is_open: it is a suppression list, which holds for all, or the owner
 -- of $1 may act as its owner. may_read: so it is, or the owner of $1 has the privileges to read it.
 -- runs as: set owner
 -- params: segment uuid
--- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, is_tracked boolean, is_priority boolean, is_open boolean, may_read boolean
+-- row: id uuid, name text, table_oid oid, owner oid, by text[], gains bigint, losses bigint, members bigint, is_tracked boolean, is_priority boolean, is_open boolean, may_read boolean
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 select
     l.id,
@@ -14,6 +14,7 @@ select
     e.by,
     coalesce(t.gains, 0) as gains,
     coalesce(t.losses, 0) as losses,
+    t.members,
     l.refresh_params <> '{}' as is_tracked,
     e.is_priority,
     r.is_open,
