@@ -1,9 +1,10 @@
-"""A suppression list that gains people, and many segments that leave them out."""
+"""A suppression list that gains people, and many segments that leave them out; and groups of segments with
+priorities."""
 
 from measure import Server, median
 from report import Table, ratio, seconds
 
-SCHEMA = """
+PEOPLE = """
 create extension segmenter;
 create schema shop;
 create table shop.people (id text primary key, is_out boolean not null default false);
@@ -13,15 +14,30 @@ insert into shop.people select g::text from generate_series(1, {people}) g;
 
 def measure(socket, scale, rounds, say):
     """The tables, and what is wrong."""
+    tables, wrong = [], []
+    for case in (suppression, priorities):
+        Server(socket, "postgres").do("create database exclusion")
+        table, found = case(Server(socket, "exclusion"), scale, rounds, say)
+        tables.append(table)
+        wrong += found
+        Server(socket, "postgres").do("drop database exclusion with (force)")
+    return tables, wrong
+
+
+def create(server, name, query, *, history=True):
+    table = "shop." + name.replace(" ", "_")
+    server.do("select segmenter_create_segment(%s, %s, null, %s, history => %s)", name, query, table, history)
+
+
+def suppression(server, scale, rounds, say):
     segments, people, listed = 200, max(int(100_000 * scale), 4_000), 1_000
-    Server(socket, "postgres").do("create database exclusion")
-    server = Server(socket, "exclusion")
-    server.do(SCHEMA.format(people=people))
-    server.do("select segmenter_create_segment('opted out', 'select id from shop.people where is_out', null, 'shop.opted_out')")
+    server.do(PEOPLE.format(people=people))
+    create(server, "opted out", "select id from shop.people where is_out")
     server.do("update segmenter_segments set is_suppression = true")
     say(f"{segments} segments of {people:,} members")
     for number in range(segments):
-        server.do("select segmenter_create_segment(%s, 'select id from shop.people', null, %s)", f"s{number}", f"shop.s{number}")
+        # Half of them keep history.
+        create(server, f"s{number}", "select id from shop.people", history=number % 2 == 0)
     server.do("update segmenter_segments set refresh_auto = true")
     server.do("select * from segmenter_run(true)")
     server.do("vacuum analyze")
@@ -44,5 +60,38 @@ def measure(socket, scale, rounds, say):
     base = median(all_of_them)
     for title, times in (("at once, with the list's refresh", at_once), ("refreshing them all", all_of_them)):
         table.rows.append([title, seconds(median(times)), ratio(median(times) / base)])
-    Server(socket, "postgres").do("drop database exclusion with (force)")
-    return [table], wrong
+    return table, wrong
+
+
+def priorities(server, scale, rounds, say):
+    people, sizes = 4_000, (50, 100, 200)
+    server.do(PEOPLE.format(people=people))
+    table = Table(
+        "A run over a priority group; the query of each segment gives 200 people, half of them those of the one before",
+        ["segments", "a segment", "without priorities", "× without priorities"],
+    )
+    wrong = []
+    say(f"priority groups of {', '.join(map(str, sizes))} segments")
+    for size in sizes:
+        for number in range(size):
+            first = number * 100 % people
+            create(server, f"p{number}", f"select id from shop.people where id::int > {first} and id::int <= {first + 200}")
+        server.do("update segmenter_segments set refresh_auto = true")
+        server.do("select * from segmenter_run(true)")
+        times = {}
+        for is_group in (False, True):
+            if is_group:
+                server.do("update segmenter_segments set priority_group = 'g', priority = substr(name, 2)::int")
+                server.do("select * from segmenter_run(true)")
+            server.do("vacuum analyze")
+            run = "select * from segmenter_run(true)"
+            times[is_group] = median([server.measure(run).seconds for _ in range(rounds)]) / size
+        twice = server.value(
+            "select count(*) from (select from segmenter where actual_end = 'infinity' group by id having count(*) > 1) m"
+        )
+        if twice:
+            wrong.append(f"{twice} people are in several segments of a group of {size}")
+        table.rows.append([str(size), seconds(times[True]), seconds(times[False]), ratio(times[True] / times[False])])
+        server.do("update segmenter_segments set priority_group = null, priority = null")
+        server.do("select count(segmenter_drop_segment(name, true)) from segmenter_segments")
+    return table, wrong
