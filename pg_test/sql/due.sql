@@ -123,7 +123,7 @@ select segment, due, reason from segmenter_due() where segment = 'due never';
 select segment, status, detail from segmenter_run() where segment like 'due %';
 select action, changed from segmenter_put_segment('due never', guards => '{"allow_empty": true}');
 select segment, due, reason from segmenter_due() where segment = 'due never';
--- An attempt that is recorded without its definition, and one that a crash ended.
+-- An attempt that is recorded without its definition; a new one has it again.
 update segmenter_attempts set definition = null where segment_id = (select id from segmenter_segments where name = 'due never');
 select segment, due, reason from segmenter_due() where segment = 'due never';
 select segment, status, detail from segmenter_refresh('due never');

@@ -61,7 +61,7 @@ select count(*) as other_members from ret.before where members is distinct from 
 (table ret.open except all select * from ret.vip where actual_end = 'infinity') union all (select * from ret.vip where actual_end = 'infinity' except all table ret.open);
 select status, removed as deleted, changed as without_contacts, segment_name, params ->> 'retention' as retention, error from segmenter_log where action = 'prune';
 -- What is not kept is not known.
-select step, verdict, regexp_replace(detail, '\d{4}-\d\d-\d\d \d\d:\d\d', '(time)') as detail
+select step, verdict, regexp_replace(detail, '[0-9]{4}-[0-9-]+ [0-9:]+', '(time)') as detail
 from unnest(array[null, now() - interval '1 day', now() - interval '3 years']) with ordinality t (at, n), segmenter_explain('ret vip', 'p100', at) where step = 'table' order by n;
 -- Runs do it once an hour.
 insert into ret.vip (segment_id, id, hash_email, actual_begin, actual_end) select id, 'late', 'mail', '2000-01-01', '2000-01-02' from segmenter_segments where name = 'ret vip';
