@@ -537,8 +537,8 @@ class RoleChanger(Actor):
         if not self.world.pausing.is_set():
             self.execute(f'alter role "{role}" login')
 
-    # A policy may hide the table's rows from the new owner.
-    @action(1, "42501")
+    # A policy may hide the table's rows from the new owner; a list may be retired, a group be of other roles.
+    @action(1, "42501", "42704", "22023")
     def owner(self) -> None:
         if segment := self.segment("name !~ '^(hostile|odd)'"):
             role = self.world.roles[self.dice.choice(["anna", "boris"])]
