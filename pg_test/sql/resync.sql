@@ -145,6 +145,19 @@ update segmenter_subscriptions set actual_end = clock_timestamp() where target =
 select * from resync.run;
 select * from resync.run;
 
+-- A resync that cannot be handed over discards nothing of what waits, not the audience's create either.
+alter table resync.members add note text;
+select resync.subscribe('resync fails', '{"fields": ["id", "note"], "resync_cron": "@yearly"}');
+select * from resync.run;
+select target, operation from resync.messages() where target = 'resync fails';
+alter table resync.members drop note;
+select resync.replaced('resync fails', '2020-01-15');
+select * from resync.run;
+select target, operation from resync.messages() where target = 'resync fails';
+alter table resync.members add note text;
+select status, messages from segmenter_refresh('resync');
+select target, operation from resync.messages() where target = 'resync fails';
+
 set client_min_messages = error;
 delete from segmenter_subscriptions where target like 'resync%';
 delete from segmenter_consumers where name = 'resync';

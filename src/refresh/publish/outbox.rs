@@ -151,12 +151,6 @@ pub fn hand_over(
         let handover = filters.action(source, &subscription, handover);
         let (handover, why) = field_types::action(source, &subscription, handover);
         retyped.extend(why.map(|why| (subscription.id, why)));
-        let handover = match handover {
-            SyncAction::FullSync if subscription.is_resync() => {
-                discard_waiting(client, source.set, &subscription)?
-            }
-            _ => handover,
-        };
         let SubscriptionParams { batch_size, selection, .. } = &subscription.params;
         let Selection { fields, filter } = selection.clone();
         let group = (members_of(handover), fields, filter, *batch_size);
@@ -165,8 +159,13 @@ pub fn hand_over(
 
     let mut served = Vec::new();
     let mut given = Given::default();
-    for (group, subscriptions) in groups {
+    for (group, mut subscriptions) in groups {
         let written = in_subtransaction(OnSuccess::Commit, || {
+            for (subscription, handover) in &mut subscriptions {
+                if *handover == SyncAction::FullSync && subscription.is_resync() {
+                    *handover = discard_waiting(client, source.set, subscription)?;
+                }
+            }
             write_group(client, source, now, (&group, &filters), &subscriptions)
         });
         match written {
