@@ -43,15 +43,15 @@ pub fn of_changed<'a>(
         let source = super::received(&side, query, &analysed, true)?;
         let member = side.member_sql();
         let sql = &queries::refresh::delta::JOIN_CHANGED;
-        let sql =
-            side.delta_of(sql, &[("received", &source.sql), ("member", &member), ("ids", ids)]);
+        let received = side.checked_sql(&source.sql);
+        let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
         let (histogram, sums) = side.append_delta(&relation, (&sql, &side.args()), &skipped)?;
         analysed.check_seen(query, &[])?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();
         if of(&[ADDED, REMOVED, CHANGED, UNCHANGED, NEITHER]) != changed {
-            return Err(Error::DuplicateIds { examples: duplicates(&side, &source.sql)? });
+            return Err(Error::DuplicateIds { examples: duplicates(&side, &received)? });
         }
         let figures = DeltaStats {
             received: of(&[ADDED, CHANGED, UNCHANGED, INVALID, LONG, OUTSIDE]),

@@ -2,7 +2,9 @@
 
 use std::ffi::CStr;
 
-use super::{CHANGED, DeltaTarget, LONG, REMOVED, check_duplicates, is_fitted_array, old_value};
+use super::{
+    CHANGED, DeltaTarget, LONGEST_ID, REMOVED, check_duplicates, is_fitted_array, old_value,
+};
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::error::Result;
@@ -18,13 +20,13 @@ const MISTAKEN: u8 = b'x';
 
 /// Computes the delta from fingerprints into `relation`. None: fingerprints cannot be used, and the
 /// relation is empty. That is so for arrays that are coerced when they are stored, for members
-/// whose fingerprints do not fit in memory, and after a collision of hashes. The number beside the
-/// figures is that of rows with ids that are too long, which are in `relation`.
+/// whose fingerprints do not fit in memory, for ids that are too long to be stored, and after a
+/// collision of hashes.
 pub(super) fn by_fingerprint(
     side: &DeltaTarget<'_>,
     relation: &Relation,
     received: &str,
-) -> Result<Option<(DeltaStats, DeltaSums, u64)>> {
+) -> Result<Option<(DeltaStats, DeltaSums)>> {
     if side.received_columns().any(|(_, column)| is_fitted_array(column)) {
         return Ok(None);
     }
@@ -39,8 +41,13 @@ pub(super) fn by_fingerprint(
         &[],
         relation,
         &located,
-        Operations { changed: CHANGED, removed: REMOVED, left_out: LONG },
+        Operations { changed: CHANGED, removed: REMOVED },
+        LONGEST_ID,
     )?;
+    if compared.has_long_key {
+        relation.clear();
+        return Ok(None);
+    }
     let figures = DeltaStats {
         received: compared.unchanged + compared.added + compared.changed + compared.invalid,
         invalid: compared.invalid,
@@ -65,7 +72,7 @@ pub(super) fn by_fingerprint(
         return Ok(None);
     }
     let sums = DeltaSums { before: sum, change: compared.change };
-    Ok(Some((figures, sums, compared.left_out)))
+    Ok(Some((figures, sums)))
 }
 
 impl DeltaTarget<'_> {

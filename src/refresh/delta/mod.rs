@@ -227,6 +227,14 @@ impl<'a> DeltaTarget<'a> {
             .received_columns()
             .map(|(number, column)| format!(", {} as n{number}", new_value(column)))
             .collect();
+        let parts = [("query", query), ("new_values", &values)];
+        self.sql(&queries::refresh::delta::RECEIVED_ROWS, &parts)
+    }
+
+    /// The received rows without the ids that are too long to be stored.
+    fn checked_sql(&self, received: &str) -> String {
+        let values: String =
+            self.received_columns().map(|(number, _)| format!(", q.n{number}")).collect();
         let most = LONGEST_ID.to_string();
         let part = |query: &Query| self.sql(query, &[("most", &most)]);
         let (id, long_id) = match self.has_long_ids {
@@ -234,10 +242,11 @@ impl<'a> DeltaTarget<'a> {
                 part(&queries::refresh::delta::CHECKED_ID),
                 part(&queries::refresh::delta::LONG_ID),
             ),
-            false => ("(s.id)::pg_catalog.text".into(), "null::pg_catalog.text".into()),
+            false => ("q.id".into(), "null::pg_catalog.text".into()),
         };
-        let parts = [("query", query), ("id", &id), ("long_id", &long_id), ("new_values", &values)];
-        self.sql(&queries::refresh::delta::RECEIVED_ROWS, &parts)
+        let parts =
+            [("received", received), ("id", &id), ("long_id", &long_id), ("values", &values)];
+        self.sql(&queries::refresh::delta::CHECKED_ROWS, &parts)
     }
 
     fn delta_sql(&self, received: &str, members: &str) -> String {
@@ -309,14 +318,15 @@ fn compare(
     relation: &Relation,
     source: &Source,
 ) -> Result<(DeltaStats, Option<LongIds>, DeltaSums)> {
-    if let Some((figures, sums, long)) = by_fingerprint(side, relation, &source.sql)? {
-        return Ok((figures, LongIds::find(long)?, sums));
+    if let Some((figures, sums)) = by_fingerprint(side, relation, &source.sql)? {
+        return Ok((figures, None, sums));
     }
-    let sql = side.delta_sql(&source.sql, &side.members_sql());
+    let received = side.checked_sql(&source.sql);
+    let sql = side.delta_sql(&received, &side.members_sql());
     let (histogram, sums) = side.append_delta(relation, (&sql, &side.args()), &[UNCHANGED])?;
     let figures = figures(&histogram);
     // Each member is counted once, unless its key was received twice.
-    check_duplicates(side, figures.before != side.count_members()?, figures, &source.sql)?;
+    check_duplicates(side, figures.before != side.count_members()?, figures, &received)?;
     Ok((figures, LongIds::find(histogram.of(LONG))?, sums))
 }
 
@@ -383,6 +393,7 @@ impl<'a> Before<'a> {
         let received = self
             .side
             .received_sql(&self.side.sql(&queries::refresh::delta::LIST_STORED_MEMBERS, &[]));
+        let received = self.side.checked_sql(&received);
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
         let (histogram, sums) =

@@ -7,7 +7,7 @@
 -- @differs@: whether new and old values differ, e.g. q.n1 operator(pg_catalog.<>) m.o1
 -- @values@: new and old values, each after a comma, e.g. , q.n1, m.o1
 -- @ids@: the relation of changed ids, e.g. segmenter_ids
--- @received@: the rows of refresh/delta/received_rows, e.g. select '1'::text collate pg_catalog."C" as id, null::text as long_id, 'h'::text as n1
+-- @received@: the rows of refresh/delta/checked_rows, e.g. select '1'::text collate pg_catalog."C" as id, null::text as long_id, 'h'::text as n1
 -- @member@: the query of refresh/delta/member_by_id, e.g. select 'h'::text as o1, '1'::text as id, '(0,1)'::pg_catalog.tid as place
 select
     case

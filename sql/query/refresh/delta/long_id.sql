@@ -1,4 +1,4 @@
 -- The beginning of the id of a received row, if it is too long to be stored.
--- part of: refresh/delta/received_rows
+-- part of: refresh/delta/checked_rows
 -- @most@: the length of the longest id in bytes, e.g. 2600
-case when pg_catalog.octet_length((s.id)::pg_catalog.text) operator(pg_catalog.>) @most@ then pg_catalog."left"((s.id)::pg_catalog.text, 40) end
+case when pg_catalog.octet_length(q.id) operator(pg_catalog.>) @most@ then pg_catalog."left"(q.id, 40) end

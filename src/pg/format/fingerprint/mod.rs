@@ -118,10 +118,10 @@ pub struct MatchStats {
     pub added: u64,
     pub changed: u64,
     pub unchanged: u64,
-    /// Rows without a key, and those that were left out.
+    /// Rows without a key.
     pub invalid: u64,
-    /// Rows that came with the operation for it.
-    pub left_out: u64,
+    /// A key was too long, and nothing was compared any further.
+    pub has_long_key: bool,
     /// Whether a member's key, or another key with the same hash, was received more than once.
     pub duplicate_key: bool,
     /// The same for keys that no member has; `None` if the memory did not suffice to find out.
@@ -135,8 +135,6 @@ pub struct MatchStats {
 pub struct Operations {
     pub changed: u8,
     pub removed: u8,
-    /// Received rows with it are written to the added ones as they are, and not compared.
-    pub left_out: u8,
 }
 
 /// The memory limit for fingerprints, in bytes.
@@ -193,9 +191,10 @@ impl FingerprintIndex {
 
     /// Compares the rows that a query returns: the operation, the key, the values as the members
     /// have them, further columns, and a null place of the type `tid`. New rows are written to
-    /// `added`, as are those with the operation `left_out`. Rows that differ from the member's are
-    /// written to `located`, with the operation `changed` and the member's place. Unchanged rows and rows without a key are only counted.
-    /// Members that were not received follow in `located`, with the operation `removed`.
+    /// `added`. Rows that differ from the member's are written to `located`, with the operation
+    /// `changed` and the member's place. Unchanged rows and rows without a key are only counted.
+    /// Members that were not received follow in `located`, with the operation `removed`. A key of more
+    /// than `longest` bytes ends it.
     pub fn compare(
         mut self,
         sql: &str,
@@ -203,6 +202,7 @@ impl FingerprintIndex {
         added: &Relation,
         located: &Relation,
         operations: Operations,
+        longest: usize,
     ) -> Result<MatchStats> {
         let query = Prepared::new(sql, args)?;
         let desc = query.result_desc();
@@ -210,6 +210,7 @@ impl FingerprintIndex {
         let room =
             memory().saturating_sub(self.fingerprints.len() * (size_of::<Fingerprint>() + 1));
         let mut comparing = Receiver::new(ProbeReceiver {
+            longest,
             batch: Batch::new(columns),
             deciding: MatchSink {
                 fingerprints: &mut self,
@@ -320,6 +321,7 @@ impl Receive for LoadReceiver {
 }
 
 struct ProbeReceiver<'a> {
+    longest: usize,
     batch: Batch,
     deciding: MatchSink<'a>,
 }
@@ -327,20 +329,17 @@ struct ProbeReceiver<'a> {
 impl Receive for ProbeReceiver<'_> {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         let Row { values, nulls } = row;
-        if values[0].value() as u8 == self.deciding.operations.left_out {
-            self.deciding.compared.invalid += 1;
-            self.deciding.compared.left_out += 1;
-            // SAFETY: the row has the columns of the query of `compare`, and lives during the call.
-            unsafe { self.deciding.append_added(&[row]) };
-            return Received::Done;
-        }
         if nulls[1] {
             self.deciding.compared.invalid += 1;
             return Received::Done;
         }
-        // SAFETY: the row has the columns of the query of `compare`, the key in the second and then
-        // the values that the members have; they live as long as the row.
+        // SAFETY: the row has the columns of the query of `compare`, the key in the second, which is a
+        // text and not null, and then the values that the members have; they live as long as the row.
         unsafe {
+            if pg_sys::toast_raw_datum_size(values[1]) - pg_sys::VARHDRSZ > self.longest {
+                self.deciding.compared.has_long_key = true;
+                return Received::Stop;
+            }
             let hashes = self.deciding.fingerprints.hashing.hash(&values[1..], &nulls[1..]);
             if self.batch.take(hashes, values, nulls) {
                 return Received::Done;
@@ -357,7 +356,7 @@ impl Receive for ProbeReceiver<'_> {
 impl ProbeReceiver<'_> {
     /// Compares the rows of the batch with the members.
     fn flush_batch(&mut self) {
-        let Self { batch, deciding } = self;
+        let Self { batch, deciding, .. } = self;
         // A member's bucket is hardly ever in a cache. All buckets of the batch are read here
         // first, so that the processor waits for them at the same time.
         let touched = batch.rows.iter().fold(0, |sum: u64, &(key, _)| {
