@@ -646,7 +646,15 @@ fn a_failure_beside_a_run_leaves_it_running() {
     assert!(state::begin(&set, vip, begun, clock::now()).expect("a begin"));
     let record = |query, run: Uuid| {
         let now = clock::timestamp(clock::now());
-        let args = [vip.into(), run.into(), now.into(), now.into(), "failed".into(), "it".into()];
+        let args = [
+            vip.into(),
+            run.into(),
+            now.into(),
+            now.into(),
+            "failed".into(),
+            "it".into(),
+            None::<i32>.into(),
+        ];
         set.write(query, &args).expect("a record");
     };
     let failure = &queries::catalog::state::RECORD_FAILURE;
