@@ -114,3 +114,34 @@ fn unsafe_code_is_in_pg() {
         assert_eq!(found, None, "{}", file.display());
     }
 }
+
+/// A function that PostgreSQL calls, marked `#[pg_guard]`, turns an error of PostgreSQL into a jump to the
+/// handler above. Called from Rust it would jump past Rust frames, which `in_subtransaction` may be among.
+#[test]
+fn what_postgresql_calls_is_called_by_nothing_else() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("../src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let (mut guarded, mut wrong) = (0, Vec::new());
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        let named = |rest: &str| Some(rest.split_once("fn ")?.1.split_once('(')?.0.to_owned());
+        let names: Vec<String> = text.split("#[pg_guard]").skip(1).filter_map(named).collect();
+        guarded += names.len();
+        for (number, line) in text.lines().enumerate() {
+            // Not a method of the name, nor a longer name.
+            let is_other = |c: char| c.is_alphanumeric() || "_.:".contains(c);
+            let calls = |name: &String| {
+                let call = format!("{name}(");
+                let mut before = line.match_indices(&call).map(|(at, _)| &line[..at]);
+                before.any(|before| !before.ends_with("fn ") && !before.ends_with(is_other))
+            };
+            let is_code = !line.trim_start().starts_with("//");
+            wrong.extend(names.iter().filter(|name| is_code && calls(name)).map(|name| {
+                format!("{}:{}: {name}", file.strip_prefix(&src).unwrap().display(), number + 1)
+            }));
+        }
+    }
+    assert!(guarded > 5, "the functions that PostgreSQL calls are not found: {guarded}");
+    assert!(wrong.is_empty(), "called from Rust, past pg_guard_ffi_boundary: {wrong:#?}");
+}

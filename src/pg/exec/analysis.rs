@@ -384,7 +384,7 @@ unsafe extern "C-unwind" fn find(node: *mut pg_sys::Node, context: *mut c_void) 
                 let origins = (*search).origins(&*node.cast());
                 for (origin, levels) in origins {
                     let outer = std::mem::replace(&mut (*search).levels, levels);
-                    find(origin, context);
+                    version::begin_walk(origin, find, context);
                     (*search).levels = outer;
                 }
                 return false;
