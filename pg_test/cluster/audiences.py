@@ -21,6 +21,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ $$;
 """
 
 
+@dataclass(frozen=True)
+class Last:
+    """What the last refresh has left: the columns that it received, the members, and which columns had another name."""
+    columns: list[str]
+    rows: dict[str, Row]
+    missing: frozenset[str]
+    # What is known of the rows is not what they add up to.
+    is_stale: bool = False
+
+
 class Segment:
     """A segment, and what its table has to hold."""
 
@@ -139,7 +150,7 @@ class Segment:
         self.missing: set[str] = set()
         self.refreshed = False  # successfully, ever: before that nothing is handed over
         # The columns that the last refresh received, and the members after it; none: that is not known.
-        self.last: tuple[list[str], dict[str, Row]] | None = None
+        self.last: Last | None = None
         self.rows: dict[str, Row] = {}  # the actual members, by id
         self.closed: dict[str, Row] = {}  # of a table of latest states: who was one
         self.known: dict[str, set[str]] = {}  # the hashes that the table holds of somebody
@@ -151,11 +162,22 @@ class Segment:
     def is_edited(self, received: list[str]) -> bool:
         """Whether rows were changed by hand since the last refresh, as far as both received the same columns:
         audiences get all members then."""
-        if self.last is None:
-            return False
-        columns, rows = self.last
-        return rows.keys() != self.rows.keys() or columns == received and any(
-            row.get(column) != self.rows[id].get(column) for id, row in rows.items() for column in columns)
+        last = self.last
+        if last is None or last.rows.keys() != self.rows.keys():
+            return last is not None
+        return last.columns == received and (last.is_stale and last.missing == self.missing or any(
+            row.get(column) != self.rows[id].get(column) for id, row in last.rows.items() for column in last.columns))
+
+    def erase(self, id: str) -> None:
+        """A member is erased, who counts no longer. What the rows of the others add up to cannot be told any further where their
+        columns have other names than at the last refresh."""
+        if self.last is not None and id in self.known:
+            is_other = "grade" in self.last.columns and self.last.missing != self.missing
+            rows = {other: row for other, row in self.last.rows.items() if other != id}
+            self.last = replace(self.last, rows=rows, is_stale=self.last.is_stale or is_other and id in self.rows)
+        self.rows = {other: row for other, row in self.rows.items() if other != id}
+        self.closed.pop(id, None)
+        self.known.pop(id, None)
 
     def query(self) -> str:
         columns = ", ".join(f"{of} as {quoted(column)}" for column, of in self.given.items())
@@ -468,7 +490,7 @@ class World:
         return Refreshed("ok", figures, new, anew)
 
     def accept(self, segment: Segment, refreshed: Refreshed, received: list[str]) -> None:
-        segment.refreshed, segment.last = True, (received, refreshed.rows)
+        segment.refreshed, segment.last = True, Last(received, refreshed.rows, frozenset(segment.missing))
         if not segment.history:
             left = {} if refreshed.anew else {**segment.closed, **segment.rows}
             segment.closed = {id: row for id, row in left.items() if id not in refreshed.rows}
@@ -1302,11 +1324,7 @@ class World:
             expected[subscription] = self.erase_from(subscription, id)
         rows_of = {of.name: id in of.known for of in self.segments}
         for segment in self.segments:
-            if id in segment.known:
-                segment.last = None
-            segment.rows = {other: row for other, row in segment.rows.items() if other != id}
-            segment.closed.pop(id, None)
-            segment.known.pop(id, None)
+            segment.erase(id)
 
         result = self.db.execute("select segment, rows, messages from segmenter_erase(%s)", (id,)).fetchall()
         found = self.fetch()
