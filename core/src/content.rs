@@ -52,7 +52,7 @@ pub struct Hashed {
     pub version: u32,
     /// The seed of the hashes.
     pub seed: u64,
-    /// The cluster and the database: values such as those of an enum have other bytes elsewhere.
+    /// The cluster and the database, if values have other bytes elsewhere, such as those of an enum.
     pub place: String,
     /// A hash of the columns, by name and type, that the hash of a row covers.
     pub columns: u64,

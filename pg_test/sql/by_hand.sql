@@ -229,6 +229,9 @@ where segment_id = (select id from segmenter_segments where name = 'latest');
 update by_hand.moved set id = 'y' where id = '1008';
 select status from segmenter_refresh('listed');
 select action, removed from segmenter_log where segment_name = 'latest' order by id desc limit 1;
+-- (Where no column has a type of the database's own, rows have the same hashes, too.)
+select s.name, t.content ->> 'place' = '' as is_portable from segmenter_state t join segmenter_segments s on s.id = t.segment_id
+where s.name in ('listed', 'history') order by 1;
 select said from by_hand.refresh('latest', "full" => true);
 select said from by_hand.refresh('latest', "full" => true);
 update segmenter_segments set exclude = '[]' where name = 'latest';

@@ -95,6 +95,30 @@ pub fn is_array(typ: pg_sys::Oid) -> bool {
     unsafe { pg_sys::get_element_type(typ) != pg_sys::InvalidOid }
 }
 
+/// Whether the values of a type are the same bytes in a copy of the database: the type is PostgreSQL's own,
+/// and its values hold no OIDs of what a database defines.
+pub fn is_portable(typ: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction. A type that is no array gives the invalid OID.
+    let element = unsafe { pg_sys::get_element_type(typ) };
+    let typ = if element == pg_sys::InvalidOid { typ } else { element };
+    let holds_oids = [
+        pg_sys::REGPROCOID,
+        pg_sys::REGPROCEDUREOID,
+        pg_sys::REGOPEROID,
+        pg_sys::REGOPERATOROID,
+        pg_sys::REGCLASSOID,
+        pg_sys::REGTYPEOID,
+        pg_sys::REGROLEOID,
+        pg_sys::REGNAMESPACEOID,
+        pg_sys::REGCONFIGOID,
+        pg_sys::REGDICTIONARYOID,
+        pg_sys::REGCOLLATIONOID,
+        pg_sys::ACLITEMOID,
+        pg_sys::RECORDOID,
+    ];
+    typ.to_u32() < pg_sys::FirstNormalObjectId && !holds_oids.contains(&typ)
+}
+
 /// The SQL expression that coerces `expression` to a modifier of its type as an assignment does:
 /// the value is rounded or padded, and a value that is too long is an error (a cast would truncate
 /// it silently).

@@ -163,10 +163,12 @@ impl<'a> DeltaTarget<'a> {
             .hashed_columns()
             .map(|(_, column)| format!("{} {}", column.quoted(), column.type_oid.to_u32()));
         let columns = columns.collect::<Vec<_>>().join(", ");
+        let is_portable =
+            self.hashed_columns().all(|(_, column)| system_catalog::is_portable(column.type_oid));
         Hashed {
             version: content::VERSION,
             seed: self.seed,
-            place: activity::place(),
+            place: if is_portable { String::new() } else { activity::place() },
             columns: hash_text(&columns, self.seed),
         }
     }
