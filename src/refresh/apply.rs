@@ -7,6 +7,7 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::config::segment_table;
 use crate::error::{Error, Result};
+use crate::pg::exec::snapshot;
 use crate::refresh::delta::DeltaTarget;
 use segmenter_core::guards::DeltaStats;
 
@@ -126,9 +127,11 @@ fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
             ],
         );
         // The first load of a segment has no returning members: the insert is much faster without
-        // ON CONFLICT.
-        let is_first =
-            figures.before == 0 && !segment_table::holds_rows_of(set, &table.name, segment)?;
+        // ON CONFLICT. A snapshot that is kept may not see rows that are there: with it a row in the way
+        // is a conflict of transactions (40001).
+        let is_first = figures.before == 0
+            && !snapshot::is_kept()
+            && !segment_table::holds_rows_of(set, &table.name, segment)?;
         vec![
             Step { sql: close(&operations(&["r"])), rows: figures.removed },
             Step { sql: change, rows: figures.changed },
