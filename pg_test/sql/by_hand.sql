@@ -234,6 +234,14 @@ select s.name, t.content ->> 'place' = '' as is_portable from segmenter_state t 
 where s.name in ('listed', 'history') order by 1;
 select said from by_hand.refresh('latest', "full" => true);
 select said from by_hand.refresh('latest', "full" => true);
+-- A member that a list has, put back by hand, or with a table that is restored: the next refresh takes it out.
+update by_hand.moved m set actual_end = 'infinity', hash_email = p.email from by_hand.people p where m.id = '1010' and p.id = 1010;
+insert into by_hand.moved (segment_id, id, hash_email) select s.id, '1010', p.email
+from segmenter_segments s, by_hand.people p where s.name = 'latest' and p.id = 1010 and not exists (select from by_hand.moved m where m.id = '1010');
+select * from segmenter_diff('latest') where id = '1010';
+select said, given from by_hand.refresh('latest', "full" => true);
+select id from by_hand.moved where id = '1010' and actual_end = 'infinity';
+select said from by_hand.refresh('latest', "full" => true);
 update segmenter_segments set exclude = '[]' where name = 'latest';
 delete from segmenter_segments where name = 'listed';
 delete from segmenter_log where segment_name = 'listed';

@@ -44,9 +44,10 @@ impl Error {
                 Code::ERRCODE_QUERY_CANCELED
             }
             Error::Busy { .. } | Error::OpenAttempt(_) => Code::ERRCODE_LOCK_NOT_AVAILABLE,
-            Error::Superseded(_) | Error::TableChanged { .. } | Error::Replaced(_) => {
-                Code::ERRCODE_T_R_SERIALIZATION_FAILURE
-            }
+            Error::Superseded(_)
+            | Error::TableChanged { .. }
+            | Error::Replaced(_)
+            | Error::Unfollowed => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::OtherVersion(_)
             | Error::NoRefresher { .. }
             | Error::NoHistory(_)

@@ -214,6 +214,11 @@ pub enum Error {
     #[error("{0} was replaced, truncated or rewritten after the snapshot of the refresh")]
     Replaced(String),
 
+    /// The table may have members whom lists have, since rows were put into it by hand: the refresh is made
+    /// again, with all of its lists.
+    #[error("rows of the table were changed by hand")]
+    Unfollowed,
+
     #[error("table {0} still has rows of the person")]
     RowsRemain(String),
 

@@ -40,12 +40,17 @@ pub fn list(set: &RelationSet, name: &str, query: Option<&str>, result: &ResultS
         ..RefreshRequest::by_hand(Key::Name(name), name, uuid::time_ordered())
     };
     let (mut found, mut reads) = (None, None);
-    let mut tries = 0;
+    let (mut tries, mut follows_all) = (0, false);
     loop {
         tries += 1;
-        let steps =
-            in_subtransaction(OnSuccess::Rollback, || steps(set, &request, &mut found, &mut reads));
+        let steps = in_subtransaction(OnSuccess::Rollback, || {
+            steps(set, (&request, follows_all), &mut found, &mut reads)
+        });
         match steps {
+            Err(Error::Unfollowed) => {
+                follows_all = true;
+                result.clear();
+            }
             Err(Error::TableChanged { .. } | Error::Replaced(_))
                 if tries < TRIES && !snapshot::is_kept() =>
             {

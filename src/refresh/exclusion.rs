@@ -48,6 +48,8 @@ pub struct Exclusion {
     seen: AllSeen<String>,
     /// The segment was refreshed before.
     is_refreshed: bool,
+    /// Members of all lists leave, whatever the segment has followed.
+    follows_all: bool,
     kept_out: KeptOut,
 }
 
@@ -143,7 +145,12 @@ impl Exclusion {
         }
         let mut lists = exclusion::lists(set, segment)?;
         count_changes(set, &mut lists)?;
-        Ok(Self { lists, seen, is_refreshed, kept_out })
+        Ok(Self { lists, seen, is_refreshed, kept_out, follows_all: false })
+    }
+
+    /// With all lists to follow: rows that were put into the table by hand may be members of any.
+    pub fn following(self, follows_all: bool) -> Self {
+        Self { follows_all, ..self }
     }
 
     /// Checks that the segment's owner may still read the members of lists that the segment names, or that
@@ -187,7 +194,8 @@ impl Exclusion {
     fn behind(&self) -> Vec<&List> {
         let is_behind = |list: &&List| {
             let seen = self.seen.get(&list.id.to_string());
-            list.may_read && (!list.is_tracked || list.now.must_close(seen))
+            let must_close = self.follows_all || !list.is_tracked || list.now.must_close(seen);
+            list.may_read && must_close
         };
         self.lists.iter().filter(is_behind).collect()
     }

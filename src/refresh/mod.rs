@@ -160,10 +160,16 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     let (began, timer) = (clock::now(), Instant::now());
     let (mut segment, mut reads) = (None, None);
     let keep = if request.dry_run { OnSuccess::Rollback } else { OnSuccess::Commit };
-    let mut tries = 0;
+    let (mut tries, mut follows_all) = (0, false);
     let mut result = loop {
         tries += 1;
-        let result = in_subtransaction(keep, || steps(set, request, &mut segment, &mut reads));
+        let result = in_subtransaction(keep, || {
+            steps(set, (request, follows_all), &mut segment, &mut reads)
+        });
+        if matches!(result, Err(Error::Unfollowed)) {
+            follows_all = true;
+            continue;
+        }
         // A concurrent write changed rows of the table, or a relation that is read was replaced: with
         // a new snapshot the refresh may succeed.
         let changed = matches!(result, Err(Error::TableChanged { .. } | Error::Replaced(_)));

@@ -30,11 +30,12 @@ use segmenter_core::reason;
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
 
-/// Takes the steps of a refresh, in order. `found` receives the segment, for messages about it, and
+/// Takes the steps of a refresh, in order; `follows_all`: members of all of its lists leave first, whatever it
+/// has followed before. `found` receives the segment, for messages about it, and
 /// `reads` what it reads.
 pub(super) fn steps(
     set: &RelationSet,
-    request: &RefreshRequest<'_>,
+    (request, follows_all): (&RefreshRequest<'_>, bool),
     found: &mut Option<Segment>,
     reads: &mut Option<Reads>,
 ) -> Result<Applied> {
@@ -69,7 +70,7 @@ pub(super) fn steps(
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
 
-    let lists = Exclusion::find(set, segment)?;
+    let lists = Exclusion::find(set, segment)?.following(follows_all);
     lists.check_rights(segment)?;
     let closed = lists.close_in_turn(
         set,
@@ -143,8 +144,11 @@ pub(super) fn steps(
                     (delta, side)
                 }
             };
-            guard(segment, request, &delta)?;
             edited = last.edited(&delta, &side);
+            if edited.is_some() && !lists.ids().is_empty() && !follows_all {
+                return Err(Error::Unfollowed);
+            }
+            guard(segment, request, &delta)?;
             if edited.is_some() {
                 // The consumers have what the state says, not what the table had.
                 for (_, action) in &mut actions {
