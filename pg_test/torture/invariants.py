@@ -21,7 +21,7 @@ from house import mend_publications, mend_row, mend_sources
 from lists import ORDER, is_left_out, lists_of, mend_lists
 from lists import faults as list_faults
 from times import mend_times
-from world import CROSSED, FETCHED, HOSTILE, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, WATCH, Set, World, refresher
+from world import CROSSED, FETCHED, GROUP, HOSTILE, LISTS, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, WATCH, Set, World, refresher
 
 # Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
 # was missing, a role could not log in, fields or tables were not there for a while, the consumer did not feel like it.
@@ -142,6 +142,8 @@ class Pause:
 
     def settle(self, is_last: bool) -> None:
         self.mend()
+        # Those that others wait for come first.
+        self.refresh("name in ('" + "', '".join((*LISTS, *GROUP)) + "')")
         self.catch_up()
         if is_last:
             self.fill()
@@ -218,10 +220,10 @@ class Pause:
         for name in ("latest", "history"):
             self.db.execute("select segmenter_subscribe('mail', %s, 'the end')", [name])
 
-    def refresh(self) -> None:
+    def refresh(self, which: str = "true") -> None:
         """All of them, each after those that it goes by, whatever their guards say. (Where rows were changed by hand, the
         refresh notices it, and consumers get all members.)"""
-        for segment in self.run(f"select id, name from {{segments}} where actual_end = 'infinity' order by {ORDER}"):
+        for segment in self.run(f"select id, name from {{segments}} where actual_end = 'infinity' and ({which}) order by {ORDER}"):
             row: Row = {}
             end = time.monotonic() + 60
             while row.get("status") != "ok":

@@ -97,7 +97,7 @@ SEGMENTS: dict[str, tuple[str, str, bool, str]] = {
 READ = {"history": "reading", "reading": "reading through"}
 LISTS = ("stopped", "blocked")
 # Those that may share no members, in an order that changes.
-GROUP = ("latest", "edited", "called", "dated")
+GROUP = ("latest", "edited", "called")
 # Roles that own segments, as the consumers list them.
 SUBSCRIBERS = ["anna", "boris"]
 # Roles that own nothing: they call what they may as members of owners' roles.
