@@ -362,6 +362,8 @@ fn removal(
     let relation = Relation::new(DELTA);
     let (histogram, sums) = side.append_delta(&relation, query, &[])?;
     let removed = histogram.of(REMOVED);
+    // Rows that were put into the table by hand are not among those that are known.
+    let before = before.max(removed);
     let figures = DeltaStats { removed, before, ..DeltaStats::default() };
     let delta = Delta { figures, long_ids: None, found: None, change: sums.change, relation };
     Ok((removed > 0).then_some(delta))

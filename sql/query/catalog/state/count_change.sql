@@ -6,5 +6,5 @@ insert into @state@ as t (segment_id, version)
 values ($1, 1)
 on conflict (segment_id) do update set
     version = t.version + 1,
-    members = t.members - $2,
+    members = greatest(t.members - $2, 0),
     content = coalesce($3, t.content)
