@@ -479,6 +479,8 @@ class Pause:
                and not ((row["segment_name"] in self.world.broken or (row["segment_name"] or "").startswith("made")) and row["error"]["sqlstate"] in BROKEN)
                and not (row["error"]["sqlstate"] == "42P01" and re.search(r"shop\.(nowhere|vip)", f"{row['message']} {row['error']['message']}"))
                and PUBLICATION_GONE not in f"{row['message']} {row['error']['message']}"
+               # A list was retired, since that was meant.
+               and not re.search("whose members it leaves out, does not exist", row["error"]["message"])
                # It had an erased person's number in it, or a hash.
                and row["error"]["message"] != "(erased)"
                and not (row["error"]["sqlstate"] == "55000" and re.search("replica identity|are not captured", f"{row['message']} {row['error']['message']}"))]
