@@ -571,7 +571,7 @@ fn follow_one(
             let figures = DeltaStats { before, removed, ..DeltaStats::default() };
             (Some((figures, closed.messages)), Some(remark(closed.removed)), None)
         }
-        // The segment has nobody to lose, but consumers have some.
+        // The segment has no members to lose, but consumers have some.
         Ok(Some(closed)) if closed.messages > 0 => {
             reason = Some(reason_of(&closed.lists));
             withdrawn = Some(closed.messages as i64);

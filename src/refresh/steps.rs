@@ -30,8 +30,8 @@ use segmenter_core::reason;
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
 
-/// Takes the steps of a refresh, in order; `follows_all`: members of all of its lists leave first, whatever it
-/// has followed before. `found` receives the segment, for messages about it, and
+/// Takes the steps of a refresh, in order. With `follows_all` the members of all of its lists leave first,
+/// also those that it has followed before. `found` receives the segment, for messages about it, and
 /// `reads` what it reads.
 pub(super) fn steps(
     set: &RelationSet,
@@ -72,12 +72,10 @@ pub(super) fn steps(
 
     let lists = Exclusion::find(set, segment)?.following(follows_all);
     lists.check_rights(segment)?;
-    let closed = lists.close_in_turn(
-        set,
-        (segment, &table),
-        request.run_id,
-        (request.turns, request.shows),
-    )?;
+    // What lists have gained in this run is not all that such a refresh follows.
+    let turns = request.turns.filter(|_| !follows_all);
+    let target = (segment, &table);
+    let closed = lists.close_in_turn(set, target, request.run_id, (turns, request.shows))?;
     // What follows sees that members have left.
     let _closed = (closed.removed > 0).then(Active::fresh);
     let before = lists.ids();
@@ -267,7 +265,7 @@ pub fn actions_of(subscriptions: Vec<Subscription>) -> Vec<(Subscription, SyncAc
 }
 
 /// Reads the segment and keeps it in `found`, for messages about it. A row that is not valid is an
-/// error of its segment, told to those who may refresh it: so it counts as an attempt.
+/// error of its segment, which those who may refresh it see: so it counts as an attempt.
 pub(super) fn find<'a>(
     set: &RelationSet,
     request: &RefreshRequest<'_>,

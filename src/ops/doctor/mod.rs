@@ -78,7 +78,7 @@ fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
     let mut findings = Findings::default();
     sets(&mut findings, set, is_served)?;
     roles::segments(&mut findings, set, viewer)?;
-    // Whoever asks: it is a fact of the server.
+    // The same for every caller: it is a fact of the server.
     let is_automatic = set.as_owner(|| {
         let sql = set.sql(&queries::ops::doctor::NEEDS_WORKERS, &[]);
         Spi::connect(|_| read_one::<bool>(&sql, &[]))

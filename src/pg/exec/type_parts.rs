@@ -43,7 +43,7 @@ pub(in crate::pg) fn is_domain(typ: pg_sys::Oid) -> bool {
 }
 
 /// Whether a type came with an extension or a user, and the function that reads its values need not give
-/// the same value for the same text. (That of an enum looks for a label.)
+/// the same value for the same text. (That of an enum searches for a label.)
 pub(in crate::pg) fn has_mutable_input(typ: pg_sys::Oid) -> bool {
     if typ.to_u32() < pg_sys::FirstNormalObjectId {
         return false;
