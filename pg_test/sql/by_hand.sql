@@ -234,6 +234,16 @@ select s.name, t.content ->> 'place' = '' as is_portable from segmenter_state t 
 where s.name in ('listed', 'history') order by 1;
 select said from by_hand.refresh('latest', "full" => true);
 select said from by_hand.refresh('latest', "full" => true);
+-- After an update of Segmenter not even the number is known: an erasure, a hand-over or a list does not make it known.
+update segmenter_state set members = null, coverage = null, content = null
+where segment_id = (select id from segmenter_segments where name = 'latest');
+select segment, rows from segmenter_erase('1009') order by segment;
+delete from by_hand.people where id = 1009;
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id from by_hand.people where id in (1001, 1010)"}}' where name = 'listed';
+select status from segmenter_refresh('listed');
+select action, removed from segmenter_log where segment_name = 'latest' order by id desc limit 1;
+select members, coverage from segmenter_state where segment_id = (select id from segmenter_segments where name = 'latest');
+select said from by_hand.refresh('latest', "full" => true);
 -- A member that a list has, put back by hand, or with a table that is restored: the next refresh takes it out.
 update by_hand.moved m set actual_end = 'infinity', hash_email = p.email from by_hand.people p where m.id = '1010' and p.id = 1010;
 insert into by_hand.moved (segment_id, id, hash_email) select s.id, '1010', p.email

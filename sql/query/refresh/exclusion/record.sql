@@ -4,8 +4,8 @@
 -- runs as: set owner
 -- params: segment uuid, removed bigint, at timestamp, content jsonb, lists jsonb
 update @state@ t
-set members = greatest(t.members - $2, 0),
-    coverage = greatest(t.coverage - $2, 0),
+set members = case when t.members < $2 then 0 else t.members - $2 end,
+    coverage = case when t.coverage < $2 then 0 else t.coverage - $2 end,
     changed_at = coalesce($3, t.changed_at),
     content = case when $3 is null then t.content else $4 end,
     version = t.version + case when $3 is null then 0 else 1 end,
