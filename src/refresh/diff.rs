@@ -4,7 +4,7 @@ use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{RefreshRequest, TRIES, apply, may_refresh, steps};
+use super::{RefreshRequest, apply, attempt, may_refresh};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::visibility;
@@ -13,8 +13,7 @@ use crate::config::{Key, Segment};
 use crate::error::{Error, Result, emit};
 use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
-use crate::pg::exec::snapshot::{self, Active};
-use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::snapshot::Active;
 use crate::pg::format::uuid;
 use crate::pg::system_catalog;
 use crate::refresh::delta::{Delta, DeltaTarget};
@@ -40,26 +39,9 @@ pub fn list(set: &RelationSet, name: &str, query: Option<&str>, result: &ResultS
         ..RefreshRequest::by_hand(Key::Name(name), name, uuid::time_ordered())
     };
     let (mut found, mut reads) = (None, None);
-    let (mut tries, mut follows_all) = (0, false);
-    loop {
-        tries += 1;
-        let steps = in_subtransaction(OnSuccess::Rollback, || {
-            steps(set, (&request, follows_all), &mut found, &mut reads)
-        });
-        match steps {
-            Err(Error::Unfollowed) => {
-                follows_all = true;
-                result.clear();
-            }
-            Err(Error::TableChanged { .. } | Error::Replaced(_))
-                if tries < TRIES && !snapshot::is_kept() =>
-            {
-                result.clear();
-            }
-            Err(error) => return Err(outcome::explain(error, found.as_ref())),
-            Ok(_) => return Ok(()),
-        }
-    }
+    attempt(set, &request, &mut found, &mut reads)
+        .map(drop)
+        .map_err(|error| outcome::explain(error, found.as_ref()))
 }
 
 /// Checks that a role may read the members of a segment.

@@ -16,7 +16,7 @@ use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
-use crate::refresh::exclusion::{self, Followed};
+use crate::refresh::follow::{self, Followed};
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{Origin, PayloadInput};
 use crate::refresh::publish::stats::PublishStats;
@@ -32,7 +32,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
     let Key::Id(segment) = request.segment else { return Ok(None) };
     let followed = match request.ends_only {
         true => Followed::Nothing,
-        false => exclusion::follow(set, (segment, request.name), request.run_id, request.turns)?,
+        false => follow::follow(set, (segment, request.name), request.run_id, request.turns)?,
     };
     let skipped = |detail: String| RefreshResult {
         segment: request.name.to_owned(),

@@ -14,7 +14,6 @@ use crate::pg::clock;
 use crate::pg::exec::portal;
 use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
-use crate::pg::exec::snapshot;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::refresh::delta::LongIds;
@@ -34,6 +33,7 @@ pub mod content;
 pub mod delta;
 pub mod diff;
 pub mod exclusion;
+pub mod follow;
 pub mod handover;
 pub mod incremental;
 pub mod lists;
@@ -49,7 +49,7 @@ pub mod upstream;
 
 use outcome::{Ending, params};
 pub use outcome::{advise, columns_that_stay};
-use steps::{actions_of, check_sources_loaded, find, hash_of, steps};
+use steps::{actions_of, attempt, check_sources_loaded, find, hash_of};
 pub use steps::{check_not_superseded, last_content, may_refresh};
 
 /// The arguments of a refresh.
@@ -119,9 +119,6 @@ pub struct RefreshResult {
     pub others: Vec<RefreshResult>,
 }
 
-/// The number of attempts at a refresh whose table is changed by concurrent writes.
-const TRIES: u32 = 3;
-
 /// What a successful refresh did.
 struct Applied {
     figures: DeltaStats,
@@ -159,24 +156,7 @@ struct Applied {
 pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
     let (began, timer) = (clock::now(), Instant::now());
     let (mut segment, mut reads) = (None, None);
-    let keep = if request.dry_run { OnSuccess::Rollback } else { OnSuccess::Commit };
-    let (mut tries, mut follows_all) = (0, false);
-    let mut result = loop {
-        tries += 1;
-        let result = in_subtransaction(keep, || {
-            steps(set, (request, follows_all), &mut segment, &mut reads)
-        });
-        if matches!(result, Err(Error::Unfollowed)) {
-            follows_all = true;
-            continue;
-        }
-        // A concurrent write changed rows of the table, or a relation that is read was replaced: with
-        // a new snapshot the refresh may succeed.
-        let changed = matches!(result, Err(Error::TableChanged { .. } | Error::Replaced(_)));
-        if !changed || tries == TRIES || snapshot::is_kept() {
-            break result;
-        }
-    };
+    let mut result = attempt(set, request, &mut segment, &mut reads);
     if let (Some(segment), Some(reads), false) = (&segment, &reads, request.dry_run) {
         // Whatever became of the refresh.
         state::record_reads(set, segment.id, &reads.record())?;
@@ -208,13 +188,13 @@ fn follow_lists(
         system_catalog::invalidate(set.segments());
     }
     if let Some(gained) = gained {
-        return exclusion::close_dependents(set, gained, request.run_id, request.turns);
+        return follow::close_dependents(set, gained, request.run_id, request.turns);
     }
     match (segment, outcome.status) {
         (_, LogStatus::Ok | LogStatus::Skipped) | (None, _) => Ok(Vec::new()),
         (Some(segment), _) if segment.has_lists => {
             let named = (segment.id, segment.name.as_str());
-            let followed = exclusion::follow(set, named, request.run_id, request.turns)?;
+            let followed = follow::follow(set, named, request.run_id, request.turns)?;
             Ok(followed.result().into_iter().collect())
         }
         _ => Ok(Vec::new()),

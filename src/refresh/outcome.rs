@@ -5,7 +5,7 @@ use pgrx::datum::Timestamp;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Applied, RefreshRequest, exclusion};
+use super::{Applied, RefreshRequest, follow};
 use crate::catalog::log::LogStatus;
 use crate::config::Segment;
 use crate::error::{Error, Report, Result, counted};
@@ -258,7 +258,7 @@ fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
         remarks.push(left_out(done.figures.excluded, &done.left_out));
     }
     if done.closed.removed > 0 {
-        remarks.push(exclusion::remark(done.closed.removed));
+        remarks.push(follow::remark(done.closed.removed));
     }
     remarks.extend(done.progress.as_ref().and_then(|progress| progress.remark.clone()));
     remarks.extend(done.handed.remark());

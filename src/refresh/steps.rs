@@ -15,6 +15,7 @@ use crate::pg::exec::role;
 use crate::pg::exec::seen;
 use crate::pg::exec::snapshot::{self, Active};
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::{Delta, DeltaTarget};
 use crate::refresh::exclusion::{Exclusion, LeftOut};
@@ -30,10 +31,38 @@ use segmenter_core::reason;
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
 
+/// The number of attempts at a refresh whose table is changed by concurrent writes.
+const TRIES: u32 = 3;
+
+/// Takes the steps of a refresh in a subtransaction, again where they can succeed then; a dry run is rolled
+/// back. `found` receives the segment, for messages about it, and `reads` what it reads.
+pub(super) fn attempt(
+    set: &RelationSet,
+    request: &RefreshRequest<'_>,
+    found: &mut Option<Segment>,
+    reads: &mut Option<Reads>,
+) -> Result<Applied> {
+    let keep = if request.dry_run { OnSuccess::Rollback } else { OnSuccess::Commit };
+    let (mut tries, mut follows_all) = (0, false);
+    loop {
+        tries += 1;
+        match in_subtransaction(keep, || steps(set, (request, follows_all), found, reads)) {
+            Err(Error::Unfollowed) => follows_all = true,
+            // A concurrent write changed rows of the table, or a relation that is read was replaced:
+            // with a new snapshot the refresh may succeed.
+            Err(Error::TableChanged { .. } | Error::Replaced(_))
+                if tries < TRIES && !snapshot::is_kept() => {}
+            result => return result,
+        }
+        if let Some(shown) = request.shows {
+            shown.clear();
+        }
+    }
+}
+
 /// Takes the steps of a refresh, in order. With `follows_all` the members of all of its lists leave first,
-/// also those that it has followed before. `found` receives the segment, for messages about it, and
-/// `reads` what it reads.
-pub(super) fn steps(
+/// also those that it has followed before. `found` and `reads` as for `attempt`.
+fn steps(
     set: &RelationSet,
     (request, follows_all): (&RefreshRequest<'_>, bool),
     found: &mut Option<Segment>,
