@@ -140,6 +140,11 @@ select segment, status, added, removed, coverage, detail from segmenter_run() wh
 update shop.tiers set tier = case id when '1' then 2 else 3 end where id in ('1', '5');
 select segment, status, added, removed, excluded, coverage, detail from segmenter_run() where segment like 'tier %';
 select * from members where name like 'tier %';
+-- One who is put back by hand is followed as well as one whom a list has just gained.
+insert into shop.tier_3 (segment_id, id) select id, '3' from segmenter_segments where name = 'tier 3';
+update shop.tiers set tier = 1 where id = '6';
+select segment, status, added, removed, coverage, detail from segmenter_run(true) where segment like 'tier %';
+select * from members where name like 'tier %';
 -- A group that is turned around: each compares its members with all before it.
 update segmenter_segments set priority = 4 - priority where priority_group = 'tiers';
 select segment, status, added, removed, excluded, coverage, detail from segmenter_run(true) where segment like 'tier %';

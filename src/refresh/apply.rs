@@ -7,7 +7,8 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::config::segment_table;
 use crate::error::{Error, Result};
-use crate::pg::exec::snapshot;
+use crate::pg::exec::snapshot::{self, Active};
+use crate::pg::exec::statement::read_one;
 use crate::refresh::delta::DeltaTarget;
 use segmenter_core::guards::DeltaStats;
 
@@ -29,6 +30,10 @@ pub fn apply(
     at: Timestamp,
 ) -> Result<()> {
     side.set.as_table_owner(side.table.owner, || {
+        if snapshot::is_kept() && figures.added > 0 && has_unseen(side)? {
+            let detail = "It has rows that the transaction's snapshot does not show.".into();
+            return Err(Error::TableChanged { table: side.table.name.clone(), detail });
+        }
         for step in steps(side, figures)? {
             if step.rows == 0 {
                 continue;
@@ -44,6 +49,15 @@ pub fn apply(
         }
         Ok(())
     })
+}
+
+/// Whether the table has added members that a snapshot which is kept does not show: a conflict of
+/// transactions, which a unique index would report as a duplicate key.
+fn has_unseen(DeltaTarget { set, table, segment, .. }: &DeltaTarget<'_>) -> Result<bool> {
+    let parts = [("table", table.name.as_str()), ("collation", table.id_collation.as_str())];
+    let sql = set.sql(&queries::refresh::apply::HAS_UNSEEN, &parts);
+    let _latest = Active::latest();
+    Ok(read_one(&sql, &[(*segment).into()])?.unwrap_or_default())
 }
 
 /// Takes members that other segments have out of a table that a procedure has written: their ids are in
@@ -127,11 +141,9 @@ fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
             ],
         );
         // The first load of a segment has no returning members: the insert is much faster without
-        // ON CONFLICT. A snapshot that is kept may not see rows that are there: with it a row in the way
-        // is a conflict of transactions (40001).
-        let is_first = figures.before == 0
-            && !snapshot::is_kept()
-            && !segment_table::holds_rows_of(set, &table.name, segment)?;
+        // ON CONFLICT.
+        let is_first =
+            figures.before == 0 && !segment_table::holds_rows_of(set, &table.name, segment)?;
         vec![
             Step { sql: close(&operations(&["r"])), rows: figures.removed },
             Step { sql: change, rows: figures.changed },
