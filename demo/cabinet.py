@@ -6,7 +6,7 @@ Listens on 127.0.0.1, on a port that it writes to DIRECTORY/port; the audience i
 DIRECTORY/audience.json, a list of members.
 """
 
-import hashlib
+import base64
 import hmac
 import json
 import os
@@ -28,8 +28,9 @@ def put(name: str, text: str) -> None:
 class Cabinet(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        signature = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(signature, self.headers["X-Segmenter-Signature"]):
+        signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + body
+        signature = "v1," + base64.b64encode(hmac.digest(secret, signed, "sha256")).decode()
+        if not hmac.compare_digest(signature, self.headers["webhook-signature"]):
             return self.answer(403, {"message": "the signature is wrong"})
         # What was received already is received again after a failure: it must not count twice.
         key = self.headers["Idempotency-Key"]

@@ -29,7 +29,6 @@ MODE, what goes with it, and what follows; a message is applied but where it say
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 import os
@@ -38,6 +37,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -148,7 +148,7 @@ class Consumer:
                 "external_id": message["audience"]["external_id"],
                 "mode": mode["mode"],
                 "outcome": "not applied",
-                "signature": self.verify(path, headers["X-Segmenter-Signature"], body),
+                "signature": self.verify(path, headers, body),
                 "content_type": headers["Content-Type"],
                 "token": headers["X-Token"],
                 "began": time.time(),
@@ -169,12 +169,16 @@ class Consumer:
                 receipt["external_id"] = audience.external_id
             return mode, record, receipt, self.released.setdefault(path, threading.Event())
 
-    def verify(self, path: str, header: str | None, body: bytes) -> bool | None:
+    def verify(self, path: str, headers: Message, body: bytes) -> bool | None:
         """Whether a signature is right; none: there is neither a signature nor a secret."""
-        secret = self.secrets.get(path)
+        secret, header = self.secrets.get(path), headers["webhook-signature"]
         if secret is None:
             return None if header is None else False
-        expected = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
+        id, timestamp = headers["webhook-id"], headers["webhook-timestamp"]
+        if id != headers["Idempotency-Key"] or abs(time.time() - int(timestamp)) > 60:
+            return False
+        expected = "v1," + base64.b64encode(hmac.digest(key, f"{id}.{timestamp}.".encode() + body, "sha256")).decode()
         return hmac.compare_digest(expected.encode(), (header or "").encode())
 
     def state(self) -> dict[str, Any]:

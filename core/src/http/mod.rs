@@ -7,13 +7,13 @@ use std::io::{ErrorKind, Read};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use ring::hmac;
 use ureq::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Error};
 
 pub mod address;
+pub mod signature;
 
 use address::Address;
 
@@ -28,11 +28,13 @@ const RETRY_LIMIT: Duration = Duration::from_hours(24);
 
 const USER_AGENT: &str = concat!("segmenter/", env!("CARGO_PKG_VERSION"));
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const SIGNATURE: &str = "x-segmenter-signature";
+const ID: &str = "webhook-id";
+const TIMESTAMP: &str = "webhook-timestamp";
+const SIGNATURE: &str = "webhook-signature";
 
 /// The headers that users cannot set: Segmenter's own, and those that delimit the message or
 /// control the connection.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 14] = [
     "connection",
     "content-length",
     "content-type",
@@ -44,7 +46,9 @@ const RESERVED: [&str; 12] = [
     "transfer-encoding",
     "upgrade",
     "user-agent",
+    ID,
     SIGNATURE,
+    TIMESTAMP,
 ];
 
 /// A message to send.
@@ -55,8 +59,8 @@ pub struct HttpRequest {
     /// The time limit for the whole request, from the host look-up to the end of the answer.
     pub timeout: Duration,
     /// The key of the signature; `None`: the message is not signed.
-    pub secret: Option<String>,
-    /// The idempotency key: the same at each attempt, so that the receiver recognizes a repetition.
+    pub key: Option<Vec<u8>>,
+    /// The same at each attempt, so that the receiver recognizes a repetition.
     pub message_id: i64,
     /// The message in JSON.
     pub body: String,
@@ -122,12 +126,14 @@ impl Sender {
         for (name, value) in &request.headers {
             post = post.header(name, value);
         }
+        let (id, sent_at) = (request.message_id.to_string(), Utc::now().timestamp());
         post = post
             .header(CONTENT_TYPE, "application/json")
-            .header(IDEMPOTENCY_KEY, request.message_id.to_string());
-        if let Some(secret) = &request.secret {
-            let signature = signature(secret.as_bytes(), request.body.as_bytes());
-            post = post.header(SIGNATURE, format!("sha256={signature}"));
+            .header(IDEMPOTENCY_KEY, &id)
+            .header(ID, &id)
+            .header(TIMESTAMP, sent_at.to_string());
+        if let Some(key) = &request.key {
+            post = post.header(SIGNATURE, signature::sign(key, (&id, sent_at), &request.body));
         }
         post.config().timeout_global(Some(request.timeout)).build().send(&request.body)
     }
@@ -151,12 +157,6 @@ pub fn check_headers(headers: &BTreeMap<String, String>) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// HMAC-SHA256 in lower-case hexadecimal digits.
-fn signature(key: &[u8], message: &[u8]) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-    hmac::sign(&key, message).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn answer(response: Response<Body>, now: DateTime<Utc>) -> Answer {
