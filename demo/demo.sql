@@ -47,8 +47,8 @@ select * from shop.customers where id between 'C00515' and 'C00518';
 \set ECHO queries
 select segmenter_put_segment('recent_buyers', $$
     select id,
-        encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
-        encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone
+        segmenter_hash(segmenter_email(email)) as hash_email,
+        segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone
     from shop.customers
     where id in (select customer_id from shop.orders, shop.today where ordered > date - 30)
 $$, description => 'bought in the last 30 days', guards => '{"max_change": 0.3}');
@@ -196,8 +196,8 @@ select segmenter_watch('shop.customers'), segmenter_watch('shop.orders', 'custom
 update segmenter_segments set refresh_params = jsonb_build_object('incremental', jsonb_build_object(
     'watch', '["shop.customers", {"table": "shop.orders", "id": "customer_id"}]'::jsonb,
     'sql', $$
-        select id, encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
-            encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone
+        select id, segmenter_hash(segmenter_email(email)) as hash_email,
+            segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone
         from shop.customers join changed using (id)
         where id in (select customer_id from shop.orders, shop.today where ordered > date - 30) $$))
 where name = 'recent_buyers';

@@ -2,8 +2,8 @@
 
 select segmenter_put_segment('big_spenders', $$
     select c.id,
-        encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
-        encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone,
+        segmenter_hash(segmenter_email(email)) as hash_email,
+        segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone,
         sum(total) as spent
     from shop.customers c join shop.orders o on o.customer_id = c.id
     group by c.id
@@ -12,8 +12,8 @@ $$, description => 'spent more than 1,000 in all');
 
 select segmenter_put_segment('lapsed', $$
     select c.id,
-        encode(sha256(convert_to(nullif(lower(trim(email)), ''), 'UTF8')), 'hex') as hash_email,
-        encode(sha256(convert_to(nullif(regexp_replace(phone, '\D', '', 'g'), ''), 'UTF8')), 'hex') as hash_phone
+        segmenter_hash(segmenter_email(email)) as hash_email,
+        segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone
     from shop.today, shop.customers c join shop.orders o on o.customer_id = c.id
     group by c.id, date
     having max(ordered) <= date - 180

@@ -45,6 +45,24 @@ LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_bucket_wrapper';
 revoke all on function segmenter_bucket from public;
 grant execute on function segmenter_bucket to public;
+CREATE FUNCTION "segmenter_email"("value" TEXT, "platform" TEXT DEFAULT NULL) RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_email_wrapper';
+CREATE FUNCTION "segmenter_phone"("value" TEXT, "country" TEXT DEFAULT NULL, "platform" TEXT DEFAULT NULL) RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_phone_wrapper';
+CREATE FUNCTION "segmenter_identifier"("kind" TEXT, "value" TEXT, "platform" TEXT DEFAULT NULL) RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_identifier_wrapper';
+CREATE FUNCTION "segmenter_hash"("value" TEXT, "algorithm" TEXT DEFAULT 'sha256') RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_hash_wrapper';
+revoke all on function segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash from public;
+grant execute on function segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash to public;
 
 CREATE FUNCTION "segmenter_run_prune"() RETURNS VOID
 STRICT
@@ -1044,6 +1062,10 @@ comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
 comment on procedure segmenter_run_each(boolean) is 'refreshes every segment that is due, or with "all" every automatic one, each in a transaction of its own';
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
+comment on function segmenter_email(text, text) is 'an e-mail address in the form that a platform hashes, or that most of them do; null: it cannot be one';
+comment on function segmenter_phone(text, text, text) is 'a phone number with its country code, in the form that a platform hashes, or in E.164; null: it cannot be one';
+comment on function segmenter_identifier(text, text, text) is 'another identifier of a person, such as a name or a city, in the form that a platform compares; null: it cannot be one';
+comment on function segmenter_hash(text, text) is 'the hash of a text: sha256, sha512, sha1 or md5 in hexadecimal digits, or sha256_base64; null for an empty text';
 comment on function segmenter_bucket(text, text, int) is 'the bucket of an id, from 0 to buckets - 1, which splits members into groups: the first eight bytes of sha256(salt || '':'' || id), modulo buckets';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
 comment on function segmenter_due(timestamptz) is 'lists when each segment is due, whether it is due at a time, and why';

@@ -1001,6 +1001,14 @@ returns table (
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_due_in_wrapper';
 
+CREATE FUNCTION "segmenter_email"(
+	"value" TEXT,
+	"platform" TEXT DEFAULT NULL
+) RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_email_wrapper';
+
 -- Skipped due to `#[pgrx(sql = false)]`
 
 CREATE FUNCTION "segmenter_erase"(
@@ -1040,6 +1048,23 @@ returns table (
     subscription_id uuid
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
+
+CREATE FUNCTION "segmenter_hash"(
+	"value" TEXT,
+	"algorithm" TEXT DEFAULT 'sha256'
+) RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_hash_wrapper';
+
+CREATE FUNCTION "segmenter_identifier"(
+	"kind" TEXT,
+	"value" TEXT,
+	"platform" TEXT DEFAULT NULL
+) RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_identifier_wrapper';
 
 create function segmenter_init(cfg_table text default 'segmenter', log_table text default null) returns regclass
 language c as 'MODULE_PATHNAME', 'segmenter_init_wrapper';
@@ -1121,6 +1146,15 @@ CREATE FUNCTION "segmenter_overlap"(
 STABLE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_overlap_wrapper';
+
+CREATE FUNCTION "segmenter_phone"(
+	"value" TEXT,
+	"country" TEXT DEFAULT NULL,
+	"platform" TEXT DEFAULT NULL
+) RETURNS TEXT
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_phone_wrapper';
 
 CREATE FUNCTION "segmenter_preview"(
 	"query" TEXT
@@ -1432,6 +1466,10 @@ comment on procedure segmenter_run_each(boolean) is 'refreshes every segment tha
 comment on function segmenter_create_segment(text, text, text, text, boolean) is 'creates a segment table and its config row from a name and a query, and returns the segment''s id; with a cron expression the segment is automatic';
 comment on function segmenter_put_segment(text, text, jsonb, text, text, text, boolean, text, text, jsonb, jsonb, jsonb, boolean) is 'creates a segment or alters the one that has the name, adds columns that its query newly gives to its table, and says what was changed; null leaves what is there';
 comment on function segmenter_drop_segment(text, boolean) is 'ends the subscriptions of a segment and deletes its row; drop_table: its table, too';
+comment on function segmenter_email(text, text) is 'an e-mail address in the form that a platform hashes, or that most of them do; null: it cannot be one';
+comment on function segmenter_phone(text, text, text) is 'a phone number with its country code, in the form that a platform hashes, or in E.164; null: it cannot be one';
+comment on function segmenter_identifier(text, text, text) is 'another identifier of a person, such as a name or a city, in the form that a platform compares; null: it cannot be one';
+comment on function segmenter_hash(text, text) is 'the hash of a text: sha256, sha512, sha1 or md5 in hexadecimal digits, or sha256_base64; null for an empty text';
 comment on function segmenter_bucket(text, text, int) is 'the bucket of an id, from 0 to buckets - 1, which splits members into groups: the first eight bytes of sha256(salt || '':'' || id), modulo buckets';
 comment on function segmenter_restore_definition(text, int) is 'makes the row of a segment what it was in a version of its definition, and returns the version that it has now';
 comment on function segmenter_cron_next(text, timestamptz, text) is 'returns the first time of a cron expression after a time, in a time zone; null: there is none';
@@ -1557,7 +1595,8 @@ grant select on segmenter_registry, segmenter_registry_relations, segmenter_line
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_restore_definition, segmenter_run_prune,
-    segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
+    segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
+    segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
@@ -1569,7 +1608,8 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
 revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_restore_definition, segmenter_run_prune,
-    segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
+    segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
+    segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
     segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,

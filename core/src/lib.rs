@@ -18,6 +18,7 @@ pub mod exclusion;
 pub mod gaps;
 pub mod guards;
 pub mod http;
+pub mod identifier;
 pub mod job;
 pub mod job_table;
 pub mod jsonb;

@@ -29,6 +29,7 @@ use segmenter_core::bucket;
 mod consumers;
 mod explain;
 mod figures;
+mod identifiers;
 mod lineage;
 mod members;
 mod restored;
