@@ -133,9 +133,9 @@ fn steps(
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
                 let how = (time.at, request.full, (lists.may_free(), lists.readmissions()));
-                let read = reads.as_ref().and_then(|reads| reads.tables.as_ref());
+                let reads = reads.get_or_insert_default();
                 let target = (segment, &table);
-                Some(incremental::plan(set, target, incremental, read, &beginning, how)?)
+                Some(incremental::plan(set, target, incremental, reads, &beginning, how)?)
             }
             _ => None,
         };

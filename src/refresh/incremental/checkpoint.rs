@@ -46,6 +46,10 @@ pub struct Checkpoint {
     /// The tables that the queries read, by name, with their OIDs; none: not known.
     #[serde(default)]
     pub reads: Option<BTreeMap<String, u32>>,
+    /// A hash of the views, functions and policies that decide what the queries give; none: there are none,
+    /// or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definitions: Option<String>,
     /// The number of people who had been kept out of the segment and readmitted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub readmissions: i64,

@@ -28,6 +28,7 @@ use crate::refresh::delta::{self, Delta, DeltaTarget};
 use crate::refresh::incremental::capture::{CAPTURED, Captured};
 use crate::refresh::incremental::checkpoint::{Checkpoint, last_checkpoint};
 use crate::refresh::incremental::id_query::{EXPIRED, IdQuery, Purpose};
+use crate::refresh::reads::Reads;
 use segmenter_core::content::Checksum;
 use segmenter_core::tables_read;
 
@@ -125,16 +126,16 @@ pub struct Progress {
     pub is_by_clock: bool,
 }
 
-/// Decides between a full and an incremental pass, as the active snapshot sees the segment. `read`: the
-/// tables that its queries read; none: they cannot be analysed, which fails the refresh when they are
-/// run. `now` is the time of the refresh; `full` requests a full pass; `is_freed`: members may return
+/// Decides between a full and an incremental pass, as the active snapshot sees the segment. `reads`: what
+/// its queries read; if its tables are not known, they cannot be analysed, which fails the refresh when
+/// they are run. `now` is the time of the refresh; `full` requests a full pass; `is_freed`: members may return
 /// that lists of the segment have lost, whose ids are not among the changed ones; so may
 /// people who were kept out, after as many `readmissions`.
 pub fn plan(
     set: &RelationSet,
     (segment, table): (&Segment, &Table),
     refresher: &Incremental,
-    read: Option<&BTreeSet<u32>>,
+    reads: &Reads,
     beginning: &WatermarkCandidate,
     (now, full, (is_freed, readmissions)): (Instant, bool, (bool, i64)),
 ) -> Result<Plan> {
@@ -144,7 +145,8 @@ pub fn plan(
         Some(watched) => Some(capture::read_captured(set, segment.owner, watched, position)?),
         None => None,
     };
-    let reads = read.map(|read| names_of(read, captured.as_ref()));
+    let definitions = hash_definitions(set, reads)?;
+    let reads = reads.tables.as_ref().map(|read| names_of(read, captured.as_ref()));
     let next = Checkpoint {
         refresher: json!(segment.refresher),
         cluster: activity::cluster(),
@@ -156,6 +158,7 @@ pub fn plan(
         watermark: None,
         captured,
         reads,
+        definitions,
         readmissions,
     };
 
@@ -192,6 +195,10 @@ pub fn plan(
             Some("the last refresh left no watermark")
         }
         Some(_) if replaced.is_some() => Some("the queries read other tables than before"),
+        // (A checkpoint without tables is one of an earlier version, or of queries that were not analysed.)
+        Some(since) if since.reads.is_some() && since.definitions != next.definitions => Some(
+            "views, functions or policies that the queries go by are defined otherwise than before",
+        ),
         Some(_) if is_freed => Some("segments whose members it leaves out have lost some"),
         Some(since) if since.readmissions != readmissions => {
             Some("people who were kept out were readmitted")
@@ -235,6 +242,20 @@ pub fn plan(
         (plan.next.full_at, plan.next.missed) = (since.full_at, since.missed);
     }
     Ok(plan)
+}
+
+/// A hash of the definitions of what the queries read; none: there are none but tables without row-level
+/// security.
+fn hash_definitions(set: &RelationSet, reads: &Reads) -> Result<Option<String>> {
+    let own = |oid: &pg_sys::Oid| oid.to_u32() >= pg_sys::FirstNormalObjectId;
+    let functions = reads.edges.iter().map(|(object, _)| object);
+    let functions = functions.filter(|object| object.is_function()).map(|object| object.oid());
+    let functions: Vec<pg_sys::Oid> = functions.filter(own).collect();
+    let args = [reads.relations().into(), functions.into()];
+    set.as_owner(|| {
+        let sql = queries::refresh::incremental::HASH_DEFINITIONS.kept();
+        Spi::connect(|client| Ok(client.select(sql, Some(1), &args)?.first().get_one()?))
+    })
 }
 
 /// The tables that the queries read, and those that are watched, by name.
