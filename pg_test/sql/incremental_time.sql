@@ -172,7 +172,7 @@ select * from it.refresh(name => 'it watching');
 select segmenter_unwatch('it.dim');
 select * from it.refresh(name => 'it watching');
 select segmenter_watch(1);
--- A function or a view that reads another table now; a table that is renamed is the same.
+-- A function that reads another table now; a table that is renamed is the same, but the function is defined otherwise.
 update segmenter_segments set guards = '{"allow_empty": true}' where name like 'it%';
 create table it.other (like it.dim);
 create function it.ids() returns setof int language sql as $$ select id from it.dim $$;

@@ -16,7 +16,7 @@ use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
-use crate::refresh::delta::LongIds;
+use crate::refresh::delta::{LongIds, NoHashes};
 use crate::refresh::exclusion::{Closed, Exclusion, LeftOut};
 use crate::refresh::incremental::Progress;
 use crate::refresh::lists::{Gained, Turns};
@@ -130,6 +130,8 @@ struct Applied {
     ahead: Vec<String>,
     /// Rows that were left out because their ids are too long.
     long_ids: Option<LongIds>,
+    /// Members without a hash where one is expected.
+    no_hashes: Option<NoHashes>,
     /// The checkpoint and the remark of an incremental refresh.
     progress: Option<Progress>,
     /// Rows of the table were changed by hand before.

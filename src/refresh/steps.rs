@@ -141,6 +141,7 @@ fn steps(
         };
         let mut progress = None;
         let mut edited = None;
+        let mut no_hashes = None;
         let mut left_out = LeftOut::default();
         let (delta, side) = set.as_segment_owner(segment.owner, || {
             let target = (segment.id, last.seed);
@@ -176,6 +177,10 @@ fn steps(
                 return Err(Error::Unfollowed);
             }
             guard(segment, request, &delta)?;
+            no_hashes = match request.shows {
+                None => delta.no_hashes(&side)?,
+                Some(_) => None,
+            };
             if edited.is_some() {
                 // The consumers have what the state says, not what the table had.
                 for (_, action) in &mut actions {
@@ -239,6 +244,7 @@ fn steps(
             late,
             ahead,
             long_ids,
+            no_hashes,
             progress,
             edited,
             kept,
@@ -254,6 +260,9 @@ fn steps(
     if let Some(long) = &applied.long_ids {
         let what = format!("segment \"{}\" lacks members", segment.name);
         emit_warning(&what, &long.error().report());
+    }
+    if let Some(found) = &applied.no_hashes {
+        found.warn(&segment.name);
     }
     if let Some(zone) = recorded_zone.filter(|zone| !is_same_zone(zone, set.timezone())) {
         applied.late.push(format!(

@@ -15,6 +15,7 @@ use crate::config::segment_table;
 use crate::error::{Error, Result, counted};
 use crate::pg::exec::role;
 use crate::pg::exec::subtransaction::in_limited_subtransaction;
+use crate::refresh::delta::{NO_HASHES, SHORTEST_HASH};
 use crate::schedule::due::Item;
 
 /// The hashes of an empty text in hexadecimal: SHA-256, SHA-1, MD5, SHA-512.
@@ -43,7 +44,7 @@ pub(super) fn check(found: &mut Findings, set: &RelationSet, items: &[Item]) -> 
         }
         seen += 1;
         let Some(table) = segment_table::name(set, item.table)? else { continue };
-        let Ok((members, columns)) =
+        let Ok(Examined { members, empty_in, no_hashes_in }) =
             in_limited_subtransaction(LIMIT, || examine(set, item, &table))
         else {
             continue;
@@ -53,7 +54,8 @@ pub(super) fn check(found: &mut Findings, set: &RelationSet, items: &[Item]) -> 
         {
             edited(found, &item.name, *before, members);
         }
-        columns.iter().for_each(|column| empty(found, &item.name, column));
+        empty_in.iter().for_each(|column| empty(found, &item.name, column));
+        no_hashes_in.iter().for_each(|column| no_hash(found, &item.name, column));
     }
     let of_all = match count - seen {
         0 => String::new(),
@@ -61,7 +63,8 @@ pub(super) fn check(found: &mut Findings, set: &RelationSet, items: &[Item]) -> 
     };
     let fine = format!("tables hold as many members as after the last refresh{of_all}");
     found.close_segments("members", &fine);
-    let fine = format!("no empty id or hash of an empty text was found{of_all}");
+    let fine =
+        format!("no empty id, hash of an empty text or value that is no hash was found{of_all}");
     found.close_segments("hashes", &fine);
     Ok(())
 }
@@ -80,16 +83,27 @@ fn known_counts(set: &RelationSet) -> Result<HashMap<Uuid, i64>> {
     })
 }
 
-/// The number of members in a table, and the columns with empty values.
-fn examine(set: &RelationSet, item: &Item, table: &str) -> Result<(i64, Vec<String>)> {
+/// What a table holds.
+struct Examined {
+    members: i64,
+    /// The columns with the hash of an empty text, or with an empty id.
+    empty_in: Vec<String>,
+    /// The columns with values that are no hashes.
+    no_hashes_in: Vec<String>,
+}
+
+fn examine(set: &RelationSet, item: &Item, table: &str) -> Result<Examined> {
     let hashes: Vec<String> = EMPTY.iter().map(|hash| (*hash).to_owned()).collect();
-    let args = [item.id.into(), hashes.into()];
+    let args = [item.id.into(), hashes.into(), SHORTEST_HASH.into()];
     set.as_segment_owner(item.owner, || {
         let sql = set.sql(&queries::ops::doctor::EXAMINE_MEMBERS, &[("table", table)]);
         Spi::connect(|client| {
             let row = client.select(&sql, Some(1), &args)?.first();
-            let columns: Option<Vec<String>> = row.get(2)?;
-            Ok((row.get(1)?.unwrap_or_default(), columns.unwrap_or_default()))
+            Ok(Examined {
+                members: row.get(1)?.unwrap_or_default(),
+                empty_in: row.get::<Vec<String>>(2)?.unwrap_or_default(),
+                no_hashes_in: row.get::<Vec<String>>(3)?.unwrap_or_default(),
+            })
         })
     })
 }
@@ -121,5 +135,13 @@ fn empty(found: &mut Findings, segment: &str, column: &str) {
         "hashes",
         format!("members of segment \"{segment}\" have the hash of an empty text in {column}"),
         "A consumer takes all of them for one person. Have the query give null: encode(sha256(convert_to(nullif(..., ''), 'UTF8')), 'hex').",
+    );
+}
+
+fn no_hash(found: &mut Findings, segment: &str, column: &str) {
+    found.warn(
+        "hashes",
+        format!("members of segment \"{segment}\" have in {column} what is no hash"),
+        NO_HASHES,
     );
 }

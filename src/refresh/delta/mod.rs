@@ -30,10 +30,12 @@ use segmenter_core::guards::DeltaStats;
 mod changed;
 pub mod excluded;
 mod fingerprint;
+mod hashes;
 mod received;
 
 pub use changed::of_changed;
 use fingerprint::by_fingerprint;
+pub use hashes::{NO_HASHES, NoHashes, SHORTEST_HASH};
 use received::received;
 pub use received::{Source, localized};
 

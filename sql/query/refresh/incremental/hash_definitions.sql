@@ -1,5 +1,5 @@
 -- A hash of what decides, beside rows, what the relations $1 and the functions $2 give: the definitions of
--- views and functions, and row-level security. It is the same for objects that were made anew as they were.
+-- views and functions, and row-level security. It is the same for objects that were created again as they were.
 -- runs as: set owner
 -- params: relations oid[], functions oid[]
 -- row: hash text
