@@ -95,8 +95,9 @@ def check_coverage(db: Connection, of: Set, but_for: str = "^hostile", edited: C
 # --- At a pause -----------------------------------------------------------------------
 
 # What the doctor may say at any time: of the hostile role's sets, of rows that died in the last seconds, of zones and owners
-# that are meant to be others, of a segment that is retired and watches no more, of sequences that nobody has used since they were set back.
-ALWAYS = {"sequences": "the next (message|entry)", "captured changes": "no segment reads them", "sets": "mallory", "vacuum": "has many dead rows", "time zones": "the database.s TimeZone is", "roles": "belongs to role"}
+# that are meant to be others, of a segment that is retired and watches no more, of sequences that nobody has used since they were set back, of
+# phone numbers that nobody hashes.
+ALWAYS = {"hashes": "what is no hash", "sequences": "the next (message|entry)", "captured changes": "no segment reads them", "sets": "mallory", "vacuum": "has many dead rows", "time zones": "the database.s TimeZone is", "roles": "belongs to role"}
 
 
 def judge_findings(faults: list[tuple[str, str]], findings: list[Row]) -> None:
