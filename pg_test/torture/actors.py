@@ -392,8 +392,8 @@ class ConfigChanger(Actor):
             except psycopg.errors.DependentObjectsStillExist:
                 must(is_read, "a segment that nobody reads, or leaves out the members of, cannot be retired", segment["name"])
 
-    # Another segment may have its name, its table or its priority by now.
-    @action(3, "23505", "42P16", "22023")
+    # Another segment may have its name, its table or its priority by now, or a list of it was retired or may not be read.
+    @action(3, "23505", "42P16", "22023", "42704", "42501")
     def revive(self) -> None:
         if segment := self.some("select * from {segments} where actual_end <> 'infinity' order by id"):
             self.write("update {segments} set actual_end = 'infinity' where id = %s", segment["id"])

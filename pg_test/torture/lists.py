@@ -102,7 +102,7 @@ class ListChanger(Actor):
         if self.of is not self.world.sets[0] and (segment := self.segment(f"name = '{LISTS[0]}'")):
             self.write("update {segments} set is_suppression = not is_suppression where id = %s", segment["id"])
 
-    @action(1)
+    @action(1, "42704")
     def exempt(self) -> None:
         if self.of is not self.world.sets[0] and (segment := self.one()):
             self.write("update {segments} set exempt = %s where id = %s", Jsonb(self.dice.choice([{}, {LISTS[0]: "a reason"}])), segment["id"])
