@@ -230,7 +230,11 @@ class Pause:
             while row.get("status") != "ok":
                 must(time.monotonic() < end, f"{segment['name']} cannot be refreshed", row)
                 row = one(self.db, 'select * from segmenter_refresh(%s, force => true, "full" => true)', segment["name"])
-                if row["status"] != "ok":
+                if row["status"] == "waiting":
+                    # Meanwhile what it goes by has become due.
+                    for before in re.findall('segment "([^"]+)" has been due', row["detail"]):
+                        self.db.execute("select segmenter_refresh(%s, force => true)", [before])
+                elif row["status"] != "ok":
                     state = (re.findall(r"\[(\w{5})\]", row["detail"] or "") or [""])[-1]
                     must(state in CROSSED, f"{segment['name']} cannot be refreshed", row)
                     time.sleep(0.2)
