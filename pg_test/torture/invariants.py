@@ -368,8 +368,19 @@ class Pause:
         self.world.count("members of lists that were left out", given.total() - expected.total())
         if expected != actual:
             missing, extra = ([*(a - b)][:5] for a, b in ((expected, actual), (actual, expected)))
-            raise Wrong(f"{segment['name']} is not what its query gives: {missing = }, {extra = }, {segment['role']}: {segment['context']}, but for {[(of['name'], by) for of, by in lists]}\n" + "\n".join(map(str, self.run(
-                "select id, status, added, removed, changed, coverage, message, params -> 'incremental' as i from {log} where segment_id = %s and action = 'refresh' order by id desc limit 6", segment["id"]))))
+            raise Wrong(f"{segment['name']} is not what its query gives: {missing = }, {extra = }, {segment['role']}: {segment['context']}, but for {[(of['name'], by) for of, by in lists]}\n"
+                        + "\n".join(map(str, self.known_of(segment, lists, [one[0] for one in missing + extra]))))
+
+    def known_of(self, segment: Row, lists: list[tuple[Row, set[str]]], ids: list[str]) -> list[Row]:
+        """What tells how a segment has come to wrong members: these in its table, in its lists and in the source, how far it has
+        followed the lists, and what became of it and of them."""
+        found = []
+        for one in [segment, *(other for other, _ in lists)]:
+            found += self.run(f"select %s as segment, to_jsonb(t) as row from {one['segment_table']} t where t.segment_id = %s and t.id = any (%s)", one["name"], one["id"], ids)
+            found += self.run("select %s as segment, to_jsonb(t) - '{content,checkpoint}'::text[] as state from {state} t where t.segment_id = %s", one["name"], one["id"])
+            found += self.run("select id, processed, action, segment_name, status, added, removed, changed, coverage, reason, message, params -> 'incremental' as i, params -> 'closed' as closed"
+                              " from {log} where segment_id = %s order by id desc limit 8", one["id"])
+        return found + self.run("select to_jsonb(p) as person from shop.people p where p.id::text = any (%s)", ids)
 
     def keeps_history(self, segment: Row) -> bool:
         return bool(self.run("select 1 from pg_index where indrelid = %s::regclass and indisunique and indpred is not null", segment["segment_table"]))
