@@ -59,12 +59,13 @@ impl LastContent {
         self.known.edited(delta.found.as_ref()?, &side.hashed())
     }
 
-    /// Whether an incremental pass must read all members to see whether rows were changed by hand:
-    /// the table is small, or its file is another one.
+    /// Whether an incremental pass must read all members to see whether rows were changed by hand: the
+    /// table is small, its file is another one, or it is read anyway once rows were written.
     pub fn must_read(&self, table: &Table) -> bool {
         let Some(physical) = system_catalog::physical(table.oid) else { return false };
         let is_other = |known: &Content| known.storage != physical.storage;
-        physical.blocks <= SMALL || self.known.content.as_ref().is_some_and(is_other)
+        let known = self.known.content.as_ref();
+        physical.blocks <= SMALL || physical.may_alter_rows || known.is_some_and(is_other)
     }
 
     /// Whether the members that were found are others than those that are known.
@@ -86,14 +87,15 @@ impl LastContent {
         Ok((gone.members, self.known.without(gone, &side.hashed())))
     }
 
-    /// What the table holds after the delta was applied. It is read again only where triggers or
-    /// rules can have made other rows of those that were written. Runs with the rights of the
+    /// What the table holds after the delta was applied. It is read again only where triggers or rules can
+    /// have made other rows of those that were written, and all members were found before: otherwise the
+    /// delta only removes members, and a change by hand before it stays a difference. Runs with the rights of the
     /// segment's owner, within an SPI connection; the active snapshot sees the applied delta.
     pub fn after(&self, delta: &Delta, side: &DeltaTarget<'_>) -> Result<Option<Content>> {
         let Some(physical) = system_catalog::physical(side.table.oid) else { return Ok(None) };
-        let (found, change) = match physical.may_alter_rows {
-            true => (Some(side.sum_members()?), Default::default()),
-            false => (delta.found, delta.change),
+        let (found, change) = match delta.found {
+            Some(_) if physical.may_alter_rows => (Some(side.sum_members()?), Default::default()),
+            found => (found, delta.change),
         };
         let hashed = (side.hashed(), side.hashed_names());
         Ok(self.known.after(found, change, hashed, physical.storage))
