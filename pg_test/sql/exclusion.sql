@@ -149,6 +149,14 @@ select * from members where name like 'tier %';
 update segmenter_segments set priority = 4 - priority where priority_group = 'tiers';
 select segment, status, added, removed, excluded, coverage, detail from segmenter_run(true) where segment like 'tier %';
 select * from members where name like 'tier %';
+-- Members that were there before the first refresh, brought from elsewhere: those of lists leave with it.
+create table shop.brought (like shop.tier_2 including defaults, unique (id));
+select segmenter_put_segment('brought', 'select id from shop.tiers', table_name => 'shop.brought', history => false, exclude => '["tier 1", "tier 3"]');
+insert into shop.brought (segment_id, id) select s.id, t.id from segmenter_segments s, shop.tiers t where s.name = 'brought' and t.id <> '2';
+select action, status, removed, detail from segmenter_refresh('brought') r, (select 'refresh' as action) a;
+select ids from members where name = 'brought';
+select ids from members where name ~ '^tier [13]$';
+select segmenter_drop_segment('brought', true);
 -- The tables of lists are checked.
 alter table shop.tier_3 no inherit segmenter;
 alter table shop.tier_3 alter id type text;

@@ -17,6 +17,7 @@ use crate::pg::clock;
 use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
+use crate::pg::exec::statement::read_one;
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::excluded::{FEW, Listed, look_up, member_ids, of_listed};
 use crate::refresh::delta::{Delta, DeltaTarget, count_members};
@@ -265,7 +266,8 @@ impl Exclusion {
         (turns, known, shows): (Option<&Turns>, Option<&Known>, Option<&ResultSet>),
     ) -> Result<Closed> {
         let behind = self.behind();
-        if behind.is_empty() || !self.is_refreshed {
+        // Before the first refresh there are members only if they were put into the table by hand.
+        if behind.is_empty() || !self.is_refreshed && !has_members(set, segment, table)? {
             return Ok(Closed::default());
         }
         let (at, _, last) = last_content(set, segment)?;
@@ -396,6 +398,16 @@ impl KeptOut {
         let readmissions = readmissions.unwrap_or_default();
         Ok(Self { of: are_any.then_some(owner), readmissions })
     }
+}
+
+/// Whether the table has members of the segment, as the active snapshot sees them.
+fn has_members(set: &RelationSet, segment: &Segment, table: &Table) -> Result<bool> {
+    let parts = [("table", table.name.as_str())];
+    let has = set.as_table_owner(table.owner, || {
+        let sql = set.sql(&queries::refresh::HAS_MEMBERS, &parts);
+        Spi::connect(|_| read_one::<bool>(&sql, &[segment.id.into()]))
+    })?;
+    Ok(has == Some(true))
 }
 
 /// Has consumers remove people whom lists have gained and who are no members any more, but whom they still
