@@ -231,8 +231,8 @@ class Pause:
                 must(time.monotonic() < end, f"{segment['name']} cannot be refreshed", row)
                 row = one(self.db, 'select * from segmenter_refresh(%s, force => true, "full" => true)', segment["name"])
                 if row["status"] == "waiting":
-                    # Meanwhile what it goes by has become due.
-                    for before in re.findall('segment "([^"]+)" has been due', row["detail"]):
+                    # Meanwhile what it goes by has become due, or a worker's refresh of that was refused.
+                    for before in re.findall('segment "([^"]+)"', row["detail"]):
                         self.db.execute("select segmenter_refresh(%s, force => true)", [before])
                 elif row["status"] != "ok":
                     state = (re.findall(r"\[(\w{5})\]", row["detail"] or "") or [""])[-1]
