@@ -157,6 +157,26 @@ select action, status, removed, detail from segmenter_refresh('brought') r, (sel
 select ids from members where name = 'brought';
 select ids from members where name ~ '^tier [13]$';
 select segmenter_drop_segment('brought', true);
+-- A list whose rows a policy hides from the owner of its table is not taken for a shorter one.
+create role hidden_owner;
+grant usage on schema shop to hidden_owner;
+create table shop.hidden (like shop.tier_2 including defaults, unique (id));
+alter table shop.hidden owner to hidden_owner;
+select segmenter_put_segment('hidden', 'select id::text as id from generate_series(1, 2) id', table_name => 'shop.hidden', history => false, owner => 'hidden_owner');
+select segmenter_put_segment('with hidden', 'select id from shop.tiers', table_name => 'shop.with_hidden', exclude => '["hidden"]');
+select status, coverage from segmenter_refresh('hidden');
+create policy seen on shop.hidden using (id <> '1');
+alter table shop.hidden enable row level security, force row level security;
+select status, detail from segmenter_refresh('with hidden');
+alter table shop.hidden no force row level security;
+select status, added, excluded from segmenter_refresh('with hidden');
+alter table shop.hidden force row level security;
+select status, detail from segmenter_refresh('with hidden', 'select ''1'' as id');
+select ids from members where name = 'with hidden';
+select segmenter_drop_segment('with hidden', true), segmenter_drop_segment('hidden');
+drop table shop.hidden;
+drop owned by hidden_owner;
+drop role hidden_owner;
 -- The tables of lists are checked.
 alter table shop.tier_3 no inherit segmenter;
 alter table shop.tier_3 alter id type text;

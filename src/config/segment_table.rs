@@ -463,8 +463,8 @@ pub struct Readable {
     pub is_deterministic: bool,
 }
 
-/// Checks the tables of segments whose members are read, all at once: that none is anything else than a
-/// segment table.
+/// Checks the tables of segments whose members are read with the rights of their owners, all at once: that
+/// none is anything else than a segment table, and that row-level security hides no rows from its owner.
 pub fn readable(set: &RelationSet, tables: &[(pg_sys::Oid, Holder<'_>)]) -> Result<Vec<Readable>> {
     if tables.is_empty() {
         return Ok(Vec::new());
@@ -494,7 +494,9 @@ pub fn readable(set: &RelationSet, tables: &[(pg_sys::Oid, Holder<'_>)]) -> Resu
                 return Ok(Readable { oid: *oid, name, owner, id_collation, is_deterministic });
             }
             // Says what is wrong with it.
-            let Table { oid, name, owner, id_collation, .. } = Table::check(set, *oid, *holder)?;
+            let table = Table::check(set, *oid, *holder)?;
+            table.check_visible_to_owner()?;
+            let Table { oid, name, owner, id_collation, .. } = table;
             Ok(Readable { oid, name, owner, id_collation, is_deterministic: false })
         })
         .collect()

@@ -235,7 +235,7 @@ impl Exclusion {
         let is_few = delta.figures.added + delta.figures.changed <= FEW;
         let members = members_of(side.set, self.lists.iter().collect(), turns.filter(|_| is_few))?;
         let left_out = delta.leave_out(side, &of_lists(&members))?;
-        check_seen(&members)?;
+        check_seen(side.set, &members)?;
         if let (Some(at), true) = (written, left_out.are_any) {
             apply::take_out(client, side, at, false)?;
         }
@@ -358,7 +358,7 @@ impl Exclusion {
                     let own = set.as_segment_owner(owner, || member_ids(side))?;
                     let lists = members_of(set, many, turns)?;
                     let found = look_up(set, own, &of_lists(&lists))?.ids;
-                    check_seen(&lists)?;
+                    check_seen(set, &lists)?;
                     found
                 }
             };
@@ -374,7 +374,7 @@ impl Exclusion {
         for list in of_lists(&lists) {
             listed.add_list(set, &list)?;
         }
-        check_seen(&lists)?;
+        check_seen(set, &lists)?;
         Ok(listed)
     }
 }

@@ -99,6 +99,7 @@ impl Turns {
     ) -> Result<Rc<HashSet<String>>> {
         let ids = set.as_table_owner(table.owner, || ids_in(set, &table.name, list.id))?;
         seen::check_relations(&[table.oid])?;
+        segment_table::readable(set, &[(list.table, holder(list))])?;
         let ids: Rc<HashSet<String>> = Rc::new(ids.into_iter().flatten().collect());
         self.kept.set(self.kept.get() + ids.len());
         let known = KnownMembers { now: list.now.clone(), table: list.table, ids: ids.clone() };
@@ -174,7 +175,6 @@ pub fn members_of<'a>(
         .filter(|(_, found)| found.is_none())
         .map(|(list, _)| *list)
         .collect();
-    let holder = |list: &'a List| Holder { id: list.id, name: &list.name, owner: list.owner };
     let tables: Vec<_> = unknown.iter().map(|list| (list.table, holder(list))).collect();
     let mut tables = unknown.into_iter().zip(segment_table::readable(set, &tables)?);
     for place in found.iter_mut().filter(|place| place.is_none()) {
@@ -197,11 +197,15 @@ pub fn of_lists<'a>(lists: &'a [(&'a List, Members)]) -> Vec<ListMembers<'a>> {
     lists.iter().map(of_list).collect()
 }
 
-/// The error that the active snapshot may not see the members of a list that was read.
-pub fn check_seen(lists: &[(&List, Members)]) -> Result<()> {
-    let tables = lists.iter().filter_map(|(_, members)| match members {
-        Members::In(table) => Some(table.oid),
-        Members::Known(_) => None,
-    });
-    seen::check_relations(&tables.collect::<Vec<_>>())
+/// The error that not all members of lists that were read could be seen: the active snapshot is older than
+/// their tables, or row-level security hides rows. Reading a table has locked it, so it is as it was read.
+pub fn check_seen(set: &RelationSet, lists: &[(&List, Members)]) -> Result<()> {
+    let read = lists.iter().filter(|(_, members)| matches!(members, Members::In(_)));
+    let read: Vec<_> = read.map(|(list, _)| (list.table, holder(list))).collect();
+    seen::check_relations(&read.iter().map(|(table, _)| *table).collect::<Vec<_>>())?;
+    segment_table::readable(set, &read).map(drop)
+}
+
+fn holder(list: &List) -> Holder<'_> {
+    Holder { id: list.id, name: &list.name, owner: list.owner }
 }

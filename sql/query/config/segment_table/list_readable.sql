@@ -1,5 +1,6 @@
 -- The tables $1, in their order: what is to be known to read members of their segments, and whether each
--- of them is an ordinary table that belongs to nothing else and has the columns of the mart.
+-- of them is an ordinary table that belongs to nothing else, has the columns of the mart, and hides no rows
+-- from its owner by row-level security.
 -- is_deterministic: ids that are equal are the same bytes.
 -- runs as: set owner
 -- params: tables oid[]
@@ -20,6 +21,7 @@ select
     c.relkind = 'r' and not c.relispartition and c.reloftype = 0 and c.relpersistence <> 't'
         and c.relnamespace <> 'pg_catalog'::regnamespace
         and k.fit = 7
+        and not (c.relrowsecurity and c.relforcerowsecurity)
         and not exists (select from @registry_relations@ r where r.relation = c.oid)
         and not exists (
             select from pg_inherits i
