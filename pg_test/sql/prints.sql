@@ -1,5 +1,7 @@
 -- A delta by fingerprints is the same as by the full join, for which members that do not fit in
 -- maintenance_work_mem are kept: "few" and "many" are refreshed alike, but for that.
+-- (Which ten thousand members are looked at for hashes depends on the order of the rows.)
+set client_min_messages = error;
 create schema prints;
 create table prints.source (id int, hash_email text, hash_phone text, n numeric, c text, note text, doc jsonb);
 insert into prints.source
