@@ -28,7 +28,7 @@ use crate::pg::exec::statement::read_one;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::format::json::JsonbText;
 use segmenter_core::http::address::Address;
-use segmenter_core::http::{Answer, HttpRequest, Sender, signature};
+use segmenter_core::http::{Answer, HttpRequest, Sender};
 use segmenter_core::receipt::Receipt;
 
 /// Time limit for finding and claiming a message. The set's relations are read, whose owner could
@@ -264,8 +264,7 @@ fn send(
         address: updater.url.clone(),
         headers: updater.headers.clone(),
         timeout,
-        // It was checked with the consumer's row.
-        key: updater.secret.as_deref().and_then(|secret| signature::key(secret).ok()),
+        key: updater.secret.clone(),
         message_id: message.id,
         body: message.payload.0.clone(),
     };

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::{ConfigError, Result, SERVICE_COLUMNS, Subject, object, typed};
 use crate::http::address::Address;
-use crate::http::{check_headers, signature};
+use crate::http::check_headers;
+use crate::http::signature::Key;
 use crate::schedule::Schedule;
 
 const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}} or {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}}, and max_attempts where wanted.";
@@ -66,7 +67,7 @@ pub struct HttpUpdater {
     pub headers: BTreeMap<String, String>,
     /// A PostgreSQL interval, as text.
     pub timeout: Option<String>,
-    pub secret: Option<String>,
+    pub secret: Option<Key>,
 }
 
 /// The column `params` of a subscription: what is handed over, and how.
@@ -183,10 +184,7 @@ pub fn consumer_params(json: Value, subject: Subject<'_>) -> Result<ConsumerPara
         Updater::Function(function) if function.name.trim().is_empty() => {
             Some("the function has no name".to_owned())
         }
-        Updater::Http(http) => {
-            let secret = || http.secret.as_deref().and_then(|secret| signature::key(secret).err());
-            check_headers(&http.headers).err().or_else(secret)
-        }
+        Updater::Http(http) => check_headers(&http.headers).err(),
         _ => None,
     };
     let attempts = match raw.max_attempts {

@@ -59,7 +59,7 @@ pub struct HttpRequest {
     /// The time limit for the whole request, from the host look-up to the end of the answer.
     pub timeout: Duration,
     /// The key of the signature; `None`: the message is not signed.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<signature::Key>,
     /// The same at each attempt, so that the receiver recognizes a repetition.
     pub message_id: i64,
     /// The message in JSON.
@@ -133,7 +133,7 @@ impl Sender {
             .header(ID, &id)
             .header(TIMESTAMP, sent_at.to_string());
         if let Some(key) = &request.key {
-            post = post.header(SIGNATURE, signature::sign(key, (&id, sent_at), &request.body));
+            post = post.header(SIGNATURE, key.sign((&id, sent_at), &request.body));
         }
         post.config().timeout_global(Some(request.timeout)).build().send(&request.body)
     }

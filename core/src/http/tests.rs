@@ -251,7 +251,8 @@ fn request_line_headers_and_body() {
     let port = address.uri().port_u16().unwrap();
     let mut request = request(address);
     request.headers = headers(&[("Authorization", "Bearer test"), ("X-List", "a  b")]);
-    request.key = Some(b"Jefe".to_vec());
+    let key = signature::Key::try_from("Jefe".to_owned()).unwrap();
+    request.key = Some(key.clone());
     request.body = "what do ya want for nothing?".to_owned();
     assert_eq!(Sender::default().send(&request), accepted(None));
 
@@ -268,7 +269,7 @@ fn request_line_headers_and_body() {
     lines.sort();
     let host = format!("host: 127.0.0.1:{port}");
     let agent = format!("user-agent: segmenter/{}", env!("CARGO_PKG_VERSION"));
-    let signature = signature::sign(b"Jefe", ("42", sent_at), &body);
+    let signature = key.sign(("42", sent_at), &body);
     let signature = format!("webhook-signature: {signature}");
     let expected = [
         "accept: */*",

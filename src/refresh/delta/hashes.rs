@@ -25,7 +25,7 @@ pub struct NoHashes {
 }
 
 impl Delta {
-    /// Looks for them; none: there are none. Runs with the rights of the segment's owner, within the SPI
+    /// Finds them; none: there are none. Runs with the rights of the segment's owner, within the SPI
     /// connection of the delta.
     pub fn no_hashes(&self, side: &DeltaTarget<'_>) -> Result<Option<NoHashes>> {
         let is_text = |oid| [pg_sys::TEXTOID, pg_sys::VARCHAROID, pg_sys::BPCHAROID].contains(&oid);
