@@ -48,7 +48,6 @@ class Example(Platform):
 
     @route("GET", "/lists")
     def lists(self, request: Request) -> Answer:
-        request.allow_query()
         found = [{"id": a.id, "name": a.name, "size": len(a.members)} for a in self.store.values()]
         return Answer(200, {"lists": found})
 
@@ -66,7 +65,6 @@ class Example(Platform):
 
     @route("DELETE", "/lists/([0-9]+)")
     def remove_list(self, request: Request, id: str) -> Answer:
-        request.no_body()
         self.delete(self.lookup(id))
         return Answer(204)
 

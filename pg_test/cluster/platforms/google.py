@@ -80,6 +80,7 @@ class Google(Platform):
     max_rows = 10000
     max_destinations = 10
     max_identifiers = 10
+    system_query = ("$alt",)
     re_ingestion_counts = True
     terms_required = True
     kinds = Platform.kinds | {"partial", "fail_processing"}
@@ -116,7 +117,6 @@ class Google(Platform):
 
     @route("POST", "/token", auth=False)
     def token(self, request: Request) -> Answer:
-        request.allow_query()
         try:
             return self.grant(request)
         except Refused as refused:
@@ -196,12 +196,11 @@ class Google(Platform):
         if (kind, account) != ("GOOGLE_ADS", self.account):
             raise Refused("revoked", "The user does not have permission or the resource is not found.")
 
-    @route("POST", LISTS)
+    @route("POST", LISTS, query=("validateOnly",))
     def create(self, request: Request, kind: str, account: str) -> Answer:
         self.lookup_account(kind, account)
-        request.allow_query("validateOnly")
-        body = request.object(("displayName", "ingestedUserListInfo"), ("description", "membershipDuration", "membershipStatus", "integrationCode"))
-        self.parse("UserList", request)
+        optional = ("description", "membershipDuration", "membershipStatus", "integrationCode")
+        body = keys(self.parse("UserList", request), "body", ("displayName", "ingestedUserListInfo"), optional)
         if not typed(body["displayName"], str, "displayName"):
             raise bug("displayName is empty", field="user_list.display_name", reason="REQUIRED_FIELD_MISSING")
         self.check_info(body["ingestedUserListInfo"])
@@ -228,10 +227,9 @@ class Google(Platform):
                 "displayName": audience.name, "membershipStatus": "OPEN", **audience.details, "accessReason": "OWNED",
                 "sizeInfo": {"displayNetworkMembersCount": size, "searchNetworkMembersCount": size}}
 
-    @route("GET", LISTS)
+    @route("GET", LISTS, query=("pageSize", "pageToken", "filter"))
     def list_all(self, request: Request, kind: str, account: str) -> Answer:
         self.lookup_account(kind, account)
-        request.allow_query("pageSize", "pageToken", "filter")
         size, first = number(request, "pageSize", 50, 1, 1000), number(request, "pageToken", 0, 0, 10**9 - 1)
         audiences = list(self.store.values())
         page: dict[str, Any] = {"userLists": [self.show(a) for a in audiences[first:first + size]]}
@@ -244,11 +242,9 @@ class Google(Platform):
         self.lookup_account(kind, account)
         return Answer(200, self.show(self.lookup(id)))
 
-    @route("DELETE", LISTS + "/([0-9]+)")
+    @route("DELETE", LISTS + "/([0-9]+)", query=("validateOnly",))
     def remove(self, request: Request, kind: str, account: str, id: str) -> Answer:
         self.lookup_account(kind, account)
-        request.allow_query("validateOnly")
-        request.no_body()
         audience = self.lookup(id)
         if not flag(request, "validateOnly", False):
             self.delete(audience)
@@ -259,8 +255,7 @@ class Google(Platform):
     @route("POST", "/v1/audienceMembers:ingest", takes=("partial", "fail_processing"))
     def ingest(self, request: Request) -> Answer:
         optional = ("consent", "validateOnly", "encoding", "termsOfService")
-        body = request.object(("destinations", "audienceMembers"), optional)
-        self.parse("IngestAudienceMembersRequest", request)
+        body = keys(self.parse("IngestAudienceMembersRequest", request), "body", ("destinations", "audienceMembers"), optional)
         self.check_statements(body)
         rows = self.rows(body)
 
@@ -271,15 +266,15 @@ class Google(Platform):
 
     @route("POST", "/v1/audienceMembers:remove", takes=("partial", "fail_processing"))
     def remove_members(self, request: Request) -> Answer:
-        body = request.object(("destinations", "audienceMembers"), ("validateOnly", "encoding"))
-        self.parse("RemoveAudienceMembersRequest", request)
+        optional = ("validateOnly", "encoding")
+        body = keys(self.parse("RemoveAudienceMembersRequest", request), "body", ("destinations", "audienceMembers"), optional)
         rows = self.rows(body)
         return self.accept(request, body, "audienceMembersRemovalStatus", rows, lambda audience: audience.remove(rows))
 
     @route("POST", "/v1/audienceMembers:removeAll", takes=("fail_processing",))
     def remove_all(self, request: Request) -> Answer:
-        body = request.object(("destinations",), ("removeAsOfTime", "validateOnly"))
-        self.parse("RemoveAllAudienceMembersRequest", request)
+        optional = ("removeAsOfTime", "validateOnly")
+        body = keys(self.parse("RemoveAllAudienceMembersRequest", request), "body", ("destinations",), optional)
         until = self.instant(body["removeAsOfTime"]) if "removeAsOfTime" in body else time.time()
 
         def change(audience: Audience) -> None:
@@ -287,9 +282,8 @@ class Google(Platform):
 
         return self.accept(request, body, "removeAllAudienceMembersStatus", [], change)
 
-    @route("GET", "/v1/requestStatus:retrieve")
+    @route("GET", "/v1/requestStatus:retrieve", query=("requestId",))
     def status(self, request: Request) -> Answer:
-        request.allow_query("requestId")
         if request.query.get("requestId") not in self.accepted:
             raise bug("the request id is unknown", field="request_id", reason="INVALID_REQUEST_ID")
         accepted = self.accepted[request.query["requestId"]]
@@ -328,14 +322,17 @@ class Google(Platform):
 
     # ---- What bodies carry.
 
-    def parse(self, kind: str, request: Request) -> None:
-        """Google's own classes take the body, where they are installed."""
+    def parse(self, kind: str, request: Request) -> Any:
+        """The body; Google's own classes take it, where they are installed."""
+        body = request.json()
         if datamanager_v1 is None:
-            return
+            return body
         try:
-            json_format.Parse(request.body, getattr(datamanager_v1, kind).pb()())
+            found = json_format.Parse(request.body, getattr(datamanager_v1, kind).pb()())
         except json_format.ParseError as error:
             raise bug(f"{kind}: {error}", reason="INVALID_FORMAT") from None
+        # Google's own clients say so that they write enumerations as numbers.
+        return json_format.MessageToDict(found) if "$alt" in request.query else body
 
     def check_statements(self, body: dict[str, Any]) -> None:
         """What the advertiser declares: consent and terms."""
@@ -363,7 +360,8 @@ class Google(Platform):
         self.lookup_account(*(value["operatingAccount"][name] for name in ("accountType", "accountId")))
         id = typed(value["productDestinationId"], str, "productDestinationId")
         if id not in self.store:
-            raise Refused("invalid", "This Destination is not valid.", field=f"{where}.product_destination_id", reason="INVALID_DESTINATION")
+            field = f"{where}.product_destination_id"
+            raise Refused("invalid", "This Destination is not valid.", field=field, reason="INVALID_DESTINATION")
         return self.store[id]
 
     def rows(self, body: dict[str, Any]) -> list[Member]:

@@ -99,13 +99,6 @@ class Request:
         self.must_be("multipart/form-data")
         return keys(parse_multipart(self.headers["content-type"], self.body), "multipart body", required, optional)
 
-    def allow_query(self, *names: str) -> None:
-        keys(self.query, "query", (), names)
-
-    def no_body(self) -> None:
-        if self.body:
-            raise bug(f"{self.method} with a body")
-
     def record(self) -> dict[str, Any]:
         """The request without its secrets, with its body as the values that it stands for."""
         return {

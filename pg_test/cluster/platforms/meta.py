@@ -19,7 +19,7 @@ import json
 import math
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .message import SHA256, Answer, Refused, Request, bug, keys, number, one_of, parse_json, typed
@@ -80,6 +80,7 @@ class Meta(Platform):
     # Where the app demands proofs of the secret.
     app_secret: str | None = None
     max_rows = 10000
+    system_query = ("access_token", "appsecret_proof")
     oldest_version = 24.0
     session_minutes = 90.0
     in_order = True
@@ -130,7 +131,7 @@ class Meta(Platform):
         return {"X-Business-Use-Case-Usage": json.dumps({self.account: [usage]})}
 
     def find(self, request: Request) -> Any:
-        found = super().find(request)
+        found = super().find(replace(request, path=request.path.removesuffix("/")))
         version = re.match(r"/v([0-9]+\.[0-9]+)/", request.path)
         return "version" if version and float(version[1]) < self.oldest_version else found
 
@@ -158,7 +159,7 @@ class Meta(Platform):
 
     # ---- Audiences.
 
-    @route("POST", f"{ACCOUNT}/customaudiences")
+    @route("POST", f"{ACCOUNT}/customaudiences", query=("name", "subtype", "customer_file_source", "description"))
     def create(self, request: Request, account: str) -> Answer:
         self.lookup_account(account)
         values = self.arguments(request, ("name", "subtype", "customer_file_source"), ("description",))
@@ -172,10 +173,9 @@ class Meta(Platform):
         self.store[audience.id] = audience
         return Answer(200, {"id": audience.id})
 
-    @route("GET", f"{ACCOUNT}/customaudiences")
+    @route("GET", f"{ACCOUNT}/customaudiences", query=("fields", "limit", "after", "summary"))
     def list_all(self, request: Request, account: str) -> Answer:
         self.lookup_account(account)
-        request.allow_query("fields", "limit", "after", "access_token", "appsecret_proof")
         shown = self.fields(request)
         limit = number(request, "limit", 25, 1, 5000)
         first = number(request, "after", 0, 0, 10**9 - 1)
@@ -203,9 +203,8 @@ class Meta(Platform):
                  "time_updated": int(max(audience.members.values(), default=time.time()))}
         return {name: found[name] for name in shown if name in found}
 
-    @route("GET", NODE)
+    @route("GET", NODE, query=("fields",))
     def show_one(self, request: Request, id: str) -> Answer:
-        request.allow_query("fields", "access_token", "appsecret_proof")
         return Answer(200, self.show(self.lookup(id), self.fields(request)))
 
     @route("POST", NODE)
@@ -216,7 +215,7 @@ class Meta(Platform):
         audience.details.update(values)
         return Answer(200, {"success": True})
 
-    @route("DELETE", NODE)
+    @route("DELETE", NODE, body=True)
     def remove(self, request: Request, id: str) -> Answer:
         self.arguments(request, ())
         self.delete(self.lookup(id))
@@ -240,11 +239,11 @@ class Meta(Platform):
 
     # ---- Members.
 
-    @route("POST", f"{NODE}/users", takes=("partial",))
+    @route("POST", f"{NODE}/users", query=("payload", "session"), takes=("partial",))
     def add_users(self, request: Request, id: str) -> Answer:
         return self.change(request, id, "add")
 
-    @route("DELETE", f"{NODE}/users", takes=("partial",))
+    @route("DELETE", f"{NODE}/users", query=("payload", "session"), body=True, takes=("partial",))
     def remove_users(self, request: Request, id: str) -> Answer:
         return self.change(request, id, "remove")
 
@@ -263,7 +262,7 @@ class Meta(Platform):
         getattr(audience, operation)(rows)
         return Answer(200, answer)
 
-    @route("POST", f"{NODE}/usersreplace", takes=("partial",))
+    @route("POST", f"{NODE}/usersreplace", query=("payload", "session"), takes=("partial",))
     def replace_users(self, request: Request, id: str) -> Answer:
         values = self.arguments(request, ("payload", "session"))
         audience = self.usable(id)

@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 
 from .connection import HttpServer
 from .faults import ANSWERED, BROKEN, SERVED, Fault
-from .message import Answer, Refused, Request, bug
+from .message import Answer, Refused, Request, bug, keys
 
 WINDOWS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 # What Segmenter sends to consumers of its own protocol only, and what no platform takes.
@@ -50,11 +50,17 @@ def member(values: Iterable[tuple[str, str]]) -> Member:
     return tuple(sorted((kind, value) for kind, value in values if value))
 
 
-def route(method: str, pattern: str, *, auth: bool = True, takes: tuple[str, ...] = ()) -> Callable[[Any], Any]:
-    """Marks what serves a path; the groups of the pattern are its arguments."""
+def route(method: str, pattern: str, *, query: tuple[str, ...] = (), body: bool | None = None, auth: bool = True,
+          takes: tuple[str, ...] = ()) -> Callable[[Any], Any]:
+    """Marks what serves a path; the groups of the pattern are its arguments.
+
+    query: what the query may have; body: whether there may be one, else as it is usual; auth: whether the client has
+    to show its right; takes: the faults on demand that are served here.
+    """
 
     def mark(function: Any) -> Any:
-        function.route = Route(method, re.compile(pattern), function, auth, takes)
+        has_body = method in ("POST", "PUT", "PATCH") if body is None else body
+        function.route = Route(method, re.compile(pattern), function, query, has_body, auth, takes)
         return function
 
     return mark
@@ -65,6 +71,8 @@ class Route:
     method: str
     pattern: re.Pattern[str]
     function: Callable[..., Answer]
+    query: tuple[str, ...]
+    body: bool
     auth: bool
     takes: tuple[str, ...]
 
@@ -131,6 +139,8 @@ class Platform:
     processing_polls = 1
     processing_seconds = 0.0
     max_body = 256 << 20
+    # What any query may have.
+    system_query: tuple[str, ...] = ()
     kinds: ClassVar[frozenset[str]] = frozenset(ANSWERED - {"not_success_200"} | set(BROKEN))
 
     def __init__(self, port: int = 0, *, tls: tuple[str, str] | None = None, state: str | None = None, **settings: Any) -> None:
@@ -296,11 +306,8 @@ class Platform:
                 if isinstance(found, str):
                     raise Refused(found, f"{request.method} {request.path} is not there", bug=True)
                 self.settle_due()
-                self.check_headers(request)
                 self.meter(request)
-                if found[0].auth:
-                    self.authorize(request)
-                answer = found[0].function(self, request, *found[1])
+                answer = self.serve(request, *found)
                 self.save()
             except Refused as refused:
                 answer = self.refuse(request, refused)
@@ -309,6 +316,15 @@ class Platform:
                 self.faults.append(f"the test server failed: {traceback.format_exc(limit=-1)}")
                 answer = self.error("server_error", "the test server failed")
             return self.signed(answer)
+
+    def serve(self, request: Request, route: Route, arguments: tuple[str, ...]) -> Answer:
+        self.check_headers(request)
+        if route.auth:
+            self.authorize(request)
+        keys(request.query, "query", (), (*route.query, *self.system_query))
+        if request.body and not route.body:
+            raise bug(f"{request.method} with a body")
+        return route.function(self, request, *arguments)
 
     def refuse(self, request: Request, refused: Refused) -> Answer:
         if refused.bug:

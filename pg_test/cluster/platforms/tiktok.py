@@ -77,7 +77,6 @@ class TikTok(Platform):
 
     @route("POST", f"{BASE}/file/upload/")
     def upload(self, request: Request) -> Answer:
-        request.allow_query()
         parts = request.multipart(("advertiser_id", "calculate_type", "file_signature", "file"))
         self.check_advertiser(parts["advertiser_id"].text())
         kind = one_of(parts["calculate_type"].text(), (*TYPES, "MULTIPLE_TYPES"), "calculate_type")
@@ -192,7 +191,7 @@ class TikTok(Platform):
             raise bug(f"{len(ids)} custom_audience_ids")
         return [typed(id, str, "custom_audience_ids") for id in ids]
 
-    @route("GET", f"{BASE}/get/")
+    @route("GET", f"{BASE}/get/", query=("advertiser_id", "custom_audience_ids", "history_size"))
     def get(self, request: Request) -> Answer:
         keys(request.query, "query", ("advertiser_id", "custom_audience_ids"), ("history_size",))
         self.check_advertiser(request.query["advertiser_id"])
@@ -200,7 +199,7 @@ class TikTok(Platform):
         found = [self.lookup(id) for id in ids]
         return self.success({"list": [{"audience_details": self.look(a), "audience_history": []} for a in found]})
 
-    @route("GET", f"{BASE}/list/")
+    @route("GET", f"{BASE}/list/", query=("advertiser_id", "custom_audience_ids", "page", "page_size"))
     def list_all(self, request: Request) -> Answer:
         keys(request.query, "query", ("advertiser_id",), ("custom_audience_ids", "page", "page_size"))
         self.check_advertiser(request.query["advertiser_id"])

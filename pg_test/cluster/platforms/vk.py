@@ -173,7 +173,6 @@ class Vk(Platform):
 
     @route("POST", f"{LISTS}.json", takes=("fail_processing",))
     def upload(self, request: Request) -> Answer:
-        request.allow_query()
         parts = request.multipart((), ("file", "data"))
         if "file" not in parts or "data" not in parts:
             raise Refused("file" if "data" in parts else "json", "File content is required", bug=True)
@@ -224,16 +223,14 @@ class Vk(Platform):
             return "deleted_to_notify" if job and job.failed else "ready"
         return STAGES[max(0, min(4, 5 - max(1, job.looks)))]
 
-    @route("GET", f"{LISTS}.json")
+    @route("GET", f"{LISTS}.json", query=("limit", "offset", "fields"))
     def lists(self, request: Request) -> Answer:
-        request.allow_query("limit", "offset", "fields")
         found = [self.show(audience) for audience in [*self.store.values(), *self.deltas.values()]]
         first, limit = number(request, "offset", 0, 0, 10**9 - 1), number(request, "limit", 20, 1, 250)
         return Answer(200, {"count": len(found), "offset": first, "items": found[first:first + limit]})
 
-    @route("GET", rf"{LISTS}/([0-9]+)\.json")
+    @route("GET", rf"{LISTS}/([0-9]+)\.json", query=("fields",))
     def show_one(self, request: Request, id: str) -> Answer:
-        request.allow_query("fields")
         audience = self.deltas.get(id) or self.lookup(id)
         if id in self.work:
             self.work[id].look()
@@ -246,7 +243,6 @@ class Vk(Platform):
 
     @route("DELETE", rf"{LISTS}/([0-9]+)\.json")
     def remove(self, request: Request, id: str) -> Answer:
-        request.no_body()
         audience = self.lookup(id)
         if any(str(r["params"]["source_id"]) == id for s in self.segments.values() for r in s["relations"].values()):
             raise Refused("conflict", f"list {id} is used by a segment")
@@ -294,9 +290,8 @@ class Vk(Platform):
         return {"id": int(id), "name": segment["name"], "pass_condition": segment["pass_condition"],
                 "relations_count": len(segment["relations"])}
 
-    @route("GET", f"{SEGMENTS}.json")
+    @route("GET", f"{SEGMENTS}.json", query=("limit", "offset", "fields"))
     def list_segments(self, request: Request) -> Answer:
-        request.allow_query("limit", "offset", "fields")
         return Answer(200, {"count": len(self.segments), "offset": 0, "items": [self.show_segment(id) for id in self.segments]})
 
     @route("GET", rf"{SEGMENTS}/([0-9]+)\.json")
@@ -314,14 +309,12 @@ class Vk(Platform):
 
     @route("DELETE", rf"{SEGMENTS}/([0-9]+)\.json")
     def delete_segment(self, request: Request, id: str) -> Answer:
-        request.no_body()
         self.segment(id)
         del self.segments[id]
         return Answer(204)
 
-    @route("GET", rf"{SEGMENTS}/([0-9]+)/relations\.json")
+    @route("GET", rf"{SEGMENTS}/([0-9]+)/relations\.json", query=("fields", "limit", "offset"))
     def list_relations(self, request: Request, id: str) -> Answer:
-        request.allow_query("fields", "limit", "offset")
         return Answer(200, {"items": list(self.segment(id)["relations"].values())})
 
     @route("POST", rf"{SEGMENTS}/([0-9]+)/relations\.json")
@@ -332,7 +325,6 @@ class Vk(Platform):
 
     @route("DELETE", rf"{SEGMENTS}/([0-9]+)/relations/([0-9]+)\.json")
     def remove_relation(self, request: Request, id: str, relation: str) -> Answer:
-        request.no_body()
         segment = self.segment(id)
         if relation not in segment["relations"]:
             raise Refused("gone", f"there is no relation {relation}")

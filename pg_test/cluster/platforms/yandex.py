@@ -67,15 +67,13 @@ class Yandex(Platform):
 
     @route("POST", f"{BASE}/segments/upload_csv_file")
     def upload(self, request: Request) -> Answer:
-        request.allow_query()
         columns, rows = self.rows(request)
         id = self.next_id()
         self.uploads[id], self.columns[id] = rows, columns
         return Answer(200, {"segment": {"id": int(id), "type": "uploading", "status": "uploaded", "has_guests": False}})
 
-    @route("POST", f"{BASE}/segment/([0-9]+)/confirm", takes=("fail_processing",))
+    @route("POST", f"{BASE}/segment/([0-9]+)/confirm", takes=("fail_processing",), query=("check_size",))
     def confirm(self, request: Request, id: str) -> Answer:
-        request.allow_query("check_size")
         body = request.object(("segment",))
         segment = keys(body["segment"], "segment", ("id", "name", "hashed", "content_type"), ("hashing_alg", "device_matching_type"))
         if typed(segment["id"], int, "id") != int(id):
@@ -96,9 +94,8 @@ class Yandex(Platform):
         self.begin(request, audience, lambda: audience.replace(self.members_of(rows)))
         return Answer(200, {"segment": self.show(audience)})
 
-    @route("POST", f"{BASE}/segment/([0-9]+)/modify_data", takes=("fail_processing",))
+    @route("POST", f"{BASE}/segment/([0-9]+)/modify_data", takes=("fail_processing",), query=("modification_type", "check_size"))
     def modify(self, request: Request, id: str) -> Answer:
-        request.allow_query("modification_type", "check_size")
         kind = one_of(request.query.get("modification_type"), ("addition", "subtraction", "replace"), "modification_type")
         audience = self.lookup(id)
         if audience.details["status"] in ("is_processed", "is_updated"):
@@ -139,13 +136,11 @@ class Yandex(Platform):
 
     # ---- Segments.
 
-    @route("GET", f"{BASE}/segments")
+    @route("GET", f"{BASE}/segments", query=("limit", "offset", "pixel"))
     def list_all(self, request: Request) -> Answer:
-        request.allow_query("limit", "offset", "pixel")
         for id in self.store:
             if id in self.work:
                 self.work[id].look()
-        self.settle_due()
         found = [self.show(audience) for audience in self.store.values()]
         found += [{"id": int(id), "type": "uploading", "status": "uploaded"} for id in self.uploads]
         first = number(request, "offset", 0, 0, 10**9 - 1)
@@ -165,7 +160,6 @@ class Yandex(Platform):
 
     @route("DELETE", f"{BASE}/segment/([0-9]+)")
     def remove(self, request: Request, id: str) -> Answer:
-        request.no_body()
         if id in self.uploads:
             del self.uploads[id]
         else:
