@@ -8,7 +8,6 @@ import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from .faults import ANSWERED, BROKEN, SERVED, Fault
 from .message import Answer, Refused, Request, bug, pairs
@@ -53,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         """The request, and why it cannot be served."""
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(self.command, unquote(path), {}, headers, b"")
+        request = Request(self.command, path, {}, headers, b"")
         try:
             if len(headers) != len(self.headers):
                 raise bug(f"a header is there twice: {self.headers.keys()}")
@@ -155,6 +154,12 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is no HTTP, or has a method that no platform has."""
+        with self.server.platform.lock:
+            self.server.platform.faults.append(f"malformed request {self.requestline!r:.200}: {code} {message}")
+        super().send_error(code, message, explain)
 
     def log_message(self, *args: Any) -> None:
         pass

@@ -139,6 +139,8 @@ class Platform:
     processing_polls = 1
     processing_seconds = 0.0
     max_body = 256 << 20
+    # Attributes that are kept in the state file besides the audiences.
+    kept: ClassVar[tuple[str, ...]] = ()
     # What any query may have.
     system_query: tuple[str, ...] = ()
     kinds: ClassVar[frozenset[str]] = frozenset(ANSWERED - {"not_success_200"} | set(BROKEN))
@@ -304,7 +306,7 @@ class Platform:
             try:
                 found = self.find(request)
                 if isinstance(found, str):
-                    raise Refused(found, f"{request.method} {request.path} is not there", bug=True)
+                    raise Refused(found, "there is nothing of this path and method", bug=True)
                 self.settle_due()
                 self.meter(request)
                 answer = self.serve(request, *found)
@@ -408,6 +410,7 @@ class Platform:
                 "impatient": self.impatient,
                 "recent": self.recent,
                 "requests": len(self.requests),
+                **{name: getattr(self, name) for name in self.kept},
             }
 
     def save(self) -> None:
@@ -420,7 +423,8 @@ class Platform:
         """Takes the audiences of the state file; what was in process, and tokens, are not kept."""
         with open(self._state or "") as file:
             state = json.load(file)
-        self.last_id, self.deleted = state["last_id"], state["deleted"]
+        for name in ("last_id", "deleted", *self.kept):
+            setattr(self, name, state[name])
         for id, found in state["audiences"].items():
             audience = self.store[id] = Audience(id, found.pop("name"))
             audience.add(tuple((kind, value) for kind, value in row) for row in found.pop("members"))

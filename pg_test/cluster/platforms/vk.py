@@ -56,6 +56,7 @@ class Vk(Platform):
     max_rows = 5000000
     max_body = 128 << 20
     hashes = ("md5", "sha256")
+    kept = ("segments",)
     kinds = Platform.kinds | {"fail_processing"}
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -151,14 +152,17 @@ class Vk(Platform):
         if what == "invalid" and more.get("kind") == "json":
             what = "json"
         status, code = ERRORS[what]
-        if what == "rate_limit":
-            self.limited(more.get("wait", 0))
         if what in ("bad_grant", "bad_client"):
             return Answer(status, {"code": code, "message": message})
         error: dict[str, Any] = {"code": code, "message": message}
+        headers = {}
+        if what == "rate_limit":
+            self.limited(more.get("wait", 0))
+            name = {"hour": "Hourly", "day": "Daily"}.get(more.get("window", ""), "RPS")
+            headers = {f"X-RateLimit-{name}-Limit": str(more.get("limit", 1)), f"X-RateLimit-{name}-Remaining": "0"}
         if what == "invalid":
             error["fields"] = {more["field"]: {"code": "invalid", "message": message}} if more.get("field") else {}
-        return Answer(status, {"error": error})
+        return Answer(status, {"error": error}, headers)
 
     def signed(self, answer: Answer) -> Answer:
         recent = self.recent

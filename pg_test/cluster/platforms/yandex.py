@@ -41,9 +41,8 @@ class Yandex(Platform):
     kinds = Platform.kinds | {"fail_processing"}
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        # Files before their confirmation, and the columns of all.
-        self.uploads: dict[str, list[dict[str, str]]] = {}
-        self.columns: dict[str, list[str]] = {}
+        # Files before their confirmation: columns and rows.
+        self.uploads: dict[str, tuple[list[str], list[dict[str, str]]]] = {}
         self.work: dict[str, Job] = {}
         super().__init__(*args, **settings)
 
@@ -67,9 +66,8 @@ class Yandex(Platform):
 
     @route("POST", f"{BASE}/segments/upload_csv_file")
     def upload(self, request: Request) -> Answer:
-        columns, rows = self.rows(request)
         id = self.next_id()
-        self.uploads[id], self.columns[id] = rows, columns
+        self.uploads[id] = self.rows(request)
         return Answer(200, {"segment": {"id": int(id), "type": "uploading", "status": "uploaded", "has_guests": False}})
 
     @route("POST", f"{BASE}/segment/([0-9]+)/confirm", takes=("fail_processing",), query=("check_size",))
@@ -84,13 +82,14 @@ class Yandex(Platform):
             return Answer(200, {"segment": self.show(self.store[id])})
         if id not in self.uploads:
             raise Refused("gone", f"there is no upload {id}")
-        rows = self.uploads[id]
+        columns, rows = self.uploads[id]
         self.check_size(request, len(rows))
         if typed(segment["hashed"], bool, "hashed"):
             one_of(segment.get("hashing_alg"), ("SHA256",), "hashing_alg")
             self.check_hashes(rows)
         del self.uploads[id]
-        audience = self.store[id] = Audience(id, name, details={"hashed": segment["hashed"], "status": "is_processed"})
+        details = {"hashed": segment["hashed"], "status": "is_processed", "columns": columns}
+        audience = self.store[id] = Audience(id, name, details=details)
         self.begin(request, audience, lambda: audience.replace(self.members_of(rows)))
         return Answer(200, {"segment": self.show(audience)})
 
@@ -101,8 +100,8 @@ class Yandex(Platform):
         if audience.details["status"] in ("is_processed", "is_updated"):
             raise Refused("busy", f"segment {id} is being processed")
         columns, rows = self.rows(request)
-        if columns != self.columns[id]:
-            raise bug(f"columns {columns} in place of {self.columns[id]}")
+        if columns != audience.details["columns"]:
+            raise bug(f"columns {columns} in place of {audience.details['columns']}")
         if audience.details["hashed"]:
             self.check_hashes(rows)
         self.check_size(request, len(rows))
@@ -129,6 +128,11 @@ class Yandex(Platform):
         for id, job in self.work.items():
             if job.ended and job.failed and self.store[id].details.pop("failing", False):
                 self.store[id].details["status"] = "processing_failed"
+
+    def load(self) -> None:
+        super().load()
+        for audience in self.store.values():
+            audience.details["status"] = "processed" if len(audience.members) >= self.min_rows else "few_data"
 
     def check_size(self, request: Request, count: int) -> None:
         if flag(request, "check_size", True) and count < self.min_rows:
