@@ -310,13 +310,13 @@ class Platform:
                 self.settle_due()
                 self.meter(request)
                 answer = self.serve(request, *found)
-                self.save()
             except Refused as refused:
                 answer = self.refuse(request, refused)
             except Exception:
                 traceback.print_exc()
                 self.faults.append(f"the test server failed: {traceback.format_exc(limit=-1)}")
                 answer = self.error("server_error", "the test server failed")
+            self.save()
             return self.signed(answer)
 
     def serve(self, request: Request, route: Route, arguments: tuple[str, ...]) -> Answer:
