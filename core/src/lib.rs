@@ -11,6 +11,7 @@ pub mod bucket;
 pub mod clock;
 pub mod clock_words;
 pub mod config;
+pub mod connector;
 pub mod content;
 pub mod dependency_order;
 pub mod due;

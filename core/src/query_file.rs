@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 22] = [
+pub const WORDS: [&str; 24] = [
     "mart",
     "segments",
     "consumers",
@@ -46,6 +46,8 @@ pub const WORDS: [&str; 22] = [
     "registry_relations",
     "change_readers",
     "changes",
+    "connectors",
+    "requests",
     "schema",
     "membership",
 ];

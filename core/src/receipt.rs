@@ -82,7 +82,7 @@ impl Receipt {
 }
 
 /// Whether a text or a key is one that PostgreSQL cannot hold.
-fn holds_null_character(json: &Value) -> bool {
+pub(crate) fn holds_null_character(json: &Value) -> bool {
     match json {
         Value::String(text) => text.contains('\0'),
         Value::Array(values) => values.iter().any(holds_null_character),

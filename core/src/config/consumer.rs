@@ -12,7 +12,7 @@ use crate::http::check_headers;
 use crate::http::signature::Key;
 use crate::schedule::Schedule;
 
-const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}} or {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}}, and max_attempts where wanted.";
+const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}}, {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}} or {\"updater\": {\"server\": ...}}, and max_attempts where wanted.";
 const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false), min_members (a number of members) and resync_cron (a cron expression).";
 
 /// The default of `max_attempts`.
@@ -47,6 +47,8 @@ pub enum Updater {
     Function(FunctionUpdater),
     #[serde(deserialize_with = "object")]
     Http(HttpUpdater),
+    /// A foreign server, whose connector says how messages are sent.
+    Server(String),
 }
 
 /// An SQL function that is called with each message.
@@ -185,6 +187,7 @@ pub fn consumer_params(json: Value, subject: Subject<'_>) -> Result<ConsumerPara
             Some("the function has no name".to_owned())
         }
         Updater::Http(http) => check_headers(&http.headers).err(),
+        Updater::Server(name) if name.trim().is_empty() => Some("the server has no name".into()),
         _ => None,
     };
     let attempts = match raw.max_attempts {

@@ -62,6 +62,8 @@ pub enum Subject<'a> {
     Consumer(&'a str),
     Subscription(&'a str),
     Schedule,
+    /// A foreign server.
+    Server,
 }
 
 impl Subject<'_> {
@@ -72,6 +74,7 @@ impl Subject<'_> {
             Subject::Consumer(_) => "consumer",
             Subject::Subscription(_) => "subscription",
             Subject::Schedule => "schedule",
+            Subject::Server => "server",
         }
     }
 }
@@ -82,6 +85,7 @@ impl std::fmt::Display for Subject<'_> {
             Subject::Segment(name) => write!(f, "segment \"{name}\""),
             Subject::Consumer(name) => write!(f, "consumer \"{name}\""),
             Subject::Schedule => write!(f, "the schedule"),
+            Subject::Server => write!(f, "the server"),
             Subject::Subscription(target) => write!(f, "the subscription for \"{target}\""),
         }
     }

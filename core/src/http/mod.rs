@@ -13,6 +13,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Error};
 
 pub mod address;
+pub mod exchange;
 pub mod signature;
 
 use address::Address;
@@ -214,7 +215,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Parses the value of `Retry-After`, a number of seconds or a date, into a delay.
-fn parse_retry(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn parse_retry(text: &str, now: DateTime<Utc>) -> Option<Duration> {
     let text = text.trim();
     let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // A number that is too large to parse is limited like every large one.

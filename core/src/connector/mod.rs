@@ -1,0 +1,30 @@
+//! Connectors: how an ad platform, a CRM or a mail tool is reached, as data.
+//!
+//! A spec says which options and secrets a connection has, which requests each operation takes, and what
+//! their answers mean. Nothing here sends anything.
+
+mod answer;
+mod body;
+pub mod builtin;
+mod grant;
+mod request;
+mod spec;
+mod template;
+mod work;
+
+pub use answer::{Answer, Meaning, Rows, Verdict};
+pub use grant::Token;
+pub use request::{MASK, Message, OptionError, Request, Server, Values, masked};
+pub use spec::{
+    ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, FieldSpec, Limits, Operation, Spec, Step,
+    TIMEOUT,
+};
+pub use work::{Next, Progress, Work, preview};
+
+/// A text in one line.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

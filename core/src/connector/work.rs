@@ -1,0 +1,302 @@
+//! The work on one message: which step is next, and what its answer changes. A message that takes
+//! several requests goes on after a failure where it stopped, because its progress is kept.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::answer::{Answer, Meaning, Verdict};
+use super::request::{Request, Values};
+use super::spec::{Operation, Poll, Spec, Step};
+use super::template::{Template, as_text};
+use crate::receipt::Receipt;
+
+/// How far the work on a message is, as it is kept between requests.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    pub message: i64,
+    /// The first part of its operation.
+    pub first: i64,
+    /// When the first request of the operation was made.
+    pub began_at: Option<DateTime<Utc>>,
+    /// The number of steps that are done.
+    pub done: usize,
+    /// When the platform was first asked whether it has processed what it was sent.
+    pub polled_since: Option<DateTime<Utc>>,
+    pub external_id: Option<String>,
+    pub taken: Map<String, Value>,
+    pub kept: Map<String, Value>,
+    pub receipt: Map<String, Value>,
+}
+
+impl Progress {
+    /// The progress of a message, from what was kept of it or of an earlier part of its operation.
+    pub fn of(kept: Option<Value>, (message, first): (i64, i64), now: DateTime<Utc>) -> Self {
+        let before = kept.and_then(|json| serde_json::from_value::<Self>(json).ok());
+        let before = before.unwrap_or_default();
+        if before.message == message {
+            return before;
+        }
+        let is_next = before.first == first && before.message < message;
+        let began_at = before.began_at.filter(|_| is_next);
+        let kept = if is_next { before.kept } else { Map::new() };
+        Self { message, first, began_at: began_at.or(Some(now)), kept, ..Self::default() }
+    }
+}
+
+/// The work on a message.
+pub struct Work<'a> {
+    spec: &'a Spec,
+    operation: &'a Operation,
+    pub values: Values<'a>,
+    pub progress: Progress,
+}
+
+/// What an answer leads to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// The next step can be done.
+    Step,
+    /// The next step, or the same one again, has to wait. It is no failure.
+    Wait(Duration),
+    /// The request was not successful.
+    Failed(Verdict),
+}
+
+impl<'a> Work<'a> {
+    /// The work on a message whose operation the connector has.
+    pub fn new(
+        spec: &'a Spec,
+        operation: &'a Operation,
+        mut values: Values<'a>,
+        progress: Progress,
+    ) -> Self {
+        if let Some(id) = &progress.external_id {
+            values.external_id = Some(id.clone());
+        }
+        values.taken = progress.taken.clone();
+        values.kept = progress.kept.clone();
+        values.began_at = progress
+            .began_at
+            .map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
+            .unwrap_or_default();
+        Self { spec, operation, values, progress }
+    }
+
+    /// The next step; `None`: the message is done. Steps whose condition does not hold are left out.
+    pub fn step(&mut self) -> Option<&'a Step> {
+        loop {
+            let step = self.operation.steps().get(self.progress.done)?;
+            let scope = self.values.scope();
+            if step.when.as_ref().is_none_or(|when| when.is_true(&scope)) {
+                return Some(step);
+            }
+            self.progress.done += 1;
+        }
+    }
+
+    /// Checks that the platform takes so many members.
+    pub fn check(&self) -> Result<(), String> {
+        let (count, limits) = (self.values.count(), &self.spec.limits);
+        let sends_members = self.operation.steps().iter().any(|step| step.body.has_members());
+        if let Some(most) = limits.members.filter(|most| sends_members && count > *most as usize) {
+            return Err(format!(
+                "the message has {count} members, and the connector takes {most} at once: give \"batch_size\" in the params of the subscription, then call segmenter_resync()"
+            ));
+        }
+        match limits.least {
+            Some(least) if sends_members && count < least as usize => Err(format!(
+                "the message has {count} members, and the platform takes no fewer than {least} at once: use \"mode\": \"replace\", or wait until there are more members and call segmenter_resync()"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether nothing of the message fits the platform, so that there is nothing to send.
+    pub fn has_nothing_to_send(&self) -> bool {
+        let is_change = matches!(self.values.operation(), "add" | "remove");
+        is_change && self.values.count() == 0 && !self.spec.fields.is_empty()
+    }
+
+    pub fn request(&mut self, step: &Step) -> Result<Request, String> {
+        self.values.request(step)
+    }
+
+    /// Takes the answer to a step into account.
+    pub fn answered(&mut self, step: &Step, answer: &Answer, now: DateTime<Utc>) -> Next {
+        let rules = step.rules.iter().chain(&self.spec.rules);
+        let mut verdict = answer.judge(rules);
+        verdict.problem = self.values.masked(&verdict.problem);
+        if verdict.meaning != Meaning::Ok {
+            return Next::Failed(verdict);
+        }
+        let failed =
+            |meaning, problem: String| Next::Failed(Verdict { meaning, wait: None, problem });
+        if self.spec.has_json_answers && answer.json.is_null() && !answer.excerpt.is_empty() {
+            let problem = format!("the answer is no JSON: {}", verdict.problem);
+            return failed(Meaning::Retry, problem);
+        }
+        if let Some(poll) = &step.poll {
+            match self.poll(poll, answer, now) {
+                Polled::Done => self.progress.polled_since = None,
+                Polled::Failed(problem) => {
+                    self.progress.polled_since = None;
+                    return failed(Meaning::Stop, self.values.masked(&problem));
+                }
+                Polled::Waits => return Next::Wait(poll.every),
+            }
+        }
+        if let Err(problem) = self.take(step, answer) {
+            return failed(Meaning::Retry, problem);
+        }
+        self.progress.done += 1;
+        match step.pause {
+            Some(pause) => Next::Wait(pause),
+            None => Next::Step,
+        }
+    }
+
+    fn take(&mut self, step: &Step, answer: &Answer) -> Result<(), String> {
+        let value = |template: &Template| template.value(&self.values.scope());
+        let [receipt, taken, kept] = step.take.of(answer, value);
+        let owned = |values: Vec<(&str, Value)>| -> Vec<(String, Value)> {
+            values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        };
+        let (receipt, taken, kept) = (owned(receipt), owned(taken), owned(kept));
+        let is_given = |name: &str| receipt.iter().any(|(given, _)| given == name);
+        let needs_id = self.spec.has_json_answers && self.values.external_id.is_none();
+        if needs_id && step.take.takes_external_id() && !is_given("external_id") {
+            return Err("the answer has no id of the audience".into());
+        }
+        for (name, value) in receipt {
+            match name.as_str() {
+                "external_id" => {
+                    let id = as_text(&value).ok_or("the id of the audience is no text")?;
+                    self.values.external_id = Some(id.clone());
+                    self.progress.external_id = Some(id);
+                }
+                "num_received" | "num_invalid" => {
+                    // Several requests of a message are counted together.
+                    let number = as_text(&value).and_then(|text| text.parse::<i64>().ok());
+                    let before = self.progress.receipt.get(&name).and_then(Value::as_i64);
+                    if let Some(number) = number {
+                        let sum = before.unwrap_or_default().saturating_add(number.max(0));
+                        self.progress.receipt.insert(name, sum.into());
+                    }
+                }
+                _ => {
+                    self.progress.receipt.insert(name, value);
+                }
+            }
+        }
+        self.progress.taken.extend(taken);
+        self.progress.kept.extend(kept);
+        self.values.taken = self.progress.taken.clone();
+        self.values.kept = self.progress.kept.clone();
+        Ok(())
+    }
+
+    fn poll(&mut self, poll: &Poll, answer: &Answer, now: DateTime<Utc>) -> Polled {
+        let since = *self.progress.polled_since.get_or_insert(now);
+        let scope = self.values.scope();
+        let is_row = |row: &&Value| {
+            poll.row.iter().all(|(pointer, template)| {
+                let found = row.pointer(pointer).and_then(as_text);
+                found.is_some() && found == template.text(&scope)
+            })
+        };
+        let row = match &poll.rows {
+            None => Some(&answer.json),
+            Some(rows) => match answer.json.pointer(rows) {
+                Some(Value::Array(rows)) => rows.iter().find(is_row),
+                _ => None,
+            },
+        };
+        let state = row.and_then(|row| row.pointer(&poll.state)).and_then(as_text);
+        match state {
+            Some(state) if poll.done.contains(&state) => return Polled::Done,
+            Some(state) if poll.failed.contains(&state) => {
+                return Polled::Failed(format!(
+                    "the platform says \"{state}\": {}",
+                    answer.excerpt
+                ));
+            }
+            _ => {}
+        }
+        let waited = (now - since).to_std().unwrap_or_default();
+        match waited < poll.within {
+            true => Polled::Waits,
+            false => Polled::Failed(format!(
+                "the platform has not processed it within {:?}; it says \"{}\"",
+                poll.within,
+                state.unwrap_or_default()
+            )),
+        }
+    }
+
+    /// The receipt of a message that is done.
+    pub fn receipt(&self) -> Receipt {
+        let mut whole = self.progress.receipt.clone();
+        if let Some(id) = &self.progress.external_id {
+            whole.insert("external_id".into(), id.as_str().into());
+        }
+        let unfit = self.values.unfit as i64;
+        let count = |whole: &Map<String, Value>, key: &str| whole.get(key).and_then(Value::as_i64);
+        if self.operation.steps().iter().any(|step| step.body.has_members()) {
+            let sent = self.values.count() as i64;
+            let received = count(&whole, "num_received").unwrap_or(sent);
+            whole.insert("num_received".into(), received.into());
+            let invalid = count(&whole, "num_invalid").unwrap_or_default();
+            if invalid + unfit > 0 {
+                whole.insert("num_invalid".into(), (invalid + unfit).into());
+            }
+        }
+        if unfit > 0 && !whole.contains_key("message") {
+            let message = format!(
+                "{unfit} members were not sent: none of their fields has a form that the platform takes"
+            );
+            whole.insert("message".into(), message.into());
+        }
+        // What does not have the form of a receipt is kept as a text.
+        Receipt::parse(&Value::Object(whole).to_string())
+            .unwrap_or_else(|problem| Receipt { message: Some(problem), ..Receipt::default() })
+    }
+}
+
+enum Polled {
+    Done,
+    Waits,
+    Failed(String),
+}
+
+/// The requests that a message would make, from where the work on it stopped, and the id that the audience
+/// has after it. What is not known yet is shown as `{external_id}`, `{taken.name}` or `{kept.name}`. Nothing
+/// is sent.
+pub fn preview(
+    spec: &Spec,
+    operation: &Operation,
+    values: Values<'_>,
+    progress: Progress,
+) -> Result<(Vec<Request>, Option<String>), String> {
+    let mut work = Work::new(spec, operation, values, progress);
+    if work.values.token().is_none() {
+        work.values.set_token(super::MASK.into());
+    }
+    let mut requests = Vec::new();
+    while let Some(step) = work.step() {
+        requests.push(work.request(step)?);
+        if step.take.takes_external_id() && work.values.external_id.is_none() {
+            work.values.external_id = Some("{external_id}".into());
+        }
+        let later = |kind: &'static str| {
+            move |name: &str| (name.to_owned(), Value::from(format!("{{{kind}.{name}}}")))
+        };
+        work.values.taken.extend(step.take.taken().map(later("taken")));
+        work.values.kept.extend(step.take.kept().map(later("kept")));
+        work.progress.done += 1;
+    }
+    Ok((requests, work.values.external_id))
+}
