@@ -42,6 +42,10 @@ comment on function segmenter_subscribe(text, text, text, jsonb, text) is 'subsc
 comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
 comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
+comment on function segmenter_render(uuid) is 'the requests that the waiting messages of a subscription would make, with secrets masked; nothing is sent';
+comment on function segmenter_http_validator(text[], oid) is 'checks the options of foreign servers and user mappings of segmenter_http';
+comment on function segmenter_builtin_connectors() is 'the connectors that come with Segmenter; used by the scripts of the extension';
+comment on function segmenter_check_connector() is 'trigger: checks the spec of a connector';
 comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
 comment on function segmenter_retry(text, text, text) is 'the same for a subscription by the names of its consumer, its segment and its target';
 comment on function segmenter_skip(text, text, text) is 'skips the first waiting message of a subscription by the names of its consumer, its segment and its target';
@@ -85,6 +89,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
 select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
 select pg_catalog.pg_extension_config_dump('segmenter_kept_out', '');
+select pg_catalog.pg_extension_config_dump('segmenter_connectors', 'where not is_builtin');
 -- Only whole sets: a relation that was dropped would be dumped as a number, which may be another relation's in
 -- the restored database.
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
@@ -136,8 +141,8 @@ end
 $dump$;
 
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
-    segmenter_lineage from public;
-grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage to public;
+    segmenter_lineage, segmenter_connectors, segmenter_requests from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_connectors to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
@@ -150,7 +155,8 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
-    segmenter_check_subscription
+    segmenter_check_subscription, segmenter_render, segmenter_http_validator, segmenter_builtin_connectors,
+    segmenter_check_connector
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
@@ -161,7 +167,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,
-    segmenter_role_named
+    segmenter_role_named, segmenter_render, segmenter_http_validator
     to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;

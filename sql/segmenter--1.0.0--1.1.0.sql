@@ -347,7 +347,8 @@ create table @deliveries@ (
     coverage            bigint,
     refused_members     bigint not null default 0,
     skipped_messages    bigint not null default 0,
-    skipped_members     bigint not null default 0
+    skipped_members     bigint not null default 0,
+    progress            jsonb
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -366,6 +367,7 @@ comment on column @deliveries@.audience is 'the name of the audience in the last
 comment on column @deliveries@.coverage is 'the members that the consumer counted, in the receipt of the last delivered message; null: it had none';
 comment on column @deliveries@.refused_members is 'members that the consumer could not use, by its receipts since the last replace';
 comment on column @deliveries@.skipped_messages is 'messages that were skipped since the last replace';
+comment on column @deliveries@.progress is 'how far a connector is with the next message, or what it keeps for the next part of the operation';
 comment on column @deliveries@.skipped_members is 'members in messages that were skipped since the last replace';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';
@@ -1383,6 +1385,75 @@ begin
     end loop;
 end
 $dump$;
+
+-- Connections to platforms.
+create table segmenter_connectors (
+    name        text    primary key,
+    description text,
+    spec        jsonb   not null,
+    is_builtin  boolean not null default false,
+    constraint segmenter_connectors_name_check check (name operator(pg_catalog.<>) '')
+);
+comment on table segmenter_connectors is 'the connectors: how ad platforms and other systems are reached. A foreign server names one in its option "connector"';
+comment on column segmenter_connectors.name is 'the name';
+comment on column segmenter_connectors.description is 'a description for people';
+comment on column segmenter_connectors.spec is 'which options, secrets, requests and answers the platform has: docs/connectors.md';
+comment on column segmenter_connectors.is_builtin is 'true: it comes with Segmenter, and is renewed with each version';
+
+create table segmenter_requests (
+    mapping      oid         not null,
+    requested_at timestamptz not null
+);
+create index segmenter_requests_idx on segmenter_requests (mapping, requested_at);
+-- Without an identity PostgreSQL refuses to delete from a published table.
+alter table segmenter_requests replica identity full;
+comment on table segmenter_requests is 'requests of the last day, of connectors whose platform limits them';
+comment on column segmenter_requests.mapping is 'the user mapping they were made with, pg_user_mapping.oid';
+comment on column segmenter_requests.requested_at is 'when a request was made';
+CREATE FUNCTION "segmenter_render"("subscription" uuid) RETURNS TABLE (
+	"message_id" bigint,
+	"step" TEXT,
+	"method" TEXT,
+	"url" TEXT,
+	"headers" jsonb,
+	"body" TEXT
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_render_wrapper';
+create function segmenter_http_validator(options text[], catalog oid) returns void
+language c as 'MODULE_PATHNAME', 'segmenter_http_validator_wrapper';
+CREATE FUNCTION "segmenter_builtin_connectors"() RETURNS TABLE (
+	"name" TEXT,
+	"description" TEXT,
+	"spec" jsonb
+)
+IMMUTABLE STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_builtin_connectors_wrapper';
+CREATE FUNCTION "segmenter_check_connector"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_check_connector_wrapper';
+-- Foreign servers of this wrapper are connections to platforms, and user mappings hold their secrets.
+create foreign data wrapper segmenter_http no handler validator segmenter_http_validator;
+comment on foreign data wrapper segmenter_http is 'connections to which messages are sent by HTTP';
+
+insert into segmenter_connectors (name, description, spec, is_builtin)
+select b.name, b.description, b.spec, true from segmenter_builtin_connectors() b;
+
+create trigger segmenter_check before insert or update or delete on segmenter_connectors
+    for each row execute function segmenter_check_connector();
+comment on function segmenter_render(uuid) is 'the requests that the waiting messages of a subscription would make, with secrets masked; nothing is sent';
+comment on function segmenter_http_validator(text[], oid) is 'checks the options of foreign servers and user mappings of segmenter_http';
+comment on function segmenter_builtin_connectors() is 'the connectors that come with Segmenter; used by the scripts of the extension';
+comment on function segmenter_check_connector() is 'trigger: checks the spec of a connector';
+select pg_catalog.pg_extension_config_dump('segmenter_connectors', 'where not is_builtin');
+revoke all on segmenter_connectors, segmenter_requests from public;
+grant select on segmenter_connectors to public;
+revoke all on function segmenter_render, segmenter_http_validator, segmenter_builtin_connectors, segmenter_check_connector
+    from public;
+grant execute on function segmenter_render, segmenter_http_validator to public;
 
 -- Roles are dumped by their names in guards and params, where the triggers of a restored database look them
 -- up: a role that does not exist there would keep every row from being restored if it were read as a regrole.

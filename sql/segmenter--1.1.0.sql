@@ -97,6 +97,30 @@ comment on column segmenter_change_readers.cluster is 'the system identifier of 
 comment on column segmenter_change_readers.sources is 'the tables that it watches, with their partitions and children, pg_class.oid';
 comment on column segmenter_change_readers.through is 'the first transaction whose changes it may not have read';
 
+create table segmenter_connectors (
+    name        text    primary key,
+    description text,
+    spec        jsonb   not null,
+    is_builtin  boolean not null default false,
+    constraint segmenter_connectors_name_check check (name operator(pg_catalog.<>) '')
+);
+comment on table segmenter_connectors is 'the connectors: how ad platforms and other systems are reached. A foreign server names one in its option "connector"';
+comment on column segmenter_connectors.name is 'the name';
+comment on column segmenter_connectors.description is 'a description for people';
+comment on column segmenter_connectors.spec is 'which options, secrets, requests and answers the platform has: docs/connectors.md';
+comment on column segmenter_connectors.is_builtin is 'true: it comes with Segmenter, and is renewed with each version';
+
+create table segmenter_requests (
+    mapping      oid         not null,
+    requested_at timestamptz not null
+);
+create index segmenter_requests_idx on segmenter_requests (mapping, requested_at);
+-- Without an identity PostgreSQL refuses to delete from a published table.
+alter table segmenter_requests replica identity full;
+comment on table segmenter_requests is 'requests of the last day, of connectors whose platform limits them';
+comment on column segmenter_requests.mapping is 'the user mapping they were made with, pg_user_mapping.oid';
+comment on column segmenter_requests.requested_at is 'when a request was made';
+
 -- The definition of a relation set, with placeholders for names: the extension's own set and those of
 -- segmenter_init() are created from it. `@segments@` is the name of a relation, `@text:segments@` the same
 -- within a string, `@:key@` a name of an object of the set that begins like the others, `@schema@` the
@@ -344,7 +368,8 @@ create table @deliveries@ (
     coverage            bigint,
     refused_members     bigint not null default 0,
     skipped_messages    bigint not null default 0,
-    skipped_members     bigint not null default 0
+    skipped_members     bigint not null default 0,
+    progress            jsonb
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -363,6 +388,7 @@ comment on column @deliveries@.audience is 'the name of the audience in the last
 comment on column @deliveries@.coverage is 'the members that the consumer counted, in the receipt of the last delivered message; null: it had none';
 comment on column @deliveries@.refused_members is 'members that the consumer could not use, by its receipts since the last replace';
 comment on column @deliveries@.skipped_messages is 'messages that were skipped since the last replace';
+comment on column @deliveries@.progress is 'how far a connector is with the next message, or what it keeps for the next part of the operation';
 comment on column @deliveries@.skipped_members is 'members in messages that were skipped since the last replace';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';
@@ -906,6 +932,15 @@ IMMUTABLE STRICT PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_bucket_wrapper';
 
+CREATE FUNCTION "segmenter_builtin_connectors"() RETURNS TABLE (
+	"name" TEXT,
+	"description" TEXT,
+	"spec" jsonb
+)
+IMMUTABLE STRICT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_builtin_connectors_wrapper';
+
 CREATE FUNCTION "segmenter_claim"(
 	"consumer" TEXT,
 	"max_messages" INT DEFAULT 1,
@@ -1056,6 +1091,9 @@ CREATE FUNCTION "segmenter_hash"(
 IMMUTABLE PARALLEL SAFE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_hash_wrapper';
+
+create function segmenter_http_validator(options text[], catalog oid) returns void
+language c as 'MODULE_PATHNAME', 'segmenter_http_validator_wrapper';
 
 CREATE FUNCTION "segmenter_identifier"(
 	"kind" TEXT,
@@ -1222,6 +1260,20 @@ CREATE FUNCTION "segmenter_refresh"(
 )
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_refresh_wrapper';
+
+CREATE FUNCTION "segmenter_render"(
+	"subscription" uuid
+) RETURNS TABLE (
+	"message_id" bigint,
+	"step" TEXT,
+	"method" TEXT,
+	"url" TEXT,
+	"headers" jsonb,
+	"body" TEXT
+)
+STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_render_wrapper';
 
 CREATE FUNCTION "segmenter_restore_definition"(
 	"name" TEXT,
@@ -1426,6 +1478,21 @@ CREATE FUNCTION "segmenter_capture"()
 	LANGUAGE c
 	AS 'MODULE_PATHNAME', 'segmenter_capture_wrapper';
 
+CREATE FUNCTION "segmenter_check_connector"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_check_connector_wrapper';
+
+-- Foreign servers of this wrapper are connections to platforms, and user mappings hold their secrets.
+create foreign data wrapper segmenter_http no handler validator segmenter_http_validator;
+comment on foreign data wrapper segmenter_http is 'connections to which messages are sent by HTTP';
+
+insert into segmenter_connectors (name, description, spec, is_builtin)
+select b.name, b.description, b.spec, true from segmenter_builtin_connectors() b;
+
+create trigger segmenter_check before insert or update or delete on segmenter_connectors
+    for each row execute function segmenter_check_connector();
+
 CREATE FUNCTION "segmenter_check_consumer"()
 	RETURNS TRIGGER
 	LANGUAGE c
@@ -1495,6 +1562,10 @@ comment on function segmenter_subscribe(text, text, text, jsonb, text) is 'subsc
 comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
 comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
+comment on function segmenter_render(uuid) is 'the requests that the waiting messages of a subscription would make, with secrets masked; nothing is sent';
+comment on function segmenter_http_validator(text[], oid) is 'checks the options of foreign servers and user mappings of segmenter_http';
+comment on function segmenter_builtin_connectors() is 'the connectors that come with Segmenter; used by the scripts of the extension';
+comment on function segmenter_check_connector() is 'trigger: checks the spec of a connector';
 comment on function segmenter_retry(uuid) is 'retries a failed subscription at once, and returns the number of waiting messages';
 comment on function segmenter_retry(text, text, text) is 'the same for a subscription by the names of its consumer, its segment and its target';
 comment on function segmenter_skip(text, text, text) is 'skips the first waiting message of a subscription by the names of its consumer, its segment and its target';
@@ -1538,6 +1609,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
 select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
 select pg_catalog.pg_extension_config_dump('segmenter_kept_out', '');
+select pg_catalog.pg_extension_config_dump('segmenter_connectors', 'where not is_builtin');
 -- Only whole sets: a relation that was dropped would be dumped as a number, which may be another relation's in
 -- the restored database.
 select pg_catalog.pg_extension_config_dump('segmenter_registry', $$where not exists (
@@ -1589,8 +1661,8 @@ end
 $dump$;
 
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
-    segmenter_lineage from public;
-grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage to public;
+    segmenter_lineage, segmenter_connectors, segmenter_requests from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_connectors to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
@@ -1603,7 +1675,8 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
-    segmenter_check_subscription
+    segmenter_check_subscription, segmenter_render, segmenter_http_validator, segmenter_builtin_connectors,
+    segmenter_check_connector
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
 grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
@@ -1614,7 +1687,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,
-    segmenter_role_named
+    segmenter_role_named, segmenter_render, segmenter_http_validator
     to public;
 -- The owner of a table creates this trigger; it records only what is written to that table.
 grant execute on function segmenter_capture to public;

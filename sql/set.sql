@@ -245,7 +245,8 @@ create table @deliveries@ (
     coverage            bigint,
     refused_members     bigint not null default 0,
     skipped_messages    bigint not null default 0,
-    skipped_members     bigint not null default 0
+    skipped_members     bigint not null default 0,
+    progress            jsonb
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -264,6 +265,7 @@ comment on column @deliveries@.audience is 'the name of the audience in the last
 comment on column @deliveries@.coverage is 'the members that the consumer counted, in the receipt of the last delivered message; null: it had none';
 comment on column @deliveries@.refused_members is 'members that the consumer could not use, by its receipts since the last replace';
 comment on column @deliveries@.skipped_messages is 'messages that were skipped since the last replace';
+comment on column @deliveries@.progress is 'how far a connector is with the next message, or what it keeps for the next part of the operation';
 comment on column @deliveries@.skipped_members is 'members in messages that were skipped since the last replace';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';

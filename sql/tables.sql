@@ -93,3 +93,27 @@ comment on column segmenter_change_readers.read_at is 'when it read';
 comment on column segmenter_change_readers.cluster is 'the system identifier of the database cluster that the positions belong to';
 comment on column segmenter_change_readers.sources is 'the tables that it watches, with their partitions and children, pg_class.oid';
 comment on column segmenter_change_readers.through is 'the first transaction whose changes it may not have read';
+
+create table segmenter_connectors (
+    name        text    primary key,
+    description text,
+    spec        jsonb   not null,
+    is_builtin  boolean not null default false,
+    constraint segmenter_connectors_name_check check (name operator(pg_catalog.<>) '')
+);
+comment on table segmenter_connectors is 'the connectors: how ad platforms and other systems are reached. A foreign server names one in its option "connector"';
+comment on column segmenter_connectors.name is 'the name';
+comment on column segmenter_connectors.description is 'a description for people';
+comment on column segmenter_connectors.spec is 'which options, secrets, requests and answers the platform has: docs/connectors.md';
+comment on column segmenter_connectors.is_builtin is 'true: it comes with Segmenter, and is renewed with each version';
+
+create table segmenter_requests (
+    mapping      oid         not null,
+    requested_at timestamptz not null
+);
+create index segmenter_requests_idx on segmenter_requests (mapping, requested_at);
+-- Without an identity PostgreSQL refuses to delete from a published table.
+alter table segmenter_requests replica identity full;
+comment on table segmenter_requests is 'requests of the last day, of connectors whose platform limits them';
+comment on column segmenter_requests.mapping is 'the user mapping they were made with, pg_user_mapping.oid';
+comment on column segmenter_requests.requested_at is 'when a request was made';

@@ -54,6 +54,16 @@ extension_sql_file!(
     name = "views",
     requires = [api::lineage::segmenter_list_lineage]
 );
+extension_sql_file!(
+    "../sql/connectors.sql",
+    name = "connectors",
+    requires = [
+        "tables",
+        api::connectors::segmenter_http_validator,
+        api::connectors::segmenter_builtin_connectors,
+        api::connectors::segmenter_check_connector
+    ]
+);
 extension_sql_file!("../sql/privileges.sql", name = "privileges", finalize);
 
 #[pg_guard]

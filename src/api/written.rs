@@ -9,7 +9,7 @@ use crate::catalog::query::Query;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::segment_table::Holder;
 use crate::config::{ConsumerParams, Refresher, SourceCheck, Subject, Updater};
-use crate::delivery::push;
+use crate::delivery::{connector, push};
 use crate::error::{self, Error, Result};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::read_one;
@@ -75,6 +75,7 @@ pub fn warn_of_consumer(
         Updater::Pull => None,
         Updater::Http(http) if push::is_allowed(&http.url) => None,
         Updater::Http(http) => Some(Error::NotAllowed { url: http.url.to_string() }),
+        Updater::Server(server) => connector::check(set, role, server).err(),
         Updater::Function(function) => push::check_function(set, name, role, function).err(),
     };
     if let Some(problem) = problem {

@@ -18,11 +18,13 @@ use crate::pg::system_catalog;
 /// Relations that belong to the extension, not to a set. Two more placeholders are not relations:
 /// `@schema@`, the extension's schema, and `@membership@`, the privilege that is passed to
 /// `pg_has_role`.
-const SHARED: [(&str, &str); 4] = [
+const SHARED: [(&str, &str); 6] = [
     ("registry", "segmenter_registry"),
     ("registry_relations", "segmenter_registry_relations"),
     ("changes", "segmenter_changes"),
     ("change_readers", "segmenter_change_readers"),
+    ("connectors", "segmenter_connectors"),
+    ("requests", "segmenter_requests"),
 ];
 
 /// The relation of captured changes in the schema of a function of the extension.

@@ -2,6 +2,7 @@
 //! log and the settings.
 
 pub mod change_readers;
+pub mod connectors;
 pub mod definitions;
 pub mod extension;
 pub mod log;

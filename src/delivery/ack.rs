@@ -224,6 +224,22 @@ pub fn nack(
     error: &str,
     retry_after: Option<Interval>,
 ) -> Result<()> {
+    refuse(set, (lease, message), error, retry_after, false)
+}
+
+/// Records that a message under the lease cannot be delivered, however often it is tried: it waits for
+/// an operator.
+pub fn stop(set: &RelationSet, lease: Uuid, message: i64, error: &str) -> Result<()> {
+    refuse(set, (lease, message), error, None, true)
+}
+
+fn refuse(
+    set: &RelationSet,
+    (lease, message): (Uuid, i64),
+    error: &str,
+    retry_after: Option<Interval>,
+    is_final: bool,
+) -> Result<()> {
     if retry_after.is_some_and(|wait| wait.as_micros() < 0) {
         let problem = "it must not be negative".into();
         return Err(Error::Argument { name: "retry_after", problem, hint: "" });
@@ -245,7 +261,7 @@ pub fn nack(
             None,
             &[leased.subscription.into(), error.into(), wait.into()],
         )?;
-        if leased.attempts.unsigned_abs() >= leased.max_attempts {
+        if is_final || leased.attempts.unsigned_abs() >= leased.max_attempts {
             client.update(
                 &set.sql(&queries::delivery::MARK_FAILED, &[]),
                 None,

@@ -53,6 +53,7 @@ impl SubscriptionName<'_> {
 pub struct SubscriptionRow {
     pub id: Uuid,
     pub segment: (Uuid, String),
+    pub consumer_id: Uuid,
     pub consumer: String,
     pub target: String,
     owner: pg_sys::Oid,
@@ -83,6 +84,7 @@ impl SubscriptionRow {
                         row.get_by_name("segment_id")?.ok_or_else(unknown)?,
                         text("segment")?,
                     ),
+                    consumer_id: row.get_by_name("consumer_id")?.ok_or_else(unknown)?,
                     consumer: text("consumer")?,
                     target: text("target")?,
                     owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),

@@ -4,11 +4,13 @@ use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
 use super::acts_for;
+use crate::catalog::connectors::Connection;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::Subject;
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
+use segmenter_core::connector::Spec;
 
 /// The two parties of a subscription, of which the segment's owner writes its config, and the
 /// consumer what deliveries say.
@@ -18,6 +20,7 @@ pub struct Parties {
     consumer: Option<String>,
     role: Option<pg_sys::Oid>,
     subscribers: Vec<Option<pg_sys::Oid>>,
+    server: Option<String>,
 }
 
 impl Parties {
@@ -35,9 +38,17 @@ impl Parties {
                     consumer: row.get_by_name("consumer")?,
                     role: row.get_by_name("role")?,
                     subscribers: row.get_by_name("subscribers")?.unwrap_or_default(),
+                    server: row.get_by_name("server")?,
                 })
             })
         })
+    }
+
+    /// The spec of the connector that the consumer is served through; none: there is none, or it cannot be
+    /// used, of which a WARNING is given where the consumer is configured.
+    pub fn connector(&self, set: &RelationSet) -> Option<Spec> {
+        let user = super::connector::user_of(set, self.role);
+        Connection::spec(&set.extension, self.server.as_deref()?, user).ok()
     }
 
     fn acts_for_consumer(&self, set: &RelationSet) -> bool {

@@ -17,12 +17,15 @@ use crate::pg::format::json::JsonbText;
 mod ack;
 pub mod admin;
 mod claim;
+pub mod connector;
 pub mod consent;
 pub mod push;
+pub mod render;
 mod resync;
 
 pub use ack::{ack, nack};
 pub use admin::{SubscriptionName, resume_deliveries, retry, skip};
+use claim::Message as Claimed;
 pub use claim::claim;
 pub use resync::resync;
 

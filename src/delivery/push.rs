@@ -9,7 +9,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::claim::{Message, claim_of};
-use super::{Consumer, ack, nack};
+use super::{Consumer, ack, connector, nack};
 use crate::catalog::extension::Extension;
 use crate::catalog::log::interval;
 use crate::catalog::queries;
@@ -38,12 +38,14 @@ const CLAIM_LIMIT: Duration = Duration::from_secs(30);
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// Time limit of an HTTP request, unless the consumer sets one.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of a request to a foreign server, unless the server sets one: files take longer.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(120);
 /// The highest time limit that a consumer can set.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Time limit for recording the answer to a message.
-const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// How much longer than this time limit a lease is.
-const MARGIN: Duration = Duration::from_secs(30);
+pub(super) const MARGIN: Duration = Duration::from_secs(30);
 
 /// How long a worker serves one consumer while messages wait. Then another one may have its place.
 const TURN: TimeDelta = TimeDelta::seconds(60);
@@ -91,6 +93,9 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
                 }
             }
             Updater::Http(updater) => send(&set, &sender, updater, limit, &message)?,
+            Updater::Server(server) => {
+                connector::deliver((&set, &sender), &consumer, server, limit, &message)?;
+            }
         }
     }
     Ok(())
@@ -104,6 +109,10 @@ fn limit(set: &RelationSet, consumer: &Consumer) -> Result<Option<Duration>> {
             timeout(set, updater.timeout.as_deref(), FUNCTION_TIMEOUT).map(Some)
         }
         Updater::Http(updater) => timeout(set, updater.timeout.as_deref(), HTTP_TIMEOUT).map(Some),
+        Updater::Server(server) => {
+            let text = connector::timeout(set, server)?;
+            timeout(set, text.as_deref(), SERVER_TIMEOUT).map(Some)
+        }
     }
 }
 
@@ -293,7 +302,7 @@ pub fn is_allowed(address: &Address) -> bool {
     settings::http_allow().iter().any(|prefix| address.is_under(prefix))
 }
 
-fn record_failure(
+pub(super) fn record_failure(
     set: &RelationSet,
     message: &Message,
     problem: &str,
@@ -306,7 +315,7 @@ fn record_failure(
 }
 
 /// Losing the lease is not an error: another worker owns the message.
-fn ignore_lost_lease(report: Report) -> std::result::Result<(), Report> {
+pub(super) fn ignore_lost_lease(report: Report) -> std::result::Result<(), Report> {
     let is_taken =
         report.sqlstate == PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE as i32;
     if is_taken { Ok(()) } else { Err(report) }

@@ -72,7 +72,9 @@ impl Error {
                 Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED
             }
             Error::NullArgument(_) => Code::ERRCODE_NULL_VALUE_NOT_ALLOWED,
-            Error::Config(_) | Error::Argument { .. } => Code::ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::Config(_) | Error::Argument { .. } | Error::Connector { .. } => {
+                Code::ERRCODE_INVALID_PARAMETER_VALUE
+            }
             Error::IsRead { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
             Error::HasSubscriptions { .. } | Error::NoParty { .. } => {
@@ -81,7 +83,10 @@ impl Error {
             Error::Check { .. } => Code::ERRCODE_CHECK_VIOLATION,
             Error::MissingField { .. } => Code::ERRCODE_UNDEFINED_COLUMN,
             Error::Function { .. } => Code::ERRCODE_INVALID_FUNCTION_DEFINITION,
+            Error::KeptConnector { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Error::ServerOption { .. } => Code::ERRCODE_FDW_INVALID_OPTION_NAME,
             Error::Query { code, .. }
+            | Error::Server { code, .. }
             | Error::Exists { code, .. }
             | Error::NotRestored { code, .. } => *code,
             Error::Set(error) => error.code(),
@@ -293,7 +298,13 @@ impl Error {
             }
             Error::Argument { hint, .. } if !hint.is_empty() => (*hint).into(),
             Error::NotRestored { hint, .. } if !hint.is_empty() => hint.clone(),
-            Error::Function { hint, .. } => hint.clone(),
+            Error::Function { hint, .. }
+            | Error::Server { hint, .. }
+            | Error::ServerOption { hint, .. } => hint.clone(),
+            Error::KeptConnector { hint, .. } => (*hint).into(),
+            Error::Connector { .. } => {
+                "docs/connectors.md describes specs, connectors/schema.json their form.".into()
+            }
             Error::NotAllowed { .. } => {
                 "A superuser lists the beginnings of URLs that may be called in segmenter.http_allow.".into()
             }

@@ -333,6 +333,22 @@ pub enum Error {
     #[error("the function of consumer \"{consumer}\" cannot be called: {problem}")]
     Function { consumer: String, problem: String, hint: String },
 
+    /// A foreign server cannot be used.
+    #[error("server \"{server}\" cannot be used: {problem}")]
+    Server { code: PgSqlErrorCode, server: String, problem: String, hint: String },
+
+    /// The spec of a connector is invalid.
+    #[error("the spec of connector \"{name}\" is invalid: {problem}")]
+    Connector { name: String, problem: String },
+
+    /// A connector must stay as it is.
+    #[error("connector \"{name}\" cannot be changed: {problem}")]
+    KeptConnector { name: String, problem: String, hint: &'static str },
+
+    /// An option of a foreign server or a user mapping.
+    #[error("invalid option \"{name}\": {problem}")]
+    ServerOption { name: String, problem: String, hint: String },
+
     #[error("{url} is not under segmenter.http_allow")]
     NotAllowed { url: String },
 

@@ -64,7 +64,7 @@ pub(super) fn check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<Ne
 /// Checks the parameters of a consumer that workers serve.
 pub(super) fn check_updater(params: &ConsumerParams, subject: Subject<'_>) -> error::Result<()> {
     let timeout = match &params.updater {
-        Updater::Pull => &None,
+        Updater::Pull | Updater::Server(_) => &None,
         Updater::Function(function) => &function.timeout,
         Updater::Http(http) => &http.timeout,
     };

@@ -2,6 +2,7 @@
 //! of watched tables.
 
 mod capture;
+mod connector;
 mod consumer;
 mod definition;
 mod exclusion;
@@ -10,6 +11,7 @@ mod row;
 mod segment;
 mod subscription;
 
+pub(super) use connector::{check_connector, check_options};
 pub(super) use row::NewRow;
 
 use pgrx::heap_tuple::PgHeapTuple;

@@ -3,6 +3,7 @@
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 
+use super::connector;
 use super::row::{
     NewRow, check_name_and_period, check_period, check_text, is_ended, is_endless, json, new_row,
     set_of, text,
@@ -71,6 +72,9 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
         && are_new
     {
         check_selection(&set, segment, &params.selection, subject)?;
+        if let Some(spec) = parties.connector(&set) {
+            connector::check_subscription(&spec, &params, subject)?;
+        }
     }
     // A new row is up to the policies.
     if trigger.old().is_some() {

@@ -21,6 +21,9 @@ const PRIORITY_CLASS: u16 = 1874;
 /// The same for names of segments that are being created or put.
 const NAME_CLASS: u16 = 1875;
 
+/// The same for access tokens and requests of a user mapping.
+const MAPPING_CLASS: u16 = 1876;
+
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -98,6 +101,12 @@ pub fn lock_priorities(segments: pg_sys::Oid) {
 pub fn lock_name(segments: pg_sys::Oid, name: &str) {
     let low = hash_text(name, 0) as u32;
     acquire(NAME_CLASS, Key { high: segments.to_u32(), low }, false);
+}
+
+/// Waits for the right to renew the access token of a user mapping and to count its requests, and keeps it
+/// until the (sub)transaction ends.
+pub fn lock_mapping(mapping: pg_sys::Oid) {
+    acquire(MAPPING_CLASS, Key { high: mapping.to_u32(), low: 0 }, false);
 }
 
 fn acquire(class: u16, key: Key, at_once: bool) -> bool {

@@ -26,3 +26,4 @@ pub mod table_scan;
 pub(in crate::pg) mod time_limit;
 pub mod tuplestore;
 mod type_parts;
+pub mod user_mapping;

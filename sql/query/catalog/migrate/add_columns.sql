@@ -17,7 +17,8 @@ alter table @deliveries@
     add column if not exists coverage bigint,
     add column if not exists refused_members bigint not null default 0,
     add column if not exists skipped_messages bigint not null default 0,
-    add column if not exists skipped_members bigint not null default 0;
+    add column if not exists skipped_members bigint not null default 0,
+    add column if not exists progress jsonb;
 alter table @consumers@
     add column if not exists subscribers regrole[] not null default '{}',
     add column if not exists home text default @place@;

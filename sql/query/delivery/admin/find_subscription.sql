@@ -2,12 +2,13 @@
 -- consumer's role.
 -- runs as: set owner
 -- params: subscription uuid
--- row: target text, segment_id uuid, segment text, owner oid, consumer text, role oid, params jsonb
+-- row: target text, segment_id uuid, segment text, owner oid, consumer_id uuid, consumer text, role oid, params jsonb
 select
     u.target,
     u.segment_id,
     s.name as segment,
     s.owner::oid as owner,
+    c.id as consumer_id,
     c.name as consumer,
     c.role::oid as role,
     c.params

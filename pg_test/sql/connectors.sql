@@ -1,0 +1,106 @@
+-- Connections to platforms are foreign servers, their secrets user mappings; connectors are data.
+create schema connectors;
+set search_path = connectors, public;
+create role connectors_marketing;
+create role connectors_other;
+grant usage on schema connectors to connectors_marketing, connectors_other;
+
+select name, description, is_builtin from segmenter_connectors order by name collate "C";
+
+-- Options of a server are checked against the spec of its connector.
+\set VERBOSITY verbose
+create server ads foreign data wrapper segmenter_http;
+create server ads foreign data wrapper segmenter_http options (connector 'nosuch');
+drop server ads;
+create server ads foreign data wrapper segmenter_http options (connector 'meta');
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account '1');
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', versoin 'v26.0');
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', customer_file_source 'friends');
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', access_token 'top secret');
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', url 'ftp://x');
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', timeout 'soon');
+create server ads foreign data wrapper segmenter_http options (connector 'webhook');
+\set VERBOSITY terse
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', version 'v26.0');
+create user mapping for connectors_marketing server ads options (access_token '');
+create user mapping for connectors_marketing server ads options (acess_token 'top secret');
+drop user mapping for connectors_marketing server ads;
+
+-- A consumer that cannot be served yet is written with a WARNING that says what is missing.
+create table members (id text, hash_email text, hash_phone text, city text);
+insert into members
+select n::text, encode(sha256(n::text::bytea), 'hex'), case when n > 2 then encode(sha256(('+' || n)::bytea), 'hex') end, 'Ulm'
+from generate_series(1, 3) n;
+insert into members values ('4', 'nobody@example.com', '5', 'Ulm');
+\set VERBOSITY default
+insert into segmenter_consumers (name, role, params) values ('meta', 'connectors_marketing', '{"updater": {"server": "nosuch"}}');
+update segmenter_consumers set params = '{"updater": {"server": "ads"}}' where name = 'meta';
+grant usage on foreign server ads to connectors_marketing;
+update segmenter_consumers set params = '{"updater": {"server": "ads"}}' where name = 'meta';
+create user mapping for connectors_marketing server ads options (access_token_expires 'never');
+update segmenter_consumers set params = '{"updater": {"server": "ads"}}' where name = 'meta';
+alter user mapping for connectors_marketing server ads options (add access_token 'top secret');
+update segmenter_consumers set params = '{"updater": {"server": "ads"}}' where name = 'meta';
+alter server ads options (add url 'http://127.0.0.1:9/v');
+set segmenter.http_allow = 'http://127.0.0.1:9';
+update segmenter_consumers set params = '{"updater": {"server": "ads"}}' where name = 'meta';
+insert into segmenter_consumers (name, params) values ('wrong', '{"updater": {"server": ""}}');
+insert into segmenter_consumers (name, params) values ('wrong', '{"updater": {"server": 5}}');
+
+-- What a subscription asks for must be what the connector can do.
+select segmenter_put_segment('vip', 'select id, hash_email, hash_phone, city from connectors.members') is not null as put;
+select segmenter_subscribe('meta', 'vip', 'ads', '{"fields": ["id", "city"]}', 'connectors_marketing');
+select segmenter_subscribe('meta', 'vip', 'ads', '{"batch_size": 20000}', 'connectors_marketing');
+select segmenter_subscribe('meta', 'vip', 'ads', consumer_role => 'connectors_marketing') as subscription \gset
+create server lists foreign data wrapper segmenter_http options (connector 'vk');
+create user mapping for connectors_marketing server lists options (client_id 'c', client_secret 'top secret');
+grant usage on foreign server lists to connectors_marketing;
+set client_min_messages = error;
+insert into segmenter_consumers (name, role, params) values ('vk', 'connectors_marketing', '{"updater": {"server": "lists"}}');
+reset client_min_messages;
+select segmenter_subscribe('vk', 'vip', 'ads', consumer_role => 'connectors_marketing');
+select segmenter_subscribe('vk', 'vip', 'ads', '{"fields": {"hash_email": "hash_email"}}', 'connectors_marketing') as vk \gset
+
+-- The requests that would be made: what is no hash is not among them, and secrets are masked.
+select status, added from segmenter_refresh('vip');
+select step, method, url, headers, jsonb_pretty(body::jsonb) as body from segmenter_render(:'subscription');
+delete from members where id in ('1', '4');
+select status, removed from segmenter_refresh('vip');
+select step, method, url, body from segmenter_render(:'subscription') where step = 'remove';
+select step, method, url, headers from segmenter_render(:'vk');
+-- Who may act for the consumer sees it.
+set role connectors_other;
+select * from segmenter_render(:'subscription');
+set role connectors_marketing;
+select distinct step from segmenter_render(:'subscription') order by step;
+reset role;
+select * from segmenter_render('00000000-0000-0000-0000-000000000000');
+select segmenter_subscribe('puller', 'vip', 'ads') as pulled \gset
+select * from segmenter_render(:'pulled');
+-- A URL without a connector.
+set client_min_messages = error;
+insert into segmenter_consumers (name, params) values ('url', '{"updater": {"http": {"url": "https://crm.example.com/in", "headers": {"Authorization": "top secret"}, "secret": "top secret"}}}');
+reset client_min_messages;
+select segmenter_subscribe('url', 'vip', 'ads', '{"fields": ["id"]}') as url \gset
+select status from segmenter_refresh('vip');
+select step, method, url, headers - 'webhook-id' - 'idempotency-key' as headers, body::jsonb ->> 'operation' as operation
+from segmenter_render(:'url');
+
+-- Connectors are data: a spec is checked when it is written.
+insert into segmenter_connectors (name, spec) values ('mine', '{}');
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": []}}');
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "/{options.list}"}]}}');
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "secrets": {"key": {}}, "operations": {"add": [{"name": "add", "url": "/{secrets.key}"}]}}');
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "https://evil.example/"}]}}');
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "/a", "body": {"json": {"$loop": []}}}]}}');
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "templates": {"a": {"$use": "a"}}, "operations": {"add": [{"name": "add", "url": "/a", "body": {"json": {"$use": "a"}}}]}}');
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "/a"}]}, "colour": "red"}');
+insert into segmenter_connectors (name, spec, is_builtin) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "/a"}]}}', true);
+insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "/a"}]}}');
+create server mine foreign data wrapper segmenter_http options (connector 'mine');
+delete from segmenter_connectors where name = 'mine';
+update segmenter_connectors set name = 'yours' where name = 'mine';
+delete from segmenter_connectors where name = 'meta';
+update segmenter_connectors set description = 'ours' where name = 'meta';
+drop server mine;
+delete from segmenter_connectors where name = 'mine';
