@@ -40,6 +40,7 @@ comment on function segmenter_unwatch(regclass, name) is 'drops the triggers tha
 comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
 comment on function segmenter_subscribe(text, text, text, jsonb, text) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created; consumer_role: the role that it belongs to';
 comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
+comment on function segmenter_take(text, text, text, boolean) is 'takes an audience as rows, or what has changed of it since the last time, and acknowledges its messages; the column list names the fields';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
 comment on function segmenter_nack(uuid, bigint, text, interval) is 'reports that a claimed message could not be processed; it is delivered again later';
 comment on function segmenter_render(uuid) is 'the requests that the waiting messages of a subscription would make, with secrets masked; nothing is sent';
@@ -149,7 +150,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
@@ -163,7 +164,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,

@@ -9,9 +9,10 @@ use crate::catalog::extension::Extension;
 use crate::catalog::log::LogStatus;
 use crate::catalog::relation_set::RelationSet;
 use crate::delivery;
-use crate::error::{self, Error, SetError};
+use crate::error::{self, Error, SetError, TakeError};
 use crate::ops::erase;
 use crate::ops::subscribe::{self, NewSubscription};
+use crate::pg::exec::result_set::ResultSet;
 use crate::pg::format::json::JsonbText;
 use crate::schedule::run;
 use segmenter_core::jsonb;
@@ -124,6 +125,48 @@ fn segmenter_claim(
             message.payload,
         )
     })))
+}
+
+/// Takes an audience as rows, for people: all its members, or what has changed of it since the last time.
+///
+/// - `consumer`, `segment`, `target`: the names of the subscription. The caller must be a member of the
+///   consumer's role, and the background workers must not deliver to the consumer.
+/// - `changes`: only what has changed since messages were acknowledged last. The column `change` of the list
+///   says what: `added`, `changed` or `removed`.
+///
+/// The columns of the list are fields of the subscription, by their names and in any order, each of the type of
+/// the column that it is or of type text. Members have the subscription's fields, and are those for whom its
+/// `where` is true. The messages that say the same are acknowledged in this transaction, and the log says who has
+/// taken how many members. A text that a spreadsheet would take for a formula gets an apostrophe before it; a
+/// column that is declared as varchar, or as any other type, is given as it is.
+///
+/// Errors: a column that is no field (42703) or of another type (42804); messages that another session has claimed
+/// (55P03); an audience that is held back, stuck, or has ended, and changes that are not known, because all members
+/// were handed over again (55000).
+///
+/// ```sql
+/// select * from segmenter_take('crm', 'vip', 'newsletter') as t (id text, hash_email text);
+/// ```
+#[pg_extern(sql = "
+create function segmenter_take(consumer text, segment text, target text, changes boolean default false)
+returns setof record
+language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
+fn segmenter_take(
+    consumer: Option<&str>,
+    segment: Option<&str>,
+    target: Option<&str>,
+    changes: Option<bool>,
+    call: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    let name = name(consumer, segment, target)?;
+    let changes = require_arg("changes", changes)?;
+    if !ResultSet::has_columns(call) {
+        return Err(Error::from(TakeError::NoColumns).into());
+    }
+    let set = RelationSet::writable()?;
+    delivery::take(&set, &name, changes, &ResultSet::of(call)?)?;
+    Ok(())
 }
 
 /// Acknowledges messages: all messages of the subscription up to and including this one are
@@ -271,12 +314,19 @@ fn named(
     segment: Option<&str>,
     target: Option<&str>,
 ) -> error::Result<Uuid> {
-    let name = delivery::SubscriptionName {
+    name(consumer, segment, target)?.find(set)
+}
+
+fn name<'a>(
+    consumer: Option<&'a str>,
+    segment: Option<&'a str>,
+    target: Option<&'a str>,
+) -> error::Result<delivery::SubscriptionName<'a>> {
+    Ok(delivery::SubscriptionName {
         consumer: require_arg("consumer", consumer)?,
         segment: require_arg("segment", segment)?,
         target: require_arg("target", target)?,
-    };
-    name.find(set)
+    })
 }
 
 /// Has the background workers of this database deliver to consumers that those of another database have

@@ -152,7 +152,7 @@ pub fn ack(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> R
 
 /// How far apart the cursors are that are remembered to tell when messages were delivered: a part of
 /// the time that delivered messages are kept.
-fn mark_interval() -> Interval {
+pub(super) fn mark_interval() -> Interval {
     let kept = settings::outbox_retention().and_then(|kept| kept.to_std().ok());
     log::interval(kept.map_or(Duration::from_secs(24 * 3600), |kept| kept / 16))
 }
@@ -187,6 +187,7 @@ fn ack_held(set: &RelationSet, lease: Uuid, message: i64, receipt: &Receipt) -> 
             mark_interval().into(),
             receipt.coverage.into(),
             receipt.num_invalid.unwrap_or_default().into(),
+            false.into(),
         ];
         client.update(set.kept(&queries::delivery::ack::ADVANCE_CURSOR), None, &args)?;
         client.update(

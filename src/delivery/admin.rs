@@ -39,12 +39,17 @@ impl SubscriptionName<'_> {
                 found => return found.map(|found| found.id),
             }
         }
-        Err(Error::UnknownSubscriptionName {
+        Err(self.unknown(set))
+    }
+
+    /// The error for one that does not exist, or that the caller may not know.
+    pub(super) fn unknown(&self, set: &RelationSet) -> Error {
+        Error::UnknownSubscriptionName {
             consumer: self.consumer.to_owned(),
             segment: self.segment.to_owned(),
             target: self.target.to_owned(),
             status: set.display_name(Relation::Status),
-        })
+        }
     }
 }
 

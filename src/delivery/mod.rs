@@ -22,12 +22,14 @@ pub mod consent;
 pub mod push;
 pub mod render;
 mod resync;
+mod take;
 
 pub use ack::{ack, nack};
 pub use admin::{SubscriptionName, resume_deliveries, retry, skip};
 use claim::Message as Claimed;
 pub use claim::claim;
 pub use resync::resync;
+pub use take::take;
 
 /// The form of a receipt, for hints.
 pub const RECEIPT: &str = "A receipt is an object of external_id and message (texts), coverage, num_received and num_invalid (numbers of members), and whatever else is worth keeping.";

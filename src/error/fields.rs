@@ -90,6 +90,7 @@ impl Error {
             | Error::Exists { code, .. }
             | Error::NotRestored { code, .. } => *code,
             Error::Set(error) => error.code(),
+            Error::Take(error) => error.code(),
             Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
             Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
             Error::Table { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
@@ -133,6 +134,7 @@ impl Error {
             }
             Error::Query { detail, .. } => detail.clone(),
             Error::Set(error) => error.detail(),
+            Error::Take(error) => error.detail(),
             Error::TableChanged { detail, .. } => Some(detail.clone()),
             Error::Refused(refusal) => Some(refusal.figures()),
             Error::Overrun { .. } => Some("The process of its worker was ended.".into()),
@@ -143,6 +145,7 @@ impl Error {
     pub(super) fn hint(&self) -> Option<String> {
         let hint = match self {
             Error::Set(error) => return error.hint(),
+            Error::Take(error) => return error.hint(),
             Error::OtherVersion(_) => {
                 "After a new package: restart the server where the library is preloaded, then ALTER EXTENSION segmenter UPDATE.".into()
             }

@@ -10,9 +10,11 @@ use segmenter_core::guards::Refusal;
 mod fields;
 mod report;
 mod set;
+mod take;
 
 pub use report::{Report, emit, emit_notice, emit_warning, raise};
 pub use set::{SCHEMA_VERSION, SetError, counted};
+pub use take::TakeError;
 
 /// Why an operation fails.
 #[derive(Debug, Error)]
@@ -41,6 +43,10 @@ pub enum Error {
     /// An error of a relation set.
     #[error(transparent)]
     Set(#[from] SetError),
+
+    /// An audience that cannot be taken.
+    #[error(transparent)]
+    Take(#[from] TakeError),
 
     #[error("segment \"{name}\" does not exist")]
     UnknownSegment { name: String, status: String },

@@ -6,14 +6,14 @@ use pgrx::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::pg::exec::receiver::Receiver;
-use crate::pg::exec::statement::Prepared;
+use crate::pg::exec::statement::{Prepared, ResultColumn};
 use crate::pg::exec::tuplestore::StoreReceiver;
 
 /// The result of the function that is being called. It belongs to the query that calls it, and so
 /// outlives subtransactions of the function.
 pub struct ResultSet {
     store: *mut pg_sys::Tuplestorestate,
-    types: Vec<pg_sys::Oid>,
+    columns: Vec<ResultColumn>,
 }
 
 impl ResultSet {
@@ -47,9 +47,37 @@ impl ResultSet {
             place.setResult = store;
             place.setDesc = desc;
             let attributes = pgrx::PgTupleDesc::from_pg_copy(desc);
-            let types = attributes.iter().map(|column| column.type_oid().value()).collect();
-            Ok(Self { store, types })
+            let columns = attributes.iter().map(|column| ResultColumn {
+                name: column.name().to_owned(),
+                type_oid: column.type_oid().value(),
+                modifier: column.type_mod(),
+                collation: column.attcollation,
+            });
+            Ok(Self { store, columns: columns.collect() })
         }
+    }
+
+    /// Whether a call says which columns its result has: that of a function that returns records has them
+    /// in the query.
+    pub fn has_columns(call: pg_sys::FunctionCallInfo) -> bool {
+        // SAFETY: as for `of`.
+        unsafe {
+            let place = call.as_ref().map(|call| call.resultinfo.cast::<pg_sys::ReturnSetInfo>());
+            place.and_then(|place| place.as_ref()).is_some_and(|place| {
+                place.type_ == pg_sys::NodeTag::T_ReturnSetInfo && !place.expectedDesc.is_null()
+            })
+        }
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> &[ResultColumn] {
+        &self.columns
+    }
+
+    /// The number of its rows.
+    pub fn rows(&self) -> u64 {
+        // SAFETY: the store is live as long as the function that is being called.
+        unsafe { pg_sys::tuplestore_tuple_count(self.store) as u64 }
     }
 
     /// Removes all rows.
@@ -62,8 +90,9 @@ impl ResultSet {
     /// Runs a query with the active snapshot, read-only, and appends its rows. Needs an SPI connection.
     pub fn append(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
-        let types: Vec<_> = query.columns().into_iter().map(|column| column.type_oid).collect();
-        if types != self.types {
+        let given = query.columns();
+        let given = given.iter().map(|column| column.type_oid);
+        if !given.eq(self.columns.iter().map(|column| column.type_oid)) {
             return Err(Error::MissingValue("column of the result set"));
         }
         let mut keeping = Receiver::new(StoreReceiver { store: self.store });

@@ -337,7 +337,10 @@ impl Audience {
 pub struct Filters(HashMap<Uuid, std::result::Result<(Filter, ColumnTypes), Report>>);
 
 impl Filters {
-    pub fn analyse(source: &PayloadInput<'_>, actions: &[(Subscription, SyncAction)]) -> Self {
+    pub fn analyse<'a>(
+        source: &PayloadInput<'_>,
+        actions: impl IntoIterator<Item = (&'a Subscription, SyncAction)>,
+    ) -> Self {
         let mut analysed = HashMap::new();
         for (subscription, action) in actions {
             let Some(text) = &subscription.params.selection.filter else { continue };

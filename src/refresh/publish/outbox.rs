@@ -60,7 +60,7 @@ pub fn count(
 ) -> Result<PublishStats> {
     let mut counted = PublishStats::default();
     let all = source.delta.as_ref().map_or(0, |(_, figures)| figures.coverage());
-    let filters = Filters::analyse(source, actions);
+    let filters = Filters::analyse(source, pairs(actions));
     for (subscription, handover) in actions {
         let SubscriptionParams { mode, batch_size, selection, .. } = &subscription.params;
         let fields = &selection.fields;
@@ -135,7 +135,7 @@ pub fn hand_over(
     }
     let mut handed = PublishStats::default();
     let actions = free_names(client, source, actions, &mut handed)?;
-    let filters = Filters::analyse(source, &actions);
+    let filters = Filters::analyse(source, pairs(&actions));
     let actions = match actions.iter().any(|(subscription, _)| subscription.may_be_held()) {
         true => hold::hold_back(client, source, &filters, actions, (&mut handed, now))?,
         false => actions,
@@ -207,6 +207,12 @@ pub fn hand_over(
     update_subscription_state(client, source.set, &served)?;
     given.record(source.set, now)?;
     Ok(handed)
+}
+
+fn pairs(
+    actions: &[(Subscription, SyncAction)],
+) -> impl Iterator<Item = (&Subscription, SyncAction)> {
+    actions.iter().map(|(subscription, action)| (subscription, *action))
 }
 
 /// The members that the messages of an action hold.

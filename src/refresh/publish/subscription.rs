@@ -97,6 +97,11 @@ impl Subscription {
         (!stays || action == SyncAction::Delete).then_some(action)
     }
 
+    /// Whether it, its segment and its consumer are active.
+    pub fn is_actual(&self) -> bool {
+        self.is_actual
+    }
+
     /// Whether nothing is handed over, because the segment was never refreshed successfully.
     pub fn is_unready(&self) -> bool {
         self.is_actual && !self.past.exists && !self.past.is_ready

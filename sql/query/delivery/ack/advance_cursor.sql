@@ -1,12 +1,12 @@
 -- Marks the messages of the subscription $1 up to and including $2 as delivered, with the receipt $3
 -- if there is one, whose number of members is $5
--- and of refused members $6. With the first part of a replace all that was refused or skipped before is
--- made good. The cursor is remembered if the last one that is remembered is older than $4: 32
+-- and of refused members $6. With the first part of a replace, or if the consumer has been given all members
+-- ($7), all that was refused or skipped before is made good. The cursor is remembered if the last one that is remembered is older than $4: 32
 -- of them at most.
 -- runs as: set owner
--- params: subscription uuid, message bigint, receipt jsonb, mark_interval interval, coverage bigint, refused bigint
+-- params: subscription uuid, message bigint, receipt jsonb, mark_interval interval, coverage bigint, refused bigint, is_whole boolean
 update @deliveries@ d
-set delivered_through = $2,
+set delivered_through = greatest(d.delivered_through, $2),
     leased_until = case when d.leased_through > $2 then d.leased_until end,
     -- The remaining messages of the lease are at their first attempt.
     attempts = case when d.leased_through > $2 and d.leased_until is not null then 1 else 0 end,
@@ -29,13 +29,13 @@ from (
             or l.marked_at[cardinality(l.marked_at)] > clock_timestamp() + interval '10 seconds' as is_due,
         greatest(1, cardinality(l.marked_at) - 30) as first,
         case when o.operation = 'delete' then null else coalesce(o.audience, l.audience) end as audience,
-        exists (
+        $7 or exists (
             select from @outbox@ p
             where p.subscription_id = l.subscription_id and p.id > l.delivered_through and p.id <= $2
               and p.operation in ('create', 'replace', 'delete') and p.part = 1
         ) as is_anew
     from @deliveries@ l
-    join @outbox@ o on o.id = $2
+    left join @outbox@ o on o.id = $2 and o.subscription_id = l.subscription_id
     where l.subscription_id = $1
 ) m
 where d.subscription_id = m.subscription_id
