@@ -1349,13 +1349,27 @@ revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, seg
     from public;
 grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff, segmenter_explain, segmenter_timeline
     to public;
--- Audiences for people.
+-- Audiences and disclosures for people.
 create function segmenter_take(consumer text, segment text, target text, changes boolean default false)
 returns setof record
 language c as 'MODULE_PATHNAME', 'segmenter_take_wrapper';
+CREATE FUNCTION "segmenter_disclosures"(
+	"id" TEXT
+) RETURNS TABLE (
+	"consumer" TEXT,
+	"target" TEXT,
+	"fields" TEXT[],
+	"since" timestamp with time zone,
+	"until" timestamp with time zone,
+	"still_there" bool,
+	"complete" bool
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_disclosures_wrapper';
 comment on function segmenter_take(text, text, text, boolean) is 'takes an audience as rows, or what has changed of it since the last time, and acknowledges its messages; the column list names the fields';
-revoke all on function segmenter_take from public;
-grant execute on function segmenter_take to public;
+comment on function segmenter_disclosures(text) is 'to whom a person''s data went, and when, as far as the caller may see the segments';
+revoke all on function segmenter_take, segmenter_disclosures from public;
+grant execute on function segmenter_take, segmenter_disclosures to public;
 -- The history of definitions.
 CREATE FUNCTION "segmenter_restore_definition"(
 	"name" TEXT,

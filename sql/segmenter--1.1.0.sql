@@ -992,6 +992,20 @@ create function segmenter_diff(name text, query text default null)
 returns table (operation text, id text, old jsonb, new jsonb)
 language c as 'MODULE_PATHNAME', 'segmenter_diff_wrapper';
 
+CREATE FUNCTION "segmenter_disclosures"(
+	"id" TEXT
+) RETURNS TABLE (
+	"consumer" TEXT,
+	"target" TEXT,
+	"fields" TEXT[],
+	"since" timestamp with time zone,
+	"until" timestamp with time zone,
+	"still_there" bool,
+	"complete" bool
+)
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_disclosures_wrapper';
+
 CREATE FUNCTION "segmenter_doctor"() RETURNS TABLE (
 	"check" TEXT,
 	"status" TEXT,
@@ -1553,6 +1567,7 @@ comment on function segmenter_preview(text) is 'what a query would give as a seg
 comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
 comment on function segmenter_explain(text, text, timestamptz) is 'why a person is in a segment, or is not: a row for each thing that decides it';
 comment on function segmenter_timeline(text) is 'what happened to a person in the segments that the caller may see, with the runs and the reasons';
+comment on function segmenter_disclosures(text) is 'to whom a person''s data went, and when, as far as the caller may see the segments';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
@@ -1702,10 +1717,10 @@ grant execute on function segmenter_notice_segments, segmenter_check_segment, se
 grant execute on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit to public;
 -- They read segment tables with the rights of the caller.
 revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff,
-    segmenter_explain, segmenter_timeline
+    segmenter_explain, segmenter_timeline, segmenter_disclosures
     from public;
 grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff,
-    segmenter_explain, segmenter_timeline
+    segmenter_explain, segmenter_timeline, segmenter_disclosures
     to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script

@@ -6,6 +6,7 @@ use pgrx::prelude::*;
 
 use super::require_arg;
 use crate::catalog::relation_set::RelationSet;
+use crate::ops::disclosures::{self, Disclosure};
 use crate::ops::explain::{self, Step};
 use crate::ops::timeline::{self, Event};
 
@@ -82,6 +83,47 @@ fn segmenter_timeline(
     Ok(TableIterator::new(events.into_iter().map(
         |Event { at, event, segment, run, reason, detail }| {
             (at, event.to_owned(), segment, run, reason, detail)
+        },
+    )))
+}
+
+/// To whom a person's data went: to which consumers, for which target systems, in each segment whose owner the caller
+/// may act as and whose table it may read.
+///
+/// - `id`: the person.
+///
+/// Returns a row for each time during which a consumer had the person: the names of the fields that were handed over,
+/// since when, until when it was told to remove the person (null: it was not), and whether it still has the person. A
+/// message that still waits was not handed over. Consumers and subscriptions that have ended are included. `complete`
+/// is false if there may be more: the log or the history does not reach back to the beginning of the subscription, the
+/// table keeps no history, or it is not known for whom a condition was true.
+///
+/// ```sql
+/// select consumer, target, fields, since, until, still_there, complete from segmenter_disclosures('42');
+/// ```
+#[pg_extern]
+#[allow(clippy::type_complexity)]
+fn segmenter_disclosures(
+    id: Option<&str>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(consumer, Option<String>),
+            name!(target, String),
+            name!(fields, Vec<String>),
+            name!(since, Option<TimestampWithTimeZone>),
+            name!(until, Option<TimestampWithTimeZone>),
+            name!(still_there, bool),
+            name!(complete, bool),
+        ),
+    >,
+    ErrorReport,
+> {
+    let found = disclosures::list(&RelationSet::current()?, require_arg("id", id)?)?;
+    Ok(TableIterator::new(found.into_iter().map(
+        |Disclosure { consumer, target, fields, since, until, still_there, complete }| {
+            (consumer, target, fields, since, until, still_there, complete)
         },
     )))
 }

@@ -2,6 +2,7 @@
 //! checks.
 
 pub mod create_segment;
+pub mod disclosures;
 pub mod doctor;
 pub mod drop_segment;
 pub mod erase;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
 
-use pgrx::datum::Uuid;
+use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::quote_identifier;
 
@@ -135,6 +135,30 @@ impl Filter {
         };
         let found = set.as_segment_owner(owner, || role::read_only(has_member))?;
         Ok(found.unwrap_or_default())
+    }
+
+    /// Whether it was true for a member at a local time; none: it was no member then, or that is not known.
+    /// `is_cleared`: the columns of former members may have been cleared.
+    pub fn had_member(
+        &self,
+        set: &RelationSet,
+        (table, owner): (&Table, pg_sys::Oid),
+        (segment, id): (Uuid, &str),
+        (at, is_cleared): (Timestamp, bool),
+    ) -> Result<Option<bool>> {
+        let member = self.member(table, "t.id", |_, column| format!("t.{}", column.quoted()));
+        let had_member = || {
+            let parts = [
+                ("filter", self.condition.as_str()),
+                ("member", &member),
+                ("table", &table.name),
+                ("collation", &table.id_collation),
+            ];
+            let sql = set.sql(&queries::refresh::publish::filter::HAD_MEMBER, &parts);
+            let args = [segment.into(), id.into(), at.into(), is_cleared.into()];
+            Spi::connect(|_| read_one::<bool>(&sql, &args))
+        };
+        set.as_segment_owner(owner, || role::read_only(had_member))
     }
 
     fn member(&self, table: &Table, id: &str, value: impl Fn(usize, &Column) -> String) -> String {
