@@ -494,8 +494,12 @@ pub fn readable(set: &RelationSet, tables: &[(pg_sys::Oid, Holder<'_>)]) -> Resu
                 return Ok(Readable { oid: *oid, name, owner, id_collation, is_deterministic });
             }
             // Says what is wrong with it.
-            let table = Table::check(set, *oid, *holder)?;
-            table.check_visible_to_owner()?;
+            let checked = Table::check(set, *oid, *holder)
+                .and_then(|table| table.check_visible_to_owner().map(|()| table));
+            let table = checked.map_err(|error| match error {
+                error @ Error::TableDropped(_) => error,
+                error => Error::ListTable { list: holder.name.into(), error: Box::new(error) },
+            })?;
             let Table { oid, name, owner, id_collation, .. } = table;
             Ok(Readable { oid, name, owner, id_collation, is_deterministic: false })
         })

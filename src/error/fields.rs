@@ -36,6 +36,7 @@ impl Error {
             | Error::NotParty { .. }
             | Error::NotAllowed { .. }
             | Error::OwnerCannotConnect { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::ListTable { error, .. } => error.code(),
             Error::TooManyColumns { .. } => Code::ERRCODE_TOO_MANY_COLUMNS,
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
@@ -116,6 +117,7 @@ impl Error {
             Error::OthersConsumer { owner, .. } => Some(format!(
                 "Role \"{owner}\", which owns the segment, is not a member of it, and the consumer does not list that role as a subscriber."
             )),
+            Error::ListTable { error, .. } => error.detail(),
             Error::RowsHidden { .. } => Some("Members are read as the segment's owner and written as the table's owner: members that either does not see would be added again at each refresh, and never be removed.".into()),
             Error::IsRead { readers, hidden, .. } => Some(match (readers.as_slice(), hidden) {
                 ([], hidden) => format!("It is read by {}.", counted_of_others(*hidden)),
@@ -230,6 +232,7 @@ impl Error {
             Error::NotTableUser { table, role } => {
                 format!("grant select, insert, update on {table} to {}", pgrx::spi::quote_identifier(role))
             }
+            Error::ListTable { error, .. } => return error.hint(),
             Error::RowsHidden { table, role, is_table_owner } => {
                 let role = pgrx::spi::quote_identifier(role);
                 match is_table_owner {

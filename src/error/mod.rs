@@ -146,6 +146,10 @@ pub enum Error {
     #[error("the table of segment \"{0}\" does not exist")]
     TableDropped(String),
 
+    /// The table of a segment whose members others leave out.
+    #[error("the members of segment \"{list}\" cannot be left out: {error}")]
+    ListTable { list: String, error: Box<Error> },
+
     #[error("the owner of segment \"{segment}\" no longer exists")]
     OwnerDropped { segment: String, segments: String },
 
