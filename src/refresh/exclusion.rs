@@ -18,6 +18,7 @@ use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::statement::read_one;
+use crate::pg::system_catalog;
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::excluded::{FEW, Listed, look_up, member_ids, of_listed};
 use crate::refresh::delta::{Delta, DeltaTarget, count_members};
@@ -447,7 +448,8 @@ fn remove(
 }
 
 /// What a refresh of a list has gained, for the segments that leave out its members; none: nothing.
-/// Runs with the rights of the segment's owner, within an SPI connection.
+/// `is_edited`: the table may have members that no refresh has added. Where triggers or rules may have made
+/// other rows of those that were added, these are not known. Runs with the rights of the segment's owner, within an SPI connection.
 pub fn gained(
     segment: &Segment,
     delta: &Delta,
@@ -458,6 +460,9 @@ pub fn gained(
     if !segment.is_list || added + changed == 0 && !is_edited {
         return Ok(None);
     }
-    let gains = if is_edited { None } else { delta.gains(side)? };
+    let is_known = || {
+        system_catalog::physical(side.table.oid).is_some_and(|physical| !physical.may_alter_rows)
+    };
+    let gains = if !is_edited && is_known() { delta.gains(side)? } else { None };
     Ok(Some(Gained { list: segment.id, gains }))
 }

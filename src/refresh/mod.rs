@@ -136,6 +136,8 @@ struct Applied {
     progress: Option<Progress>,
     /// Rows of the table were changed by hand before.
     edited: Option<Edited>,
+    /// So they were; or, before the first refresh, put into it.
+    is_edited: bool,
     /// Columns of the table that the refresh before has given, and this one has not.
     kept: Vec<String>,
     /// What the table holds now; none: not known.

@@ -33,7 +33,7 @@ pub struct Ending {
     pub content: Option<Content>,
     /// The segment's lists as it has seen them.
     pub lists: Option<JsonB>,
-    /// Rows of the table were changed by hand before.
+    /// Rows of the table were changed by hand before, or put into it before the first refresh.
     pub is_edited: bool,
     /// Why the refresh has changed members itself.
     pub reason: Option<Reason>,
@@ -96,7 +96,7 @@ impl Ending {
                     ahead,
                     content: done.content,
                     lists: done.lists,
-                    is_edited: done.edited.is_some(),
+                    is_edited: done.is_edited,
                     reason: done.reason,
                     closed: done.closed.record(),
                     attempted: true,

@@ -233,8 +233,9 @@ fn steps(
             true => outbox::count(&source, &actions)?,
             false => outbox::hand_over(client, &source, actions)?,
         };
+        let is_edited = edited.is_some() || !last.is_refreshed && delta.figures.before > 0;
         let gained = set.as_segment_owner(segment.owner, || {
-            exclusion::gained(segment, &delta, &side, edited.is_some())
+            exclusion::gained(segment, &delta, &side, is_edited)
         })?;
         let (figures, long_ids) = (delta.figures, delta.long_ids);
         Ok::<_, Error>(Applied {
@@ -247,6 +248,7 @@ fn steps(
             no_hashes,
             progress,
             edited,
+            is_edited,
             kept,
             content,
             closed,

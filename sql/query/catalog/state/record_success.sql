@@ -2,8 +2,8 @@
 -- of the change, the checkpoint, and the sources whose load times lie in the future. $11 is the zone of
 -- the members' times if none is recorded, $13 what the segment's table holds now, $16 the segments whose
 -- members it leaves out, as it has seen them, $17 the version of its definition, $18 what its
--- refresher hashes to (null: a one-off query). With $15, rows were changed by hand before: members may
--- have been gained and lost that no figure counts. The attempts before count no longer; that of the run
+-- refresher hashes to (null: a one-off query). With $15, rows were changed by hand before, or put into the
+-- table before the first refresh: members may have been gained and lost that no figure counts. The attempts before count no longer; that of the run
 -- itself runs no more, unless another session has locked its row.
 -- runs as: set owner
 -- params: segment uuid, run uuid, began timestamptz, ended timestamptz, coverage bigint, added bigint, removed bigint, changed bigint, changed_at timestamp, checkpoint jsonb, timezone text, sources_ahead text[], content jsonb, excluded bigint, is_edited boolean, lists jsonb, definition integer, ran_with text
