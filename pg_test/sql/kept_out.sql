@@ -111,6 +111,109 @@ select count(*) from segmenter_log l cross join segmenter_kept_out k where (l.se
 select count(*) from segmenter_erase('p1');
 select status, excluded, coverage from segmenter_refresh('kept query');
 
+-- Who is put back into a table by hand leaves it with the refresh that notices it, before consumers get all members.
+create table kept.regulars as select id, md5(id) as email from kept.people where id in ('p1', 'p2', 'p3');
+create function kept.given(subscribed text) returns table (operation text, ids text) language sql as $$
+    select o.operation, (select string_agg(m ->> 'id', ',' order by m ->> 'id') from jsonb_array_elements(o.payload -> 'members') m)
+    from segmenter_outbox o join segmenter_subscriptions s on s.id = o.subscription_id where s.target = subscribed order by o.id
+$$;
+select count(segmenter_create_segment('kept by hand ' || kind, 'select id, email as hash_email from kept.regulars', table_name => 'kept.by_hand_' || kind, history => kind = 'history'))
+from unnest('{history,latest}'::text[]) kind;
+select count(segmenter_subscribe('kept ' || mode, 'kept by hand ' || kind, kind || ' ' || mode, jsonb_build_object('mode', mode, 'paused', mode = 'delta' and kind = 'latest')))
+from unnest('{history,latest}'::text[]) kind, unnest('{delta,replace}'::text[]) mode;
+create function kept.put_back(who text[] default '{p1}') returns void language sql as $$
+    insert into kept.by_hand_history (segment_id, id, hash_email) select s.id, unnest(who), 'old' from segmenter_segments s where s.name = 'kept by hand history';
+    insert into kept.by_hand_latest (segment_id, id, hash_email) select s.id, unnest(who), 'old' from segmenter_segments s where s.name = 'kept by hand latest'
+    on conflict (id) do update set actual_end = 'infinity'
+$$;
+create function kept.refresh_by_hand(dry_run boolean default false) returns table (segment text, status text, added bigint, removed bigint, excluded bigint, coverage bigint, messages bigint, detail text) language sql as $$
+    select r.segment, r.status, r.added, r.removed, r.excluded, r.coverage, r.messages, r.detail
+    from unnest('{kept by hand history,kept by hand latest}'::text[]) name cross join lateral segmenter_refresh(name, dry_run => dry_run) r order by name
+$$;
+-- At the first refresh.
+select kept.put_back('{p1,p3}');
+select * from kept.refresh_by_hand(dry_run => true);
+select * from kept.refresh_by_hand();
+select * from kept.members() where segment like 'kept by hand %';
+update segmenter_subscriptions set params = params - 'paused' where target = 'latest delta';
+select * from kept.refresh_by_hand();
+delete from segmenter_outbox;
+-- Later.
+select kept.put_back();
+select segment, operation, id from unnest('{history,latest}'::text[]) kind, concat('kept by hand ', kind) segment, segmenter_diff(segment) order by segment;
+select * from kept.refresh_by_hand(dry_run => true);
+select * from kept.refresh_by_hand();
+select * from kept.members() where segment like 'kept by hand %';
+select target, g.* from segmenter_subscriptions, kept.given(target) g where target ~ '(delta|replace)$' order by target, g.operation;
+delete from segmenter_outbox;
+select segment_name, target, reason, removed, message from segmenter_log
+where segment_name like 'kept by hand %' and action = 'hand over' and reason = 'erased' order by segment_name, target;
+select distinct on (segment_name) segment_name, reason, params #> '{closed,kept_out,removed}' as removed, params #> '{closed,lists}' as lists
+from segmenter_log where segment_name like 'kept by hand %' and action = 'refresh' order by segment_name, id desc;
+select segment, event, reason, detail from segmenter_timeline('p1') where segment like 'kept by hand %' and (event, at) in (select event, max(at) from segmenter_timeline('p1') group by event, segment) order by segment, at, event;
+select * from kept.refresh_by_hand();
+-- With a list; with rows that are deleted by hand at the same time; while changes are held back.
+update segmenter_segments set exclude = '["kept list"]' where name = 'kept by hand history';
+update segmenter_subscriptions set params = params || '{"paused": true}' where target ~ '(delta|replace)$';
+select * from kept.refresh_by_hand();
+delete from segmenter_outbox;
+select kept.put_back('{p1,p3}');
+delete from kept.by_hand_latest where id = 'p2';
+select * from kept.refresh_by_hand();
+select * from kept.members() where segment like 'kept by hand %';
+select target, g.* from segmenter_subscriptions, kept.given(target) g where target ~ '(delta|replace)$' order by target, g.operation;
+delete from segmenter_outbox;
+select segment_name, target, reason, removed, message from segmenter_log
+where segment_name like 'kept by hand %' and action = 'hand over' and message ~ 'held back$' order by segment_name, target, reason;
+update segmenter_subscriptions set params = params - 'paused' where target ~ '(delta|replace)$';
+select * from kept.refresh_by_hand();
+select target, g.* from segmenter_subscriptions, kept.given(target) g where target ~ '(delta|replace)$' order by target, g.operation;
+delete from segmenter_outbox;
+-- A guard refuses what would be handed over, and the member stays until a refresh succeeds.
+update segmenter_segments set guards = '{"min_members": 9}' where name like 'kept by hand %';
+select kept.put_back();
+select segment, status from kept.refresh_by_hand();
+update segmenter_segments set guards = '{}' where name like 'kept by hand %';
+select count(*) from kept.given('history replace');
+-- With a one-off query; an id that no query gives.
+select segmenter_erase('stranger', keep_out => true);
+select kept.put_back('{stranger}');
+select status, added, removed, excluded, coverage from segmenter_refresh('kept by hand history', 'select ''p1'' as id, md5(''p1'') as hash_email union all select ''p2'', md5(''p2'')');
+select * from kept.refresh_by_hand();
+select * from kept.members() where segment like 'kept by hand %';
+-- By the other refreshers.
+insert into kept.procedure (segment_id, id) select id, 'p1' from segmenter_segments where name = 'kept procedure';
+insert into kept.latest (segment_id, id) select id, 'p1' from segmenter_segments where name = 'kept latest';
+insert into kept.watching (segment_id, id) select id, 'p1' from segmenter_segments where name = 'kept watching';
+select r.segment, r.status, r.added, r.removed, r.excluded, r.coverage, r.detail
+from unnest('{kept procedure,kept latest,kept watching}'::text[]) name cross join lateral segmenter_refresh(name) r order by name;
+select * from kept.members() where segment in ('kept procedure', 'kept latest', 'kept watching');
+-- An incremental pass that does not read the table as a whole looks at the ids that have changed.
+insert into kept.people select 'many' || g, repeat(md5('x'), 4) from generate_series(1, 10000) g;
+update segmenter_segments set refresh_params = '{"incremental": {"watch": ["kept.people"], "sql": "select p.id, p.email as hash_email from kept.people p join changed c using (id)", "full_cron": "0 0 1 1 *"}}' where name = 'kept watching';
+select status, added, excluded, coverage from segmenter_refresh('kept watching');
+insert into kept.watching (segment_id, id) select id, 'p1' from segmenter_segments where name = 'kept watching';
+update kept.people set email = md5(id) where id in ('p1', 'p2');
+select status, added, removed, changed, excluded, detail from segmenter_refresh('kept watching');
+select params #>> '{incremental,pass}' as pass from segmenter_log where segment_name = 'kept watching' order by id desc limit 1;
+select count(*) from kept.watching where id = 'p1' and actual_end = 'infinity';
+delete from kept.people where id like 'many%';
+select status, removed, excluded from segmenter_refresh('kept watching');
+-- Without the secret they cannot be told. Readmitted, they come back.
+select kept.put_back();
+begin;
+delete from segmenter_secret;
+select segment, status from kept.refresh_by_hand();
+rollback;
+select * from kept.refresh_by_hand();
+begin;
+select segmenter_readmit('p1');
+select * from kept.refresh_by_hand();
+select * from kept.members() where segment like 'kept by hand %';
+rollback;
+delete from segmenter_subscriptions where target ~ '(delta|replace)$';
+delete from segmenter_consumers where name in ('kept delta', 'kept replace');
+
 -- A transaction that keeps its snapshot does not add a person who was kept out since: see iso_kept_out.
 -- Without the secret nobody can be told: no refresh goes on, rather than adding the person.
 \set VERBOSITY default

@@ -48,7 +48,7 @@ impl Error {
             Error::Superseded(_)
             | Error::TableChanged { .. }
             | Error::Replaced(_)
-            | Error::Unfollowed => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            | Error::Unfollowed(_) => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::OtherVersion(_)
             | Error::NoRefresher { .. }
             | Error::NoHistory(_)

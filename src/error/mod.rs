@@ -5,6 +5,7 @@ use pgrx::prelude::*;
 use thiserror::Error;
 
 use segmenter_core::config::ConfigError;
+use segmenter_core::content::Edited;
 use segmenter_core::guards::Refusal;
 
 mod fields;
@@ -224,10 +225,10 @@ pub enum Error {
     #[error("{0} was replaced, truncated or rewritten after the snapshot of the refresh")]
     Replaced(String),
 
-    /// The table may have members whom lists have, since rows were put into it by hand: the refresh is made
-    /// again, with all of its lists.
+    /// The table may have members whom lists have, or who are kept out, since rows were put into it by hand: the
+    /// refresh is made again, with all of them.
     #[error("rows of the table were changed by hand")]
-    Unfollowed,
+    Unfollowed(Edited),
 
     #[error("table {0} still has rows of the person")]
     RowsRemain(String),

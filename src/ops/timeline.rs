@@ -33,9 +33,29 @@ const MOST_SHOWN: usize = 200;
 struct Made {
     run: Option<Uuid>,
     change: Change,
-    /// Because of a list.
-    is_excluded: bool,
+    /// By the refresh itself, or before it.
+    by: Stage,
     reason: Option<String>,
+}
+
+/// What a run does one after the other: it removes people who are kept out, and members of lists, and then refreshes the
+/// segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    KeptOut,
+    Lists,
+    Refresh,
+}
+
+impl Stage {
+    fn of(reason: Option<&str>) -> Self {
+        let is = |of: Reason| reason == Some(of.as_str());
+        match () {
+            () if is(Reason::Erased) => Stage::KeptOut,
+            () if is(Reason::Exclusion) || is(Reason::Priority) => Stage::Lists,
+            () => Stage::Refresh,
+        }
+    }
 }
 
 /// The events of a person, in order.
@@ -81,7 +101,11 @@ fn of_segment(set: &RelationSet, place: &Place, id: &str) -> Result<Vec<Event>> 
         .map(|(event, moment)| Made {
             run: event.run,
             change: moment.change,
-            is_excluded: event.event == EXCLUDED,
+            by: match event.event {
+                EXCLUDED => Stage::Lists,
+                _ if event.reason.as_deref() == Some(Reason::Erased.as_str()) => Stage::KeptOut,
+                _ => Stage::Refresh,
+            },
             reason: event.reason.clone(),
         })
         .collect();
@@ -212,13 +236,11 @@ fn handed_over(
                 let run: Option<Uuid> = row.get_by_name("run_id")?;
                 let given = text("operations")?.unwrap_or_default();
                 let reason = text("reason")?;
-                // A run may remove members because of lists, and then refresh the segment.
-                let is_of_lists = [Reason::Exclusion, Reason::Priority]
+                let stage = Stage::of(reason.as_deref());
+                let in_run = made
                     .iter()
-                    .any(|of_list| reason.as_deref() == Some(of_list.as_str()));
-                let in_run = made.iter().rev().find(|made| {
-                    run.is_some() && made.run == run && made.is_excluded == is_of_lists
-                });
+                    .rev()
+                    .find(|made| run.is_some() && made.run == run && made.by == stage);
                 let Some(operations) = concerns(&given, in_run, is_member(moments, local)) else {
                     continue;
                 };

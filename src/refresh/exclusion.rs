@@ -19,7 +19,6 @@ use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::statement::read_one;
 use crate::pg::system_catalog;
-use crate::refresh::content::LastContent;
 use crate::refresh::delta::excluded::{FEW, Listed, look_up, member_ids, of_listed};
 use crate::refresh::delta::{Delta, DeltaTarget, count_members};
 use crate::refresh::lists::{
@@ -33,7 +32,6 @@ use crate::refresh::{actions_of, apply, diff, last_content};
 use segmenter_core::exclusion::{self as following, AllSeen};
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
-use segmenter_core::sync_plan::SyncAction;
 
 /// The lists of a segment, and how far it has followed them.
 #[derive(Default)]
@@ -43,7 +41,7 @@ pub struct Exclusion {
     seen: AllSeen<String>,
     /// The segment was refreshed before.
     is_refreshed: bool,
-    /// Members of all lists leave, whatever the segment has followed.
+    /// Members of all lists leave, whatever the segment has followed, and people who are kept out.
     follows_all: bool,
     kept_out: KeptOut,
 }
@@ -66,7 +64,7 @@ pub struct LeftOut {
     pub are_kept_out: bool,
 }
 
-/// Members that have left a segment, because lists have them.
+/// Members that have left a segment, because lists have them, or because they are kept out.
 #[derive(Default, Clone)]
 pub struct Closed {
     /// The members before, if any have left.
@@ -77,6 +75,9 @@ pub struct Closed {
     at: Option<Timestamp>,
     /// The names of the lists that may have them, and whether only their priority makes them lists.
     lists: Vec<(String, bool)>,
+    /// Members that have left before, because they were erased and are kept out.
+    pub kept_out: u64,
+    kept_out_at: Option<Timestamp>,
 }
 
 /// Why members have left that one of these lists has: only their priority makes some of them lists.
@@ -96,18 +97,31 @@ impl Closed {
         reason_of(&self.lists)
     }
 
+    /// The number of all that have left.
+    pub fn all(&self) -> u64 {
+        self.removed + self.kept_out
+    }
+
     /// What the log keeps of it; none: none have left.
     pub fn record(&self) -> Option<Value> {
+        let mut record = json!({});
+        if self.removed > 0 {
+            record = json!({"at": self.at, "removed": self.removed, "lists": self.named()});
+        }
+        if self.kept_out > 0 {
+            record["kept_out"] = json!({"at": self.kept_out_at, "removed": self.kept_out});
+        }
+        (self.all() > 0).then_some(record)
+    }
+
+    /// The lists by name, each with the reason why it is one.
+    fn named(&self) -> serde_json::Map<String, Value> {
         let reason = |is_priority| match is_priority {
             true => Reason::Priority.as_str(),
             false => Reason::Exclusion.as_str(),
         };
-        let lists: serde_json::Map<String, Value> = self
-            .lists
-            .iter()
-            .map(|(name, is_priority)| (name.clone(), reason(*is_priority).into()))
-            .collect();
-        (self.removed > 0).then(|| json!({"at": self.at, "removed": self.removed, "lists": lists}))
+        let lists = self.lists.iter();
+        lists.map(|(name, is_priority)| (name.clone(), reason(*is_priority).into())).collect()
     }
 }
 
@@ -115,26 +129,26 @@ impl Exclusion {
     /// The lists of a segment, as the active snapshot sees them. A list that does not exist is an
     /// error: the segment waits for it.
     pub fn find(set: &RelationSet, segment: &Segment) -> Result<Self> {
-        let seen = match segment.has_lists {
+        let kept_out = match segment.has_kept_out {
+            true => KeptOut::find(set, segment.owner)?,
+            false => KeptOut::default(),
+        };
+        let seen = match segment.has_lists || kept_out.of.is_some() {
             true => seen_by(set, segment.id)?,
             false => Default::default(),
         };
-        Self::find_after(set, segment, seen)
+        Ok(Self { kept_out, ..Self::find_after(set, segment, seen)? })
     }
 
-    /// The same for a segment of which it is known how far it has followed them, and whether it was
-    /// refreshed.
+    /// The same without people who are kept out, for a segment of which it is known how far it has followed
+    /// its lists, and whether it was refreshed.
     pub fn find_after(
         set: &RelationSet,
         segment: &Segment,
         (seen, is_refreshed): (AllSeen<String>, bool),
     ) -> Result<Self> {
-        let kept_out = match segment.has_kept_out {
-            true => KeptOut::find(set, segment.owner)?,
-            false => KeptOut::default(),
-        };
         if !segment.has_lists {
-            return Ok(Self { kept_out, ..Self::default() });
+            return Ok(Self { is_refreshed, ..Self::default() });
         }
         let missing = exclusion::missing(set, segment.id)?;
         if !missing.is_empty() {
@@ -145,12 +159,18 @@ impl Exclusion {
         }
         let mut lists = exclusion::lists(set, segment)?;
         count_changes(set, &mut lists)?;
-        Ok(Self { lists, seen, is_refreshed, kept_out, follows_all: false })
+        Ok(Self { lists, seen, is_refreshed, ..Self::default() })
     }
 
-    /// With all lists to follow: rows that were put into the table by hand may be members of any.
+    /// With all lists to follow, and people who are kept out: rows that were put into the table by hand may
+    /// be members of any list, or such people.
     pub fn following(self, follows_all: bool) -> Self {
         Self { follows_all, ..self }
+    }
+
+    /// Whether rows that were put into the table by hand may have to leave.
+    pub fn may_close(&self) -> bool {
+        !self.lists.is_empty() || self.kept_out.of.is_some()
     }
 
     /// Checks that the segment's owner may still read the members of lists that the segment names, or that
@@ -256,78 +276,46 @@ impl Exclusion {
         self.close(set, target, run_id, (turns, known.as_deref(), shows))
     }
 
-    /// Has members leave that the lists have gained. The caller holds the locks of the segment and its
-    /// table. `known`: what lists have gained in this transaction. `shows`: where these members go, in
-    /// place of messages.
+    /// Has members leave that the lists have gained, and people who are kept out, if rows may have been put into
+    /// the table by hand. The caller holds the locks of the segment and its table. `known`: what lists have
+    /// gained in this transaction. `shows`: where these members go, in place of messages.
     pub fn close(
         &self,
         set: &RelationSet,
-        (segment, table): (&Segment, &Table),
+        target: (&Segment, &Table),
         run_id: Uuid,
         (turns, known, shows): (Option<&Turns>, Option<&Known>, Option<&ResultSet>),
     ) -> Result<Closed> {
+        let (segment, table) = target;
         let behind = self.behind();
+        let kept_out = self.kept_out.of.filter(|_| self.follows_all || !self.is_refreshed);
         // Before the first refresh there are members only if they were put into the table by hand.
-        if behind.is_empty() || !self.is_refreshed && !has_members(set, segment, table)? {
+        let is_nothing = behind.is_empty() && kept_out.is_none();
+        if is_nothing || !self.is_refreshed && !has_members(set, segment, table)? {
             return Ok(Closed::default());
         }
-        let (at, _, last) = last_content(set, segment)?;
-        let close = |client: &mut SpiClient<'_>| {
+        let mut erased = Closed::default();
+        if let Some(owner) = kept_out {
+            let of_kept_out = |side: &DeltaTarget<'_>, _| Listed::of_kept_out(side, owner);
+            let closing = Closing { reason: Reason::Erased, seen: None };
+            erased = leave(set, target, (run_id, shows), closing, of_kept_out)?;
+        }
+        // What follows sees that members have left.
+        let _closed = (erased.removed > 0).then(Active::fresh);
+        let mut closed = Closed::default();
+        if !behind.is_empty() {
             let lists: Vec<(String, bool)> =
                 behind.iter().map(|list| (list.name.clone(), list.is_priority)).collect();
-            let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
-            let subscriptions = match shows {
-                None => subscription::find(set, None, Some(segment.id), None)?,
-                Some(_) => Vec::new(),
+            let seen = Some(JsonB(json!(self.after_closing())));
+            let closing = Closing { reason: reason_of(&lists), seen };
+            let of_lists = |side: &DeltaTarget<'_>, how| {
+                self.listed((side, segment.owner), &behind, (turns, known), how)
             };
-            let is_held = |found: &Subscription| found.may_be_held() || found.withheld.is_some();
-            let must_fill = subscriptions.iter().any(is_held);
-            let is_small = !must_fill && last.members().is_some_and(|members| members <= FEW);
-            let how = (must_fill, is_small);
-            let listed = self.listed((&side, segment.owner), &behind, (turns, known), how)?;
-            let delta = set.as_segment_owner(segment.owner, || {
-                let before = match last.members() {
-                    Some(members) => members,
-                    None => count_members(set, table, segment.id)?,
-                };
-                of_listed(&side, &listed, before)
-            })?;
-            let Some(delta) = delta else {
-                if shows.is_some() {
-                    return Ok((Closed::default(), None));
-                }
-                let table = Ok(table);
-                let origin = Origin::Exclusion;
-                let reason = Some(reason_of(&lists));
-                let source = PayloadInput { set, table, delta: None, origin, run_id, reason };
-                let messages = withdraw_listed(client, &source, subscriptions)?;
-                return Ok((Closed { messages, lists, ..Closed::default() }, None));
-            };
-            if let Some(result) = shows {
-                set.as_segment_owner(segment.owner, || diff::show_removed(&side, result))?;
-            }
-            set.as_segment_owner(segment.owner, || apply::apply(client, &side, delta.figures, at))?;
-            let DeltaStats { before, removed, .. } = delta.figures;
-            let closed = Closed { before, removed, messages: 0, at: Some(at), lists };
-            if shows.is_some() {
-                return Ok((closed, None));
-            }
-            let removed = (segment, &delta, &side);
-            let actions = actions_of(subscriptions);
-            let closed = remove(client, (table, run_id), removed, (closed, &last), actions)?;
-            drop(listed);
-            Ok::<_, Error>(closed)
-        };
-        let (closed, content) = table.with_constraints_at_once(set, || Spi::connect_mut(close))?;
-        let at = (closed.removed > 0).then_some(at);
-        let args = [
-            segment.id.into(),
-            (closed.removed as i64).into(),
-            at.into(),
-            content.into(),
-            JsonB(json!(self.after_closing())).into(),
-        ];
-        set.write(&queries::refresh::exclusion::RECORD, &args)?;
+            closed = leave(set, target, (run_id, shows), closing, of_lists)?;
+            closed.lists = lists;
+        }
+        closed.messages += erased.messages;
+        (closed.kept_out, closed.kept_out_at) = (erased.removed, erased.at);
         Ok(closed)
     }
 
@@ -411,6 +399,85 @@ fn has_members(set: &RelationSet, segment: &Segment, table: &Table) -> Result<bo
     Ok(has == Some(true))
 }
 
+/// Why members leave, and how far the segment has followed its lists then; none: as far as before.
+struct Closing {
+    reason: Reason,
+    seen: Option<JsonB>,
+}
+
+/// Has the members leave that `find` lists. It is given whether all are needed, as a relation, and whether the
+/// segment is small.
+fn leave(
+    set: &RelationSet,
+    (segment, table): (&Segment, &Table),
+    (run_id, shows): (Uuid, Option<&ResultSet>),
+    closing: Closing,
+    find: impl FnOnce(&DeltaTarget<'_>, (bool, bool)) -> Result<Listed>,
+) -> Result<Closed> {
+    let (at, _, last) = last_content(set, segment)?;
+    let close = |client: &mut SpiClient<'_>| {
+        let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
+        let subscriptions = match shows {
+            None => subscription::find(set, None, Some(segment.id), None)?,
+            Some(_) => Vec::new(),
+        };
+        let is_held = |found: &Subscription| found.may_be_held() || found.withheld.is_some();
+        let must_fill = subscriptions.iter().any(is_held);
+        let is_small = !must_fill && last.members().is_some_and(|members| members <= FEW);
+        let listed = find(&side, (must_fill, is_small))?;
+        let delta = set.as_segment_owner(segment.owner, || {
+            let before = match last.members() {
+                Some(members) => members,
+                None => count_members(set, table, segment.id)?,
+            };
+            of_listed(&side, &listed, before)
+        })?;
+        let of_delta = |delta: &Delta| (&side, delta.figures);
+        let source = PayloadInput {
+            set,
+            table: Ok(table),
+            delta: delta.as_ref().map(of_delta),
+            origin: Origin::Exclusion,
+            run_id,
+            reason: Some(closing.reason),
+        };
+        let Some(delta) = &delta else {
+            if shows.is_some() {
+                return Ok((Closed::default(), None));
+            }
+            let messages = withdraw_listed(client, &source, subscriptions)?;
+            return Ok((Closed { messages, ..Closed::default() }, None));
+        };
+        if let Some(result) = shows {
+            set.as_segment_owner(segment.owner, || diff::show_removed(&side, result))?;
+        }
+        set.as_segment_owner(segment.owner, || apply::apply(client, &side, delta.figures, at))?;
+        let DeltaStats { before, removed, .. } = delta.figures;
+        let closed = Closed { before, removed, at: Some(at), ..Closed::default() };
+        if shows.is_some() {
+            return Ok((closed, None));
+        }
+        // This snapshot sees the applied delta.
+        let _snapshot = Active::fresh();
+        let content = set.as_segment_owner(segment.owner, || last.after(delta, &side))?;
+        let handed = outbox::hand_over(client, &source, actions_of(subscriptions))?;
+        drop(listed);
+        let closed = Closed { messages: handed.messages, ..closed };
+        Ok::<_, Error>((closed, content.map(|content| JsonB(json!(content)))))
+    };
+    let (closed, content) = table.with_constraints_at_once(set, || Spi::connect_mut(close))?;
+    let at = (closed.removed > 0).then_some(at);
+    let args = [
+        segment.id.into(),
+        (closed.removed as i64).into(),
+        at.into(),
+        content.into(),
+        closing.seen.into(),
+    ];
+    set.write(&queries::refresh::exclusion::RECORD, &args)?;
+    Ok(closed)
+}
+
 /// Has consumers remove people whom lists have gained and who are no members any more, but whom they still
 /// have because changes are held back. Returns the number of messages.
 fn withdraw_listed(
@@ -425,26 +492,6 @@ fn withdraw_listed(
         true => Ok(0),
         false => hold::withdraw_listed(client, source, behind, clock::now()),
     }
-}
-
-/// Hands over that members were removed. Returns what the table holds after it, too.
-fn remove(
-    client: &mut SpiClient<'_>,
-    (table, run_id): (&Table, Uuid),
-    (segment, delta, side): (&Segment, &Delta, &DeltaTarget<'_>),
-    (closed, last): (Closed, &LastContent),
-    actions: Vec<(Subscription, SyncAction)>,
-) -> Result<(Closed, Option<JsonB>)> {
-    let (set, reason) = (side.set, closed.reason());
-    let (table, delta_of) = (Ok(table), Some((side, delta.figures)));
-    let origin = Origin::Exclusion;
-    let source = PayloadInput { set, table, delta: delta_of, origin, run_id, reason };
-    // This snapshot sees the applied delta.
-    let _snapshot = Active::fresh();
-    let content = set.as_segment_owner(segment.owner, || last.after(delta, side))?;
-    let handed = outbox::hand_over(client, &source, actions)?;
-    let closed = Closed { messages: handed.messages, ..closed };
-    Ok((closed, content.map(|content| JsonB(json!(content)))))
 }
 
 /// What a refresh of a list has gained, for the segments that leave out its members; none: nothing.

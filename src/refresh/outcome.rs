@@ -37,7 +37,7 @@ pub struct Ending {
     pub is_edited: bool,
     /// Why the refresh has changed members itself.
     pub reason: Option<Reason>,
-    /// Members that have left before, because of lists, for the log.
+    /// Members that have left before, because of lists, or because they are kept out, for the log.
     pub closed: Option<Value>,
     /// False where the segment was busy, the caller may not refresh it, or another session has
     /// refreshed it since the caller's snapshot: nothing was attempted, and the entry does not
@@ -73,7 +73,7 @@ impl Ending {
             Ok(done) => {
                 let message = remark(&done, request);
                 // Those that have left before it count as removed by it.
-                let removed = done.closed.removed;
+                let removed = done.closed.all();
                 let figures = DeltaStats {
                     removed: done.figures.removed + removed,
                     before: done.figures.before + removed,
@@ -218,6 +218,14 @@ pub fn columns_that_stay(names: &[String]) -> String {
     format!("the {columns} {} of its table: {values}", quoted.join(", "))
 }
 
+/// Why people are left out, or have left, since they were erased.
+fn kept_out(count: u64) -> &'static str {
+    match count {
+        1 => "the person was erased and is kept out",
+        _ => "people were erased and are kept out",
+    }
+}
+
 /// A remark about rows that were left out.
 fn left_out(count: u64, LeftOut { lists, are_kept_out }: &LeftOut) -> String {
     let rows = match count {
@@ -225,10 +233,7 @@ fn left_out(count: u64, LeftOut { lists, are_kept_out }: &LeftOut) -> String {
         many => format!("{many} rows were"),
     };
     let lists: Vec<_> = lists.iter().map(|list| format!("\"{list}\"")).collect();
-    let kept_out = match count {
-        1 => "the person was erased and is kept out",
-        _ => "people were erased and are kept out",
-    };
+    let kept_out = kept_out(count);
     let why = match (lists.is_empty(), are_kept_out) {
         (true, _) => kept_out.to_owned(),
         (false, false) => format!("their members are in {}", lists.join(", ")),
@@ -256,6 +261,10 @@ fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     remarks.extend(long.map(|long| long.error().to_string()));
     if done.figures.excluded > 0 {
         remarks.push(left_out(done.figures.excluded, &done.left_out));
+    }
+    if done.closed.kept_out > 0 {
+        let members = counted(done.closed.kept_out as i64, "member");
+        remarks.push(format!("{members} removed: {}", kept_out(done.closed.kept_out)));
     }
     if done.closed.removed > 0 {
         remarks.push(follow::remark(done.closed.removed));

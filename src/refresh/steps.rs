@@ -27,6 +27,7 @@ use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::reads::Reads;
 use crate::refresh::segment_lock::acquire;
 use crate::refresh::{apply, delta, diff, exclusion, incremental, reads, source_check, upstream};
+use segmenter_core::content::Edited;
 use segmenter_core::reason;
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
@@ -43,11 +44,11 @@ pub(super) fn attempt(
     reads: &mut Option<Reads>,
 ) -> Result<Applied> {
     let keep = if request.dry_run { OnSuccess::Rollback } else { OnSuccess::Commit };
-    let (mut tries, mut follows_all) = (0, false);
+    let (mut tries, mut edited) = (0, None);
     loop {
         tries += 1;
-        match in_subtransaction(keep, || steps(set, (request, follows_all), found, reads)) {
-            Err(Error::Unfollowed) => follows_all = true,
+        match in_subtransaction(keep, || steps(set, (request, edited), found, reads)) {
+            Err(Error::Unfollowed(found)) => edited = Some(found),
             // A concurrent write changed rows of the table, or a relation that is read was replaced:
             // with a new snapshot the refresh may succeed.
             Err(Error::TableChanged { .. } | Error::Replaced(_))
@@ -60,11 +61,12 @@ pub(super) fn attempt(
     }
 }
 
-/// Takes the steps of a refresh, in order. With `follows_all` the members of all of its lists leave first,
-/// also those that it has followed before. `found` and `reads` as for `attempt`.
+/// Takes the steps of a refresh, in order. `noticed`: rows that were changed by hand, as an attempt before has
+/// noticed; the members of all of its lists leave first, also those that it has followed before, and
+/// people who are kept out. `found` and `reads` as for `attempt`.
 fn steps(
     set: &RelationSet,
-    (request, follows_all): (&RefreshRequest<'_>, bool),
+    (request, noticed): (&RefreshRequest<'_>, Option<Edited>),
     found: &mut Option<Segment>,
     reads: &mut Option<Reads>,
 ) -> Result<Applied> {
@@ -99,14 +101,14 @@ fn steps(
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
 
-    let lists = Exclusion::find(set, segment)?.following(follows_all);
+    let lists = Exclusion::find(set, segment)?.following(noticed.is_some());
     lists.check_rights(segment)?;
     // What lists have gained in this run is not all that such a refresh follows.
-    let turns = request.turns.filter(|_| !follows_all);
+    let turns = request.turns.filter(|_| noticed.is_none());
     let target = (segment, &table);
     let closed = lists.close_in_turn(set, target, request.run_id, (turns, request.shows))?;
     // What follows sees that members have left.
-    let _closed = (closed.removed > 0).then(Active::fresh);
+    let _closed = (closed.all() > 0).then(Active::fresh);
     let before = lists.ids();
     let (at, recorded_zone, last) = last_content(set, segment)?;
     let refresher = match request.query {
@@ -172,9 +174,9 @@ fn steps(
                     (delta, side)
                 }
             };
-            edited = last.edited(&delta, &side);
-            if edited.is_some() && !lists.ids().is_empty() && !follows_all {
-                return Err(Error::Unfollowed);
+            edited = noticed.or(last.edited(&delta, &side));
+            if let (Some(found), None, true) = (edited, noticed, lists.may_close()) {
+                return Err(Error::Unfollowed(found));
             }
             guard(segment, request, &delta)?;
             no_hashes = match request.shows {

@@ -22,6 +22,7 @@ use segmenter_core::guards::DeltaStats;
 
 const EXCLUDED: &CStr = c"segmenter_excluded";
 const LISTED: &CStr = c"segmenter_listed";
+const IDS: &CStr = c"segmenter_ids";
 
 /// The operation of a received row that is left out.
 const LEFT_OUT: u8 = b'x';
@@ -131,21 +132,25 @@ impl LeftOut {
 }
 
 impl Delta {
-    /// Leaves out added members who are kept out of the segments of the role `owner`. Runs within an SPI
+    /// Leaves out added members who are kept out of the segments of the role `owner`; if the table was not read
+    /// as a whole, changed ones, too, whose rows may have been put into it by hand. Runs within an SPI
     /// connection.
     pub fn leave_out_kept_out(
         &mut self,
         side: &DeltaTarget<'_>,
         owner: pg_sys::Oid,
     ) -> Result<LeftOut> {
-        if self.figures.added == 0 {
+        let changed_too = self.found.is_none();
+        let changed = if changed_too { self.figures.changed } else { 0 };
+        if self.figures.added + changed == 0 {
             return Ok(LeftOut::nobody());
         }
         let excluded = Relation::new(EXCLUDED);
         side.set.as_owner(|| {
             let key = side.set.sql(&queries::catalog::SECRET_KEY, &[]);
             let sql = &queries::refresh::exclusion::MATCH_KEPT_OUT;
-            excluded.append(&side.set.sql(sql, &[("secret_key", &key)]), &[owner.into()])
+            let args = [owner.into(), changed_too.into()];
+            excluded.append(&side.set.sql(sql, &[("secret_key", &key)]), &args)
         })?;
         if excluded.rows() == 0 {
             return Ok(LeftOut::nobody());
@@ -259,8 +264,8 @@ impl Gains {
     }
 }
 
-/// The members of lists, by the columns that are compared: a relation of the SPI connection, or their ids
-/// alone.
+/// The members of lists, or people who are kept out, by the columns that are compared: a relation of the SPI
+/// connection, or their ids alone.
 pub struct Listed {
     relation: Relation,
     by: Vec<MatchColumn>,
@@ -271,6 +276,23 @@ pub struct Listed {
 impl Listed {
     pub fn new() -> Self {
         Self { relation: Relation::new(LISTED), by: Vec::new(), ids: None }
+    }
+
+    /// Members of the segment who are kept out of the segments of its owner, by their ids.
+    pub fn of_kept_out(side: &DeltaTarget<'_>, owner: pg_sys::Oid) -> Result<Self> {
+        let (set, mut listed) = (side.set, Self::new());
+        let ids = Relation::new(IDS);
+        set.as_segment_owner(owner, || {
+            let sql = side.sql(&queries::refresh::exclusion::LIST_IDS, &[]);
+            ids.append(&sql, &side.args())
+        })?;
+        listed.note(&[MatchColumn::Id]);
+        set.as_owner(|| {
+            let key = set.sql(&queries::catalog::SECRET_KEY, &[]);
+            let sql = &queries::refresh::exclusion::LIST_KEPT_OUT;
+            listed.relation.append(&set.sql(sql, &[("secret_key", &key)]), &[owner.into()])
+        })?;
+        Ok(listed)
     }
 
     /// Gives the ids of members of the lists, all that the segment can have: nothing else is compared. The

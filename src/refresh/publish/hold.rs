@@ -26,7 +26,6 @@ use crate::refresh::publish::payload::{
 use crate::refresh::publish::record::{Given, WrittenMessages, described, entry, record_failed};
 use crate::refresh::publish::stats::PublishStats;
 use crate::refresh::publish::subscription::{Subscription, Withheld};
-use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::{Hold, Operation, SyncAction};
 
 /// What consumers have of members that have changed.
@@ -354,7 +353,7 @@ fn finish(
         let mut entry =
             entry(source, subscription, now, LogStatus::Ok, written.counts, None, params);
         entry.message = Some("people who are excluded are removed, though changes are held back");
-        entry.reason = Some(Reason::Exclusion);
+        entry.reason = source.reason;
         log::write(source.set, entry)?;
     }
     let served: Vec<&Subscription> =

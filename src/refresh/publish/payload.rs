@@ -46,7 +46,7 @@ pub enum Origin {
     /// A refresh before which rows were changed by hand: consumers do not have what it was computed
     /// against.
     Edited,
-    /// Lists have gained members, who are removed.
+    /// Lists have gained members, or people are kept out, who are removed.
     Exclusion,
 }
 

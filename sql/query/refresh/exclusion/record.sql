@@ -1,6 +1,6 @@
 -- Records that the segment $1 has left out the members of other segments, without a refresh: the number $2
 -- of members that it lost, the time $3 of the change (null: there was none), what its table holds $4, and
--- how far each of these segments $5 has got.
+-- how far each of these segments $5 has got (null: as far as before).
 -- runs as: set owner
 -- params: segment uuid, removed bigint, at timestamp, content jsonb, lists jsonb
 update @state@ t
@@ -11,5 +11,5 @@ set members = case when t.members < $2 then 0 else t.members - $2 end,
     version = t.version + case when $3 is null then 0 else 1 end,
     losses = t.losses + case when $3 is null then 0 else 1 end,
     lost_at = case when $3 is null then t.lost_at else clock_timestamp() end,
-    lists = $5
+    lists = coalesce($5, t.lists)
 where t.segment_id = $1
