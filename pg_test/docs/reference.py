@@ -27,7 +27,7 @@ from blocks import REFERENCE, blocks_of
 
 # In no catalogue: what exists during a refresh only, and a check that segment tables get.
 ELSEWHERE = {"segmenter_delta", "segmenter_parts", "segmenter_located", "segmenter_excluded", "segmenter_listed",
-             "segmenter_ids", "segmenter_own_segment"}
+             "segmenter_ids", "segmenter_former", "segmenter_own_segment"}
 # Raised where nothing went wrong.
 NO_ERROR = {"ERRCODE_SUCCESSFUL_COMPLETION"}
 

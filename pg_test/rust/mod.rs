@@ -532,6 +532,10 @@ fn every_query_agrees_with_its_header() {
             "segmenter_listed",
             "id text collate \"C\", hash_email text collate \"C\", hash_phone text collate \"C\"",
         ),
+        (
+            "segmenter_former",
+            "id text collate \"C\", hash_email text collate \"C\", hash_phone text collate \"C\"",
+        ),
         ("segmenter_located", "operation \"char\", id text collate \"C\", n1 text, place tid"),
         ("segmenter_captured", "number integer, id text"),
         ("segmenter_recent", "id text"),

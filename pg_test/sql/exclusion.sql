@@ -195,6 +195,25 @@ select status, coverage from segmenter_refresh('with lower');
 select '9' = any (ids) as is_member from members where name = 'with lower';
 update shop.tiers set tier = 9 where id = '9';
 select segmenter_drop_segment('with lower', true), segmenter_drop_segment('lower', true);
+-- A member who returns to a table without history with a value that is given no longer, which a list has.
+create table shop.returns (like shop.tier_2 including defaults, unique (id));
+select segmenter_put_segment('phones', 'select ''x'' || id as id, md5(id) as hash_phone from shop.tiers where tier = 7', table_name => 'shop.phones');
+select segmenter_put_segment('returns', 'select id, md5(id) as hash_phone from shop.tiers where tier <> 8', table_name => 'shop.returns', history => false, exclude => '[{"segment": "phones", "by": ["hash_phone"]}]');
+update shop.tiers set tier = 9 where id in ('8', '9');
+select status, coverage from segmenter_refresh('phones');
+select status, coverage from segmenter_refresh('returns');
+update shop.tiers set tier = 8 where id in ('8', '9');
+select status, removed, coverage from segmenter_refresh('returns');
+select segmenter_put_segment('returns', 'select id from shop.tiers where tier <> 8');
+update shop.tiers set tier = 7 where id = '8';
+select status, coverage from segmenter_refresh('phones');
+update shop.tiers set tier = 9 where id = '9';
+select status, added, excluded, coverage, detail from segmenter_refresh('returns');
+select id, hash_phone is not null as has_phone from shop.returns where id in ('8', '9') and actual_end = 'infinity';
+update shop.tiers set tier = 9 where id = '8';
+select status, coverage from segmenter_refresh('phones', force => true);
+select status, added, excluded, coverage from segmenter_refresh('returns');
+select segmenter_drop_segment('returns', true), segmenter_drop_segment('phones', true);
 -- A list whose rows a policy hides from the owner of its table is not taken for a shorter one.
 create role hidden_owner;
 grant usage on schema shop to hidden_owner;

@@ -23,6 +23,7 @@ use segmenter_core::guards::DeltaStats;
 const EXCLUDED: &CStr = c"segmenter_excluded";
 const LISTED: &CStr = c"segmenter_listed";
 const IDS: &CStr = c"segmenter_ids";
+const FORMER: &CStr = c"segmenter_former";
 
 /// The operation of a received row that is left out.
 const LEFT_OUT: u8 = b'x';
@@ -182,9 +183,10 @@ impl Delta {
             }
             concerned = found.lists;
         } else {
+            let former = side.former_values(lists)?;
             for (number, list) in lists.iter().enumerate() {
                 let before = excluded.rows();
-                side.match_received(&excluded, list)?;
+                side.match_received(&excluded, list, former.is_some())?;
                 if excluded.rows() > before {
                     concerned.push(number);
                 }
@@ -443,8 +445,32 @@ impl<'a> DeltaTarget<'a> {
         Ok(statement::read_one(&sql, &[])?.unwrap_or_default())
     }
 
-    /// Appends the ids of added and changed members that the list has.
-    fn match_received(&self, excluded: &Relation, list: &ListMembers<'_>) -> Result<()> {
+    /// Whether added members of the delta may get a value that the row has which they had as members before.
+    fn keeps_former(&self, by: MatchColumn) -> bool {
+        !self.table.kind.history && by != MatchColumn::Id && !self.has_received(by.name())
+    }
+
+    /// The values of such columns that the lists are compared by: the relation `segmenter_former`. None: there
+    /// are no such columns.
+    fn former_values(&self, lists: &[ListMembers<'_>]) -> Result<Option<Relation>> {
+        if !lists.iter().flat_map(|list| list.by).any(|by| self.keeps_former(*by)) {
+            return Ok(None);
+        }
+        let former = Relation::new(FORMER);
+        let parts = [("collation", self.table.id_collation.as_str())];
+        let sql = self.sql(&queries::refresh::exclusion::LIST_FORMER, &parts);
+        former.append(&sql, &self.args())?;
+        Ok(Some(former))
+    }
+
+    /// Appends the ids of added and changed members that the list has. `with_former`: the relation
+    /// `segmenter_former` has values of them.
+    fn match_received(
+        &self,
+        excluded: &Relation,
+        list: &ListMembers<'_>,
+        with_former: bool,
+    ) -> Result<()> {
         let table = match list.members {
             Members::In(table) => table,
             Members::Known(_) => {
@@ -454,7 +480,15 @@ impl<'a> DeltaTarget<'a> {
                 return excluded.append(sql, &[ids.into()]);
             }
         };
-        let by_column = |by: &MatchColumn| self.match_column(excluded, (list.id, table), *by);
+        let by_column = |by: &MatchColumn| {
+            self.match_column(excluded, (list.id, table), *by)?;
+            if !with_former || !self.keeps_former(*by) {
+                return Ok(());
+            }
+            let parts = [("table", table.name.as_str()), ("column", by.name())];
+            let sql = self.set.sql(&queries::refresh::exclusion::MATCH_FORMER, &parts);
+            excluded.append(&sql, &[list.id.into()])
+        };
         self.set.as_table_owner(table.owner, || list.by.iter().try_for_each(by_column))
     }
 
