@@ -230,6 +230,17 @@ select status, added, excluded from segmenter_refresh('with hidden');
 alter table shop.hidden force row level security;
 select status, detail from segmenter_refresh('with hidden', 'select ''1'' as id');
 select ids from members where name = 'with hidden';
+alter table shop.hidden no force row level security;
+-- Nor is one that the owner of its table may not read any more.
+revoke select on shop.hidden from hidden_owner;
+\set VERBOSITY default
+select status, detail from segmenter_refresh('with hidden');
+\set VERBOSITY terse
+grant select on shop.hidden to hidden_owner;
+revoke usage on schema shop from hidden_owner;
+select status, detail from segmenter_refresh('with hidden', 'select ''1'' as id');
+grant usage on schema shop to hidden_owner;
+select status, excluded from segmenter_refresh('with hidden');
 select segmenter_drop_segment('with hidden', true), segmenter_drop_segment('hidden');
 drop table shop.hidden;
 drop owned by hidden_owner;

@@ -464,7 +464,8 @@ pub struct Readable {
 }
 
 /// Checks the tables of segments whose members are read with the rights of their owners, all at once: that
-/// none is anything else than a segment table, and that row-level security hides no rows from its owner.
+/// none is anything else than a segment table, that its owner may read it, and that row-level security hides
+/// no rows from that role.
 pub fn readable(set: &RelationSet, tables: &[(pg_sys::Oid, Holder<'_>)]) -> Result<Vec<Readable>> {
     if tables.is_empty() {
         return Ok(Vec::new());
@@ -480,23 +481,34 @@ pub fn readable(set: &RelationSet, tables: &[(pg_sys::Oid, Holder<'_>)]) -> Resu
                 let is_fit: Option<bool> = row.get(4)?;
                 let (name, owner, id_collation) = (row.get(1)?, row.get(2)?, row.get(3)?);
                 let is_deterministic = row.get(5)? == Some(true);
-                Ok((is_fit == Some(true)).then_some((name, owner, id_collation, is_deterministic)))
+                let may_read = row.get(6)? == Some(true);
+                let found = (name, owner, id_collation, is_deterministic);
+                Ok((Some(found).filter(|_| is_fit == Some(true)), may_read))
             })
             .collect::<Result<Vec<_>>>()
         })
     })?;
-    let found = found.into_iter().chain(std::iter::repeat(None));
+    let found = found.into_iter().chain(std::iter::repeat((None, true)));
     tables
         .iter()
         .zip(found)
-        .map(|((oid, holder), found)| {
-            if let Some((Some(name), Some(owner), Some(id_collation), is_deterministic)) = found {
+        .map(|((oid, holder), (found, may_read))| {
+            if let (Some((Some(name), Some(owner), Some(id_collation), is_deterministic)), true) =
+                (found, may_read)
+            {
                 return Ok(Readable { oid: *oid, name, owner, id_collation, is_deterministic });
             }
             // Says what is wrong with it.
-            let checked = Table::check(set, *oid, *holder)
-                .and_then(|table| table.check_visible_to_owner().map(|()| table));
-            let table = checked.map_err(|error| match error {
+            let checked = || {
+                let table = Table::check(set, *oid, *holder)?;
+                table.check_visible_to_owner()?;
+                if !may_read {
+                    let role = role::name(table.owner);
+                    return Err(Error::CannotRead { table: table.name, role });
+                }
+                Ok(table)
+            };
+            let table = checked().map_err(|error| match error {
                 error @ Error::TableDropped(_) => error,
                 error => Error::ListTable { list: holder.name.into(), error: Box::new(error) },
             })?;

@@ -22,6 +22,7 @@ impl Error {
             Error::NotPermitted { .. }
             | Error::NoRole { .. }
             | Error::MayNotRead { .. }
+            | Error::CannotRead { .. }
             | Error::MayNotSuppress { .. }
             | Error::OthersGroup { .. }
             | Error::NotTableOwner(_)
@@ -118,6 +119,9 @@ impl Error {
                 "Role \"{owner}\", which owns the segment, is not a member of it, and the consumer does not list that role as a subscriber."
             )),
             Error::ListTable { error, .. } => error.detail(),
+            Error::CannotRead { .. } => {
+                Some("The members of a list are read with the rights of the role that owns its table.".into())
+            }
             Error::RowsHidden { .. } => Some("Members are read as the segment's owner and written as the table's owner: members that either does not see would be added again at each refresh, and never be removed.".into()),
             Error::IsRead { readers, hidden, .. } => Some(match (readers.as_slice(), hidden) {
                 ([], hidden) => format!("It is read by {}.", counted_of_others(*hidden)),
@@ -322,6 +326,9 @@ impl Error {
             }
             Error::UnknownExemption(..) => {
                 "Name an active suppression list (is_suppression) in the column exempt.".into()
+            }
+            Error::CannotRead { .. } => {
+                "Grant the role SELECT on the table, and USAGE on its schema.".into()
             }
             Error::MayNotRead { .. } => {
                 "The segment's owner must be a member of that segment's owner, or have SELECT on its table and no policy that limits it.".into()

@@ -147,6 +147,9 @@ pub enum Error {
     #[error("the table of segment \"{0}\" does not exist")]
     TableDropped(String),
 
+    #[error("role \"{role}\", which owns table {table}, may not read it")]
+    CannotRead { table: String, role: String },
+
     /// The table of a segment whose members others leave out.
     #[error("the members of segment \"{list}\" cannot be left out: {error}")]
     ListTable { list: String, error: Box<Error> },

@@ -1,10 +1,10 @@
 -- The tables $1, in their order: what is to be known to read members of their segments, and whether each
 -- of them is an ordinary table that belongs to nothing else, has the columns of the mart, and hides no rows
 -- from its owner by row-level security.
--- is_deterministic: ids that are equal are the same bytes.
+-- may_read: its owner has the privileges to read it; is_deterministic: ids that are equal are the same bytes.
 -- runs as: set owner
 -- params: tables oid[]
--- row: name text, owner oid, id_collation text, is_fit boolean, is_deterministic boolean
+-- row: name text, owner oid, id_collation text, is_fit boolean, is_deterministic boolean, may_read boolean
 select
     (
         select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
@@ -32,7 +32,8 @@ select
             select from pg_depend d
             where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
         ) as is_fit,
-    (select o.collisdeterministic from pg_collation o where o.oid = k.id_collation) as is_deterministic
+    (select o.collisdeterministic from pg_collation o where o.oid = k.id_collation) as is_deterministic,
+    has_schema_privilege(c.relowner, c.relnamespace, 'usage') and has_table_privilege(c.relowner, c.oid, 'select') as may_read
 from unnest($1) with ordinality l (oid, place)
 left join lateral (select * from pg_class c where c.oid = l.oid limit 1) c on true
 left join lateral (
