@@ -20,7 +20,8 @@ use crate::pg::bgw::{process, thread};
 use crate::pg::clock;
 use crate::pg::format::json::JsonbText;
 use segmenter_core::connector::{
-    Answer, Meaning, Message, Next, Operation, Progress, Request, Token, Values, Verdict, Work,
+    Answer, Grant, Meaning, Message, Next, Operation, Progress, Request, Token, Values, Verdict,
+    Work,
 };
 use segmenter_core::http::Sender;
 use segmenter_core::http::exchange::Signature;
@@ -161,7 +162,7 @@ impl Delivery<'_> {
         // A token that was refused is renewed once.
         let mut refused: Option<String> = None;
         while let Some(step) = work.step() {
-            if work.values.grant().is_some() {
+            if !work.values.grants().is_empty() {
                 match self.token(message, refused.as_deref())? {
                     Ok(token) => work.values.set_token(token),
                     Err(verdict) => return self.fail(&work, verdict),
@@ -198,7 +199,7 @@ impl Delivery<'_> {
                 Next::Failed(mut verdict) => {
                     verdict.problem = format!("step \"{}\": {}", step.name, verdict.problem);
                     let token = work.values.token().map(str::to_owned);
-                    let can_renew = work.values.grant().is_some() && refused.is_none();
+                    let can_renew = !work.values.grants().is_empty() && refused.is_none();
                     if verdict.meaning == Meaning::Token && can_renew && token.is_some() {
                         refused = token;
                         continue;
@@ -233,39 +234,53 @@ impl Delivery<'_> {
             }
             let Connection { spec, server, .. } = self.connection;
             let mut values = Values::new(spec, server, &mapping.secrets, message);
-            let request = match values.token_request(now) {
-                Ok(request) => request,
-                Err(problem) => return Ok(Err(stopped(problem))),
-            };
-            let answer = match self.send(request, None) {
-                Ok(answer) => answer,
-                Err(problem) => {
-                    let problem = values.masked(&problem);
-                    return Ok(Err(retry(format!("the access token: {problem}"))));
+            let mut verdict = stopped("there is no access token".into());
+            // Where one grant is refused, such as a refresh token that was not used for long, another may
+            // be given.
+            for grant in values.grants() {
+                match self.grant(&mut values, grant)? {
+                    Ok(token) => {
+                        mapping.keep(extension, &token)?;
+                        return Ok(Ok(token.access_token));
+                    }
+                    Err(failed) if failed.meaning == Meaning::Retry => return Ok(Err(failed)),
+                    Err(failed) => verdict = failed,
                 }
-            };
-            // Only what RFC 6749 names is shown: the rest may hold secrets.
-            let said = ["error_description", "error"].iter().find_map(|key| {
-                answer.json.get(*key).and_then(Value::as_str).map(|text| values.masked(text))
-            });
-            let problem = format!(
-                "the access token was refused: {} {}",
-                answer.status,
-                said.unwrap_or_default()
-            );
-            let problem = problem.trim_end().to_owned();
-            match answer.status {
-                200..=299 => {}
-                408 | 429 | 500.. => return Ok(Err(retry(problem))),
-                _ => return Ok(Err(stopped(problem))),
             }
-            match Token::of(&answer, now) {
-                Ok(token) => {
-                    mapping.keep(extension, &token)?;
-                    Ok(Ok(token.access_token))
-                }
-                Err(problem) => Ok(Err(retry(format!("the access token: {problem}")))),
+            Ok(Err(verdict))
+        })
+    }
+
+    /// Asks for an access token by one grant.
+    fn grant(
+        &self,
+        values: &mut Values<'_>,
+        grant: &Grant,
+    ) -> Result<std::result::Result<Token, Verdict>> {
+        let now = clock::now();
+        let request = match values.token_request(grant, now) {
+            Ok(request) => request,
+            Err(problem) => return Ok(Err(stopped(problem))),
+        };
+        let answer = match self.send(request, None) {
+            Ok(answer) => answer,
+            Err(problem) => {
+                let problem = values.masked(&problem);
+                return Ok(Err(retry(format!("the access token: {problem}"))));
             }
+        };
+        // Only what says why is shown: the rest may hold secrets.
+        let said = ["error_description", "error", "message"].iter().find_map(|key| {
+            answer.json.get(*key).and_then(Value::as_str).map(|text| values.masked(text))
+        });
+        let said = said.unwrap_or_default();
+        let problem = format!("the access token was refused: {} {said}", answer.status);
+        let problem = problem.trim_end().to_owned();
+        Ok(match answer.status {
+            200..=299 => Token::of(&answer, now)
+                .map_err(|problem| retry(format!("the access token: {problem}"))),
+            408 | 429 | 500.. => Err(retry(problem)),
+            _ => Err(stopped(problem)),
         })
     }
 

@@ -288,34 +288,57 @@ impl Take {
         })
     }
 
-    /// What it takes from an answer: into the receipt, for this message, for the operation.
-    pub(super) fn of(
+    /// What it takes from an answer into the receipt.
+    pub(super) fn receipt_of(
         &self,
         answer: &Answer,
         value: impl Fn(&Template) -> Option<Value>,
-    ) -> [Vec<(&str, Value)>; 3] {
-        let get = |source: &Source| match source {
-            Source::Pointer(pointer) => answer.json.pointer(pointer).cloned(),
-            Source::Header(name) => answer.headers.get(name).map(|text| text.as_str().into()),
-            Source::Value(template) => value(template),
-        };
-        let get = |source: &Source| get(source).filter(|value| !value.is_null());
-        let of = |named: &'static str, source: &Source| Some((named, get(source)?));
-        fn list<'a>(
-            named: &'a [(String, Source)],
-            get: impl Fn(&Source) -> Option<Value>,
-        ) -> Vec<(&'a str, Value)> {
-            named.iter().filter_map(|(name, source)| Some((name.as_str(), get(source)?))).collect()
-        }
-        [
-            self.receipt.iter().filter_map(|(name, source)| of(name, source)).collect(),
-            list(&self.taken, get),
-            list(&self.kept, get),
-        ]
+    ) -> Vec<(&'static str, Value)> {
+        let get =
+            |(name, source): &(&'static str, Source)| Some((*name, source.value(answer, &value)?));
+        self.receipt.iter().filter_map(get).collect()
+    }
+
+    /// What it takes for the next steps of the message.
+    pub(super) fn taken_of(
+        &self,
+        answer: &Answer,
+        value: impl Fn(&Template) -> Option<Value>,
+    ) -> Vec<(String, Value)> {
+        values_of(&self.taken, answer, value)
+    }
+
+    /// What it keeps for the next steps of the operation.
+    pub(super) fn kept_of(
+        &self,
+        answer: &Answer,
+        value: impl Fn(&Template) -> Option<Value>,
+    ) -> Vec<(String, Value)> {
+        values_of(&self.kept, answer, value)
     }
 }
 
+fn values_of(
+    sources: &[(String, Source)],
+    answer: &Answer,
+    value: impl Fn(&Template) -> Option<Value>,
+) -> Vec<(String, Value)> {
+    let get =
+        |(name, source): &(String, Source)| Some((name.clone(), source.value(answer, &value)?));
+    sources.iter().filter_map(get).collect()
+}
+
 impl Source {
+    /// The value in an answer; `None`: there is none, or null.
+    fn value(&self, answer: &Answer, value: impl Fn(&Template) -> Option<Value>) -> Option<Value> {
+        let found = match self {
+            Self::Pointer(pointer) => answer.json.pointer(pointer).cloned(),
+            Self::Header(name) => answer.headers.get(name).map(|text| text.as_str().into()),
+            Self::Value(template) => value(template),
+        };
+        found.filter(|value| !value.is_null())
+    }
+
     fn parse(json: &Value, shared: &Shared) -> Result<Self, String> {
         match json {
             Value::String(pointer) => {

@@ -13,7 +13,7 @@ mod template;
 mod work;
 
 pub use answer::{Answer, Meaning, Rows, Verdict};
-pub use grant::Token;
+pub use grant::{Grant, Token};
 pub use request::{MASK, Message, OptionError, Request, Server, Values, masked};
 pub use spec::{
     ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, FieldSpec, Limits, Operation, Spec, Step,

@@ -186,11 +186,11 @@ impl<'a> Values<'a> {
         Scope::new(self)
     }
 
-    /// The grant by which an access token is got; `None`: there is none, the token is a secret.
-    pub fn grant(&self) -> Option<&'a Grant> {
+    /// The grants by which an access token can be got, the best one first; empty: the token is a secret.
+    pub fn grants(&self) -> Vec<&'a Grant> {
         let holds =
             |grant: &&Grant| grant.when.as_ref().is_none_or(|when| when.is_true(&self.scope()));
-        self.spec.grants.iter().find(holds)
+        self.spec.grants.iter().filter(holds).collect()
     }
 
     /// The key of the signature; `None`: the request is not signed.
@@ -199,8 +199,11 @@ impl<'a> Values<'a> {
     }
 
     /// The request of a grant.
-    pub fn token_request(&mut self, now: chrono::DateTime<chrono::Utc>) -> Result<Request, String> {
-        let grant = self.grant().ok_or("there is no grant")?;
+    pub fn token_request(
+        &mut self,
+        grant: &Grant,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Request, String> {
         self.jwt = grant.sign(&self.scope(), now)?;
         let form = super::body::Body::Form(grant.form.clone());
         let scope = self.scope();

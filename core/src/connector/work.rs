@@ -160,19 +160,24 @@ impl<'a> Work<'a> {
     }
 
     fn take(&mut self, step: &Step, answer: &Answer) -> Result<(), String> {
+        // What is kept may be what was taken just now.
         let value = |template: &Template| template.value(&self.values.scope());
-        let [receipt, taken, kept] = step.take.of(answer, value);
-        let owned = |values: Vec<(&str, Value)>| -> Vec<(String, Value)> {
-            values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-        };
-        let (receipt, taken, kept) = (owned(receipt), owned(taken), owned(kept));
-        let is_given = |name: &str| receipt.iter().any(|(given, _)| given == name);
+        let taken = step.take.taken_of(answer, value);
+        self.progress.taken.extend(taken);
+        self.values.taken = self.progress.taken.clone();
+        let value = |template: &Template| template.value(&self.values.scope());
+        let kept = step.take.kept_of(answer, value);
+        self.progress.kept.extend(kept);
+        self.values.kept = self.progress.kept.clone();
+        let value = |template: &Template| template.value(&self.values.scope());
+        let receipt = step.take.receipt_of(answer, value);
+        let is_given = |name: &str| receipt.iter().any(|(given, _)| *given == name);
         let needs_id = self.spec.has_json_answers && self.values.external_id.is_none();
         if needs_id && step.take.takes_external_id() && !is_given("external_id") {
             return Err("the answer has no id of the audience".into());
         }
         for (name, value) in receipt {
-            match name.as_str() {
+            match name {
                 "external_id" => {
                     let id = as_text(&value).ok_or("the id of the audience is no text")?;
                     self.values.external_id = Some(id.clone());
@@ -181,21 +186,17 @@ impl<'a> Work<'a> {
                 "num_received" | "num_invalid" => {
                     // Several requests of a message are counted together.
                     let number = as_text(&value).and_then(|text| text.parse::<i64>().ok());
-                    let before = self.progress.receipt.get(&name).and_then(Value::as_i64);
+                    let before = self.progress.receipt.get(name).and_then(Value::as_i64);
                     if let Some(number) = number {
                         let sum = before.unwrap_or_default().saturating_add(number.max(0));
-                        self.progress.receipt.insert(name, sum.into());
+                        self.progress.receipt.insert(name.into(), sum.into());
                     }
                 }
                 _ => {
-                    self.progress.receipt.insert(name, value);
+                    self.progress.receipt.insert(name.into(), value);
                 }
             }
         }
-        self.progress.taken.extend(taken);
-        self.progress.kept.extend(kept);
-        self.values.taken = self.progress.taken.clone();
-        self.values.kept = self.progress.kept.clone();
         Ok(())
     }
 
