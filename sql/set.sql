@@ -129,7 +129,7 @@ comment on column @subscriptions@.consumer_id is 'the consumer';
 comment on column @subscriptions@.segment_id is 'the segment';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
-comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron, first, reasons';
 comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
 comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
 comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
@@ -203,7 +203,7 @@ create table @outbox@ (
     payload         jsonb       not null,
     is_erasure      boolean     not null default false,
     audience        text,
-    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'delete'))
+    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete'))
 );
 -- With the segment, whose owner may count them.
 create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
@@ -217,7 +217,7 @@ comment on column @outbox@.consumer_id is 'the consumer';
 comment on column @outbox@.subscription_id is 'the subscription';
 comment on column @outbox@.segment_id is 'the segment';
 comment on column @outbox@.run_id is 'the run that wrote it';
-comment on column @outbox@.operation is 'create, add, remove, replace or delete';
+comment on column @outbox@.operation is 'create, add, remove, replace, events or delete';
 comment on column @outbox@.part is 'the number of the part, from 1';
 comment on column @outbox@.parts is 'the number of parts';
 comment on column @outbox@.members is 'the number of members in the payload';
@@ -288,7 +288,8 @@ create table @handovers@ (
     held_params     jsonb,
     withheld        text,
     field_types     jsonb,
-    replaced_at     timestamptz
+    replaced_at     timestamptz,
+    has_events      boolean not null default false
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -306,6 +307,7 @@ comment on column @handovers@.held_params is 'the params of the subscription tha
 comment on column @handovers@.withheld is 'known: changes were held back, and the table of what is withheld says what the consumer has of them; unknown: it does not; null: none were';
 comment on column @handovers@.field_types is 'the types of the columns of the last hand-over, by name: with another type a value has another text, so that all members are handed over; null: not known';
 comment on column @handovers@.replaced_at is 'when all members were handed over last; null: not known';
+comment on column @handovers@.has_events is 'true: events were handed over last, so that the consumer has been given no members';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 

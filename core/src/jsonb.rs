@@ -133,6 +133,12 @@ impl Array {
         }
     }
 
+    /// The last object, which is a `jsonb` itself, if it begins at a multiple of four bytes: without others
+    /// before it.
+    pub fn last(&self) -> &[u8] {
+        &self.data[self.object.begin..]
+    }
+
     /// Whether the array can be part of a message. The message is a `jsonb`, too, with a few more keys;
     /// and it is read as a text, in which a character can take six bytes and which has a limit of 1 GB.
     pub fn is_deliverable(&self) -> bool {

@@ -23,6 +23,23 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 9] = [
+        Reason::Data,
+        Reason::Clock,
+        Reason::Definition,
+        Reason::Exclusion,
+        Reason::Priority,
+        Reason::OneOff,
+        Reason::FirstLoad,
+        Reason::Resync,
+        Reason::Erased,
+    ];
+
+    /// The reason with a name; none: there is no such reason.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Data => "data",
@@ -73,6 +90,14 @@ pub fn of_refresh(facts: Facts<'_>) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_have_names() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::named(reason.as_str()), Some(reason));
+        }
+        assert_eq!(Reason::named("Data"), None);
+    }
 
     #[test]
     fn the_strongest_reason_counts() {

@@ -6,7 +6,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{Instant, is_ahead};
-use crate::config::{Mode, Selection};
+use crate::config::{First, Mode, Selection};
 use crate::schedule::Schedule;
 
 /// The operation of a message.
@@ -19,6 +19,8 @@ pub enum Operation {
     Remove,
     /// The members of the message, with all its parts, replace those of the audience.
     Replace,
+    /// What has happened to members, in mode `events`.
+    Events,
     /// The consumer deletes the audience.
     Delete,
 }
@@ -30,6 +32,7 @@ impl Operation {
             Operation::Add => "add",
             Operation::Remove => "remove",
             Operation::Replace => "replace",
+            Operation::Events => "events",
             Operation::Delete => "delete",
         }
     }
@@ -47,6 +50,8 @@ pub struct AudienceState {
     pub exists: bool,
     /// Which members were handed over, and with which fields; `None` if that is not known.
     pub served: Option<Selection>,
+    /// Whether events were handed over last: the consumer has no members.
+    pub has_events: bool,
     /// The same of the last attempt to hand over, if that failed.
     pub failed: Option<Selection>,
     /// Whether all members are due again: the consumer has requested them, or a schedule says so.
@@ -112,6 +117,8 @@ pub enum SyncAction {
     Recreate,
     /// The delta of the refresh.
     Delta,
+    /// Nothing: the next events are those of another selection.
+    Select,
     /// The audience's new name, without members.
     Rename,
     /// The end of the audience.
@@ -125,6 +132,9 @@ impl SyncAction {
     ///
     /// After a failure, the next attempt follows at the next refresh, or when the selection is
     /// different. It hands over all members, because changes were missed.
+    ///
+    /// Events say what happens, and none makes up for another: whatever was missed or is selected now, the
+    /// next events follow.
     pub fn of(
         past: &AudienceState,
         is_actual: bool,
@@ -141,22 +151,31 @@ impl SyncAction {
         if !past.exists {
             return (past.is_ready || refreshed).then_some(SyncAction::Create);
         }
-        let is_other = past.served.as_ref() != Some(selection);
+        let is_other =
+            past.served.as_ref() != Some(selection) || past.has_events != mode.is_events();
+        if mode.is_events() {
+            let is_behind = is_other || past.failed.is_some() || past.is_behind;
+            return match refreshed {
+                true => Some(SyncAction::Delta),
+                false if is_behind || past.resync_requested => Some(SyncAction::Select),
+                false => past.is_renamed.then_some(SyncAction::Rename),
+            };
+        }
         if past.failed.is_some() || past.resync_requested || past.is_behind || is_other {
             return Some(SyncAction::FullSync);
         }
         match (refreshed, mode) {
-            (true, Mode::Delta) => Some(SyncAction::Delta),
             (true, Mode::Replace) => Some(SyncAction::FullSync),
+            (true, _) => Some(SyncAction::Delta),
             (false, _) => past.is_renamed.then_some(SyncAction::Rename),
         }
     }
 
     /// The same with all members in place of a delta: the consumer does not have what the delta was
-    /// computed against.
-    pub fn with_all_members(self) -> Self {
+    /// computed against. Events stay what they are.
+    pub fn with_all_members(self, mode: Mode) -> Self {
         match self {
-            SyncAction::Delta => SyncAction::FullSync,
+            SyncAction::Delta if !mode.is_events() => SyncAction::FullSync,
             other => other,
         }
     }
@@ -165,9 +184,18 @@ impl SyncAction {
     pub fn operations(self, mode: Mode) -> &'static [Operation] {
         match (self, mode) {
             (SyncAction::Create, Mode::Delta) => &[Operation::Create, Operation::Add],
-            (SyncAction::Create, Mode::Replace) | (SyncAction::Recreate, _) => {
+            (SyncAction::Create, Mode::Replace)
+            | (SyncAction::Recreate, Mode::Delta | Mode::Replace) => {
                 &[Operation::Create, Operation::Replace]
             }
+            (SyncAction::Create | SyncAction::Recreate, Mode::Events(First::All)) => {
+                &[Operation::Create, Operation::Events]
+            }
+            (SyncAction::Create | SyncAction::Recreate, Mode::Events(First::Silent)) => {
+                &[Operation::Create]
+            }
+            (SyncAction::Delta | SyncAction::Rename, Mode::Events(_)) => &[Operation::Events],
+            (SyncAction::FullSync, Mode::Events(_)) | (SyncAction::Select, _) => &[],
             (SyncAction::FullSync, _) => &[Operation::Replace],
             (SyncAction::Delta, _) => &[Operation::Remove, Operation::Add],
             (SyncAction::Rename, _) => &[Operation::Add],
@@ -191,10 +219,12 @@ pub fn next_resync(
     }
 }
 
-/// Whether an action without any message needs one, an `add` without members: it carries the
-/// audience's new name.
+/// Whether an action without any message needs one without members: it carries the audience's new
+/// name.
 pub fn needs_rename(past: &AudienceState, action: SyncAction, messages: u64) -> bool {
-    past.is_renamed && messages == 0 && matches!(action, SyncAction::Delta | SyncAction::Rename)
+    let may_be_silent =
+        matches!(action, SyncAction::Delta | SyncAction::Select | SyncAction::Rename);
+    past.is_renamed && messages == 0 && may_be_silent
 }
 
 /// The number of messages of an operation with so many members.
@@ -203,7 +233,7 @@ pub fn messages(operation: Operation, members: u64, batch_size: u32) -> u64 {
     match operation {
         Operation::Create | Operation::Delete => 1,
         Operation::Replace => parts.max(1),
-        Operation::Add | Operation::Remove => parts,
+        Operation::Add | Operation::Remove | Operation::Events => parts,
     }
 }
 
@@ -250,6 +280,48 @@ mod tests {
         assert_eq!(of(&served(&fields), true, Mode::Delta, true), Some(SyncAction::Delta));
         assert_eq!(of(&served(&fields), true, Mode::Replace, false), None);
         assert_eq!(of(&served(&fields), true, Mode::Replace, true), Some(SyncAction::FullSync));
+    }
+
+    #[test]
+    fn events_follow_whatever_was_missed() {
+        let (fields, other) =
+            (Selection::default(), fields(serde_json::json!({"hash_email": "e"})));
+        let mode = Mode::Events(First::Silent);
+        let of = |past: &AudienceState, is_actual, refreshed| {
+            SyncAction::of(past, is_actual, &fields, mode, refreshed)
+        };
+        let begun = AudienceState { has_events: true, ..served(&fields) };
+        let never = AudienceState { is_ready: true, ..AudienceState::default() };
+        assert_eq!(of(&never, true, false), Some(SyncAction::Create));
+        assert_eq!(of(&begun, true, false), None);
+        assert_eq!(of(&begun, false, true), Some(SyncAction::Delete));
+        let renamed = AudienceState { is_renamed: true, ..begun.clone() };
+        assert_eq!(of(&renamed, true, false), Some(SyncAction::Rename));
+        let failed = AudienceState { failed: Some(other.clone()), ..begun.clone() };
+        for past in [
+            served(&fields),
+            AudienceState { has_events: true, ..served(&other) },
+            AudienceState { is_behind: true, ..begun.clone() },
+            AudienceState { resync_requested: true, ..begun.clone() },
+            failed,
+        ] {
+            assert_eq!(of(&past, true, false), Some(SyncAction::Select));
+            assert_eq!(of(&past, true, true), Some(SyncAction::Delta));
+        }
+        // From events to members.
+        for refreshed in [false, true] {
+            let members = SyncAction::of(&begun, true, &fields, Mode::Delta, refreshed);
+            assert_eq!(members, Some(SyncAction::FullSync));
+        }
+        let all = Mode::Events(First::All);
+        assert_eq!(SyncAction::Create.operations(mode), [Operation::Create]);
+        assert_eq!(SyncAction::Create.operations(all), [Operation::Create, Operation::Events]);
+        assert_eq!(SyncAction::Delta.operations(all), [Operation::Events]);
+        assert_eq!(SyncAction::Select.operations(all), []);
+        assert_eq!(SyncAction::Delta.with_all_members(mode), SyncAction::Delta);
+        assert_eq!(SyncAction::Delta.with_all_members(Mode::Delta), SyncAction::FullSync);
+        assert_eq!(messages(Operation::Events, 0, 10), 0);
+        assert_eq!(messages(Operation::Events, 11, 10), 2);
     }
 
     #[test]

@@ -559,7 +559,7 @@ class World:
     def check_row(self, row: Row, subscription: Subscription) -> None:
         """The shape of a message, as docs/payload.schema.json has it."""
         payload, about = row["payload"], f"{subscription} {row}"
-        must_equal(set(payload), {"version", "operation", "run_id", "part", "parts", "segment", "audience", "members"},
+        must_equal(set(payload), {"version", "operation", "reason", "run_id", "part", "parts", "segment", "audience", "members"},
                    "the payload's keys", about)
         must_equal((payload["version"], payload["operation"], payload["part"], payload["parts"], payload["run_id"]),
                    (1, row["operation"], row["part"], row["parts"], str(row["run_id"])), "the payload's head", about)

@@ -113,6 +113,7 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
     let definition = definition.ok_or(Error::MissingValue("definition"))?;
     let stem = stem(mart)?;
     let place = quote_literal(activity::place());
+    let operation_check = quote_identifier(format!("{stem}_outbox_operation_check"));
     let fill = |text: &str| {
         set.fill(text, |word| match word.strip_prefix(':') {
             Some(ending) => Some(quote_identifier(format!("{stem}_{ending}"))),
@@ -123,7 +124,7 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
     };
     set.as_owner(|| {
         Spi::connect_mut(|client| {
-            let place = [("place", place.as_str())];
+            let place = [("place", place.as_str()), ("operation_check", &operation_check)];
             let added = [parts.as_slice(), place.as_slice()].concat();
             let mut commands = vec![set.sql(&queries::catalog::migrate::ADD_COLUMNS, &added)];
             commands.extend(statements(&definition).filter(|text| creates_added(text)).map(fill));

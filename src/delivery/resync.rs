@@ -24,13 +24,13 @@ use crate::refresh::segment_lock::acquire;
 pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     if !subscribed.is_owned_by(role::current()) {
-        check_ready(set, &subscribed)?;
+        check_resync(set, &subscribed)?;
         return request(set, subscription).map(|()| 0);
     }
     let (segment, name) = &subscribed.segment;
     let _held = acquire(set, *segment, name)?;
     let (_snapshot, segment) = latest(set, *segment)?;
-    check_ready(set, &subscribed)?;
+    check_resync(set, &subscribed)?;
     let begins = drop_pending(set, &subscribed)?;
     let action = |subscription: &Subscription| subscription.recreate_action(begins);
     let handed = from_table(set, &segment, run_id, action, Some(subscription))?;
@@ -44,9 +44,13 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
     }
 }
 
-/// Checks that the segment was refreshed successfully before: until then a subscription is not served.
-fn check_ready(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<()> {
+/// Checks that there are members to be handed over: events have none, and before the first successful
+/// refresh of its segment a subscription is not served.
+fn check_resync(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<()> {
     let found = subscription::find(set, None, None, Some(subscribed.id))?;
+    if found.iter().any(Subscription::is_events) {
+        return Err(Error::NoResync { target: subscribed.target.clone() });
+    }
     match found.iter().any(Subscription::is_unready) {
         true => Err(Error::NeverRefreshed(subscribed.segment.1.clone())),
         false => Ok(()),

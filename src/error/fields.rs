@@ -63,6 +63,7 @@ impl Error {
             | Error::NotHandedOver { .. }
             | Error::HeldBack { .. }
             | Error::AudienceLeft { .. }
+            | Error::NoResync { .. }
             | Error::NoLease { .. }
             | Error::Refused(_) => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::UnreadableFields { .. } => Code::ERRCODE_DATA_EXCEPTION,
@@ -299,6 +300,9 @@ impl Error {
             }
             Error::EndedSubscription(_) => {
                 "Set its actual_end to infinity to take it up again.".into()
+            }
+            Error::NoResync { .. } => {
+                "They say what has happened, and there is no audience to be made right. segmenter_retry() tries the next message again, segmenter_skip() leaves it out.".into()
             }
             Error::AudienceLeft { subscriptions, .. } => {
                 format!("To have it deleted there, end the subscription instead: update {} set actual_end = now(). The next run hands that over.", subscriptions)

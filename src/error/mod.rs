@@ -321,6 +321,9 @@ pub enum Error {
     #[error("subscription {0} has ended")]
     EndedSubscription(Uuid),
 
+    #[error("events for \"{target}\" cannot be sent again")]
+    NoResync { target: String },
+
     #[error("the consumer keeps the audience for \"{target}\", and gets no message to delete it")]
     AudienceLeft { target: String, subscriptions: String },
 

@@ -362,7 +362,8 @@ fn erase_from(
     let mut erased = Erased::nothing(&segment.name);
     let snapshot = Active::fresh();
     let subscriptions = subscription::find(set, None, Some(segment.id), None)?;
-    let mut search = Search { set, segment: segment.id, rows, id, known: HashMap::new() };
+    let (at, ..) = refresh::last_content(set, segment)?;
+    let mut search = Search { set, segment: segment.id, rows, id, at, known: HashMap::new() };
     let notices = Spi::connect_mut(|client| {
         let notices = redact_messages(client, &mut search, subscriptions)?;
         set.as_owner(|| {
@@ -382,8 +383,15 @@ fn erase_from(
     let _snapshot = Active::fresh();
     let gone = Error::TableDropped(segment.name.clone()).report();
     let table = rows.map(|rows| &rows.table).ok_or(gone);
-    let source =
-        PayloadInput { set, table, delta: None, origin: Origin::Refresh, run_id, reason: None };
+    let source = PayloadInput {
+        set,
+        table,
+        delta: None,
+        origin: Origin::Refresh,
+        run_id,
+        reason: None,
+        at: Some(at),
+    };
     let (mut removals, mut actions) = (Vec::new(), Vec::new());
     for (subscription, notice) in notices {
         match notice {

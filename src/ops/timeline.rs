@@ -276,6 +276,18 @@ fn concerns(operations: &str, in_run: Option<&Made>, is_member: bool) -> Option<
     let last = in_run.map(|made| made.change);
     if has("delete") {
         is_member.then_some("delete")
+    } else if has("events") {
+        // Those who were members then, or what has happened.
+        match has("create") {
+            true => is_member.then_some("entered"),
+            false => last.map(|last| match last {
+                Change::Entered => "entered",
+                Change::Exited => "exited",
+                Change::Changed => "changed",
+            }),
+        }
+    } else if operations == "create" {
+        None
     } else if has("create") {
         is_member.then_some("add")
     } else if has("replace") {

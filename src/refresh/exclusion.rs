@@ -440,6 +440,7 @@ fn leave(
             origin: Origin::Exclusion,
             run_id,
             reason: Some(closing.reason),
+            at: Some(at),
         };
         let Some(delta) = &delta else {
             if shows.is_some() {

@@ -175,6 +175,7 @@ pub fn from_table(
                 origin: Origin::Refresh,
                 run_id,
                 reason: None,
+                at: None,
             },
             actions,
         )

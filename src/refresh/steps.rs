@@ -185,8 +185,8 @@ fn steps(
             };
             if edited.is_some() {
                 // The consumers have what the state says, not what the table had.
-                for (_, action) in &mut actions {
-                    *action = action.with_all_members();
+                for (subscription, action) in &mut actions {
+                    *action = action.with_all_members(subscription.params.mode);
                 }
             }
             let is_written = matches!(refresher, Refresher::Procedure(_));
@@ -224,6 +224,7 @@ fn steps(
             origin: if edited.is_some() { Origin::Edited } else { Origin::Refresh },
             run_id: request.run_id,
             reason: Some(reason),
+            at: Some(at),
         };
         // This snapshot sees the applied delta.
         let _snapshot = Active::fresh();

@@ -10,10 +10,11 @@ use super::{ConfigError, Result, SERVICE_COLUMNS, Subject, object, typed};
 use crate::http::address::Address;
 use crate::http::check_headers;
 use crate::http::signature::Key;
+use crate::reason::Reason;
 use crate::schedule::Schedule;
 
 const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}}, {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}} or {\"updater\": {\"server\": ...}}, and max_attempts where wanted.";
-const SUBSCRIPTION: &str = "The keys are mode (\"delta\" or \"replace\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false), min_members (a number of members) and resync_cron (a cron expression).";
+const SUBSCRIPTION: &str = "The keys are mode (\"delta\", \"replace\" or \"events\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false), min_members (a number of members), resync_cron (a cron expression), and in mode \"events\" first (\"silent\" or \"all\") and reasons (a list).";
 
 /// The default of `max_attempts`.
 const MAX_ATTEMPTS: u32 = 10;
@@ -79,8 +80,10 @@ pub struct SubscriptionParams {
     /// The most members in a message.
     pub batch_size: u32,
     pub selection: Selection,
-    /// Changes are held back.
+    /// Changes are held back. (Events are written all the same, and delivered after the pause.)
     pub is_paused: bool,
+    /// The reasons of the events that are handed over; none: all are.
+    pub reasons: Option<Vec<Reason>>,
     /// The fewest members that the audience may have; none: any number.
     pub min_members: Option<u64>,
     /// When all members are handed over again.
@@ -95,27 +98,36 @@ pub struct Selection {
     pub filter: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Value")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mode {
     /// The delta of each refresh.
     #[default]
     Delta,
     /// All members after each refresh.
     Replace,
+    /// The delta of each refresh, as what happened to each member.
+    Events(First),
 }
 
-impl TryFrom<Value> for Mode {
-    type Error = String;
-
-    fn try_from(value: Value) -> std::result::Result<Self, String> {
-        match value.as_str() {
-            Some("delta") => Ok(Self::Delta),
-            Some("replace") => Ok(Self::Replace),
-            _ => Err(format!("unknown {value}, expected \"delta\" or \"replace\"")),
-        }
+impl Mode {
+    pub fn is_events(self) -> bool {
+        matches!(self, Self::Events(_))
     }
 }
+
+/// What is handed over in mode `events` of those who are members at the first hand-over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum First {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// That each has entered.
+    All,
+}
+
+/// The keys of an event besides the fields: no field can have such a name. The key `id` is that of the
+/// column `id`.
+pub const EVENT_KEYS: [&str; 4] = ["event", "at", "reason", "old"];
 
 /// The columns of the segment table that a member in a message has, and their names there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -168,8 +180,7 @@ struct RawConsumer {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawSubscription {
-    #[serde(default)]
-    mode: Mode,
+    mode: Option<Value>,
     batch_size: Option<u64>,
     fields: Option<Value>,
     #[serde(rename = "where")]
@@ -177,6 +188,8 @@ struct RawSubscription {
     paused: Option<bool>,
     min_members: Option<u64>,
     resync_cron: Option<String>,
+    first: Option<Value>,
+    reasons: Option<Vec<String>>,
 }
 
 /// Validates a consumer's `params`.
@@ -230,14 +243,80 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
     let invalid = |problem| ConfigError::new("params", subject, problem, SUBSCRIPTION);
     let selection =
         Selection { fields: fields.map_err(invalid)?, filter: filter.map_err(invalid)? };
+    let mode = mode(raw.mode.as_ref(), raw.first.as_ref()).map_err(invalid)?;
+    let reasons = raw.reasons.as_deref().map(reasons).transpose().map_err(invalid)?;
+    let min_members = raw.min_members.filter(|min| *min > 0);
+    if mode.is_events() {
+        let useless = [("resync_cron", resync.is_some()), ("min_members", min_members.is_some())];
+        if let Some((key, _)) = useless.iter().find(|(_, is_given)| *is_given) {
+            let problem =
+                format!("\"{key}\" concerns all members, which mode \"events\" does not hand over");
+            return Err(invalid(problem));
+        }
+        check_event_fields(&selection.fields).map_err(invalid)?;
+    } else if reasons.is_some() {
+        return Err(invalid("\"reasons\" is for mode \"events\" only".into()));
+    }
     Ok(SubscriptionParams {
-        mode: raw.mode,
+        mode,
         batch_size,
         selection,
-        is_paused: raw.paused.unwrap_or_default(),
-        min_members: raw.min_members.filter(|min| *min > 0),
+        is_paused: raw.paused.unwrap_or_default() && !mode.is_events(),
+        reasons,
+        min_members,
         resync,
     })
+}
+
+fn mode(mode: Option<&Value>, first: Option<&Value>) -> std::result::Result<Mode, String> {
+    let mode = match mode {
+        None | Some(Value::Null) => Mode::Delta,
+        Some(value) => match value.as_str() {
+            Some("delta") => Mode::Delta,
+            Some("replace") => Mode::Replace,
+            Some("events") => Mode::Events(First::Silent),
+            _ => {
+                return Err(format!(
+                    "\"mode\": unknown {value}, expected \"delta\", \"replace\" or \"events\""
+                ));
+            }
+        },
+    };
+    match first {
+        None | Some(Value::Null) => Ok(mode),
+        Some(_) if !mode.is_events() => Err("\"first\" is for mode \"events\" only".into()),
+        Some(value) => match value.as_str() {
+            Some("silent") => Ok(Mode::Events(First::Silent)),
+            Some("all") => Ok(Mode::Events(First::All)),
+            _ => Err(format!("\"first\": unknown {value}, expected \"silent\" or \"all\"")),
+        },
+    }
+}
+
+fn reasons(names: &[String]) -> std::result::Result<Vec<Reason>, String> {
+    if names.is_empty() {
+        return Err("\"reasons\" names none".into());
+    }
+    let reason = |name: &String| {
+        Reason::named(name).ok_or_else(|| {
+            let known = Reason::ALL.map(Reason::as_str).join("\", \"");
+            format!("\"reasons\": unknown \"{name}\", expected one of \"{known}\"")
+        })
+    };
+    names.iter().map(reason).collect()
+}
+
+/// Checks that no field takes a name that an event needs.
+fn check_event_fields(fields: &Fields) -> std::result::Result<(), String> {
+    for (column, name) in fields.iter() {
+        let is_taken = EVENT_KEYS.contains(&name) || name == "id" && column != "id";
+        if is_taken {
+            return Err(format!(
+                "\"fields\": \"{name}\" is a key of events, so \"{column}\" needs another name"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The first text in double braces in the name of an audience that is no placeholder: it stays as it
@@ -340,6 +419,46 @@ mod tests {
     }
 
     #[test]
+    fn params_of_events_are_validated() {
+        let params = |mut json: Value| {
+            if json.get("mode").is_none() {
+                json["mode"] = json!("events");
+            }
+            subscription_params(json, S)
+        };
+        let silent = params(json!({})).expect("events");
+        assert_eq!((silent.mode, silent.reasons), (Mode::Events(First::Silent), None));
+        let all = params(json!({"first": "all", "reasons": ["data", "one-off"], "paused": true}));
+        let all = all.expect("valid");
+        assert_eq!(all.mode, Mode::Events(First::All));
+        assert_eq!(all.reasons, Some(vec![Reason::Data, Reason::OneOff]));
+        // They are delivered later, not written later.
+        assert!(!all.is_paused);
+        for (wrong, named) in [
+            (json!({"first": "none"}), "\"none\""),
+            (json!({"first": true}), "\"first\""),
+            (json!({"reasons": []}), "none"),
+            (json!({"reasons": ["date"]}), "\"date\""),
+            (json!({"reasons": "data"}), "reasons"),
+            (json!({"reasons": [1]}), "1"),
+            (json!({"resync_cron": "@daily"}), "\"resync_cron\""),
+            (json!({"min_members": 5}), "\"min_members\""),
+            (json!({"fields": {"id": "at"}}), "\"at\""),
+            (json!({"fields": ["id", "old"]}), "\"old\""),
+            (json!({"fields": {"hash_email": "id"}}), "\"hash_email\""),
+            (json!({"mode": "delta", "first": "all"}), "\"first\""),
+            (json!({"mode": "replace", "reasons": ["data"]}), "\"reasons\""),
+            (json!({"mode": "event"}), "\"events\""),
+        ] {
+            let message = message(params(wrong));
+            assert!(message.contains(named), "{message}");
+        }
+        params(json!({"fields": {"id": "user", "hash_email": "email"}})).expect("renamed");
+        subscription_params(json!({"fields": {"id": "at", "hash_email": "old"}}), S)
+            .expect("delta");
+    }
+
+    #[test]
     fn subscription_params_are_validated() {
         let params = subscription_params(json!({}), S).expect("defaults");
         assert_eq!((params.mode, params.batch_size), (Mode::Delta, 10_000));
@@ -368,6 +487,8 @@ mod tests {
         assert!(message(subscription_params(json!({"batch_size": 0}), S)).contains("batch_size"));
         subscription_params(json!({"batch_size": 100_001}), S).expect_err("too large");
         subscription_params(json!({"mode": "all"}), S).expect_err("no such mode");
+        let all = subscription_params(json!({"mode": null, "first": null, "reasons": null}), S);
+        assert_eq!(all.expect("nothing given").mode, Mode::Delta);
         assert_eq!((params.is_paused, params.min_members), (false, None));
         let held = json!({"paused": true, "min_members": 1000});
         let held = subscription_params(held, S).expect("valid");

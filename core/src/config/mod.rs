@@ -13,8 +13,8 @@ mod exclusion;
 mod segment;
 
 pub use consumer::{
-    ConsumerParams, Fields, FunctionUpdater, HttpUpdater, Mode, Selection, SubscriptionParams,
-    Updater, consumer_params, subscription_params, unknown_placeholder,
+    ConsumerParams, EVENT_KEYS, Fields, First, FunctionUpdater, HttpUpdater, Mode, Selection,
+    SubscriptionParams, Updater, consumer_params, subscription_params, unknown_placeholder,
 };
 pub use exclusion::{Excluded, MatchColumn, exclude, exempt, priority};
 pub use segment::{

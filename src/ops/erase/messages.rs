@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use pgrx::datum::Uuid;
+use pgrx::datum::{Timestamp, Uuid};
 use pgrx::spi::SpiClient;
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use crate::pg::format::json::JsonbText;
 use crate::refresh::publish::filter::Filter;
 use crate::refresh::publish::payload;
 use crate::refresh::publish::subscription::Subscription;
+use segmenter_core::reason::Reason;
+use segmenter_core::sync_plan::SyncAction;
 
 /// Removes the person from the messages of a segment's subscriptions. Returns what their consumers
 /// have to receive.
@@ -31,6 +33,7 @@ pub(super) fn redact_messages(
         let past = used.remove(&subscription.id).unwrap_or_default();
         let current = subscription.served_fields();
         let mut found = Sought::of(client, search, past, Some(current))?;
+        found.has_events = subscription.has_events();
         if !found.members.is_empty() && !search.may_have(subscription) {
             found.members.clear();
         }
@@ -78,8 +81,9 @@ pub(super) fn redact_messages(
         Ok::<_, Error>(())
     })?;
     drop(current);
+    let (id, at) = (search.id, search.at);
     let notices = subscriptions.into_iter().filter_map(|subscription| {
-        let notice = sought.remove(&subscription.id)?.notice(&subscription)?;
+        let notice = sought.remove(&subscription.id)?.notice(&subscription, (id, at))?;
         Some((subscription, notice))
     });
     Ok(notices.collect())
@@ -87,7 +91,8 @@ pub(super) fn redact_messages(
 
 /// What a subscription's consumer has to receive.
 pub(super) enum Notice {
-    /// A `remove` of these members, even of those that the consumer may not have.
+    /// A `remove` of these members, even of those that the consumer may not have; or the event that the
+    /// person has left.
     Remove(Vec<String>),
     /// All remaining members as `replace`: other members look like the person, or it is unknown
     /// what the consumer has of the person.
@@ -110,6 +115,8 @@ pub(super) struct Search<'a> {
     pub(super) segment: Uuid,
     pub(super) rows: Option<&'a SegmentRows>,
     pub(super) id: &'a str,
+    /// The local time of the erasure.
+    pub(super) at: Timestamp,
     pub(super) known: HashMap<String, Versions>,
 }
 
@@ -195,10 +202,13 @@ impl Search<'_> {
 }
 
 /// What is sought in the messages of a subscription, and what its consumer may have of the person.
+#[derive(Default)]
 struct Sought {
     probes: Vec<String>,
     members: Vec<String>,
     is_unsure: bool,
+    /// The consumer gets events.
+    has_events: bool,
 }
 
 impl Sought {
@@ -209,9 +219,13 @@ impl Sought {
         mut used: BTreeSet<Fields>,
         current: Option<&Fields>,
     ) -> Result<Self> {
-        let mut sought = Self { probes: Vec::new(), members: Vec::new(), is_unsure: false };
+        let mut sought = Self::default();
         used.extend(current.cloned());
         let id = search.id;
+        // Events have the id, whatever their other fields are.
+        for event in ["entered", "exited", "changed"] {
+            sought.probes.push(json!({ "id": id, "event": event }).to_string());
+        }
         for fields in &used {
             let found = search.versions(client, fields)?;
             match fields.id_name() {
@@ -241,6 +255,10 @@ impl Sought {
 
     /// Takes a member that was removed from a message that waits.
     fn take(&mut self, current: &Fields, member: String, names: &[String]) {
+        if self.has_events {
+            self.members.push(member);
+            return;
+        }
         // Without the id among the fields it is unknown which person a removed member was.
         self.is_unsure |= current.id_name().is_none();
         // A member with other fields was replaced by a later message, or will be.
@@ -251,7 +269,14 @@ impl Sought {
 
     /// What the consumer has to receive; none: it has nothing of the person. While changes are held back, no
     /// more than the person is removed.
-    fn notice(self, subscription: &Subscription) -> Option<Notice> {
+    fn notice(self, subscription: &Subscription, person: (&str, Timestamp)) -> Option<Notice> {
+        if self.has_events {
+            let asks = subscription.asks_for(SyncAction::Delta, Some(Reason::Erased));
+            let (id, at) = person;
+            return (asks && subscription.has_audience() && !self.members.is_empty()).then(|| {
+                Notice::Remove(vec![payload::erased_event(subscription.served_fields(), id, at)])
+            });
+        }
         let is_unsure = self.is_unsure && !subscription.is_held();
         match (self.members.is_empty() || !subscription.has_audience(), is_unsure) {
             (true, _) => None,

@@ -85,7 +85,7 @@ pub fn append(
 }
 
 /// Which of a row's values a message has.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Side {
     /// The row has one value for each key, after the id.
     Only,
@@ -93,6 +93,13 @@ pub enum Side {
     /// changed member, whose operation is `c`, nothing is appended if both sides are the same.
     Old,
     New,
+    /// The row has an operation, the id, one value for each key, and for each of the fields with `names` an
+    /// old value, then for each a new one. The key at the place `old` gets an object: of a changed member
+    /// the old values of those fields that are others now.
+    Event {
+        old: usize,
+        names: Vec<String>,
+    },
 }
 
 /// The same for values of any type, each of which is converted by itself: a member with a value that
@@ -108,7 +115,7 @@ pub fn append_tolerant(
     let query = Prepared::new(sql, args)?;
     let arrays = arrays()?;
     let columns = query.columns();
-    let first = if side == Side::Only { 1 } else { 2 };
+    let first = side.first();
     let converters: Vec<_> =
         columns.iter().skip(first).map(|column| Converter::of(column.type_oid)).collect();
     let mut receiving = Receiver::new(TolerantReceiver {
@@ -395,6 +402,16 @@ pub fn is_of_value(error: &Error) -> bool {
     OF_VALUES.iter().any(|class| sqlstate.starts_with(class))
 }
 
+impl Side {
+    /// The place of the first value in a row.
+    fn first(&self) -> usize {
+        if *self == Side::Only { 1 } else { 2 }
+    }
+}
+
+/// The values of a member, or the place and the reason of one that cannot be converted.
+type Values = std::result::Result<Vec<Converted>, (usize, String)>;
+
 struct TolerantReceiver {
     converters: Vec<Converter>,
     side: Side,
@@ -404,19 +421,15 @@ struct TolerantReceiver {
 }
 
 impl TolerantReceiver {
-    /// The values from a place on, or the place and the reason of one that cannot be converted.
+    /// So many values from a place on.
     ///
     /// # Safety
     ///
     /// The row has the columns of the query of `append_tolerant`, and is live.
-    unsafe fn values(
-        &mut self,
-        row: Row<'_>,
-        first: usize,
-        from: usize,
-    ) -> Result<std::result::Result<Vec<Converted>, (usize, String)>> {
-        let mut values = Vec::with_capacity(self.writer.columns.len());
-        for key in 0..self.writer.columns.len() {
+    unsafe fn values(&mut self, row: Row<'_>, from: usize, count: usize) -> Result<Values> {
+        let first = self.side.first();
+        let mut values = Vec::with_capacity(count);
+        for key in 0..count {
             let place = from + key;
             if row.nulls[place] {
                 values.push(Converted::Null);
@@ -438,32 +451,43 @@ impl TolerantReceiver {
     ///
     /// As for [`Self::values`].
     unsafe fn take(&mut self, row: Row<'_>) -> Result<()> {
-        let keys = self.writer.columns.len();
-        let (first, id) = if self.side == Side::Only { (1, 0) } else { (2, 1) };
+        let (keys, first) = (self.writer.columns.len(), self.side.first());
+        let is_changed = |row: Row<'_>| row.values[0].value() as u8 == b'c';
         // SAFETY: as the caller promises.
         let (wanted, other) = unsafe {
-            match self.side {
-                Side::Only => (self.values(row, first, first)?, None),
-                Side::Old | Side::New => {
+            match self.side.clone() {
+                Side::Only => (self.values(row, first, keys)?, None),
+                side @ (Side::Old | Side::New) => {
                     let (old, new) = (first, first + keys);
-                    let is_old = self.side == Side::Old;
-                    let (from, against) = if is_old { (old, new) } else { (new, old) };
-                    let is_changed = row.values[0].value() as u8 == b'c';
-                    let wanted = self.values(row, first, from)?;
-                    let other =
-                        if is_changed { Some(self.values(row, first, against)?) } else { None };
+                    let (from, against) = if side == Side::Old { (old, new) } else { (new, old) };
+                    let wanted = self.values(row, from, keys)?;
+                    let other = match is_changed(row) {
+                        true => Some(self.values(row, against, keys)?),
+                        false => None,
+                    };
                     (wanted, other)
+                }
+                Side::Event { old: place, names } => {
+                    let mut event = self.values(row, first, keys)?;
+                    if is_changed(row) {
+                        let from = first + keys;
+                        let old = self.values(row, from, names.len())?;
+                        let new = self.values(row, from + names.len(), names.len())?;
+                        if is_same(&old, &new) {
+                            return Ok(());
+                        }
+                        if let (Ok(values), Ok(old), Ok(new)) = (&mut event, &old, &new) {
+                            values[place] = Converted::Json(differences(&names, old, new));
+                        }
+                    }
+                    (event, None)
                 }
             }
         };
-        let is_same = |other: &std::result::Result<Vec<Converted>, _>| match (&wanted, other) {
-            (Ok(wanted), Ok(other)) => wanted.iter().zip(other).all(|(a, b)| a.is_same(b)),
-            (Err(_), Err(_)) => true,
-            _ => false,
-        };
-        if other.as_ref().is_some_and(is_same) {
+        if other.as_ref().is_some_and(|other| is_same(&wanted, other)) {
             return Ok(());
         }
+        let id = first - 1;
         // SAFETY: the column of the id is a text.
         let id = || unsafe { id_of(row, id) };
         match wanted {
@@ -477,6 +501,28 @@ impl TolerantReceiver {
         }
         Ok(())
     }
+}
+
+fn is_same(one: &Values, other: &Values) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => one.iter().zip(other).all(|(a, b)| a.is_same(b)),
+        (Err(_), Err(_)) => true,
+        _ => false,
+    }
+}
+
+/// The old values of those fields that are others now, as an object, whose keys are in the order of `jsonb`.
+fn differences(names: &[String], old: &[Converted], new: &[Converted]) -> Vec<u8> {
+    let other = old.iter().zip(new).zip(names).filter(|((old, new), _)| !old.is_same(new));
+    let (values, names): (Vec<&Converted>, Vec<&str>) =
+        other.map(|((old, _), name)| (old, name.as_str())).unzip();
+    let mut array = Array::of(&names);
+    array.begin();
+    for value in values {
+        value.add_to(&mut array);
+    }
+    array.end();
+    array.last().to_vec()
 }
 
 impl Converted {

@@ -40,7 +40,9 @@ pub fn action(
     action: SyncAction,
 ) -> (SyncAction, Option<String>) {
     match changed(source, subscription) {
-        Some(columns) if action == SyncAction::Delta => (SyncAction::FullSync, Some(columns)),
+        Some(columns) if action != action.with_all_members(subscription.params.mode) => {
+            (SyncAction::FullSync, Some(columns))
+        }
         _ => (action, None),
     }
 }

@@ -368,7 +368,7 @@ impl Filters {
         let mut analysed = HashMap::new();
         for (subscription, action) in actions {
             let Some(text) = &subscription.params.selection.filter else { continue };
-            if matches!(action, SyncAction::Delete | SyncAction::Rename) {
+            if matches!(action, SyncAction::Delete | SyncAction::Select | SyncAction::Rename) {
                 continue;
             }
             let filter = || {
@@ -417,7 +417,7 @@ impl Filters {
         };
         match follows && subscription.is_served_by(columns) {
             true => action,
-            false => action.with_all_members(),
+            false => action.with_all_members(subscription.params.mode),
         }
     }
 }

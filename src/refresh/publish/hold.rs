@@ -280,7 +280,8 @@ fn withdraw(
         }
         Ok::<_, crate::error::Error>(())
     })?;
-    let mut written = WrittenMessages::default();
+    let reason = source.reason.or(Some(Reason::Exclusion));
+    let mut written = WrittenMessages { reason, ..WrittenMessages::default() };
     let mut removed = members.len() as u64;
     let size = subscription.params.batch_size as usize;
     for members in members.chunks(size.max(1)) {

@@ -62,6 +62,7 @@ pub fn free(
                 delta: None,
                 origin: Origin::Refresh,
                 reason: None,
+                at: None,
                 ..*source
             };
             let handed = outbox::hand_over(client, &source, owed)?;

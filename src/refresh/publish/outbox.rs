@@ -26,19 +26,20 @@ use crate::refresh::publish::filter::{Audience, Filters};
 use crate::refresh::publish::hold;
 use crate::refresh::publish::names;
 use crate::refresh::publish::payload::{
-    Members, Parts, PayloadInput, check_fields, members_sql, segment_arg, table,
+    Members, Parts, PayloadInput, check_fields, members_args, members_sql, table,
 };
 use crate::refresh::publish::record::{Given, WrittenMessages, record_failed, record_handed_over};
 use crate::refresh::publish::stats::{PublishStats, warn_left_out};
 use crate::refresh::publish::subscription::Subscription;
+use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::{self, Operation, SyncAction};
 
 /// The channel that consumers listen on.
 const CHANNEL: &std::ffi::CStr = c"segmenter_outbox";
 
 /// What subscriptions must have in common to share parts, which are built once for all of them: the
-/// source of the members, the fields, the filter, and the size of a part.
-type Group = (Members, Fields, Option<String>, u32);
+/// source of the members, whether they are events, the fields, the filter, and the size of a part.
+type Group = (Members, bool, Fields, Option<String>, u32);
 
 /// Whether a delta is handed over with columns that the refresher does not return, or members are
 /// filtered: what is stored is read from the table.
@@ -85,19 +86,27 @@ pub fn count(
                 .map(|filter| Audience::select(source, subscription, members_of(*handover), filter))
                 .transpose()?;
             for &operation in handover.operations(*mode) {
+                if !subscription.asks_for(*handover, source.reason) {
+                    continue;
+                }
                 let members = match (handover, operation) {
                     (SyncAction::Delta, _) => {
                         let owner = table(source)?.owner;
+                        let what = (Members::Changed, operation);
+                        let args = members_args(source, subscription, what);
                         let count = || {
                             let members = (Members::Changed, audience.is_some());
                             let members = members_sql(source, members, operation, fields)?;
-                            let count = &queries::refresh::publish::COUNT_MEMBERS;
+                            let count = match operation {
+                                Operation::Events => &queries::refresh::publish::COUNT_EVENTS,
+                                _ => &queries::refresh::publish::COUNT_MEMBERS,
+                            };
                             let sql = source.set.sql(count, &[("members", &members)]);
-                            statement::read_one::<i64>(&sql, &segment_arg(subscription))
+                            statement::read_one::<i64>(&sql, &args)
                         };
                         source.set.as_table_owner(owner, count)?.unwrap_or_default() as u64
                     }
-                    (SyncAction::Delete | SyncAction::Rename, _) => 0,
+                    (SyncAction::Delete | SyncAction::Select | SyncAction::Rename, _) => 0,
                     _ => {
                         check_fields(table(source)?, fields)?;
                         audience.as_ref().and_then(|audience| audience.members).unwrap_or(all)
@@ -153,7 +162,8 @@ pub fn hand_over(
         retyped.extend(why.map(|why| (subscription.id, why)));
         let SubscriptionParams { batch_size, selection, .. } = &subscription.params;
         let Selection { fields, filter } = selection.clone();
-        let group = (members_of(handover), fields, filter, *batch_size);
+        let members = members_of(handover);
+        let group = (members, subscription.is_events(), fields, filter, *batch_size);
         groups.entry(group).or_default().push((subscription, handover));
     }
 
@@ -183,11 +193,16 @@ pub fn hand_over(
                         warn_left_out(&subscription, left_out);
                         handed.left_out.get_or_insert_with(|| left_out.clone());
                     }
-                    if written.messages > 0 {
-                        handed.messages += written.messages;
-                        let columns = filters.columns(&subscription);
+                    let columns = filters.columns(&subscription);
+                    // Another selection may hand over nothing at all.
+                    let is_selected = subscription.is_events()
+                        && subscription.change_by(handover, columns, None).is_some();
+                    if written.messages > 0 || is_selected {
                         let action = (handover, columns);
                         record_handed_over(source, &subscription, action, now, &written)?;
+                    }
+                    if written.messages > 0 {
+                        handed.messages += written.messages;
                         served.push(subscription);
                     } else {
                         field_types::note(source, &subscription)?;
@@ -218,7 +233,7 @@ fn pairs(
 /// The members that the messages of an action hold.
 fn members_of(action: SyncAction) -> Members {
     match action {
-        SyncAction::Delete | SyncAction::Rename => Members::None,
+        SyncAction::Delete | SyncAction::Select | SyncAction::Rename => Members::None,
         SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,
         SyncAction::Delta => Members::Changed,
     }
@@ -269,7 +284,8 @@ fn discard_waiting(
 }
 
 /// Writes a message to each subscription that removes members at its consumer, whether or not the
-/// consumer has them. Members are given as JSON texts. Returns the number of messages.
+/// consumer has them; or that says so, where it gets events. Members are given as JSON texts. Returns the
+/// number of messages.
 pub fn hand_over_removals(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
@@ -282,9 +298,15 @@ pub fn hand_over_removals(
     }
     let mut messages = 0;
     for (subscription, members) in removals {
-        let mut written = WrittenMessages { is_erasure: true, ..WrittenMessages::default() };
+        let reason = Some(Reason::Erased);
+        let mut written =
+            WrittenMessages { is_erasure: true, reason, ..WrittenMessages::default() };
         let parts = Parts::given(members)?;
-        write(client, source, now, subscription, Operation::Remove, Some(&parts), &mut written)?;
+        let operation = match subscription.has_events() {
+            true => Operation::Events,
+            false => Operation::Remove,
+        };
+        write(client, source, now, subscription, operation, Some(&parts), &mut written)?;
         messages += written.messages;
     }
     let served: Vec<&Subscription> =
@@ -300,11 +322,14 @@ fn write_group(
     client: &mut SpiClient<'_>,
     source: &PayloadInput<'_>,
     now: Instant,
-    ((members, fields, _, batch_size), filters): (&Group, &Filters),
+    ((members, _, fields, _, batch_size), filters): (&Group, &Filters),
     subscriptions: &[(Subscription, SyncAction)],
 ) -> Result<Vec<WrittenMessages>> {
-    let mut written: Vec<WrittenMessages> =
-        subscriptions.iter().map(|_| WrittenMessages::default()).collect();
+    let written = subscriptions.iter().map(|(subscription, handover)| WrittenMessages {
+        reason: subscription.reason_of(*handover, source.reason),
+        ..WrittenMessages::default()
+    });
+    let mut written: Vec<WrittenMessages> = written.collect();
     // The segment, its owner and the filter are the same for all.
     let Some((first, _)) = subscriptions.first() else { return Ok(written) };
     let filter = filters.of(first)?;
@@ -317,6 +342,9 @@ fn write_group(
         for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
             let operations = handover.operations(subscription.params.mode);
             let Some(&operation) = operations.iter().rev().nth(place) else { continue };
+            if !subscription.asks_for(*handover, source.reason) {
+                continue;
+            }
             if operation.has_members() && *members != Members::None && parts.is_none() {
                 let members = (*members, operation);
                 let is_filtered = audience.is_some();
@@ -344,7 +372,11 @@ fn write_group(
     }
     for ((subscription, handover), written) in subscriptions.iter().zip(&mut written) {
         if subscription.needs_rename(*handover, written.messages) {
-            insert(client, source, now, subscription, Operation::Add, (1, NO_MEMBERS), written)?;
+            let operation = match subscription.is_events() {
+                true => Operation::Events,
+                false => Operation::Add,
+            };
+            insert(client, source, now, subscription, operation, (1, NO_MEMBERS), written)?;
         }
     }
     Ok(written)
@@ -374,6 +406,7 @@ pub(super) fn write(
         Operation::Add => written.counts.added = Some(members as i64),
         Operation::Remove => written.counts.removed = Some(members as i64),
         Operation::Replace => written.counts.coverage = Some(members as i64),
+        Operation::Events => written.events += members,
         Operation::Create | Operation::Delete => {}
     }
     Ok(())
@@ -408,6 +441,8 @@ fn insert(
         subscription.target.as_str().into(),
         subscription.external_id.as_deref().into(),
         written.is_erasure.into(),
+        written.reason.map(Reason::as_str).into(),
+        (operation == Operation::Events).then(|| source.set.timezone()).into(),
     ];
     source.set.as_owner(|| {
         client

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fmt::Write as _;
 
-use pgrx::datum::{DatumWithOid, Uuid};
+use pgrx::datum::{DatumWithOid, Timestamp, ToIsoString, Uuid};
 use pgrx::pg_sys;
 use pgrx::spi::quote_literal;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::Fields;
 use crate::config::segment_table::{Column, Table};
+use crate::config::{EVENT_KEYS, Fields};
 use crate::error::{Error, Report, Result};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
@@ -37,6 +37,8 @@ pub struct PayloadInput<'a> {
     pub run_id: Uuid,
     /// Why the members of the delta have changed.
     pub reason: Option<Reason>,
+    /// The local time at which they have changed; none: there is no delta.
+    pub at: Option<Timestamp>,
 }
 
 /// Where the delta of a hand-over comes from.
@@ -80,8 +82,9 @@ impl Parts {
         is_filtered: bool,
     ) -> Result<Self> {
         let relation = Relation::new(PARTS);
-        let args = segment_arg(subscription);
-        let (owner, keys, size) = (table(source)?.owner, keys(fields), batch_size as usize);
+        let args = members_args(source, subscription, (members, operation));
+        let keys = keys(fields, operation == Operation::Events);
+        let (owner, size) = (table(source)?.owner, batch_size as usize);
         let appended = in_subtransaction(OnSuccess::Commit, || {
             source.set.as_table_owner(owner, || {
                 let sql = members_sql(source, (members, is_filtered), operation, fields)?;
@@ -147,11 +150,35 @@ pub fn check_fields(table: &Table, fields: &Fields) -> Result<()> {
     member_as_stored(table, fields).map(drop)
 }
 
-/// The keys of members in messages, in the order that `jsonb` keeps keys in.
-fn keys(fields: &Fields) -> Vec<Key<'_>> {
+/// The keys of members in messages, or of events, in the order that `jsonb` keeps keys in.
+fn keys(fields: &Fields, are_events: bool) -> Vec<Key<'_>> {
     let mut keys: Vec<Key<'_>> = fields.iter().map(|(column, name)| Key { name, column }).collect();
+    if are_events {
+        let id = ["id"].into_iter().filter(|_| fields.id_name() != Some("id"));
+        keys.extend(EVENT_KEYS.into_iter().chain(id).map(|name| Key { name, column: name }));
+    }
     keys.sort_by_key(|key| (key.name.len(), key.name));
     keys
+}
+
+/// The place of the old values among the keys of an event.
+fn old_place(keys: &[Key<'_>]) -> usize {
+    keys.iter().position(|key| key.name == "old").unwrap_or_default()
+}
+
+/// The event of a person who was erased: without any value but the id. As a JSON text.
+pub fn erased_event(fields: &Fields, id: &str, at: Timestamp) -> String {
+    let mut event = serde_json::Map::new();
+    for (column, name) in fields.iter() {
+        let value = if column == "id" { id.into() } else { serde_json::Value::Null };
+        event.insert(name.to_owned(), value);
+    }
+    event.insert("id".into(), id.into());
+    event.insert("event".into(), "exited".into());
+    event.insert("at".into(), at.to_iso_string().into());
+    event.insert("reason".into(), Reason::Erased.as_str().into());
+    event.insert("old".into(), serde_json::json!({}));
+    serde_json::Value::Object(event).to_string()
 }
 
 /// A field of a member: its name and its value, an SQL expression. A text is passed as it is,
@@ -191,6 +218,31 @@ impl Given {
         values.collect::<Vec<_>>().join(", ")
     }
 
+    /// The values of events: those of the fields that a member has after the event, or had last.
+    fn of_events(old: &[Self], new: &[Self]) -> Vec<Self> {
+        let values = old.iter().zip(new).map(|(old, new)| Self {
+            name: old.name.clone(),
+            value: format!(
+                "case when e.event operator(pg_catalog.=) 'exited' then {} else {} end",
+                old.value, new.value
+            ),
+            is_text: old.is_text && new.is_text,
+        });
+        values.collect()
+    }
+
+    /// Adds what an event has besides the fields: expressions for its keys, and for the id.
+    fn add_event(fields: &mut Vec<Self>, id: &str, [event, at, reason, old]: [&str; 4]) {
+        if fields.iter().all(|field| field.name != "id") {
+            fields.push(Self::new("id", id.into(), None));
+        }
+        fields.push(Self::new("event", event.into(), None));
+        fields.push(Self::new("reason", reason.into(), None));
+        for (name, value) in [("at", at), ("old", old)] {
+            fields.push(Self { name: name.into(), value: value.into(), is_text: false });
+        }
+    }
+
     /// Names and values in turn, separated by commas.
     fn pairs(fields: &[Self]) -> String {
         let pairs = fields
@@ -218,13 +270,22 @@ pub fn members_sql(
 ) -> Result<String> {
     let (set, table) = (source.set, table(source)?);
     if members == Members::All {
-        let now = Given::values(&mut stored(table, fields)?);
+        let now = Given::values(&mut all(table, operation, fields)?);
         let parts =
             [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
         return Ok(set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
     }
     let Changed { mut old, mut new, delta } =
         Changed::of(source, table, fields, (is_filtered, &[]))?;
+    if operation == Operation::Events {
+        let mut values = Given::of_events(&old, &new);
+        let place = ["e.event", "e.at", "e.reason", "v.old"];
+        Given::add_event(&mut values, "d.id", place);
+        let (old, new) = (Given::pairs(&old), Given::pairs(&new));
+        let member = Given::values(&mut values);
+        let parts = [("delta", delta.as_str()), ("member", &member), ("old", &old), ("new", &new)];
+        return Ok(set.sql(&queries::refresh::publish::LIST_EVENTS, &parts));
+    }
     let (letter, member) = match operation {
         Operation::Remove => (REMOVED, Given::values(&mut old)),
         _ => (ADDED, Given::values(&mut new)),
@@ -238,6 +299,35 @@ pub fn members_sql(
         ("new", &new),
     ];
     Ok(set.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
+}
+
+/// What an operation has of all members. As an event it is that each has entered.
+fn all(table: &Table, operation: Operation, fields: &Fields) -> Result<Vec<Given>> {
+    let mut values = stored(table, fields)?;
+    if operation == Operation::Events {
+        let reason = format!("{}::pg_catalog.text", quote_literal(Reason::FirstLoad.as_str()));
+        let event = [
+            "'entered'::pg_catalog.text",
+            "t.actual_begin::pg_catalog.timestamp",
+            reason.as_str(),
+            "'{}'::pg_catalog.jsonb",
+        ];
+        Given::add_event(&mut values, "t.id", event);
+    }
+    Ok(values)
+}
+
+/// The parameters of a query for members.
+pub fn members_args(
+    source: &PayloadInput<'_>,
+    subscription: &Subscription,
+    what: (Members, Operation),
+) -> Vec<DatumWithOid<'static>> {
+    let mut args = Vec::from(segment_arg(subscription));
+    if what == (Members::Changed, Operation::Events) {
+        args.extend([source.at.into(), source.reason.map(Reason::as_str).into()]);
+    }
+    args
 }
 
 /// A query for what consumers have of the members that the delta changes: of those that are removed (or
@@ -286,13 +376,25 @@ fn values_sql(
 ) -> Result<(String, Side)> {
     let (set, table) = (source.set, table(source)?);
     if members == Members::All {
-        let now = Given::raw_values(&mut stored(table, fields)?);
+        let now = Given::raw_values(&mut all(table, operation, fields)?);
         let parts =
             [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
         return Ok((set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts), Side::Only));
     }
     let Changed { mut old, mut new, delta } =
         Changed::of(source, table, fields, (is_filtered, &[]))?;
+    if operation == Operation::Events {
+        let mut values = Given::of_events(&old, &new);
+        // The receiver of the rows makes the old values of the others.
+        Given::add_event(&mut values, "d.id", ["e.event", "e.at", "e.reason", "e.old"]);
+        let member = Given::raw_values(&mut values);
+        let (old, new) = (Given::raw_values(&mut old), Given::raw_values(&mut new));
+        let parts = [("delta", delta.as_str()), ("member", &member), ("old", &old), ("new", &new)];
+        let sql = set.sql(&queries::refresh::publish::LIST_EVENT_VALUES, &parts);
+        let (keys, fields) = (keys(fields, true), keys(fields, false));
+        let names = fields.iter().map(|field| field.name.to_owned()).collect();
+        return Ok((sql, Side::Event { old: old_place(&keys), names }));
+    }
     let (letter, side) = match operation {
         Operation::Remove => (REMOVED, Side::Old),
         _ => (ADDED, Side::New),

@@ -18,6 +18,7 @@ use crate::refresh::publish::filter::ColumnTypes;
 use crate::refresh::publish::payload::{Members, Parts, PayloadInput};
 use crate::refresh::publish::stats::describe;
 use crate::refresh::publish::subscription::Subscription;
+use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::{Operation, SyncAction};
 
 /// The messages written for one subscription.
@@ -25,6 +26,10 @@ use segmenter_core::sync_plan::{Operation, SyncAction};
 pub(super) struct WrittenMessages {
     pub(super) messages: u64,
     pub(super) counts: LogCounts,
+    /// The number of events in them.
+    pub(super) events: u64,
+    /// Why they are written.
+    pub(super) reason: Option<Reason>,
     /// They hold data of an erased person.
     pub(super) is_erasure: bool,
     /// The number of all members, if the messages are about all.
@@ -77,9 +82,13 @@ impl Given {
         action: SyncAction,
         written: &WrittenMessages,
     ) {
+        // Events give no members, and take none.
+        if subscription.is_events() {
+            return;
+        }
         let coverage = source.delta.as_ref().map(|(_, figures)| figures.coverage());
         let members = match action {
-            SyncAction::Rename => None,
+            SyncAction::Select | SyncAction::Rename => None,
             SyncAction::Delete => Some(0),
             SyncAction::Delta => written.audience.or(coverage),
             SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => written.all,
@@ -122,7 +131,9 @@ pub(super) fn record_handed_over(
     let SubscriptionParams { mode, selection, .. } = &subscription.params;
     // The end of an audience and a new name have no members, whose table may not have been read.
     let table = source.table.as_ref().ok();
-    let table = table.filter(|_| !matches!(action, SyncAction::Delete | SyncAction::Rename));
+    let table = table.filter(|_| {
+        !matches!(action, SyncAction::Delete | SyncAction::Rename | SyncAction::Select)
+    });
     let types = table.map(|table| field_types::of(table, &selection.fields));
     if let Some(has_audience) = subscription.change_by(action, columns, types.as_ref()) {
         let types = types.as_ref().or(subscription.served_types.as_ref());
@@ -136,12 +147,19 @@ pub(super) fn record_handed_over(
             subscription.audience.as_str().into(),
             subscription.filter_to_record(columns).map(JsonB).into(),
             types.map(|types| JsonB(json!(types))).into(),
+            subscription.is_events().into(),
         ];
         run(source, &queries::refresh::publish::RECORD_HANDOVER, &args)?;
+    }
+    if written.messages == 0 {
+        return Ok(());
     }
     let mut params = described(selection);
     params["operations"] = json!(action.operations(*mode));
     params["messages"] = json!(written.messages);
+    if subscription.is_events() {
+        params["events"] = json!(written.events);
+    }
     let (status, counts) = (LogStatus::Ok, written.counts);
     let mut entry = entry(source, subscription, now, status, counts, None, params);
     let retyped = written.retyped.as_ref();
@@ -154,7 +172,7 @@ pub(super) fn record_handed_over(
     let remarks: Vec<_> = retyped.into_iter().chain(scheduled).chain(left_out).collect();
     let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
     entry.message = remarks.as_deref();
-    entry.reason = subscription.reason_of(action, source.reason);
+    entry.reason = written.reason;
     log::write(source.set, entry)
 }
 

@@ -145,7 +145,28 @@ impl Subscription {
                 delta
             }
             SyncAction::FullSync | SyncAction::Recreate => Some(Reason::Resync),
-            SyncAction::Rename | SyncAction::Delete => None,
+            SyncAction::Select | SyncAction::Rename | SyncAction::Delete => None,
+        }
+    }
+
+    /// Whether what happens to members is handed over, not the members.
+    pub fn is_events(&self) -> bool {
+        self.params.mode.is_events()
+    }
+
+    /// Whether events were handed over last: the consumer has no members.
+    pub fn has_events(&self) -> bool {
+        self.past.has_events
+    }
+
+    /// Whether the subscription asks for events with a reason. What is said of those who are members at
+    /// the first hand-over is another choice.
+    pub fn asks_for(&self, action: SyncAction, reason: Option<Reason>) -> bool {
+        match (&self.params.reasons, reason) {
+            (Some(reasons), Some(reason)) if action == SyncAction::Delta => {
+                reasons.contains(&reason)
+            }
+            _ => true,
         }
     }
 
@@ -166,6 +187,7 @@ impl Subscription {
             && !past.resync_requested
             && self.handed_audience.as_deref() == Some(self.audience.as_str())
             && past.served.as_ref() == Some(&self.params.selection)
+            && past.has_events == self.is_events()
             && columns.is_none_or(|columns| self.is_served_by(columns))
             && types.is_none_or(|types| self.served_types.as_ref() == Some(types));
         (!is_same).then_some(exists)
@@ -312,6 +334,7 @@ impl Subscription {
             past: AudienceState {
                 exists: is("has_audience")?,
                 served: selection(fields("last_fields")?, filter),
+                has_events: is("has_events")?,
                 failed: selection(fields("failed_fields")?, text("failed_filter")?),
                 resync_requested: resync_of.is_some() || next_resync.is_some_and(|at| at <= now),
                 is_ready: is("is_ready")?,

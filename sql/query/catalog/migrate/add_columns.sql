@@ -1,11 +1,14 @@
 -- Adds the columns that version 2 of the definition has and version 1 lacks, and the mart's replica
 -- identity. Consumers have been served from here.
 -- runs as: set owner
+-- @operation_check@: the constraint of operations, e.g. segmenter_outbox_operation_check
 -- @place@: the cluster and the database, e.g. '1/2'
 alter table @mart@ replica identity full;
 alter table @outbox@
     add column if not exists is_erasure boolean not null default false,
-    add column if not exists audience text;
+    add column if not exists audience text,
+    drop constraint if exists @operation_check@,
+    add constraint @operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete'));
 alter table @deliveries@
     add column if not exists last_receipt jsonb,
     add column if not exists marked_through bigint[] not null default '{}',

@@ -2,6 +2,7 @@
 -- Times that were set while the clock was ahead count for nothing: they lie further in the future than
 -- the delay that was asked for. The `create` of an audience waits until another audience of the same
 -- target has given up its name: by an older message that deletes it, or that has another name for it.
+-- Events of a paused subscription wait.
 -- runs as: set owner
 -- params: consumer uuid
 -- row: subscriptions uuid[]
@@ -31,6 +32,11 @@ from (
           d.next_attempt_at is null or d.next_attempt_at <= clock_timestamp()
           or d.next_attempt_at > clock_timestamp() + d.retry_after + interval '10 seconds'
       )
+      -- Events are held back while they wait, until the end of what they are about.
+      and not (u.params @> '{"mode": "events", "paused": true}' and not exists (
+        select from @outbox@ p
+        where p.subscription_id = u.id and p.id > d.delivered_through and p.operation = 'delete'
+      ))
       and not (head.operation = 'create' and exists (
         select
         from @subscriptions@ k

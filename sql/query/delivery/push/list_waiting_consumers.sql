@@ -1,7 +1,7 @@
 -- The consumers that workers serve and that have waiting messages, with the time from which the
 -- next message can be delivered. Those that are served from another place than $1, of which this
--- database is a copy, are left out; so are audiences whose names are still taken, see
--- delivery/claim/find_candidates.
+-- database is a copy, are left out; so are audiences whose names are still taken, and events of paused
+-- subscriptions, see delivery/claim/find_candidates.
 -- runs as: set owner
 -- params: place text
 -- row: id uuid, name text, role oid, at timestamptz
@@ -37,6 +37,11 @@ cross join lateral (
     limit 1
 ) head
 where jsonb_typeof(c.params -> 'updater') = 'object' and c.home = $1
+  -- Events are held back while they wait, until the end of what they are about.
+  and not (u.params @> '{"mode": "events", "paused": true}' and not exists (
+    select from @outbox@ p
+    where p.subscription_id = u.id and p.id > d.delivered_through and p.operation = 'delete'
+  ))
   and not (head.operation = 'create' and exists (
     select
     from @subscriptions@ k

@@ -2,7 +2,7 @@
 -- or of consumers whose role (or the
 -- set's owner, $2) it is, whose audience is known to differ from the segment: members that the consumer
 -- could not use, messages that were skipped, members that cannot be part of a message, or another
--- number of members by the consumer's receipt although no message waits.
+-- number of members by the consumer's receipt although no message waits. Events make no audience.
 -- runs as: set owner
 -- params: reader oid, set_owner oid, sees_figures boolean
 -- row: consumer text, target text, segment text, refused text, skipped text, skipped_members text, left_out text, given text, counted text
@@ -27,5 +27,5 @@ join @handovers@ h on h.subscription_id = u.id
 where (
     $3 or pg_has_role($1, s.owner, @membership@) or coalesce(pg_has_role($1, c.role, @membership@), false)
     or pg_has_role($1, $2, @membership@)
-) and u.actual_end = 'infinity' and s.actual_end = 'infinity' and c.actual_end = 'infinity'
+) and not h.has_events and u.actual_end = 'infinity' and s.actual_end = 'infinity' and c.actual_end = 'infinity'
 order by c.name, u.target, s.name

@@ -36,6 +36,7 @@ cross join lateral (
     union all
     select 'late', to_char(head.available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
     where u.status <> 'failed' and head.available_at < now() - interval '1 day'
+      and not u.params @> '{"mode": "events", "paused": true}'
     union all
     select 'paused', ''
     where u.params -> 'paused' = 'true'
