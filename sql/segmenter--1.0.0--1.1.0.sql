@@ -201,7 +201,7 @@ comment on column @consumers@.id is 'the consumer';
 comment on column @consumers@.name is 'the name, unique among active consumers';
 comment on column @consumers@.description is 'a description for people';
 comment on column @consumers@.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
-comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
+comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts, list_every';
 comment on column @consumers@.actual_begin is 'when the consumer was created';
 comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
 comment on column @consumers@.home is 'the cluster and the database whose workers deliver to it; a copy of the database is another one, where deliveries by workers are paused';
@@ -231,7 +231,7 @@ comment on column @subscriptions@.consumer_id is 'the consumer';
 comment on column @subscriptions@.segment_id is 'the segment';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
-comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron, first, reasons';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron, max_drift, heal, first, reasons';
 comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
 comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
 comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
@@ -428,6 +428,22 @@ comment on column @withheld@.id is 'the member''s key';
 comment on column @withheld@.member is 'the member as the consumer has it; null: it does not have the member';
 comment on column @withheld@.hash_email is 'hashed e-mail address of the member then';
 comment on column @withheld@.hash_phone is 'hashed phone number of the member then';
+
+create table @reports@ (
+    consumer_id uuid   primary key references @consumers@ (id) on delete cascade,
+    audiences   jsonb  not null default '[]',
+    expected    uuid[] not null default '{}',
+    reported_at timestamptz,
+    asked_at    timestamptz,
+    error       text
+);
+comment on table @reports@ is 'what consumers last reported of their audiences: one row for each consumer that has reported, or was asked';
+comment on column @reports@.consumer_id is 'the consumer';
+comment on column @reports@.audiences is 'the audiences in its target systems: external_id, name, target, size, match_rate, status';
+comment on column @reports@.expected is 'the subscriptions that had an audience there, as far as it was known then';
+comment on column @reports@.reported_at is 'when it reported them; null: never';
+comment on column @reports@.asked_at is 'when its function was asked for them last; null: never';
+comment on column @reports@.error is 'why it did not answer then; null: it did';
 
 -- Written only by sessions that hold the segment's lock until they commit, so that nothing waits for a row.
 -- No index but the key: an update is heap-only where the page has room.
@@ -775,9 +791,9 @@ comment on column @current@.processed is 'when the row last changed';
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
+    @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @reports@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
     @status@, @current@ from public;
-grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@,
+grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @reports@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
@@ -861,6 +877,11 @@ create policy segmenter_consumer on @deliveries@ for select
         where @schema@.segmenter_may_act_as(c.role)
     ));
 comment on policy segmenter_consumer on @deliveries@ is 'deliveries to consumers that the user is a member of the role of';
+
+alter table @reports@ enable row level security;
+create policy segmenter_consumer on @reports@ for select
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+comment on policy segmenter_consumer on @reports@ is 'reports of consumers that the user is a member of the role of';
 
 alter table @handovers@ enable row level security;
 create policy segmenter_member on @handovers@ for select
@@ -1372,6 +1393,49 @@ comment on function segmenter_take(text, text, text, boolean) is 'takes an audie
 comment on function segmenter_disclosures(text) is 'to whom a person''s data went, and when, as far as the caller may see the segments';
 revoke all on function segmenter_take, segmenter_disclosures from public;
 grant execute on function segmenter_take, segmenter_disclosures to public;
+-- What is in target systems.
+CREATE FUNCTION "segmenter_list_audiences"() RETURNS TABLE (
+	"consumer" TEXT,
+	"target" TEXT,
+	"audience" TEXT,
+	"external_id" TEXT,
+	"state" TEXT,
+	"members" bigint,
+	"size" bigint,
+	"match_rate" NUMERIC,
+	"drift" NUMERIC,
+	"reported_at" timestamp with time zone
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_audiences_wrapper';
+CREATE FUNCTION "segmenter_report_audiences"(
+	"consumer" TEXT,
+	"audiences" jsonb
+) RETURNS bigint
+
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_report_audiences_wrapper';
+comment on function segmenter_list_audiences() is 'lists the audiences of consumers, compared with what these have reported; used by segmenter_audiences';
+comment on function segmenter_report_audiences(text, jsonb) is 'records which audiences a consumer has in its target systems, in place of what was reported before; returns their number';
+revoke all on function segmenter_list_audiences, segmenter_report_audiences from public;
+grant execute on function segmenter_list_audiences, segmenter_report_audiences to public;
+create view segmenter_audiences as
+select a.consumer, a.target, a.audience, a.external_id, a.state, a.members, a.size, a.match_rate, a.drift, a.reported_at
+from segmenter_list_audiences() a;
+comment on view segmenter_audiences is 'the audiences of consumers, compared with what these have reported, in the relation set that the session works on';
+comment on column segmenter_audiences.consumer is 'the consumer';
+comment on column segmenter_audiences.target is 'the target system; null: not reported';
+comment on column segmenter_audiences.audience is 'the name of the audience';
+comment on column segmenter_audiences.external_id is 'its id in the target system';
+comment on column segmenter_audiences.state is 'known: it was reported; missing: it was not, and should be there; foreign: it was, and no subscription has it; unreported: the consumer has not reported since it was handed over';
+comment on column segmenter_audiences.members is 'the members that were handed over; null: not known, or the subscription gets events';
+comment on column segmenter_audiences.size is 'the members that the consumer reported';
+comment on column segmenter_audiences.match_rate is 'the share of the members that the target system could match, as reported, or else size by members';
+comment on column segmenter_audiences.drift is 'how far size is from members, as a share of the latter';
+comment on column segmenter_audiences.reported_at is 'when the consumer last reported; null: never';
+revoke all on segmenter_audiences from public;
+grant select on segmenter_audiences to public;
 -- The history of definitions.
 CREATE FUNCTION "segmenter_restore_definition"(
 	"name" TEXT,
@@ -1402,7 +1466,7 @@ begin
         join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) k.mart::pg_catalog.oid
         where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
           and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char"
-          and k.kind operator(pg_catalog.=) any (array['handovers', 'withheld', 'state', 'attempts', 'definitions', 'secret', 'kept_out'])
+          and k.kind operator(pg_catalog.=) any (array['handovers', 'withheld', 'reports', 'state', 'attempts', 'definitions', 'secret', 'kept_out'])
     loop
         perform pg_catalog.pg_extension_config_dump(added, '');
     end loop;

@@ -99,7 +99,7 @@ comment on column @consumers@.id is 'the consumer';
 comment on column @consumers@.name is 'the name, unique among active consumers';
 comment on column @consumers@.description is 'a description for people';
 comment on column @consumers@.role is 'the role that may claim and acknowledge; null: only the owner of this table and superusers';
-comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts';
+comment on column @consumers@.params is 'how it gets its messages: updater ("pull", {"function": …}, {"http": …}), max_attempts, list_every';
 comment on column @consumers@.actual_begin is 'when the consumer was created';
 comment on column @consumers@.actual_end is 'when it was retired; infinity: it is active';
 comment on column @consumers@.home is 'the cluster and the database whose workers deliver to it; a copy of the database is another one, where deliveries by workers are paused';
@@ -129,7 +129,7 @@ comment on column @subscriptions@.consumer_id is 'the consumer';
 comment on column @subscriptions@.segment_id is 'the segment';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
-comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron, first, reasons';
+comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron, max_drift, heal, first, reasons';
 comment on column @subscriptions@.cron is 'when messages become available, as a cron expression; null: at once';
 comment on column @subscriptions@.timezone is 'the time zone of cron; null: segmenter.timezone';
 comment on column @subscriptions@.status is 'the state of the audience: not uploaded, queued, uploaded, failed';
@@ -326,6 +326,22 @@ comment on column @withheld@.id is 'the member''s key';
 comment on column @withheld@.member is 'the member as the consumer has it; null: it does not have the member';
 comment on column @withheld@.hash_email is 'hashed e-mail address of the member then';
 comment on column @withheld@.hash_phone is 'hashed phone number of the member then';
+
+create table @reports@ (
+    consumer_id uuid   primary key references @consumers@ (id) on delete cascade,
+    audiences   jsonb  not null default '[]',
+    expected    uuid[] not null default '{}',
+    reported_at timestamptz,
+    asked_at    timestamptz,
+    error       text
+);
+comment on table @reports@ is 'what consumers last reported of their audiences: one row for each consumer that has reported, or was asked';
+comment on column @reports@.consumer_id is 'the consumer';
+comment on column @reports@.audiences is 'the audiences in its target systems: external_id, name, target, size, match_rate, status';
+comment on column @reports@.expected is 'the subscriptions that had an audience there, as far as it was known then';
+comment on column @reports@.reported_at is 'when it reported them; null: never';
+comment on column @reports@.asked_at is 'when its function was asked for them last; null: never';
+comment on column @reports@.error is 'why it did not answer then; null: it did';
 
 -- Written only by sessions that hold the segment's lock until they commit, so that nothing waits for a row.
 -- No index but the key: an update is heap-only where the page has room.
@@ -673,9 +689,9 @@ comment on column @current@.processed is 'when the row last changed';
 -- user is a member of.
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
-    @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
+    @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @reports@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
     @status@, @current@ from public;
-grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @state@, @attempts@, @definitions@,
+grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @reports@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
@@ -759,6 +775,11 @@ create policy segmenter_consumer on @deliveries@ for select
         where @schema@.segmenter_may_act_as(c.role)
     ));
 comment on policy segmenter_consumer on @deliveries@ is 'deliveries to consumers that the user is a member of the role of';
+
+alter table @reports@ enable row level security;
+create policy segmenter_consumer on @reports@ for select
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+comment on policy segmenter_consumer on @reports@ is 'reports of consumers that the user is a member of the role of';
 
 alter table @handovers@ enable row level security;
 create policy segmenter_member on @handovers@ for select

@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 24] = [
+pub const WORDS: [&str; 25] = [
     "mart",
     "segments",
     "consumers",
@@ -42,6 +42,7 @@ pub const WORDS: [&str; 24] = [
     "status",
     "current",
     "withheld",
+    "reports",
     "registry",
     "registry_relations",
     "change_readers",

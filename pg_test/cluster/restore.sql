@@ -138,6 +138,7 @@ select subscription_id, min(id), gen_random_uuid(), now() + interval '1 hour', 2
 from segmenter_outbox group by subscription_id;
 insert into segmenter_withheld (subscription_id, id, member, hash_email)
 select u.id, w.id, w.member, 'e' from segmenter_subscriptions u, (values ('1', '{"id": "1"}'::jsonb), ('ж', null)) w (id, member) order by u.id limit 6;
+select segmenter_report_audiences('crm', '[{"external_id": "ext\\1", "target": "target 1", "size": 5, "match_rate": 0.5}, {"external_id": "ж"}]');
 -- A rolled back entry leaves a gap in the numbers.
 begin; select count(*) from segmenter_refresh('extra'); rollback;
 insert into segmenter_log (action, status, message) values ('note', 'ok', E'by hand \\. \x01');

@@ -26,6 +26,7 @@ use crate::refresh::{self, RefreshResult};
 use crate::schedule::run::{self, PlannedRefresh};
 use segmenter_core::bucket;
 
+mod audiences;
 mod connectors;
 mod consumers;
 mod explain;

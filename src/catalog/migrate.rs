@@ -22,8 +22,17 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 8] =
-    ["handovers", "withheld", "state", "attempts", "definitions", "secret", "kept_out", "current"];
+const ADDED: [&str; 9] = [
+    "handovers",
+    "withheld",
+    "reports",
+    "state",
+    "attempts",
+    "definitions",
+    "secret",
+    "kept_out",
+    "current",
+];
 
 /// Migrates every set of an older version, the extension's own first. A set that cannot be migrated
 /// is named in a WARNING and stays as it was. An error of the extension's own set is returned.
@@ -256,6 +265,7 @@ mod tests {
             [
                 "@handovers@",
                 "@withheld@",
+                "@reports@",
                 "@state@",
                 "@attempts@",
                 "@definitions@",
@@ -265,6 +275,8 @@ mod tests {
                 "index",
                 "@:kept_out_owner_idx@",
                 "@current@",
+                "@reports@",
+                "segmenter_consumer",
                 "@handovers@",
                 "segmenter_member",
                 "@withheld@",

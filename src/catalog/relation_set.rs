@@ -22,7 +22,7 @@ use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-pub(super) const RELATIONS: [(&str, &str); 16] = [
+pub(super) const RELATIONS: [(&str, &str); 17] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -39,6 +39,7 @@ pub(super) const RELATIONS: [(&str, &str); 16] = [
     ("status", "_status"),
     ("current", "_current"),
     ("withheld", "_withheld"),
+    ("reports", "_reports"),
 ];
 /// A relation of a set, by its index in [`RELATIONS`].
 #[derive(Debug, Clone, Copy)]

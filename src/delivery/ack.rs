@@ -290,6 +290,6 @@ fn with_leased<T>(
 }
 
 /// Cuts a text to at most [`MAX_ERROR`] bytes, at the boundary of a character.
-fn truncate_utf8(text: &str) -> &str {
+pub(super) fn truncate_utf8(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_ERROR)]
 }

@@ -16,6 +16,7 @@ use crate::pg::format::json::JsonbText;
 
 mod ack;
 pub mod admin;
+pub mod audiences;
 mod claim;
 pub mod connector;
 pub mod consent;

@@ -9,7 +9,7 @@ use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
 use super::claim::{Message, claim_of};
-use super::{Consumer, ack, connector, nack};
+use super::{Consumer, ack, audiences, connector, nack};
 use crate::catalog::extension::Extension;
 use crate::catalog::log::interval;
 use crate::catalog::queries;
@@ -74,10 +74,25 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             if consumer.is_paused() {
                 return Ok(None);
             }
+            if let Some(question) = audiences::due_question(&set, &consumer)? {
+                return Ok(Some((consumer, limit, Next::Question(question))));
+            }
             let claimed = claim_of(&set, &consumer, 1, interval(limit + MARGIN))?;
-            Ok(claimed.into_iter().next().map(|message| (consumer, limit, message)))
+            let message = claimed.into_iter().next();
+            Ok(message.map(|message| (consumer, limit, Next::Message(message))))
         })?;
-        let Some((consumer, limit, message)) = next else { return Ok(()) };
+        let message = match next {
+            None => return Ok(()),
+            Some((consumer, limit, Next::Question(question))) => {
+                ask(&set, &consumer, limit, &question)?;
+                if is_of_other_role(&consumer) {
+                    return Ok(());
+                }
+                continue;
+            }
+            Some((consumer, limit, Next::Message(message))) => (consumer, limit, message),
+        };
+        let (consumer, limit, message) = message;
         process::announce(
             &format!("segmenter: {}", consumer.name),
             Some(&format!("delivery of message {} to \"{}\"", message.id, consumer.name)),
@@ -86,9 +101,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             Updater::Pull => return Ok(()),
             Updater::Function(function) => {
                 call(&set, &consumer, function, limit, &message)?;
-                // The worker is connected as another role, so the call was refused. If the
-                // consumer's role can connect by now, the next worker connects as this role.
-                if consumer.role.is_some_and(|role| role != role::current()) {
+                if is_of_other_role(&consumer) {
                     return Ok(());
                 }
             }
@@ -99,6 +112,46 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
         }
     }
     Ok(())
+}
+
+/// What a worker does next for a consumer.
+enum Next {
+    Message(Message),
+    /// It asks for the audiences.
+    Question(JsonbText),
+}
+
+/// Whether the worker is connected as another role than the consumer's, so that a call was refused. If the
+/// consumer's role can connect by now, the next worker connects as this role.
+fn is_of_other_role(consumer: &Consumer) -> bool {
+    consumer.role.is_some_and(|role| role != role::current())
+}
+
+/// Asks a consumer's function for the audiences, and records the answer together with what the function
+/// changes.
+fn ask(
+    set: &RelationSet,
+    consumer: &Consumer,
+    limit: Duration,
+    question: &JsonbText,
+) -> std::result::Result<(), Report> {
+    let Updater::Function(function) = &consumer.params.updater else { return Ok(()) };
+    process::announce(
+        &format!("segmenter: {}", consumer.name),
+        Some(&format!("asking \"{}\" for its audiences", consumer.name)),
+    );
+    let asked = process::transaction_within(Some(limit), || {
+        let answer = answer_of(set, consumer, function, (question, None))?;
+        let audiences = audiences::of_answer(&answer)?;
+        durable::flush_at_commit();
+        audiences::record(set, consumer, audiences, true).map(drop)
+    });
+    match asked {
+        Ok(()) => Ok(()),
+        Err(report) => process::transaction_within(Some(ANSWER_LIMIT), || {
+            audiences::record_failure(set, consumer.id, &report.to_line())
+        }),
+    }
 }
 
 /// Time limit of one message. None: the consumer claims its messages itself.
@@ -212,6 +265,23 @@ fn result_of(
     function: &FunctionUpdater,
     message: &Message,
 ) -> Result<Receipt> {
+    let what = (&message.payload, Some((message.id, message.attempt)));
+    let receipt = answer_of(set, consumer, function, what)?;
+    Receipt::parse(&receipt).map_err(|problem| Error::Argument {
+        name: "receipt",
+        problem,
+        hint: super::RECEIPT,
+    })
+}
+
+/// What a consumer's function returns for a payload, as JSON text. `message`: the id of the message that it is
+/// of, and the number of the attempt.
+fn answer_of(
+    set: &RelationSet,
+    consumer: &Consumer,
+    function: &FunctionUpdater,
+    (payload, message): (&JsonbText, Option<(i64, i32)>),
+) -> Result<String> {
     let refuse = |problem: String, hint: String| {
         Err(Error::Function { consumer: consumer.name.clone(), problem, hint })
     };
@@ -234,7 +304,8 @@ fn result_of(
     set.as_consumer(role, || {
         let (name, result) = resolve(&consumer.name, &function.name)?;
         let cast = if result == pg_sys::VOIDOID { "" } else { "::pg_catalog.jsonb" };
-        let args = [message.payload.clone().into(), message.id.into(), message.attempt.into()];
+        let (id, attempt) = message.unzip();
+        let args = [payload.clone().into(), id.into(), attempt.into()];
         let receipt: Option<JsonbText> = Spi::connect_mut(|client| {
             let row = client
                 .update(
@@ -248,12 +319,7 @@ fn result_of(
                 .first();
             if cast.is_empty() { Ok::<_, Error>(None) } else { Ok(row.get_one()?) }
         })?;
-        let receipt = receipt.map_or_else(|| "{}".into(), |receipt| receipt.0);
-        Receipt::parse(&receipt).map_err(|problem| Error::Argument {
-            name: "receipt",
-            problem,
-            hint: super::RECEIPT,
-        })
+        Ok(receipt.map_or_else(|| "{}".into(), |receipt| receipt.0))
     })
 }
 

@@ -25,7 +25,13 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     if !subscribed.is_owned_by(role::current()) {
         check_resync(set, &subscribed)?;
-        return request(set, subscription).map(|()| 0);
+        request(set, subscription)?;
+        emit(
+            PgLogLevel::NOTICE,
+            "the resync is made by the next run of the segment".into(),
+            Some("What waits is discarded then, and all members follow."),
+        );
+        return Ok(0);
     }
     let (segment, name) = &subscribed.segment;
     let _held = acquire(set, *segment, name)?;
@@ -57,8 +63,9 @@ fn check_resync(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<()> {
     }
 }
 
-/// Requests a resync, which the segment's next run makes. A request that waits already stays.
-fn request(set: &RelationSet, subscription: Uuid) -> Result<()> {
+/// Requests a resync, which the segment's next run makes. A request that waits already stays; then the result
+/// is false.
+pub(super) fn request(set: &RelationSet, subscription: Uuid) -> Result<bool> {
     let found = subscription::find(set, None, None, Some(subscription))?;
     if !found.iter().any(|found| found.recreate_action(false).is_some()) {
         return Err(Error::EndedSubscription(subscription));
@@ -72,10 +79,5 @@ fn request(set: &RelationSet, subscription: Uuid) -> Result<()> {
     if is_new {
         system_catalog::invalidate(set.segments());
     }
-    emit(
-        PgLogLevel::NOTICE,
-        "the resync is made by the next run of the segment".into(),
-        Some("What waits is discarded then, and all members follow."),
-    );
-    Ok(())
+    Ok(is_new)
 }

@@ -13,8 +13,8 @@ use crate::http::signature::Key;
 use crate::reason::Reason;
 use crate::schedule::Schedule;
 
-const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}}, {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}} or {\"updater\": {\"server\": ...}}, and max_attempts where wanted.";
-const SUBSCRIPTION: &str = "The keys are mode (\"delta\", \"replace\" or \"events\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false), min_members (a number of members), resync_cron (a cron expression), and in mode \"events\" first (\"silent\" or \"all\") and reasons (a list).";
+const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}}, {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}} or {\"updater\": {\"server\": ...}}, and max_attempts and list_every (with a function) where wanted.";
+const SUBSCRIPTION: &str = "The keys are mode (\"delta\", \"replace\" or \"events\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false), min_members (a number of members), resync_cron (a cron expression), max_drift (a share of the members), heal (true or false), and in mode \"events\" first (\"silent\" or \"all\") and reasons (a list).";
 
 /// The default of `max_attempts`.
 const MAX_ATTEMPTS: u32 = 10;
@@ -35,6 +35,9 @@ pub struct ConsumerParams {
     pub updater: Updater,
     /// The number of failed attempts after which a message is stuck and waits for an operator.
     pub max_attempts: u32,
+    /// How often its function is asked which audiences there are, a PostgreSQL interval as text; none: it
+    /// is not.
+    pub list_every: Option<String>,
 }
 
 /// How messages reach the consumer.
@@ -88,6 +91,11 @@ pub struct SubscriptionParams {
     pub min_members: Option<u64>,
     /// When all members are handed over again.
     pub resync: Option<Schedule>,
+    /// How far the audience may differ from what was handed over, as a share, by what the consumer reports;
+    /// none: that is not looked at.
+    pub max_drift: Option<f64>,
+    /// All members are handed over again where it differs by more.
+    pub heals: bool,
 }
 
 /// Which members of a segment a subscription has, and what of them.
@@ -175,6 +183,7 @@ struct RawConsumer {
     #[serde(default)]
     updater: Updater,
     max_attempts: Option<u64>,
+    list_every: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -190,6 +199,8 @@ struct RawSubscription {
     resync_cron: Option<String>,
     first: Option<Value>,
     reasons: Option<Vec<String>>,
+    max_drift: Option<f64>,
+    heal: Option<bool>,
 }
 
 /// Validates a consumer's `params`.
@@ -203,6 +214,11 @@ pub fn consumer_params(json: Value, subject: Subject<'_>) -> Result<ConsumerPara
         Updater::Server(name) if name.trim().is_empty() => Some("the server has no name".into()),
         _ => None,
     };
+    let is_asked = matches!(raw.updater, Updater::Function(_));
+    let problem = problem.or_else(|| {
+        let problem = "\"list_every\" is for consumers that a function serves; others report by segmenter_report_audiences()";
+        (raw.list_every.is_some() && !is_asked).then(|| problem.to_owned())
+    });
     let attempts = match raw.max_attempts {
         None => Ok(MAX_ATTEMPTS),
         Some(0) => Err("\"max_attempts\" must be at least 1".to_owned()),
@@ -210,7 +226,10 @@ pub fn consumer_params(json: Value, subject: Subject<'_>) -> Result<ConsumerPara
             .map_err(|_| format!("\"max_attempts\" must be at most {}", u32::MAX)),
     };
     match (problem, attempts) {
-        (None, Ok(max_attempts)) => Ok(ConsumerParams { updater: raw.updater, max_attempts }),
+        (None, Ok(max_attempts)) => {
+            let RawConsumer { updater, list_every, .. } = raw;
+            Ok(ConsumerParams { updater, max_attempts, list_every })
+        }
         (Some(problem), _) | (None, Err(problem)) => {
             Err(ConfigError::new("params", subject, problem, CONSUMER))
         }
@@ -247,7 +266,11 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
     let reasons = raw.reasons.as_deref().map(reasons).transpose().map_err(invalid)?;
     let min_members = raw.min_members.filter(|min| *min > 0);
     if mode.is_events() {
-        let useless = [("resync_cron", resync.is_some()), ("min_members", min_members.is_some())];
+        let useless = [
+            ("resync_cron", resync.is_some()),
+            ("min_members", min_members.is_some()),
+            ("max_drift", raw.max_drift.is_some()),
+        ];
         if let Some((key, _)) = useless.iter().find(|(_, is_given)| *is_given) {
             let problem =
                 format!("\"{key}\" concerns all members, which mode \"events\" does not hand over");
@@ -257,6 +280,14 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
     } else if reasons.is_some() {
         return Err(invalid("\"reasons\" is for mode \"events\" only".into()));
     }
+    let heals = raw.heal.unwrap_or_default();
+    match raw.max_drift {
+        None if heals => return Err(invalid("\"heal\" needs \"max_drift\"".into())),
+        Some(drift) if drift < 0.0 => {
+            return Err(invalid("\"max_drift\" must not be negative".into()));
+        }
+        _ => {}
+    }
     Ok(SubscriptionParams {
         mode,
         batch_size,
@@ -265,6 +296,8 @@ pub fn subscription_params(json: Value, subject: Subject<'_>) -> Result<Subscrip
         reasons,
         min_members,
         resync,
+        max_drift: raw.max_drift,
+        heals,
     })
 }
 
@@ -399,6 +432,12 @@ mod tests {
         consumer_params(json!({"updater": {"http": {"url": "https://x"}}}), S).expect("http");
         assert!(message(consumer_params(json!({"updater": "push"}), S)).contains("push"));
         assert!(message(consumer_params(json!({"max_attempts": 0}), S)).contains("max_attempts"));
+        let list = |updater| json!({"updater": updater, "list_every": "1 day"});
+        let function = consumer_params(list(json!({"function": {"name": "f"}})), S);
+        assert_eq!(function.expect("a function").list_every.as_deref(), Some("1 day"));
+        for updater in [json!("pull"), json!({"http": {"url": "https://x"}})] {
+            assert!(message(consumer_params(list(updater), S)).contains("list_every"));
+        }
         let http = |headers| json!({"updater": {"http": {"url": "https://x", "headers": headers}}});
         consumer_params(http(json!({"X-Token": "a b"})), S).expect("a header");
         assert!(message(consumer_params(http(json!({"X-A": "b\nc"})), S)).contains("X-A"));
@@ -443,6 +482,8 @@ mod tests {
             (json!({"reasons": [1]}), "1"),
             (json!({"resync_cron": "@daily"}), "\"resync_cron\""),
             (json!({"min_members": 5}), "\"min_members\""),
+            (json!({"max_drift": 0.1}), "\"max_drift\""),
+            (json!({"heal": true}), "\"heal\""),
             (json!({"fields": {"id": "at"}}), "\"at\""),
             (json!({"fields": ["id", "old"]}), "\"old\""),
             (json!({"fields": {"hash_email": "id"}}), "\"hash_email\""),
@@ -499,6 +540,19 @@ mod tests {
             [("paused", json!("yes")), ("min_members", json!(-1)), ("min_members", json!(1.5))]
         {
             assert!(message(subscription_params(json!({ key: wrong }), S)).contains(key));
+        }
+        assert_eq!((params.max_drift, params.heals), (None, false));
+        let drift = |json| subscription_params(json, S);
+        let heals = drift(json!({"max_drift": 0, "heal": true})).expect("valid");
+        assert_eq!((heals.max_drift, heals.heals), (Some(0.0), true));
+        assert!(drift(json!({"max_drift": 1.5, "heal": null})).is_ok());
+        for (wrong, named) in [
+            (json!({"heal": true}), "max_drift"),
+            (json!({"max_drift": -0.1}), "negative"),
+            (json!({"max_drift": "10 %"}), "max_drift"),
+            (json!({"max_drift": 0.1, "heal": 1}), "heal"),
+        ] {
+            assert!(message(drift(wrong)).contains(named), "{named}");
         }
         let resync = |cron| subscription_params(json!({ "resync_cron": cron }), S);
         assert_eq!(resync(json!(null)).expect("valid").resync, None);

@@ -122,18 +122,22 @@ fn typed<T: DeserializeOwned>(
     if !json.is_object() {
         return Err(ConfigError::new(column, subject, format!("{json} is not an object"), hint));
     }
+    of_object(json).map_err(|problem| ConfigError::new(column, subject, problem, hint))
+}
+
+/// Deserializes a value that is an object. The problem names the key of the invalid value.
+pub(crate) fn of_object<T: DeserializeOwned>(json: Value) -> std::result::Result<T, String> {
     serde_path_to_error::deserialize(json).map_err(|error| {
         let problem = plain_words(&error.inner().to_string().replace('`', "\""));
         let path = error.path().to_string();
         let key = path.rsplit('.').next().unwrap_or_default();
         let is_named = key.is_empty() || key == "?" || problem.contains(&format!("\"{key}\""));
-        let problem = match problem.strip_prefix('"') {
+        match problem.strip_prefix('"') {
             // A key within an object that was read apart.
             Some(rest) if !is_named && rest.contains("\": ") => format!("\"{path}.{rest}"),
             _ if is_named => problem,
             _ => format!("\"{path}\": {problem}"),
-        };
-        ConfigError::new(column, subject, problem, hint)
+        }
     })
 }
 

@@ -68,5 +68,6 @@ pub(super) fn check_updater(params: &ConsumerParams, subject: Subject<'_>) -> er
         Updater::Function(function) => &function.timeout,
         Updater::Http(http) => &http.timeout,
     };
-    check_interval("params", "timeout", timeout, subject)
+    check_interval("params", "timeout", timeout, subject)?;
+    check_interval("params", "list_every", &params.list_every, subject)
 }

@@ -6,6 +6,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::viewer::Viewer;
 use crate::config::{self, Subject};
+use crate::delivery::audiences::{self as reported, Audience};
 use crate::error::{Result, counted};
 use crate::pg::bgw::activity;
 use crate::pg::clock;
@@ -130,6 +131,41 @@ pub(super) fn differences(found: &mut Findings, set: &RelationSet, viewer: Viewe
                 format!("{RESYNC} A target system that counts only members it could match should leave \"coverage\" out of its receipts."),
             );
         }
+    }
+    for row in reported::list(set, viewer)? {
+        let Audience { consumer, target, segment, state, members, size, .. } = row;
+        let [target, segment] = [target, segment].map(Option::unwrap_or_default);
+        let audience =
+            format!("the audience of \"{consumer}\" for \"{target}\" of segment \"{segment}\"");
+        if state == "missing" {
+            found.warn(
+                "audiences",
+                format!("{audience} is missing by the consumer's last report"),
+                "To have it created anew, end the subscription, and make it active again after the next run.",
+            );
+        }
+        if row.is_over {
+            found.warn(
+                "audiences",
+                format!(
+                    "{audience} has {} by the consumer's last report, {} were handed over: that is more than max_drift",
+                    counted(size.unwrap_or_default(), "member"),
+                    members.unwrap_or_default()
+                ),
+                match row.heals {
+                    true => "The next run hands over all members.",
+                    false => RESYNC,
+                },
+            );
+        }
+    }
+    let sql = &queries::ops::doctor::UNANSWERED_QUESTIONS;
+    for [consumer, detail] in texts(set, sql, &args)? {
+        found.warn(
+            "audiences",
+            format!("consumer \"{consumer}\" was asked for its audiences, and did not answer: {detail}"),
+            "It is asked again after an hour at the latest. Its function must return an object with the key audiences for the operation \"list\"; without list_every in its params it is not asked.",
+        );
     }
     found.close("audiences", "no audience is known to differ from its segment");
     Ok(())
