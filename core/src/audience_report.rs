@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::config::of_object;
 
 /// The most audiences of a report.
-const MAX_AUDIENCES: usize = 100_000;
+const MAX_AUDIENCES: usize = 10_000;
 /// The longest text, in bytes.
 const MAX_TEXT: usize = 1000;
 
@@ -149,6 +149,6 @@ mod tests {
             assert!(problem.contains(named), "{problem}");
         }
         let many = vec![json!({"external_id": "1"}); MAX_AUDIENCES + 1];
-        assert!(parse(Value::Array(many)).expect_err("too many").contains("100001"));
+        assert!(parse(Value::Array(many)).expect_err("too many").contains("10001"));
     }
 }
