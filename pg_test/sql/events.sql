@@ -218,6 +218,61 @@ select messages from segmenter_run() where segment = 'events';
 select * from events.messages();
 -- No member is missing where none is given.
 select detail from segmenter_doctor() where "check" = 'audiences' and detail like '%"events"%';
+-- Many changes at random: events, folded, give what the audience is, and what they say of earlier values is true.
+update events.people set note = null;
+delete from events.people;
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id, email as hash_email, city from events.people"}}' where name = 'events';
+select status from segmenter_refresh('events');
+select events.subscribe('random', '{"first": "all", "fields": {"id": "user", "city": "city", "hash_email": "mail"}, "where": "city <> ''Rome''", "batch_size": 3}');
+select messages from segmenter_run() where segment = 'events';
+set client_min_messages = error;
+do $$
+begin
+    for round in 1..40 loop
+        delete from events.people where random() < 0.2;
+        update events.people set city = (array['Oslo', 'Rome', 'Bari'])[1 + (random() * 2)::int] where random() < 0.3;
+        update events.people set email = nullif((random() * 3)::int, 0) where random() < 0.3;
+        insert into events.people select g, 'new', 'Oslo' from generate_series(1, 20) g where random() < 0.2 on conflict do nothing;
+        perform segmenter_refresh('events');
+    end loop;
+end $$;
+reset client_min_messages;
+do $$
+declare
+    audience jsonb := '{}';
+    event jsonb;
+    last jsonb;
+    now jsonb;
+    wrong int := 0;
+    seen int := 0;
+begin
+    for event in
+        select m from segmenter_outbox o join segmenter_subscriptions u on u.id = o.subscription_id,
+            jsonb_array_elements(o.payload -> 'members') with ordinality a (m, place)
+        where u.target = 'random' order by o.id, a.place
+    loop
+        seen := seen + 1;
+        last := audience -> (event ->> 'id');
+        now := jsonb_build_object('user', event -> 'user', 'city', event -> 'city', 'mail', event -> 'mail');
+        if event - '{event,at,reason,old,user,city,mail}'::text[] <> jsonb_build_object('id', event -> 'user') then wrong := wrong + 1; end if;
+        case event ->> 'event'
+            when 'entered' then
+                if last is not null or event -> 'old' <> '{}' then wrong := wrong + 1; end if;
+                audience := audience || jsonb_build_object(event ->> 'id', now);
+            when 'exited' then
+                if last is distinct from now or event -> 'old' <> '{}' then wrong := wrong + 1; end if;
+                audience := audience - (event ->> 'id');
+            when 'changed' then
+                if last is distinct from now || (event -> 'old') or event -> 'old' = '{}' or last = now then wrong := wrong + 1; end if;
+                audience := audience || jsonb_build_object(event ->> 'id', now);
+        end case;
+    end loop;
+    if wrong > 0 or seen < 100 then raise 'of % events % are wrong', seen, wrong; end if;
+    if audience is distinct from (
+        select coalesce(jsonb_object_agg(m.id, jsonb_build_object('user', m.id, 'city', m.city, 'mail', m.hash_email)), '{}')
+        from events.members m where m.actual_end = 'infinity' and m.city <> 'Rome'
+    ) then raise 'the events give another audience: %', audience; end if;
+end $$;
 \set ECHO none
 set client_min_messages = error;
 delete from segmenter_subscriptions where segment_id in (select id from segmenter_segments where name = 'events');
