@@ -1342,6 +1342,13 @@ STABLE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_render_wrapper';
 
+CREATE FUNCTION "segmenter_report_audiences"(
+	"consumer" TEXT,
+	"audiences" jsonb
+) RETURNS bigint
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_report_audiences_wrapper';
+
 CREATE FUNCTION "segmenter_restore_definition"(
 	"name" TEXT,
 	"version" INT
@@ -1621,6 +1628,8 @@ comment on function segmenter_diff(text, text) is 'who would be added, removed o
 comment on function segmenter_explain(text, text, timestamptz) is 'why a person is in a segment, or is not: a row for each thing that decides it';
 comment on function segmenter_timeline(text) is 'what happened to a person in the segments that the caller may see, with the runs and the reasons';
 comment on function segmenter_disclosures(text) is 'to whom a person''s data went, and when, as far as the caller may see the segments';
+comment on function segmenter_list_audiences() is 'lists the audiences of consumers, compared with what these have reported; used by segmenter_audiences';
+comment on function segmenter_report_audiences(text, jsonb) is 'records which audiences a consumer has in its target systems, in place of what was reported before; returns their number';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
@@ -1735,15 +1744,15 @@ end
 $dump$;
 
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
-    segmenter_lineage, segmenter_connectors, segmenter_requests from public;
-grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_connectors to public;
+    segmenter_lineage, segmenter_audiences, segmenter_connectors, segmenter_requests from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_connectors to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
@@ -1757,7 +1766,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,

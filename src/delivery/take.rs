@@ -214,6 +214,7 @@ impl Taking<'_> {
                 origin: Origin::Refresh,
                 run_id: Uuid::from_bytes([0; 16]),
                 reason: None,
+                at: None,
             };
             let values = values(set, table, &given, |column| match column {
                 Some(column) => format!("t.{}", column.quoted()),

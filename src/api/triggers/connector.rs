@@ -142,6 +142,7 @@ pub fn check_subscription(
     let needed: &[&str] = match params.mode {
         Mode::Delta => &["add", "remove", "replace"],
         Mode::Replace => &["replace"],
+        Mode::Events(_) => &["events"],
     };
     if let Some(missing) = needed.iter().find(|name| spec.operation(name).is_none()) {
         let problem = format!("the connector of its consumer has no operation \"{missing}\"");

@@ -26,6 +26,7 @@ use crate::refresh::publish::payload::{
 use crate::refresh::publish::record::{Given, WrittenMessages, described, entry, record_failed};
 use crate::refresh::publish::stats::PublishStats;
 use crate::refresh::publish::subscription::{Subscription, Withheld};
+use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::{Hold, Operation, SyncAction};
 
 /// What consumers have of members that have changed.
