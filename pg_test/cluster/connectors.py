@@ -21,7 +21,7 @@ from checks import Connection, Wrong, must, must_equal, one, rows, value, wait_f
 from platforms.example import Example
 from platforms.google import Google
 from platforms.meta import Meta
-from platforms.server import Platform
+from platforms.server import Audience, Platform
 from platforms.tiktok import TikTok
 from platforms.vk import Vk
 from platforms.yandex import Yandex
@@ -41,6 +41,8 @@ EXAMPLE = {
         "phone": {"$if": ["{member.hash_phone}", "{member.hash_phone}"]},
     }}},
     "operations": {
+        "list": [{"name": "list", "method": "GET", "url": "/lists",
+                  "take": {"audiences": {"rows": "/lists", "external_id": "/id", "name": "/name", "size": "/size"}}}],
         "create": [{"name": "create", "url": "/lists", "body": {"json": {"name": "{audience}"}}, "take": {"external_id": "/id"}}],
         "add": [{"name": "add", "url": "/lists/{external_id}/members", "body": {"json": {"add": {"$use": "members"}}},
                  "take": {"num_received": "/received", "num_invalid": "/invalid"}}],
@@ -74,11 +76,24 @@ class Case:
     path: str = ""
     kinds_of_faults: list[str] = field(default_factory=lambda: [*HARMLESS, "rate_limit", "drop_after", "truncated", "huge"])
 
+    # The platform says how many members an audience has, to the last one.
+    counts: bool = False
+
     def over_there(self, external_id: str) -> set[Any]:
         return self.server.members(external_id, *self.kinds)
 
+    def foreign(self) -> None:
+        """An audience of somebody else."""
+        audience = Audience("999999", "somebody else's")
+        audience.details = dict(next(iter(self.server.store.values())).details)
+        self.server.store["999999"] = audience
+
 
 class VkCase(Case):
+    def foreign(self) -> None:
+        servers: Any = self.server
+        servers.segments["999999"] = {"name": "somebody else's", "pass_condition": 1, "relations": {}}
+
     def over_there(self, external_id: str) -> set[Any]:
         segment = self.server.segments[external_id]  # type: ignore[attr-defined]
         (relation,) = segment["relations"].values()
@@ -104,7 +119,7 @@ def cases() -> list[Case]:
                kinds_of_faults=[*HARMLESS, "rate_limit", "token_expired", "drop_after"]),
         Case("tiktok", tiktok, {"advertiser_id": tiktok.advertiser}, {"access_token": tiktok.token}, ["hash_email"], ("EMAIL_SHA256",),
              kinds_of_faults=[*HARMLESS, "rate_limit", "not_success_200", "drop_after", "truncated"]),
-        Case("example", example, {}, {"access_token": example.token}, ["hash_email", "hash_phone"], ("email", "phone"), batch=900),
+        Case("example", example, {}, {"access_token": example.token}, ["hash_email", "hash_phone"], ("email", "phone"), batch=900, counts=True),
     ]
 
 
@@ -228,6 +243,28 @@ def agree(db: Connection, case: Case, what: str) -> None:
     must_equal(case.server.faults, [], f"{what}: what the client did wrong")
 
 
+def known_over_there(db: Connection, case: Case) -> None:
+    """The platform is asked; an audience of somebody else is there, too."""
+    like = f"{case.name}\\_%"
+    case.foreign()
+    db.execute("""update segmenter_consumers set params = params || '{"list_every": "1 second"}' where name like %s""", (like,))
+    found: list[Any] = []
+
+    def is_known() -> bool:
+        nonlocal found
+        found = rows(db, "select consumer, state, members, size, drift from segmenter_audiences where consumer like %s", like)
+        return sorted(row["state"] for row in found) == ["foreign"] * 4 + ["known"] * 2
+
+    try:
+        wait_for("the audiences", is_known, 60, 0.1)
+    except Wrong as error:
+        raise Wrong(f"{error}: {found}") from None
+    for row in found:
+        if row["state"] == "known" and case.counts:
+            must_equal(row["drift"], 0, "drift", row)
+    db.execute("update segmenter_consumers set params = params - 'list_every' where name like %s", (like,))
+
+
 def play(case: Case, rounds: int, seed: int) -> None:
     """Random rounds of one platform."""
     rng = random.Random(f"{case.name} {seed}")
@@ -235,6 +272,8 @@ def play(case: Case, rounds: int, seed: int) -> None:
     with connect() as db:
         with check(f"{case.name}: the first load"):
             agree(db, case, "first load")
+        with check(f"{case.name}: what is over there is known"):
+            known_over_there(db, case)
         with check(f"{case.name}: {rounds} rounds of changes, with faults"):
             for number in range(rounds):
                 if number % 3:

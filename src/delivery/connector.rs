@@ -8,24 +8,22 @@ use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use super::ack::{ack, stop};
+use super::exchange::{Exchange, retry};
 use super::push::{ANSWER_LIMIT, MARGIN, ignore_lost_lease, is_allowed, record_failure};
 use super::{Claimed, Consumer, nack};
-use crate::catalog::connectors::{Connection, Mapping};
+use crate::catalog::connectors::Connection;
 use crate::catalog::log::interval;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::{self, Subject};
 use crate::error::{Error, Report, Result};
-use crate::pg::bgw::{process, thread};
+use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::format::json::JsonbText;
 use segmenter_core::connector::{
-    Answer, Grant, Meaning, Message, Next, Operation, Progress, Request, Token, Values, Verdict,
-    Work,
+    Listing, Meaning, Message, Next, Operation, Progress, Values, Verdict, Work,
 };
 use segmenter_core::http::Sender;
-use segmenter_core::http::exchange::Signature;
-use segmenter_core::http::signature::Key;
 
 /// A worker waits so long itself; for longer it gives the message back.
 const SHORT: Duration = Duration::from_secs(2);
@@ -84,7 +82,8 @@ pub fn deliver(
         Ok(begun) => begun,
         Err(report) => return record_failure(set, claimed, &report.to_line(), None),
     };
-    let delivery = Delivery { set, sender, connection: &connection, claimed, limit };
+    let exchange = Exchange { set, sender, connection: &connection, limit };
+    let delivery = Delivery { set, exchange, claimed, limit };
     let Some(operation) = connection.spec.operation(&message.operation) else {
         let problem = format!("the connector has no operation \"{}\"", message.operation);
         return delivery.stop(&problem);
@@ -135,8 +134,7 @@ pub(super) fn describe(set: &RelationSet, claimed: &Claimed) -> Result<(Message,
 /// The delivery of one message by this worker.
 struct Delivery<'a> {
     set: &'a RelationSet,
-    sender: &'a Sender,
-    connection: &'a Connection,
+    exchange: Exchange<'a>,
     claimed: &'a Claimed,
     limit: Duration,
 }
@@ -163,13 +161,13 @@ impl Delivery<'_> {
         let mut refused: Option<String> = None;
         while let Some(step) = work.step() {
             if !work.values.grants().is_empty() {
-                match self.token(message, refused.as_deref())? {
+                match self.exchange.token(message, refused.as_deref())? {
                     Ok(token) => work.values.set_token(token),
                     Err(verdict) => return self.fail(&work, verdict),
                 }
             }
             if step.method != "GET"
-                && let Some(wait) = self.count_request()?
+                && let Some(wait) = self.exchange.count_request()?
             {
                 match wait <= SHORT {
                     true => process::wait(wait),
@@ -181,14 +179,15 @@ impl Delivery<'_> {
                 Ok(request) => request,
                 Err(problem) => return self.stop(&format!("step \"{}\": {problem}", step.name)),
             };
-            let answer = match self.exchange(request, work.values.signature())? {
-                Ok(answer) => answer,
-                Err(problem) => {
-                    let problem = work.values.masked(&problem);
-                    let problem = format!("step \"{}\": {problem}", step.name);
-                    return self.fail(&work, retry(problem));
-                }
-            };
+            let answer =
+                match self.exchange.send(request, work.values.signature(), self.claimed.id)? {
+                    Ok(answer) => answer,
+                    Err(problem) => {
+                        let problem = work.values.masked(&problem);
+                        let problem = format!("step \"{}\": {problem}", step.name);
+                        return self.fail(&work, retry(problem));
+                    }
+                };
             match work.answered(step, &answer, clock::now()) {
                 Next::Step => {
                     if work.step().is_some() && !self.save(&work)? {
@@ -209,124 +208,6 @@ impl Delivery<'_> {
             }
         }
         self.finish(&work, message)
-    }
-
-    fn extension_and_mapping(&self) -> (&crate::catalog::extension::Extension, &Mapping) {
-        (&self.set.extension, &self.connection.mapping)
-    }
-
-    /// A valid access token other than the one that was refused. It is kept in the user mapping: other
-    /// workers use it, too, and the one before may not be valid any more.
-    fn token(
-        &self,
-        message: &Message,
-        refused: Option<&str>,
-    ) -> std::result::Result<std::result::Result<String, Verdict>, Report> {
-        let limit = Some(self.limit + MARGIN);
-        process::transaction_within(limit, || {
-            let (extension, mapping) = self.extension_and_mapping();
-            let Some(mapping) = mapping.lock(extension)? else {
-                return Ok(Err(retry("the user mapping was dropped".into())));
-            };
-            let now = clock::now();
-            if let Some(token) = mapping.token(now).filter(|token| Some(*token) != refused) {
-                return Ok(Ok(token.to_owned()));
-            }
-            let Connection { spec, server, .. } = self.connection;
-            let mut values = Values::new(spec, server, &mapping.secrets, message);
-            let mut verdict = stopped("there is no access token".into());
-            // Where one grant is refused, such as a refresh token that was not used for long, another may
-            // be given.
-            for grant in values.grants() {
-                match self.grant(&mut values, grant)? {
-                    Ok(token) => {
-                        mapping.keep(extension, &token)?;
-                        return Ok(Ok(token.access_token));
-                    }
-                    Err(failed) if failed.meaning == Meaning::Retry => return Ok(Err(failed)),
-                    Err(failed) => verdict = failed,
-                }
-            }
-            Ok(Err(verdict))
-        })
-    }
-
-    /// Asks for an access token by one grant.
-    fn grant(
-        &self,
-        values: &mut Values<'_>,
-        grant: &Grant,
-    ) -> Result<std::result::Result<Token, Verdict>> {
-        let now = clock::now();
-        let request = match values.token_request(grant, now) {
-            Ok(request) => request,
-            Err(problem) => return Ok(Err(stopped(problem))),
-        };
-        let answer = match self.send(request, None) {
-            Ok(answer) => answer,
-            Err(problem) => {
-                let problem = values.masked(&problem);
-                return Ok(Err(retry(format!("the access token: {problem}"))));
-            }
-        };
-        // Only what says why is shown: the rest may hold secrets.
-        let said = ["error_description", "error", "message"].iter().find_map(|key| {
-            answer.json.get(*key).and_then(Value::as_str).map(|text| values.masked(text))
-        });
-        let said = said.unwrap_or_default();
-        let problem = format!("the access token was refused: {} {said}", answer.status);
-        let problem = problem.trim_end().to_owned();
-        Ok(match answer.status {
-            200..=299 => Token::of(&answer, now)
-                .map_err(|problem| retry(format!("the access token: {problem}"))),
-            408 | 429 | 500.. => Err(retry(problem)),
-            _ => Err(stopped(problem)),
-        })
-    }
-
-    /// `Some`: the next request has to wait, as the platform permits only so many.
-    fn count_request(&self) -> std::result::Result<Option<Duration>, Report> {
-        let limits = &self.connection.spec.limits;
-        if limits.windows().is_empty() {
-            return Ok(None);
-        }
-        process::transaction_within(Some(ANSWER_LIMIT), || {
-            let (extension, mapping) = self.extension_and_mapping();
-            mapping.count_request(extension, limits)
-        })
-    }
-
-    /// Makes a request. No transaction is open meanwhile.
-    fn exchange(
-        &self,
-        request: Request,
-        signature: Option<String>,
-    ) -> std::result::Result<std::result::Result<Answer, String>, Report> {
-        let signature = match self.connection.spec.signature {
-            None => None,
-            Some(_) => match signature.map(Key::try_from).transpose() {
-                Ok(key) => Some(Signature { key, message_id: self.claimed.id }),
-                Err(problem) => return Ok(Err(format!("option \"secret\": {problem}"))),
-            },
-        };
-        match process::caught(|| self.send(request, signature)) {
-            Ok(answer) => Ok(answer),
-            Err(report) => Ok(Err(report.to_line())),
-        }
-    }
-
-    fn send(
-        &self,
-        request: Request,
-        signature: Option<Signature>,
-    ) -> std::result::Result<Answer, String> {
-        if !is_allowed(&request.address) {
-            let error = Error::NotAllowed { url: request.address.to_string() };
-            return Err(error.report().to_line());
-        }
-        let (sender, limit) = (self.sender.clone(), self.limit);
-        thread::run(move || sender.exchange(&request, signature.as_ref(), limit))
-            .unwrap_or_else(|| Err("the request could not be sent".into()))
     }
 
     /// Keeps how far the work is. False: another worker has the message.
@@ -414,10 +295,49 @@ impl Delivery<'_> {
     }
 }
 
-fn retry(problem: String) -> Verdict {
-    Verdict { meaning: Meaning::Retry, wait: None, problem }
-}
-
-fn stopped(problem: String) -> Verdict {
-    Verdict { meaning: Meaning::Stop, wait: None, problem }
+/// Asks a platform which audiences it has. The inner error says why it has not answered.
+pub fn list(
+    (set, sender): (&RelationSet, &Sender),
+    consumer: &Consumer,
+    server: &str,
+    limit: Duration,
+) -> std::result::Result<std::result::Result<Value, String>, Report> {
+    let connection = process::transaction_within(Some(ANSWER_LIMIT), || {
+        check(set, consumer.role, server)?;
+        Connection::find(&set.extension, server, user_of(set, consumer.role))
+    })?;
+    let exchange = Exchange { set, sender, connection: &connection, limit };
+    let message = Message { operation: "list".into(), ..Message::default() };
+    let Connection { spec, server, mapping, .. } = &connection;
+    let values = Values::new(spec, server, &mapping.secrets, &message);
+    let Some(mut listing) = Listing::new(spec, values) else {
+        return Ok(Err("the connector has no operation \"list\"".into()));
+    };
+    let mut refused: Option<String> = None;
+    loop {
+        if !listing.values.grants().is_empty() {
+            match exchange.token(&message, refused.as_deref())? {
+                Ok(token) => listing.values.set_token(token),
+                Err(verdict) => return Ok(Err(verdict.problem)),
+            }
+        }
+        let answer = match listing.request() {
+            Ok(request) => exchange.send(request, listing.values.signature(), 0)?,
+            Err(problem) => Err(problem),
+        };
+        match answer.map(|answer| listing.answered(&answer)) {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return Ok(Ok(Value::Array(listing.audiences))),
+            Ok(Err(verdict)) => {
+                let token = listing.values.token().map(str::to_owned);
+                let can_renew = !listing.values.grants().is_empty() && refused.is_none();
+                if verdict.meaning == Meaning::Token && can_renew && token.is_some() {
+                    refused = token;
+                    continue;
+                }
+                return Ok(Err(verdict.problem));
+            }
+            Err(problem) => return Ok(Err(listing.values.masked(&problem))),
+        }
+    }
 }

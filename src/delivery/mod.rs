@@ -20,6 +20,7 @@ pub mod audiences;
 mod claim;
 pub mod connector;
 pub mod consent;
+mod exchange;
 pub mod push;
 pub mod render;
 mod resync;

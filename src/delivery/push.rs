@@ -84,8 +84,9 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
         let message = match next {
             None => return Ok(()),
             Some((consumer, limit, Next::Question(question))) => {
-                ask(&set, &consumer, limit, &question)?;
-                if is_of_other_role(&consumer) {
+                ask((&set, &sender), &consumer, limit, &question)?;
+                let is_function = matches!(consumer.params.updater, Updater::Function(_));
+                if is_function && is_of_other_role(&consumer) {
                     return Ok(());
                 }
                 continue;
@@ -127,31 +128,42 @@ fn is_of_other_role(consumer: &Consumer) -> bool {
     consumer.role.is_some_and(|role| role != role::current())
 }
 
-/// Asks a consumer's function for the audiences, and records the answer together with what the function
-/// changes.
+/// Asks a consumer's function, or its platform, for the audiences, and records the answer, together with what
+/// the function changes.
 fn ask(
-    set: &RelationSet,
+    (set, sender): (&RelationSet, &Sender),
     consumer: &Consumer,
     limit: Duration,
     question: &JsonbText,
 ) -> std::result::Result<(), Report> {
-    let Updater::Function(function) = &consumer.params.updater else { return Ok(()) };
     process::announce(
         &format!("segmenter: {}", consumer.name),
         Some(&format!("asking \"{}\" for its audiences", consumer.name)),
     );
-    let asked = process::transaction_within(Some(limit), || {
-        let answer = answer_of(set, consumer, function, (question, None))?;
-        let audiences = audiences::of_answer(&answer)?;
+    let record = |audiences| {
         durable::flush_at_commit();
         audiences::record(set, consumer, audiences, true).map(drop)
-    });
-    match asked {
-        Ok(()) => Ok(()),
-        Err(report) => process::transaction_within(Some(ANSWER_LIMIT), || {
-            audiences::record_failure(set, consumer.id, &report.to_line())
+    };
+    let failed = |problem: &str| {
+        process::transaction_within(Some(ANSWER_LIMIT), || {
+            audiences::record_failure(set, consumer.id, problem)
+        })
+    };
+    let recorded = match &consumer.params.updater {
+        Updater::Pull | Updater::Http(_) => Ok(()),
+        Updater::Function(function) => process::transaction_within(Some(limit), || {
+            let answer = answer_of(set, consumer, function, (question, None))?;
+            record(audiences::of_answer(&answer)?)
         }),
-    }
+        Updater::Server(server) => match connector::list((set, sender), consumer, server, limit) {
+            Ok(Ok(audiences)) => {
+                process::transaction_within(Some(ANSWER_LIMIT), || record(audiences))
+            }
+            Ok(Err(problem)) => return failed(&problem),
+            Err(report) => Err(report),
+        },
+    };
+    recorded.or_else(|report| failed(&report.to_line()))
 }
 
 /// Time limit of one message. None: the consumer claims its messages itself.

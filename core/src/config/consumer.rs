@@ -13,7 +13,7 @@ use crate::http::signature::Key;
 use crate::reason::Reason;
 use crate::schedule::Schedule;
 
-const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}}, {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}} or {\"updater\": {\"server\": ...}}, and max_attempts and list_every (with a function) where wanted.";
+const CONSUMER: &str = "Give {\"updater\": \"pull\"}, {\"updater\": {\"function\": {\"name\": ...}}}, {\"updater\": {\"http\": {\"url\": ..., \"headers\": ..., \"timeout\": ..., \"secret\": ...}}} or {\"updater\": {\"server\": ...}}, and max_attempts and list_every (with a function or a server) where wanted.";
 const SUBSCRIPTION: &str = "The keys are mode (\"delta\", \"replace\" or \"events\"), batch_size (a number of members), fields (a list of columns, or an object from column to name), where (a condition on columns), paused (true or false), min_members (a number of members), resync_cron (a cron expression), max_drift (a share of the members), heal (true or false), and in mode \"events\" first (\"silent\" or \"all\") and reasons (a list).";
 
 /// The default of `max_attempts`.
@@ -214,9 +214,9 @@ pub fn consumer_params(json: Value, subject: Subject<'_>) -> Result<ConsumerPara
         Updater::Server(name) if name.trim().is_empty() => Some("the server has no name".into()),
         _ => None,
     };
-    let is_asked = matches!(raw.updater, Updater::Function(_));
+    let is_asked = matches!(raw.updater, Updater::Function(_) | Updater::Server(_));
     let problem = problem.or_else(|| {
-        let problem = "\"list_every\" is for consumers that a function serves; others report by segmenter_report_audiences()";
+        let problem = "\"list_every\" is for consumers that are served by a function or a server; others report by segmenter_report_audiences()";
         (raw.list_every.is_some() && !is_asked).then(|| problem.to_owned())
     });
     let attempts = match raw.max_attempts {

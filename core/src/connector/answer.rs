@@ -215,15 +215,73 @@ enum Source {
     Value(Template),
 }
 
-/// A list of audiences in an answer.
+/// A list of audiences in an answer: where it is, and where each of them has what.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rows {
-    pub rows: String,
-    pub external_id: String,
-    pub name: Option<String>,
-    pub size: Option<String>,
-    pub match_rate: Option<String>,
+    rows: String,
+    external_id: String,
+    name: Option<String>,
+    size: Option<String>,
+    match_rate: Option<String>,
+    /// The same as a number of percent.
+    match_percent: Option<String>,
+    /// How the next page is asked for, `{taken.next}`: what is at a JSON Pointer, the number of audiences
+    /// until then (`offset`), or that of the page, from 1 (`page`).
+    next: Option<String>,
+}
+
+/// The name of what the next page is asked for with.
+pub(super) const NEXT: &str = "next";
+
+impl Rows {
+    fn check(&self) -> Result<(), String> {
+        let optional = [&self.name, &self.size, &self.match_rate, &self.match_percent];
+        let pointers = [Some(&self.rows), Some(&self.external_id)].into_iter();
+        pointers
+            .chain(optional.into_iter().map(Option::as_ref))
+            .flatten()
+            .try_for_each(|pointer| check_pointer(pointer))?;
+        match self.next.as_deref() {
+            None | Some("offset" | "page") => Ok(()),
+            Some(pointer) => check_pointer(pointer),
+        }
+    }
+
+    /// The audiences of a page, in the form of a report; none: the answer has no list.
+    pub(super) fn audiences(&self, answer: &Answer) -> Option<Vec<Value>> {
+        let rows = answer.json.pointer(&self.rows)?.as_array()?;
+        let audience = |row: &Value| {
+            let text = |pointer: &str| row.pointer(pointer).and_then(as_text);
+            let number = |pointer: &Option<String>| {
+                text(pointer.as_deref()?)?.parse::<f64>().ok().filter(|number| *number >= 0.0)
+            };
+            let mut audience = serde_json::Map::new();
+            audience.insert("external_id".into(), text(&self.external_id)?.into());
+            if let Some(name) = self.name.as_deref().and_then(text) {
+                audience.insert("name".into(), name.into());
+            }
+            if let Some(size) = number(&self.size) {
+                audience.insert("size".into(), (size as i64).into());
+            }
+            let percent = || number(&self.match_percent).map(|percent| percent / 100.0);
+            if let Some(rate) = number(&self.match_rate).or_else(percent) {
+                audience.insert("match_rate".into(), rate.min(1.0).into());
+            }
+            Some(Value::Object(audience))
+        };
+        Some(rows.iter().filter_map(audience).collect())
+    }
+
+    /// What the page after this one is asked for with; none: there is none. `pages` and `audiences`: how many
+    /// there were until now.
+    pub(super) fn next(&self, answer: &Answer, pages: usize, audiences: usize) -> Option<Value> {
+        match self.next.as_deref()? {
+            "offset" => Some(audiences.into()),
+            "page" => Some((pages + 1).into()),
+            pointer => answer.json.pointer(pointer).filter(|next| !next.is_null()).cloned(),
+        }
+    }
 }
 
 /// Keys of `take` that become part of the receipt.
@@ -259,6 +317,7 @@ impl Take {
             };
             values.into_iter().map(parse).collect::<Result<Vec<_>, String>>()
         };
+        raw.audiences.iter().try_for_each(Rows::check)?;
         Ok(Self {
             receipt: receipt.collect::<Result<_, _>>()?,
             taken: named(raw.values)?,
@@ -268,7 +327,8 @@ impl Take {
     }
 
     pub(super) fn taken(&self) -> impl Iterator<Item = &str> {
-        self.taken.iter().map(|(name, _)| name.as_str())
+        let next = self.rows.as_ref().map(|_| NEXT);
+        self.taken.iter().map(|(name, _)| name.as_str()).chain(next)
     }
 
     pub(super) fn kept(&self) -> impl Iterator<Item = &str> {

@@ -12,14 +12,14 @@ mod spec;
 mod template;
 mod work;
 
-pub use answer::{Answer, Meaning, Rows, Verdict};
+pub use answer::{Answer, Meaning, Verdict};
 pub use grant::{Grant, Token};
 pub use request::{MASK, Message, OptionError, Request, Server, Values, masked};
 pub use spec::{
     ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, FieldSpec, Limits, Operation, Spec, Step,
     TIMEOUT,
 };
-pub use work::{Next, Progress, Work, preview};
+pub use work::{Listing, Next, Progress, Work, preview};
 
 /// A text in one line.
 fn one_line(text: &str) -> String {

@@ -419,6 +419,12 @@ impl Spec {
         if let Some((name, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
             return Err(format!("limits.{name}: it must be at least 1"));
         }
+        if let Some(list) = self.operations.get("list") {
+            match list.steps() {
+                [step] if step.take.rows.is_some() => {}
+                _ => return Err("operations.list: it is one step that takes \"audiences\"".into()),
+            }
+        }
         if self.operation("add").is_none() && self.operation("replace").is_none() {
             return Err("operations: there is neither \"add\" nor \"replace\"".into());
         }

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::answer::{Answer, Meaning, Verdict};
+use super::answer::{Answer, Meaning, NEXT, Rows, Verdict};
 use super::request::{Request, Values};
 use super::spec::{Operation, Poll, Spec, Step};
 use super::template::{Template, as_text};
@@ -271,6 +271,57 @@ enum Polled {
     Done,
     Waits,
     Failed(String),
+}
+
+/// The most pages of a list of audiences.
+const MAX_PAGES: usize = 1000;
+
+/// The audiences that a platform has, page by page.
+pub struct Listing<'a> {
+    spec: &'a Spec,
+    pub values: Values<'a>,
+    step: &'a Step,
+    rows: &'a Rows,
+    pages: usize,
+    pub audiences: Vec<Value>,
+}
+
+impl<'a> Listing<'a> {
+    /// None: the connector has no operation `list`.
+    pub fn new(spec: &'a Spec, values: Values<'a>) -> Option<Self> {
+        let step = spec.operations.get("list")?.steps().first()?;
+        let rows = step.take.rows.as_ref()?;
+        Some(Self { spec, values, step, rows, pages: 0, audiences: Vec::new() })
+    }
+
+    pub fn request(&mut self) -> Result<Request, String> {
+        self.values.request(self.step)
+    }
+
+    /// Takes the answer into account. True: there is another page to ask for.
+    pub fn answered(&mut self, answer: &Answer) -> Result<bool, Verdict> {
+        let mut verdict = answer.judge(self.step.rules.iter().chain(&self.spec.rules));
+        verdict.problem = self.values.masked(&verdict.problem);
+        if verdict.meaning != Meaning::Ok {
+            return Err(verdict);
+        }
+        let Some(page) = self.rows.audiences(answer) else {
+            let problem = format!("the answer has no list of audiences: {}", verdict.problem);
+            return Err(Verdict { meaning: Meaning::Retry, wait: None, problem });
+        };
+        self.pages += 1;
+        // A platform that gives the same page again has no other.
+        let page: Vec<Value> =
+            page.into_iter().filter(|found| !self.audiences.contains(found)).collect();
+        let is_empty = page.is_empty();
+        self.audiences.extend(page);
+        let next = self.rows.next(answer, self.pages, self.audiences.len());
+        let Some(next) = next.filter(|_| !is_empty && self.pages < MAX_PAGES) else {
+            return Ok(false);
+        };
+        self.values.taken.insert(NEXT.into(), next);
+        Ok(true)
+    }
 }
 
 /// The requests that a message would make, from where the work on it stopped, and the id that the audience

@@ -296,7 +296,9 @@ class Vk(Platform):
 
     @route("GET", f"{SEGMENTS}.json", query=("limit", "offset", "fields"))
     def list_segments(self, request: Request) -> Answer:
-        return Answer(200, {"count": len(self.segments), "offset": 0, "items": [self.show_segment(id) for id in self.segments]})
+        limit, offset = number(request, "limit", 20, 1, 250), number(request, "offset", 0, 0, 10**9 - 1)
+        shown = [self.show_segment(id) for id in list(self.segments)[offset:offset + limit]]
+        return Answer(200, {"count": len(self.segments), "offset": offset, "items": shown})
 
     @route("GET", rf"{SEGMENTS}/([0-9]+)\.json")
     def get_segment(self, request: Request, id: str) -> Answer:

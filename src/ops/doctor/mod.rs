@@ -12,6 +12,7 @@ use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::settings;
 use crate::catalog::viewer::Viewer;
 use crate::config::segment_table::{Holder, Table};
+use crate::delivery::connector;
 use crate::delivery::push::is_allowed;
 use crate::error::{Error, Report, Result, SCHEMA_VERSION, SetError};
 use crate::pg::bgw::job_table;
@@ -362,7 +363,7 @@ fn consumers(
 ) -> Result<()> {
     let sql = &queries::ops::doctor::PUSHED_CONSUMERS;
     let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
-    for [name, function, role, url, acts] in rows(set, sql, &args)? {
+    for [name, function, role, url, acts, server] in rows(set, sql, &args)? {
         let name = name.unwrap_or_default();
         if !is_served {
             found.problem(
@@ -378,6 +379,16 @@ fn consumers(
             let Report { message, hint, .. } = Error::NotAllowed { url }.report();
             let detail = format!("consumer \"{name}\": {message}");
             found.add("consumers", Level::Problem, detail, hint);
+        }
+        if let Some(server) = &server
+            && acts.is_some()
+        {
+            let of = role.as_deref().and_then(|role| role.parse().ok()).map(pg_sys::Oid::from_u32);
+            if let Err(error) = connector::check(set, of, server) {
+                let Report { message, hint, .. } = error.report();
+                let detail = format!("consumer \"{name}\": {message}");
+                found.add("consumers", Level::Problem, detail, hint);
+            }
         }
         if function.is_some() && role.is_none() {
             found.problem(
