@@ -1570,6 +1570,7 @@ select b.name, b.description, b.spec, true from segmenter_builtin_connectors() b
 
 create trigger segmenter_check before insert or update or delete on segmenter_connectors
     for each row execute function segmenter_check_connector();
+comment on trigger segmenter_check on segmenter_connectors is 'checks the spec of a connector, and that built-in ones and those in use stay';
 
 CREATE FUNCTION "segmenter_check_consumer"()
 	RETURNS TRIGGER

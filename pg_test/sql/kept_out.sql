@@ -211,7 +211,9 @@ select segmenter_readmit('p1');
 select * from kept.refresh_by_hand();
 select * from kept.members() where segment like 'kept by hand %';
 rollback;
+set client_min_messages = error;
 delete from segmenter_subscriptions where target ~ '(delta|replace)$';
+reset client_min_messages;
 delete from segmenter_consumers where name in ('kept delta', 'kept replace');
 
 -- A transaction that keeps its snapshot does not add a person who was kept out since: see iso_kept_out.
