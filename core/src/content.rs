@@ -72,6 +72,14 @@ pub struct Content {
     pub names: Vec<String>,
 }
 
+impl Content {
+    /// A content that the table does not have: the next refresh takes its rows for changed by hand, and
+    /// an incremental pass reads them all.
+    pub fn doubted(self) -> Self {
+        Self { ids: self.ids.wrapping_add(1), storage: 0, ..self }
+    }
+}
+
 /// What is known of the members after the last refresh.
 #[derive(Debug, Clone, Default)]
 pub struct Known {

@@ -69,6 +69,12 @@ update by_hand.people set amount = 7 where id = 2;
 select * from by_hand.refresh('history');
 update by_hand.latest set id = '1000' where id = '1';
 select * from by_hand.refresh('latest');
+-- Changed, given to a consumer without a refresh, and changed back before one has noticed it.
+update by_hand.latest set hash_email = hash_email || '!' where id = '2';
+select segmenter_resync('delta latest', 'latest', 'ads') > 0 as is_given;
+update by_hand.latest set hash_email = rtrim(hash_email, '!') where id = '2';
+select * from by_hand.refresh('latest');
+select * from by_hand.refresh('latest');
 -- Every kind of change by refreshes is no change by hand.
 update by_hand.people set amount = 1.5, tags = '{x,null}', grade = 'b' where id = 1;
 insert into by_hand.people values (7, null, null, 1e5, '{}');

@@ -26,6 +26,7 @@ use crate::pg::exec::statement::{self, ResultColumn};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::system_catalog;
+use crate::refresh::handover::doubt_edits;
 use crate::refresh::publish::filter::{Audience, Filters};
 use crate::refresh::publish::payload::{Members, Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
@@ -207,6 +208,9 @@ impl Taking<'_> {
             return Err(held_back());
         }
         self.reading(|table| {
+            if let Some(segment) = Segment::find_bare(set, Key::Id(subscription.segment))? {
+                doubt_edits(set, &segment, table)?;
+            }
             let source = PayloadInput {
                 set,
                 table: Ok(table),

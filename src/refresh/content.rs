@@ -73,6 +73,16 @@ impl LastContent {
         self.known.edited(found, &side.hashed()).is_some()
     }
 
+    /// What is known once a consumer was given rows that were changed by hand, before a refresh has noticed
+    /// them: if they are changed back, the next refresh must notice them nevertheless. None: they are as the
+    /// last refresh left them. Runs with the rights of the segment's owner, within an SPI connection, with
+    /// the active snapshot.
+    pub fn doubted(&self, side: &DeltaTarget<'_>) -> Result<Option<Content>> {
+        let Some(content) = &self.known.content else { return Ok(None) };
+        let found = side.sum_members()?;
+        Ok(self.is_edited(&found, side).then(|| content.clone().doubted()))
+    }
+
     /// The members with this id, which are about to be deleted: their number, and what the table holds
     /// without them. Runs with the rights of the table's owner, within an SPI connection, with the
     /// active snapshot.

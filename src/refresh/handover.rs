@@ -3,10 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
+use serde_json::json;
 
 use crate::catalog::log::{self, Action, Entry, LogCounts, LogStatus};
+use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::state;
 use crate::config::segment_table::{self, Purpose, Table};
@@ -16,6 +19,7 @@ use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::refresh::delta::DeltaTarget;
 use crate::refresh::follow::{self, Followed};
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{Origin, PayloadInput};
@@ -164,13 +168,17 @@ pub fn from_table(
         false => check_table(set, segment),
     };
     let _snapshot = Active::fresh();
-    let table = table.as_ref().map_err(Report::clone);
+    let table = table.as_ref();
+    let gives_members = actions.iter().any(|(_, action)| *action != SyncAction::Delete);
+    if let (true, Ok(table)) = (gives_members, table) {
+        doubt_edits(set, segment, table)?;
+    }
     let handed = Spi::connect_mut(|client| {
         outbox::hand_over(
             client,
             &PayloadInput {
                 set,
-                table,
+                table: table.map_err(Report::clone),
                 delta: None,
                 origin: Origin::Refresh,
                 run_id,
@@ -182,6 +190,22 @@ pub fn from_table(
     })?;
     state::count_handover(set, segment.id)?;
     Ok(handed)
+}
+
+/// Members are about to be handed over as the table has them, without a refresh. If rows were changed by hand
+/// that no refresh has noticed, the next one must hand all over again, also if they are changed back until
+/// then. The active snapshot shows the members.
+pub fn doubt_edits(set: &RelationSet, segment: &Segment, table: &Table) -> Result<()> {
+    let (_, _, last) = refresh::last_content(set, segment)?;
+    let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
+    let doubted = set.as_segment_owner(segment.owner, || Spi::connect(|_| last.doubted(&side)))?;
+    match doubted {
+        None => Ok(()),
+        Some(content) => {
+            let args = [segment.id.into(), JsonB(json!(content)).into()];
+            set.write(&queries::refresh::DOUBT_CONTENT, &args)
+        }
+    }
 }
 
 /// Locks and checks the segment's table. The error says why it cannot be read.
