@@ -47,7 +47,7 @@ select * from shop.customers where id between 'C00515' and 'C00518';
 \set ECHO queries
 select segmenter_put_segment('recent_buyers', $$
     select id,
-        segmenter_hash(segmenter_email(email)) as hash_email,
+        segmenter_hash(segmenter_email(email, 'meta')) as hash_email,
         segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone
     from shop.customers
     where id in (select customer_id from shop.orders, shop.today where ordered > date - 30)
@@ -196,7 +196,7 @@ select segmenter_watch('shop.customers'), segmenter_watch('shop.orders', 'custom
 update segmenter_segments set refresh_params = jsonb_build_object('incremental', jsonb_build_object(
     'watch', '["shop.customers", {"table": "shop.orders", "id": "customer_id"}]'::jsonb,
     'sql', $$
-        select id, segmenter_hash(segmenter_email(email)) as hash_email,
+        select id, segmenter_hash(segmenter_email(email, 'meta')) as hash_email,
             segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone
         from shop.customers join changed using (id)
         where id in (select customer_id from shop.orders, shop.today where ordered > date - 30) $$))

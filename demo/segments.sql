@@ -2,7 +2,7 @@
 
 select segmenter_put_segment('big_spenders', $$
     select c.id,
-        segmenter_hash(segmenter_email(email)) as hash_email,
+        segmenter_hash(segmenter_email(email, 'meta')) as hash_email,
         segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone,
         sum(total) as spent
     from shop.customers c join shop.orders o on o.customer_id = c.id
@@ -12,7 +12,7 @@ $$, description => 'spent more than 1,000 in all');
 
 select segmenter_put_segment('lapsed', $$
     select c.id,
-        segmenter_hash(segmenter_email(email)) as hash_email,
+        segmenter_hash(segmenter_email(email, 'meta')) as hash_email,
         segmenter_hash(segmenter_phone(phone, 'US', 'meta')) as hash_phone
     from shop.today, shop.customers c join shop.orders o on o.customer_id = c.id
     group by c.id, date
