@@ -74,7 +74,7 @@ impl Connection {
         let (found, spec) = Self::describe(extension, server, role)?;
         let wrong = |error: OptionError| {
             let text = format!("its option \"{}\": {}", error.name, error.problem);
-            let hint = format!("alter server {} options (…);", pgrx::spi::quote_identifier(server));
+            let hint = format!("alter server {} options (...);", pgrx::spi::quote_identifier(server));
             problem(PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME, server, text, hint)
         };
         let described = Server::new(server, &spec, found.options).map_err(wrong)?;
@@ -86,7 +86,7 @@ impl Connection {
                 server,
                 format!("it has no user mapping for role \"{user}\""),
                 format!(
-                    "create user mapping for {} server {quoted} options (…);",
+                    "create user mapping for {} server {quoted} options (...);",
                     pgrx::spi::quote_identifier(user)
                 ),
             ));
@@ -101,7 +101,7 @@ impl Connection {
                 server,
                 format!("its user mapping for {user} has no option \"{name}\""),
                 format!(
-                    "alter user mapping for {} server {} options (add {name} '…');",
+                    "alter user mapping for {} server {} options (add {name} '...');",
                     pgrx::spi::quote_identifier(user),
                     pgrx::spi::quote_identifier(server)
                 ),
@@ -155,7 +155,7 @@ impl Connection {
                 server,
                 "it does not exist".into(),
                 format!(
-                    "create server {quoted} foreign data wrapper segmenter_http options (connector '…');"
+                    "create server {quoted} foreign data wrapper segmenter_http options (connector '...');"
                 ),
             ));
         };

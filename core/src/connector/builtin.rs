@@ -25,7 +25,7 @@ pub const BUILTIN: [Builtin; 6] = [
     },
     Builtin {
         name: "vk",
-        description: "VK Ads (VK Реклама), user lists and segments",
+        description: "VK Ads, user lists and segments",
         spec: include_str!("../../../connectors/vk.json"),
     },
     Builtin {
@@ -35,7 +35,7 @@ pub const BUILTIN: [Builtin; 6] = [
     },
     Builtin {
         name: "yandex",
-        description: "Yandex Audience (Яндекс Аудитории), segments of CRM data",
+        description: "Yandex Audience, segments of CRM data",
         spec: include_str!("../../../connectors/yandex.json"),
     },
 ];

@@ -81,7 +81,7 @@ fn invalid(name: &str, problem: impl Into<String>, hint: String) -> Error {
 
 fn check_server(extension: &Extension, options: &BTreeMap<String, String>) -> Result<()> {
     let Some(name) = options.get(CONNECTOR) else {
-        let hint = "Name one of segmenter_connectors: options (connector 'meta', …).".to_owned();
+        let hint = "Name one of segmenter_connectors: options (connector 'meta', ...).".to_owned();
         return Err(invalid(CONNECTOR, "it is missing", hint));
     };
     let Some(spec) = connectors::spec(extension, name)? else {
@@ -102,7 +102,7 @@ fn check_server(extension: &Extension, options: &BTreeMap<String, String>) -> Re
         .collect();
     let hint = format!("Connector \"{name}\" has the options {}.", known.join(", "));
     if let Some(secret) = options.keys().find(|option| spec.secrets.contains_key(*option)) {
-        let hint = "Give it in create user mapping … options (…).".to_owned();
+        let hint = "Give it in create user mapping ... options (...).".to_owned();
         return Err(invalid(secret, "it is a secret", hint));
     }
     match Server::new("", &spec, options.clone()) {
