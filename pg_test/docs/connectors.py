@@ -67,7 +67,9 @@ def broken(spec: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if path:
             yield f"{where}: left out", changed(path, lambda inner, key: inner.pop(key))
             for value in ("Other Text", 0, -1, 1.5, True, [], {}, ["/x"], {"header": "x"}):
-                yield f"{where}: {json.dumps(value)}", changed(path, put(value))
+                # serde reads a list, too, where it expects an object of certain keys.
+                if not (isinstance(found, dict) and isinstance(value, list)):
+                    yield f"{where}: {json.dumps(value)}", changed(path, put(value))
 
 
 def main() -> bool:

@@ -48,7 +48,7 @@ from pg_catalog.pg_settings where name like 'segmenter.%'"""
 NAMES = """
 select proname from pg_catalog.pg_proc union all select relname from pg_catalog.pg_class
 union all select conname from pg_catalog.pg_constraint union all select polname from pg_catalog.pg_policy
-union all select name from pg_catalog.pg_settings"""
+union all select name from pg_catalog.pg_settings union all select fdwname from pg_catalog.pg_foreign_data_wrapper"""
 
 
 def sections(text: str) -> dict[str, list[dict[str, str]]]:
