@@ -349,7 +349,7 @@ impl Spec {
             }
         })?;
         let shared = &raw.templates;
-        for (name, json) in shared {
+        for (name, json) in shared.iter() {
             Template::parse(json, shared, Place::member())
                 .or_else(|_| Template::parse(json, shared, Place::body()))
                 .map_err(|problem| format!("templates.{name}: {problem}"))?;
@@ -664,7 +664,7 @@ impl Url {
             ));
         }
         let parse =
-            |segment: &str| Template::parse(&segment.into(), &Shared::new(), Place::default());
+            |segment: &str| Template::parse(&segment.into(), &Shared::default(), Place::default());
         let path = path.split('/').skip(1).map(parse).collect::<Result<_, _>>();
         Ok(Self {
             host: host.to_owned(),

@@ -3,12 +3,19 @@
 //! A template always ends, and its result is a JSON value whatever the data hold: values are put into
 //! their place, never parsed. There is no loop but `$members` and `$fields`, and no calculation.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// How deep templates can be nested, those that they use included.
 const MAX_DEPTH: usize = 64;
+/// How many values the templates of a spec can have, those that they use included: a template that uses
+/// another one twice, which uses a third one twice, doubles with each.
+const MAX_SIZE: usize = 10_000;
+/// How deep `$json` can be nested: a text is escaped in each, which doubles its backslashes.
+const MAX_JSON: u8 = 2;
 
 /// A template, parsed.
 #[derive(Debug, Clone)]
@@ -91,6 +98,8 @@ pub struct Place {
     pub may_use_secrets: bool,
     pub may_use_members: bool,
     in_members: bool,
+    in_fields: bool,
+    in_json: u8,
 }
 
 impl Place {
@@ -110,8 +119,26 @@ impl Place {
     }
 }
 
-/// Templates under names, which others use with `{"$use": name}`.
-pub type Shared = BTreeMap<String, Value>;
+/// Templates under names, which others use with `{"$use": name}`, and the number of values that were parsed
+/// with them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "BTreeMap<String, Value>")]
+pub struct Shared {
+    templates: BTreeMap<String, Value>,
+    size: Cell<usize>,
+}
+
+impl From<BTreeMap<String, Value>> for Shared {
+    fn from(templates: BTreeMap<String, Value>) -> Self {
+        Self { templates, size: Cell::new(0) }
+    }
+}
+
+impl Shared {
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
+        self.templates.iter()
+    }
+}
 
 impl Template {
     /// Parses a template. The error says what is wrong with it.
@@ -318,6 +345,10 @@ fn parse(json: &Value, shared: &Shared, place: Place, depth: usize) -> Result<Te
     if depth > MAX_DEPTH {
         return Err(format!("templates are nested deeper than {MAX_DEPTH}, or use themselves"));
     }
+    shared.size.set(shared.size.get() + 1);
+    if shared.size.get() > MAX_SIZE {
+        return Err(format!("the templates of a spec have more than {MAX_SIZE} values"));
+    }
     let of = |json: &Value, place| parse(json, shared, place, depth + 1);
     let list = |items: &[Value]| -> Result<Vec<_>, String> {
         items.iter().map(|item| of(item, place)).collect()
@@ -351,7 +382,10 @@ fn parse(json: &Value, shared: &Shared, place: Place, depth: usize) -> Result<Te
                     boxed(place).map(Template::Members)
                 }
                 "$members" => Err("\"$members\" cannot stand here".into()),
-                "$fields" => boxed(place).map(Template::Fields),
+                "$fields" if place.in_fields => {
+                    Err("\"$fields\" cannot stand within another".into())
+                }
+                "$fields" => boxed(Place { in_fields: true, ..place }).map(Template::Fields),
                 "$if" => match items()? {
                     [condition, then] => {
                         Ok(Template::If(Box::new([of(condition, place)?, of(then, place)?]), None))
@@ -368,10 +402,13 @@ fn parse(json: &Value, shared: &Shared, place: Place, depth: usize) -> Result<Te
                 "$any" => list(items()?).map(Template::Any),
                 "$equal" => pair().map(Template::Equal),
                 "$int" => boxed(place).map(Template::Int),
-                "$json" => boxed(place).map(Template::Json),
+                "$json" if place.in_json >= MAX_JSON => {
+                    Err(format!("\"$json\" cannot be nested deeper than {MAX_JSON}"))
+                }
+                "$json" => boxed(Place { in_json: place.in_json + 1, ..place }).map(Template::Json),
                 "$use" => {
                     let name = body.as_str().unwrap_or_default();
-                    match shared.get(name) {
+                    match shared.templates.get(name) {
                         Some(json) => of(json, place),
                         None => Err(format!("\"$use\": there is no template {body}")),
                     }
@@ -431,8 +468,13 @@ fn reference(name: &str, place: Place) -> Result<Reference, String> {
             let Some((known, _)) = known else {
                 return Err(format!("there is no {{{name}}}"));
             };
-            let is_secret = matches!(*known, "token" | "jwt");
-            (Reference::Known(known), !is_secret || place.may_use_secrets)
+            let is_allowed = match *known {
+                "token" | "jwt" => place.may_use_secrets,
+                // The message once for each member would be as long as their number squared.
+                "message.payload" => !place.in_members,
+                _ => true,
+            };
+            (Reference::Known(known), is_allowed)
         }
     };
     match is_allowed {
