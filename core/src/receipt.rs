@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// The size limit in bytes: receipts are kept in the log.
 const MAX_SIZE: usize = 64 * 1024;
-const MAX_ID: usize = 1000;
+pub(crate) const MAX_ID: usize = 1000;
 
 /// A consumer's answer, parsed and validated.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -20,8 +20,8 @@ pub struct Answer {
     pub headers: BTreeMap<String, String>,
     /// The body; null if it is no JSON.
     pub json: Value,
-    /// The beginning of the body, in one line.
-    pub excerpt: String,
+    /// The body. It may hold secrets.
+    pub text: String,
 }
 
 /// What an answer means.
@@ -120,6 +120,7 @@ impl Rule {
 pub struct Verdict {
     pub meaning: Meaning,
     pub wait: Option<Duration>,
+    /// It may hold secrets.
     pub problem: String,
 }
 
@@ -132,8 +133,7 @@ impl Answer {
             Ok(status) => status.to_string(),
             Err(_) => self.status.to_string(),
         };
-        let text = said.unwrap_or_else(|| self.excerpt.clone());
-        let text = super::one_line(&text);
+        let text = said.unwrap_or_else(|| self.text.clone());
         let problem = if text.is_empty() { status } else { format!("{status}: {text}") };
         let meaning = match rule {
             Some(rule) => rule.meaning,

@@ -7,6 +7,7 @@ mod answer;
 mod body;
 pub mod builtin;
 mod grant;
+mod mask;
 mod request;
 mod spec;
 mod template;
@@ -14,7 +15,8 @@ mod work;
 
 pub use answer::{Answer, Meaning, Verdict};
 pub use grant::{Grant, Token};
-pub use request::{MASK, Message, OptionError, Request, Server, Values, masked};
+pub use mask::MASK;
+pub use request::{Message, OptionError, Request, Server, Values, masked};
 pub use spec::{
     ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, FieldSpec, Limits, Operation, Spec, Step,
     TIMEOUT,

@@ -6,15 +6,19 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value};
 
 use super::grant::Grant;
+use super::mask::{MASK, mask};
 use super::spec::{ACCESS_TOKEN, Spec, Step, Url, parse_host};
 use super::template::{Data, Reference, Scope, Template};
 use crate::http::address::Address;
 
 /// What is not encoded in a URL: the unreserved characters of RFC 3986.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const RESERVED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What secrets are replaced by where a request is shown.
-pub const MASK: &str = "********";
+/// How much of what a platform says is reported, in characters.
+const SAID_LIMIT: usize = 600;
+/// Shorter secrets may be an id by chance.
+const LONG_SECRET: usize = 8;
 
 /// Secrets, each one masked.
 pub fn masked(secrets: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -263,9 +267,15 @@ impl<'a> Values<'a> {
             text.truncate(text.trim_end_matches('/').len());
         }
         for segment in &url.path {
-            let value = segment.text(&scope).filter(|value| !matches!(value.as_str(), "." | ".."));
-            let value =
-                value.ok_or("a value in the path of a URL is missing, or cannot be part of one")?;
+            // Without its last segment a path means something else.
+            let is_part = |value: &String| match value.as_str() {
+                "" => segment.references().is_empty(),
+                value => !matches!(value, "." | ".."),
+            };
+            let value = segment
+                .text(&scope)
+                .filter(is_part)
+                .ok_or("a value in the path of a URL is missing, or cannot be part of one")?;
             text.push('/');
             text.push_str(&encoded(segment, &value));
         }
@@ -286,15 +296,21 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// A text in which all secrets are masked.
+    /// What a platform says, in one line, cut, and without secrets.
     pub fn masked(&self, text: &str) -> String {
-        // Shorter ones occur by chance.
-        let secrets = self.secrets.values().chain(&self.token).chain(&self.jwt);
-        let mut masked = text.to_owned();
-        for secret in secrets.filter(|secret| secret.len() >= 4) {
-            masked = masked.replace(secret.as_str(), MASK);
-        }
-        masked
+        // A secret of which the end is cut off could not be found.
+        let masked = super::one_line(&mask(text, self.all_secrets()));
+        masked.chars().take(SAID_LIMIT).collect()
+    }
+
+    /// Whether a text has a secret, which is not to be kept elsewhere.
+    pub(super) fn holds_secret(&self, text: &str) -> bool {
+        let long = self.all_secrets().filter(|secret| secret.len() >= LONG_SECRET);
+        mask(text, long) != text
+    }
+
+    fn all_secrets(&self) -> impl Iterator<Item = &String> {
+        self.secrets.values().chain(&self.token).chain(&self.jwt)
     }
 }
 

@@ -11,7 +11,7 @@ use super::answer::{Answer, Meaning, NEXT, Rows, Verdict};
 use super::request::{Request, Values};
 use super::spec::{Operation, Poll, Spec, Step};
 use super::template::{Template, as_text};
-use crate::receipt::Receipt;
+use crate::receipt::{MAX_ID, Receipt};
 
 /// How far the work on a message is, as it is kept between requests.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -22,8 +22,10 @@ pub struct Progress {
     pub first: i64,
     /// When the first request of the operation was made.
     pub began_at: Option<DateTime<Utc>>,
-    /// The number of steps that are done.
+    /// The number of steps that are done or left out.
     pub done: usize,
+    /// The last of them that was done.
+    pub last: Option<String>,
     /// When the platform was first asked whether it has processed what it was sent.
     pub polled_since: Option<DateTime<Utc>>,
     pub external_id: Option<String>,
@@ -83,7 +85,15 @@ impl<'a> Work<'a> {
             .began_at
             .map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
             .unwrap_or_default();
-        Self { spec, operation, values, progress }
+        let mut work = Self { spec, operation, values, progress };
+        // The connector may have changed meanwhile: steps are known by their names.
+        let last = work.progress.last.as_deref();
+        work.progress.done = last.and_then(|last| work.position(last)).map_or(0, |at| at + 1);
+        work
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.operation.steps().iter().position(|step| step.name == name)
     }
 
     /// The next step; `None`: the message is done. Steps whose condition does not hold are left out.
@@ -98,8 +108,14 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Checks that the platform takes so many members.
+    /// Checks that the work can go on where it stopped, and that the platform takes so many members.
     pub fn check(&self) -> Result<(), String> {
+        if let Some(last) = self.progress.last.as_ref().filter(|last| self.position(last).is_none())
+        {
+            return Err(format!(
+                "the connector has changed since step \"{last}\" of the message was done, so that it is not known what is left: call segmenter_resync()"
+            ));
+        }
         let (count, limits) = (self.values.count(), &self.spec.limits);
         let sends_members = self.operation.steps().iter().any(|step| step.body.has_members());
         if let Some(most) = limits.members.filter(|most| sends_members && count > *most as usize) {
@@ -129,14 +145,15 @@ impl<'a> Work<'a> {
     pub fn answered(&mut self, step: &Step, answer: &Answer, now: DateTime<Utc>) -> Next {
         let rules = step.rules.iter().chain(&self.spec.rules);
         let mut verdict = answer.judge(rules);
-        verdict.problem = self.values.masked(&verdict.problem);
         if verdict.meaning != Meaning::Ok {
+            verdict.problem = self.values.masked(&verdict.problem);
             return Next::Failed(verdict);
         }
         let failed =
             |meaning, problem: String| Next::Failed(Verdict { meaning, wait: None, problem });
-        if self.spec.has_json_answers && answer.json.is_null() && !answer.excerpt.is_empty() {
-            let problem = format!("the answer is no JSON: {}", verdict.problem);
+        if self.spec.has_json_answers && answer.json.is_null() && !answer.text.is_empty() {
+            let problem = self.values.masked(&verdict.problem);
+            let problem = format!("the answer is no JSON: {problem}");
             return failed(Meaning::Retry, problem);
         }
         if let Some(poll) = &step.poll {
@@ -150,9 +167,11 @@ impl<'a> Work<'a> {
             }
         }
         if let Err(problem) = self.take(step, answer) {
-            return failed(Meaning::Retry, problem);
+            // The platform has done it. Asking it to do it again could make an audience each time.
+            return failed(Meaning::Stop, problem);
         }
         self.progress.done += 1;
+        self.progress.last = Some(step.name.clone());
         match step.pause {
             Some(pause) => Next::Wait(pause),
             None => Next::Step,
@@ -163,10 +182,12 @@ impl<'a> Work<'a> {
         // What is kept may be what was taken just now.
         let value = |template: &Template| template.value(&self.values.scope());
         let taken = step.take.taken_of(answer, value);
+        self.check_taken(&taken)?;
         self.progress.taken.extend(taken);
         self.values.taken = self.progress.taken.clone();
         let value = |template: &Template| template.value(&self.values.scope());
         let kept = step.take.kept_of(answer, value);
+        self.check_taken(&kept)?;
         self.progress.kept.extend(kept);
         self.values.kept = self.progress.kept.clone();
         let value = |template: &Template| template.value(&self.values.scope());
@@ -177,31 +198,50 @@ impl<'a> Work<'a> {
             return Err("the answer has no id of the audience".into());
         }
         for (name, value) in receipt {
-            match name {
+            // The id must not be lost because something else cannot be used.
+            let text = as_text(&value);
+            let number = text.as_deref().and_then(|text| text.parse::<i64>().ok());
+            let before = self.progress.receipt.get(name).and_then(Value::as_i64);
+            let used: Option<Value> = match name {
                 "external_id" => {
-                    let id = as_text(&value).ok_or("the id of the audience is no text")?;
+                    let id = text.filter(|id| self.can_be_id(id));
+                    let id =
+                        id.ok_or("what the answer has as the id of the audience cannot be one")?;
                     self.values.external_id = Some(id.clone());
                     self.progress.external_id = Some(id);
+                    None
                 }
-                "num_received" | "num_invalid" => {
-                    // Several requests of a message are counted together.
-                    let number = as_text(&value).and_then(|text| text.parse::<i64>().ok());
-                    let before = self.progress.receipt.get(name).and_then(Value::as_i64);
-                    if let Some(number) = number {
-                        let sum = before.unwrap_or_default().saturating_add(number.max(0));
-                        self.progress.receipt.insert(name.into(), sum.into());
-                    }
-                }
-                _ => {
-                    self.progress.receipt.insert(name.into(), value);
-                }
+                // Several requests of a message are counted together.
+                "num_received" | "num_invalid" => number
+                    .map(|number| before.unwrap_or_default().saturating_add(number.max(0)).into()),
+                "coverage" => number.filter(|number| *number >= 0).map(Value::from),
+                _ => text.map(|text| self.values.masked(&text).into()),
+            };
+            if let Some(used) = used {
+                self.progress.receipt.insert(name.into(), used);
             }
         }
         Ok(())
     }
 
+    /// Whether a text that a platform has given can be the id of an audience.
+    fn can_be_id(&self, id: &str) -> bool {
+        let has_length = (1..=MAX_ID).contains(&id.len());
+        has_length && !id.contains(char::is_control) && !self.values.holds_secret(id)
+    }
+
+    /// What is taken is kept with the message, where secrets must not be.
+    fn check_taken(&self, taken: &[(String, Value)]) -> Result<(), String> {
+        match taken.iter().find(|(_, value)| self.values.holds_secret(&value.to_string())) {
+            None => Ok(()),
+            Some((name, _)) => Err(format!("what the answer has as \"{name}\" holds a secret")),
+        }
+    }
+
     fn poll(&mut self, poll: &Poll, answer: &Answer, now: DateTime<Utc>) -> Polled {
-        let since = *self.progress.polled_since.get_or_insert(now);
+        // A time that was set while the clock was ahead counts for nothing.
+        let since = self.progress.polled_since.filter(|since| *since <= now).unwrap_or(now);
+        self.progress.polled_since = Some(since);
         let scope = self.values.scope();
         let is_row = |row: &&Value| {
             poll.row.iter().all(|(pointer, template)| {
@@ -220,10 +260,7 @@ impl<'a> Work<'a> {
         match state {
             Some(state) if poll.done.contains(&state) => return Polled::Done,
             Some(state) if poll.failed.contains(&state) => {
-                return Polled::Failed(format!(
-                    "the platform says \"{state}\": {}",
-                    answer.excerpt
-                ));
+                return Polled::Failed(format!("the platform says \"{state}\": {}", answer.text));
             }
             _ => {}
         }

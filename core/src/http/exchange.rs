@@ -8,14 +8,12 @@ use ureq::Body;
 use ureq::http::Response;
 
 use super::signature::Key;
-use super::{ID, SIGNATURE, Sender, TIMESTAMP, one_line, problem};
+use super::{ID, SIGNATURE, Sender, TIMESTAMP, problem};
 use crate::connector::{Answer, Request};
 use crate::receipt::holds_null_character;
 
 /// The longest body of an answer that is read, in bytes.
 const ANSWER_LIMIT: u64 = 1024 * 1024;
-/// How much of a body is reported, in characters.
-const EXCERPT_LIMIT: usize = 500;
 
 /// How a request is signed.
 #[derive(Clone)]
@@ -99,10 +97,10 @@ fn answer(response: Response<Body>) -> Result<Answer, String> {
         }
         _ => format!("status {status}, and an answer that broke off"),
     })?;
-    let excerpt: String = String::from_utf8_lossy(&bytes).chars().take(EXCERPT_LIMIT).collect();
+    let text = String::from_utf8_lossy(&bytes).trim().to_owned();
     let json = match serde_json::from_slice::<Value>(&bytes) {
         Ok(json) if !holds_null_character(&json) => json,
         _ => Value::Null,
     };
-    Ok(Answer { status, headers, json, excerpt: one_line(&excerpt) })
+    Ok(Answer { status, headers, json, text })
 }
