@@ -288,7 +288,8 @@ class Pause:
         found += [("owners", f'"{re.escape(row["name"])}"') for row in self.run("""select distinct r.rolname as name from {segments} s join pg_roles r on r.oid = s.owner
             where s.actual_end = 'infinity' and s.refresh_auto and not r.rolcanlogin and s.name <> 'odd'""")]
         found += [("refreshes", f'segment "{re.escape(row["name"])}" {row["how"]}') for row in self.run("""select distinct name,
-            case last_status when 'failed' then 'has failed' when 'waiting' then 'is waiting' else 'was refused' end as how from {status} where last_status in ('failed', 'waiting', 'refused')""")]
+            case last_status when 'failed' then 'has failed' when 'waiting' then 'is waiting' when 'interrupted' then 'was interrupted' else 'was refused' end as how
+            from {status} where last_status in ('failed', 'waiting', 'refused', 'interrupted')""")]
         # Those that wait for a list are counted in its line.
         found = [(check, f"{pattern}|waits? for it" if pattern.endswith("is waiting") else pattern) for check, pattern in found]
         found += [("deliveries", f'"{row["consumer"]}" for "{row["target"]}" of segment "{re.escape(row["segment"])}" has failed') for row in self.run("""
