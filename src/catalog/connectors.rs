@@ -74,7 +74,8 @@ impl Connection {
         let (found, spec) = Self::describe(extension, server, role)?;
         let wrong = |error: OptionError| {
             let text = format!("its option \"{}\": {}", error.name, error.problem);
-            let hint = format!("alter server {} options (...);", pgrx::spi::quote_identifier(server));
+            let hint =
+                format!("alter server {} options (...);", pgrx::spi::quote_identifier(server));
             problem(PgSqlErrorCode::ERRCODE_FDW_INVALID_OPTION_NAME, server, text, hint)
         };
         let described = Server::new(server, &spec, found.options).map_err(wrong)?;

@@ -147,11 +147,11 @@ impl Delivery<'_> {
         is_new: bool,
         message: &Message,
     ) -> Done {
-        if let Err(problem) = work.check() {
-            return self.stop(&problem);
-        }
         if work.has_nothing_to_send() {
             return self.finish(&work, message);
+        }
+        if let Err(problem) = work.check() {
+            return self.stop(&problem);
         }
         // What a later request refers to must be known before the first one is made.
         if is_new && (operation.steps().len() > 1 || message.parts > 1) && !self.save(&work)? {

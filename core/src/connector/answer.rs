@@ -410,7 +410,9 @@ impl Source {
                     Some(("value", template)) => {
                         Template::parse(template, shared, Place::default()).map(Self::Value)
                     }
-                    _ => Err(format!("{json} is neither {{\"header\": ...}} nor {{\"value\": ...}}")),
+                    _ => {
+                        Err(format!("{json} is neither {{\"header\": ...}} nor {{\"value\": ...}}"))
+                    }
                 }
             }
             _ => Err(format!("{json} is neither a JSON Pointer nor an object of one key")),

@@ -123,8 +123,10 @@ impl<'a> Work<'a> {
                 "the message has {count} members, and the connector takes {most} at once: give \"batch_size\" in the params of the subscription, then call segmenter_resync()"
             ));
         }
-        match limits.least {
-            Some(least) if sends_members && count < least as usize => Err(format!(
+        // The last part of a replacement is as small as it is.
+        let is_change = matches!(self.values.operation(), "add" | "remove");
+        match limits.least.filter(|_| is_change && sends_members) {
+            Some(least) if count < least as usize => Err(format!(
                 "the message has {count} members, and the platform takes no fewer than {least} at once: use \"mode\": \"replace\", or wait until there are more members and call segmenter_resync()"
             )),
             _ => Ok(()),
