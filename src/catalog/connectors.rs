@@ -11,8 +11,10 @@ use serde_json::Value;
 use crate::catalog::extension::Extension;
 use crate::catalog::queries;
 use crate::error::{Error, Result};
+use crate::pg::exec::durable;
 use crate::pg::exec::lock;
 use crate::pg::exec::role;
+use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::user_mapping::{self, MappingOption};
 use crate::pg::format::json::JsonbText;
 use segmenter_core::connector::{
@@ -222,6 +224,8 @@ impl Mapping {
     /// mapping again.
     pub fn lock(&self, extension: &Extension) -> Result<Option<Self>> {
         lock::lock_mapping(self.id);
+        // What was done while it waited must be seen.
+        let _fresh = Active::fresh();
         Self::find(extension, (self.server, &self.server_name), self.role)
     }
 
@@ -237,6 +241,10 @@ impl Mapping {
 
     /// Keeps an access token, and the refresh token that comes with it.
     pub fn keep(&self, extension: &Extension, token: &Token) -> Result<()> {
+        // Its options may have been changed while the grant was requested, and the refresh token that was
+        // used may be worth nothing by now.
+        let Some(current) = self.lock(extension)? else { return Ok(()) };
+        durable::flush_at_commit();
         let expires = token.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let values = [
             (ACCESS_TOKEN, Some(&token.access_token)),
@@ -246,12 +254,12 @@ impl Mapping {
         let options: Vec<_> = values
             .into_iter()
             .filter_map(|(name, value)| {
-                let is_there = self.secrets.contains_key(name);
+                let is_there = current.secrets.contains_key(name);
                 Some(MappingOption { name, value: value?, is_there })
             })
             .collect();
         extension.as_owner(|| {
-            user_mapping::set_options(&self.server_name, self.user.as_deref(), &options)
+            user_mapping::set_options(&self.server_name, current.user.as_deref(), &options)
         })
     }
 
@@ -265,6 +273,7 @@ impl Mapping {
         let windows = limits.windows();
         let Some((longest, _)) = windows.last() else { return Ok(None) };
         lock::lock_mapping(self.id);
+        let _fresh = Active::fresh();
         let seconds: Vec<f64> = windows.iter().map(|(window, _)| window.as_secs_f64()).collect();
         let most: Vec<i32> =
             windows.iter().map(|(_, most)| i32::try_from(*most).unwrap_or(i32::MAX)).collect();
@@ -275,6 +284,7 @@ impl Mapping {
             return Ok(Some(wait));
         }
         let args = [self.id.into(), longest.as_secs_f64().into()];
+        durable::flush_at_commit();
         extension.as_owner(|| {
             let sql = extension.sql(&queries::catalog::connectors::RECORD_REQUEST, &[]);
             Spi::run_with_args(&sql, &args)
