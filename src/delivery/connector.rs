@@ -1,7 +1,7 @@
 //! Messages to consumers whose updater is a foreign server: its connector says which requests a message
 //! takes, and what their answers mean.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::JsonB;
 use pgrx::prelude::*;
@@ -19,6 +19,7 @@ use crate::config::{self, Subject};
 use crate::error::{Error, Report, Result};
 use crate::pg::bgw::process;
 use crate::pg::clock;
+use crate::pg::exec::durable;
 use crate::pg::format::json::JsonbText;
 use segmenter_core::connector::{
     Listing, Meaning, Message, Next, Operation, Progress, Values, Verdict, Work,
@@ -166,7 +167,7 @@ impl Delivery<'_> {
                     Err(verdict) => return self.fail(&work, verdict),
                 }
             }
-            if step.method != "GET"
+            if self.exchange.connection.spec.limits.counts(&step.method)
                 && let Some(wait) = self.exchange.count_request()?
             {
                 match wait <= SHORT {
@@ -219,6 +220,7 @@ impl Delivery<'_> {
             interval(self.limit + MARGIN).into(),
         ];
         process::transaction_within(Some(ANSWER_LIMIT), || {
+            durable::flush_at_commit();
             let sql = &queries::delivery::push::SAVE_PROGRESS;
             let held: Option<bool> = self.set.as_owner(|| {
                 let sql = self.set.sql(sql, &[]);
@@ -240,6 +242,7 @@ impl Delivery<'_> {
             interval(wait).into(),
         ];
         process::transaction_within(Some(ANSWER_LIMIT), || {
+            durable::flush_at_commit();
             let sql = &queries::delivery::push::POSTPONE;
             self.set.as_owner(|| Ok(Spi::run_with_args(&self.set.sql(sql, &[]), &args)?))
         })

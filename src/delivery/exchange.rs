@@ -1,6 +1,6 @@
 //! Requests to a platform: access tokens, the number of requests that it permits, and the exchange itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -37,8 +37,9 @@ impl Exchange<'_> {
         message: &Message,
         refused: Option<&str>,
     ) -> std::result::Result<std::result::Result<String, Verdict>, Report> {
-        let limit = Some(self.limit + MARGIN);
-        process::transaction_within(limit, || {
+        let grants = self.connection.spec.grants.len().clamp(1, 10) as u32;
+        let (limit, began) = (self.limit * grants + MARGIN, Instant::now());
+        process::transaction_within(Some(limit), || {
             let (extension, mapping) = self.extension_and_mapping();
             let Some(mapping) = mapping.lock(extension)? else {
                 return Ok(Err(retry("the user mapping was dropped".into())));
@@ -46,6 +47,10 @@ impl Exchange<'_> {
             let now = clock::now();
             if let Some(token) = mapping.token(now).filter(|token| Some(*token) != refused) {
                 return Ok(Ok(token.to_owned()));
+            }
+            // Cancelled after the platform has answered, a refresh token that it gave would be lost.
+            if began.elapsed() > MARGIN / 2 {
+                return Ok(Err(retry("another session has not got an access token either".into())));
             }
             let Connection { spec, server, .. } = self.connection;
             let mut values = Values::new(spec, server, &mapping.secrets, message);

@@ -133,9 +133,16 @@ pub struct Limits {
     pub per_minute: Option<u32>,
     pub per_hour: Option<u32>,
     pub per_day: Option<u32>,
+    /// GET requests do not count.
+    pub free_reads: bool,
 }
 
 impl Limits {
+    /// Whether requests of a method are among those that the platform limits.
+    pub fn counts(&self, method: &str) -> bool {
+        !(self.free_reads && method == "GET")
+    }
+
     /// Windows and the most requests in each.
     pub fn windows(&self) -> Vec<(Duration, u32)> {
         let windows = [
