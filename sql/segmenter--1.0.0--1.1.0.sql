@@ -1532,6 +1532,9 @@ select b.name, b.description, b.spec, true from segmenter_builtin_connectors() b
 create trigger segmenter_check before insert or update or delete on segmenter_connectors
     for each row execute function segmenter_check_connector();
 comment on trigger segmenter_check on segmenter_connectors is 'checks the spec of a connector, and that built-in ones and those in use stay';
+create trigger segmenter_keep before truncate on segmenter_connectors
+    for each statement execute function segmenter_check_connector();
+comment on trigger segmenter_keep on segmenter_connectors is 'keeps built-in connectors from TRUNCATE';
 comment on function segmenter_render(uuid) is 'the requests that the waiting messages of a subscription would make, with secrets masked; nothing is sent';
 comment on function segmenter_http_validator(text[], oid) is 'checks the options of foreign servers and user mappings of segmenter_http';
 comment on function segmenter_builtin_connectors() is 'the connectors that come with Segmenter; used by the scripts of the extension';

@@ -12,6 +12,7 @@ select name, description, is_builtin from segmenter_connectors order by name col
 create server ads foreign data wrapper segmenter_http;
 create server ads foreign data wrapper segmenter_http options (connector 'nosuch');
 drop server ads;
+create server ads foreign data wrapper segmenter_http options (connector 'nosuch', timeout 'soon');
 create server ads foreign data wrapper segmenter_http options (connector 'meta');
 create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account '1');
 create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', versoin 'v26.0');
@@ -70,6 +71,7 @@ select step, method, url, body from segmenter_render(:'subscription') where step
 select step, method, url, regexp_replace(headers::text, 'segmenter-[0-9]+-', 'segmenter-N-') as headers from segmenter_render(:'vk');
 -- Who may act for the consumer sees it.
 set role connectors_other;
+-- The message has the id, which is another one in each run.
 \set VERBOSITY sqlstate
 select * from segmenter_render(:'subscription');
 \set VERBOSITY default
@@ -106,6 +108,29 @@ delete from segmenter_connectors where name = 'meta';
 update segmenter_connectors set description = 'ours' where name = 'meta';
 drop server mine;
 delete from segmenter_connectors where name = 'mine';
+-- What comes with Segmenter stays, however it is written.
+truncate segmenter_connectors;
+insert into segmenter_connectors (name, spec) select name, spec from segmenter_connectors where name = 'meta'
+on conflict (name) do update set spec = excluded.spec;
+select count(*) from segmenter_connectors where is_builtin;
+-- A spec cannot be small and its templates large.
+insert into segmenter_connectors (name, spec)
+select 'bomb', jsonb_build_object('hosts', '{"api": "https://x.example"}'::jsonb, 'operations', '{"add": [{"name": "add", "url": "/a"}]}'::jsonb,
+    'templates', jsonb_object_agg('t' || n, case when n = 30 then '"x"' else jsonb_build_array(
+        jsonb_build_object('$use', 't' || n + 1), jsonb_build_object('$use', 't' || n + 1)) end))
+from generate_series(1, 30) n;
+-- A server has no tables.
+create server plain foreign data wrapper segmenter_http options (connector 'vk');
+create foreign table plain (id int) server plain options (secret 'top secret');
+create foreign table plain (id int) server plain;
+select * from plain;
+import foreign schema x from server plain into connectors;
+drop server plain cascade;
+-- The validator by hand.
+select segmenter_http_validator(null, 'pg_foreign_server'::regclass);
+select segmenter_http_validator('{{connector=vk,timeout=1 s},{NULL,x}}', 'pg_foreign_server'::regclass);
+select segmenter_http_validator('{connector=vk,secret=top secret}', 0);
+select segmenter_http_validator('{connector=vk}', null);
 -- The doctor names what cannot be used.
 revoke usage on foreign server ads from connectors_marketing;
 select detail, hint from segmenter_doctor() where "check" = 'consumers' and status <> 'ok' and detail like '%meta%cannot%';

@@ -1,7 +1,7 @@
 //! Messages to consumers whose updater is a foreign server: its connector says which requests a message
 //! takes, and what their answers mean.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgrx::JsonB;
 use pgrx::prelude::*;

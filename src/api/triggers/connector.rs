@@ -13,6 +13,7 @@ use crate::config::{ConfigError, Subject, SubscriptionParams};
 use crate::error::{self, Error, Result};
 use crate::pg::format::json::JsonbText;
 use segmenter_core::config::Mode;
+use segmenter_core::connector::builtin::BUILTIN;
 use segmenter_core::connector::{
     ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, Server, Spec, TIMEOUT,
 };
@@ -21,7 +22,7 @@ use segmenter_core::connector::{
 pub fn check_connector(trigger: &PgTrigger<'_>) -> Result<()> {
     let old = trigger.old();
     let new = match trigger.op()? {
-        PgTriggerOperation::Delete => None,
+        PgTriggerOperation::Delete | PgTriggerOperation::Truncate => None,
         _ => trigger.new(),
     };
     let text = |row: &pgrx::heap_tuple::PgHeapTuple<'_, _>, column| {
@@ -31,6 +32,12 @@ pub fn check_connector(trigger: &PgTrigger<'_>) -> Result<()> {
         Ok::<_, Error>(row.get_by_name::<bool>("is_builtin")? == Some(true))
     };
     let kept = |name, problem: String, hint| Err(Error::KeptConnector { name, problem, hint });
+    if matches!(trigger.op()?, PgTriggerOperation::Truncate) {
+        const HINT: &str =
+            "Delete your own: delete from segmenter_connectors where not is_builtin;";
+        let names: Vec<&str> = BUILTIN.iter().map(|builtin| builtin.name).collect();
+        return kept(names.join(", "), "it comes with Segmenter".into(), HINT);
+    }
     if let Some(old) = &old {
         let name = text(old, "name")?;
         if is_builtin(old)? {
@@ -70,7 +77,10 @@ pub fn check_options(options: &BTreeMap<String, String>, catalog: pg_sys::Oid) -
         pg_sys::UserMappingRelationId => check_mapping(&extension, options),
         _ => match options.keys().next() {
             None => Ok(()),
-            Some(name) => Err(invalid(name, "there are no options here", String::new())),
+            Some(name) => {
+                let hint = "Servers and user mappings have options.".to_owned();
+                Err(invalid(name, "there are no options here", hint))
+            }
         },
     }
 }
@@ -84,6 +94,7 @@ fn check_server(extension: &Extension, options: &BTreeMap<String, String>) -> Re
         let hint = "Name one of segmenter_connectors: options (connector 'meta', ...).".to_owned();
         return Err(invalid(CONNECTOR, "it is missing", hint));
     };
+    check_interval("options", TIMEOUT, &options.get(TIMEOUT).cloned(), Subject::Server)?;
     let Some(spec) = connectors::spec(extension, name)? else {
         error::emit(
             PgLogLevel::WARNING,
@@ -92,7 +103,6 @@ fn check_server(extension: &Extension, options: &BTreeMap<String, String>) -> Re
         );
         return Ok(());
     };
-    check_interval("options", TIMEOUT, &options.get(TIMEOUT).cloned(), Subject::Server)?;
     let known: Vec<String> = spec
         .options
         .keys()
@@ -126,7 +136,9 @@ fn check_mapping(extension: &Extension, options: &BTreeMap<String, String>) -> R
     }
     match options.iter().find(|(_, value)| value.trim().is_empty()) {
         None => Ok(()),
-        Some((name, _)) => Err(invalid(name, "it is empty", String::new())),
+        Some((name, _)) => {
+            Err(invalid(name, "it is empty", "Give a value, or leave the option out.".into()))
+        }
     }
 }
 
