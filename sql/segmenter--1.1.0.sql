@@ -1571,6 +1571,9 @@ select b.name, b.description, b.spec, true from segmenter_builtin_connectors() b
 create trigger segmenter_check before insert or update or delete on segmenter_connectors
     for each row execute function segmenter_check_connector();
 comment on trigger segmenter_check on segmenter_connectors is 'checks the spec of a connector, and that built-in ones and those in use stay';
+create trigger segmenter_keep before truncate on segmenter_connectors
+    for each statement execute function segmenter_check_connector();
+comment on trigger segmenter_keep on segmenter_connectors is 'keeps built-in connectors from TRUNCATE';
 
 CREATE FUNCTION "segmenter_check_consumer"()
 	RETURNS TRIGGER
