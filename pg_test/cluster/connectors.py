@@ -287,6 +287,8 @@ def main() -> int:
         for case in chosen:
             with check(f"{case.name}: set up"):
                 set_up(db, case)
+    with connect() as db, check("several consumers keep one limit and renew one token at a time"):
+        share(db)
     threads = [threading.Thread(target=play, args=(case, rounds, seed)) for case in chosen]
     for thread in threads:
         thread.start()
@@ -295,6 +297,34 @@ def main() -> int:
     with connect() as db, check("secrets are in user mappings alone"):
         no_secrets(db, chosen)
     return 1 if FAILED else 0
+
+
+def share(db: Connection) -> None:
+    """Eight consumers of one server: what one worker has counted or renewed, the others see.
+
+    The server allows more, as the times of requests are those of their count, not of their arrival.
+    """
+    vk = Vk(min_rows=1, min_delta_rows=1, limit_per_second=6)
+    urls = value(db, "show segmenter.http_allow")
+    db.execute(f"alter system set segmenter.http_allow = {literal(f'{urls}, {vk.start().url}')}")  # type: ignore[arg-type]
+    db.execute("select pg_reload_conf()")
+    db.execute("""insert into segmenter_connectors (name, spec)
+        select 'shared', jsonb_set(spec, '{limits}', '{"per_second": 3}') from segmenter_connectors where name = 'vk'""")
+    db.execute(f"create server shared foreign data wrapper segmenter_http options (connector 'shared', url {literal(vk.url)})")  # type: ignore[arg-type]
+    db.execute("set log_statement = none")
+    db.execute(f"""create user mapping for postgres server shared
+        options (client_id {literal(vk.client_id)}, client_secret {literal(vk.client_secret)})""")  # type: ignore[arg-type]
+    db.execute("reset log_statement")
+    db.execute("select segmenter_put_segment('shared', $$select g as id, md5(g::text) as hash_email from generate_series(1, 50) g$$)")
+    for number in range(8):
+        db.execute("insert into segmenter_consumers (name, params) values (%s, %s)", (f"shared_{number}", '{"updater": {"server": "shared"}}'))
+        db.execute("select segmenter_subscribe(%s, 'shared', 'ads', %s)", (f"shared_{number}", '{"fields": ["hash_email"]}'))
+    db.execute("update segmenter_subscriptions u set name = '{{consumer}}' from segmenter_consumers c where c.id = u.consumer_id and c.name like 'shared%'")
+    refresh(db, "shared")
+    for number in range(8):
+        settle(db, f"shared_{number}")
+    must_equal(vk.exceeded, 0, "requests over the limit")
+    must_equal(vk.grants, {"client_credentials": 1}, "requests for an access token")
 
 
 def no_secrets(db: Connection, chosen: list[Case]) -> None:
