@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+import connectors
 import exclusion
 import many
 import shop
@@ -318,6 +319,11 @@ class Bench:
         self.tables += tables
         self.wrong += wrong
 
+    def connectors(self):
+        tables, wrong = connectors.measure(self.socket, SCALE, ROUNDS, say)
+        self.tables += tables
+        self.wrong += wrong
+
     # What is told.
 
     def report(self, output, began):
@@ -409,6 +415,7 @@ CASES = {
     "handover": Bench.handover,
     "many": Bench.many,
     "exclusion": Bench.exclusion,
+    "connectors": Bench.connectors,
 }
 
 
