@@ -324,6 +324,15 @@ pub fn list(
                 Err(verdict) => return Ok(Err(verdict.problem)),
             }
         }
+        if spec.limits.counts("GET")
+            && let Some(wait) = exchange.count_request()?
+        {
+            if wait > SHORT {
+                return Ok(Err("the platform permits no more requests now".into()));
+            }
+            process::wait(wait);
+            continue;
+        }
         let answer = match listing.request() {
             Ok(request) => exchange.send(request, listing.values.signature(), 0)?,
             Err(problem) => Err(problem),
