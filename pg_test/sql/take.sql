@@ -262,6 +262,9 @@ reset role;
 select * from segmenter_take('take anna', 'take vip', 'divided') as t (id text);
 alter table take.vip drop column city;
 select * from segmenter_take('take anna', 'take vip', 'cities') as t (city text);
+-- Events are no members.
+select segmenter_subscribe('take anna', 'take vip', 'events', '{"mode": "events", "fields": ["id"]}', 'take_anna') is not null as subscribed;
+select * from segmenter_take('take anna', 'take vip', 'events', changes => true) as t (id text, change text);
 -- The table is not locked any more than the cursor is.
 begin;
 select count(*) > 0 as is_taken from segmenter_take('take anna', 'take vip', 'later') as t (id text);

@@ -66,6 +66,13 @@ pub fn take(
     let _snapshot = Active::fresh();
     let subscription =
         subscription::find(set, None, None, Some(id))?.pop().ok_or_else(|| name.unknown(set))?;
+    if subscription.is_events() {
+        return Err(Error::Argument {
+            name: "target",
+            problem: "the subscription hands over events, not members".into(),
+            hint: "Claim its messages: segmenter_claim().",
+        });
+    }
     if let Some(cursor) = &cursor {
         cursor.check(&subscription)?;
     }
