@@ -7,6 +7,7 @@ The server is the one at PGHOST. Prints "ok NAME" or "not ok NAME: why"; exits w
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import threading
@@ -76,9 +77,10 @@ class VkCase(Case):
 
 
 def cases() -> list[Case]:
+    authority = os.environ["AUTHORITY"]
     meta, google, yandex = Meta(session_minutes=90), Google(limit_per_minute=None), Yandex(
         min_rows=1, limit_per_minute=None, limit_per_hour=None, limit_per_day=None)
-    vk, tiktok, example = Vk(min_rows=1, min_delta_rows=1), TikTok(min_rows=0), Example()
+    vk, tiktok, example = Vk(min_rows=1, min_delta_rows=1), TikTok(min_rows=0, tls=(f"{authority}/cert.pem", f"{authority}/key.pem")), Example()
     key = google.service_account_key()
     return [
         Case("meta", meta, {"ad_account": f"act_{meta.account}", "version": "v26.0"}, {"access_token": meta.token},
