@@ -28,7 +28,7 @@ from typing import Any
 
 import psycopg
 from audience import Audience, Canonical, Fault, canonical
-from checks import Connection, Row, Wrong, must, must_equal, wait_for
+from checks import Connection, Row, Wrong, kill_server, must, must_equal, wait_for
 from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb, set_json_loads
@@ -1704,19 +1704,6 @@ class Puller:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise Wrong(f"the puller of {self.consumer} does not end: {self.log.read_text()[-2000:]}") from None
-
-
-def kill_server(settings: list[str]) -> None:
-    directory = Path(os.environ["PGHOST"])
-    postmaster = int((directory / "data/postmaster.pid").read_text().splitlines()[0])
-    children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True).stdout.split()
-    os.kill(postmaster, signal.SIGKILL)
-    # Its children end by themselves; until then the data directory is taken.
-    wait_for("the end of the server's processes", lambda: not any(Path(f"/proc/{pid}").exists() for pid in [postmaster, *children]))
-    (directory / "data/postmaster.pid").unlink()
-    for socket in directory.glob(".s.PGSQL.*"):
-        socket.unlink()
-    subprocess.run([ROOT / "bin/cluster", "start", directory.name, *settings], check=True)
 
 
 def pullers(rounds: int, seed: int, scratch: Path, settings: list[str]) -> bool:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from checks import Connection, Wrong, must, must_equal, one, rows, value, wait_for
+from checks import Connection, Wrong, kill_server, must, must_equal, one, rows, value, wait_for
 from example import documented_spec
 from platforms.example import Example
 from platforms.google import Google
@@ -259,6 +259,10 @@ def play(case: Case, rounds: int, seed: int) -> None:
                 else:
                     server.stop_failing()
                 change(db, case.name, rng)
+                if rng.random() < 0.2:
+                    # The platform is gone for a moment; what it was told stays.
+                    server.stop()
+                    server.start()
                 if rng.random() < 0.3:
                     db.execute("""select pg_terminate_backend(pid) from pg_stat_activity
                         where backend_type = 'segmenter worker' and application_name = %s""",
@@ -268,6 +272,19 @@ def play(case: Case, rounds: int, seed: int) -> None:
                     agree(db, case, f"round {number}")
             server.stop_failing()
             agree(db, case, "the end")
+            # What is under way when the server is killed.
+            server.fail_randomly(0.3, rng.randrange(1 << 30), kinds=["slow"], seconds=0.5)
+            for _ in range(2):
+                change(db, case.name, rng)
+
+
+def play_on(case: Case) -> None:
+    """After the server was killed amid deliveries."""
+    server = case.server
+    server.stop_failing()
+    with connect() as db:
+        with check(f"{case.name}: the server was killed"):
+            agree(db, case, "after the kill")
         with check(f"{case.name}: the end of the subscriptions deletes the audiences"):
             db.execute("""update segmenter_subscriptions u set actual_end = now() from segmenter_consumers c
                 where c.id = u.consumer_id and c.name like %s""", (f"{case.name}\\_%",))
@@ -276,6 +293,14 @@ def play(case: Case, rounds: int, seed: int) -> None:
                 settle(db, f"{case.name}_{mode}")
         with check(f"{case.name}: no limit was exceeded"):
             must_equal(server.exceeded, 0, "requests over the limit")
+
+
+def together(chosen: list[Case], work: Callable[[Case], None]) -> None:
+    threads = [threading.Thread(target=work, args=(case,)) for case in chosen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def main() -> int:
@@ -291,11 +316,10 @@ def main() -> int:
                 set_up(db, case)
     with connect() as db, check("several consumers keep one limit and renew one token at a time"):
         share(db)
-    threads = [threading.Thread(target=play, args=(case, rounds, seed)) for case in chosen]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(chosen, lambda case: play(case, rounds, seed))
+    # What was set by ALTER SYSTEM is not kept by the new start.
+    kill_server([*os.environ["SETTINGS"].splitlines(), f"segmenter.http_allow = {literal(allowed)}"])
+    together(chosen, play_on)
     with connect() as db, check("secrets are in user mappings alone"):
         no_secrets(db, chosen)
     return 1 if FAILED else 0

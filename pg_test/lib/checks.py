@@ -1,12 +1,17 @@
 """What the tests in Python share: how a check fails, short ways to ask the server, and waiting."""
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 
+ROOT = Path(__file__).resolve().parents[2]
 Row = dict[str, Any]
 Connection = psycopg.Connection[Row]
 
@@ -43,3 +48,17 @@ def wait_for(what: str, condition: Callable[[], object], seconds: float = 90, pa
     while not condition():
         must(time.monotonic() < end, f"{what} did not come within {seconds:.0f} s")
         time.sleep(pause)
+
+
+def kill_server(settings: list[str]) -> None:
+    """The postmaster of the cluster at PGHOST is killed; the server is started again, with settings."""
+    directory = Path(os.environ["PGHOST"])
+    postmaster = int((directory / "data/postmaster.pid").read_text().splitlines()[0])
+    children = subprocess.run(["pgrep", "-P", str(postmaster)], capture_output=True, text=True).stdout.split()
+    os.kill(postmaster, signal.SIGKILL)
+    # Its children end by themselves; until then the data directory is taken.
+    wait_for("the end of the server's processes", lambda: not any(Path(f"/proc/{pid}").exists() for pid in [postmaster, *children]))
+    (directory / "data/postmaster.pid").unlink()
+    for socket in directory.glob(".s.PGSQL.*"):
+        socket.unlink()
+    subprocess.run([ROOT / "bin/cluster", "start", directory.name, *settings], check=True)
