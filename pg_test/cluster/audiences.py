@@ -132,6 +132,8 @@ class Last:
     missing: frozenset[str]
     # What is known of the rows is not what they add up to.
     is_stale: bool = False
+    # Rows that were changed by hand were handed over: the next refresh takes them for changed, whatever they are then.
+    is_doubted: bool = False
 
 
 class Segment:
@@ -163,10 +165,17 @@ class Segment:
         """Whether rows were changed by hand since the last refresh, as far as both received the same columns:
         audiences get all members then."""
         last = self.last
-        if last is None or last.rows.keys() != self.rows.keys():
+        if last is None or last.is_doubted or last.rows.keys() != self.rows.keys():
             return last is not None
         return last.columns == received and (last.is_stale and last.missing == self.missing or any(
             row.get(column) != self.rows[id].get(column) for id, row in last.rows.items() for column in last.columns))
+
+    def doubt(self) -> None:
+        """Members are handed over as the table has them, without a refresh."""
+        last = self.last
+        if last is not None and (last.rows.keys() != self.rows.keys() or last.missing == self.missing and (last.is_stale or any(
+                row.get(column) != self.rows[id].get(column) for id, row in last.rows.items() for column in last.columns))):
+            self.last = replace(last, is_doubted=True)
 
     def erase(self, id: str) -> None:
         """A member is erased, who counts no longer. What the rows of the others add up to cannot be told any further where their
@@ -662,6 +671,8 @@ class World:
                     if (handover := subscription.owed(is_refreshed, edited)) is not None]
             for subscription, handover in owed:
                 self.hand_over(subscription, handover, before, of_segment)
+            if not is_refreshed and any(handover in ("begin", "everything") for _, handover in owed):
+                segment.doubt()
             if refreshed is not None:
                 self.done[refreshed.status] += 1
             messages = self.count(of_segment)
@@ -1142,6 +1153,7 @@ class World:
         self.go_on(subscription)
         expected: World.Expected = {}
         self.hand_over(subscription, "renewal" if begins else "everything", {}, expected)
+        subscription.segment.doubt()
         row = connection.execute("select segmenter_resync(%s) as messages", (subscription.id,)).fetchone()
         assert row
         must_equal(self.watch(expected, f"a resync of {subscription}"), row["messages"], "the messages told")

@@ -1,9 +1,10 @@
 -- Connections to platforms are foreign servers, their secrets user mappings; connectors are data.
+\i setup/schema.sql
 create schema connectors;
-set search_path = connectors, public;
+set search_path = connectors, :schema, public;
 create role connectors_marketing;
 create role connectors_other;
-grant usage on schema connectors to connectors_marketing, connectors_other;
+grant usage on schema connectors, :schema to connectors_marketing, connectors_other;
 
 select name, description, is_builtin from segmenter_connectors order by name collate "C";
 
@@ -78,7 +79,9 @@ select * from segmenter_render(:'subscription');
 set role connectors_marketing;
 select distinct step from segmenter_render(:'subscription') order by step;
 reset role;
+\set VERBOSITY terse
 select * from segmenter_render('00000000-0000-0000-0000-000000000000');
+\set VERBOSITY default
 select segmenter_subscribe('puller', 'connectors vip', 'ads') as pulled \gset
 select * from segmenter_render(:'pulled');
 -- A URL without a connector.
@@ -143,4 +146,5 @@ delete from segmenter_log where segment_name = 'connectors vip';
 drop schema connectors cascade;
 drop server ads cascade;
 drop server lists cascade;
+revoke usage on schema :schema from connectors_marketing, connectors_other;
 drop role connectors_marketing, connectors_other;

@@ -254,7 +254,9 @@ alter table shop.tier_3 inherit segmenter;
 select segment, status, excluded, detail from segmenter_refresh('tier 1', 'select ''9'' as id');
 
 update segmenter_segments set priority_group = null, priority = null;
+set client_min_messages = error;
 delete from segmenter_subscriptions;
+reset client_min_messages;
 delete from segmenter_consumers where name = 'mail';
 select segmenter_drop_segment(name, true) from segmenter_segments order by name;
 drop schema shop cascade;

@@ -169,7 +169,9 @@ pub fn from_table(
     };
     let _snapshot = Active::fresh();
     let table = table.as_ref();
-    let gives_members = actions.iter().any(|(_, action)| *action != SyncAction::Delete);
+    use SyncAction::{Create, FullSync, Recreate};
+    let gives_members =
+        actions.iter().any(|(_, action)| matches!(action, Create | FullSync | Recreate));
     if let (true, Ok(table)) = (gives_members, table) {
         doubt_edits(set, segment, table)?;
     }
