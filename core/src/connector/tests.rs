@@ -486,3 +486,28 @@ fn polling_ends_although_the_clock_was_ahead() {
     assert_eq!(since(TimeDelta::seconds(60)), (false, None));
     assert_eq!(since(TimeDelta::days(-365)), (true, Some(now())));
 }
+
+#[test]
+fn an_audience_is_not_emptied_by_values_of_a_wrong_form() {
+    let spec = parsed(json!({
+        "hosts": {"api": "https://x.example"},
+        "fields": {"mail": {"as": "e-mail", "form": "sha256"}},
+        "operations": {"replace": [{"name": "put", "url": "/a", "body": {"json": {"$members": "{member.mail}"}}}]},
+    }));
+    let (server, secrets) = (server(&spec, &[]), secrets(&[]));
+    let hash = "0f".repeat(32);
+    for (members, is_sent) in [
+        (json!([{"mail": "a@example.com"}, {"mail": null}]), false),
+        (json!([{"mail": "a@example.com"}, {"mail": hash}]), true),
+        (json!([]), true),
+    ] {
+        let message = message("replace", members);
+        let values = Values::new(&spec, &server, &secrets, &message);
+        let operation = spec.operation("replace").expect("known");
+        let work = Work::new(&spec, operation, values, Progress::default());
+        match work.check() {
+            Ok(()) => assert!(is_sent),
+            Err(problem) => assert!(!is_sent && problem.contains("2 members"), "{problem}"),
+        }
+    }
+}

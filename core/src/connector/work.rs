@@ -117,6 +117,13 @@ impl<'a> Work<'a> {
             ));
         }
         let (count, limits) = (self.values.count(), &self.spec.limits);
+        // Replaced by nobody, the audience would be empty because of a wrong form.
+        if self.values.operation() == "replace" && count == 0 && self.values.unfit > 0 {
+            return Err(format!(
+                "none of the {} members has a value in a form that the platform takes: correct the segment's query or the fields of the subscription, then call segmenter_resync()",
+                self.values.unfit
+            ));
+        }
         let sends_members = self.operation.steps().iter().any(|step| step.body.has_members());
         if let Some(most) = limits.members.filter(|most| sends_members && count > *most as usize) {
             return Err(format!(
