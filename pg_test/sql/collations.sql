@@ -31,6 +31,17 @@ select status, added, excluded, coverage from segmenter_refresh('coll erased', '
 reset segmenter.cfg_table;
 select segmenter_drop_set('coll.own', force => true);
 
+-- A column whose collation no pattern can be used with, in a file for people.
+set client_min_messages = error;
+alter table coll.segment add cell text collate coll.any_case;
+update segmenter_segments set refresh_params = $${"query": {"sql": "select 'x' as id, '=1+1' as cell"}}$$ where name = 'coll';
+select status from segmenter_refresh('coll');
+select segmenter_subscribe('coll', 'coll', 'file', '{"fields": ["id", "cell"]}') is not null as subscribed;
+select * from segmenter_take('coll', 'coll', 'file') as t (id text, cell text);
+delete from segmenter_subscriptions where target = 'file';
+delete from segmenter_consumers where name = 'coll';
+reset client_min_messages;
+
 delete from segmenter_segments where name = 'coll';
 select segmenter_unwatch('coll.texts');
 set client_min_messages = warning;

@@ -31,6 +31,12 @@ pub fn is_preloading() -> bool {
     unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
+/// Whether the server runs for pg_upgrade, which makes the objects of a database one by one.
+pub fn is_upgrading() -> bool {
+    // SAFETY: a variable of the process's only thread.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
 /// Whether the server is in recovery, as a standby is.
 pub fn is_in_recovery() -> bool {
     // SAFETY: needs shared memory, to which every process that can run our code is attached.
