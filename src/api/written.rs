@@ -75,7 +75,7 @@ pub fn warn_of_consumer(
         Updater::Pull => None,
         Updater::Http(http) if push::is_allowed(&http.url) => None,
         Updater::Http(http) => Some(Error::NotAllowed { url: http.url.to_string() }),
-        Updater::Server(server) => connector::check(set, role, server).err(),
+        Updater::Server(server) => connector::connect(set, role, server).err(),
         Updater::Function(function) => push::check_function(set, name, role, function).err(),
     };
     if let Some(problem) = problem {

@@ -41,17 +41,17 @@ pub fn timeout(set: &RelationSet, server: &str) -> Result<Option<String>> {
     Connection::timeout(&set.extension, server)
 }
 
-/// Checks that a consumer can be served through a foreign server. Nothing is sent.
-pub fn check(set: &RelationSet, role: Option<pg_sys::Oid>, server: &str) -> Result<()> {
+/// The connection that a consumer is served through. Errors: it cannot be used. Nothing is sent.
+pub fn connect(set: &RelationSet, role: Option<pg_sys::Oid>, server: &str) -> Result<Connection> {
     let user = user_of(set, role);
     if role.is_some() {
         set.check_owner_can_act_as(user)?;
     }
     let connection = Connection::find(&set.extension, server, user)?;
-    match connection.server.hosts().find(|host| !is_allowed(host)) {
-        Some(host) => Err(Error::NotAllowed { url: host.to_string() }),
-        None => Ok(()),
+    if let Some(host) = connection.server.hosts().find(|host| !is_allowed(host)) {
+        return Err(Error::NotAllowed { url: host.to_string() });
     }
+    Ok(connection)
 }
 
 /// What is known of a message before the first request.
@@ -71,12 +71,11 @@ pub fn deliver(
     claimed: &Claimed,
 ) -> Done {
     let begun = process::transaction_within(Some(ANSWER_LIMIT), || {
-        check(set, consumer.role, server)?;
-        let connection = Connection::find(&set.extension, server, user_of(set, consumer.role))?;
+        let connection = connect(set, consumer.role, server)?;
         let (message, kept) = describe(set, claimed)?;
         let ids = (message.id, message.first_id);
         let progress = Progress::of(kept, ids, clock::now());
-        let is_new = progress.done == 0 && progress.receipt.is_empty();
+        let is_new = progress.last.is_none();
         Ok(Begun { connection, message, progress, is_new })
     });
     let Begun { connection, message, progress, is_new } = match begun {
@@ -305,10 +304,8 @@ pub fn list(
     server: &str,
     limit: Duration,
 ) -> std::result::Result<std::result::Result<Value, String>, Report> {
-    let connection = process::transaction_within(Some(ANSWER_LIMIT), || {
-        check(set, consumer.role, server)?;
-        Connection::find(&set.extension, server, user_of(set, consumer.role))
-    })?;
+    let connection =
+        process::transaction_within(Some(ANSWER_LIMIT), || connect(set, consumer.role, server))?;
     let exchange = Exchange { set, sender, connection: &connection, limit };
     let message = Message { operation: "list".into(), ..Message::default() };
     let Connection { spec, server, mapping, .. } = &connection;

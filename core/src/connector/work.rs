@@ -22,9 +22,10 @@ pub struct Progress {
     pub first: i64,
     /// When the first request of the operation was made.
     pub began_at: Option<DateTime<Utc>>,
-    /// The number of steps that are done or left out.
+    /// The number of steps that are done or left out, by the last one that was done.
+    #[serde(skip)]
     pub done: usize,
-    /// The last of them that was done.
+    /// The step that was done last.
     pub last: Option<String>,
     /// When the platform was first asked whether it has processed what it was sent.
     pub polled_since: Option<DateTime<Utc>>,

@@ -384,7 +384,7 @@ fn consumers(
             && acts.is_some()
         {
             let of = role.as_deref().and_then(|role| role.parse().ok()).map(pg_sys::Oid::from_u32);
-            if let Err(error) = connector::check(set, of, server) {
+            if let Err(error) = connector::connect(set, of, server) {
                 let Report { message, hint, .. } = error.report();
                 let detail = format!("consumer \"{name}\": {message}");
                 found.add("consumers", Level::Problem, detail, hint);
