@@ -26,7 +26,7 @@ use crate::pg::exec::statement::{self, ResultColumn};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::system_catalog;
-use crate::refresh::handover::doubt_edits;
+use crate::refresh::handover::doubting_edits;
 use crate::refresh::publish::filter::{Audience, Filters};
 use crate::refresh::publish::payload::{Members, Origin, PayloadInput};
 use crate::refresh::publish::subscription::{self, Subscription};
@@ -216,7 +216,7 @@ impl Taking<'_> {
         }
         self.reading(|table| {
             if let Some(segment) = Segment::find_bare(set, Key::Id(subscription.segment))? {
-                doubt_edits(set, &segment, table)?;
+                doubting_edits(set, &segment, table, |_| Ok(()))?;
             }
             let source = PayloadInput {
                 set,
@@ -226,6 +226,7 @@ impl Taking<'_> {
                 run_id: Uuid::from_bytes([0; 16]),
                 reason: None,
                 at: None,
+                summing: None,
             };
             let values = values(set, table, &given, |column| match column {
                 Some(column) => format!("t.{}", column.quoted()),

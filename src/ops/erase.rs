@@ -391,6 +391,7 @@ fn erase_from(
         run_id,
         reason: None,
         at: Some(at),
+        summing: None,
     };
     let (mut removals, mut actions) = (Vec::new(), Vec::new());
     for (subscription, notice) in notices {

@@ -73,14 +73,17 @@ impl LastContent {
         self.known.edited(found, &side.hashed()).is_some()
     }
 
-    /// What is known once a consumer was given rows that were changed by hand, before a refresh has noticed
-    /// them: if they are changed back, the next refresh must notice them nevertheless. None: they are as the
-    /// last refresh left them. Runs with the rights of the segment's owner, within an SPI connection, with
-    /// the active snapshot.
-    pub fn doubted(&self, side: &DeltaTarget<'_>) -> Result<Option<Content>> {
-        let Some(content) = &self.known.content else { return Ok(None) };
-        let found = side.sum_members()?;
-        Ok(self.is_edited(&found, side).then(|| content.clone().doubted()))
+    /// What is known once a consumer was given the members that were found, before a refresh has noticed that
+    /// rows were changed by hand: if they are changed back, the next refresh must notice them
+    /// nevertheless. None: they are as the last refresh left them.
+    pub fn doubted(&self, found: &Checksum, side: &DeltaTarget<'_>) -> Option<Content> {
+        let content = self.known.content.as_ref()?;
+        self.is_edited(found, side).then(|| content.clone().doubted())
+    }
+
+    /// Whether the sums of the members are known.
+    pub fn has_sums(&self) -> bool {
+        self.known.content.is_some()
     }
 
     /// The members with this id, which are about to be deleted: their number, and what the table holds

@@ -441,6 +441,7 @@ fn leave(
             run_id,
             reason: Some(closing.reason),
             at: Some(at),
+            summing: None,
         };
         let Some(delta) = &delta else {
             if shows.is_some() {

@@ -22,7 +22,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::follow::{self, Followed};
 use crate::refresh::publish::outbox;
-use crate::refresh::publish::payload::{Origin, PayloadInput};
+use crate::refresh::publish::payload::{Origin, PayloadInput, Summing};
 use crate::refresh::publish::stats::PublishStats;
 use crate::refresh::publish::subscription::{self, Subscription};
 use crate::refresh::segment_lock::acquire;
@@ -172,42 +172,52 @@ pub fn from_table(
     use SyncAction::{Create, FullSync, Recreate};
     let gives_members =
         actions.iter().any(|(_, action)| matches!(action, Create | FullSync | Recreate));
-    if let (true, Ok(table)) = (gives_members, table) {
-        doubt_edits(set, segment, table)?;
-    }
-    let handed = Spi::connect_mut(|client| {
-        outbox::hand_over(
-            client,
-            &PayloadInput {
-                set,
-                table: table.map_err(Report::clone),
-                delta: None,
-                origin: Origin::Refresh,
-                run_id,
-                reason: None,
-                at: None,
-            },
-            actions,
-        )
-    })?;
+    let hand_over = |summing: Option<&Summing<'_>>| {
+        let source = PayloadInput {
+            set,
+            table: table.map_err(Report::clone),
+            delta: None,
+            origin: Origin::Refresh,
+            run_id,
+            reason: None,
+            at: None,
+            summing,
+        };
+        Spi::connect_mut(|client| outbox::hand_over(client, &source, actions))
+    };
+    let handed = match table {
+        Ok(table) if gives_members => doubting_edits(set, segment, table, hand_over)?,
+        _ => hand_over(None)?,
+    };
     state::count_handover(set, segment.id)?;
     Ok(handed)
 }
 
-/// Members are about to be handed over as the table has them, without a refresh. If rows were changed by hand
+/// Reads members as the table has them, to give them away without a refresh. If rows were changed by hand
 /// that no refresh has noticed, the next one must hand all over again, also if they are changed back until
-/// then. The active snapshot shows the members.
-pub fn doubt_edits(set: &RelationSet, segment: &Segment, table: &Table) -> Result<()> {
+/// then. `read` may sum the members up meanwhile. The active snapshot shows them.
+pub fn doubting_edits<T>(
+    set: &RelationSet,
+    segment: &Segment,
+    table: &Table,
+    read: impl FnOnce(Option<&Summing<'_>>) -> Result<T>,
+) -> Result<T> {
     let (_, _, last) = refresh::last_content(set, segment)?;
-    let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
-    let doubted = set.as_segment_owner(segment.owner, || Spi::connect(|_| last.doubted(&side)))?;
-    match doubted {
-        None => Ok(()),
-        Some(content) => {
-            let args = [segment.id.into(), JsonB(json!(content)).into()];
-            set.write(&queries::refresh::DOUBT_CONTENT, &args)
-        }
+    if !last.has_sums() {
+        return read(None);
     }
+    let side = DeltaTarget::of_names((set, table), (segment.id, last.seed), last.names());
+    let summing = Summing::new(&side);
+    let result = read(Some(&summing))?;
+    let found = match summing.sum() {
+        Some(found) => found,
+        None => set.as_segment_owner(segment.owner, || Spi::connect(|_| side.sum_members()))?,
+    };
+    if let Some(content) = last.doubted(&found, &side) {
+        let args = [segment.id.into(), JsonB(json!(content)).into()];
+        set.write(&queries::refresh::DOUBT_CONTENT, &args)?;
+    }
+    Ok(result)
 }
 
 /// Locks and checks the segment's table. The error says why it cannot be read.

@@ -225,6 +225,7 @@ fn steps(
             run_id: request.run_id,
             reason: Some(reason),
             at: Some(at),
+            summing: None,
         };
         // This snapshot sees the applied delta.
         let _snapshot = Active::fresh();

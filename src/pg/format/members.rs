@@ -10,6 +10,8 @@ use crate::pg::exec::receiver::{Receive, Received, Receiver, Row, with_bytes};
 use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::{Relation, append_rows};
+use crate::pg::format::fingerprint::Hashing;
+use segmenter_core::content::Checksum;
 use segmenter_core::jsonb::{Array, Value};
 
 /// The size in bytes from which on a message gets no further member.
@@ -59,29 +61,40 @@ pub struct Key<'a> {
 pub struct Appended {
     pub members: u64,
     pub left_out: LeftOut,
+    /// The sum of all rows, if they were hashed.
+    pub sum: Option<Checksum>,
 }
 
 /// Runs a query and appends its rows to a relation as arrays of at most `size` objects, and of about 64
 /// MB. Each new row has the number of the array (from 1), the number of its objects, and the array as
 /// `jsonb`. The query's columns are the member's id, and the values of `keys`: texts, or values of the
-/// type `jsonb`. A member that is too large for any message is left out.
+/// type `jsonb`. A member that is too large for any message is left out. With `seed`, all rows are
+/// hashed and summed up: the id as the key, and the values of the columns that follow those of `keys`.
 pub fn append(
     relation: &Relation,
-    sql: &str,
-    args: &[DatumWithOid<'_>],
+    (sql, args): (&str, &[DatumWithOid<'_>]),
     keys: &[Key<'_>],
     size: usize,
+    seed: Option<u64>,
 ) -> Result<Appended> {
     let query = Prepared::new(sql, args)?;
     let arrays = arrays()?;
-    let columns = query.columns();
-    let is_json = columns.iter().skip(1).map(|column| column.type_oid == pg_sys::JSONBOID);
+    let types: Vec<_> = query.columns().iter().map(|column| column.type_oid).collect();
+    let hashed = 1 + keys.len();
+    let hashing = seed.map(|seed| {
+        let types = types.iter().take(1).chain(types.iter().skip(hashed));
+        (Hashing::new(types.copied(), seed), Checksum::default())
+    });
+    let is_json = types.iter().take(hashed).skip(1).map(|oid| *oid == pg_sys::JSONBOID);
     let mut receiving = Receiver::new(MemberReceiver {
         is_json: is_json.collect(),
         writer: Writer::new(relation, &arrays, keys, size),
+        hashing,
     });
     query.execute(args, receiving.destination())?;
-    receiving.inner.writer.finish(relation, &arrays)
+    let MemberReceiver { mut writer, hashing, .. } = receiving.inner;
+    let appended = writer.finish(relation, &arrays)?;
+    Ok(Appended { sum: hashing.map(|(_, sum)| sum), ..appended })
 }
 
 /// Which of a row's values a message has.
@@ -277,7 +290,8 @@ impl Writer {
             );
         }
         relation.register(arrays);
-        Ok(Appended { members: self.members, left_out: std::mem::take(&mut self.left_out) })
+        let left_out = std::mem::take(&mut self.left_out);
+        Ok(Appended { members: self.members, left_out, sum: None })
     }
 }
 
@@ -298,11 +312,19 @@ struct MemberReceiver {
     /// For each value of a member: whether it is a `jsonb`; otherwise it is a text.
     is_json: Vec<bool>,
     writer: Writer,
+    /// The hash functions, and the sum of the rows so far.
+    hashing: Option<(Hashing, Checksum)>,
 }
 
 impl Receive for MemberReceiver {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
-        let Self { is_json, writer } = self;
+        let Self { is_json, writer, hashing } = self;
+        if let Some((hashing, sum)) = hashing {
+            let values = row.values.iter().copied().zip(row.nulls.iter().copied());
+            let hashed = values.clone().take(1).chain(values.skip(1 + is_json.len()));
+            // SAFETY: the hashing was made for the types of these columns; values live as long as the row.
+            sum.add(unsafe { hashing.hash_each(hashed) });
+        }
         let fill = |array: &mut Array, sizes: &mut Vec<usize>| {
             let values = row.values.iter().zip(row.nulls).skip(1);
             for ((value, is_null), is_json) in values.zip(is_json.iter()) {

@@ -76,12 +76,15 @@ pub(super) fn by_fingerprint(
 }
 
 impl DeltaTarget<'_> {
+    /// The values that fingerprints of members `t` are computed from, besides the id, each after a comma.
+    pub fn hashed_values(&self) -> String {
+        let value = |(number, column)| format!(", {} as o{number}", old_value(column));
+        self.hashed_columns().map(value).collect()
+    }
+
     /// A query for members, with the columns that fingerprints are computed from.
     pub(super) fn fingerprint_sql(&self, query: &Query) -> String {
-        let values: String = self
-            .hashed_columns()
-            .map(|(number, column)| format!(", {} as o{number}", old_value(column)))
-            .collect();
+        let values = self.hashed_values();
         let collation = self.table.id_collation.as_str();
         self.sql(query, &[("old_values", &values), ("collation", collation)])
     }

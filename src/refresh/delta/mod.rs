@@ -159,6 +159,11 @@ impl<'a> DeltaTarget<'a> {
         self.hashed_columns().map(|(_, column)| column.name.clone()).collect()
     }
 
+    /// The seed of the members' fingerprints.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// How the members are hashed.
     pub fn hashed(&self) -> Hashed {
         let columns = self

@@ -63,6 +63,7 @@ pub fn free(
                 origin: Origin::Refresh,
                 reason: None,
                 at: None,
+                summing: None,
                 ..*source
             };
             let handed = outbox::hand_over(client, &source, owed)?;

@@ -1,6 +1,7 @@
 //! The members in messages: their values, from the delta or from the segment table, combined into
 //! objects with the names that the subscription requests, and split into parts.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fmt::Write as _;
@@ -20,6 +21,7 @@ use crate::pg::format::json::JsonbText;
 use crate::pg::format::members::{self, Key, LeftOut, Side};
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::subscription::Subscription;
+use segmenter_core::content::Checksum;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::Operation;
@@ -39,6 +41,25 @@ pub struct PayloadInput<'a> {
     pub reason: Option<Reason>,
     /// The local time at which they have changed; none: there is no delta.
     pub at: Option<Timestamp>,
+    /// Sums up the members while they are read for messages; none: the sum is not needed.
+    pub summing: Option<&'a Summing<'a>>,
+}
+
+/// The sum of the members that the segment's table holds, if messages needed all of them.
+pub struct Summing<'a> {
+    side: &'a DeltaTarget<'a>,
+    sum: Cell<Option<Checksum>>,
+}
+
+impl<'a> Summing<'a> {
+    pub fn new(side: &'a DeltaTarget<'a>) -> Self {
+        Self { side, sum: Cell::new(None) }
+    }
+
+    /// The sum; none: not all members were read.
+    pub fn sum(&self) -> Option<Checksum> {
+        self.sum.get()
+    }
 }
 
 /// Where the delta of a hand-over comes from.
@@ -85,12 +106,24 @@ impl Parts {
         let args = members_args(source, subscription, (members, operation));
         let keys = keys(fields, operation == Operation::Events);
         let (owner, size) = (table(source)?.owner, batch_size as usize);
+        let is_whole = members == Members::All && !is_filtered;
+        let summing = source.summing.filter(|summing| is_whole && summing.sum().is_none());
         let appended = in_subtransaction(OnSuccess::Commit, || {
             source.set.as_table_owner(owner, || {
-                let sql = members_sql(source, (members, is_filtered), operation, fields)?;
-                members::append(&relation, &sql, &args, &keys, size)
+                let sql = match summing {
+                    Some(Summing { side, .. }) => {
+                        let hashed = side.hashed_values();
+                        all_members_sql(source, is_filtered, operation, fields, &hashed)?
+                    }
+                    None => members_sql(source, (members, is_filtered), operation, fields)?,
+                };
+                let seed = summing.map(|summing| summing.side.seed());
+                members::append(&relation, (&sql, &args), &keys, size, seed)
             })
         });
+        if let (Some(summing), Ok(appended)) = (summing, &appended) {
+            summing.sum.set(appended.sum);
+        }
         let (relation, appended) = match appended {
             Ok(appended) => (relation, appended),
             Err(error) if members::is_of_value(&error) => {
@@ -268,13 +301,10 @@ pub fn members_sql(
     operation: Operation,
     fields: &Fields,
 ) -> Result<String> {
-    let (set, table) = (source.set, table(source)?);
     if members == Members::All {
-        let now = Given::values(&mut all(table, operation, fields)?);
-        let parts =
-            [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
-        return Ok(set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts));
+        return all_members_sql(source, is_filtered, operation, fields, "");
     }
+    let (set, table) = (source.set, table(source)?);
     let Changed { mut old, mut new, delta } =
         Changed::of(source, table, fields, (is_filtered, &[]))?;
     if operation == Operation::Events {
@@ -299,6 +329,21 @@ pub fn members_sql(
         ("new", &new),
     ];
     Ok(set.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
+}
+
+/// The same for all members. `more`: expressions for further columns, each after a comma.
+fn all_members_sql(
+    source: &PayloadInput<'_>,
+    is_filtered: bool,
+    operation: Operation,
+    fields: &Fields,
+    more: &str,
+) -> Result<String> {
+    let table = table(source)?;
+    let now = Given::values(&mut all(table, operation, fields)?) + more;
+    let parts =
+        [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
+    Ok(source.set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts))
 }
 
 /// What an operation has of all members. As an event it is that each has entered.

@@ -21,7 +21,8 @@ mod hashing;
 mod sum;
 
 use batch::Batch;
-use hashing::{Hashing, lengths};
+pub(in crate::pg) use hashing::Hashing;
+use hashing::lengths;
 pub use hashing::{hash_text, new_seed};
 use segmenter_core::content::Checksum;
 pub use sum::{DeltaColumns, DeltaOperations, DeltaSums, append_delta, sum};
