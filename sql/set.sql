@@ -164,7 +164,7 @@ create table @log@ (
 );
 create index @:log_segment_idx@ on @log@ (segment_id, id);
 create index @:log_processed_idx@ on @log@ (processed);
-comment on table @log@ is 'the log: what happened, for people; append-only. Nothing depends on it: what decides what happens next is in the tables of states, hand-overs and deliveries';
+comment on table @log@ is 'the log: what happened, for people; append-only. Nothing but the guard "unusual" depends on it: what decides what happens next is in the tables of states, hand-overs and deliveries';
 comment on column @log@.id is 'the entry, in the order of insertion';
 comment on column @log@.processed is 'when it began';
 comment on column @log@.run_id is 'the run it belongs to';

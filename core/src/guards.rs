@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use crate::unusual::{Refreshed, Unusual};
+
 /// The delta of a refresh in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeltaStats {
@@ -40,6 +42,8 @@ pub struct Guards {
     /// Whether a refresh may remove all members of a segment.
     #[serde(default)]
     pub allow_empty: bool,
+    /// Limits by the segment's own past.
+    pub unusual: Option<Unusual>,
 }
 
 /// Why a delta is refused.
@@ -82,11 +86,22 @@ impl Guards {
         {
             return Err(format!("\"min_members\" {min} is more than \"max_members\" {max}"));
         }
-        Ok(())
+        match &self.unusual {
+            Some(unusual) => {
+                unusual.validate().map_err(|problem| format!("\"unusual\": {problem}"))
+            }
+            None => Ok(()),
+        }
     }
 
-    /// Checks a delta. The error has all reasons for the refusal.
-    pub fn check(&self, figures: DeltaStats) -> Result<(), Refusal> {
+    /// The number of earlier refreshes that a check needs.
+    pub fn runs(&self) -> u32 {
+        self.unusual.as_ref().map_or(0, |unusual| unusual.runs)
+    }
+
+    /// Checks a delta; `past`: the figures of earlier refreshes. Returns what is unusual of it and only
+    /// told. The error has all reasons for the refusal.
+    pub fn check(&self, figures: DeltaStats, past: &[Refreshed]) -> Result<Vec<String>, Refusal> {
         let coverage = figures.coverage();
         let mut reasons = Vec::new();
         let mut limit = |broken: bool, reason: String| {
@@ -130,7 +145,13 @@ impl Guards {
             limit(share > max, format!("a change of {told} is more than max_change {max}"));
         }
 
-        if reasons.is_empty() { Ok(()) } else { Err(Refusal { figures, reasons }) }
+        let mut told = Vec::new();
+        if let Some(unusual) = &self.unusual {
+            let list = if unusual.only_tell { &mut told } else { &mut reasons };
+            list.extend(unusual.find(past, figures));
+        }
+
+        if reasons.is_empty() { Ok(told) } else { Err(Refusal { figures, reasons }) }
     }
 }
 
@@ -157,31 +178,31 @@ mod tests {
     #[test]
     fn only_emptying_is_refused_by_default() {
         let none = Guards::default();
-        assert!(none.check(figures(0, 1_000_000, 0, 0)).is_ok());
-        assert!(none.check(figures(100, 0, 99, 1)).is_ok());
-        assert!(none.check(figures(0, 0, 0, 0)).is_ok());
-        assert!(none.check(figures(100, 0, 100, 0)).is_err());
-        assert!(guards(r#"{"allow_empty": true}"#).check(figures(100, 0, 100, 0)).is_ok());
+        assert!(none.check(figures(0, 1_000_000, 0, 0), &[]).is_ok());
+        assert!(none.check(figures(100, 0, 99, 1), &[]).is_ok());
+        assert!(none.check(figures(0, 0, 0, 0), &[]).is_ok());
+        assert!(none.check(figures(100, 0, 100, 0), &[]).is_err());
+        assert!(guards(r#"{"allow_empty": true}"#).check(figures(100, 0, 100, 0), &[]).is_ok());
     }
 
     #[test]
     fn limits_are_inclusive() {
         let limits =
             guards(r#"{"min_members": 5, "max_members": 10, "max_added": 3, "max_removed": 2}"#);
-        assert!(limits.check(figures(7, 3, 0, 0)).is_ok());
-        assert!(limits.check(figures(7, 0, 2, 0)).is_ok());
-        assert!(limits.check(figures(7, 4, 0, 0)).is_err());
-        assert!(limits.check(figures(8, 0, 3, 0)).is_err());
-        assert!(limits.check(figures(6, 0, 2, 0)).is_err());
-        assert_eq!(limits.check(figures(0, 12, 0, 0)).expect_err("refused").reasons.len(), 2);
+        assert!(limits.check(figures(7, 3, 0, 0), &[]).is_ok());
+        assert!(limits.check(figures(7, 0, 2, 0), &[]).is_ok());
+        assert!(limits.check(figures(7, 4, 0, 0), &[]).is_err());
+        assert!(limits.check(figures(8, 0, 3, 0), &[]).is_err());
+        assert!(limits.check(figures(6, 0, 2, 0), &[]).is_err());
+        assert_eq!(limits.check(figures(0, 12, 0, 0), &[]).expect_err("refused").reasons.len(), 2);
     }
 
     #[test]
     fn max_change_counts_all_changes_but_not_those_of_a_first_load() {
         let limits = guards(r#"{"max_change": 0.1}"#);
-        assert!(limits.check(figures(100, 4, 3, 3)).is_ok());
-        assert!(limits.check(figures(100, 4, 4, 3)).is_err());
-        assert!(limits.check(figures(0, 500, 0, 0)).is_ok());
+        assert!(limits.check(figures(100, 4, 3, 3), &[]).is_ok());
+        assert!(limits.check(figures(100, 4, 4, 3), &[]).is_err());
+        assert!(limits.check(figures(0, 500, 0, 0), &[]).is_ok());
     }
 
     #[test]
@@ -195,5 +216,18 @@ mod tests {
         assert!(serde_json::from_str::<Guards>(r#"{"max_added": -1}"#).is_err());
         assert!(guards(r#"{"max_change": 1.5}"#).validate().unwrap_err().contains("max_change"));
         assert!(guards(r#"{"min_members": 5, "max_members": 4}"#).validate().is_err());
+        let problem = guards(r#"{"unusual": {"runs": 1}}"#).validate().unwrap_err();
+        assert!(problem.contains("\"unusual\": \"runs\" is 1"));
+    }
+
+    #[test]
+    fn what_is_unusual_is_refused_or_told() {
+        let past = [Refreshed { members: 100, added: 1, removed: 1, changed: 0 }; 7];
+        let refusing = guards(r#"{"unusual": {}}"#);
+        let refused = refusing.check(figures(100, 0, 50, 0), &past).expect_err("refused");
+        assert_eq!(refused.reasons.len(), 2);
+        assert_eq!(refusing.check(figures(100, 1, 2, 0), &past), Ok(Vec::new()));
+        let telling = guards(r#"{"unusual": {"only_tell": true}}"#);
+        assert_eq!(telling.check(figures(100, 0, 50, 0), &past), Ok(refused.reasons));
     }
 }

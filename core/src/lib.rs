@@ -33,4 +33,5 @@ pub mod sync_plan;
 pub mod tables_read;
 pub mod text;
 pub mod timetable;
+pub mod unusual;
 pub mod upstream;

@@ -69,6 +69,32 @@ select * from guards.refresh('{"max_removed": 4, "min_members": 6, "max_change":
 select * from guards.refresh('{"allow_empty": true}', guards.first(0));
 select * from guards.refresh('{"allow_empty": true, "min_members": 1}', guards.first(0));
 
+-- What is unusual by the segment's own past: seven refreshes suffice for a judgement.
+truncate guards.segment;
+delete from segmenter_log;
+create function guards.sized(n int) returns text language sql as $$
+    select format('select i as id, ''e'' as hash_email from generate_series(1, %s) i', n)
+$$;
+select * from guards.refresh('{"unusual": {"runs": 6}}');
+select * from guards.refresh('{"unusual": {"deviations": "many"}}');
+select * from guards.refresh('{"unusual": true}');
+select * from guards.refresh('{"unusual": {}}', guards.sized(100));
+select r.* from unnest('{102,99,101,103,98}'::int[]) with ordinality s(n, nr), guards.refresh('{"unusual": {}}', guards.sized(s.n)) r order by nr;
+\echo too few before it
+select * from guards.refresh('{"unusual": {}}', guards.sized(160), dry_run => true);
+select * from guards.refresh('{"unusual": {}}', guards.sized(100));
+select * from guards.refresh('{"unusual": {}}', guards.sized(160));
+select * from guards.refresh('{"unusual": {"deviations": 50}}', guards.sized(160), dry_run => true);
+select * from guards.refresh('{"unusual": {}}', guards.sized(104), dry_run => true);
+select * from guards.refresh('{"unusual": {"only_tell": true}}', guards.sized(160), dry_run => true);
+\echo the same number, others
+select * from guards.refresh('{"unusual": {}}', 'select -i as id, ''e'' as hash_email from generate_series(1, 100) i');
+\echo forced, and back again
+select * from guards.refresh('{"unusual": {}}', guards.sized(160), force => true);
+select * from guards.refresh('{"unusual": {}}', guards.sized(161));
+select * from guards.refresh('{"unusual": {}}', guards.sized(99));
+select status, message from segmenter_log where segment_name = 'guards' order by id desc limit 4;
+
 delete from segmenter_segments where name = 'guards';
 delete from segmenter_log;
 set client_min_messages = warning;

@@ -19,6 +19,7 @@ use crate::pg::exec::subtransaction::unless_superseded;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
 use segmenter_core::text::{cut, cut_value};
+use segmenter_core::unusual::Refreshed;
 
 /// The status of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +162,29 @@ pub fn write_refresh(set: &RelationSet, entry: Entry<'_>, definition: Option<i32
         entry.reason.map(Reason::as_str).into(),
     ];
     set.write(&queries::catalog::log::INSERT_ENTRY, &args)
+}
+
+/// The figures of the last successful refreshes of a segment, at most `runs`.
+pub fn past_figures(set: &RelationSet, segment: Uuid, runs: u32) -> Result<Vec<Refreshed>> {
+    set.as_owner(|| {
+        Spi::connect(|client| {
+            let sql = set.sql(&queries::catalog::log::LIST_PAST_FIGURES, &[]);
+            let rows = client.select(&sql, None, &[segment.into(), i64::from(runs).into()])?;
+            let mut past = Vec::new();
+            for row in rows {
+                let figure = |name| -> Result<u64> {
+                    Ok(row.get_by_name::<i64, _>(name)?.unwrap_or_default() as u64)
+                };
+                past.push(Refreshed {
+                    members: figure("coverage")?,
+                    added: figure("added")?,
+                    removed: figure("removed")?,
+                    changed: figure("changed")?,
+                });
+            }
+            Ok(past)
+        })
+    })
 }
 
 /// The number of entries that one call deletes at most; the next call deletes the rest.

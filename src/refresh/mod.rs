@@ -132,6 +132,8 @@ struct Applied {
     long_ids: Option<LongIds>,
     /// Members without a hash where one is expected.
     no_hashes: Option<NoHashes>,
+    /// What is unusual of its figures, and was not refused.
+    unusual: Vec<String>,
     /// The checkpoint and the remark of an incremental refresh.
     progress: Option<Progress>,
     /// Rows of the table were changed by hand before.

@@ -246,6 +246,7 @@ fn left_out(count: u64, LeftOut { lists, are_kept_out }: &LeftOut) -> String {
 fn remark(done: &Applied, request: &RefreshRequest<'_>) -> Option<String> {
     let mut remarks = done.late.clone();
     remarks.extend(done.edited.map(by_hand));
+    remarks.extend(done.unusual.iter().cloned());
     if !done.kept.is_empty() {
         remarks.push(format!("it no longer gives {}", columns_that_stay(&done.kept)));
     }

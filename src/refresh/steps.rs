@@ -5,11 +5,12 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 use super::{Applied, RefreshRequest};
+use crate::catalog::log;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Key, Refresher, Segment, Sql};
-use crate::error::{Error, Result, emit_warning};
+use crate::error::{Error, Result, emit, emit_warning};
 use crate::pg::exec::portal;
 use crate::pg::exec::role;
 use crate::pg::exec::seen;
@@ -31,6 +32,7 @@ use segmenter_core::content::Edited;
 use segmenter_core::reason;
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
+use segmenter_core::unusual::Refreshed;
 
 /// The number of attempts at a refresh whose table is changed by concurrent writes.
 const TRIES: u32 = 3;
@@ -131,6 +133,10 @@ fn steps(
         Some(_) => Vec::new(),
     };
     let runs_with = hash_of(&refresher);
+    let past = match segment.guards.runs() {
+        0 => Vec::new(),
+        runs => log::past_figures(set, segment.id, runs)?,
+    };
     let refresh = |client: &mut SpiClient<'_>| {
         let plan = match &refresher {
             Refresher::Incremental(incremental) => {
@@ -144,6 +150,7 @@ fn steps(
         let mut progress = None;
         let mut edited = None;
         let mut no_hashes = None;
+        let mut unusual = Vec::new();
         let mut left_out = LeftOut::default();
         let (delta, side) = set.as_segment_owner(segment.owner, || {
             let target = (segment.id, last.seed);
@@ -178,7 +185,7 @@ fn steps(
             if let (Some(found), None, true) = (edited, noticed, lists.may_close()) {
                 return Err(Error::Unfollowed(found));
             }
-            guard(segment, request, &delta)?;
+            unusual = guard((segment, &past), request, &delta)?;
             no_hashes = match request.shows {
                 None => delta.no_hashes(&side)?,
                 Some(_) => None,
@@ -250,6 +257,7 @@ fn steps(
             ahead,
             long_ids,
             no_hashes,
+            unusual,
             progress,
             edited,
             is_edited,
@@ -269,6 +277,10 @@ fn steps(
     }
     if let Some(found) = &applied.no_hashes {
         found.warn(&segment.name);
+    }
+    if !applied.unusual.is_empty() {
+        let message = format!("segment \"{}\": {}", segment.name, applied.unusual.join("; "));
+        emit(PgLogLevel::WARNING, message, Some("Look at the segment's sources."));
     }
     if let Some(zone) = recorded_zone.filter(|zone| !is_same_zone(zone, set.timezone())) {
         applied.late.push(format!(
@@ -455,17 +467,23 @@ fn run_procedure<'a>(
     before.compare()
 }
 
-fn guard(segment: &Segment, request: &RefreshRequest<'_>, delta: &Delta) -> Result<()> {
+/// Checks a delta by the segment's guards, and the figures of earlier refreshes. Returns what is unusual of
+/// it, and does not refuse it.
+fn guard(
+    (segment, past): (&Segment, &[Refreshed]),
+    request: &RefreshRequest<'_>,
+    delta: &Delta,
+) -> Result<Vec<String>> {
     if request.force {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let refusal = segment.guards.check(delta.figures);
-    let refusal = refusal.map_err(|refusal| Error::Refused(Box::new(refusal)));
-    match (&refusal, request.shows) {
+    let checked = segment.guards.check(delta.figures, past);
+    let checked = checked.map_err(|refusal| Error::Refused(Box::new(refusal)));
+    match (&checked, request.shows) {
         (Err(refused), Some(_)) => {
             diff::say_refused(segment, refused);
-            Ok(())
+            Ok(Vec::new())
         }
-        _ => refusal,
+        _ => checked,
     }
 }

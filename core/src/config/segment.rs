@@ -8,7 +8,7 @@ use crate::guards::Guards;
 use crate::schedule;
 
 const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": ...}}, {\"procedure\": {\"sql\": \"call ...()\"}}, {\"incremental\": {\"changed\": ... or \"watch\": [...], \"sql\": ..., \"expires\": ..., \"full_cron\": ...}}, or {} for a segment that is loaded by hand.";
-const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1) and allow_empty (true or false).";
+const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1), allow_empty (true or false) and unusual (an object with deviations, runs and only_tell).";
 const RETENTION: &str = "Give {\"keep\": \"2 years\", \"without_contacts_after\": \"90 days\"}, or one of them; {} keeps former members for ever.";
 const SOURCES: &str = "Give a list of {\"table\": ..., \"loaded_at\": ..., \"warn_after\": ..., \"error_after\": ..., \"filter\": ..., \"min_rows\": ...}, {\"name\": ..., \"ready\": \"select ...\"} or {\"segment\": ..., \"max_age\": ...}.";
 
