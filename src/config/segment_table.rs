@@ -370,7 +370,7 @@ impl Table {
     pub fn caution(&self) -> Option<(String, &'static str)> {
         self.facts.is_unlogged.then(|| {
             let problem = format!("table {} is unlogged: it is empty after a crash", self.name);
-            (problem, "The next refresh fills it again, and each subscription gets all members. To avoid that, make it logged: alter table ... set logged.")
+            (problem, "The next refresh fills it again, and each audience gets all members. To avoid that, make it logged: alter table ... set logged.")
         })
     }
 

@@ -204,7 +204,7 @@ fn by_hand(Edited { before, found }: Edited) -> String {
         false => format!("{} before, {found} after", counted(before as i64, "member")),
     };
     format!(
-        "rows of the table were changed by hand since the last refresh ({rows}): each subscription gets all members"
+        "rows of the table were changed by hand since the last refresh ({rows}): each audience gets all members"
     )
 }
 
