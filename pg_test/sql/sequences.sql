@@ -23,6 +23,14 @@ select setval(pg_get_serial_sequence('segmenter_outbox', 'id'), (select max(id) 
 insert into sequences.people values (4);
 select status, messages from segmenter_refresh('seq');
 select count(*), count(distinct id) from segmenter_outbox;
+-- One that is further is left as it is, also before its first id is taken.
+select setval(pg_get_serial_sequence('segmenter_outbox', 'id'), (select max(id) + 1000 from segmenter_outbox), false) as further,
+    setval(pg_get_serial_sequence('segmenter_log', 'id'), (select max(id) + 1000 from segmenter_log), false) as log_further \gset
+select status, detail from segmenter_doctor() where "check" = 'sequences';
+insert into sequences.people values (5);
+select status, messages from segmenter_refresh('seq');
+select max(id) = :further as is_further from segmenter_outbox;
+select max(id) >= :log_further as is_further from segmenter_log;
 -- An erasure and a resync.
 select setval(pg_get_serial_sequence('segmenter_outbox', 'id'), 1, false);
 select segment, rows, messages from segmenter_erase('1');

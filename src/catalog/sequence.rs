@@ -19,8 +19,7 @@ use crate::pg::exec::lock;
 /// delivered for these subscriptions.
 pub fn lift_messages(set: &RelationSet, subscriptions: &[Uuid]) -> Result<()> {
     let find = &queries::catalog::sequence::FIND_MESSAGE_LAG;
-    let lift = &queries::catalog::sequence::LIFT_MESSAGES;
-    lift_behind(set, set.outbox(), find, lift, &[subscriptions.to_vec().into()])
+    lift_behind(set, set.outbox(), find, &[subscriptions.to_vec().into()])
 }
 
 thread_local! {
@@ -34,24 +33,34 @@ pub fn lift_log(set: &RelationSet) -> Result<()> {
     if AHEAD.get() == now {
         return Ok(());
     }
-    let find = &queries::catalog::sequence::FIND_LOG_LAG;
-    let lift = &queries::catalog::sequence::LIFT_LOG;
-    lift_behind(set, set.mart(), find, lift, &[])?;
+    lift_behind(set, set.mart(), &queries::catalog::sequence::FIND_LOG_LAG, &[])?;
     AHEAD.set(now);
     Ok(())
+}
+
+/// The id that a sequence of the set gives next. To be called as the owner of the set.
+pub fn next_id(set: &RelationSet, sequence: &str) -> Result<i64> {
+    let read = set.sql(&queries::catalog::sequence::READ_NEXT, &[("sequence", sequence)]);
+    Spi::connect(|client| {
+        let next = client.select(read.as_str(), Some(1), &[])?.first().get_one()?;
+        Ok(next.unwrap_or(i64::MAX))
+    })
 }
 
 fn lift_behind(
     set: &RelationSet,
     lock: pg_sys::Oid,
     find: &Query,
-    lift: &Query,
     args: &[DatumWithOid<'_>],
 ) -> Result<()> {
     set.as_owner(|| {
-        let lag = || -> Result<Option<i64>> {
+        let lag = || -> Result<Option<(i64, String)>> {
             Spi::connect(|client| {
-                Ok(client.select(set.kept(find), Some(1), args)?.first().get_one()?)
+                let found = client.select(set.kept(find), Some(1), args)?.first();
+                match found.is_empty() {
+                    true => Ok(None),
+                    false => Ok(found.get_one::<i64>()?.zip(found.get::<String>(2)?)),
+                }
             })
         };
         if lag()?.is_none() {
@@ -59,10 +68,12 @@ fn lift_behind(
         }
         // Sessions that lift it at the same time would take ids that others have got meanwhile.
         lock::lock_sequence(lock);
-        if let Some(through) = lag()? {
-            Spi::connect_mut(|client| {
-                client.update(&set.sql(lift, &[]), None, &[through.into()]).map(drop)
-            })?;
+        if let Some((through, sequence)) = lag()?
+            && next_id(set, &sequence)? <= through
+        {
+            let lift = set.sql(&queries::catalog::sequence::LIFT_SEQUENCE, &[]);
+            let args = [sequence.into(), through.into()];
+            Spi::connect_mut(|client| client.update(&lift, None, &args).map(drop))?;
         }
         Ok(())
     })
