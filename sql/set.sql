@@ -669,12 +669,14 @@ comment on column @status@.excluded is 'rows that the last refresh left out, bec
 comment on column @status@.subscription_id is 'the subscription';
 comment on column @status@.update_held is 'why changes are held back from the consumer; null: they are not';
 
--- The members of now, for people. The policies of the tables apply to its reader.
+-- The members of now, for people. The policies of the tables apply to its reader. An outer join, and a
+-- condition that does not turn it into an inner one: otherwise a planner that expects one active
+-- segment reads the mart once for each of them.
 create view @current@ with (security_invoker = true) as
 select s.name as segment, m.segment_id, m.id, m.hash_email, m.hash_phone, m.actual_begin, m.actual_end, m.processed
 from @mart@ m
-join @segments@ s on s.id = m.segment_id
-where m.actual_end = 'infinity' and s.actual_end = 'infinity';
+left join @segments@ s on s.id = m.segment_id
+where m.actual_end = 'infinity' and coalesce(s.actual_end, '-infinity') = 'infinity';
 comment on view @current@ is 'the current members of the active segments, with the names of these';
 comment on column @current@.segment is 'the segment''s name';
 comment on column @current@.segment_id is 'the segment';
