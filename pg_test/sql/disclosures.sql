@@ -112,6 +112,20 @@ update segmenter_segments set actual_end = now() where name = 'dis latest';
 select count(*) from segmenter_run();
 select disclosures.acks() > 0 as is_acknowledged;
 select * from disclosures.of('1') where target = 'latest';
+-- Without history it is not known what a condition was for a person that has changed since: it counts as handed over.
+begin;
+select segmenter_create_segment('dis cities', 'select id, city from disclosures.people', table_name => 'disclosures.cities', history => false) is not null as is_created;
+update disclosures.people set city = 'Oslo';
+select * from disclosures.refreshes('dis cities');
+select disclosures.subscribe('dis crm', 'dis cities', 'cities', '{"fields": ["id"], "where": "city = ''Oslo''"}');
+select count(*) from segmenter_run();
+select disclosures.acks() > 0 as is_acknowledged;
+update disclosures.people set city = 'Rome' where id = '1';
+select * from disclosures.refreshes('dis cities');
+select disclosures.acks() > 0 as is_acknowledged;
+select target, still_there, complete from disclosures.of('1') where target = 'cities';
+select target, still_there, complete from disclosures.of('3') where target = 'cities';
+rollback;
 
 -- Changes are held back: who leaves stays with the consumer, who is excluded does not.
 begin;

@@ -155,7 +155,9 @@ impl Filter {
                 ("collation", &table.id_collation),
             ];
             let sql = set.sql(&queries::refresh::publish::filter::HAD_MEMBER, &parts);
-            let args = [segment.into(), id.into(), at.into(), is_cleared.into()];
+            let keeps_history = table.kind.history;
+            let args =
+                [segment.into(), id.into(), at.into(), is_cleared.into(), keeps_history.into()];
             Spi::connect(|_| read_one::<bool>(&sql, &args))
         };
         set.as_segment_owner(owner, || role::read_only(had_member))
