@@ -195,6 +195,15 @@ select count(*) from segmenter_take('take anna', 'take vip', 'mail') as t (id te
 select segment, messages > 0 as has_messages from segmenter_erase('6');
 select * from segmenter_take('take anna', 'take vip', 'mail', true) as t (change text, id text);
 select count(*) from segmenter_outbox o join segmenter_subscriptions u on u.id = o.subscription_id where u.target = 'mail' and o.is_erasure;
+-- Who was erased before its message was taken, and is a member again.
+insert into take.people values ('61', 'h61', 'Oslo');
+select added from segmenter_refresh('take vip');
+select segment, messages > 0 as has_messages from segmenter_erase('61');
+select added from segmenter_refresh('take vip');
+select * from segmenter_take('take anna', 'take vip', 'mail', true) as t (change text, id text);
+delete from take.people where id = '61';
+select removed from segmenter_refresh('take vip');
+select * from segmenter_take('take anna', 'take vip', 'mail', true) as t (change text, id text);
 
 -- The end of an audience: it can be taken once.
 \set VERBOSITY default
