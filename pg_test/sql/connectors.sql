@@ -95,6 +95,8 @@ from segmenter_render(:'url');
 
 -- Connectors are data: a spec is checked when it is written.
 insert into segmenter_connectors (name, spec) values ('mine', '{}');
+insert into segmenter_connectors (name, spec) values ('mine', '[]');
+insert into segmenter_connectors (name, spec) values (' ', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "/a"}]}}');
 insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": []}}');
 insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "operations": {"add": [{"name": "add", "url": "/{options.list}"}]}}');
 insert into segmenter_connectors (name, spec) values ('mine', '{"hosts": {"api": "https://x.example"}, "secrets": {"key": {}}, "operations": {"add": [{"name": "add", "url": "/{secrets.key}"}]}}');

@@ -349,6 +349,9 @@ pub(super) fn templates(
 impl Spec {
     /// Parses and checks a spec. The error names what is wrong with it.
     pub fn parse(json: Value) -> Result<Self, String> {
+        if !json.is_object() {
+            return Err("it is not an object".into());
+        }
         let raw: RawSpec = serde_path_to_error::deserialize(json).map_err(|error| {
             match error.path().to_string().as_str() {
                 "." => error.inner().to_string(),

@@ -64,6 +64,11 @@ pub fn check_connector(trigger: &PgTrigger<'_>) -> Result<()> {
         const HINT: &str = "Leave out is_builtin.";
         return kept(name, "only what comes with Segmenter is built in".into(), HINT);
     }
+    if name.trim().is_empty() {
+        let problem = "it must not be empty or blank";
+        let subject = format!("connector \"{name}\"");
+        return Err(Error::Check { column: "name", subject, problem });
+    }
     let spec: Option<JsonbText> = new.get_by_name("spec")?;
     let json: Value = spec.and_then(|json| serde_json::from_str(&json.0).ok()).unwrap_or_default();
     Spec::parse(json).map(drop).map_err(|problem| Error::Connector { name, problem })
