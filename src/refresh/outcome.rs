@@ -140,7 +140,7 @@ impl Ending {
 }
 
 /// The hint for a name that the search_path of a segment's SQL does not find.
-pub const QUALIFY: &str = "A segment's SQL runs with search_path = pg_catalog and the extension's schema: qualify all other names with their schemas.";
+pub const QUALIFY: &str = "A segment's SQL runs with search_path = pg_catalog and the extension's schema, which is left out if other roles may create objects in it: qualify all other names with their schemas.";
 
 /// Adds hints to an error of a segment's SQL that follow from how Segmenter runs it.
 pub fn advise(error: Error) -> Error {
