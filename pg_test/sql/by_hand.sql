@@ -102,11 +102,11 @@ select * from by_hand.refresh('latest');
 -- With too little memory for fingerprints, and by a one-off query.
 set maintenance_work_mem = '1MB';
 insert into by_hand.people select g, 'e' || g from generate_series(1001, 60000) g;
-select said, left(given, 20) as given from by_hand.refresh('history');
+select said from by_hand.refresh('history');
 delete from by_hand.history where id = '1001';
-select said, left(given, 20) as given from by_hand.refresh('history');
+select said from by_hand.refresh('history');
 delete from by_hand.people where id > 1000;
-select said, left(given, 20) as given from by_hand.refresh('history');
+select said from by_hand.refresh('history');
 select * from by_hand.refresh('history');
 reset maintenance_work_mem;
 select status, detail from segmenter_refresh('latest', 'select 1 as id');
