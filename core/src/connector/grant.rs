@@ -13,7 +13,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::Answer;
-use super::spec::{Url, templates};
+use super::spec::templates;
+use super::step::Url;
 use super::template::{Place, Scope, Shared, Template};
 
 /// How long a signed token is valid.

@@ -6,21 +6,25 @@
 mod answer;
 mod body;
 pub mod builtin;
+mod field;
 mod grant;
+mod limits;
 mod mask;
+mod option;
 mod request;
 mod spec;
+mod step;
 mod template;
 mod work;
 
 pub use answer::{Answer, Meaning, Verdict};
+pub use field::FieldSpec;
 pub use grant::{Grant, Token};
+pub use limits::Limits;
 pub use mask::MASK;
 pub use request::{Message, OptionError, Request, Server, Values, masked};
-pub use spec::{
-    ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, FieldSpec, Limits, Operation, Spec, Step,
-    TIMEOUT,
-};
+pub use spec::{ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, Spec, TIMEOUT};
+pub use step::{Operation, Step};
 pub use work::{Listing, Next, Progress, Work, preview};
 
 /// A text in one line.

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::grant::Grant;
 use super::mask::{MASK, mask};
-use super::spec::{ACCESS_TOKEN, Spec, Step, Url, parse_host};
+use super::spec::{ACCESS_TOKEN, Spec, parse_host};
+use super::step::{Step, Url};
 use super::template::{Data, Reference, Scope, Template};
 use crate::http::address::Address;
 

@@ -2,18 +2,18 @@
 //! `connectors/schema.json` describes; [`Spec::parse`] checks a spec when it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{RawRule, RawTake, Rule, Take};
-use super::body::{Body, RawBody};
+use super::answer::{RawRule, Rule};
+use super::field::FieldSpec;
 use super::grant::{Grant, RawGrant};
+use super::limits::Limits;
+use super::option::{OptionSpec, RawOption, SecretSpec, parse_options};
+use super::step::{Operation, RawOperation, parse_operation};
 use super::template::{Place, Reference, Shared, Template};
 use crate::http::address::Address;
-use crate::http::check_headers;
 
 /// The host of steps that name none. The option `url` of a server takes its place.
 pub const MAIN_HOST: &str = "api";
@@ -23,11 +23,6 @@ pub const TIMEOUT: &str = "timeout";
 /// Secrets that Segmenter keeps in user mappings beside those of the spec.
 pub const ACCESS_TOKEN: &str = "access_token";
 pub const ACCESS_TOKEN_EXPIRES: &str = "access_token_expires";
-
-/// What is handed over: the keys of `operations`.
-pub const OPERATIONS: [&str; 8] =
-    ["create", "add", "remove", "replace", "delete", "events", "list", "default"];
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// A spec, checked.
 #[derive(Debug, Clone)]
@@ -52,165 +47,6 @@ pub struct Spec {
     pub has_json_answers: bool,
     /// Rules for answers, before those that hold for every connector.
     pub rules: Vec<Rule>,
-}
-
-/// An option of a server.
-#[derive(Debug, Clone)]
-pub struct OptionSpec {
-    pub is_required: bool,
-    pub default: Option<String>,
-    pub values: Vec<String>,
-    pub pattern: Option<Regex>,
-    pub description: String,
-}
-
-/// An option of a user mapping.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SecretSpec {
-    #[serde(rename = "required", default)]
-    pub is_required: bool,
-    #[serde(default)]
-    pub description: String,
-}
-
-/// A field of members.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FieldSpec {
-    /// The platform's name for it.
-    #[serde(rename = "as")]
-    pub name: String,
-    #[serde(default)]
-    pub form: Form,
-}
-
-/// The form that a value must have. A value of another form is not handed over.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Form {
-    /// 64 lower-case hexadecimal digits.
-    Sha256,
-    /// 32 lower-case hexadecimal digits.
-    Md5,
-    /// 128 lower-case hexadecimal digits.
-    Sha512,
-    /// SHA-256 in Base64.
-    Sha256Base64,
-    /// Any text that is not empty.
-    #[default]
-    Text,
-}
-
-impl Form {
-    pub fn fits(self, text: &str) -> bool {
-        let is_hex = |digits| {
-            let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-            text.len() == digits && text.bytes().all(is_digit)
-        };
-        match self {
-            Self::Sha256 => is_hex(64),
-            Self::Md5 => is_hex(32),
-            Self::Sha512 => is_hex(128),
-            Self::Sha256Base64 => {
-                data_encoding::BASE64.decode(text.as_bytes()).is_ok_and(|hash| hash.len() == 32)
-            }
-            Self::Text => !text.is_empty(),
-        }
-    }
-}
-
-/// What the platform takes.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// The most members in a request.
-    pub members: Option<u32>,
-    /// The fewest members in a request that changes an audience.
-    pub least: Option<u32>,
-    /// The most requests in a time, of one server and user mapping.
-    pub per_second: Option<u32>,
-    pub per_minute: Option<u32>,
-    pub per_hour: Option<u32>,
-    pub per_day: Option<u32>,
-    /// GET requests do not count.
-    pub free_reads: bool,
-}
-
-impl Limits {
-    /// Whether requests of a method are among those that the platform limits.
-    pub fn counts(&self, method: &str) -> bool {
-        !(self.free_reads && method == "GET")
-    }
-
-    /// Windows and the most requests in each.
-    pub fn windows(&self) -> Vec<(Duration, u32)> {
-        let windows = [
-            (Duration::from_secs(1), self.per_second),
-            (Duration::from_mins(1), self.per_minute),
-            (Duration::from_hours(1), self.per_hour),
-            (Duration::from_hours(24), self.per_day),
-        ];
-        windows.into_iter().filter_map(|(window, most)| Some((window, most?))).collect()
-    }
-}
-
-/// How an operation is done.
-#[derive(Debug, Clone)]
-pub enum Operation {
-    Steps(Vec<Step>),
-    /// Nothing is sent: an audience cannot be created empty, or changes of this kind mean nothing to the
-    /// platform.
-    Nothing,
-}
-
-impl Operation {
-    pub fn steps(&self) -> &[Step] {
-        match self {
-            Self::Steps(steps) => steps,
-            Self::Nothing => &[],
-        }
-    }
-}
-
-/// One request, and what is taken from its answer.
-#[derive(Debug, Clone)]
-pub struct Step {
-    pub name: String,
-    /// The step is left out unless this holds.
-    pub when: Option<Template>,
-    pub method: String,
-    pub url: Url,
-    pub query: Vec<(String, Template)>,
-    pub headers: Vec<(String, Template)>,
-    pub body: Body,
-    pub take: Take,
-    pub rules: Vec<Rule>,
-    pub poll: Option<Poll>,
-    /// How long the next step waits.
-    pub pause: Option<Duration>,
-}
-
-/// A URL: the name of a host, and the path, of which references are whole segments or parts of them.
-#[derive(Debug, Clone)]
-pub struct Url {
-    pub host: String,
-    pub path: Vec<Template>,
-}
-
-/// Asks again until the platform has processed what it was sent.
-#[derive(Debug, Clone)]
-pub struct Poll {
-    /// Where the rows are among which that of the audience is looked for; none: the answer is the row.
-    pub rows: Option<String>,
-    /// What the row has, by JSON Pointers.
-    pub row: Vec<(String, Template)>,
-    /// Where the row has its state.
-    pub state: String,
-    pub done: Vec<String>,
-    pub failed: Vec<String>,
-    pub every: Duration,
-    pub within: Duration,
 }
 
 #[derive(Deserialize)]
@@ -243,69 +79,6 @@ struct RawSpec {
 
 fn yes() -> bool {
     true
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawOption {
-    #[serde(default)]
-    required: bool,
-    default: Option<String>,
-    #[serde(default)]
-    values: Vec<String>,
-    pattern: Option<String>,
-    #[serde(default)]
-    description: String,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawOperation {
-    Word(String),
-    Steps(Vec<RawStep>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawStep {
-    name: String,
-    when: Option<Value>,
-    #[serde(default = "post")]
-    method: String,
-    url: String,
-    #[serde(default)]
-    query: BTreeMap<String, Value>,
-    #[serde(default)]
-    headers: BTreeMap<String, Value>,
-    #[serde(default)]
-    body: RawBody,
-    #[serde(default)]
-    take: RawTake,
-    #[serde(default)]
-    answers: Vec<RawRule>,
-    poll: Option<RawPoll>,
-    /// Seconds.
-    pause: Option<u32>,
-}
-
-fn post() -> String {
-    "POST".into()
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawPoll {
-    rows: Option<String>,
-    #[serde(default)]
-    row: BTreeMap<String, Value>,
-    state: String,
-    done: Vec<String>,
-    #[serde(default)]
-    failed: Vec<String>,
-    /// Seconds.
-    every: u32,
-    /// Seconds.
-    within: u32,
 }
 
 /// Whether a text can be the name of an option, a secret, a host, a step, or of what is taken.
@@ -543,142 +316,5 @@ pub fn parse_host(url: &str) -> Result<Address, String> {
     match address.uri().query() {
         None => Ok(address),
         Some(_) => Err("a query is not allowed".into()),
-    }
-}
-
-fn parse_options(raw: BTreeMap<String, RawOption>) -> Result<BTreeMap<String, OptionSpec>, String> {
-    let parse = |(name, raw): (String, RawOption)| {
-        check_name("option", &name)?;
-        let is_own = [CONNECTOR, TIMEOUT, "url"].contains(&name.as_str()) || name.ends_with("_url");
-        if is_own {
-            return Err(format!("options.{name}: every server has this option"));
-        }
-        let pattern = raw.pattern.map(|text| Regex::new(&format!("^(?:{text})$"))).transpose();
-        let pattern = pattern.map_err(|error| format!("options.{name}.pattern: {error}"))?;
-        let option = OptionSpec {
-            is_required: raw.required,
-            default: raw.default,
-            values: raw.values,
-            pattern,
-            description: raw.description,
-        };
-        if let Some(default) = &option.default {
-            option
-                .check(default)
-                .map_err(|problem| format!("options.{name}.default: {problem}"))?;
-        }
-        Ok((name, option))
-    };
-    raw.into_iter().map(parse).collect()
-}
-
-impl OptionSpec {
-    /// Checks a value. The error says which values there are.
-    pub fn check(&self, value: &str) -> Result<(), String> {
-        if !self.values.is_empty() && !self.values.iter().any(|known| known == value) {
-            return Err(format!("\"{value}\" is none of {}", self.values.join(", ")));
-        }
-        match &self.pattern {
-            Some(pattern) if !pattern.is_match(value) => {
-                let pattern = pattern.as_str();
-                let pattern = pattern.trim_start_matches("^(?:").trim_end_matches(")$");
-                Err(format!("\"{value}\" does not have the form {pattern}"))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn parse_operation(name: &str, raw: RawOperation, shared: &Shared) -> Result<Operation, String> {
-    if !OPERATIONS.contains(&name) {
-        return Err(format!("there is no such operation; there are {}", OPERATIONS.join(", ")));
-    }
-    let steps = match raw {
-        RawOperation::Word(word) if word == "none" => return Ok(Operation::Nothing),
-        RawOperation::Word(word) => {
-            return Err(format!("\"{word}\" is neither \"none\" nor a list of steps"));
-        }
-        RawOperation::Steps(steps) => steps,
-    };
-    if steps.is_empty() {
-        return Err("there is no step".into());
-    }
-    let mut names = BTreeSet::new();
-    let parse = |raw: RawStep| {
-        let name = raw.name.clone();
-        if !names.insert(name.clone()) {
-            return Err(format!("there are two steps \"{name}\""));
-        }
-        parse_step(raw, shared).map_err(|problem| format!("step \"{name}\": {problem}"))
-    };
-    steps.into_iter().map(parse).collect::<Result<_, _>>().map(Operation::Steps)
-}
-
-fn parse_step(raw: RawStep, shared: &Shared) -> Result<Step, String> {
-    check_name("step", &raw.name)?;
-    if !METHODS.contains(&raw.method.as_str()) {
-        return Err(format!("\"{}\" is none of {}", raw.method, METHODS.join(", ")));
-    }
-    let names = raw.headers.keys().map(|name| (name.clone(), String::new())).collect();
-    check_headers(&names)?;
-    let when = raw.when.map(|json| Template::parse(&json, shared, Place::default())).transpose();
-    let rules = raw.answers.into_iter().map(Rule::parse).collect::<Result<_, _>>();
-    Ok(Step {
-        name: raw.name,
-        when: when.map_err(|problem| format!("when: {problem}"))?,
-        method: raw.method,
-        url: Url::parse(&raw.url)?,
-        query: templates(raw.query, shared, Place::default())
-            .map_err(|problem| format!("query: {problem}"))?,
-        headers: templates(raw.headers, shared, Place::header())
-            .map_err(|problem| format!("headers: {problem}"))?,
-        body: Body::parse(raw.body, shared).map_err(|problem| format!("body: {problem}"))?,
-        take: Take::parse(raw.take, shared).map_err(|problem| format!("take: {problem}"))?,
-        rules: rules.map_err(|problem| format!("answers: {problem}"))?,
-        poll: raw.poll.map(|poll| parse_poll(poll, shared)).transpose()?,
-        pause: raw.pause.map(|seconds| Duration::from_secs(seconds.into())),
-    })
-}
-
-fn parse_poll(raw: RawPoll, shared: &Shared) -> Result<Poll, String> {
-    check_pointer(&raw.state)?;
-    raw.rows.as_deref().map(check_pointer).transpose()?;
-    raw.row.keys().try_for_each(|pointer| check_pointer(pointer))?;
-    if raw.every == 0 || raw.within == 0 || raw.done.is_empty() {
-        return Err("poll: \"every\", \"within\" and \"done\" must not be empty".into());
-    }
-    Ok(Poll {
-        rows: raw.rows,
-        row: templates(raw.row, shared, Place::default())?,
-        state: raw.state,
-        done: raw.done,
-        failed: raw.failed,
-        every: Duration::from_secs(raw.every.into()),
-        within: Duration::from_secs(raw.within.into()),
-    })
-}
-
-impl Url {
-    /// Parses `/path` (of the main host) or `{hosts.name}/path`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (host, path) = match text.strip_prefix("{hosts.") {
-            Some(rest) => match rest.split_once('}') {
-                Some((host, path)) => (host, path),
-                None => return Err(format!("url \"{text}\" has a brace without another")),
-            },
-            None => (MAIN_HOST, text),
-        };
-        if !path.is_empty() && !path.starts_with('/') || path.contains(['?', '#']) {
-            return Err(format!(
-                "url \"{text}\" is no path: it begins with / or {{hosts.NAME}}, and a query is given as \"query\""
-            ));
-        }
-        let parse =
-            |segment: &str| Template::parse(&segment.into(), &Shared::default(), Place::default());
-        let path = path.split('/').skip(1).map(parse).collect::<Result<_, _>>();
-        Ok(Self {
-            host: host.to_owned(),
-            path: path.map_err(|problem| format!("url \"{text}\": {problem}"))?,
-        })
     }
 }

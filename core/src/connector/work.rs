@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use super::answer::{Answer, Meaning, NEXT, Rows, Verdict};
 use super::request::{Request, Values};
-use super::spec::{Operation, Poll, Spec, Step};
+use super::spec::Spec;
+use super::step::{Operation, Poll, Step};
 use super::template::{Template, as_text};
 use crate::receipt::{MAX_ID, Receipt};
 
