@@ -97,8 +97,8 @@ pub fn report(set: &RelationSet, consumer: &str, audiences: &JsonbText) -> Resul
     record(set, &consumer, audiences, false)
 }
 
-/// Records what a consumer reports, whoever has asked for it, in place of its last report; `was_asked`: at a
-/// question that was due. Requests a resync for each of its subscriptions that wants one because its
+/// Records what a consumer reports, by itself or when it is asked, in place of its last report; `was_asked`:
+/// at a question that was due. Requests a resync for each of its subscriptions that wants one because its
 /// audience has drifted. Returns the number of audiences.
 pub fn record(
     set: &RelationSet,

@@ -92,7 +92,7 @@ impl Closed {
         (self.removed > 0).then(|| self.reason_of_lists())
     }
 
-    /// Why somebody has left whom one of the lists has.
+    /// Why members have left, by the lists that have them.
     pub fn reason_of_lists(&self) -> Reason {
         reason_of(&self.lists)
     }

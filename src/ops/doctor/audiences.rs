@@ -94,8 +94,17 @@ pub(super) fn differences(found: &mut Findings, set: &RelationSet, viewer: Viewe
     let args = [viewer.role.into(), set.owner.into(), viewer.sees_figures.into()];
     let number = |text: Option<String>| text.and_then(|text| text.parse::<i64>().ok());
     for row in rows(set, sql, &args)? {
-        let [consumer, target, segment, refused, skipped, skipped_members, left_out, given, told] =
-            row;
+        let [
+            consumer,
+            target,
+            segment,
+            refused,
+            skipped,
+            skipped_members,
+            left_out,
+            given,
+            counted_there,
+        ] = row;
         let [consumer, target, segment] =
             [consumer, target, segment].map(Option::unwrap_or_default);
         let audience =
@@ -129,10 +138,10 @@ pub(super) fn differences(found: &mut Findings, set: &RelationSet, viewer: Viewe
                 "The log's entries of the hand-over name an id, the column and the reason.",
             );
         }
-        if let (Some(told), Some(given)) = (number(told), number(given)) {
+        if let (Some(counted_there), Some(given)) = (number(counted_there), number(given)) {
             found.warn(
                 "audiences",
-                format!("{audience} has {} by the consumer's receipt, {given} were handed over", members(told)),
+                format!("{audience} has {} by the consumer's receipt, {given} were handed over", members(counted_there)),
                 format!("{RESYNC} A target system that counts only members it could match should leave \"coverage\" out of its receipts."),
             );
         }
