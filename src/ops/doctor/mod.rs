@@ -424,6 +424,11 @@ fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result
                 format!("delivery to {subscription} has failed: {detail}"),
                 "Fix the cause, then call segmenter_retry(), segmenter_skip() or segmenter_resync().",
             ),
+            "end" => found.problem(
+                "deliveries",
+                format!("the end of {subscription} is not delivered, so that the audience may still be there: {detail}"),
+                "Fix the cause, then call segmenter_retry(); or segmenter_skip() for each message, if the audience was deleted by hand.",
+            ),
             "broken" => found.problem(
                 "deliveries",
                 format!("no messages could be written for {subscription}: {detail}"),

@@ -1,8 +1,8 @@
--- The active subscriptions that need attention, to segments whose owner $1 is a member of (all if it sees their figures, $3): failed,
--- not handed over, or with a message that has been waiting for a day, or with changes that are held back;
--- and those that are paused. What the consumer answered is for
--- members of its role (or of the set's owner, $2), why members could not be handed over for those of
--- the segment's owner.
+-- The active subscriptions that need attention, to segments whose owner $1 is a member of (all if it sees
+-- their figures, $3): failed, not handed over, or with a message that has been waiting for a day, or with
+-- changes that are held back; and those that are paused. Of those that have ended, the failed ones. What the
+-- consumer answered is for members of its role (or of the set's owner, $2), why members could not be handed
+-- over for those of the segment's owner.
 -- runs as: set owner
 -- params: reader oid, set_owner oid, sees_figures boolean
 -- row: consumer text, target text, segment text, what text, detail text
@@ -20,7 +20,10 @@ left join lateral (
 ) head on true
 left join @handovers@ h on h.subscription_id = u.id
 cross join lateral (
-    select 'failed' as what,
+    select u.actual_end = 'infinity' and s.actual_end = 'infinity' and c.actual_end = 'infinity' as is_actual
+) a
+cross join lateral (
+    select case when a.is_actual then 'failed' else 'end' end as what,
         case
             when pg_has_role($1, $2, @membership@) or pg_has_role($1, c.role, @membership@) then coalesce(d.last_error, '')
             else 'members of the consumer''s role can see why'
@@ -45,5 +48,5 @@ cross join lateral (
     select case when h.withheld is null then 'small' else 'held' end, h.held
     where h.held_params = u.params and u.params -> 'paused' is distinct from 'true' and h.held is not null
 ) p
-where ($3 or pg_has_role($1, s.owner, @membership@)) and u.actual_end = 'infinity'
+where ($3 or pg_has_role($1, s.owner, @membership@)) and (u.actual_end = 'infinity' or p.what = 'end')
 order by c.name, u.target, s.name
