@@ -112,14 +112,16 @@ comment on column segmenter_connectors.is_builtin is 'true: it comes with Segmen
 
 create table segmenter_requests (
     mapping      oid         not null,
-    requested_at timestamptz not null
+    requested_at timestamptz not null,
+    time_limit   interval
 );
 create index segmenter_requests_idx on segmenter_requests (mapping, requested_at);
 -- Without an identity PostgreSQL refuses to delete from a published table.
 alter table segmenter_requests replica identity full;
 comment on table segmenter_requests is 'requests of the last day, of connectors whose platform limits them';
 comment on column segmenter_requests.mapping is 'the user mapping they were made with, pg_user_mapping.oid';
-comment on column segmenter_requests.requested_at is 'when a request was made';
+comment on column segmenter_requests.requested_at is 'when a request ended: the platform got it before; of one that goes on, when its time limit ends';
+comment on column segmenter_requests.time_limit is 'the time limit of a request that goes on; null: it has ended';
 
 -- The definition of a relation set, with placeholders for names: the extension's own set and those of
 -- segmenter_init() are created from it. `@segments@` is the name of a relation, `@text:segments@` the same
@@ -1330,19 +1332,9 @@ CREATE FUNCTION "segmenter_refresh"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_refresh_wrapper';
 
-CREATE FUNCTION "segmenter_render"(
-	"subscription" uuid
-) RETURNS TABLE (
-	"message_id" bigint,
-	"step" TEXT,
-	"method" TEXT,
-	"url" TEXT,
-	"headers" jsonb,
-	"body" TEXT
-)
-STABLE
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'segmenter_render_wrapper';
+create function segmenter_render(subscription uuid)
+returns table (message_id bigint, step text, method text, url text, headers jsonb, body text)
+stable language c as 'MODULE_PATHNAME', 'segmenter_render_wrapper';
 
 CREATE FUNCTION "segmenter_report_audiences"(
 	"consumer" TEXT,

@@ -109,11 +109,13 @@ comment on column segmenter_connectors.is_builtin is 'true: it comes with Segmen
 
 create table segmenter_requests (
     mapping      oid         not null,
-    requested_at timestamptz not null
+    requested_at timestamptz not null,
+    time_limit   interval
 );
 create index segmenter_requests_idx on segmenter_requests (mapping, requested_at);
 -- Without an identity PostgreSQL refuses to delete from a published table.
 alter table segmenter_requests replica identity full;
 comment on table segmenter_requests is 'requests of the last day, of connectors whose platform limits them';
 comment on column segmenter_requests.mapping is 'the user mapping they were made with, pg_user_mapping.oid';
-comment on column segmenter_requests.requested_at is 'when a request was made';
+comment on column segmenter_requests.requested_at is 'when a request ended: the platform got it before; of one that goes on, when its time limit ends';
+comment on column segmenter_requests.time_limit is 'the time limit of a request that goes on; null: it has ended';

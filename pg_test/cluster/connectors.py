@@ -54,9 +54,15 @@ class Case:
 
     # The platform says how many members an audience has, to the last one.
     counts: bool = False
+    # It is asked whether it has processed what it got, which it may not be able to.
+    polls: bool = False
 
     def over_there(self, external_id: str) -> set[Any]:
         return self.server.members(external_id, *self.kinds)
+
+    def vanish(self, external_id: str) -> None:
+        """Somebody deletes the audience on the platform."""
+        self.server.delete(self.server.lookup(external_id))
 
     def foreign(self) -> None:
         """An audience of somebody else."""
@@ -69,6 +75,9 @@ class VkCase(Case):
     def foreign(self) -> None:
         servers: Any = self.server
         servers.segments["999999"] = {"name": "somebody else's", "pass_condition": 1, "relations": {}}
+
+    def vanish(self, external_id: str) -> None:
+        del self.server.segments[external_id]  # type: ignore[attr-defined]
 
     def over_there(self, external_id: str) -> set[Any]:
         segment = self.server.segments[external_id]  # type: ignore[attr-defined]
@@ -90,8 +99,9 @@ def cases() -> list[Case]:
                                 "ad_personalization": "CONSENT_GRANTED", "terms": "ACCEPTED"},
              {"client_email": key["client_email"], "private_key": key["private_key"]},
              ["hash_email", "hash_phone"], ("emailAddress", "phoneNumber"), {"token_url": ""}, path="audienceMembers|requestStatus|token",
-             kinds_of_faults=[*HARMLESS, "rate_limit", "token_expired", "drop_after", "truncated", "huge"]),
-        Case("yandex", yandex, {}, {"access_token": yandex.token}, ["hash_email", "hash_phone"], ("email", "phone"), {"token_url": ""}),
+             kinds_of_faults=[*HARMLESS, "rate_limit", "token_expired", "drop_after", "truncated", "huge"], polls=True),
+        Case("yandex", yandex, {}, {"access_token": yandex.token}, ["hash_email", "hash_phone"], ("email", "phone"), {"token_url": ""},
+             polls=True),
         VkCase("vk", vk, {}, {"client_id": vk.client_id, "client_secret": vk.client_secret}, ["hash_md5"], ("emails",),
                kinds_of_faults=[*HARMLESS, "rate_limit", "token_expired", "drop_after"]),
         Case("tiktok", tiktok, {"advertiser_id": tiktok.advertiser}, {"access_token": tiktok.token}, ["hash_email"], ("EMAIL_SHA256",),
@@ -239,6 +249,46 @@ def known_over_there(db: Connection, case: Case) -> None:
     db.execute("update segmenter_consumers set params = params - 'list_every' where name like %s", (like,))
 
 
+def failed(db: Connection, consumer: str) -> dict[str, Any]:
+    """Waits until a message has stopped."""
+    wait_for(f"a failure of {consumer}", lambda: one(db, STATE, consumer)["status"] == "failed", 60, 0.1)
+    return one(db, STATE, consumer)
+
+
+def vanished(db: Connection, case: Case, rng: random.Random) -> None:
+    """The audience was deleted over there: what is sent stops, and a resync creates another one."""
+    for mode in ("delta", "replace"):
+        before = settle(db, f"{case.name}_{mode}")
+        case.vanish(before["external_id"])
+        change(db, case.name, rng)
+        state = failed(db, f"{case.name}_{mode}")
+        must("segmenter_resync()" in state["last_error"], "what to do is said", state)
+        must_equal(state["progress"]["gone"], True, "it is kept that the audience is gone", state)
+        resync = "select segmenter_resync(%s, %s, 'ads')"
+        must(value(db, resync, f"{case.name}_{mode}", case.name) > 0, "messages of the resync")
+        must(settle(db, f"{case.name}_{mode}")["external_id"] != before["external_id"], "the audience is another one")
+    agree(db, case, "created again")
+
+
+def unprocessed(db: Connection, case: Case, rng: random.Random) -> None:
+    """The platform could not process what it got: it is sent again on demand."""
+    case.server.fail_next("fail_processing")
+    change(db, case.name, rng)
+    found: list[Any] = []
+
+    def has_failed() -> bool:
+        nonlocal found
+        found = [mode for mode in ("delta", "replace") if one(db, STATE, f"{case.name}_{mode}")["status"] == "failed"]
+        return bool(found)
+
+    wait_for("a failure", has_failed, 60, 0.1)
+    consumer = f"{case.name}_{found[0]}"
+    sent = len(case.server.requests)
+    db.execute("select segmenter_retry(%s, %s, 'ads')", (consumer, case.name))
+    agree(db, case, "sent again")
+    must(any(request["method"] == "POST" for request in case.server.requests[sent:]), "a request that sends it again")
+
+
 def play(case: Case, rounds: int, seed: int) -> None:
     """Random rounds of one platform."""
     rng = random.Random(f"{case.name} {seed}")
@@ -248,6 +298,11 @@ def play(case: Case, rounds: int, seed: int) -> None:
             agree(db, case, "first load")
         with check(f"{case.name}: what is over there is known"):
             known_over_there(db, case)
+        with check(f"{case.name}: an audience that is gone is created again"):
+            vanished(db, case, rng)
+        if case.polls:
+            with check(f"{case.name}: what could not be processed is sent again"):
+                unprocessed(db, case, rng)
         with check(f"{case.name}: {rounds} rounds of changes, with faults"):
             for number in range(rounds):
                 if number % 3:
@@ -326,11 +381,8 @@ def main() -> int:
 
 
 def share(db: Connection) -> None:
-    """Eight consumers of one server: what one worker has counted or renewed, the others see.
-
-    The server allows more, as the times of requests are those of their count, not of their arrival.
-    """
-    vk = Vk(min_rows=1, min_delta_rows=1, limit_per_second=6)
+    """Eight consumers of one server: what one worker has counted or renewed, the others see."""
+    vk = Vk(min_rows=1, min_delta_rows=1, limit_per_second=3)
     urls = value(db, "show segmenter.http_allow")
     db.execute(f"alter system set segmenter.http_allow = {literal(f'{urls}, {vk.start().url}')}")  # type: ignore[arg-type]
     db.execute("select pg_reload_conf()")

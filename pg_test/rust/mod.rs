@@ -1,12 +1,16 @@
 //! Tests that run in the server, each in a transaction that is rolled back. (Tests beside the code they are
 //! about run in the same way.)
 
+use std::time::Duration;
+
 use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 
 use pgrx::datum::DatumWithOid;
+use segmenter_core::connector::Limits;
 use segmenter_core::query_file::QueryFile;
 
+use crate::catalog::connectors::Connection;
 use crate::catalog::extension::Extension;
 use crate::catalog::queries;
 use crate::catalog::query::Query;
@@ -716,4 +720,46 @@ fn a_run_that_was_lost_before_the_last_refresh_does_not_count() {
          select '00000000-0000-0000-0000-000000000003', 'refresh', 'ok', s.id, s.name from segmenter_segments s");
     let _logged = Active::fresh();
     assert!(matches!(found(begun, clock::now()), LostRun::Ended));
+}
+
+/// A request counts until it has ended, and from its end on.
+#[pg_extern]
+fn requests_are_counted_from_their_end() {
+    run("create server counted foreign data wrapper segmenter_http options (connector 'yandex')");
+    run("create user mapping for public server counted options (access_token 'x')");
+    let extension = Extension::current().expect("the extension");
+    let connection = Connection::find(&extension, "counted", role::current()).expect("found");
+    let limits = Limits { per_second: Some(2), ..Limits::default() };
+    let count = || {
+        let counted =
+            connection.mapping.count_request(&extension, &limits, Duration::from_secs(60));
+        counted.expect("counted")
+    };
+    assert!(count().is_ok() && count().is_ok());
+    let later = |seconds: f64| {
+        run(&format!(
+            "update segmenter_requests set requested_at = requested_at - interval '{seconds} seconds'"
+        ))
+    };
+    // Both go on: however long they have, the next one is a second later.
+    for seconds in [0.0, 5.0, 54.0] {
+        later(seconds);
+        let wait = count().err().expect("a wait");
+        assert!(wait > Duration::from_millis(900) && wait <= Duration::from_secs(1), "{wait:?}");
+    }
+    run("delete from segmenter_requests");
+    let Ok(first) = count() else { panic!("no request is permitted") };
+    assert!(count().is_ok());
+    connection.mapping.end_request(&extension, first).expect("ended");
+    assert_eq!(one::<i64>("select count(*) from segmenter_requests where time_limit is null"), 1);
+    assert!(count().is_err());
+    run(
+        "update segmenter_requests set requested_at = requested_at - interval '1 second' where time_limit is null",
+    );
+    assert!(count().is_ok());
+    assert!(count().is_err());
+    // Those of a session that has ended meanwhile count until their time limit.
+    later(62.0);
+    assert!(count().is_ok());
+    run("drop server counted cascade");
 }

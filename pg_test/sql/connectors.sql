@@ -93,6 +93,111 @@ select status from segmenter_refresh('connectors vip');
 select step, method, url, headers - 'webhook-id' - 'idempotency-key' as headers, body::jsonb ->> 'operation' as operation
 from segmenter_render(:'url');
 
+-- An audience that is gone by what the platform has said: a resync creates it again.
+create view state as
+select u.status, u.external_id, d.progress, d.last_error
+from segmenter_subscriptions u join segmenter_deliveries d on d.subscription_id = u.id
+join segmenter_consumers c on c.id = u.consumer_id and c.name = 'meta';
+create procedure is_gone(is_it boolean) language sql as $$
+    update segmenter_deliveries d
+    set progress = jsonb_build_object('message', d.delivered_through + 1, 'gone', is_it), last_error = 'it failed', delivered_at = now(),
+        delivered_through = (select max(o.id) from segmenter_outbox o where o.subscription_id = d.subscription_id and o.operation = 'create')
+    from segmenter_subscriptions u join segmenter_consumers c on c.id = u.consumer_id
+    where u.id = d.subscription_id and c.name = 'meta';
+    update segmenter_subscriptions u set status = 'failed', external_id = '238'
+    from segmenter_consumers c where c.id = u.consumer_id and c.name = 'meta';
+$$;
+call is_gone(false);
+select segmenter_resync(:'subscription');
+table state;
+select step, url from segmenter_render(:'subscription');
+call is_gone(true);
+select segmenter_resync(:'subscription');
+table state;
+select step, url from segmenter_render(:'subscription');
+-- Requested by the consumer, also where nothing waits any more.
+call is_gone(true);
+set role connectors_marketing;
+select segmenter_resync(:'subscription');
+reset role;
+select status from segmenter_refresh('connectors vip');
+table state;
+select step, url from segmenter_render(:'subscription');
+call is_gone(true);
+select count(segmenter_skip(:'subscription')) from generate_series(1, 5);
+set role connectors_marketing;
+select segmenter_resync(:'subscription');
+reset role;
+select status from segmenter_refresh('connectors vip');
+table state;
+select step, url from segmenter_render(:'subscription');
+-- By a schedule no other audience is made.
+call is_gone(true);
+update segmenter_subscriptions set params = params || '{"resync_cron": "* * * * *"}' where id = :'subscription';
+update segmenter_handovers set replaced_at = now() - interval '2 days' where subscription_id = :'subscription';
+select status from segmenter_refresh('connectors vip');
+select status, external_id from state;
+select step, url from segmenter_render(:'subscription');
+-- The end of a subscription that is not delivered.
+call is_gone(true);
+update segmenter_subscriptions set actual_end = now() where id = :'subscription';
+select segment, messages from segmenter_run();
+select status, detail, hint from segmenter_doctor() where "check" = 'deliveries';
+\set VERBOSITY sqlstate
+select segmenter_resync(:'subscription');
+\set VERBOSITY default
+drop procedure is_gone;
+drop view state;
+
+-- A message of several parts knows the first one and all members, also when delivered parts are deleted.
+insert into segmenter_connectors (name, spec) values ('parts', '{
+    "hosts": {"api": "https://x.example"}, "fields": {"hash_email": {"as": "email"}},
+    "operations": {"create": "none", "default": [{"name": "send", "url": "/{message.first_id}/{message.total}/{message.part}"}]}}');
+create server parts foreign data wrapper segmenter_http options (connector 'parts');
+create user mapping for connectors_marketing server parts;
+grant usage on foreign server parts to connectors_marketing;
+set client_min_messages = error;
+insert into segmenter_consumers (name, role, params) values ('parts', 'connectors_marketing', '{"updater": {"server": "parts"}}');
+reset client_min_messages;
+insert into members select n::text, encode(sha256(n::text::bytea), 'hex') from generate_series(5, 8) n;
+select segmenter_subscribe('parts', 'connectors vip', 'ads', '{"batch_size": 3}', 'connectors_marketing') as parts \gset
+select status from segmenter_refresh('connectors vip');
+select min(id) as create, min(id) filter (where operation = 'add') as first, max(id) as last from segmenter_outbox where subscription_id = :'parts' \gset
+create view parts as
+select split_part(r.url, '/', 4)::bigint - f.first as first, split_part(r.url, '/', 5) as total, split_part(r.url, '/', 6) as part
+from (select u.id, (select min(o.id) from segmenter_outbox o where o.subscription_id = u.id and o.operation = 'add') as first
+    from segmenter_subscriptions u join segmenter_consumers c on c.id = u.consumer_id and c.name = 'parts') f
+cross join lateral segmenter_render(f.id) r;
+table parts;
+-- Without what was kept it is what is left.
+delete from segmenter_outbox where id in (:create, :first);
+update segmenter_deliveries set delivered_through = :first where subscription_id = :'parts';
+table parts;
+update segmenter_deliveries set progress = jsonb_build_object('message', :first, 'first', :first, 'total', 6) where subscription_id = :'parts';
+select first = :first - (select min(o.id) from segmenter_outbox o where o.subscription_id = :'parts') as is_first, total, part from parts;
+-- What another operation has left behind.
+insert into members select n::text, encode(sha256(n::text::bytea), 'hex') from generate_series(11, 15) n;
+select status from segmenter_refresh('connectors vip');
+select first = :first - (select min(o.id) from segmenter_outbox o where o.subscription_id = :'parts') as is_first, total, part from parts;
+drop view parts;
+-- A message that cannot be sent.
+update segmenter_connectors set spec = jsonb_set(spec, '{operations,default,0,url}', '"/{external_id}"') where name = 'parts';
+do $$
+declare
+    hint text;
+begin
+    perform segmenter_render(u.id) from segmenter_subscriptions u join segmenter_consumers c on c.id = u.consumer_id and c.name = 'parts';
+exception when others then
+    get stacked diagnostics hint = pg_exception_hint;
+    raise notice '% %: %', sqlstate, regexp_replace(sqlerrm, '[0-9]+', 'N'), hint;
+end $$;
+set client_min_messages = error;
+delete from segmenter_subscriptions where id = :'parts';
+delete from segmenter_consumers where name = 'parts';
+reset client_min_messages;
+drop server parts cascade;
+delete from segmenter_connectors where name = 'parts';
+
 -- Connectors are data: a spec is checked when it is written.
 insert into segmenter_connectors (name, spec) values ('mine', '{}');
 insert into segmenter_connectors (name, spec) values ('mine', '[]');

@@ -10,8 +10,9 @@ use pgrx::prelude::*;
 use super::require_arg;
 use super::triggers::{NewRow, check_connector, check_options};
 use crate::catalog::relation_set::RelationSet;
-use crate::delivery::render::{self, Rendered};
+use crate::delivery::render;
 use crate::error::{Error, raise};
+use crate::pg::exec::result_set::ResultSet;
 use segmenter_core::connector::builtin::BUILTIN;
 
 /// The requests that the waiting messages of a subscription would make. Nothing is sent, and secrets are
@@ -28,30 +29,19 @@ use segmenter_core::connector::builtin::BUILTIN;
 /// ```sql
 /// select step, method, url, left(body, 100) from segmenter_render('c1f2a3b4-5d6e-4f70-8a9b-0c1d2e3f4a5b');
 /// ```
-#[pg_extern(stable)]
-#[allow(clippy::type_complexity)]
+#[pg_extern(sql = "
+create function segmenter_render(subscription uuid)
+returns table (message_id bigint, step text, method text, url text, headers jsonb, body text)
+stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
+")]
 fn segmenter_render(
     subscription: Option<Uuid>,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(message_id, i64),
-            name!(step, String),
-            name!(method, String),
-            name!(url, String),
-            name!(headers, JsonB),
-            name!(body, Option<String>),
-        ),
-    >,
-    ErrorReport,
-> {
+    call: pg_sys::FunctionCallInfo,
+) -> Result<(), ErrorReport> {
+    let result = ResultSet::of(call)?;
     let subscription = require_arg("subscription", subscription)?;
-    let rows = render::render(&RelationSet::current()?, subscription)?;
-    Ok(TableIterator::new(rows.into_iter().map(|rendered| {
-        let Rendered { message_id, step, method, url, headers, body } = rendered;
-        (message_id, step, method, url, JsonB(headers), body)
-    })))
+    render::render(&RelationSet::current()?, subscription, &result)?;
+    Ok(())
 }
 
 /// Checks the options of a foreign server or a user mapping of `segmenter_http`, when they are written.

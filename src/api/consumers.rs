@@ -248,7 +248,8 @@ fn segmenter_skip(subscription: Option<Uuid>) -> Result<Option<i64>, ErrorReport
 }
 
 /// Discards the waiting messages of a subscription, and writes all members as `replace`. Returns
-/// the number of messages written.
+/// the number of messages written. An audience that is gone, by what a platform has said, is created
+/// again.
 ///
 /// Called by a member of the consumer's role that does not own the segment, it only requests that,
 /// and returns 0: the segment's next run makes the resync. One request waits at most.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use serde_json::Value;
 
 use crate::catalog::extension::Extension;
+use crate::catalog::log::interval;
 use crate::catalog::queries;
 use crate::error::{Error, Result};
 use crate::pg::exec::durable;
@@ -263,15 +265,16 @@ impl Mapping {
         })
     }
 
-    /// Counts a request that is about to be made; `Some`: it must wait so long, as the platform permits
-    /// only so many.
+    /// Counts a request that is about to be made. It counts as made at any time until it has ended, or
+    /// until its time limit. The inner error: it must wait so long, as the platform permits only so many.
     pub fn count_request(
         &self,
         extension: &Extension,
         limits: &Limits,
-    ) -> Result<Option<Duration>> {
+        time_limit: Duration,
+    ) -> Result<std::result::Result<Counted, Duration>> {
         let windows = limits.windows();
-        let Some((longest, _)) = windows.last() else { return Ok(None) };
+        let longest = windows.last().map_or(Duration::ZERO, |(longest, _)| *longest);
         lock::lock_mapping(self.id);
         let _fresh = Active::fresh();
         let seconds: Vec<f64> = windows.iter().map(|(window, _)| window.as_secs_f64()).collect();
@@ -281,16 +284,32 @@ impl Mapping {
         let sql = &queries::catalog::connectors::COUNT_REQUESTS;
         let wait = extension.read::<f64>(sql, &args)?.filter(|seconds| *seconds > 0.0);
         if let Some(wait) = wait.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-            return Ok(Some(wait));
+            return Ok(Err(wait));
         }
-        let args = [self.id.into(), longest.as_secs_f64().into()];
+        let args = [self.id.into(), longest.as_secs_f64().into(), interval(time_limit).into()];
         durable::flush_at_commit();
-        extension.as_owner(|| {
+        let until = extension.as_owner(|| {
             let sql = extension.sql(&queries::catalog::connectors::RECORD_REQUEST, &[]);
-            Spi::run_with_args(&sql, &args)
+            Spi::connect_mut(|client| {
+                Ok::<_, Error>(client.update(&sql, None, &args)?.first().get_one()?)
+            })
         })?;
-        Ok(None)
+        until.map(|until| Ok(Counted { until })).ok_or(Error::MissingValue("requested_at"))
     }
+
+    /// Records that a counted request has ended: the platform has got it by now.
+    pub fn end_request(&self, extension: &Extension, counted: Counted) -> Result<()> {
+        let args = [self.id.into(), counted.until.into()];
+        extension.as_owner(|| {
+            let sql = extension.sql(&queries::catalog::connectors::END_REQUEST, &[]);
+            Ok(Spi::run_with_args(&sql, &args)?)
+        })
+    }
+}
+
+/// A request that was counted and has not ended.
+pub struct Counted {
+    until: TimestampWithTimeZone,
 }
 
 /// The names of all secrets of connectors.

@@ -214,8 +214,8 @@ pub fn resume_deliveries(set: &RelationSet, consumer: Option<&str>) -> Result<i6
     Ok(resumed)
 }
 
-/// Discards the waiting messages of a subscription. Returns whether the `create` of its audience
-/// was among them.
+/// Discards the waiting messages of a subscription, and forgets the id of an audience that is gone in the
+/// target system. Returns whether the audience has to be created: its `create` was among them, or it is gone.
 pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<bool> {
     let pending = resume(set, subscribed, false, |pending| pending.last)?;
     if pending.count > 0 {
@@ -223,7 +223,19 @@ pub fn drop_pending(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<b
         let params = json!({ "message_id": pending.last, "consumer": subscribed.consumer });
         subscribed.log(set, LogStatus::Skipped, &text, params)?;
     }
-    Ok(pending.has_create)
+    let is_gone = set.as_owner(|| {
+        Spi::connect_mut(|client| {
+            let sql = set.sql(&queries::delivery::admin::FORGET_PROGRESS, &[]);
+            let rows = client.update(&sql, None, &[subscribed.id.into()])?;
+            let is_gone = if rows.is_empty() { None } else { rows.first().get_one()? };
+            if is_gone == Some(true) {
+                let update = DeliveryUpdate { is_deleted: true, ..DeliveryUpdate::default() };
+                set_status(client, set, subscribed.id, update)?;
+            }
+            Ok::<_, Error>(is_gone == Some(true))
+        })
+    })?;
+    Ok(pending.has_create || is_gone)
 }
 
 /// Clears the failure, the lease and the retry time of a subscription, and moves its cursor to the

@@ -2,7 +2,7 @@
 
 use pgrx::datum::{Interval, Uuid};
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
+use pgrx::spi::{SpiClient, SpiHeapTupleData};
 use serde_json::Value;
 
 use super::admin::SubscriptionRow;
@@ -13,6 +13,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::Key;
 use crate::error::{Error, Result};
 use crate::pg::exec::durable;
+use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role;
 use crate::pg::format::json::JsonbText;
 use crate::pg::format::uuid;
@@ -31,6 +32,36 @@ pub struct Message {
     pub members: i32,
     pub attempt: i32,
     pub payload: JsonbText,
+}
+
+impl Message {
+    /// A message of a subscription, from a row of the outbox, under a lease.
+    pub(super) fn read(
+        row: &SpiHeapTupleData<'_>,
+        subscription: Uuid,
+        (lease, attempt): (Uuid, i32),
+    ) -> Result<Self> {
+        let text = |column: &str| {
+            Ok::<_, Error>(row.get_by_name::<String, _>(column)?.unwrap_or_default())
+        };
+        let number =
+            |column: &str| Ok::<_, Error>(row.get_by_name::<i32, _>(column)?.unwrap_or_default());
+        let payload: Option<JsonbText> = row.get_by_name("payload")?;
+        Ok(Self {
+            id: row.get_by_name("id")?.unwrap_or_default(),
+            lease,
+            subscription,
+            audience: text("audience")?,
+            external_id: row.get_by_name("external_id")?,
+            target: text("target")?,
+            operation: text("operation")?,
+            part: number("part")?,
+            parts: number("parts")?,
+            members: number("members")?,
+            attempt,
+            payload: payload.unwrap_or_else(|| JsonbText("{}".into())),
+        })
+    }
 }
 
 /// Claims the next messages of one subscription, in order, for the time `lease`. Among the
@@ -60,6 +91,11 @@ pub fn claim(
     claim_of(set, &consumer, max_messages, lease)
 }
 
+/// The condition that the next message of a subscription waits for others.
+pub(super) fn held_back(set: &RelationSet) -> String {
+    set.sql(&queries::delivery::IS_HELD_BACK, &[]).trim_end().to_owned()
+}
+
 pub fn claim_of(
     set: &RelationSet,
     consumer: &Consumer,
@@ -69,14 +105,9 @@ pub fn claim_of(
     set.as_owner(|| {
         // This look-up is read-only, so that no transaction id is assigned if nothing waits.
         let waiting: Option<Vec<Uuid>> = Spi::connect(|client| {
-            client
-                .select(
-                    set.kept(&queries::delivery::claim::FIND_CANDIDATES),
-                    Some(1),
-                    &[consumer.id.into()],
-                )?
-                .first()
-                .get_one()
+            let parts = [("is_held_back", &*held_back(set))];
+            let sql = set.sql(&queries::delivery::claim::FIND_CANDIDATES, &parts);
+            client.select(Kept::new(sql), Some(1), &[consumer.id.into()])?.first().get_one()
         })?;
         for subscription in waiting.unwrap_or_default() {
             let claimed = Spi::connect_mut(|client| {
@@ -134,25 +165,7 @@ fn claim_from(
         if row.get_by_name::<bool, _>("is_available")? != Some(true) {
             break;
         }
-        let text = |column: &str| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
-        let number =
-            |column: &str| Ok::<_, Error>(row.get_by_name::<i32, _>(column)?.unwrap_or_default());
-        messages.push(Message {
-            id: row.get_by_name("id")?.unwrap_or_default(),
-            lease: id,
-            subscription,
-            audience: text("audience")?.unwrap_or_default(),
-            external_id: text("external_id")?,
-            target: text("target")?.unwrap_or_default(),
-            operation: text("operation")?.unwrap_or_default(),
-            part: number("part")?,
-            parts: number("parts")?,
-            members: number("members")?,
-            attempt: attempts + 1,
-            payload: row
-                .get_by_name::<JsonbText, _>("payload")?
-                .unwrap_or_else(|| JsonbText("{}".into())),
-        });
+        messages.push(Message::read(&row, subscription, (id, attempts + 1))?);
     }
     if let Some(last) = messages.last() {
         let args = [subscription.into(), id.into(), lease.into(), last.id.into()];

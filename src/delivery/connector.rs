@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use pgrx::JsonB;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
 
 use super::ack::{ack, stop};
-use super::exchange::{Exchange, retry};
+use super::exchange::{Exchange, Outcome};
 use super::push::{ANSWER_LIMIT, MARGIN, ignore_lost_lease, is_allowed, record_failure};
 use super::{Claimed, Consumer, nack};
 use crate::catalog::connectors::Connection;
@@ -22,12 +23,9 @@ use crate::pg::clock;
 use crate::pg::exec::durable;
 use crate::pg::format::json::JsonbText;
 use segmenter_core::connector::{
-    Listing, Meaning, Message, Next, Operation, Progress, Values, Verdict, Work,
+    Listing, Meaning, Message, Next, Operation, Position, Progress, Values, Verdict, Work,
 };
 use segmenter_core::http::Sender;
-
-/// A worker waits so long itself; for longer it gives the message back.
-const SHORT: Duration = Duration::from_secs(2);
 
 type Done = std::result::Result<(), Report>;
 
@@ -72,9 +70,7 @@ pub fn deliver(
 ) -> Done {
     let begun = process::transaction_within(Some(ANSWER_LIMIT), || {
         let connection = connect(set, consumer.role, server)?;
-        let (message, kept) = describe(set, claimed)?;
-        let ids = (message.id, message.first_id);
-        let progress = Progress::of(kept, ids, clock::now());
+        let (message, progress) = describe(set, claimed)?;
         let is_new = progress.last.is_none();
         Ok(Begun { connection, message, progress, is_new })
     });
@@ -82,8 +78,8 @@ pub fn deliver(
         Ok(begun) => begun,
         Err(report) => return record_failure(set, claimed, &report.to_line(), None),
     };
-    let exchange = Exchange { set, sender, connection: &connection, limit };
-    let delivery = Delivery { set, exchange, claimed, limit };
+    let exchange = Exchange::new((set, sender), &connection, limit);
+    let mut delivery = Delivery { set, exchange, claimed, limit };
     let Some(operation) = connection.spec.operation(&message.operation) else {
         let problem = format!("the connector has no operation \"{}\"", message.operation);
         return delivery.stop(&problem);
@@ -95,8 +91,8 @@ pub fn deliver(
 }
 
 /// What the message's requests refer to, and how far the work on it is.
-pub(super) fn describe(set: &RelationSet, claimed: &Claimed) -> Result<(Message, Option<Value>)> {
-    let args = [claimed.subscription.into(), claimed.id.into(), claimed.parts.into()];
+pub(super) fn describe(set: &RelationSet, claimed: &Claimed) -> Result<(Message, Progress)> {
+    let args = [claimed.subscription.into(), claimed.id.into()];
     let payload: Value = serde_json::from_str(&claimed.payload.0).unwrap_or_default();
     set.as_owner(|| {
         Spi::connect(|client| {
@@ -111,13 +107,21 @@ pub(super) fn describe(set: &RelationSet, claimed: &Claimed) -> Result<(Message,
                 None => params.selection.fields.iter().map(|(_, name)| name.to_owned()).collect(),
             };
             let kept: Option<JsonbText> = row.get_by_name("progress")?;
+            let kept = kept.and_then(|kept| serde_json::from_str(&kept.0).ok());
+            let position = Position {
+                message: claimed.id,
+                first: row.get_by_name("first_id")?.unwrap_or(claimed.id),
+                after: row.get_by_name("after_id")?.unwrap_or_default(),
+                total: row.get_by_name("total")?.unwrap_or_default(),
+            };
+            let progress = Progress::of(kept, position, clock::now());
             let message = Message {
                 id: claimed.id,
-                first_id: row.get_by_name("first_id")?.unwrap_or(claimed.id),
+                first_id: progress.first,
                 operation: claimed.operation.clone(),
                 part: claimed.part,
                 parts: claimed.parts,
-                total: row.get_by_name("total")?.unwrap_or_default(),
+                total: progress.total,
                 subscription: claimed.subscription.to_string(),
                 segment: row.get_by_name("segment")?.unwrap_or_default(),
                 audience: claimed.audience.clone(),
@@ -126,7 +130,7 @@ pub(super) fn describe(set: &RelationSet, claimed: &Claimed) -> Result<(Message,
                 fields,
                 payload,
             };
-            Ok((message, kept.and_then(|kept| serde_json::from_str(&kept.0).ok())))
+            Ok((message, progress))
         })
     })
 }
@@ -141,7 +145,7 @@ struct Delivery<'a> {
 
 impl Delivery<'_> {
     fn work(
-        &self,
+        &mut self,
         mut work: Work<'_>,
         operation: &Operation,
         is_new: bool,
@@ -157,37 +161,12 @@ impl Delivery<'_> {
         if is_new && (operation.steps().len() > 1 || message.parts > 1) && !self.save(&work)? {
             return Ok(());
         }
-        // A token that was refused is renewed once.
-        let mut refused: Option<String> = None;
         while let Some(step) = work.step() {
-            if !work.values.grants().is_empty() {
-                match self.exchange.token(message, refused.as_deref())? {
-                    Ok(token) => work.values.set_token(token),
-                    Err(verdict) => return self.fail(&work, verdict),
-                }
-            }
-            if self.exchange.connection.spec.limits.counts(&step.method)
-                && let Some(wait) = self.exchange.count_request()?
-            {
-                match wait <= SHORT {
-                    true => process::wait(wait),
-                    false => return self.postpone(&work, wait),
-                }
-                continue;
-            }
-            let request = match work.request(step) {
-                Ok(request) => request,
-                Err(problem) => return self.stop(&format!("step \"{}\": {problem}", step.name)),
+            let answer = match self.exchange.request(&mut work.values, step, message)? {
+                Outcome::Answer(answer) => answer,
+                Outcome::Wait(wait) => return self.postpone(&work, wait),
+                Outcome::Failed(verdict) => return self.fail(&work, verdict),
             };
-            let answer =
-                match self.exchange.send(request, work.values.signature(), self.claimed.id)? {
-                    Ok(answer) => answer,
-                    Err(problem) => {
-                        let problem = work.values.masked(&problem);
-                        let problem = format!("step \"{}\": {problem}", step.name);
-                        return self.fail(&work, retry(problem));
-                    }
-                };
             match work.answered(step, &answer, clock::now()) {
                 Next::Step => {
                     if work.step().is_some() && !self.save(&work)? {
@@ -196,13 +175,10 @@ impl Delivery<'_> {
                 }
                 Next::Wait(wait) => return self.postpone(&work, wait),
                 Next::Failed(mut verdict) => {
-                    verdict.problem = format!("step \"{}\": {}", step.name, verdict.problem);
-                    let token = work.values.token().map(str::to_owned);
-                    let can_renew = !work.values.grants().is_empty() && refused.is_none();
-                    if verdict.meaning == Meaning::Token && can_renew && token.is_some() {
-                        refused = token;
+                    if self.exchange.renews(&work.values, &verdict) {
                         continue;
                     }
+                    verdict.problem = format!("step \"{}\": {}", step.name, verdict.problem);
                     return self.fail(&work, verdict);
                 }
             }
@@ -210,14 +186,24 @@ impl Delivery<'_> {
         self.finish(&work, message)
     }
 
-    /// Keeps how far the work is. False: another worker has the message.
-    fn save(&self, work: &Work<'_>) -> std::result::Result<bool, Report> {
-        let args = [
+    /// What the progress of the message is recorded with, for a time from now.
+    fn recorded(&self, progress: Option<&Progress>, time: Duration) -> [DatumWithOid<'_>; 4] {
+        [
             self.claimed.subscription.into(),
             self.claimed.lease.into(),
-            JsonB(json!(work.progress)).into(),
-            interval(self.limit + MARGIN).into(),
-        ];
+            progress.map(|progress| JsonB(json!(progress))).into(),
+            interval(time).into(),
+        ]
+    }
+
+    /// How long the lease lasts from a request on.
+    fn lease_time(&self) -> Duration {
+        self.limit + MARGIN
+    }
+
+    /// Keeps how far the work is. False: another worker has the message.
+    fn save(&self, work: &Work<'_>) -> std::result::Result<bool, Report> {
+        let args = self.recorded(Some(&work.progress), self.lease_time());
         process::transaction_within(Some(ANSWER_LIMIT), || {
             durable::flush_at_commit();
             let sql = &queries::delivery::push::SAVE_PROGRESS;
@@ -234,12 +220,7 @@ impl Delivery<'_> {
 
     /// Gives the message back: it goes on later, which is no attempt.
     fn postpone(&self, work: &Work<'_>, wait: Duration) -> Done {
-        let args = [
-            self.claimed.subscription.into(),
-            self.claimed.lease.into(),
-            JsonB(json!(work.progress)).into(),
-            interval(wait).into(),
-        ];
+        let args = self.recorded(Some(&work.progress), wait);
         process::transaction_within(Some(ANSWER_LIMIT), || {
             durable::flush_at_commit();
             let sql = &queries::delivery::push::POSTPONE;
@@ -250,13 +231,8 @@ impl Delivery<'_> {
     fn finish(&self, work: &Work<'_>, message: &Message) -> Done {
         let receipt = work.receipt();
         let is_last = message.part >= message.parts;
-        let progress = (!is_last).then(|| JsonB(json!(work.progress)));
-        let args = [
-            self.claimed.subscription.into(),
-            self.claimed.lease.into(),
-            progress.into(),
-            interval(self.limit + MARGIN).into(),
-        ];
+        let progress = (!is_last).then_some(&work.progress);
+        let args = self.recorded(progress, self.lease_time());
         process::transaction_within(Some(ANSWER_LIMIT), || {
             self.set.write(&queries::delivery::push::SAVE_PROGRESS, &args)?;
             ack(self.set, self.claimed.lease, self.claimed.id, &receipt)
@@ -274,12 +250,7 @@ impl Delivery<'_> {
     fn fail(&self, work: &Work<'_>, verdict: Verdict) -> Done {
         let Verdict { meaning, wait, problem } = verdict;
         process::transaction_within(Some(ANSWER_LIMIT), || {
-            let args = [
-                self.claimed.subscription.into(),
-                self.claimed.lease.into(),
-                JsonB(json!(work.progress)).into(),
-                interval(self.limit + MARGIN).into(),
-            ];
+            let args = self.recorded(Some(&work.progress), self.lease_time());
             self.set.write(&queries::delivery::push::SAVE_PROGRESS, &args)?;
             let (lease, id) = (self.claimed.lease, self.claimed.id);
             match meaning {
@@ -288,7 +259,9 @@ impl Delivery<'_> {
                 }
                 Meaning::Token | Meaning::Stop => stop(self.set, lease, id, &problem),
                 Meaning::Gone => {
-                    let problem = format!("the audience is not there any more: {problem}");
+                    let problem = format!(
+                        "the audience is not there any more: {problem}: call segmenter_resync() to have another one created"
+                    );
                     stop(self.set, lease, id, &problem)
                 }
             }
@@ -306,47 +279,26 @@ pub fn list(
 ) -> std::result::Result<std::result::Result<Value, String>, Report> {
     let connection =
         process::transaction_within(Some(ANSWER_LIMIT), || connect(set, consumer.role, server))?;
-    let exchange = Exchange { set, sender, connection: &connection, limit };
+    let mut exchange = Exchange::new((set, sender), &connection, limit);
     let message = Message { operation: "list".into(), ..Message::default() };
     let Connection { spec, server, mapping, .. } = &connection;
     let values = Values::new(spec, server, &mapping.secrets, &message);
     let Some(mut listing) = Listing::new(spec, values) else {
         return Ok(Err("the connector has no operation \"list\"".into()));
     };
-    let mut refused: Option<String> = None;
     loop {
-        if !listing.values.grants().is_empty() {
-            match exchange.token(&message, refused.as_deref())? {
-                Ok(token) => listing.values.set_token(token),
-                Err(verdict) => return Ok(Err(verdict.problem)),
-            }
-        }
-        if spec.limits.counts("GET")
-            && let Some(wait) = exchange.count_request()?
-        {
-            if wait > SHORT {
+        let answer = match exchange.request(&mut listing.values, listing.step, &message)? {
+            Outcome::Answer(answer) => answer,
+            Outcome::Wait(_) => {
                 return Ok(Err("the platform permits no more requests now".into()));
             }
-            process::wait(wait);
-            continue;
-        }
-        let answer = match listing.request() {
-            Ok(request) => exchange.send(request, listing.values.signature(), 0)?,
-            Err(problem) => Err(problem),
+            Outcome::Failed(verdict) => return Ok(Err(verdict.problem)),
         };
-        match answer.map(|answer| listing.answered(&answer)) {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => return Ok(Ok(Value::Array(listing.audiences))),
-            Ok(Err(verdict)) => {
-                let token = listing.values.token().map(str::to_owned);
-                let can_renew = !listing.values.grants().is_empty() && refused.is_none();
-                if verdict.meaning == Meaning::Token && can_renew && token.is_some() {
-                    refused = token;
-                    continue;
-                }
-                return Ok(Err(verdict.problem));
-            }
-            Err(problem) => return Ok(Err(listing.values.masked(&problem))),
+        match listing.answered(&answer) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(Value::Array(listing.audiences))),
+            Err(verdict) if exchange.renews(&listing.values, &verdict) => {}
+            Err(verdict) => return Ok(Err(verdict.problem)),
         }
     }
 }

@@ -5,37 +5,109 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::push::{ANSWER_LIMIT, MARGIN, is_allowed};
-use crate::catalog::connectors::{Connection, Mapping};
+use crate::catalog::connectors::{Connection, Counted, Mapping};
 use crate::catalog::extension::Extension;
 use crate::catalog::relation_set::RelationSet;
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Report, Result, emit_warning};
 use crate::pg::bgw::{process, thread};
 use crate::pg::clock;
-use segmenter_core::connector::{Answer, Grant, Meaning, Message, Request, Token, Values, Verdict};
+use segmenter_core::connector::{
+    Answer, Grant, Meaning, Message, Request, Step, Token, Values, Verdict,
+};
 use segmenter_core::http::Sender;
 use segmenter_core::http::exchange::Signature;
 use segmenter_core::http::signature::Key;
 
+/// A worker waits so long itself until the platform permits a request; for longer it gives the message back.
+const SHORT: Duration = Duration::from_secs(2);
+
 /// Requests through a connection.
 pub struct Exchange<'a> {
-    pub set: &'a RelationSet,
-    pub sender: &'a Sender,
-    pub connection: &'a Connection,
+    set: &'a RelationSet,
+    sender: &'a Sender,
+    connection: &'a Connection,
     /// The time limit of a request.
-    pub limit: Duration,
+    limit: Duration,
+    /// The access token that the platform has refused.
+    refused: Option<String>,
 }
 
-impl Exchange<'_> {
+/// What became of a request.
+pub enum Outcome {
+    Answer(Answer),
+    /// It was not made: the platform permits only so many, and the next one after this time.
+    Wait(Duration),
+    /// It could not be made, or has no answer.
+    Failed(Verdict),
+}
+
+impl<'a> Exchange<'a> {
+    pub fn new(
+        (set, sender): (&'a RelationSet, &'a Sender),
+        connection: &'a Connection,
+        limit: Duration,
+    ) -> Self {
+        Self { set, sender, connection, limit, refused: None }
+    }
+
     fn extension_and_mapping(&self) -> (&Extension, &Mapping) {
         (&self.set.extension, &self.connection.mapping)
     }
 
+    /// Makes the request of a step, for a message: with a valid access token, and when the platform permits
+    /// it. No transaction is open while it is sent.
+    pub fn request(
+        &self,
+        values: &mut Values<'_>,
+        step: &Step,
+        message: &Message,
+    ) -> std::result::Result<Outcome, Report> {
+        if !values.grants().is_empty() {
+            match self.token(message)? {
+                Ok(token) => values.set_token(token),
+                Err(verdict) => return Ok(Outcome::Failed(verdict)),
+            }
+        }
+        let of_step = |problem: &str| format!("step \"{}\": {problem}", step.name);
+        let request = match values.request(step) {
+            Ok(request) => request,
+            Err(problem) => return Ok(Outcome::Failed(stopped(of_step(&problem)))),
+        };
+        let signature = match self.signature(values, message.id) {
+            Ok(signature) => signature,
+            Err(problem) => return Ok(Outcome::Failed(retry(of_step(&problem)))),
+        };
+        let counted = match self.count(&step.method)? {
+            Ok(counted) => counted,
+            Err(wait) => return Ok(Outcome::Wait(wait)),
+        };
+        let answer = process::caught(|| self.post(request, signature));
+        let answer = answer.unwrap_or_else(|report| Err(report.to_line()));
+        if let Some(counted) = counted {
+            self.end(counted);
+        }
+        Ok(match answer {
+            Ok(answer) => Outcome::Answer(answer),
+            Err(problem) => Outcome::Failed(retry(of_step(&values.masked(&problem)))),
+        })
+    }
+
+    /// Whether a request is to be made again with another access token, as the platform has refused that
+    /// which it had. That is done once.
+    pub fn renews(&mut self, values: &Values<'_>, verdict: &Verdict) -> bool {
+        let is_first = self.refused.is_none() && !values.grants().is_empty();
+        if verdict.meaning == Meaning::Token && is_first {
+            self.refused = values.token().map(str::to_owned);
+            return self.refused.is_some();
+        }
+        false
+    }
+
     /// A valid access token other than the one that was refused. It is kept in the user mapping: other
     /// workers use it, too, and the one before may not be valid any more.
-    pub fn token(
+    fn token(
         &self,
         message: &Message,
-        refused: Option<&str>,
     ) -> std::result::Result<std::result::Result<String, Verdict>, Report> {
         let grants = self.connection.spec.grants.len().clamp(1, 10) as u32;
         let (limit, began) = (self.limit * grants + MARGIN, Instant::now());
@@ -45,7 +117,9 @@ impl Exchange<'_> {
                 return Ok(Err(retry("the user mapping was dropped".into())));
             };
             let now = clock::now();
-            if let Some(token) = mapping.token(now).filter(|token| Some(*token) != refused) {
+            if let Some(token) =
+                mapping.token(now).filter(|token| Some(*token) != self.refused.as_deref())
+            {
                 return Ok(Ok(token.to_owned()));
             }
             // Cancelled after the platform has answered, a refresh token that it gave would be lost.
@@ -104,36 +178,54 @@ impl Exchange<'_> {
         })
     }
 
-    /// `Some`: the next request has to wait, as the platform permits only so many.
-    pub fn count_request(&self) -> std::result::Result<Option<Duration>, Report> {
+    /// Counts a request that is about to be made, where the platform permits only so many. The inner error: it
+    /// has to wait so long.
+    fn count(
+        &self,
+        method: &str,
+    ) -> std::result::Result<std::result::Result<Option<Counted>, Duration>, Report> {
         let limits = &self.connection.spec.limits;
-        if limits.windows().is_empty() {
-            return Ok(None);
+        if !limits.counts(method) || limits.windows().is_empty() {
+            return Ok(Ok(None));
         }
-        process::transaction_within(Some(ANSWER_LIMIT), || {
-            let (extension, mapping) = self.extension_and_mapping();
-            mapping.count_request(extension, limits)
-        })
+        let began = Instant::now();
+        loop {
+            let counted = process::transaction_within(Some(ANSWER_LIMIT), || {
+                let (extension, mapping) = self.extension_and_mapping();
+                mapping.count_request(extension, limits, self.limit)
+            })?;
+            match counted {
+                Ok(counted) => return Ok(Ok(Some(counted))),
+                Err(wait) if began.elapsed() + wait > SHORT => return Ok(Err(wait)),
+                Err(wait) => process::wait(wait),
+            }
+        }
     }
 
-    /// Makes a request, for a message. No transaction is open meanwhile. `secret`: the key of its signature.
-    pub fn send(
-        &self,
-        request: Request,
-        secret: Option<String>,
-        message_id: i64,
-    ) -> std::result::Result<std::result::Result<Answer, String>, Report> {
-        let signature = match self.connection.spec.signature {
-            None => None,
-            Some(_) => match secret.map(Key::try_from).transpose() {
-                Ok(key) => Some(Signature { key, message_id }),
-                Err(problem) => return Ok(Err(format!("option \"secret\": {problem}"))),
-            },
-        };
-        match process::caught(|| self.post(request, signature)) {
-            Ok(answer) => Ok(answer),
-            Err(report) => Ok(Err(report.to_line())),
+    /// Records that a counted request has ended. The answer must not be lost because of an error: then the
+    /// request counts until its time limit.
+    fn end(&self, counted: Counted) {
+        let ended = process::transaction_within(Some(ANSWER_LIMIT), || {
+            let (extension, mapping) = self.extension_and_mapping();
+            mapping.end_request(extension, counted)
+        });
+        if let Err(report) = ended {
+            emit_warning("the end of a request was not recorded", &report);
         }
+    }
+
+    /// What the request for a message is signed with; none: it is not signed.
+    fn signature(
+        &self,
+        values: &Values<'_>,
+        message_id: i64,
+    ) -> std::result::Result<Option<Signature>, String> {
+        if self.connection.spec.signature.is_none() {
+            return Ok(None);
+        }
+        let key = values.signature().map(Key::try_from).transpose();
+        let key = key.map_err(|problem| format!("option \"secret\": {problem}"))?;
+        Ok(Some(Signature { key, message_id }))
     }
 
     fn post(
@@ -152,11 +244,11 @@ impl Exchange<'_> {
 }
 
 /// The same request may succeed later.
-pub fn retry(problem: String) -> Verdict {
+fn retry(problem: String) -> Verdict {
     Verdict { meaning: Meaning::Retry, wait: None, problem }
 }
 
 /// A person must look at it.
-pub fn stopped(problem: String) -> Verdict {
+fn stopped(problem: String) -> Verdict {
     Verdict { meaning: Meaning::Stop, wait: None, problem }
 }

@@ -148,12 +148,12 @@ pub fn delivered(set: &RelationSet) -> Result<Vec<Delivered>> {
     })
 }
 
-/// What an acknowledgement changes in the state of an audience.
+/// What an acknowledgement or a resync changes in the state of an audience.
 #[derive(Clone, Copy, Default)]
 struct DeliveryUpdate<'a> {
     /// The audience's id in the target system, if the receipt has one.
     external_id: Option<&'a str>,
-    /// The audience was deleted; `is_final`: and the last acknowledged message was that deletion.
+    /// The audience was deleted, or is gone; `is_final`: and the last acknowledged message was that deletion.
     is_deleted: bool,
     is_final: bool,
 }

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use pgrx::datum::{Interval, TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
-use super::claim::{Message, claim_of};
+use super::claim::{Message, claim_of, held_back};
 use super::{Consumer, ack, audiences, connector, nack};
 use crate::catalog::extension::Extension;
 use crate::catalog::log::interval;
@@ -451,11 +451,9 @@ pub fn waiting(set: &RelationSet) -> Result<Vec<Waiting>> {
     set.as_owner(|| {
         Spi::connect(|client| {
             let missing = |column| move || Error::MissingValue(column);
-            let rows = client.select(
-                &set.sql(&queries::delivery::push::LIST_WAITING_CONSUMERS, &[]),
-                None,
-                &[activity::place().into()],
-            )?;
+            let parts = [("is_held_back", &*held_back(set))];
+            let sql = set.sql(&queries::delivery::push::LIST_WAITING_CONSUMERS, &parts);
+            let rows = client.select(&sql, None, &[activity::place().into()])?;
             rows.map(|row| {
                 let role: Option<pg_sys::Oid> = row.get_by_name("role")?;
                 let at: Option<TimestampWithTimeZone> = row.get_by_name("at")?;

@@ -1,5 +1,6 @@
 //! The requests that waiting messages would make.
 
+use pgrx::JsonB;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use serde_json::{Value, json};
@@ -13,81 +14,83 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::{HttpUpdater, Key, Updater};
 use crate::error::{Error, Result};
-use crate::pg::clock;
+use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
-use crate::pg::format::json::JsonbText;
-use segmenter_core::connector::{MASK, Progress, Request, Values, masked, preview};
+use segmenter_core::connector::{MASK, Request, Values, masked, preview};
 
-/// A request that would be made.
-pub struct Rendered {
-    pub message_id: i64,
-    pub step: String,
-    pub method: String,
-    pub url: String,
-    pub headers: Value,
-    pub body: Option<String>,
-}
-
-/// The requests that the waiting messages of a subscription would make, in order, with secrets masked.
-pub fn render(set: &RelationSet, subscription: Uuid) -> Result<Vec<Rendered>> {
+/// Appends the requests that the waiting messages of a subscription would make to a result, in order, with
+/// secrets masked.
+pub fn render(set: &RelationSet, subscription: Uuid, result: &ResultSet) -> Result<()> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
     let found = Consumer::find(set, Key::Id(subscribed.consumer_id))?;
     let consumer = found.ok_or(Error::UnknownConsumer(subscribed.consumer))?;
     if !acts_for(set, role::current(), consumer.role) {
         return Err(Error::NotConsumer(consumer.name));
     }
-    let waiting = waiting(set, subscription)?;
-    match &consumer.params.updater {
-        Updater::Http(http) => Ok(waiting.iter().map(|message| plain(http, message)).collect()),
+    let connection = match &consumer.params.updater {
+        Updater::Http(_) => None,
         Updater::Server(server) => {
             let user = user_of(set, consumer.role);
-            let connection = Connection::find(&set.extension, server, user)?;
-            let mut rendered = Vec::new();
-            // An id that a message gives the audience, which the next ones refer to.
-            let mut external_id = None;
-            for message in &waiting {
-                let (requests, id) = requests(set, &connection, message, external_id)?;
-                rendered.extend(requests);
+            Some(Connection::find(&set.extension, server, user)?)
+        }
+        Updater::Pull | Updater::Function(_) => {
+            return Err(Error::Argument {
+                name: "subscription",
+                problem: format!("no requests are made to consumer \"{}\"", consumer.name),
+                hint: "Requests are made to consumers whose updater is a server or a URL.",
+            });
+        }
+    };
+    // An id that a message gives the audience, which the next ones refer to.
+    let mut external_id = None;
+    let mut after = 0;
+    while let Some(message) = next_waiting(set, subscription, after)? {
+        after = message.id;
+        match (&connection, &consumer.params.updater) {
+            (Some(connection), _) => {
+                let (requests, id) = requests(set, connection, &message, external_id)?;
+                for request in requests {
+                    append(set, result, (message.id, shown(request)))?;
+                }
                 external_id = id;
             }
-            Ok(rendered)
+            (None, Updater::Http(http)) => {
+                append(set, result, (message.id, plain(http, &message)))?;
+            }
+            (None, _) => {}
         }
-        Updater::Pull | Updater::Function(_) => Err(Error::Argument {
-            name: "subscription",
-            problem: format!("no requests are made to consumer \"{}\"", consumer.name),
-            hint: "Requests are made to consumers whose updater is a server or a URL.",
-        }),
     }
+    Ok(())
 }
 
-fn waiting(set: &RelationSet, subscription: Uuid) -> Result<Vec<Claimed>> {
+/// A request, as it is shown.
+struct Shown {
+    step: String,
+    method: String,
+    url: String,
+    headers: Value,
+    body: Option<String>,
+}
+
+fn append(set: &RelationSet, result: &ResultSet, (id, shown): (i64, Shown)) -> Result<()> {
+    let Shown { step, method, url, headers, body } = shown;
+    let args =
+        [id.into(), step.into(), method.into(), url.into(), JsonB(headers).into(), body.into()];
+    set.as_owner(|| {
+        let sql = queries::delivery::push::SHOW_REQUEST.text();
+        Spi::connect(|_| result.append(sql, &args))
+    })
+}
+
+/// The next waiting message after one.
+fn next_waiting(set: &RelationSet, subscription: Uuid, after: i64) -> Result<Option<Claimed>> {
+    let no_lease = (Uuid::from_bytes([0; 16]), 1);
     set.as_owner(|| {
         Spi::connect(|client| {
-            let sql = set.sql(&queries::delivery::push::LIST_WAITING_MESSAGES, &[]);
-            let rows = client.select(&sql, None, &[subscription.into()])?.map(|row| {
-                let text = |column: &str| {
-                    Ok::<_, Error>(row.get_by_name::<String, _>(column)?.unwrap_or_default())
-                };
-                let number = |column: &str| {
-                    Ok::<_, Error>(row.get_by_name::<i32, _>(column)?.unwrap_or_default())
-                };
-                let payload: Option<JsonbText> = row.get_by_name("payload")?;
-                Ok(Claimed {
-                    id: row.get_by_name("id")?.unwrap_or_default(),
-                    lease: Uuid::from_bytes([0; 16]),
-                    subscription,
-                    audience: text("audience")?,
-                    external_id: row.get_by_name("external_id")?,
-                    target: text("target")?,
-                    operation: text("operation")?,
-                    part: number("part")?,
-                    parts: number("parts")?,
-                    members: number("members")?,
-                    attempt: 1,
-                    payload: payload.unwrap_or_else(|| JsonbText("{}".into())),
-                })
-            });
-            rows.collect()
+            let sql = set.sql(&queries::delivery::push::FIND_WAITING_MESSAGE, &[]);
+            let args = [subscription.into(), after.into()];
+            let mut rows = client.select(&sql, Some(1), &args)?;
+            rows.next().map(|row| Claimed::read(&row, subscription, no_lease)).transpose()
         })
     })
 }
@@ -97,10 +100,9 @@ fn requests(
     connection: &Connection,
     claimed: &Claimed,
     external_id: Option<String>,
-) -> Result<(Vec<Rendered>, Option<String>)> {
-    let (mut message, kept) = describe(set, claimed)?;
+) -> Result<(Vec<Request>, Option<String>)> {
+    let (mut message, progress) = describe(set, claimed)?;
     message.external_id = message.external_id.or(external_id);
-    let progress = Progress::of(kept, (message.id, message.first_id), clock::now());
     let Connection { spec, server, mapping, .. } = connection;
     let secrets = masked(&mapping.secrets);
     let values = Values::new(spec, server, &secrets, &message);
@@ -108,19 +110,16 @@ fn requests(
         return Ok((Vec::new(), message.external_id));
     };
     let previewed = preview(spec, operation, values, progress);
-    let (requests, external_id) = previewed.map_err(|problem| Error::Argument {
+    previewed.map_err(|problem| Error::Argument {
         name: "subscription",
-        problem: format!("message {}: {problem}", claimed.id),
-        hint: "",
-    })?;
-    let shown = requests.into_iter().map(|request| shown(claimed.id, request));
-    Ok((shown.collect(), external_id))
+        problem: format!("message {} cannot be sent: {problem}", claimed.id),
+        hint: "Its delivery would stop with this problem. Correct the subscription, the server or its connector; or call segmenter_resync().",
+    })
 }
 
-fn shown(message_id: i64, request: Request) -> Rendered {
+fn shown(request: Request) -> Shown {
     let body = String::from_utf8_lossy(&request.body).replace('\0', "\u{fffd}");
-    Rendered {
-        message_id,
+    Shown {
         step: request.step,
         method: request.method,
         // What is not known yet is shown in braces.
@@ -131,7 +130,7 @@ fn shown(message_id: i64, request: Request) -> Rendered {
 }
 
 /// The request to a URL. What its headers hold may be a secret.
-fn plain(http: &HttpUpdater, claimed: &Claimed) -> Rendered {
+fn plain(http: &HttpUpdater, claimed: &Claimed) -> Shown {
     let id = claimed.id.to_string();
     let own = [("content-type", "application/json"), ("idempotency-key", &id), ("webhook-id", &id)];
     let signature = http.secret.as_ref().map(|_| ("webhook-signature", MASK));
@@ -142,8 +141,7 @@ fn plain(http: &HttpUpdater, claimed: &Claimed) -> Rendered {
         .chain(users)
         .map(|(name, value)| (name.to_lowercase(), value.into()))
         .collect();
-    Rendered {
-        message_id: claimed.id,
+    Shown {
         step: "send".into(),
         method: "POST".into(),
         url: http.url.to_string(),

@@ -25,7 +25,7 @@ pub use mask::MASK;
 pub use request::{Message, OptionError, Request, Server, Values, masked};
 pub use spec::{ACCESS_TOKEN, ACCESS_TOKEN_EXPIRES, CONNECTOR, Spec, TIMEOUT};
 pub use step::{Operation, Step};
-pub use work::{Listing, Next, Progress, Work, preview};
+pub use work::{Listing, Next, Position, Progress, Work, preview};
 
 /// A text in one line.
 fn one_line(text: &str) -> String {

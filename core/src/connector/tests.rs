@@ -511,3 +511,87 @@ fn an_audience_is_not_emptied_by_values_of_a_wrong_form() {
         }
     }
 }
+
+#[test]
+fn parts_know_their_operation_when_earlier_ones_are_deleted() {
+    let kept = |progress: &Progress| Some(json!(progress));
+    let position = |message, first, after, total| Position { message, first, after, total };
+    // Parts 11, 13 and 15, after an operation that ended with 9.
+    let mut first = Progress::of(None, position(11, 11, 10, 30), now());
+    assert_eq!((first.first, first.total, first.began_at), (11, 30, Some(now())));
+    first.kept.insert("session".into(), json!("s"));
+    let later = now() + TimeDelta::days(9);
+    for left in [position(13, 11, 10, 30), position(13, 13, 9, 20)] {
+        let second = Progress::of(kept(&first), left, later);
+        assert_eq!((second.message, second.first, second.total), (13, 11, 30), "{left:?}");
+        assert_eq!((second.began_at, second.kept.len()), (Some(now()), 1), "{left:?}");
+        let third = Progress::of(kept(&second), position(15, 15, 9, 10), later);
+        assert_eq!((third.first, third.total, third.kept.len()), (11, 30, 1));
+        // The same message again: nothing is looked for.
+        assert_eq!(Progress::of(kept(&third), position(15, 15, 9, 10), later), third);
+    }
+    // What an earlier operation has left behind is not of this one, whatever is left of it.
+    for left in [position(17, 17, 16, 5), position(19, 19, 15, 5)] {
+        let other = Progress::of(kept(&first), left, later);
+        assert_eq!((other.first, other.total), (left.first, 5), "{left:?}");
+        assert_eq!((other.began_at, other.kept.len()), (Some(later), 0), "{left:?}");
+    }
+}
+
+#[test]
+fn what_the_platform_could_not_process_is_sent_again() {
+    let poll = json!({"state": "/state", "done": ["ready"], "failed": ["failed"], "every": 10, "within": 60});
+    let spec = parsed(json!({
+        "hosts": {"api": "https://x.example"},
+        "operations": {"add": [
+            {"name": "upload", "url": "/a", "take": {
+                "external_id": "/id", "num_received": "/n", "values": {"v": "/v"}, "keep": {"k": "/v"}}},
+            {"name": "look", "method": "GET", "url": "/a", "query": {"v": "{taken.v}", "k": "{kept.k}"}, "poll": poll},
+        ]},
+    }));
+    let secrets = secrets(&[]);
+    let step = |progress: &Progress, text: &str| {
+        answered((&spec, "add", progress.clone()), &secrets, &answer(200, text), |next, work| {
+            (next, work.progress.clone())
+        })
+    };
+    let (next, sent) = step(&Progress::default(), r#"{"id": "5", "n": 3, "v": "x"}"#);
+    assert_eq!((next, sent.last.as_deref(), sent.taken.len()), (Next::Step, Some("upload"), 1));
+    let (next, waiting) = step(&sent, r#"{"state": "busy"}"#);
+    assert_eq!(next, Next::Wait(std::time::Duration::from_secs(10)));
+    let (next, failed) = step(&waiting, r#"{"state": "failed"}"#);
+    assert!(matches!(next, Next::Failed(Verdict { meaning: Meaning::Stop, .. })), "{next:?}");
+    let begun = Progress {
+        began_at: sent.began_at,
+        external_id: Some("5".into()),
+        kept: sent.kept.clone(),
+        ..Progress::default()
+    };
+    assert_eq!(failed, begun);
+    let (_, again) = step(&failed, r#"{"id": "5", "n": 3, "v": "y"}"#);
+    assert_eq!(
+        (again.last.as_deref(), &again.receipt["num_received"]),
+        (Some("upload"), &json!(3))
+    );
+    // What takes too long may be processed yet: it is only asked for.
+    let long = Progress { polled_since: Some(now() - TimeDelta::hours(1)), ..sent.clone() };
+    let (next, late) = step(&long, r#"{"state": "busy"}"#);
+    assert!(matches!(next, Next::Failed(Verdict { meaning: Meaning::Stop, .. })), "{next:?}");
+    assert_eq!(late, sent);
+}
+
+#[test]
+fn that_the_audience_is_gone_is_kept_until_the_platform_says_otherwise() {
+    let add = json!({"name": "add", "url": "/a", "answers": [{"status": [404], "do": "gone"}]});
+    let spec = spec(json!({"name": "create", "url": "/a"}), add);
+    let gone = |progress: Progress, status| {
+        answered((&spec, "add", progress), &secrets(&[]), &answer(status, "{}"), |_, work| {
+            work.progress.clone()
+        })
+    };
+    let said = gone(Progress::default(), 404);
+    assert_eq!((said.is_gone, &json!(said)["gone"]), (true, &json!(true)));
+    for (status, is_gone) in [(404, true), (503, false), (200, false)] {
+        assert_eq!(gone(said.clone(), status).is_gone, is_gone, "{status}");
+    }
+}

@@ -21,6 +21,8 @@ pub struct Progress {
     pub message: i64,
     /// The first part of its operation.
     pub first: i64,
+    /// The members in all parts of its operation.
+    pub total: i64,
     /// When the first request of the operation was made.
     pub began_at: Option<DateTime<Utc>>,
     /// The number of steps that are done or left out, by the last one that was done.
@@ -34,20 +36,53 @@ pub struct Progress {
     pub taken: Map<String, Value>,
     pub kept: Map<String, Value>,
     pub receipt: Map<String, Value>,
+    /// The platform has said that it has no such audience: a resync forgets its id.
+    #[serde(rename = "gone")]
+    pub is_gone: bool,
+}
+
+/// Where a message is in its operation, by the messages of the operation that are left: the delivered ones
+/// may be deleted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Position {
+    pub message: i64,
+    /// The first of those that are left.
+    pub first: i64,
+    /// Those of earlier operations have ids up to this one.
+    pub after: i64,
+    /// The members of those that are left.
+    pub total: i64,
 }
 
 impl Progress {
-    /// The progress of a message, from what was kept of it or of an earlier part of its operation.
-    pub fn of(kept: Option<Value>, (message, first): (i64, i64), now: DateTime<Utc>) -> Self {
+    /// The progress of a message, from what was kept of it or of an earlier part of its operation. That knows
+    /// what the first part was, and how many members there are, also when messages are deleted.
+    pub fn of(kept: Option<Value>, position: Position, now: DateTime<Utc>) -> Self {
         let before = kept.and_then(|json| serde_json::from_value::<Self>(json).ok());
         let before = before.unwrap_or_default();
+        let Position { message, first, after, total } = position;
         if before.message == message {
             return before;
         }
-        let is_next = before.first == first && before.message < message;
-        let began_at = before.began_at.filter(|_| is_next);
-        let kept = if is_next { before.kept } else { Map::new() };
-        Self { message, first, began_at: began_at.or(Some(now)), kept, ..Self::default() }
+        let new = Self { message, first, total, began_at: Some(now), ..Self::default() };
+        match before.first > after && before.message < message {
+            true => Self {
+                first: before.first,
+                total: before.total,
+                began_at: before.began_at.or(new.began_at),
+                kept: before.kept,
+                ..new
+            },
+            false => new,
+        }
+    }
+
+    /// What is left of it when the platform could not process what it was sent: the message begins anew. An
+    /// audience that was made stays.
+    fn begin_anew(&mut self) {
+        (self.done, self.last, self.polled_since) = (0, None, None);
+        self.taken.clear();
+        self.receipt.clear();
     }
 }
 
@@ -148,14 +183,11 @@ impl<'a> Work<'a> {
         is_change && self.values.count() == 0 && !self.spec.fields.is_empty()
     }
 
-    pub fn request(&mut self, step: &Step) -> Result<Request, String> {
-        self.values.request(step)
-    }
-
     /// Takes the answer to a step into account.
     pub fn answered(&mut self, step: &Step, answer: &Answer, now: DateTime<Utc>) -> Next {
         let rules = step.rules.iter().chain(&self.spec.rules);
         let mut verdict = answer.judge(rules);
+        self.progress.is_gone = verdict.meaning == Meaning::Gone;
         if verdict.meaning != Meaning::Ok {
             verdict.problem = self.values.masked(&verdict.problem);
             return Next::Failed(verdict);
@@ -171,6 +203,11 @@ impl<'a> Work<'a> {
             match self.poll(poll, answer, now) {
                 Polled::Done => self.progress.polled_since = None,
                 Polled::Failed(problem) => {
+                    // It will not be processed any more: it is to be sent again.
+                    self.progress.begin_anew();
+                    return failed(Meaning::Stop, self.values.masked(&problem));
+                }
+                Polled::Late(problem) => {
                     self.progress.polled_since = None;
                     return failed(Meaning::Stop, self.values.masked(&problem));
                 }
@@ -278,7 +315,7 @@ impl<'a> Work<'a> {
         let waited = (now - since).to_std().unwrap_or_default();
         match waited < poll.within {
             true => Polled::Waits,
-            false => Polled::Failed(format!(
+            false => Polled::Late(format!(
                 "the platform has not processed it within {:?}; it says \"{}\"",
                 poll.within,
                 state.unwrap_or_default()
@@ -318,7 +355,10 @@ impl<'a> Work<'a> {
 enum Polled {
     Done,
     Waits,
+    /// The platform could not process it.
     Failed(String),
+    /// It may be processed yet.
+    Late(String),
 }
 
 /// The most pages of a list of audiences.
@@ -328,7 +368,7 @@ const MAX_PAGES: usize = 1000;
 pub struct Listing<'a> {
     spec: &'a Spec,
     pub values: Values<'a>,
-    step: &'a Step,
+    pub step: &'a Step,
     rows: &'a Rows,
     pages: usize,
     pub audiences: Vec<Value>,
@@ -340,10 +380,6 @@ impl<'a> Listing<'a> {
         let step = spec.operations.get("list")?.steps().first()?;
         let rows = step.take.rows.as_ref()?;
         Some(Self { spec, values, step, rows, pages: 0, audiences: Vec::new() })
-    }
-
-    pub fn request(&mut self) -> Result<Request, String> {
-        self.values.request(self.step)
     }
 
     /// Takes the answer into account. True: there is another page to ask for.
@@ -387,7 +423,7 @@ pub fn preview(
     }
     let mut requests = Vec::new();
     while let Some(step) = work.step() {
-        requests.push(work.request(step)?);
+        requests.push(work.values.request(step)?);
         if step.take.takes_external_id() && work.values.external_id.is_none() {
             work.values.external_id = Some("{external_id}".into());
         }

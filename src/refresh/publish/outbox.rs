@@ -263,8 +263,9 @@ fn free_names(
     Ok(ready.collect())
 }
 
-/// Makes a resync, which the consumer has requested or a schedule says: discards what waits for it. Returns the action
-/// that is left: an audience whose `create` was discarded is created anew.
+/// Makes a resync, which the consumer has requested or a schedule says: discards what waits for it. Returns
+/// the action that is left: an audience whose `create` was discarded is created anew, and on request also one
+/// that is gone in the target system. By a schedule that would make another one unnoticed.
 fn discard_waiting(
     client: &mut SpiClient<'_>,
     set: &RelationSet,
@@ -273,10 +274,10 @@ fn discard_waiting(
     durable::flush_at_commit();
     set.as_owner(|| {
         let sql = set.sql(&queries::refresh::publish::DISCARD_WAITING, &[]);
-        let rows = client.update(&sql, None, &[subscription.id.into()])?;
-        let has_create =
-            if rows.is_empty() { None } else { rows.first().get_by_name("has_create")? };
-        Ok(match has_create {
+        let args = [subscription.id.into(), subscription.resync_of.is_some().into()];
+        let rows = client.update(&sql, None, &args)?;
+        let begins = if rows.is_empty() { None } else { rows.first().get_by_name("begins")? };
+        Ok(match begins {
             Some(true) => SyncAction::Recreate,
             _ => SyncAction::FullSync,
         })

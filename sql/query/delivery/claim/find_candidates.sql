@@ -1,11 +1,11 @@
 -- The subscriptions of the consumer $1 that have a message to claim now, the oldest message first.
 -- Times that were set while the clock was ahead count for nothing: they lie further in the future than
--- the delay that was asked for. The `create` of an audience waits until another audience of the same
--- target has given up its name: by an older message that deletes it, or that has another name for it.
--- Events of a paused subscription wait.
+-- the delay that was asked for. One whose next message is held
+-- back is left out.
 -- runs as: set owner
 -- params: consumer uuid
 -- row: subscriptions uuid[]
+-- @is_held_back@: delivery/is_held_back, e.g. false
 select array_agg(h.subscription_id order by h.id)
 from (
     select d.subscription_id, head.id
@@ -32,20 +32,5 @@ from (
           d.next_attempt_at is null or d.next_attempt_at <= clock_timestamp()
           or d.next_attempt_at > clock_timestamp() + d.retry_after + interval '10 seconds'
       )
-      -- Events are held back while they wait, until the end of what they are about.
-      and not (u.params @> '{"mode": "events", "paused": true}' and not exists (
-        select from @outbox@ p
-        where p.subscription_id = u.id and p.id > d.delivered_through and p.operation = 'delete'
-      ))
-      and not (head.operation = 'create' and exists (
-        select
-        from @subscriptions@ k
-        join @deliveries@ e on e.subscription_id = k.id
-        join @outbox@ p on p.subscription_id = k.id and p.id > e.delivered_through and p.id < head.id
-        where k.consumer_id = u.consumer_id and k.target = u.target and k.id <> u.id
-          and (
-              p.operation = 'delete' and head.audience in (p.audience, e.audience)
-              or e.audience = head.audience and p.audience <> head.audience
-          )
-      ))
+      and not (@is_held_back@)
 ) h

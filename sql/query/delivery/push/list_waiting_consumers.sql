@@ -1,10 +1,11 @@
 -- The consumers that workers serve and that have waiting messages, with the time from which the
--- next message can be delivered; and those whose function is asked for their audiences, with the time. Those that are served from another place than $1, of which this
--- database is a copy, are left out; so are audiences whose names are still taken, and events of paused
--- subscriptions, see delivery/claim/find_candidates.
+-- next message can be delivered; and those whose function is asked for their audiences, with the time.
+-- Those that are served from another place than $1, of which this database is a copy, are left out, and
+-- so are messages that are held back.
 -- runs as: set owner
 -- params: place text
 -- row: id uuid, name text, role oid, at timestamptz
+-- @is_held_back@: delivery/is_held_back, e.g. false
 select w.id, w.name, w.role, min(w.at) as at
 from (
     select
@@ -39,22 +40,7 @@ from (
         limit 1
     ) head
     where jsonb_typeof(c.params -> 'updater') = 'object' and c.home = $1
-      -- Events are held back while they wait, until the end of what they are about.
-      and not (u.params @> '{"mode": "events", "paused": true}' and not exists (
-        select from @outbox@ p
-        where p.subscription_id = u.id and p.id > d.delivered_through and p.operation = 'delete'
-      ))
-      and not (head.operation = 'create' and exists (
-        select
-        from @subscriptions@ k
-        join @deliveries@ e on e.subscription_id = k.id
-        join @outbox@ p on p.subscription_id = k.id and p.id > e.delivered_through and p.id < head.id
-        where k.consumer_id = u.consumer_id and k.target = u.target and k.id <> u.id
-          and (
-              p.operation = 'delete' and head.audience in (p.audience, e.audience)
-              or e.audience = head.audience and p.audience <> head.audience
-          )
-      ))
+      and not (@is_held_back@)
     group by c.id
     union all
     -- The same times as in delivery/audiences/next_question.
