@@ -67,7 +67,7 @@ pub(super) struct RawRule {
 /// How long to wait.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wait {
+pub(super) struct Wait {
     /// The time, in `unit`.
     time: Option<u32>,
     /// A header that has it.
@@ -80,7 +80,7 @@ struct Wait {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Unit {
+pub(super) enum Unit {
     #[default]
     Seconds,
     Minutes,

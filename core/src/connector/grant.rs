@@ -53,7 +53,7 @@ pub(super) struct RawGrant {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawJwt {
+pub(super) struct RawJwt {
     key: Value,
     claims: BTreeMap<String, Value>,
 }

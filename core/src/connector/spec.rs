@@ -51,7 +51,7 @@ pub struct Spec {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawSpec {
+pub(super) struct RawSpec {
     hosts: BTreeMap<String, Option<String>>,
     #[serde(default)]
     options: BTreeMap<String, RawOption>,

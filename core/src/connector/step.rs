@@ -13,9 +13,9 @@ use super::template::{Place, Shared, Template};
 use crate::http::check_headers;
 
 /// What is handed over: the keys of `operations`.
-const OPERATIONS: [&str; 8] =
+pub(super) const OPERATIONS: [&str; 8] =
     ["create", "add", "remove", "replace", "delete", "events", "list", "default"];
-const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+pub(super) const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// How an operation is done.
 #[derive(Debug, Clone)]

@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 use super::builtin::BUILTIN;
 use super::*;
 
+mod documented;
+
 #[test]
 fn built_in_connectors_are_valid() {
     for builtin in BUILTIN {
