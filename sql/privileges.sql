@@ -61,6 +61,10 @@ comment on function segmenter_erase(text, boolean) is 'erases a person from segm
 comment on function segmenter_readmit(text) is 'has refreshes add a person again who was erased and kept out, and returns whether the person was kept out';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
+comment on function segmenter_list_stat() is 'the rows of the view segmenter_stat';
+comment on function segmenter_list_stat_subscriptions() is 'the rows of the view segmenter_stat_subscriptions';
+comment on function segmenter_stat_reset(text) is 'sets the figures of a segment and its subscriptions to 0, or those of all segments that the caller may act for';
+comment on function segmenter_metrics() is 'the figures of segments and subscriptions in the text format of Prometheus';
 comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry and by relation sets';
 comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
@@ -90,6 +94,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_withheld', '');
 select pg_catalog.pg_extension_config_dump('segmenter_reports', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
+select pg_catalog.pg_extension_config_dump('segmenter_counts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
 select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
@@ -148,6 +153,11 @@ $dump$;
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
     segmenter_lineage, segmenter_audiences, segmenter_connectors, segmenter_requests from public;
 grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_connectors to public;
+-- Figures.
+revoke all on segmenter_stat, segmenter_stat_subscriptions from public;
+grant select on segmenter_stat, segmenter_stat_subscriptions to public;
+revoke all on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics from public;
+grant execute on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,

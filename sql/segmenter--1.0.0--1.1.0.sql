@@ -348,7 +348,11 @@ create table @deliveries@ (
     refused_members     bigint not null default 0,
     skipped_messages    bigint not null default 0,
     skipped_members     bigint not null default 0,
-    progress            jsonb
+    progress            jsonb,
+    messages_delivered  bigint not null default 0,
+    attempts_made       bigint not null default 0,
+    attempts_failed     bigint not null default 0,
+    failures_in_a_row   bigint not null default 0
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -368,6 +372,10 @@ comment on column @deliveries@.coverage is 'the members that the consumer counte
 comment on column @deliveries@.refused_members is 'members that the consumer could not use, by its receipts since the last replace';
 comment on column @deliveries@.skipped_messages is 'messages that were skipped since the last replace';
 comment on column @deliveries@.progress is 'how far a connector is with the next message, or what it keeps for the next part of the operation';
+comment on column @deliveries@.messages_delivered is 'messages that were delivered, in all: segmenter_stat_subscriptions';
+comment on column @deliveries@.attempts_made is 'attempts that ended, in all: entries of the log with the action deliver and the status ok or failed';
+comment on column @deliveries@.attempts_failed is 'those that failed';
+comment on column @deliveries@.failures_in_a_row is 'attempts that failed since the last one that did not, or since the failure was cleared';
 comment on column @deliveries@.skipped_members is 'members in messages that were skipped since the last replace';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';
@@ -391,7 +399,9 @@ create table @handovers@ (
     withheld        text,
     field_types     jsonb,
     replaced_at     timestamptz,
-    has_events      boolean not null default false
+    has_events      boolean not null default false,
+    messages_written    bigint not null default 0,
+    members_handed_over bigint not null default 0
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -410,6 +420,8 @@ comment on column @handovers@.withheld is 'known: changes were held back, and th
 comment on column @handovers@.field_types is 'the types of the columns of the last hand-over, by name: with another type a value has another text, so that all members are handed over; null: not known';
 comment on column @handovers@.replaced_at is 'when all members were handed over last; null: not known';
 comment on column @handovers@.has_events is 'true: events were handed over last, so that the consumer has been given no members';
+comment on column @handovers@.messages_written is 'messages that were written, in all: segmenter_stat_subscriptions';
+comment on column @handovers@.members_handed_over is 'members in them, or events';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 
@@ -472,7 +484,13 @@ create table @state@ (
     definition int,
     pruned_at  timestamptz,
     prune_error text,
-    ran_with   text
+    ran_with   text,
+    total_received bigint   not null default 0,
+    total_added    bigint   not null default 0,
+    total_removed  bigint   not null default 0,
+    total_changed  bigint   not null default 0,
+    total_excluded bigint   not null default 0,
+    total_elapsed  interval not null default '0'
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -500,6 +518,33 @@ comment on column @state@.lists is 'the segments whose members were left out, by
 comment on column @state@.pruned_at is 'when the retention of former members was last applied to the end; null: rows are left';
 comment on column @state@.prune_error is 'why the retention could not be applied the last time';
 comment on column @state@.definition is 'the version of the segment''s definition that it ran with; null: not known';
+comment on column @state@.total_received is 'rows that the refresher returned, in all successful refreshes: segmenter_stat';
+comment on column @state@.total_added is 'members that were added, in all';
+comment on column @state@.total_removed is 'members that were removed, in all, by refreshes and by lists that gained them';
+comment on column @state@.total_changed is 'members that were changed, in all';
+comment on column @state@.total_excluded is 'rows that were left out, in all';
+comment on column @state@.total_elapsed is 'the time of all successful refreshes';
+
+-- Insert-only, so that nothing waits for a row: a refresh that fails does so beside the one that has the lock.
+create table @counts@ (
+    id              uuid        primary key default gen_random_uuid(),
+    segment_id      uuid        not null,
+    subscription_id uuid,
+    status          text,
+    refreshes       bigint,
+    reset_at        timestamptz,
+    base            jsonb,
+    constraint @:counts_check@ check ((status is null) = (base is not null))
+);
+create index @:counts_segment_idx@ on @counts@ (segment_id);
+comment on table @counts@ is 'what segmenter_stat shows beside the tables of states, hand-overs and deliveries: refreshes that did not succeed, a row for each until they are added up, and what the figures were at the last reset';
+comment on column @counts@.id is 'the row';
+comment on column @counts@.segment_id is 'the segment';
+comment on column @counts@.subscription_id is 'the subscription whose figures were reset; null: those of the segment';
+comment on column @counts@.status is 'how the refreshes ended: failed, refused, waiting, skipped; null: a reset';
+comment on column @counts@.refreshes is 'their number';
+comment on column @counts@.reset_at is 'when the figures were reset; the last reset counts';
+comment on column @counts@.base is 'the figures then: what is shown is what has been added since';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
 -- writes or waits; rows that are locked are left to the session that has locked them.
@@ -794,7 +839,7 @@ comment on column @current@.processed is 'when the row last changed';
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @reports@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
-    @status@, @current@ from public;
+    @counts@, @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @reports@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
@@ -892,6 +937,7 @@ comment on policy segmenter_member on @handovers@ is 'hand-overs of subscription
 
 -- No role has a privilege on it.
 alter table @withheld@ enable row level security;
+alter table @counts@ enable row level security;
 
 alter table @state@ enable row level security;
 create policy segmenter_member on @state@ for select
@@ -1186,7 +1232,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, definitions, secret, kept_out, status, current';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, withheld, reports, state, counts, attempts, definitions, secret, kept_out, status, current';
 comment on column segmenter_registry_relations.relation is 'the relation';
 comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
 comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
@@ -1468,7 +1514,7 @@ begin
         join pg_catalog.pg_depend d on d.objid operator(pg_catalog.=) k.mart::pg_catalog.oid
         where d.classid operator(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
           and d.deptype operator(pg_catalog.=) 'e'::pg_catalog."char"
-          and k.kind operator(pg_catalog.=) any (array['handovers', 'withheld', 'reports', 'state', 'attempts', 'definitions', 'secret', 'kept_out'])
+          and k.kind operator(pg_catalog.=) any (array['handovers', 'withheld', 'reports', 'state', 'counts', 'attempts', 'definitions', 'secret', 'kept_out'])
     loop
         perform pg_catalog.pg_extension_config_dump(added, '');
     end loop;
@@ -1541,6 +1587,103 @@ grant select on segmenter_connectors to public;
 revoke all on function segmenter_render, segmenter_http_validator, segmenter_builtin_connectors, segmenter_check_connector
     from public;
 grant execute on function segmenter_render, segmenter_http_validator to public;
+
+-- Cumulative figures.
+CREATE FUNCTION "segmenter_list_stat"() RETURNS TABLE (
+	"segment" TEXT,
+	"ok" bigint,
+	"failed" bigint,
+	"refused" bigint,
+	"waiting" bigint,
+	"skipped" bigint,
+	"rows_received" bigint,
+	"added" bigint,
+	"removed" bigint,
+	"changed" bigint,
+	"excluded" bigint,
+	"total_elapsed" interval,
+	"mean_elapsed" interval,
+	"last_elapsed" interval,
+	"messages_written" bigint,
+	"failures_in_a_row" bigint,
+	"staleness" interval,
+	"stats_reset" timestamp with time zone
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_stat_wrapper';
+CREATE FUNCTION "segmenter_list_stat_subscriptions"() RETURNS TABLE (
+	"consumer" TEXT,
+	"segment" TEXT,
+	"target" TEXT,
+	"messages_written" bigint,
+	"messages_delivered" bigint,
+	"members_handed_over" bigint,
+	"attempts" bigint,
+	"failed" bigint,
+	"failures_in_a_row" bigint,
+	"lag" interval,
+	"stats_reset" timestamp with time zone
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_stat_subscriptions_wrapper';
+CREATE FUNCTION "segmenter_stat_reset"("name" TEXT DEFAULT NULL) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_stat_reset_wrapper';
+CREATE FUNCTION "segmenter_metrics"() RETURNS TEXT
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_metrics_wrapper';
+comment on function segmenter_list_stat() is 'the rows of the view segmenter_stat';
+comment on function segmenter_list_stat_subscriptions() is 'the rows of the view segmenter_stat_subscriptions';
+comment on function segmenter_stat_reset(text) is 'sets the figures of a segment and its subscriptions to 0, or those of all segments that the caller may act for';
+comment on function segmenter_metrics() is 'the figures of segments and subscriptions in the text format of Prometheus';
+create view segmenter_stat as
+select
+    n.segment, n.ok, n.failed, n.refused, n.waiting, n.skipped, n.rows_received, n.added, n.removed, n.changed, n.excluded,
+    n.total_elapsed, n.mean_elapsed, n.last_elapsed, n.messages_written, n.failures_in_a_row, n.staleness, n.stats_reset
+from segmenter_list_stat() n;
+comment on view segmenter_stat is 'cumulative figures of the active segments, in the relation set that the session works on';
+comment on column segmenter_stat.segment is 'the segment';
+comment on column segmenter_stat.ok is 'refreshes that succeeded';
+comment on column segmenter_stat.failed is 'refreshes that failed, or were interrupted';
+comment on column segmenter_stat.refused is 'refreshes that a guard refused';
+comment on column segmenter_stat.waiting is 'how often the segment began to wait for its sources';
+comment on column segmenter_stat.skipped is 'refreshes that were skipped, because the segment was busy';
+comment on column segmenter_stat.rows_received is 'rows that the refresher returned, in refreshes that succeeded';
+comment on column segmenter_stat.added is 'members that were added';
+comment on column segmenter_stat.removed is 'members that were removed, by refreshes and by lists that gained them';
+comment on column segmenter_stat.changed is 'members that were changed';
+comment on column segmenter_stat.excluded is 'rows that were left out, because other segments have their members, or the people are kept out';
+comment on column segmenter_stat.total_elapsed is 'the time of refreshes that succeeded';
+comment on column segmenter_stat.mean_elapsed is 'the mean of it; null: there were none';
+comment on column segmenter_stat.last_elapsed is 'that of the last one; null: there were none';
+comment on column segmenter_stat.messages_written is 'messages that were written for consumers';
+comment on column segmenter_stat.failures_in_a_row is 'refreshes that failed since the last one that did not; not reset';
+comment on column segmenter_stat.staleness is 'the time since the last refresh began that succeeded; null: none has; not reset';
+comment on column segmenter_stat.stats_reset is 'when the figures were last reset; null: never';
+create view segmenter_stat_subscriptions as
+select
+    n.consumer, n.segment, n.target, n.messages_written, n.messages_delivered, n.members_handed_over, n.attempts, n.failed,
+    n.failures_in_a_row, n.lag, n.stats_reset
+from segmenter_list_stat_subscriptions() n;
+comment on view segmenter_stat_subscriptions is 'cumulative figures of the active subscriptions, in the relation set that the session works on';
+comment on column segmenter_stat_subscriptions.consumer is 'the consumer';
+comment on column segmenter_stat_subscriptions.segment is 'the segment';
+comment on column segmenter_stat_subscriptions.target is 'the target system';
+comment on column segmenter_stat_subscriptions.messages_written is 'messages that were written for the consumer';
+comment on column segmenter_stat_subscriptions.messages_delivered is 'messages that were delivered';
+comment on column segmenter_stat_subscriptions.members_handed_over is 'members, or events, in the messages that were written';
+comment on column segmenter_stat_subscriptions.attempts is 'attempts to deliver that have ended: acknowledgements and failures';
+comment on column segmenter_stat_subscriptions.failed is 'attempts that failed';
+comment on column segmenter_stat_subscriptions.failures_in_a_row is 'attempts that failed since the last one that did not, or since an operator cleared the failure; not reset';
+comment on column segmenter_stat_subscriptions.lag is 'for how long the first message has been waiting that could be delivered; null: none waits; not reset';
+comment on column segmenter_stat_subscriptions.stats_reset is 'when the figures were last reset; null: never';
+revoke all on segmenter_stat, segmenter_stat_subscriptions from public;
+grant select on segmenter_stat, segmenter_stat_subscriptions to public;
+revoke all on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics from public;
+grant execute on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics to public;
 
 -- Roles are dumped by their names in guards and params, where the triggers of a restored database look them
 -- up: a role that does not exist there would keep every row from being restored if it were read as a regrole.

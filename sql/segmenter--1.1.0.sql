@@ -43,7 +43,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, state, attempts, definitions, secret, kept_out, status, current';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, withheld, reports, state, counts, attempts, definitions, secret, kept_out, status, current';
 comment on column segmenter_registry_relations.relation is 'the relation';
 comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
 comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
@@ -371,7 +371,11 @@ create table @deliveries@ (
     refused_members     bigint not null default 0,
     skipped_messages    bigint not null default 0,
     skipped_members     bigint not null default 0,
-    progress            jsonb
+    progress            jsonb,
+    messages_delivered  bigint not null default 0,
+    attempts_made       bigint not null default 0,
+    attempts_failed     bigint not null default 0,
+    failures_in_a_row   bigint not null default 0
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -391,6 +395,10 @@ comment on column @deliveries@.coverage is 'the members that the consumer counte
 comment on column @deliveries@.refused_members is 'members that the consumer could not use, by its receipts since the last replace';
 comment on column @deliveries@.skipped_messages is 'messages that were skipped since the last replace';
 comment on column @deliveries@.progress is 'how far a connector is with the next message, or what it keeps for the next part of the operation';
+comment on column @deliveries@.messages_delivered is 'messages that were delivered, in all: segmenter_stat_subscriptions';
+comment on column @deliveries@.attempts_made is 'attempts that ended, in all: entries of the log with the action deliver and the status ok or failed';
+comment on column @deliveries@.attempts_failed is 'those that failed';
+comment on column @deliveries@.failures_in_a_row is 'attempts that failed since the last one that did not, or since the failure was cleared';
 comment on column @deliveries@.skipped_members is 'members in messages that were skipped since the last replace';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';
@@ -414,7 +422,9 @@ create table @handovers@ (
     withheld        text,
     field_types     jsonb,
     replaced_at     timestamptz,
-    has_events      boolean not null default false
+    has_events      boolean not null default false,
+    messages_written    bigint not null default 0,
+    members_handed_over bigint not null default 0
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -433,6 +443,8 @@ comment on column @handovers@.withheld is 'known: changes were held back, and th
 comment on column @handovers@.field_types is 'the types of the columns of the last hand-over, by name: with another type a value has another text, so that all members are handed over; null: not known';
 comment on column @handovers@.replaced_at is 'when all members were handed over last; null: not known';
 comment on column @handovers@.has_events is 'true: events were handed over last, so that the consumer has been given no members';
+comment on column @handovers@.messages_written is 'messages that were written, in all: segmenter_stat_subscriptions';
+comment on column @handovers@.members_handed_over is 'members in them, or events';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 
@@ -495,7 +507,13 @@ create table @state@ (
     definition int,
     pruned_at  timestamptz,
     prune_error text,
-    ran_with   text
+    ran_with   text,
+    total_received bigint   not null default 0,
+    total_added    bigint   not null default 0,
+    total_removed  bigint   not null default 0,
+    total_changed  bigint   not null default 0,
+    total_excluded bigint   not null default 0,
+    total_elapsed  interval not null default '0'
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -523,6 +541,33 @@ comment on column @state@.lists is 'the segments whose members were left out, by
 comment on column @state@.pruned_at is 'when the retention of former members was last applied to the end; null: rows are left';
 comment on column @state@.prune_error is 'why the retention could not be applied the last time';
 comment on column @state@.definition is 'the version of the segment''s definition that it ran with; null: not known';
+comment on column @state@.total_received is 'rows that the refresher returned, in all successful refreshes: segmenter_stat';
+comment on column @state@.total_added is 'members that were added, in all';
+comment on column @state@.total_removed is 'members that were removed, in all, by refreshes and by lists that gained them';
+comment on column @state@.total_changed is 'members that were changed, in all';
+comment on column @state@.total_excluded is 'rows that were left out, in all';
+comment on column @state@.total_elapsed is 'the time of all successful refreshes';
+
+-- Insert-only, so that nothing waits for a row: a refresh that fails does so beside the one that has the lock.
+create table @counts@ (
+    id              uuid        primary key default gen_random_uuid(),
+    segment_id      uuid        not null,
+    subscription_id uuid,
+    status          text,
+    refreshes       bigint,
+    reset_at        timestamptz,
+    base            jsonb,
+    constraint @:counts_check@ check ((status is null) = (base is not null))
+);
+create index @:counts_segment_idx@ on @counts@ (segment_id);
+comment on table @counts@ is 'what segmenter_stat shows beside the tables of states, hand-overs and deliveries: refreshes that did not succeed, a row for each until they are added up, and what the figures were at the last reset';
+comment on column @counts@.id is 'the row';
+comment on column @counts@.segment_id is 'the segment';
+comment on column @counts@.subscription_id is 'the subscription whose figures were reset; null: those of the segment';
+comment on column @counts@.status is 'how the refreshes ended: failed, refused, waiting, skipped; null: a reset';
+comment on column @counts@.refreshes is 'their number';
+comment on column @counts@.reset_at is 'when the figures were reset; the last reset counts';
+comment on column @counts@.base is 'the figures then: what is shown is what has been added since';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
 -- writes or waits; rows that are locked are left to the session that has locked them.
@@ -817,7 +862,7 @@ comment on column @current@.processed is 'when the row last changed';
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @reports@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
-    @status@, @current@ from public;
+    @counts@, @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @reports@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
@@ -915,6 +960,7 @@ comment on policy segmenter_member on @handovers@ is 'hand-overs of subscription
 
 -- No role has a privilege on it.
 alter table @withheld@ enable row level security;
+alter table @counts@ enable row level security;
 
 alter table @state@ enable row level security;
 create policy segmenter_member on @state@ for select
@@ -1174,6 +1220,47 @@ STRICT STABLE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_list_lineage_wrapper';
 
+CREATE FUNCTION "segmenter_list_stat"() RETURNS TABLE (
+	"segment" TEXT,
+	"ok" bigint,
+	"failed" bigint,
+	"refused" bigint,
+	"waiting" bigint,
+	"skipped" bigint,
+	"rows_received" bigint,
+	"added" bigint,
+	"removed" bigint,
+	"changed" bigint,
+	"excluded" bigint,
+	"total_elapsed" interval,
+	"mean_elapsed" interval,
+	"last_elapsed" interval,
+	"messages_written" bigint,
+	"failures_in_a_row" bigint,
+	"staleness" interval,
+	"stats_reset" timestamp with time zone
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_stat_wrapper';
+
+CREATE FUNCTION "segmenter_list_stat_subscriptions"() RETURNS TABLE (
+	"consumer" TEXT,
+	"segment" TEXT,
+	"target" TEXT,
+	"messages_written" bigint,
+	"messages_delivered" bigint,
+	"members_handed_over" bigint,
+	"attempts" bigint,
+	"failed" bigint,
+	"failures_in_a_row" bigint,
+	"lag" interval,
+	"stats_reset" timestamp with time zone
+)
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_stat_subscriptions_wrapper';
+
 -- Views that show the set that the session works on.
 create view segmenter_lineage as
 select l.segment, l.reads, l.kind, l.via
@@ -1197,6 +1284,47 @@ comment on column segmenter_audiences.size is 'the members that the consumer rep
 comment on column segmenter_audiences.match_rate is 'the share of the members that the target system could match, as reported, or else size by members';
 comment on column segmenter_audiences.drift is 'how far size is from members, as a share of the latter';
 comment on column segmenter_audiences.reported_at is 'when the consumer last reported; null: never';
+create view segmenter_stat as
+select
+    n.segment, n.ok, n.failed, n.refused, n.waiting, n.skipped, n.rows_received, n.added, n.removed, n.changed, n.excluded,
+    n.total_elapsed, n.mean_elapsed, n.last_elapsed, n.messages_written, n.failures_in_a_row, n.staleness, n.stats_reset
+from segmenter_list_stat() n;
+comment on view segmenter_stat is 'cumulative figures of the active segments, in the relation set that the session works on';
+comment on column segmenter_stat.segment is 'the segment';
+comment on column segmenter_stat.ok is 'refreshes that succeeded';
+comment on column segmenter_stat.failed is 'refreshes that failed, or were interrupted';
+comment on column segmenter_stat.refused is 'refreshes that a guard refused';
+comment on column segmenter_stat.waiting is 'how often the segment began to wait for its sources';
+comment on column segmenter_stat.skipped is 'refreshes that were skipped, because the segment was busy';
+comment on column segmenter_stat.rows_received is 'rows that the refresher returned, in refreshes that succeeded';
+comment on column segmenter_stat.added is 'members that were added';
+comment on column segmenter_stat.removed is 'members that were removed, by refreshes and by lists that gained them';
+comment on column segmenter_stat.changed is 'members that were changed';
+comment on column segmenter_stat.excluded is 'rows that were left out, because other segments have their members, or the people are kept out';
+comment on column segmenter_stat.total_elapsed is 'the time of refreshes that succeeded';
+comment on column segmenter_stat.mean_elapsed is 'the mean of it; null: there were none';
+comment on column segmenter_stat.last_elapsed is 'that of the last one; null: there were none';
+comment on column segmenter_stat.messages_written is 'messages that were written for consumers';
+comment on column segmenter_stat.failures_in_a_row is 'refreshes that failed since the last one that did not; not reset';
+comment on column segmenter_stat.staleness is 'the time since the last refresh began that succeeded; null: none has; not reset';
+comment on column segmenter_stat.stats_reset is 'when the figures were last reset; null: never';
+create view segmenter_stat_subscriptions as
+select
+    n.consumer, n.segment, n.target, n.messages_written, n.messages_delivered, n.members_handed_over, n.attempts, n.failed,
+    n.failures_in_a_row, n.lag, n.stats_reset
+from segmenter_list_stat_subscriptions() n;
+comment on view segmenter_stat_subscriptions is 'cumulative figures of the active subscriptions, in the relation set that the session works on';
+comment on column segmenter_stat_subscriptions.consumer is 'the consumer';
+comment on column segmenter_stat_subscriptions.segment is 'the segment';
+comment on column segmenter_stat_subscriptions.target is 'the target system';
+comment on column segmenter_stat_subscriptions.messages_written is 'messages that were written for the consumer';
+comment on column segmenter_stat_subscriptions.messages_delivered is 'messages that were delivered';
+comment on column segmenter_stat_subscriptions.members_handed_over is 'members, or events, in the messages that were written';
+comment on column segmenter_stat_subscriptions.attempts is 'attempts to deliver that have ended: acknowledgements and failures';
+comment on column segmenter_stat_subscriptions.failed is 'attempts that failed';
+comment on column segmenter_stat_subscriptions.failures_in_a_row is 'attempts that failed since the last one that did not, or since an operator cleared the failure; not reset';
+comment on column segmenter_stat_subscriptions.lag is 'for how long the first message has been waiting that could be delivered; null: none waits; not reset';
+comment on column segmenter_stat_subscriptions.stats_reset is 'when the figures were last reset; null: never';
 
 CREATE FUNCTION "segmenter_may_act_as"(
 	"role" oid
@@ -1214,6 +1342,11 @@ stable language c as 'MODULE_PATHNAME', 'segmenter_members_wrapper';
 
 create function segmenter_message(head jsonb, members jsonb) returns jsonb
 language c immutable strict parallel safe as 'MODULE_PATHNAME', 'segmenter_message_wrapper';
+
+CREATE FUNCTION "segmenter_metrics"() RETURNS TEXT
+STRICT STABLE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_metrics_wrapper';
 
 CREATE FUNCTION "segmenter_migrate_set"(
 	"cfg_table" TEXT
@@ -1500,6 +1633,12 @@ CREATE FUNCTION "segmenter_skip"(
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_skip_named_wrapper';
 
+CREATE FUNCTION "segmenter_stat_reset"(
+	"name" TEXT DEFAULT NULL
+) RETURNS VOID
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_stat_reset_wrapper';
+
 CREATE FUNCTION "segmenter_subscribe"(
 	"consumer" TEXT,
 	"segment" TEXT,
@@ -1657,6 +1796,10 @@ comment on function segmenter_erase(text, boolean) is 'erases a person from segm
 comment on function segmenter_readmit(text) is 'has refreshes add a person again who was erased and kept out, and returns whether the person was kept out';
 comment on function segmenter_delivered_in(regclass) is 'the state of deliveries in one relation set; used by its status view';
 comment on function segmenter_figures_in(regclass) is 'the figures of segments of other roles in one relation set, for members of pg_monitor; used by its status view';
+comment on function segmenter_list_stat() is 'the rows of the view segmenter_stat';
+comment on function segmenter_list_stat_subscriptions() is 'the rows of the view segmenter_stat_subscriptions';
+comment on function segmenter_stat_reset(text) is 'sets the figures of a segment and its subscriptions to 0, or those of all segments that the caller may act for';
+comment on function segmenter_metrics() is 'the figures of segments and subscriptions in the text format of Prometheus';
 comment on function segmenter_role_named(text) is 'the role of a name; used by segmenter_registry and by relation sets';
 comment on function segmenter_is_whole(oid) is 'whether every relation of a relation set exists; used by pg_dump';
 comment on function segmenter_notice_segments() is 'trigger: notifies the scheduler of a change';
@@ -1686,6 +1829,7 @@ select pg_catalog.pg_extension_config_dump('segmenter_handovers', '');
 select pg_catalog.pg_extension_config_dump('segmenter_withheld', '');
 select pg_catalog.pg_extension_config_dump('segmenter_reports', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
+select pg_catalog.pg_extension_config_dump('segmenter_counts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
 select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
@@ -1744,6 +1888,11 @@ $dump$;
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
     segmenter_lineage, segmenter_audiences, segmenter_connectors, segmenter_requests from public;
 grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_connectors to public;
+-- Figures.
+revoke all on segmenter_stat, segmenter_stat_subscriptions from public;
+grant select on segmenter_stat, segmenter_stat_subscriptions to public;
+revoke all on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics from public;
+grant execute on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,

@@ -246,7 +246,11 @@ create table @deliveries@ (
     refused_members     bigint not null default 0,
     skipped_messages    bigint not null default 0,
     skipped_members     bigint not null default 0,
-    progress            jsonb
+    progress            jsonb,
+    messages_delivered  bigint not null default 0,
+    attempts_made       bigint not null default 0,
+    attempts_failed     bigint not null default 0,
+    failures_in_a_row   bigint not null default 0
 );
 comment on table @deliveries@ is 'the delivery state: one row for each subscription. Deliveries write it; what was handed over is in another table, so that a refresh never waits for a consumer';
 comment on column @deliveries@.subscription_id is 'the subscription';
@@ -266,6 +270,10 @@ comment on column @deliveries@.coverage is 'the members that the consumer counte
 comment on column @deliveries@.refused_members is 'members that the consumer could not use, by its receipts since the last replace';
 comment on column @deliveries@.skipped_messages is 'messages that were skipped since the last replace';
 comment on column @deliveries@.progress is 'how far a connector is with the next message, or what it keeps for the next part of the operation';
+comment on column @deliveries@.messages_delivered is 'messages that were delivered, in all: segmenter_stat_subscriptions';
+comment on column @deliveries@.attempts_made is 'attempts that ended, in all: entries of the log with the action deliver and the status ok or failed';
+comment on column @deliveries@.attempts_failed is 'those that failed';
+comment on column @deliveries@.failures_in_a_row is 'attempts that failed since the last one that did not, or since the failure was cleared';
 comment on column @deliveries@.skipped_members is 'members in messages that were skipped since the last replace';
 comment on column @deliveries@.resync_requested_at is 'when the consumer last requested a resync, which the segment''s next run makes';
 comment on column @deliveries@.leased_for is 'the time of the lease: one that ends later than that from now was taken while the clock was ahead, and is over';
@@ -289,7 +297,9 @@ create table @handovers@ (
     withheld        text,
     field_types     jsonb,
     replaced_at     timestamptz,
-    has_events      boolean not null default false
+    has_events      boolean not null default false,
+    messages_written    bigint not null default 0,
+    members_handed_over bigint not null default 0
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -308,6 +318,8 @@ comment on column @handovers@.withheld is 'known: changes were held back, and th
 comment on column @handovers@.field_types is 'the types of the columns of the last hand-over, by name: with another type a value has another text, so that all members are handed over; null: not known';
 comment on column @handovers@.replaced_at is 'when all members were handed over last; null: not known';
 comment on column @handovers@.has_events is 'true: events were handed over last, so that the consumer has been given no members';
+comment on column @handovers@.messages_written is 'messages that were written, in all: segmenter_stat_subscriptions';
+comment on column @handovers@.members_handed_over is 'members in them, or events';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 
@@ -370,7 +382,13 @@ create table @state@ (
     definition int,
     pruned_at  timestamptz,
     prune_error text,
-    ran_with   text
+    ran_with   text,
+    total_received bigint   not null default 0,
+    total_added    bigint   not null default 0,
+    total_removed  bigint   not null default 0,
+    total_changed  bigint   not null default 0,
+    total_excluded bigint   not null default 0,
+    total_elapsed  interval not null default '0'
 ) with (fillfactor = 50);
 comment on table @state@ is 'the state: one row for each segment, written in the transaction of each successful refresh. With the attempts since, it decides what happens next; the log is history';
 comment on column @state@.segment_id is 'the segment';
@@ -398,6 +416,33 @@ comment on column @state@.lists is 'the segments whose members were left out, by
 comment on column @state@.pruned_at is 'when the retention of former members was last applied to the end; null: rows are left';
 comment on column @state@.prune_error is 'why the retention could not be applied the last time';
 comment on column @state@.definition is 'the version of the segment''s definition that it ran with; null: not known';
+comment on column @state@.total_received is 'rows that the refresher returned, in all successful refreshes: segmenter_stat';
+comment on column @state@.total_added is 'members that were added, in all';
+comment on column @state@.total_removed is 'members that were removed, in all, by refreshes and by lists that gained them';
+comment on column @state@.total_changed is 'members that were changed, in all';
+comment on column @state@.total_excluded is 'rows that were left out, in all';
+comment on column @state@.total_elapsed is 'the time of all successful refreshes';
+
+-- Insert-only, so that nothing waits for a row: a refresh that fails does so beside the one that has the lock.
+create table @counts@ (
+    id              uuid        primary key default gen_random_uuid(),
+    segment_id      uuid        not null,
+    subscription_id uuid,
+    status          text,
+    refreshes       bigint,
+    reset_at        timestamptz,
+    base            jsonb,
+    constraint @:counts_check@ check ((status is null) = (base is not null))
+);
+create index @:counts_segment_idx@ on @counts@ (segment_id);
+comment on table @counts@ is 'what segmenter_stat shows beside the tables of states, hand-overs and deliveries: refreshes that did not succeed, a row for each until they are added up, and what the figures were at the last reset';
+comment on column @counts@.id is 'the row';
+comment on column @counts@.segment_id is 'the segment';
+comment on column @counts@.subscription_id is 'the subscription whose figures were reset; null: those of the segment';
+comment on column @counts@.status is 'how the refreshes ended: failed, refused, waiting, skipped; null: a reset';
+comment on column @counts@.refreshes is 'their number';
+comment on column @counts@.reset_at is 'when the figures were reset; the last reset counts';
+comment on column @counts@.base is 'the figures then: what is shown is what has been added since';
 
 -- An attempt that failed has released the segment's lock. It is recorded here, where no successful refresh
 -- writes or waits; rows that are locked are left to the session that has locked them.
@@ -692,7 +737,7 @@ comment on column @current@.processed is 'when the row last changed';
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @reports@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
-    @status@, @current@ from public;
+    @counts@, @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @reports@, @state@, @attempts@, @definitions@,
     @segments@, @consumers@, @subscriptions@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
@@ -790,6 +835,7 @@ comment on policy segmenter_member on @handovers@ is 'hand-overs of subscription
 
 -- No role has a privilege on it.
 alter table @withheld@ enable row level security;
+alter table @counts@ enable row level security;
 
 alter table @state@ enable row level security;
 create policy segmenter_member on @state@ for select

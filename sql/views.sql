@@ -21,3 +21,44 @@ comment on column segmenter_audiences.size is 'the members that the consumer rep
 comment on column segmenter_audiences.match_rate is 'the share of the members that the target system could match, as reported, or else size by members';
 comment on column segmenter_audiences.drift is 'how far size is from members, as a share of the latter';
 comment on column segmenter_audiences.reported_at is 'when the consumer last reported; null: never';
+create view segmenter_stat as
+select
+    n.segment, n.ok, n.failed, n.refused, n.waiting, n.skipped, n.rows_received, n.added, n.removed, n.changed, n.excluded,
+    n.total_elapsed, n.mean_elapsed, n.last_elapsed, n.messages_written, n.failures_in_a_row, n.staleness, n.stats_reset
+from segmenter_list_stat() n;
+comment on view segmenter_stat is 'cumulative figures of the active segments, in the relation set that the session works on';
+comment on column segmenter_stat.segment is 'the segment';
+comment on column segmenter_stat.ok is 'refreshes that succeeded';
+comment on column segmenter_stat.failed is 'refreshes that failed, or were interrupted';
+comment on column segmenter_stat.refused is 'refreshes that a guard refused';
+comment on column segmenter_stat.waiting is 'how often the segment began to wait for its sources';
+comment on column segmenter_stat.skipped is 'refreshes that were skipped, because the segment was busy';
+comment on column segmenter_stat.rows_received is 'rows that the refresher returned, in refreshes that succeeded';
+comment on column segmenter_stat.added is 'members that were added';
+comment on column segmenter_stat.removed is 'members that were removed, by refreshes and by lists that gained them';
+comment on column segmenter_stat.changed is 'members that were changed';
+comment on column segmenter_stat.excluded is 'rows that were left out, because other segments have their members, or the people are kept out';
+comment on column segmenter_stat.total_elapsed is 'the time of refreshes that succeeded';
+comment on column segmenter_stat.mean_elapsed is 'the mean of it; null: there were none';
+comment on column segmenter_stat.last_elapsed is 'that of the last one; null: there were none';
+comment on column segmenter_stat.messages_written is 'messages that were written for consumers';
+comment on column segmenter_stat.failures_in_a_row is 'refreshes that failed since the last one that did not; not reset';
+comment on column segmenter_stat.staleness is 'the time since the last refresh began that succeeded; null: none has; not reset';
+comment on column segmenter_stat.stats_reset is 'when the figures were last reset; null: never';
+create view segmenter_stat_subscriptions as
+select
+    n.consumer, n.segment, n.target, n.messages_written, n.messages_delivered, n.members_handed_over, n.attempts, n.failed,
+    n.failures_in_a_row, n.lag, n.stats_reset
+from segmenter_list_stat_subscriptions() n;
+comment on view segmenter_stat_subscriptions is 'cumulative figures of the active subscriptions, in the relation set that the session works on';
+comment on column segmenter_stat_subscriptions.consumer is 'the consumer';
+comment on column segmenter_stat_subscriptions.segment is 'the segment';
+comment on column segmenter_stat_subscriptions.target is 'the target system';
+comment on column segmenter_stat_subscriptions.messages_written is 'messages that were written for the consumer';
+comment on column segmenter_stat_subscriptions.messages_delivered is 'messages that were delivered';
+comment on column segmenter_stat_subscriptions.members_handed_over is 'members, or events, in the messages that were written';
+comment on column segmenter_stat_subscriptions.attempts is 'attempts to deliver that have ended: acknowledgements and failures';
+comment on column segmenter_stat_subscriptions.failed is 'attempts that failed';
+comment on column segmenter_stat_subscriptions.failures_in_a_row is 'attempts that failed since the last one that did not, or since an operator cleared the failure; not reset';
+comment on column segmenter_stat_subscriptions.lag is 'for how long the first message has been waiting that could be delivered; null: none waits; not reset';
+comment on column segmenter_stat_subscriptions.stats_reset is 'when the figures were last reset; null: never';

@@ -52,7 +52,11 @@ extension_sql_file!(
 extension_sql_file!(
     "../sql/views.sql",
     name = "views",
-    requires = [api::lineage::segmenter_list_lineage]
+    requires = [
+        api::lineage::segmenter_list_lineage,
+        api::stat::segmenter_list_stat,
+        api::stat::segmenter_list_stat_subscriptions
+    ]
 );
 extension_sql_file!(
     "../sql/connectors.sql",

@@ -24,6 +24,7 @@ pub mod identifier;
 pub mod job;
 pub mod job_table;
 pub mod jsonb;
+pub mod metrics;
 pub mod query_file;
 pub mod queue;
 pub mod reason;

@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 25] = [
+pub const WORDS: [&str; 26] = [
     "mart",
     "segments",
     "consumers",
@@ -43,6 +43,7 @@ pub const WORDS: [&str; 25] = [
     "current",
     "withheld",
     "reports",
+    "counts",
     "registry",
     "registry_relations",
     "change_readers",

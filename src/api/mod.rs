@@ -37,6 +37,7 @@ mod members;
 mod restored;
 mod segments;
 mod sets;
+mod stat;
 mod triggers;
 mod written;
 

@@ -22,11 +22,12 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 9] = [
+const ADDED: [&str; 10] = [
     "handovers",
     "withheld",
     "reports",
     "state",
+    "counts",
     "attempts",
     "definitions",
     "secret",
@@ -151,6 +152,7 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
             );
             for query in [
                 &queries::catalog::migrate::DERIVE_STATES,
+                &queries::catalog::migrate::DERIVE_COUNTS,
                 &queries::catalog::migrate::DERIVE_ATTEMPTS,
                 &queries::catalog::migrate::DERIVE_HANDOVERS,
                 &queries::catalog::migrate::DERIVE_DELIVERIES,
@@ -267,6 +269,8 @@ mod tests {
                 "@withheld@",
                 "@reports@",
                 "@state@",
+                "@counts@",
+                "@:counts_segment_idx@",
                 "@attempts@",
                 "@definitions@",
                 "@secret@",
@@ -280,6 +284,7 @@ mod tests {
                 "@handovers@",
                 "segmenter_member",
                 "@withheld@",
+                "@counts@",
                 "@state@",
                 "segmenter_member",
                 "@attempts@",

@@ -22,7 +22,7 @@ use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-pub(super) const RELATIONS: [(&str, &str); 17] = [
+pub(super) const RELATIONS: [(&str, &str); 18] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -40,6 +40,7 @@ pub(super) const RELATIONS: [(&str, &str); 17] = [
     ("current", "_current"),
     ("withheld", "_withheld"),
     ("reports", "_reports"),
+    ("counts", "_counts"),
 ];
 /// A relation of a set, by its index in [`RELATIONS`].
 #[derive(Debug, Clone, Copy)]

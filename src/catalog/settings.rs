@@ -21,6 +21,7 @@ static RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(60);
 static LOG_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(90 * 24 * 60);
 static OUTBOX_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
 static CAPTURE_RETENTION: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 60);
+static METRICS_SEGMENTS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_DELIVERIES: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_DELIVERIES_PER_ROLE: GucSetting<i32> = GucSetting::<i32>::new(0);
 static UPSTREAM: GucSetting<Upstream> = GucSetting::<Upstream>::new(Upstream::Wait);
@@ -158,6 +159,16 @@ pub fn init(is_set: fn(&str) -> Result<()>) {
         GucContext::Sighup,
         GucFlags::empty(),
     );
+    GucRegistry::define_int_guc(
+        c"segmenter.metrics_segments",
+        c"Segments that have series of their own in segmenter_metrics().",
+        c"The others, and their subscriptions, are summed up.",
+        &METRICS_SEGMENTS,
+        0,
+        100_000,
+        GucContext::Userset,
+        GucFlags::empty(),
+    );
     GucRegistry::define_enum_guc(
         c"segmenter.upstream",
         c"Whether a segment waits for the segments that it reads until they are up to date.",
@@ -236,6 +247,11 @@ pub fn max_deliveries() -> usize {
 /// How many of them belong to one role; 0: all but one.
 pub fn max_deliveries_per_role() -> usize {
     MAX_DELIVERIES_PER_ROLE.get().max(0) as usize
+}
+
+/// The number of segments that have metrics of their own.
+pub fn metrics_segments() -> usize {
+    METRICS_SEGMENTS.get().max(0) as usize
 }
 
 /// Whether segments wait for the segments that they read.

@@ -187,7 +187,7 @@ impl Attempt {
         args.extend([count(figures.excluded).into(), is_edited.into()]);
         args.push(lists.map(|lists| JsonB(lists.0.clone())).into());
         args.push(definition.into());
-        args.push(ran_with.into());
+        args.extend([ran_with.into(), count(figures.received).into()]);
         set.write(&queries::catalog::state::RECORD_SUCCESS, &args)
     }
 
@@ -264,6 +264,33 @@ fn may_record(set: &RelationSet, segment: Uuid) -> bool {
     let low =
         words.fold(0, |key, word| key ^ u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
     lock::try_lock_attempt(lock::Key { high: set.mart().to_u32(), low })
+}
+
+/// Counts a refresh that did not succeed, together with its entry of the log. It is a row of its own, so that
+/// no session waits for another one.
+pub fn count_outcome(set: &RelationSet, segment: Uuid, status: LogStatus) -> Result<()> {
+    let args = [segment.into(), status.as_str().into()];
+    set.write(&queries::catalog::state::COUNT_OUTCOME, &args)
+}
+
+/// The number of a segment's counts that are left alone.
+const COUNTS_KEPT: i64 = 20;
+/// The number of counts that one call adds up at most; the next call adds up the rest.
+const ADDED_UP_AT_ONCE: i64 = 10_000;
+
+/// Adds up what [`count_outcome`] has counted, where a segment has many counts.
+pub fn add_up_counts(set: &RelationSet) -> Result<()> {
+    if process::is_in_recovery() {
+        return Ok(());
+    }
+    let args = [COUNTS_KEPT.into(), ADDED_UP_AT_ONCE.into()];
+    unless_superseded(|| {
+        set.as_owner(|| {
+            let sql = set.sql(&queries::catalog::state::ADD_UP_COUNTS, &[]);
+            Ok(Spi::run_with_args(&sql, &args)?)
+        })
+    })
+    .map(drop)
 }
 
 /// Records that a run begins to refresh a segment. The refresh follows in another transaction. Returns
@@ -489,7 +516,7 @@ fn alive(run: Uuid) -> Vec<Uuid> {
     jobs.iter().map(|job| job.spec.run).chain([run]).collect()
 }
 
-/// Deletes the states and attempts of segments that no longer exist: of one segment, or of all.
+/// Deletes the states, counts and attempts of segments that no longer exist: of one segment, or of all.
 pub fn delete_orphaned(set: &RelationSet, segment: Option<Uuid>) -> Result<()> {
     change_readers::forget(set, segment)?;
     // Not kept: one segment and all of them take plans of their own.

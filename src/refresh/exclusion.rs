@@ -273,17 +273,18 @@ impl Exclusion {
         (turns, shows): (Option<&Turns>, Option<&ResultSet>),
     ) -> Result<Closed> {
         let known = turns.map(|turns| turns.known());
-        self.close(set, target, run_id, (turns, known.as_deref(), shows))
+        self.close(set, target, (run_id, false), (turns, known.as_deref(), shows))
     }
 
     /// Has members leave that the lists have gained, and people who are kept out, if rows may have been put into
     /// the table by hand. The caller holds the locks of the segment and its table. `known`: what lists have
-    /// gained in this transaction. `shows`: where these members go, in place of messages.
+    /// gained in this transaction. `shows`: where these members go, in place of messages. `is_alone`: no refresh
+    /// follows that counts them as removed.
     pub fn close(
         &self,
         set: &RelationSet,
         target: (&Segment, &Table),
-        run_id: Uuid,
+        (run_id, is_alone): (Uuid, bool),
         (turns, known, shows): (Option<&Turns>, Option<&Known>, Option<&ResultSet>),
     ) -> Result<Closed> {
         let (segment, table) = target;
@@ -297,7 +298,7 @@ impl Exclusion {
         let mut erased = Closed::default();
         if let Some(owner) = kept_out {
             let of_kept_out = |side: &DeltaTarget<'_>, _| Listed::of_kept_out(side, owner);
-            let closing = Closing { reason: Reason::Erased, seen: None };
+            let closing = Closing { reason: Reason::Erased, seen: None, is_counted: false };
             erased = leave(set, target, (run_id, shows), closing, of_kept_out)?;
         }
         // What follows sees that members have left.
@@ -307,7 +308,7 @@ impl Exclusion {
             let lists: Vec<(String, bool)> =
                 behind.iter().map(|list| (list.name.clone(), list.is_priority)).collect();
             let seen = Some(JsonB(json!(self.after_closing())));
-            let closing = Closing { reason: reason_of(&lists), seen };
+            let closing = Closing { reason: reason_of(&lists), seen, is_counted: is_alone };
             let of_lists = |side: &DeltaTarget<'_>, how| {
                 self.listed((side, segment.owner), &behind, (turns, known), how)
             };
@@ -403,6 +404,8 @@ fn has_members(set: &RelationSet, segment: &Segment, table: &Table) -> Result<bo
 struct Closing {
     reason: Reason,
     seen: Option<JsonB>,
+    /// The members count as removed.
+    is_counted: bool,
 }
 
 /// Has the members leave that `find` lists. It is given whether all are needed, as a relation, and whether the
@@ -475,6 +478,7 @@ fn leave(
         at.into(),
         content.into(),
         closing.seen.into(),
+        (if closing.is_counted { closed.removed as i64 } else { 0 }).into(),
     ];
     set.write(&queries::refresh::exclusion::RECORD, &args)?;
     Ok(closed)

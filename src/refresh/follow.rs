@@ -231,5 +231,5 @@ fn close_alone(
     let _snapshot = Active::fresh();
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
-    exclusion.close(set, (&segment, &table), run_id, (turns, known, None)).map(Some)
+    exclusion.close(set, (&segment, &table), (run_id, true), (turns, known, None)).map(Some)
 }

@@ -366,6 +366,10 @@ fn finish(
             },
             segment.and_then(|segment| segment.definition),
         )?;
+        // The state counts those that succeed.
+        if let (Some(segment), true) = (segment, ended.status != LogStatus::Ok) {
+            state::count_outcome(set, segment.id, ended.status)?;
+        }
     }
     // The scheduler must learn of a failure outside of a run, because the retry can come before the
     // next scheduled refresh.

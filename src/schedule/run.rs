@@ -14,6 +14,7 @@ use crate::catalog::log;
 use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::catalog::state;
 use crate::catalog::viewer::Viewer;
 use crate::config::{self, Key, Subject};
 use crate::error::{Error, Report, Result, counted, emit_warning};
@@ -451,7 +452,8 @@ fn stop(set: &RelationSet, planned: &PlannedRefresh, run_id: Uuid, error: Error)
             params: serde_json::json!({"attempted": false}),
             reason: None,
         };
-        log::write(set, entry)
+        log::write(set, entry)?;
+        state::count_outcome(set, planned.id, LogStatus::Skipped)
     });
     if let Err(error) = logged {
         emit_warning("that was not logged", &error.report());
@@ -510,6 +512,7 @@ pub fn prune_messages(set: &RelationSet) -> Result<bool> {
 
 /// Deletes a batch of log entries that are past their retention. Returns whether there may be more.
 pub fn prune_log(set: &RelationSet) -> Result<bool> {
+    state::add_up_counts(set)?;
     log::prune(set)
 }
 

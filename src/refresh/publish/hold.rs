@@ -346,9 +346,8 @@ fn finish(
         handed.messages += written.messages;
         let removed = written.counts.removed.unwrap_or_default();
         let before = subscription.served_members.and_then(|before| i64::try_from(before).ok());
-        if let Some(before) = before {
-            given.note(subscription.id, (before - removed).max(0), written);
-        }
+        let members = before.map(|before| (before - removed).max(0));
+        given.note(subscription.id, (members, false), written);
         let mut params = described(subscription.served_selection());
         params["operations"] = json!([Operation::Remove]);
         params["messages"] = json!(written.messages);

@@ -297,7 +297,7 @@ pub fn hand_over_removals(
     if !ids.is_empty() {
         sequence::lift_messages(source.set, &ids)?;
     }
-    let mut messages = 0;
+    let (mut messages, mut handed_over) = (Vec::new(), Vec::new());
     for (subscription, members) in removals {
         let reason = Some(Reason::Erased);
         let mut written =
@@ -308,15 +308,17 @@ pub fn hand_over_removals(
             false => Operation::Remove,
         };
         write(client, source, now, subscription, operation, Some(&parts), &mut written)?;
-        messages += written.messages;
+        messages.push(written.messages as i64);
+        handed_over.push(written.members());
     }
     let served: Vec<&Subscription> =
         removals.iter().map(|(subscription, _)| subscription).collect();
     update_subscription_state(client, source.set, &served)?;
     if !ids.is_empty() {
-        source.set.write(&queries::refresh::publish::FORGET_MEMBERS, &[ids.into()])?;
+        let args = [ids.into(), messages.clone().into(), handed_over.into()];
+        source.set.write(&queries::refresh::publish::FORGET_MEMBERS, &args)?;
     }
-    Ok(messages)
+    Ok(messages.iter().sum::<i64>() as u64)
 }
 
 fn write_group(

@@ -46,6 +46,13 @@ pub(super) struct WrittenMessages {
 }
 
 impl WrittenMessages {
+    /// The number of members, or of events, in them.
+    pub(super) fn members(&self) -> i64 {
+        let LogCounts { added, removed, coverage, .. } = self.counts;
+        let members: i64 = [added, removed, coverage].into_iter().flatten().sum();
+        members + self.events as i64
+    }
+
     /// Notes what of the members of an operation is left out. A member that cannot be removed by a
     /// message was never added by one.
     pub(super) fn note(&mut self, members: Members, operation: Operation, parts: &Parts) {
@@ -65,13 +72,16 @@ impl WrittenMessages {
     }
 }
 
-/// How many members subscriptions have been given.
+/// What subscriptions have been given: how many messages and members, and how many members they have now
+/// (none: as many as before).
 #[derive(Default)]
 pub(super) struct Given {
     subscriptions: Vec<Uuid>,
-    members: Vec<i64>,
+    members: Vec<Option<i64>>,
     left_out: Vec<i64>,
     are_all: Vec<bool>,
+    messages: Vec<i64>,
+    handed_over: Vec<i64>,
 }
 
 impl Given {
@@ -82,40 +92,49 @@ impl Given {
         action: SyncAction,
         written: &WrittenMessages,
     ) {
-        // Events give no members, and take none.
-        if subscription.is_events() {
-            return;
-        }
         let coverage = source.delta.as_ref().map(|(_, figures)| figures.coverage());
         let members = match action {
+            // Events give no members, and take none.
+            _ if subscription.is_events() => None,
             SyncAction::Select | SyncAction::Rename => None,
             SyncAction::Delete => Some(0),
             SyncAction::Delta => written.audience.or(coverage),
             SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => written.all,
         };
-        let Some(members) = members else { return };
-        self.subscriptions.push(subscription.id);
-        self.members.push(members as i64);
-        self.left_out.push(written.more_left_out);
-        self.are_all.push(action != SyncAction::Delta);
+        let members = members.map(|members| members as i64);
+        let are_all = members.is_some() && action != SyncAction::Delta;
+        self.note(subscription.id, (members, are_all), written);
     }
 
-    /// Notes that a subscription has been taken members, and has so many.
-    pub(super) fn note(&mut self, subscription: Uuid, members: i64, written: &WrittenMessages) {
+    /// Notes that a subscription has been written messages, and has so many members.
+    pub(super) fn note(
+        &mut self,
+        subscription: Uuid,
+        (members, are_all): (Option<i64>, bool),
+        written: &WrittenMessages,
+    ) {
         self.subscriptions.push(subscription);
         self.members.push(members);
         self.left_out.push(written.more_left_out);
-        self.are_all.push(false);
+        self.are_all.push(are_all);
+        self.messages.push(written.messages as i64);
+        self.handed_over.push(written.members());
     }
 
     pub(super) fn record(self, set: &RelationSet, now: Instant) -> Result<()> {
         if self.subscriptions.is_empty() {
             return Ok(());
         }
-        let Self { subscriptions, members, left_out, are_all } = self;
-        let now = clock::timestamp(now);
-        let args =
-            [subscriptions.into(), members.into(), left_out.into(), are_all.into(), now.into()];
+        let Self { subscriptions, members, left_out, are_all, messages, handed_over } = self;
+        let args = [
+            subscriptions.into(),
+            members.into(),
+            left_out.into(),
+            are_all.into(),
+            clock::timestamp(now).into(),
+            messages.into(),
+            handed_over.into(),
+        ];
         set.write(&queries::refresh::publish::RECORD_MEMBERS, &args)
     }
 }

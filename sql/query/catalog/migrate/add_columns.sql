@@ -21,7 +21,11 @@ alter table @deliveries@
     add column if not exists refused_members bigint not null default 0,
     add column if not exists skipped_messages bigint not null default 0,
     add column if not exists skipped_members bigint not null default 0,
-    add column if not exists progress jsonb;
+    add column if not exists progress jsonb,
+    add column if not exists messages_delivered bigint not null default 0,
+    add column if not exists attempts_made bigint not null default 0,
+    add column if not exists attempts_failed bigint not null default 0,
+    add column if not exists failures_in_a_row bigint not null default 0;
 alter table @consumers@
     add column if not exists subscribers regrole[] not null default '{}',
     add column if not exists home text default @place@;

@@ -1,10 +1,13 @@
--- Derives from the log the last receipt of each subscription, and how long ago its messages were
--- delivered: the cursor at the end of each of the last days.
+-- Derives from the log the last receipt of each subscription, the numbers of its attempts, and how long ago its
+-- messages were delivered: the cursor at the end of each of the last days.
 -- runs as: set owner
 update @deliveries@ d
 set last_receipt = receipt.receipt,
     marked_through = coalesce(marks.through, '{}'),
-    marked_at = coalesce(marks.at, '{}')
+    marked_at = coalesce(marks.at, '{}'),
+    messages_delivered = figures.delivered,
+    attempts_made = figures.delivered + figures.failed,
+    attempts_failed = figures.failed
 from @deliveries@ k
 left join lateral (
     select l.params -> 'receipt' as receipt
@@ -25,4 +28,11 @@ left join lateral (
         limit 32
     ) m
 ) marks on true
+cross join lateral (
+    select
+        count(*) filter (where l.status = 'ok') as delivered,
+        count(*) filter (where l.status = 'failed') as failed
+    from @log@ l
+    where l.subscription_id = k.subscription_id and l.action = 'deliver'
+) figures
 where d.subscription_id = k.subscription_id

@@ -24,20 +24,25 @@ with interrupted as (
         for update of l skip locked
     )
     returning a.segment_id, a.run_id, a.started_at, a.message
+), logged as (
+    insert into @log@ (processed, run_id, action, status, segment_id, segment_name, elapsed, message, params, definition)
+    select i.started_at, i.run_id, 'refresh', 'interrupted', i.segment_id, coalesce(s.name, begun.segment_name),
+        clock_timestamp() - i.started_at, i.message, begun.params, begun.definition
+    from interrupted i
+    left join @segments@ s on s.id = i.segment_id
+    left join lateral (
+        select l.params, l.segment_name, l.definition
+        from @log@ l
+        where l.segment_id = i.segment_id and l.run_id = i.run_id and l.action = 'refresh' and l.status = 'running'
+        limit 1
+    ) begun on true
+    where not exists (
+        select from @log@ l
+        where l.segment_id = i.segment_id and l.run_id = i.run_id and l.action = 'refresh' and l.status <> 'running'
+    )
+    returning segment_id, segment_name
+), counted as (
+    insert into @counts@ (segment_id, status, refreshes)
+    select l.segment_id, 'failed', 1 from logged l where exists (select from @segments@ s where s.id = l.segment_id)
 )
-insert into @log@ (processed, run_id, action, status, segment_id, segment_name, elapsed, message, params, definition)
-select i.started_at, i.run_id, 'refresh', 'interrupted', i.segment_id, coalesce(s.name, begun.segment_name),
-    clock_timestamp() - i.started_at, i.message, begun.params, begun.definition
-from interrupted i
-left join @segments@ s on s.id = i.segment_id
-left join lateral (
-    select l.params, l.segment_name, l.definition
-    from @log@ l
-    where l.segment_id = i.segment_id and l.run_id = i.run_id and l.action = 'refresh' and l.status = 'running'
-    limit 1
-) begun on true
-where not exists (
-    select from @log@ l
-    where l.segment_id = i.segment_id and l.run_id = i.run_id and l.action = 'refresh' and l.status <> 'running'
-)
-returning segment_name
+select segment_name from logged

@@ -13,6 +13,9 @@ set delivered_through = greatest(d.delivered_through, $2),
     next_attempt_at = null,
     last_error = null,
     delivered_at = m.now,
+    messages_delivered = d.messages_delivered + m.messages,
+    attempts_made = d.attempts_made + 1,
+    failures_in_a_row = 0,
     last_receipt = coalesce($3, d.last_receipt),
     coverage = $5,
     audience = m.audience,
@@ -29,12 +32,16 @@ from (
             or l.marked_at[cardinality(l.marked_at)] > clock_timestamp() + interval '10 seconds' as is_due,
         greatest(1, cardinality(l.marked_at) - 30) as first,
         case when o.operation = 'delete' then null else coalesce(o.audience, l.audience) end as audience,
-        $7 or exists (
-            select from @outbox@ p
-            where p.subscription_id = l.subscription_id and p.id > l.delivered_through and p.id <= $2
-              and p.operation in ('create', 'replace', 'delete') and p.part = 1
-        ) as is_anew
+        $7 or w.is_anew as is_anew,
+        w.messages
     from @deliveries@ l
+    cross join lateral (
+        select
+            count(*) as messages,
+            coalesce(bool_or(p.operation in ('create', 'replace', 'delete') and p.part = 1), false) as is_anew
+        from @outbox@ p
+        where p.subscription_id = l.subscription_id and p.id > l.delivered_through and p.id <= $2
+    ) w
     left join @outbox@ o on o.id = $2 and o.subscription_id = l.subscription_id
     where l.subscription_id = $1
 ) m

@@ -9,6 +9,7 @@ set delivered_through = greatest(d.delivered_through, $2),
     attempts = 0,
     next_attempt_at = null,
     last_error = null,
+    failures_in_a_row = 0,
     skipped_messages = d.skipped_messages + case when $3 and $2 > d.delivered_through then 1 else 0 end,
     skipped_members = d.skipped_members + coalesce(
         (select o.members from @outbox@ o where $3 and o.id = $2 and o.id > d.delivered_through), 0

@@ -33,6 +33,7 @@ set delivered_through = greatest(d.delivered_through, w.last),
     attempts = 0,
     next_attempt_at = null,
     last_error = null,
+    failures_in_a_row = 0,
     progress = null,
     marked_through = d.marked_through[greatest(1, cardinality(d.marked_through) - 30):]
         || coalesce(w.last, d.delivered_through),

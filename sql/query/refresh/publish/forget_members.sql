@@ -1,5 +1,11 @@
--- Records that it is not known how many members the subscriptions $1 have: messages ask them to
--- remove some that they may not have had.
+-- Records that the subscriptions $1 have been given the numbers $2 of messages with so many members, or events,
+-- $3, which an erasure wrote: it is not known how many members they have, since messages ask them to remove
+-- some that they may not have had.
 -- runs as: set owner
--- params: subscriptions uuid[]
-update @handovers@ h set members = null where h.subscription_id = any ($1) and h.members is not null
+-- params: subscriptions uuid[], messages bigint[], handed_over bigint[]
+update @handovers@ h
+set members = null,
+    messages_written = h.messages_written + v.messages,
+    members_handed_over = h.members_handed_over + v.handed_over
+from unnest($1, $2, $3) v (subscription_id, messages, handed_over)
+where h.subscription_id = v.subscription_id

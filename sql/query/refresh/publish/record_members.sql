@@ -1,16 +1,29 @@
--- Records how many members the subscriptions $1 have been given: all of a segment's, $2, but those that
--- were left out. $3 is their number with $4, where all members were handed over at $5, otherwise how many
--- more there are.
+-- Records what the subscriptions $1 have been given: the number of messages $6 with so many members, or events,
+-- $7; and how many members they have now: all of a segment's, $2 (null: as many as before), but those that were
+-- left out. $3 is their number with $4, where all members were handed over at $5, otherwise how many more
+-- there are.
 -- runs as: set owner
--- params: subscriptions uuid[], members bigint[], left_out bigint[], are_all boolean[], now timestamptz
+-- params: subscriptions uuid[], members bigint[], left_out bigint[], are_all boolean[], now timestamptz, messages bigint[], handed_over bigint[]
 update @handovers@ h
-set members = v.members - case when v.are_all then v.left_out else greatest(h.left_out + v.left_out, 0) end,
-    left_out = case when v.are_all then v.left_out else greatest(h.left_out + v.left_out, 0) end,
-    replaced_at = case when v.are_all then $5 else h.replaced_at end
-from unnest($1, $2, $3, $4) v (subscription_id, members, left_out, are_all)
+set members = case
+        when v.members is null then h.members
+        else v.members - case when v.are_all then v.left_out else greatest(h.left_out + v.left_out, 0) end
+    end,
+    left_out = case
+        when v.members is null then h.left_out
+        when v.are_all then v.left_out
+        else greatest(h.left_out + v.left_out, 0)
+    end,
+    replaced_at = case when v.are_all then $5 else h.replaced_at end,
+    messages_written = h.messages_written + v.messages,
+    members_handed_over = h.members_handed_over + v.handed_over
+from unnest($1, $2, $3, $4, $6, $7) v (subscription_id, members, left_out, are_all, messages, handed_over)
 where h.subscription_id = v.subscription_id
   and (
-      v.are_all
-      or h.members is distinct from v.members - case when v.are_all then v.left_out else greatest(h.left_out + v.left_out, 0) end
-      or h.left_out <> case when v.are_all then v.left_out else greatest(h.left_out + v.left_out, 0) end
+      v.messages > 0
+      or v.are_all
+      or v.members is not null and (
+          h.members is distinct from v.members - greatest(h.left_out + v.left_out, 0)
+          or h.left_out <> greatest(h.left_out + v.left_out, 0)
+      )
   )
