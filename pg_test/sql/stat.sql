@@ -5,11 +5,12 @@ create role stat_other;
 create role stat_crm;
 create role stat_watch in role pg_monitor;
 grant usage, create on schema stat to stat_owner, stat_other;
+grant usage on schema stat to stat_crm, stat_watch;
 create table stat.people (id int primary key, email text);
 insert into stat.people select g, 'mail' || g from generate_series(1, 10) g;
 create table stat.broken (id text);
 grant select on stat.people, stat.broken to stat_owner, stat_other;
-create function stat.boom() returns int language plpgsql as $$ begin raise 'boom'; end $$;
+create function stat.boom(int default 0) returns int language plpgsql as $$ begin raise 'boom'; end $$;
 
 set role stat_owner;
 select segmenter_create_segment('stat vip', 'select id, email as hash_email from stat.people', table_name => 'stat.vip') is not null as created;
@@ -42,7 +43,7 @@ select s.name as segment,
     coalesce(sum(l.changed) filter (where l.status = 'ok' and l.action = 'refresh'), 0) as changed,
     coalesce(sum(l.excluded) filter (where l.status = 'ok' and l.action = 'refresh'), 0) as excluded,
     coalesce(sum(l.elapsed) filter (where l.status = 'ok' and l.action = 'refresh'), '0') as total_elapsed,
-    coalesce(sum((l.params ->> 'messages')::bigint) filter (where l.action in ('hand over', 'erase') and l.status = 'ok'), 0) as messages_written
+    coalesce(sum((l.params ->> 'messages')::bigint) filter (where (l.action = 'hand over' or l.action = 'erase' and l.subscription_id is not null) and l.status = 'ok'), 0) as messages_written
 from segmenter_segments s
 left join segmenter_log l on l.segment_id = s.id
 group by s.id, s.name;
@@ -80,7 +81,7 @@ select status from segmenter_refresh('stat vip', 'select stat.boom() as id');
 select status from segmenter_refresh('stat vip', 'select stat.boom() as id');
 update segmenter_segments set guards = '{"max_removed": 0}' where name = 'stat vip';
 select status from segmenter_refresh('stat vip', 'select 5 as id');
-update segmenter_segments set sources = '[{"table": "stat.people", "column": "id", "max_age": "1 day"}]' where name ~ 'Käufer';
+update segmenter_segments set sources = '[{"name": "load", "ready": "select false"}]' where name ~ 'Käufer';
 select status from segmenter_refresh(E'stat "q" \\ \n Käufer 🛒');
 update segmenter_segments set sources = '[]' where name ~ 'Käufer';
 select status from segmenter_refresh(E'stat "q" \\ \n Käufer 🛒');
@@ -133,7 +134,7 @@ select count(*) as differ from (select consumer, segment, target, messages_writt
 
 -- Counts that are added up are the same.
 set role stat_owner;
-select count(*) from generate_series(1, 30), lateral (select status from segmenter_refresh('stat vip', 'select stat.boom() as id')) r where status = 'failed';
+select count(*) from generate_series(1, 30) g, lateral (select status from segmenter_refresh('stat vip', 'select stat.boom(' || g || ') as id')) r where status = 'failed';
 reset role;
 select failed, failures_in_a_row from segmenter_stat where segment = 'stat vip';
 select count(*) from segmenter_counts;

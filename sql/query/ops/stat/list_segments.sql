@@ -79,4 +79,4 @@ cross join lateral (
 where s.actual_end = 'infinity'
   and ($1 is null or pg_has_role($1, s.owner, @membership@))
   and ($2 is null or s.name = $2)
-order by s.name
+order by s.name collate "C"

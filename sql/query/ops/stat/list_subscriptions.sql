@@ -64,4 +64,4 @@ where u.actual_end = 'infinity'
       or pg_has_role($1, $2, @membership@)
   )
   and ($3::uuid[] is null or u.segment_id = any ($3))
-order by c.name, s.name, u.target
+order by c.name collate "C", s.name collate "C", u.target collate "C"
