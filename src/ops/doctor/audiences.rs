@@ -181,6 +181,6 @@ pub(super) fn differences(found: &mut Findings, set: &RelationSet, viewer: Viewe
             "It is asked again after an hour at the latest. Its function must return an object with the key audiences for the operation \"list\"; without list_every in its params it is not asked.",
         );
     }
-    found.close("audiences", "no audience is known to differ from its segment");
+    found.close_segments("audiences", "no audience is known to differ from its segment");
     Ok(())
 }

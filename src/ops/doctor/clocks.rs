@@ -54,7 +54,7 @@ pub(super) fn clocks(found: &mut Findings, set: &RelationSet, viewer: Viewer) ->
             ),
         }
     }
-    found.close("clock", "no recorded time lies in the future");
+    found.close_segments("clock", "no recorded time lies in the future");
     Ok(())
 }
 
