@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::text::json_problem;
+
 /// The size limit in bytes: receipts are kept in the log.
 const MAX_SIZE: usize = 64 * 1024;
 pub(crate) const MAX_ID: usize = 1000;
@@ -30,7 +32,7 @@ impl Receipt {
         let whole = match serde_json::from_str(text) {
             Ok(Value::Object(whole)) => whole,
             Ok(_) => return Err("it is not an object".into()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(json_problem(&error)),
         };
         if whole.iter().any(|(key, value)| key.contains('\0') || holds_null_character(value)) {
             return Err("it holds a null character".into());
@@ -133,7 +135,7 @@ mod tests {
             assert!(Receipt::parse(text).expect_err(text).contains(named), "{text}");
         }
         let deep = format!("{{\"x\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
-        Receipt::parse(&deep).expect_err("too deep");
+        assert!(Receipt::parse(&deep).expect_err("too deep").contains("nested too deeply"));
         let large = format!("{{\"x\": \"{}\"}}", "x".repeat(1 << 20));
         assert!(Receipt::parse(&large).expect_err("too large").contains("65536"));
     }

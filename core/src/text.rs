@@ -1,4 +1,4 @@
-//! Texts of the log and of messages, which are cut where they are too long.
+//! Texts of the log, which are cut where they are too long, and of messages.
 
 use std::borrow::Cow;
 
@@ -21,6 +21,18 @@ pub fn first(text: &str, longest: usize) -> String {
     match text.char_indices().nth(longest) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+/// Why a text cannot be parsed as JSON. PostgreSQL takes values that cannot be parsed here.
+pub fn json_problem(error: &serde_json::Error) -> String {
+    let problem = error.to_string();
+    if problem.starts_with("recursion limit exceeded") {
+        "it is nested too deeply".into()
+    } else if problem.starts_with("number out of range") {
+        "it holds a number that is out of range".into()
+    } else {
+        problem
     }
 }
 

@@ -7,6 +7,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
+use segmenter_core::text::json_problem;
 
 /// A `jsonb` in PostgreSQL's text form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,16 +17,7 @@ impl JsonbText {
     /// The parsed value. PostgreSQL takes values that cannot be parsed here: the error says why one
     /// cannot.
     pub fn parse(&self) -> Result<serde_json::Value, String> {
-        serde_json::from_str(&self.0).map_err(|error| {
-            let problem = error.to_string();
-            if problem.starts_with("recursion limit exceeded") {
-                "it is nested too deeply".into()
-            } else if problem.starts_with("number out of range") {
-                "it holds a number that is out of range".into()
-            } else {
-                problem
-            }
-        })
+        serde_json::from_str(&self.0).map_err(|error| json_problem(&error))
     }
 }
 
