@@ -95,6 +95,13 @@ select * from segmenter_erase('RAW@example.com');
 select * from segmenter_erase('mail-raw');
 select * from segmenter_erase(md5('mail-raw'));
 select * from segmenter_erase(md5('person-3'));
+insert into erase.people values (U&'jose\0301', md5('jose'), 'r');
+set client_min_messages = error;
+select status from segmenter_refresh('latest');
+reset client_min_messages;
+select * from segmenter_erase(U&'Jos\00e9');
+delete from erase.people where id = U&'jose\0301';
+select segment, rows, status from segmenter_erase(U&'jose\0301');
 \set VERBOSITY terse
 -- A pattern is no pattern.
 select * from segmenter_erase('person-.');
