@@ -6,7 +6,7 @@ begin
             errcode = 'feature_not_supported',
             message = pg_catalog.format('the database''s encoding is %s, Segmenter needs UTF8', pg_catalog.getdatabaseencoding()),
             detail = pg_catalog.format('The database is "%s".', pg_catalog.current_database()),
-            hint = 'Create a database with the encoding UTF8: create database with encoding ''UTF8'' template template0.';
+            hint = 'Create a database with the encoding UTF8: create database ... with encoding ''UTF8'' template template0.';
     end if;
 end
 $$;
