@@ -14,6 +14,7 @@ select 'log', s::text from segmenter_log s order by s.id;
 select 'outbox', s::text from segmenter_outbox s order by s.id;
 select 'deliveries', s::text from segmenter_deliveries s order by s.subscription_id;
 select 'withheld', w::text from segmenter_withheld w order by w.subscription_id, w.id;
+select 'counts', c::text from segmenter_counts c order by c.id;
 select 'reports', r::text from segmenter_reports r order by r.consumer_id;
 select 'definitions', d::text from segmenter_definitions d order by d.segment_id, d.version;
 \echo == kept out
