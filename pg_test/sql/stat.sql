@@ -102,12 +102,12 @@ select * from stat.subscriptions;
 -- Again: nothing is counted twice.
 reset role;
 select s.attempts, s.failed, s.messages_delivered, s.messages_written, s.members_handed_over,
-    (select count(*) from segmenter_log where action = 'deliver' and status in ('ok', 'failed')) as logged_attempts,
-    (select count(*) from segmenter_log where action = 'deliver' and status = 'failed') as logged_failed,
-    (select count(*) from segmenter_outbox) as outbox,
-    (select sum(members) from segmenter_outbox) as members,
-    (select sum((params ->> 'messages')::int) from segmenter_log where action = 'hand over') as logged_messages,
-    (select sum(coalesce(added, 0) + coalesce(removed, 0) + coalesce(coverage, 0)) from segmenter_log where action = 'hand over') as logged_members
+    (select count(*) from segmenter_log where segment_id = (select id from segmenter_segments where name = 'stat vip') and action = 'deliver' and status in ('ok', 'failed')) as logged_attempts,
+    (select count(*) from segmenter_log where segment_id = (select id from segmenter_segments where name = 'stat vip') and action = 'deliver' and status = 'failed') as logged_failed,
+    (select count(*) from segmenter_outbox where segment_id = (select id from segmenter_segments where name = 'stat vip')) as outbox,
+    (select sum(members) from segmenter_outbox where segment_id = (select id from segmenter_segments where name = 'stat vip')) as members,
+    (select sum((params ->> 'messages')::int) from segmenter_log where segment_id = (select id from segmenter_segments where name = 'stat vip') and action = 'hand over') as logged_messages,
+    (select sum(coalesce(added, 0) + coalesce(removed, 0) + coalesce(coverage, 0)) from segmenter_log where segment_id = (select id from segmenter_segments where name = 'stat vip') and action = 'hand over') as logged_members
 from segmenter_stat_subscriptions s where consumer = 'stat crm';
 
 -- Lists that gain members take them from others; what an erasure writes counts as messages.
@@ -121,7 +121,7 @@ select segment, rows, messages from segmenter_erase('9') where rows + messages >
 reset role;
 select segment, received, added, removed, excluded, messages from stat.figures;
 select * from stat.differs;
-select messages_written, members_handed_over, (select count(*) from segmenter_outbox) as outbox from segmenter_stat_subscriptions where consumer = 'stat crm';
+select messages_written, members_handed_over, (select count(*) from segmenter_outbox where segment_id = (select id from segmenter_segments where name = 'stat vip')) as outbox from segmenter_stat_subscriptions where consumer = 'stat crm';
 
 -- The log is history only.
 create table stat.before as select * from segmenter_stat;
@@ -137,9 +137,9 @@ set role stat_owner;
 select count(*) from generate_series(1, 30) g, lateral (select status from segmenter_refresh('stat vip', 'select stat.boom(' || g || ') as id')) r where status = 'failed';
 reset role;
 select failed, failures_in_a_row from segmenter_stat where segment = 'stat vip';
-select count(*) from segmenter_counts;
+select count(*) from segmenter_counts where segment_id = (select id from segmenter_segments where name = 'stat vip') and status = 'failed';
 select segmenter_prune();
-select count(*), sum(refreshes) from segmenter_counts where status = 'failed';
+select count(*), sum(refreshes) from segmenter_counts where segment_id = (select id from segmenter_segments where name = 'stat vip') and status = 'failed';
 select failed, failures_in_a_row from segmenter_stat where segment = 'stat vip';
 
 -- Other roles: one's own, those of one's consumers, all figures for monitoring, nothing.
