@@ -197,6 +197,30 @@ delete from segmenter_consumers where name = 'parts';
 reset client_min_messages;
 drop server parts cascade;
 delete from segmenter_connectors where name = 'parts';
+-- Values that PostgreSQL takes and a parser does not: an error, and no message without its members.
+begin;
+create server hook foreign data wrapper segmenter_http options (connector 'webhook', url 'http://127.0.0.1:9/v');
+create user mapping for connectors_marketing server hook options (secret 'top secret');
+grant usage on foreign server hook to connectors_marketing;
+insert into segmenter_consumers (name, role, params) values ('hook', 'connectors_marketing', '{"updater": {"server": "hook"}}');
+create table odd (id text, value jsonb);
+insert into odd values ('1', '1'), ('2', '1e400');
+set client_min_messages = error;
+select segmenter_put_segment('connectors odd', 'select id, value from connectors.odd', table_name => 'connectors.odds', refresh => true) is not null as put;
+select segmenter_subscribe('hook', 'connectors odd', 'ads', '{"fields": ["id", "value"]}', 'connectors_marketing') as odd \gset
+select status from segmenter_refresh('connectors odd');
+create function render(subscription uuid) returns text language plpgsql as $$
+begin
+    return (select left(string_agg(body::jsonb ->> 'members', '; '), 60) from segmenter_render(subscription));
+exception when others then
+    return regexp_replace(sqlerrm, 'message [0-9]+', 'message N');
+end $$;
+select render(:'odd');
+update odd set value = (repeat('[', 200) || repeat(']', 200))::jsonb where id = '2';
+select status from segmenter_refresh('connectors odd');
+select segmenter_resync(:'odd') > 0 as is_resynced;
+select render(:'odd');
+rollback;
 
 -- Connectors are data: a spec is checked when it is written.
 insert into segmenter_connectors (name, spec) values ('mine', '{}');

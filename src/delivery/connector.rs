@@ -22,8 +22,9 @@ use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::pg::exec::durable;
 use crate::pg::format::json::JsonbText;
+use segmenter_core::connector::number::keep_digits;
 use segmenter_core::connector::{
-    Listing, Meaning, Message, Next, Operation, Position, Progress, Values, Verdict, Work,
+    Listing, Meaning, Message, Next, Operation, Progress, Values, Verdict, Work,
 };
 use segmenter_core::http::Sender;
 
@@ -93,7 +94,13 @@ pub fn deliver(
 /// What the message's requests refer to, and how far the work on it is.
 pub(super) fn describe(set: &RelationSet, claimed: &Claimed) -> Result<(Message, Progress)> {
     let args = [claimed.subscription.into(), claimed.id.into()];
-    let payload: Value = serde_json::from_str(&claimed.payload.0).unwrap_or_default();
+    // Without its members it would be a message of nobody.
+    let payload = JsonbText(keep_digits(&claimed.payload.0).into_owned());
+    let payload = payload.parse().map_err(|problem| Error::Argument {
+        name: "payload",
+        problem: format!("message {}: {problem}", claimed.id),
+        hint: "Leave the column that has such a value out of the fields of the subscription, and call segmenter_resync().",
+    })?;
     set.as_owner(|| {
         Spi::connect(|client| {
             let sql = set.sql(&queries::delivery::push::DESCRIBE_MESSAGE, &[]);

@@ -10,6 +10,7 @@ mod field;
 mod grant;
 mod limits;
 mod mask;
+pub mod number;
 mod option;
 mod request;
 mod spec;

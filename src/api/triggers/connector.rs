@@ -70,8 +70,8 @@ pub fn check_connector(trigger: &PgTrigger<'_>) -> Result<()> {
         return Err(Error::Check { column: "name", subject, problem });
     }
     let spec: Option<JsonbText> = new.get_by_name("spec")?;
-    let json: Value = spec.and_then(|json| serde_json::from_str(&json.0).ok()).unwrap_or_default();
-    Spec::parse(json).map(drop).map_err(|problem| Error::Connector { name, problem })
+    let json = spec.map_or(Ok(Value::Null), |json| json.parse());
+    json.and_then(Spec::parse).map(drop).map_err(|problem| Error::Connector { name, problem })
 }
 
 /// Checks the options of a foreign server or a user mapping. The error does not show values, which may be
