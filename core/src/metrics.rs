@@ -366,8 +366,10 @@ mod tests {
 
     use super::*;
 
+    type AllSeries = BTreeMap<(String, Vec<(String, String)>), f64>;
+
     /// A reader of the format, as its specification says it: series by their names and labels.
-    fn parse(text: &str) -> BTreeMap<(String, Vec<(String, String)>), f64> {
+    fn parse(text: &str) -> AllSeries {
         let (mut series, mut kinds, mut helps) =
             (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let mut current = String::new();
@@ -442,11 +444,7 @@ mod tests {
         }
     }
 
-    fn value(
-        series: &BTreeMap<(String, Vec<(String, String)>), f64>,
-        name: &str,
-        labels: &[(&str, &str)],
-    ) -> Option<f64> {
+    fn value(series: &AllSeries, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         series.get(&(name.to_owned(), labels.collect())).copied()
     }
