@@ -21,7 +21,7 @@ select segmenter_create_segment('stat of other', 'select id from stat.people', t
 reset role;
 insert into segmenter_consumers (name, role, subscribers) values ('stat crm', 'stat_crm', '{stat_owner}');
 set role stat_owner;
-select segmenter_subscribe('stat crm', 'stat vip', 'mail "\', '{"batch_size": 4}', 'stat_crm') is not null as subscribed;
+select segmenter_subscribe('stat crm', 'stat vip', E'mail "\\', '{"batch_size": 4}', 'stat_crm') is not null as subscribed;
 -- Nothing has happened yet.
 \x
 select * from segmenter_stat where segment = 'stat vip';
