@@ -24,7 +24,7 @@ use crate::pg::exec::durable;
 use crate::pg::format::json::JsonbText;
 use segmenter_core::connector::number::keep_digits;
 use segmenter_core::connector::{
-    Listing, Meaning, Message, Next, Operation, Progress, Values, Verdict, Work,
+    Listing, Meaning, Message, Next, Operation, Position, Progress, Values, Verdict, Work,
 };
 use segmenter_core::http::Sender;
 
