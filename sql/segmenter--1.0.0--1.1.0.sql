@@ -1685,6 +1685,16 @@ grant select on segmenter_stat, segmenter_stat_subscriptions to public;
 revoke all on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics from public;
 grant execute on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics to public;
 
+-- The report.
+CREATE FUNCTION "segmenter_report"(
+	"days" INT DEFAULT 30
+) RETURNS TEXT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_report_wrapper';
+comment on function segmenter_report(int) is 'a self-contained HTML page about the segments that the caller may see, for the last days';
+revoke all on function segmenter_report from public;
+grant execute on function segmenter_report to public;
+
 -- Roles are dumped by their names in guards and params, where the triggers of a restored database look them
 -- up: a role that does not exist there would keep every row from being restored if it were read as a regrole.
 do $dump$

@@ -29,6 +29,7 @@ pub mod query_file;
 pub mod queue;
 pub mod reason;
 pub mod receipt;
+pub mod report;
 pub mod schedule;
 pub mod sync_plan;
 pub mod tables_read;

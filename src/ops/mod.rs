@@ -14,6 +14,7 @@ mod new_table;
 pub mod person;
 pub mod preview;
 pub mod put_segment;
+pub mod report;
 pub mod restore_definition;
 pub mod stat;
 pub mod subscribe;

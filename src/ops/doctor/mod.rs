@@ -56,12 +56,15 @@ pub fn examine_current() -> Result<Vec<Finding>> {
             findings.sum_up();
             Ok(findings.rows)
         }
-        set => examine(&set?),
+        set => {
+            let set = set?;
+            examine(&set, Viewer::current(&set))
+        }
     }
 }
 
-fn examine(set: &RelationSet) -> Result<Vec<Finding>> {
-    let viewer = Viewer::current(set);
+/// Runs all checks on a set, on what a viewer may see.
+pub fn examine(set: &RelationSet, viewer: Viewer) -> Result<Vec<Finding>> {
     let items = due::items(set, viewer.reader(), None)?;
     let (_, database) = process::current_database();
     // The server's settings and jobs do not belong to the set: read them as the extension's owner.
