@@ -1469,6 +1469,12 @@ create function segmenter_render(subscription uuid)
 returns table (message_id bigint, step text, method text, url text, headers jsonb, body text)
 stable language c as 'MODULE_PATHNAME', 'segmenter_render_wrapper';
 
+CREATE FUNCTION "segmenter_report"(
+	"days" INT DEFAULT 30
+) RETURNS TEXT
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_report_wrapper';
+
 CREATE FUNCTION "segmenter_report_audiences"(
 	"consumer" TEXT,
 	"audiences" jsonb
@@ -1764,6 +1770,7 @@ comment on function segmenter_preview(text) is 'what a query would give as a seg
 comment on function segmenter_diff(text, text) is 'who would be added, removed or changed by a refresh now; query: a one-off query instead of the segment''s own';
 comment on function segmenter_explain(text, text, timestamptz) is 'why a person is in a segment, or is not: a row for each thing that decides it';
 comment on function segmenter_timeline(text) is 'what happened to a person in the segments that the caller may see, with the runs and the reasons';
+comment on function segmenter_report(int) is 'a self-contained HTML page about the segments that the caller may see, for the last days';
 comment on function segmenter_disclosures(text) is 'to whom a person''s data went, and when, as far as the caller may see the segments';
 comment on function segmenter_list_audiences() is 'lists the audiences of consumers, compared with what these have reported; used by segmenter_audiences';
 comment on function segmenter_report_audiences(text, jsonb) is 'records which audiences a consumer has in its target systems, in place of what was reported before; returns their number';
@@ -1932,6 +1939,9 @@ revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, seg
 grant execute on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff,
     segmenter_explain, segmenter_timeline, segmenter_disclosures
     to public;
+-- It reads segment tables with the rights of the caller.
+revoke all on function segmenter_report from public;
+grant execute on function segmenter_report to public;
 
 -- A NOTICE of what is still to be set up. CREATE EXTENSION hides notices of its script unless the script
 -- sets client_min_messages.
