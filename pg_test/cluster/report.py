@@ -44,11 +44,11 @@ for (const element of document.body.querySelectorAll('*')) {
 }
 return [...faint].slice(0, 5);
 """
-# What sticks out of the page, unless it is within what can be scrolled by itself.
+# What sticks out of the page, unless it is within what can be scrolled by itself, or is cut off there.
 OVERFLOW = """
 const width = document.documentElement.clientWidth;
-const wide = [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll') && !e.closest('.hidden')
-    && getComputedStyle(e).position != 'absolute' && e.getBoundingClientRect().right > width + 1);
+const isCut = e => e != document.body && (getComputedStyle(e).overflowX != 'visible' || isCut(e.parentElement));
+const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > width + 1 && !isCut(e.parentElement));
 return [document.documentElement.scrollWidth - width, wide.slice(0, 3).map(e => e.outerHTML.slice(0, 90))];
 """
 

@@ -65,7 +65,7 @@ begin
         if d not in (9, 16, 22, 29) then
             update shop.loads set day = d where name = 'carts';
         end if;
-        call shop.run(d, case when d = 29 then least(interval '6 h 30 min', now() - date_trunc('day', now())) else interval '6 h 30 min' end);
+        call shop.run(d, case when d = 29 then now() - date_trunc('day', now()) - interval '5 h 20 min' else interval '6 h 30 min' end);
         if d in (9, 16, 22) then
             -- Later on that day it was loaded.
             update shop.loads set day = d where name = 'carts';
@@ -84,4 +84,8 @@ update segmenter_deliveries d set delivered_through = (
     select o.id from segmenter_outbox o where o.subscription_id = d.subscription_id order by o.id desc offset 3 limit 1)
 from segmenter_subscriptions u, segmenter_consumers c
 where u.id = d.subscription_id and c.id = u.consumer_id and c.name = 'mail tool';
-update segmenter_outbox set available_at = now() - interval '9 hours' where id in (select max(id) - g from segmenter_outbox, generate_series(0, 9) g);
+update segmenter_outbox set available_at = now() - interval '9 hours';
+update segmenter_attempts set started_at = now() - interval '5 h 20 min', ended_at = now() - interval '5 h 20 min' where status <> 'waiting';
+-- Nothing is to be refreshed while the page is looked at.
+update segmenter_segments set refresh_auto = false;
+vacuum analyze;

@@ -43,7 +43,9 @@ select segmenter_report(3661);
 select segmenter_report(null);
 
 -- One that fails with a person's data in its message, one that waits, one that a guard refuses, one that has two in common.
-select report.segment('report failed', 'select ''bob@example.com''::int as id');
+create table report.contacts (email text);
+insert into report.contacts values ('bob@example.com');
+select report.segment('report failed', 'select email::int as id from report.contacts');
 select report.segment('report waits', 'select 1 as id');
 update segmenter_segments set sources = '[{"name": "report.crm load", "ready": "select false"}]' where name = 'report waits';
 select report.segment('report refused', 'select 1 as id');
@@ -52,10 +54,6 @@ select report.segment('report two', 'select ''member-'' || g as id from generate
 select name, status from unnest('{report failed,report waits,report refused,report two}'::text[]) name, segmenter_refresh(name);
 select report.is_page(p), report.says(p, 'bob@') as has_data, report.says(p, 'member-') as has_member, report.says(p, 'hash-') as has_hash from segmenter_report() p;
 -- The answers on its first screen.
-select regexp_replace(m[1], '<[^>]+>', ' ', 'g') as answer
-from segmenter_report() p, regexp_matches(p, 'wait\?</h2>(.*?)</article>|late\?</h2>(.*?)</article>|wrong\?</h2>(.*?)</article>', 'g') r (n),
-lateral (select array[coalesce(n[1], n[2], n[3])]) a (m)
-where n[1] is null and n[2] is null;
 select report.says(p, 'late?</h2><p class="big"><bdi>report.crm load</bdi></p><p>1 segment had to wait') as late,
     report.says(p, 'wait?</h2><p class="big">1 segment</p><p><bdi>report waits</bdi> has waited for') as waits,
     report.says(p, 'source &quot;report.crm load&quot; is not ready') as reason,
@@ -71,7 +69,7 @@ update segmenter_segments set actual_begin = now() - interval '30 days' where na
 update segmenter_log set processed = processed - interval '8 days' where segment_name = 'report two' and id in (
     select min(id) from segmenter_log where segment_name = 'report two' and action = 'refresh');
 set role report_owner;
-select report.says(p, 'week?</h2><p class="big"><bdi>report two</bdi></p><p>6 &#8594; 4 members (&#8722;33 %)') as shrank from segmenter_report() p;
+select report.says(p, 'week?</h2><p class="big"><bdi>report two</bdi></p><p>6 &#8594; 4 members (&#8722;33&#160;%)') as shrank from segmenter_report() p;
 
 -- Messages that wait for a consumer, and what segments are made from.
 select segmenter_subscribe('report mail', 'report two', 'news') is not null as subscribed;

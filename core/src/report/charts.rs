@@ -137,8 +137,15 @@ pub(super) fn sizes(segment: &Segment, buckets: usize) -> Markup {
         chart.draw_series(LineSeries::new(line, BLUE.stroke_width(2)))?;
         chart.draw_series(last.map(|last| Circle::new(last, 3, BLUE.filled())))?;
 
+        // The first load would make all that follows it small: its bar is cut off.
+        let is_first_load = |point: &&Point| point.before == Some(0);
         let most = |count: fn(&Point) -> i64| {
-            segment.points.iter().map(count).max().unwrap_or_default().clamp(1, LARGEST)
+            let later =
+                segment.points.iter().filter(|point| !is_first_load(point)).map(count).max();
+            later
+                .or_else(|| segment.points.iter().map(count).max())
+                .unwrap_or_default()
+                .clamp(1, LARGEST)
         };
         let (came, left) = (most(|point| point.came), most(|point| point.left));
         let mut chart = ChartBuilder::on(&lower)
@@ -149,7 +156,7 @@ pub(super) fn sizes(segment: &Segment, buckets: usize) -> Markup {
         chart.draw_series([PathElement::new(vec![(0.0, 0), (width, 0)], GRID.stroke_width(1))])?;
         let bars = segment.points.iter().flat_map(|point| {
             let at = point.bucket as f64;
-            [(point.came.min(LARGEST), BLUE), (-point.left.min(LARGEST), ORANGE)]
+            [(point.came.min(came), BLUE), (-point.left.min(left), ORANGE)]
                 .into_iter()
                 .filter(|(height, _)| *height != 0)
                 .map(move |(height, colour)| {

@@ -100,15 +100,15 @@ impl Page<'_> {
         text(name, self.limits.name)
     }
 
-    /// Names in a sentence, the first of them.
-    fn names<'n>(&self, names: impl ExactSizeIterator<Item = &'n str>) -> Markup {
-        let count = names.len();
+    /// Names in a sentence, the first of them, with a change each.
+    fn names<T>(&self, named: &[T], name: impl Fn(&T) -> (&str, Option<i64>)) -> Markup {
         html! {
-            @for (place, name) in names.take(NAMES).enumerate() {
+            @for (place, (name, change)) in named.iter().map(name).take(NAMES).enumerate() {
                 @if place > 0 { ", " }
                 (self.name(name))
+                @if let Some(change) = change { " (" (signed(change)) ")" }
             }
-            @if count > NAMES { " and " (number((count - NAMES) as i64)) " more" }
+            @if named.len() > NAMES { " and " (number((named.len() - NAMES) as i64)) " more" }
         }
     }
 
@@ -158,7 +158,7 @@ impl Page<'_> {
                                 ")"
                             }
                             @if shrunk.len() > 1 {
-                                p.also { "Also " (self.names(shrunk[1..].iter().map(|segment| segment.name.as_str()))) }
+                                p.also { "Also " (self.names(&shrunk[1..], |segment| (segment.name.as_str(), segment.change()))) }
                             }
                         }
                     }
@@ -180,7 +180,7 @@ impl Page<'_> {
                                 @else { ", last on " (first.last) }
                             }
                             @if report.late_sources.len() > 1 {
-                                p.also { "Also " (self.names(report.late_sources[1..].iter().map(|source| source.name.as_str()))) }
+                                p.also { "Also " (self.names(&report.late_sources[1..], |source| (source.name.as_str(), None))) }
                             }
                         }
                     }
@@ -202,7 +202,7 @@ impl Page<'_> {
                             }
                         }
                         @if !held.is_empty() {
-                            p.also { "For " (self.names(distinct(held.iter().map(|subscription| subscription.consumer.as_str())).into_iter())) }
+                            p.also { "For " (self.names(&distinct(held.iter().map(|subscription| subscription.consumer.as_str())), |name| (*name, None))) }
                         }
                     }
                 }
@@ -212,7 +212,7 @@ impl Page<'_> {
                         None => p.big { "None" },
                         Some(first) => {
                             p.big { (counted(failed.len() as i64, "segment")) }
-                            p { (if failed.len() == 1 { "Stays as it was: " } else { "Stay as they were: " }) (self.names(failed.iter().map(|segment| segment.name.as_str()))) }
+                            p { (if failed.len() == 1 { "Stays as it was: " } else { "Stay as they were: " }) (self.names(&failed, |segment| (segment.name.as_str(), None))) }
                             p.also {
                                 (self.name(&first.name)) ": " (first.status.map_or("", Status::as_str))
                                 @if let Some(since) = &first.since { " on " (since) }
@@ -382,6 +382,7 @@ impl Page<'_> {
         let report = self.report;
         let buckets = report.buckets.len();
         let shown = report.segments.len().min(self.limits.strips);
+        let (begin, end) = self.ends();
         html! {
             section {
                 h2 { "When refreshes ran, and how they ended" }
@@ -397,7 +398,7 @@ impl Page<'_> {
                             (charts::strip(segment, buckets))
                         }
                     }
-                    div.row { span.title {} (charts::axis(&report.buckets)) }
+                    div.row { span.title {} (charts::axis(&report.buckets)) p.axis.ends { span { (begin) } span { (end) } } }
                 }
                 (more(report.segments.len() - shown, "segment"))
                 details {

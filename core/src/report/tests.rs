@@ -133,7 +133,7 @@ fn the_first_screen_answers_what_is_asked() {
     let page = render(&report);
     let says = |text: &str| assert!(page.contains(text), "{text}");
     says("Which segment shrank last week?</h2><p class=\"big\"><bdi>segment 2</bdi>");
-    says("3,200 &#8594; 3,000 members (&#8722;6.2 %)");
+    says("3,200 &#8594; 3,000 members (&#8722;6.2&#160;%)");
     says("Which source was late?</h2><p class=\"big\"><bdi>segment 0</bdi>");
     says("Does anything wait?</h2><p class=\"big\">1 segment, 1 message</p>");
     says("<bdi>segment 1</bdi> has waited for 5 h 20 min");

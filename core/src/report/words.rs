@@ -55,10 +55,10 @@ pub fn percent(part: i64, whole: i64) -> Option<String> {
     let sign = if part < 0 { "\u{2212}" } else { "" };
     let share = share.abs();
     Some(match share {
-        _ if part == 0 => "0 %".into(),
-        ..0.1 => format!("{sign}<0.1 %"),
-        ..10.0 => format!("{sign}{share:.1} %"),
-        _ => format!("{sign}{share:.0} %"),
+        _ if part == 0 => "0\u{a0}%".into(),
+        ..0.1 => format!("{sign}<0.1\u{a0}%"),
+        ..10.0 => format!("{sign}{share:.1}\u{a0}%"),
+        _ => format!("{sign}{share:.0}\u{a0}%"),
     })
 }
 
@@ -133,10 +133,10 @@ mod tests {
         assert_eq!(short(-1_250_000), "\u{2212}1.2M");
         assert_eq!(short(3_000_000_000), "3G");
         assert_eq!(percent(1, 0), None);
-        assert_eq!(percent(0, 7).unwrap(), "0 %");
-        assert_eq!(percent(-1, 3).unwrap(), "\u{2212}33 %");
-        assert_eq!(percent(1, 100_000).unwrap(), "<0.1 %");
-        assert_eq!(percent(5, 100).unwrap(), "5.0 %");
+        assert_eq!(percent(0, 7).unwrap(), "0\u{a0}%");
+        assert_eq!(percent(-1, 3).unwrap(), "\u{2212}33\u{a0}%");
+        assert_eq!(percent(1, 100_000).unwrap(), "<0.1\u{a0}%");
+        assert_eq!(percent(5, 100).unwrap(), "5.0\u{a0}%");
     }
 
     #[test]
