@@ -434,7 +434,7 @@ impl Page<'_> {
     fn step(&self) -> &'static str {
         match self.report.days {
             ..=3 => "hour",
-            ..=100 => "day",
+            4..=100 => "day",
             _ => "step of several days",
         }
     }

@@ -39,9 +39,9 @@ pub fn short(value: i64) -> String {
         }
     };
     match size {
-        ..10_000 => number(value),
-        ..1_000_000 => scaled(1_000, "k"),
-        ..1_000_000_000 => scaled(1_000_000, "M"),
+        0..10_000 => number(value),
+        10_000..1_000_000 => scaled(1_000, "k"),
+        1_000_000..1_000_000_000 => scaled(1_000_000, "M"),
         _ => scaled(1_000_000_000, "G"),
     }
 }
@@ -66,9 +66,9 @@ pub fn percent(part: i64, whole: i64) -> Option<String> {
 pub fn duration(seconds: i64) -> String {
     let seconds = seconds.max(0);
     match seconds {
-        ..60 => format!("{seconds} s"),
-        ..3_600 => format!("{} min", seconds / 60),
-        ..86_400 => match seconds % 3_600 / 60 {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => match seconds % 3_600 / 60 {
             0 => format!("{} h", seconds / 3_600),
             minutes => format!("{} h {minutes} min", seconds / 3_600),
         },
