@@ -34,6 +34,8 @@ comment on function segmenter_disclosures(text) is 'to whom a person''s data wen
 comment on function segmenter_list_audiences() is 'lists the audiences of consumers, compared with what these have reported; used by segmenter_audiences';
 comment on function segmenter_report_audiences(text, jsonb) is 'records which audiences a consumer has in its target systems, in place of what was reported before; returns their number';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
+comment on function segmenter_list_progress() is 'lists refreshes and deliveries that are going on; used by segmenter_progress';
+comment on function segmenter_cancel(text, interval) is 'ends a refresh of a segment that another process is making, and returns whether there was one; hold: how long automatic refreshes rest from now on';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
@@ -152,8 +154,9 @@ end
 $dump$;
 
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
-    segmenter_lineage, segmenter_audiences, segmenter_connectors, segmenter_requests from public;
-grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_connectors to public;
+    segmenter_lineage, segmenter_audiences, segmenter_progress, segmenter_connectors, segmenter_requests from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_progress,
+    segmenter_connectors to public;
 -- Figures.
 revoke all on segmenter_stat, segmenter_stat_subscriptions from public;
 grant select on segmenter_stat, segmenter_stat_subscriptions to public;
@@ -165,7 +168,7 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
@@ -179,7 +182,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,

@@ -151,6 +151,7 @@ create table @segments@ (
     priority_group   text,
     priority         int,
     retention        jsonb       not null default '{}',
+    hold_until       timestamptz,
     constraint @:segments_name_check@ check (name <> ''),
     constraint @:segments_actual_check@ check (actual_begin <= actual_end)
 );
@@ -181,6 +182,7 @@ comment on column @segments@.exempt is 'suppression lists that do not apply to t
 comment on column @segments@.priority_group is 'segments of one group share no members: a person is in the one with the lowest priority';
 comment on column @segments@.priority is 'the place in the group, unique among its active segments; the lowest comes first';
 comment on column @segments@.retention is 'how long former members are kept: {"keep": …, "without_contacts_after": …}, intervals that count from the end of their periods';
+comment on column @segments@.hold_until is 'until when automatic refreshes rest; null: they do not';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -739,7 +741,8 @@ select
     case
         when u.params -> 'paused' = 'true' then 'it is paused'
         when h.held_params = u.params then h.held
-    end as update_held
+    end as update_held,
+    case when s.hold_until > now() then s.hold_until end as hold_until
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id
@@ -782,7 +785,8 @@ select
     null,
     f.excluded,
     f.subscription_id,
-    null
+    null,
+    f.hold_until
 from @schema@.segmenter_figures_in('@text:mart@') f
 order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -815,6 +819,7 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members, or the people are kept out';
 comment on column @status@.subscription_id is 'the subscription';
 comment on column @status@.update_held is 'why changes are held back from the consumer; null: they are not';
+comment on column @status@.hold_until is 'until when automatic refreshes rest; null: they do not';
 
 -- The members of now, for people. The policies of the tables apply to its reader. An outer join, and a
 -- condition that does not turn it into an inner one: otherwise a planner that expects one active
@@ -846,10 +851,10 @@ grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @han
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority, retention),
+        priority_group, priority, retention, hold_until),
     update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority, retention)
+        priority_group, priority, retention, hold_until)
     on @segments@ to public;
 grant
     insert (id, name, description, role, params, actual_begin, actual_end, subscribers),
@@ -967,7 +972,7 @@ returns table (
     coverage bigint, added bigint, removed bigint, changed bigint,
     update_consumer text, update_target text, update_name text, update_cron text, update_status text,
     pending_messages bigint, last_delivery timestamptz, excluded bigint,
-    subscription_id uuid
+    subscription_id uuid, hold_until timestamptz
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
 revoke all on function segmenter_figures_in from public;
@@ -1484,6 +1489,52 @@ comment on column segmenter_audiences.drift is 'how far size is from members, as
 comment on column segmenter_audiences.reported_at is 'when the consumer last reported; null: never';
 revoke all on segmenter_audiences from public;
 grant select on segmenter_audiences to public;
+
+-- What is going on, and refreshes that are cancelled and held.
+CREATE FUNCTION "segmenter_cancel"(
+	"name" TEXT,
+	"hold" interval DEFAULT NULL
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_cancel_wrapper';
+
+CREATE FUNCTION "segmenter_list_progress"() RETURNS TABLE (
+	"pid" INT,
+	"segment" TEXT,
+	"phase" TEXT,
+	"rows_received" bigint,
+	"rows_before" bigint,
+	"rows_written" bigint,
+	"messages_written" bigint,
+	"started_at" timestamp with time zone,
+	"phase_started_at" timestamp with time zone,
+	"estimated_fraction" double precision
+)
+STRICT VOLATILE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_progress_wrapper';
+comment on function segmenter_list_progress() is 'lists refreshes and deliveries that are going on; used by segmenter_progress';
+comment on function segmenter_cancel(text, interval) is 'ends a refresh of a segment that another process is making, and returns whether there was one; hold: how long automatic refreshes rest from now on';
+revoke all on function segmenter_list_progress, segmenter_cancel from public;
+grant execute on function segmenter_list_progress, segmenter_cancel to public;
+create view segmenter_progress as
+select
+    p.pid, p.segment, p.phase, p.rows_received, p.rows_before, p.rows_written, p.messages_written,
+    p.started_at, p.phase_started_at, p.estimated_fraction
+from segmenter_list_progress() p;
+comment on view segmenter_progress is 'refreshes and deliveries that are going on, in the relation set that the session works on; empty where the library is not preloaded';
+comment on column segmenter_progress.pid is 'the process, as in pg_stat_activity';
+comment on column segmenter_progress.segment is 'the segment';
+comment on column segmenter_progress.phase is 'waiting for lock, checking sources, reading members, comparing, applying, handing over, delivering';
+comment on column segmenter_progress.rows_received is 'rows that the refresher has returned';
+comment on column segmenter_progress.rows_before is 'members of the segment that were read, or are known to be there, before the refresh';
+comment on column segmenter_progress.rows_written is 'members that were added, removed or changed';
+comment on column segmenter_progress.messages_written is 'messages that were written; by a delivery: that were delivered, or tried';
+comment on column segmenter_progress.started_at is 'when the refresh or the delivery began';
+comment on column segmenter_progress.phase_started_at is 'when the phase began; of a delivery: the message';
+comment on column segmenter_progress.estimated_fraction is 'how much of the rows is done, from 0 to 1, by what the planner expects of the query; null: nothing is expected yet';
+revoke all on segmenter_progress from public;
+grant select on segmenter_progress to public;
 -- The history of definitions.
 CREATE FUNCTION "segmenter_restore_definition"(
 	"name" TEXT,

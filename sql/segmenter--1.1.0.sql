@@ -174,6 +174,7 @@ create table @segments@ (
     priority_group   text,
     priority         int,
     retention        jsonb       not null default '{}',
+    hold_until       timestamptz,
     constraint @:segments_name_check@ check (name <> ''),
     constraint @:segments_actual_check@ check (actual_begin <= actual_end)
 );
@@ -204,6 +205,7 @@ comment on column @segments@.exempt is 'suppression lists that do not apply to t
 comment on column @segments@.priority_group is 'segments of one group share no members: a person is in the one with the lowest priority';
 comment on column @segments@.priority is 'the place in the group, unique among its active segments; the lowest comes first';
 comment on column @segments@.retention is 'how long former members are kept: {"keep": …, "without_contacts_after": …}, intervals that count from the end of their periods';
+comment on column @segments@.hold_until is 'until when automatic refreshes rest; null: they do not';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -762,7 +764,8 @@ select
     case
         when u.params -> 'paused' = 'true' then 'it is paused'
         when h.held_params = u.params then h.held
-    end as update_held
+    end as update_held,
+    case when s.hold_until > now() then s.hold_until end as hold_until
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id
@@ -805,7 +808,8 @@ select
     null,
     f.excluded,
     f.subscription_id,
-    null
+    null,
+    f.hold_until
 from @schema@.segmenter_figures_in('@text:mart@') f
 order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -838,6 +842,7 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members, or the people are kept out';
 comment on column @status@.subscription_id is 'the subscription';
 comment on column @status@.update_held is 'why changes are held back from the consumer; null: they are not';
+comment on column @status@.hold_until is 'until when automatic refreshes rest; null: they do not';
 
 -- The members of now, for people. The policies of the tables apply to its reader. An outer join, and a
 -- condition that does not turn it into an inner one: otherwise a planner that expects one active
@@ -869,10 +874,10 @@ grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @han
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority, retention),
+        priority_group, priority, retention, hold_until),
     update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority, retention)
+        priority_group, priority, retention, hold_until)
     on @segments@ to public;
 grant
     insert (id, name, description, role, params, actual_begin, actual_end, subscribers),
@@ -1013,6 +1018,13 @@ CREATE FUNCTION "segmenter_builtin_connectors"() RETURNS TABLE (
 IMMUTABLE STRICT
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_builtin_connectors_wrapper';
+
+CREATE FUNCTION "segmenter_cancel"(
+	"name" TEXT,
+	"hold" interval DEFAULT NULL
+) RETURNS bool
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_cancel_wrapper';
 
 CREATE FUNCTION "segmenter_claim"(
 	"consumer" TEXT,
@@ -1167,7 +1179,7 @@ returns table (
     coverage bigint, added bigint, removed bigint, changed bigint,
     update_consumer text, update_target text, update_name text, update_cron text, update_status text,
     pending_messages bigint, last_delivery timestamptz, excluded bigint,
-    subscription_id uuid
+    subscription_id uuid, hold_until timestamptz
 )
 stable language c as 'MODULE_PATHNAME', 'segmenter_figures_in_wrapper';
 
@@ -1260,6 +1272,21 @@ CREATE FUNCTION "segmenter_list_stat_subscriptions"() RETURNS TABLE (
 STRICT STABLE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_list_stat_subscriptions_wrapper';
+CREATE FUNCTION "segmenter_list_progress"() RETURNS TABLE (
+	"pid" INT,
+	"segment" TEXT,
+	"phase" TEXT,
+	"rows_received" bigint,
+	"rows_before" bigint,
+	"rows_written" bigint,
+	"messages_written" bigint,
+	"started_at" timestamp with time zone,
+	"phase_started_at" timestamp with time zone,
+	"estimated_fraction" double precision
+)
+STRICT VOLATILE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_progress_wrapper';
 
 -- Views that show the set that the session works on.
 create view segmenter_lineage as
@@ -1325,6 +1352,22 @@ comment on column segmenter_stat_subscriptions.failed is 'attempts that failed';
 comment on column segmenter_stat_subscriptions.failures_in_a_row is 'attempts that failed since the last one that did not, or since an operator cleared the failure; not reset';
 comment on column segmenter_stat_subscriptions.lag is 'for how long the first message has been waiting that could be delivered; null: none waits; not reset';
 comment on column segmenter_stat_subscriptions.stats_reset is 'when the figures were last reset; null: never';
+create view segmenter_progress as
+select
+    p.pid, p.segment, p.phase, p.rows_received, p.rows_before, p.rows_written, p.messages_written,
+    p.started_at, p.phase_started_at, p.estimated_fraction
+from segmenter_list_progress() p;
+comment on view segmenter_progress is 'refreshes and deliveries that are going on, in the relation set that the session works on; empty where the library is not preloaded';
+comment on column segmenter_progress.pid is 'the process, as in pg_stat_activity';
+comment on column segmenter_progress.segment is 'the segment';
+comment on column segmenter_progress.phase is 'waiting for lock, checking sources, reading members, comparing, applying, handing over, delivering';
+comment on column segmenter_progress.rows_received is 'rows that the refresher has returned';
+comment on column segmenter_progress.rows_before is 'members of the segment that were read, or are known to be there, before the refresh';
+comment on column segmenter_progress.rows_written is 'members that were added, removed or changed';
+comment on column segmenter_progress.messages_written is 'messages that were written; by a delivery: that were delivered, or tried';
+comment on column segmenter_progress.started_at is 'when the refresh or the delivery began';
+comment on column segmenter_progress.phase_started_at is 'when the phase began; of a delivery: the message';
+comment on column segmenter_progress.estimated_fraction is 'how much of the rows is done, from 0 to 1, by what the planner expects of the query; null: nothing is expected yet';
 
 CREATE FUNCTION "segmenter_may_act_as"(
 	"role" oid
@@ -1775,6 +1818,8 @@ comment on function segmenter_disclosures(text) is 'to whom a person''s data wen
 comment on function segmenter_list_audiences() is 'lists the audiences of consumers, compared with what these have reported; used by segmenter_audiences';
 comment on function segmenter_report_audiences(text, jsonb) is 'records which audiences a consumer has in its target systems, in place of what was reported before; returns their number';
 comment on function segmenter_list_lineage() is 'lists what each segment reads; used by segmenter_lineage';
+comment on function segmenter_list_progress() is 'lists refreshes and deliveries that are going on; used by segmenter_progress';
+comment on function segmenter_cancel(text, interval) is 'ends a refresh of a segment that another process is making, and returns whether there was one; hold: how long automatic refreshes rest from now on';
 comment on function segmenter_doctor() is 'checks this database and lists findings, with a summary as the last row';
 comment on function segmenter_prune() is 'deletes log entries older than segmenter.log_retention, messages delivered longer than segmenter.outbox_retention ago, captured changes that every segment has read, and former members by the retention of their segment; runs do so by themselves';
 comment on function segmenter_may_act_as(oid) is 'whether the current role may act as another role; used by the row-level security policies';
@@ -1900,13 +1945,16 @@ revoke all on segmenter_stat, segmenter_stat_subscriptions from public;
 grant select on segmenter_stat, segmenter_stat_subscriptions to public;
 revoke all on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics from public;
 grant execute on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics to public;
+    segmenter_lineage, segmenter_audiences, segmenter_progress, segmenter_connectors, segmenter_requests from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_progress,
+    segmenter_connectors to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
@@ -1920,7 +1968,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,

@@ -49,6 +49,7 @@ create table @segments@ (
     priority_group   text,
     priority         int,
     retention        jsonb       not null default '{}',
+    hold_until       timestamptz,
     constraint @:segments_name_check@ check (name <> ''),
     constraint @:segments_actual_check@ check (actual_begin <= actual_end)
 );
@@ -79,6 +80,7 @@ comment on column @segments@.exempt is 'suppression lists that do not apply to t
 comment on column @segments@.priority_group is 'segments of one group share no members: a person is in the one with the lowest priority';
 comment on column @segments@.priority is 'the place in the group, unique among its active segments; the lowest comes first';
 comment on column @segments@.retention is 'how long former members are kept: {"keep": …, "without_contacts_after": …}, intervals that count from the end of their periods';
+comment on column @segments@.hold_until is 'until when automatic refreshes rest; null: they do not';
 
 create table @consumers@ (
     id           uuid        primary key default gen_random_uuid(),
@@ -637,7 +639,8 @@ select
     case
         when u.params -> 'paused' = 'true' then 'it is paused'
         when h.held_params = u.params then h.held
-    end as update_held
+    end as update_held,
+    case when s.hold_until > now() then s.hold_until end as hold_until
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id
@@ -680,7 +683,8 @@ select
     null,
     f.excluded,
     f.subscription_id,
-    null
+    null,
+    f.hold_until
 from @schema@.segmenter_figures_in('@text:mart@') f
 order by name, update_consumer, update_target;
 comment on view @status@ is 'a row for each active segment and active subscription (one row for a segment without any): the last refresh, the next one, and the messages that wait';
@@ -713,6 +717,7 @@ comment on column @status@.delivery_error is 'the error of the last hand-over or
 comment on column @status@.excluded is 'rows that the last refresh left out, because other segments have their members, or the people are kept out';
 comment on column @status@.subscription_id is 'the subscription';
 comment on column @status@.update_held is 'why changes are held back from the consumer; null: they are not';
+comment on column @status@.hold_until is 'until when automatic refreshes rest; null: they do not';
 
 -- The members of now, for people. The policies of the tables apply to its reader. An outer join, and a
 -- condition that does not turn it into an inner one: otherwise a planner that expects one active
@@ -744,10 +749,10 @@ grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @han
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority, retention),
+        priority_group, priority, retention, hold_until),
     update (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
         refresh_timezone, sources, guards, actual_begin, actual_end, exclude, is_suppression, exempt,
-        priority_group, priority, retention)
+        priority_group, priority, retention, hold_until)
     on @segments@ to public;
 grant
     insert (id, name, description, role, params, actual_begin, actual_end, subscribers),

@@ -62,3 +62,19 @@ comment on column segmenter_stat_subscriptions.failed is 'attempts that failed';
 comment on column segmenter_stat_subscriptions.failures_in_a_row is 'attempts that failed since the last one that did not, or since an operator cleared the failure; not reset';
 comment on column segmenter_stat_subscriptions.lag is 'for how long the first message has been waiting that could be delivered; null: none waits; not reset';
 comment on column segmenter_stat_subscriptions.stats_reset is 'when the figures were last reset; null: never';
+create view segmenter_progress as
+select
+    p.pid, p.segment, p.phase, p.rows_received, p.rows_before, p.rows_written, p.messages_written,
+    p.started_at, p.phase_started_at, p.estimated_fraction
+from segmenter_list_progress() p;
+comment on view segmenter_progress is 'refreshes and deliveries that are going on, in the relation set that the session works on; empty where the library is not preloaded';
+comment on column segmenter_progress.pid is 'the process, as in pg_stat_activity';
+comment on column segmenter_progress.segment is 'the segment';
+comment on column segmenter_progress.phase is 'waiting for lock, checking sources, reading members, comparing, applying, handing over, delivering';
+comment on column segmenter_progress.rows_received is 'rows that the refresher has returned';
+comment on column segmenter_progress.rows_before is 'members of the segment that were read, or are known to be there, before the refresh';
+comment on column segmenter_progress.rows_written is 'members that were added, removed or changed';
+comment on column segmenter_progress.messages_written is 'messages that were written; by a delivery: that were delivered, or tried';
+comment on column segmenter_progress.started_at is 'when the refresh or the delivery began';
+comment on column segmenter_progress.phase_started_at is 'when the phase began; of a delivery: the message';
+comment on column segmenter_progress.estimated_fraction is 'how much of the rows is done, from 0 to 1, by what the planner expects of the query; null: nothing is expected yet';

@@ -54,6 +54,7 @@ extension_sql_file!(
     name = "views",
     requires = [
         api::lineage::segmenter_list_lineage,
+        api::progress::segmenter_list_progress,
         api::stat::segmenter_list_stat,
         api::stat::segmenter_list_stat_subscriptions
     ]

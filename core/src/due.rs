@@ -31,6 +31,8 @@ pub enum Due {
     Freed,
     /// At once: its definition was changed after the last attempt, which failed.
     Redefined,
+    /// Its automatic refreshes rest, and then it is due at this time; the last time of all: never.
+    Held(DateTime<Utc>),
     /// Never: its schedule has no further time.
     Never,
 }
@@ -97,10 +99,19 @@ impl Due {
         }
     }
 
+    /// The same for a segment that is held until a time, if that time is still to come.
+    pub fn held(self, until: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
+        match (self, until.filter(|until| *until > now)) {
+            (Due::Never, _) | (_, None) => self,
+            (due, Some(until)) => Due::Held(due.at().map_or(until, |at| at.max(until))),
+        }
+    }
+
     /// The time from which it is due; `None`: at every run, at once, or never.
     pub fn at(self) -> Option<DateTime<Utc>> {
         match self {
             Due::Scheduled(at) | Due::Retry(at, _) => Some(at),
+            Due::Held(at) => Some(at).filter(|at| *at < DateTime::<Utc>::MAX_UTC),
             Due::EveryRun | Due::AtOnce | Due::Freed | Due::Redefined | Due::Never => None,
         }
     }
@@ -157,6 +168,27 @@ mod tests {
     }
 
     const MINUTE: TimeDelta = TimeDelta::minutes(1);
+
+    #[test]
+    fn a_held_segment_is_due_after_its_hold() {
+        let now = at("2026-05-01T12:00:00Z");
+        let (early, late) = (at("2026-05-01T13:00:00Z"), at("2026-05-02T00:00:00Z"));
+        // A hold that is over, or that there is none of, changes nothing.
+        for due in [Due::EveryRun, Due::Scheduled(now), Due::Freed] {
+            assert_eq!(due.held(None, now), due);
+            assert_eq!(due.held(Some(now), now), due);
+            assert_eq!(due.held(Some(late), now), Due::Held(late));
+        }
+        // Its schedule comes before, and after.
+        assert_eq!(Due::Scheduled(early).held(Some(late), now), Due::Held(late));
+        assert_eq!(Due::Retry(late, 1).held(Some(early), now), Due::Held(late));
+        assert_eq!(Due::Never.held(Some(late), now), Due::Never);
+        assert!(!Due::Held(late).is_at(early) && Due::Held(late).is_at(late));
+        // Without an end it has no next time.
+        let endless = Due::EveryRun.held(Some(DateTime::<Utc>::MAX_UTC), now);
+        assert_eq!(endless.at(), None);
+        assert!(!endless.is_at(late));
+    }
 
     #[test]
     fn a_schedule_counts_from_the_last_attempt() {

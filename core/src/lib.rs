@@ -25,6 +25,7 @@ pub mod job;
 pub mod job_table;
 pub mod jsonb;
 pub mod metrics;
+pub mod progress;
 pub mod query_file;
 pub mod queue;
 pub mod reason;

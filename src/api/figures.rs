@@ -27,7 +27,7 @@ returns table (
     coverage bigint, added bigint, removed bigint, changed bigint,
     update_consumer text, update_target text, update_name text, update_cron text, update_status text,
     pending_messages bigint, last_delivery timestamptz, excluded bigint,
-    subscription_id uuid
+    subscription_id uuid, hold_until timestamptz
 )
 stable language c as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
@@ -59,6 +59,7 @@ fn segmenter_figures_in(
             name!(last_delivery, Option<TimestampWithTimeZone>),
             name!(excluded, Option<i64>),
             name!(subscription_id, Option<Uuid>),
+            name!(hold_until, Option<TimestampWithTimeZone>),
         ),
     >,
     ErrorReport,
@@ -94,6 +95,7 @@ fn segmenter_figures_in(
             row.last_delivery,
             row.excluded,
             row.subscription,
+            row.hold_until,
         )
     })))
 }

@@ -34,6 +34,7 @@ mod figures;
 mod identifiers;
 mod lineage;
 mod members;
+mod progress;
 mod report;
 mod restored;
 mod segments;

@@ -30,6 +30,7 @@ pub enum LogStatus {
     Waiting,
     Refused,
     Failed,
+    Interrupted,
 }
 
 impl LogStatus {
@@ -41,6 +42,7 @@ impl LogStatus {
             LogStatus::Waiting => "waiting",
             LogStatus::Refused => "refused",
             LogStatus::Failed => "failed",
+            LogStatus::Interrupted => "interrupted",
         }
     }
 }

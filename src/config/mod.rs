@@ -1,6 +1,6 @@
 //! Reads and validates the config rows of segments. Later code may assume that they are valid.
 
-use pgrx::datum::Uuid;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use serde_json::Value;
 
@@ -9,6 +9,7 @@ use segmenter_core::guards::Guards;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
+use crate::pg::clock::{self, Instant};
 use crate::pg::format::json::JsonbText;
 
 pub mod exclusion;
@@ -45,6 +46,8 @@ pub struct Segment {
     pub exempt: Value,
     /// The version of its definition; none: it has no history.
     pub definition: Option<i32>,
+    /// Until when automatic refreshes rest; none: they do not.
+    pub held_until: Option<Instant>,
 }
 
 impl Segment {
@@ -137,6 +140,9 @@ impl Segment {
                     has_kept_out: row.get_by_name("has_kept_out")?.unwrap_or_default(),
                     exempt: json("exempt")?,
                     definition: row.get_by_name("definition")?,
+                    held_until: row
+                        .get_by_name::<TimestampWithTimeZone, _>("held_until")?
+                        .map(clock::instant),
                     id,
                     name,
                 }))

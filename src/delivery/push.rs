@@ -20,6 +20,7 @@ use crate::config::{FunctionUpdater, HttpUpdater, Key, Updater};
 use crate::error::{Error, Report, Result};
 use crate::pg::bgw::activity;
 use crate::pg::bgw::process;
+use crate::pg::bgw::progress::{Figure, Kind, Phase, Tracker};
 use crate::pg::bgw::thread;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::durable;
@@ -59,6 +60,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
     let (set, settings) = process::transaction(connected)?;
     let sender = Sender::default();
     let began = clock::now();
+    let mut progress: Option<Tracker> = None;
     while clock::now() - began < TURN {
         process::reload_config();
         // Read again for each message: the consumer may have changed, or another session may need
@@ -94,6 +96,14 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
             Some((consumer, limit, Next::Message(message))) => (consumer, limit, message),
         };
         let (consumer, limit, message) = message;
+        match &progress {
+            Some(progress) => progress.deliver(message.segment),
+            None => {
+                let (mart, segment) = (set.mart(), message.segment);
+                let tracker = Tracker::begin(Kind::Delivery, mart, segment, Phase::Delivering);
+                progress = Some(tracker);
+            }
+        }
         process::announce(
             &format!("segmenter: {}", consumer.name),
             Some(&format!("delivery of message {} to \"{}\"", message.id, consumer.name)),
@@ -111,6 +121,7 @@ pub fn serve(set: pg_sys::Oid, consumer: Uuid) -> std::result::Result<(), Report
                 connector::deliver((&set, &sender), &consumer, server, limit, &message)?;
             }
         }
+        Figure::messages().add(1);
     }
     Ok(())
 }

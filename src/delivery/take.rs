@@ -17,6 +17,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::{Column, Table};
 use crate::config::{Fields, Key, Segment, Updater};
 use crate::error::{Error, Result, TakeError, emit};
+use crate::pg::bgw::progress::{Kind, Phase, Tracker};
 use crate::pg::clock;
 use crate::pg::exec::durable;
 use crate::pg::exec::result_set::ResultSet;
@@ -80,6 +81,8 @@ pub fn take(
         Some(cursor) => Waiting::read(set, id, cursor.through)?,
         None => Waiting::default(),
     };
+    let _progress =
+        Tracker::begin(Kind::Delivery, set.mart(), subscription.segment, Phase::Delivering);
     let taking = Taking { set, subscription: &subscription, waiting: &waiting, result };
     let fields = match changes {
         true => taking.changes()?,

@@ -42,9 +42,10 @@ impl Error {
             Error::IdTaken(_) => Code::ERRCODE_DUPLICATE_OBJECT,
             Error::OwnerCannotLogIn { .. } => Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION,
             Error::WorkerDied(_) => Code::ERRCODE_CONNECTION_FAILURE,
-            Error::TimedOut(_) | Error::TimeLimit(_) | Error::Overrun { .. } => {
-                Code::ERRCODE_QUERY_CANCELED
-            }
+            Error::TimedOut(_)
+            | Error::TimeLimit(_)
+            | Error::Overrun { .. }
+            | Error::Cancelled { .. } => Code::ERRCODE_QUERY_CANCELED,
             Error::Busy { .. } | Error::OpenAttempt(_) => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Error::Superseded(_)
             | Error::TableChanged { .. }
@@ -52,6 +53,7 @@ impl Error {
             | Error::Unfollowed(_) => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::OtherVersion(_)
             | Error::NoRefresher { .. }
+            | Error::Held { .. }
             | Error::NoHistory(_)
             | Error::NotInMart { .. }
             | Error::NotWatched { .. }

@@ -83,6 +83,14 @@ pub enum Error {
     #[error("segment \"{segment}\" is being refreshed by {holder}")]
     Busy { segment: String, holder: Holder },
 
+    /// Automatic refreshes of a segment rest. `held`: until when.
+    #[error("segment \"{segment}\" is {held}")]
+    Held { segment: String, held: String },
+
+    /// A role has cancelled the refresh.
+    #[error("the refresh was cancelled by role \"{role}\"")]
+    Cancelled { role: String },
+
     #[error("segment \"{0}\" was refreshed or changed after this transaction took its snapshot")]
     Superseded(String),
 

@@ -1,6 +1,7 @@
-//! Operations that people call: creating segments, subscribing consumers, erasing a person, health
-//! checks.
+//! Operations that people call: creating segments, subscribing consumers, erasing a person, cancelling
+//! refreshes, health checks.
 
+pub mod cancel;
 pub mod create_segment;
 pub mod disclosures;
 pub mod doctor;
@@ -13,6 +14,7 @@ pub mod metrics;
 mod new_table;
 pub mod person;
 pub mod preview;
+pub mod progress;
 pub mod put_segment;
 pub mod report;
 pub mod restore_definition;

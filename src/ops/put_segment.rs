@@ -488,6 +488,9 @@ fn say_when(set: &RelationSet, (name, is_refreshed): (&str, bool), put: &Put) ->
     let first = if put.action == Action::Created && !is_refreshed { " first" } else { "" };
     let message = match (item.due, next) {
         (None, _) => format!("{segment} is refreshed by hand only"),
+        (Some(Due::Held(_)), None) => {
+            format!("{segment} is {}", item.held().unwrap_or_default())
+        }
         (Some(Due::Never), _) => {
             format!("{segment} is never refreshed: its schedule has no further time")
         }

@@ -31,6 +31,14 @@ pub fn instant(time: TimestampWithTimeZone) -> Instant {
     at(time.into())
 }
 
+/// Says of a segment that it is held until a time.
+pub fn held(until: Instant) -> String {
+    match until == DateTime::<Utc>::MAX_UTC {
+        true => "held without an end".into(),
+        false => format!("held until {}", until.format("%F %T UTC")),
+    }
+}
+
 /// Converts to PostgreSQL's type. The last time becomes `infinity`, one that is too early
 /// `-infinity`.
 pub fn timestamp(instant: Instant) -> TimestampWithTimeZone {

@@ -7,6 +7,7 @@ use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::config::segment_table;
 use crate::error::{Error, Result};
+use crate::pg::bgw::progress::Figure;
 use crate::pg::exec::snapshot::{self, Active};
 use crate::pg::exec::statement::read_one;
 use crate::refresh::delta::DeltaTarget;
@@ -16,6 +17,14 @@ use segmenter_core::guards::DeltaStats;
 struct Step {
     sql: String,
     rows: u64,
+    /// The members among them that no other step counts.
+    members: u64,
+}
+
+impl Step {
+    fn of(sql: String, rows: u64) -> Self {
+        Self { sql, rows, members: rows }
+    }
 }
 
 /// Applies the relation `segmenter_delta` to a segment's table. `at` is the local time of the new
@@ -40,6 +49,7 @@ pub fn apply(
             }
             let args = [side.segment.into(), at.into()];
             let touched = client.update(&step.sql, None, &args)?.len() as u64;
+            Figure::written().add(step.members);
             if touched != step.rows {
                 return Err(Error::TableChanged {
                     table: side.table.name.clone(),
@@ -116,9 +126,9 @@ fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
             .unzip();
         let version = open(&operation("c"), &[names, carried].concat(), &[values, old].concat());
         vec![
-            Step { sql: close(&operations(&["r", "c"])), rows: figures.removed + figures.changed },
-            Step { sql: version, rows: figures.changed },
-            Step { sql: added, rows: figures.added },
+            Step::of(close(&operations(&["r", "c"])), figures.removed + figures.changed),
+            Step { sql: version, rows: figures.changed, members: 0 },
+            Step::of(added, figures.added),
         ]
     } else {
         let assign = |value: &dyn Fn(usize, &str) -> String| -> Vec<String> {
@@ -145,12 +155,9 @@ fn steps(side: &DeltaTarget<'_>, figures: DeltaStats) -> Result<Vec<Step>> {
         let is_first =
             figures.before == 0 && !segment_table::holds_rows_of(set, &table.name, segment)?;
         vec![
-            Step { sql: close(&operations(&["r"])), rows: figures.removed },
-            Step { sql: change, rows: figures.changed },
-            Step {
-                sql: if is_first { added } else { added + "\n" + &reopen },
-                rows: figures.added,
-            },
+            Step::of(close(&operations(&["r"])), figures.removed),
+            Step::of(change, figures.changed),
+            Step::of(if is_first { added } else { added + "\n" + &reopen }, figures.added),
         ]
     })
 }

@@ -14,6 +14,7 @@ use crate::config::exclusion::{self, Dependent};
 use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report, Result, counted, emit_warning};
+use crate::pg::bgw::progress::{self, Kind, Phase, Tracker};
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
@@ -211,6 +212,7 @@ fn close_alone(
     (turns, known): (Option<&Turns>, Option<&Known>),
 ) -> Result<Option<Closed>> {
     set.check_owner_can_act_as(dependent.owner)?;
+    let _progress = Tracker::begin(Kind::HandOver, set.mart(), dependent.id, Phase::WaitingForLock);
     let _held = acquire(set, dependent.id, &dependent.name)?;
     // Under its lock it keeps its table, and what it has seen.
     let (_snapshot, segment) = handover::latest(set, dependent.id)?;
@@ -231,5 +233,6 @@ fn close_alone(
     let _snapshot = Active::fresh();
     let table = Table::check(set, segment.table, segment.holder())?;
     table.check_usable(set, segment.holder())?;
+    progress::enter(Phase::Applying);
     exclusion.close(set, (&segment, &table), (run_id, true), (turns, known, None)).map(Some)
 }

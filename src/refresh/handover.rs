@@ -15,6 +15,7 @@ use crate::catalog::state;
 use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Key, Segment};
 use crate::error::{Error, Report, Result, emit_warning};
+use crate::pg::bgw::progress::{self, Kind, Phase, Tracker};
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
@@ -70,6 +71,8 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
             None => return Err(set.unknown_segment(request.name)),
         };
         refresh::may_refresh(set, segment, role::current())?;
+        let _progress =
+            Tracker::begin(Kind::HandOver, set.mart(), segment.id, Phase::WaitingForLock);
         let _held = acquire(set, segment.id, &segment.name)?;
         let (_snapshot, segment) = latest(set, segment.id)?;
         from_table(set, &segment, request.run_id, action, None)
@@ -162,6 +165,7 @@ pub fn from_table(
     if actions.is_empty() {
         return Ok(PublishStats::default());
     }
+    progress::enter(Phase::HandingOver);
     // The end of an audience has no members: then nothing of the table is read or locked.
     let table = match actions.iter().all(|(_, action)| *action == SyncAction::Delete) {
         true => Err(Error::MissingValue("members").report()),

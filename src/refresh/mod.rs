@@ -49,7 +49,7 @@ pub mod upstream;
 
 use outcome::{Ending, params};
 pub use outcome::{advise, columns_that_stay};
-use steps::{actions_of, attempt, check_sources_loaded, find, hash_of};
+use steps::{actions_of, attempt, check_not_held, check_sources_loaded, find, hash_of};
 pub use steps::{check_not_superseded, last_content, may_refresh};
 
 /// The arguments of a refresh.
@@ -238,6 +238,8 @@ pub enum Start {
     Waiting,
     /// Another process holds the segment's lock.
     Busy,
+    /// Automatic refreshes of the segment rest.
+    Held,
     /// It was not known that it reads tables of other segments.
     Unordered,
     /// The segment no longer exists.
@@ -252,6 +254,7 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
         let segment = find(set, request, &mut found)?;
         let _portals = portal::CursorScope::begin()?;
         may_refresh(set, segment, role::current())?;
+        check_not_held(request, segment)?;
         let _lock = acquire(set, segment.id, &segment.name)?;
         let state = SegmentState::find(set, segment.id)?;
         let reads = reads::find(set, segment);
@@ -263,6 +266,7 @@ pub fn start(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Start> {
     });
     match (ready, &found) {
         (Err(Error::Busy { .. }), _) => return Ok(Start::Busy),
+        (Err(Error::Held { .. }), _) => return Ok(Start::Held),
         (Err(Error::NotLoaded(_)), _) => return Ok(Start::Waiting),
         (_, None) => return Ok(Start::Gone),
         (Ok(reads), Some(segment)) if state::record_reads(set, segment.id, &reads.record())? => {

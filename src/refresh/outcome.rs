@@ -102,8 +102,11 @@ impl Ending {
                     attempted: true,
                 }
             }
-            Err(error @ Error::Busy { .. }) if request.skip_busy => {
+            Err(error @ (Error::Busy { .. } | Error::Held { .. })) if request.skip_busy => {
                 Self { attempted: false, ..plain(LogStatus::Skipped, error.to_string()) }
+            }
+            Err(error @ Error::Cancelled { .. }) => {
+                plain(LogStatus::Interrupted, error.to_string())
             }
             Err(error @ Error::NotLoaded(_)) => plain(LogStatus::Waiting, error.to_string()),
             Err(error) => {

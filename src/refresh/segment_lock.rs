@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -22,22 +23,7 @@ pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLo
             if let Some(held) = lock::try_lock(key) {
                 return Ok(held);
             }
-            let args = [
-                pg_sys::Oid::from(key.high).into(),
-                pg_sys::Oid::from(key.low).into(),
-                (lock::CLASS as i16).into(),
-            ];
-            let row = client
-                .select(
-                    &set.sql(&queries::refresh::segment_lock::FIND_HOLDER, &[]),
-                    Some(1),
-                    &args,
-                )?
-                .first();
-            if row.is_empty() {
-                return Err(Error::Busy { segment: name.to_owned(), holder: Holder::Unknown });
-            }
-            let holder = match (row.get_by_name("pid")?, row.get_by_name("gid")?) {
+            let holder = match find_holder(client, set, key)? {
                 (Some(pid), _) if lock::is_held(key) => Holder::This(pid),
                 (Some(pid), _) => Holder::Process(pid),
                 (None, Some(gid)) => Holder::Prepared(gid),
@@ -46,6 +32,31 @@ pub fn acquire(set: &RelationSet, segment: Uuid, name: &str) -> Result<SegmentLo
             Err(Error::Busy { segment: name.to_owned(), holder })
         })
     })
+}
+
+/// The process that holds a segment's lock; none: it is free, or a prepared transaction holds it.
+pub fn holder(set: &RelationSet, segment: Uuid) -> Result<Option<i32>> {
+    let key = key(set, segment)?;
+    set.as_owner(|| Spi::connect(|client| Ok(find_holder(client, set, key)?.0)))
+}
+
+/// The process, or the prepared transaction, that holds a lock.
+fn find_holder(
+    client: &SpiClient<'_>,
+    set: &RelationSet,
+    key: lock::Key,
+) -> Result<(Option<i32>, Option<String>)> {
+    let args = [
+        pg_sys::Oid::from(key.high).into(),
+        pg_sys::Oid::from(key.low).into(),
+        (lock::CLASS as i16).into(),
+    ];
+    let sql = set.sql(&queries::refresh::segment_lock::FIND_HOLDER, &[]);
+    let row = client.select(&sql, Some(1), &args)?.first();
+    if row.is_empty() {
+        return Ok((None, None));
+    }
+    Ok((row.get_by_name("pid")?, row.get_by_name("gid")?))
 }
 
 /// Waits for a segment's lock, for a limited time, and takes it. The error [`Error::Busy`] names what

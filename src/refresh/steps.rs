@@ -11,6 +11,8 @@ use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::segment_table::{self, Purpose, Table};
 use crate::config::{Key, Refresher, Segment, Sql};
 use crate::error::{Error, Result, emit, emit_warning};
+use crate::pg::bgw::progress::{self, Figure, Kind, Phase, Tracker};
+use crate::pg::clock;
 use crate::pg::exec::portal;
 use crate::pg::exec::role;
 use crate::pg::exec::seen;
@@ -29,6 +31,7 @@ use crate::refresh::reads::Reads;
 use crate::refresh::segment_lock::acquire;
 use crate::refresh::{apply, delta, diff, exclusion, incremental, reads, source_check, upstream};
 use segmenter_core::content::Edited;
+use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason;
 use segmenter_core::sync_plan::SyncAction;
 use segmenter_core::text::is_same_zone;
@@ -82,15 +85,18 @@ fn steps(
     if let Some(cycle) = request.cycle {
         return Err(Error::Cycle { segment: segment.name.clone(), cycle: cycle.to_vec() });
     }
+    check_not_held(request, segment)?;
     if request.skip_busy {
         segment.check_schedule(set)?;
     }
+    let _progress = Tracker::begin(Kind::Refresh, set.mart(), segment.id, Phase::WaitingForLock);
     let _lock = acquire(set, segment.id, &segment.name)?;
     let beginning = match request.query {
         None => WatermarkCandidate::of(set, segment)?,
         Some(_) => WatermarkCandidate::none(),
     };
     let (_snapshot, segment) = lock_and_snapshot(set, request, found, permitted)?;
+    progress::enter(Phase::CheckingSources);
     let time = RefreshTime::begin();
     check_not_superseded(set, segment)?;
     if !role::exists(segment.owner) {
@@ -113,6 +119,7 @@ fn steps(
     let _closed = (closed.all() > 0).then(Active::fresh);
     let before = lists.ids();
     let (at, recorded_zone, last) = last_content(set, segment)?;
+    progress::know_members(last.members());
     let refresher = match request.query {
         Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
@@ -153,6 +160,7 @@ fn steps(
         let mut unusual = Vec::new();
         let mut left_out = LeftOut::default();
         let (delta, side) = set.as_segment_owner(segment.owner, || {
+            progress::enter(Phase::ReadingMembers);
             let target = (segment.id, last.seed);
             let written = matches!(refresher, Refresher::Procedure(_)).then_some(at);
             let (delta, side) = match (plan, &refresher) {
@@ -181,6 +189,8 @@ fn steps(
                     (delta, side)
                 }
             };
+            Figure::before().settle(delta.figures.before);
+            Figure::received().settle(delta.figures.received);
             edited = noticed.or(last.edited(&delta, &side));
             if let (Some(found), None, true) = (edited, noticed, lists.may_close()) {
                 return Err(Error::Unfollowed(found));
@@ -201,13 +211,18 @@ fn steps(
                 diff::show(client, (&delta, &side), (at, is_written), result)?;
                 return Ok((delta, side));
             }
+            let DeltaStats { added, removed, changed, .. } = delta.figures;
+            let written = added + removed + changed;
             if is_written {
+                Figure::written().settle(closed.all() + written);
                 return Ok((delta, side));
             }
             // Columns that the refresher does not return get their values when the delta is applied
             // (defaults, triggers). Counting messages with such columns therefore needs the applied
             // delta, which the dry run then rolls back.
             if !request.dry_run || outbox::reads_stored(&side, &actions) {
+                let later = outbox::members_of_actions(&actions, delta.figures);
+                progress::enter_expecting(Phase::Applying, written, later);
                 apply::apply(client, &side, delta.figures, at)?;
             }
             Ok::<_, Error>((delta, side))
@@ -240,6 +255,7 @@ fn steps(
             true => None,
             false => set.as_segment_owner(segment.owner, || last.after(&delta, &side))?,
         };
+        progress::enter(Phase::HandingOver);
         let handed = match request.dry_run {
             true => outbox::count(&source, &actions)?,
             false => outbox::hand_over(client, &source, actions)?,
@@ -351,6 +367,16 @@ pub fn may_refresh(set: &RelationSet, segment: &Segment, caller: pg_sys::Oid) ->
     Err(Error::NotPermitted { segment: segment.name.clone(), owner: role::name(segment.owner) })
 }
 
+/// Checks that a run or a worker may refresh the segment now.
+pub(super) fn check_not_held(request: &RefreshRequest<'_>, segment: &Segment) -> Result<()> {
+    match segment.held_until {
+        Some(until) if request.skip_busy => {
+            Err(Error::Held { segment: segment.name.clone(), held: clock::held(until) })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Locks the segment's table and then takes the snapshot. The caller holds the segment's lock: from
 /// then on, neither another refresh nor a change of the segment's table can interfere. `permitted`:
 /// an owner whose segments the caller may refresh.
@@ -455,6 +481,7 @@ fn run_procedure<'a>(
     // An error in its text, other than one of the procedure's own statements, has a line and a column.
     drop(Prepared::of_user(call, &[])?);
     let before = delta::before_procedure(set, table, target)?;
+    progress::enter(Phase::Applying);
     client.update(call, None, &[])?;
     if snapshot::is_kept() {
         // Elsewhere each statement of a procedure has a snapshot of its own.

@@ -139,6 +139,8 @@ impl Found {
             Some(cron.next_after(refreshed?, zone))
         };
         let is_automatic = is("refresh_auto")?;
+        let hold_until = row.get_by_name::<TimestampWithTimeZone, _>("hold_until")?;
+        let hold_until = hold_until.map(clock::instant);
         let times = [text("refresh_cron")?, text("full_cron")?]
             .map(|cron| cron.filter(|_| is_automatic).and_then(|cron| next(Some(cron))));
         Ok(Self {
@@ -150,7 +152,11 @@ impl Found {
                 refreshed,
                 status: text("status")?,
                 is_scheduled: times.iter().any(Option::is_some),
-                next: times.into_iter().flatten().flatten().min(),
+                // While it is held, it does not become due.
+                next: times.into_iter().flatten().flatten().min().map(|next| match hold_until {
+                    Some(until) => next.max(until),
+                    None => next,
+                }),
             },
             is_read: is("is_read")?,
             is_named: is("is_named")?,

@@ -36,6 +36,8 @@ pub struct Item {
     pub lists: Vec<Uuid>,
     /// Its lists have gained members that may have to leave it.
     pub must_close: bool,
+    /// Until when automatic refreshes rest.
+    pub hold_until: Option<Instant>,
     /// An error in the schedule. An automatic segment is then due, and fails; what follows is the
     /// delay of its retry, until the row is corrected.
     pub problem: Option<String>,
@@ -66,6 +68,12 @@ impl Item {
         now + (waited / 10).clamp(TimeDelta::seconds(1), TimeDelta::seconds(30))
     }
 
+    /// That its automatic refreshes rest, and until when; none: they do not.
+    pub fn held(&self) -> Option<String> {
+        let is_held = matches!(self.due, Some(Due::Held(_)));
+        self.hold_until.filter(|_| is_held).map(clock::held)
+    }
+
     /// Why it is due or not, as text for `segmenter_due()`.
     pub fn reason(&self, now: Instant) -> String {
         let reason = match self.due {
@@ -78,6 +86,7 @@ impl Item {
             Some(Due::AtOnce) => "the last refresh lies in the future".into(),
             Some(Due::Freed) => "segments whose members it leaves out have lost some".into(),
             Some(Due::Redefined) => "the definition was changed after the last failure".into(),
+            Some(Due::Held(_)) => self.held().unwrap_or_default(),
             Some(Due::Never) => "the schedule has no further time".into(),
         };
         if self.waiting_since.is_some() && self.is_due(now) {
@@ -146,6 +155,8 @@ impl Item {
         // What made it fail may be corrected.
         let is_redefined = row.get::<bool>(18)?.unwrap_or_default() && problem.is_none();
         let due = if is_redefined { Due::Redefined } else { due };
+        let hold_until = time(19)?;
+        let due = due.held(hold_until, now);
         let automatic = row.get::<bool>(5)?.unwrap_or_default();
         let item = Self {
             id,
@@ -159,6 +170,7 @@ impl Item {
             name,
             refresh_cron,
             due: automatic.then_some(due),
+            hold_until,
             problem,
         };
         Ok(Some(item))

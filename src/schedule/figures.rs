@@ -37,6 +37,7 @@ pub struct FigureRow {
     pub last_delivery: Option<TimestampWithTimeZone>,
     pub excluded: Option<i64>,
     pub subscription: Option<Uuid>,
+    pub hold_until: Option<TimestampWithTimeZone>,
 }
 
 /// The figures of the segments that policies hide from the caller, if it may see them all the same.
@@ -77,6 +78,7 @@ pub fn hidden(set: &RelationSet) -> Result<Vec<FigureRow>> {
                     last_delivery: row.get_by_name("last_delivery")?,
                     excluded: row.get_by_name("excluded")?,
                     subscription: row.get_by_name("subscription_id")?,
+                    hold_until: row.get_by_name("hold_until")?,
                     name,
                 })
             });

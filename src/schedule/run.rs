@@ -115,7 +115,7 @@ impl PlannedRefresh {
     }
 }
 
-/// The segments that are due (with `all`: all automatic ones) and that the caller may refresh, in order; then the segments that are
+/// The segments that are due (with `all`: all automatic ones that are not held) and that the caller may refresh, in order; then the segments that are
 /// not due but have pending messages. On a standby the result is empty, with a NOTICE.
 pub fn plan(set: &RelationSet, all: bool) -> Result<Vec<PlannedRefresh>> {
     if process::is_in_recovery() {
@@ -124,7 +124,8 @@ pub fn plan(set: &RelationSet, all: bool) -> Result<Vec<PlannedRefresh>> {
     }
     let now = clock::now();
     let items = due::items(set, Some(role::current()), None)?;
-    let is_planned = |item: &&Item| item.is_due(now) || all && item.due.is_some();
+    let is_any = |item: &Item| item.due.is_some_and(|due| !matches!(due, Due::Held(_)));
+    let is_planned = |item: &&Item| item.is_due(now) || all && is_any(item);
     let due: HashSet<Uuid> = items.iter().filter(is_planned).map(|item| item.id).collect();
     let must_close: HashSet<Uuid> =
         items.iter().filter(|item| item.must_close).map(|item| item.id).collect();

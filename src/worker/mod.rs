@@ -15,6 +15,7 @@ use crate::delivery::push::serve;
 use crate::error::{Report, emit};
 use crate::pg::bgw::job_table::{self, JobHandle, JobResult, JobSpec, Limits, Refusal};
 use crate::pg::bgw::process;
+use crate::pg::bgw::progress;
 use segmenter_core::job::{Kind, Task};
 
 mod deliveries;
@@ -34,11 +35,12 @@ const WORKER: &str = "segmenter worker";
 /// The application name of a server, which is a worker, too.
 const SERVER: &str = "segmenter server";
 
-/// Called when the library is loaded. While the server preloads it, allocates the job table and
-/// registers the launcher.
+/// Called when the library is loaded. While the server preloads it, allocates the job table and the
+/// progress, and registers the launcher.
 pub fn init() {
     if process::is_preloading() {
         job_table::init();
+        progress::init();
         process::register(LAUNCHER, "segmenter_launcher", Duration::from_secs(1));
     }
 }

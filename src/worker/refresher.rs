@@ -5,14 +5,17 @@
 
 use std::time::{Duration, Instant};
 
+use pgrx::prelude::*;
+
 use crate::catalog::extension::Extension;
 use crate::catalog::log::LogStatus;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
 use crate::config::{Key, Segment};
-use crate::error::{Error, Report};
+use crate::error::{Error, Report, emit};
 use crate::pg::bgw::job_table::{Job, JobResult};
 use crate::pg::bgw::process;
+use crate::pg::bgw::progress;
 use crate::pg::clock;
 use crate::pg::exec::role;
 use crate::refresh::handover;
@@ -94,6 +97,8 @@ fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<(JobResult
         Start::Now => {}
         Start::Waiting => return Ok((JobResult::Waiting, false)),
         Start::Busy => return Ok((JobResult::Busy, true)),
+        // Messages that need no refresh are written.
+        Start::Held => return Ok((JobResult::Done, false)),
         Start::Unordered => return Ok((JobResult::Unordered, true)),
         Start::Gone => return Ok((JobResult::Done, true)),
     }
@@ -107,14 +112,30 @@ fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<(JobResult
         }),
         Err(report) => {
             let elapsed = timer.elapsed();
-            let error = match settings::refresh_timeout() {
-                Some(limit) if elapsed >= limit && report.is_cancelled() => {
-                    Error::TimedOut(limit.as_millis())
-                }
-                _ => Error::Postgres(Box::new(report)),
-            };
-            limited(|| refresh::fail(set, request, error, (began, elapsed)))?;
+            let limit = settings::refresh_timeout().filter(|limit| elapsed >= *limit);
+            let cancelled_by = progress::cancelled_by().filter(|_| report.is_cancelled());
+            limited(|| {
+                let error = match (cancelled_by, limit) {
+                    (Some(role), _) => Error::Cancelled { role: role::name(role) },
+                    (None, Some(limit)) if report.is_cancelled() => {
+                        Error::TimedOut(limit.as_millis())
+                    }
+                    _ => Error::Postgres(Box::new(report)),
+                };
+                refresh::fail(set, request, error, (began, elapsed))
+            })?;
+            if cancelled_by.is_some() {
+                log_cancelled(request.name);
+            }
             Ok((JobResult::Failed, false))
         }
     }
+}
+
+fn log_cancelled(name: &str) {
+    emit(
+        PgLogLevel::LOG,
+        format!("segmenter: the refresh of segment \"{name}\" was cancelled"),
+        None,
+    );
 }

@@ -1,9 +1,10 @@
 -- The active segment with the name $1, or the segment with the id $2. has_lists: it leaves out members of
 -- others, or did so at its last refresh; is_list: others leave out its members; definition: its
--- version; has_kept_out: people are or were kept out of segments of the set.
+-- version; has_kept_out: people are or were kept out of segments of the set; held_until: until when automatic
+-- refreshes rest, if they do.
 -- runs as: set owner
 -- params: name text, id uuid
--- row: id uuid, name text, table_oid oid, owner oid, refresh_params jsonb, guards jsonb, sources jsonb, refresh_cron text, refresh_timezone text, actual boolean, exempt jsonb, is_suppression boolean, has_lists boolean, is_list boolean, definition integer, has_kept_out boolean
+-- row: id uuid, name text, table_oid oid, owner oid, refresh_params jsonb, guards jsonb, sources jsonb, refresh_cron text, refresh_timezone text, actual boolean, exempt jsonb, is_suppression boolean, has_lists boolean, is_list boolean, definition integer, has_kept_out boolean, held_until timestamptz
 select
     s.id,
     s.name,
@@ -27,6 +28,7 @@ select
               and (d.exclude ? s.name or d.exclude @> jsonb_build_array(jsonb_build_object('segment', s.name)))
         ) as is_list,
     (select max(d.version) from @definitions@ d where d.segment_id = s.id) as definition,
-    exists (select from @kept_out@) as has_kept_out
+    exists (select from @kept_out@) as has_kept_out,
+    case when s.hold_until > clock_timestamp() then s.hold_until end as held_until
 from @segments@ s
 where (s.name = $1 and s.actual_end = 'infinity') or s.id = $2

@@ -6,7 +6,7 @@
 -- since in what a refresh depends on.
 -- runs as: set owner
 -- params: reader oid, segments uuid[]
--- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean, is_redefined boolean
+-- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean, is_redefined boolean, hold_until timestamptz
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 with edges as (
     select x.segment_id, x.list_id, to_jsonb(array_agg(distinct b.name order by b.name)) as by
@@ -68,8 +68,9 @@ select
     a.status in ('failed', 'interrupted') and exists (
         select from @definitions@ d
         where d.segment_id = s.id and d.version > a.definition
-          and d.changed - array['name', 'description', 'context', 'retention'] <> '{}'
-    ) as is_redefined
+          and d.changed - array['name', 'description', 'context', 'retention', 'hold_until'] <> '{}'
+    ) as is_redefined,
+    s.hold_until
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join followed f on f.segment_id = s.id

@@ -2,7 +2,7 @@
 -- subscription (one row for a segment without any), as in the status view.
 -- runs as: set owner
 -- params: reader oid
--- row: id uuid, name text, table_oid oid, refresh_auto boolean, refresh_cron text, last_refresh timestamptz, last_status text, coverage bigint, added bigint, removed bigint, changed bigint, update_consumer text, update_target text, update_name text, update_cron text, update_status text, pending_messages bigint, last_delivery timestamptz, excluded bigint, subscription_id uuid
+-- row: id uuid, name text, table_oid oid, refresh_auto boolean, refresh_cron text, last_refresh timestamptz, last_status text, coverage bigint, added bigint, removed bigint, changed bigint, update_consumer text, update_target text, update_name text, update_cron text, update_status text, pending_messages bigint, last_delivery timestamptz, excluded bigint, subscription_id uuid, hold_until timestamptz
 select
     s.id,
     s.name,
@@ -34,7 +34,8 @@ select
     d.pending_messages,
     d.delivered_at as last_delivery,
     t.excluded,
-    u.id as subscription_id
+    u.id as subscription_id,
+    case when s.hold_until > now() then s.hold_until end as hold_until
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)

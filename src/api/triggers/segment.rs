@@ -194,6 +194,7 @@ pub(super) fn record_reads(
         has_kept_out: false,
         exempt: serde_json::Value::Null,
         definition: None,
+        held_until: None,
     };
     let found = reads::find(set, &segment);
     if let Some(report) = found.warning(&segment) {

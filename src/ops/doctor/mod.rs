@@ -92,6 +92,7 @@ pub fn examine(set: &RelationSet, viewer: Viewer) -> Result<Vec<Finding>> {
     cron_jobs(&mut findings, &jobs, is_served);
     audiences::schedules(&mut findings, set, viewer)?;
     schedules(&mut findings, &items, is_served);
+    held(&mut findings, &items);
     if is_served {
         owners(&mut findings, set, &items);
     }
@@ -283,6 +284,17 @@ fn schedules(found: &mut Findings, items: &[Item], is_served: bool) {
     }
     found.close_segments("schedules", "every schedule comes again");
     found.close_segments("due", "no segment is overdue");
+}
+
+/// Segments whose automatic refreshes rest: a decision, and not a finding to be alerted on.
+fn held(found: &mut Findings, items: &[Item]) {
+    for item in items {
+        if let Some(held) = item.held() {
+            let detail =
+                format!("segment \"{}\" is {held}: it is refreshed by hand only", item.name);
+            found.ok("held", detail);
+        }
+    }
 }
 
 fn segments_with_jobs() -> Vec<pgrx::datum::Uuid> {

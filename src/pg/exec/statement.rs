@@ -182,6 +182,22 @@ impl Prepared {
         unsafe { execute(self.0, args, destination) }
     }
 
+    /// The number of rows that the planner expects of it; none: there is no plan. To be asked of a statement
+    /// without parameters, which is executed with the plan that is made for this.
+    pub fn estimated_rows(&self) -> Option<u64> {
+        // SAFETY: the plan is live until `drop`, and its statement is planned as for its execution, with the
+        // active snapshot. What is counted as used is released at once: nothing is raised in between.
+        unsafe {
+            let cached = pg_sys::SPI_plan_get_cached_plan(self.0).as_ref()?;
+            let statements = pgrx::PgList::<pg_sys::PlannedStmt>::from_pg(cached.stmt_list);
+            let plan = statements.get_ptr(0).and_then(|one| (*one).planTree.as_ref());
+            let rows = plan.map(|plan| plan.plan_rows.max(0.0) as u64);
+            let cached = std::ptr::from_ref(cached).cast_mut();
+            pg_sys::ReleaseCachedPlan(cached, pg_sys::CurrentResourceOwner);
+            rows
+        }
+    }
+
     /// The descriptor of its result, copied into the current memory context.
     pub(in crate::pg) fn result_desc(&self) -> pg_sys::TupleDesc {
         match self.source() {

@@ -5,22 +5,22 @@ use std::rc::Rc;
 use pgrx::datum::Uuid;
 
 use super::{
-    ADDED, CHANGED, DELTA, Delta, DeltaTarget, INVALID, LONG, LongIds, REMOVED, UNCHANGED,
+    ADDED, CHANGED, DELTA, Delta, DeltaTarget, INVALID, LONG, LongIds, NEITHER, REMOVED, UNCHANGED,
     duplicates, old_value, parse_single_statement,
 };
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::error::{Error, Result};
+use crate::pg::bgw::progress::{self, Figure, Phase};
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{Prepared, StatementKind};
 use crate::pg::exec::tuplestore::Relation;
+use crate::pg::format::fingerprint::Counts;
 use segmenter_core::guards::DeltaStats;
 
 /// The operation of a received row whose id is not among the changed ids.
 const OUTSIDE: u8 = b'o';
-/// The operation of a changed id that is no member, neither before nor now.
-const NEITHER: u8 = b'-';
 
 /// Computes the delta between a query and a segment's members, as [`super::of_query`] does, but
 /// only for changed ids. `ids` is the relation of the SPI connection that has them, each once, and
@@ -46,7 +46,12 @@ pub fn of_changed<'a>(
         let received = side.checked_sql(&source.sql);
         let sql = side.delta_of(sql, &[("received", &received), ("member", &member), ("ids", ids)]);
         let skipped = [UNCHANGED, OUTSIDE, NEITHER];
-        let (histogram, sums) = side.append_delta(&relation, (&sql, &side.args()), &skipped)?;
+        Figure::before().reach(before);
+        // Of each id there is a row at most.
+        progress::enter_expecting(Phase::Comparing, changed, 0);
+        let args = side.args();
+        let (histogram, sums) =
+            side.append_delta(&relation, (&sql, &args), &skipped, Counts::Received)?;
         analysed.check_seen(query, &[])?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::pg::exec::role;
 use crate::pg::exec::statement;
 use crate::pg::exec::tuplestore::Relation;
+use crate::pg::format::fingerprint::Counts;
 use crate::pg::system_catalog;
 use segmenter_core::guards::DeltaStats;
 
@@ -209,7 +210,8 @@ impl Delta {
         let values: String = new.chain(old).collect();
         let relation = Relation::new(DELTA);
         let sql = side.sql(&queries::refresh::exclusion::LEAVE_OUT, &[("values", &values)]);
-        let (histogram, sums) = side.append_delta(&relation, (&sql, &side.args()), &[LEFT_OUT])?;
+        let (histogram, sums) =
+            side.append_delta(&relation, (&sql, &side.args()), &[LEFT_OUT], Counts::Nothing)?;
         std::mem::replace(&mut self.relation, relation).give_up_name();
         let before = self.figures;
         let (added, changed) = (histogram.of(ADDED), histogram.of(CHANGED));
@@ -384,7 +386,7 @@ fn removal(
     before: u64,
 ) -> Result<Option<Delta>> {
     let relation = Relation::new(DELTA);
-    let (histogram, sums) = side.append_delta(&relation, query, &[])?;
+    let (histogram, sums) = side.append_delta(&relation, query, &[], Counts::Nothing)?;
     let removed = histogram.of(REMOVED);
     // Rows that were put into the table by hand are not among those that are known.
     let before = before.max(removed);

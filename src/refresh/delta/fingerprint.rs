@@ -8,6 +8,8 @@ use super::{
 use crate::catalog::queries;
 use crate::catalog::query::Query;
 use crate::error::Result;
+use crate::pg::bgw::progress;
+use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::format::fingerprint::{DeltaSums, FingerprintIndex, Operations};
 use crate::pg::system_catalog;
@@ -31,14 +33,17 @@ pub(super) fn by_fingerprint(
         return Ok(None);
     }
     let members = side.fingerprint_sql(&queries::refresh::delta::LIST_MEMBERS);
+    let query = Prepared::new(&side.delta_received_sql(received), &[])?;
+    let expected = query.estimated_rows();
+    progress::enter_reading(expected);
     let Some(index) = FingerprintIndex::take(&members, &side.args(), side.seed)? else {
         return Ok(None);
     };
     let (before, sum) = (index.count(), index.sum());
     let located = Relation::new(LOCATED);
+    progress::enter_comparing(expected);
     let compared = index.compare(
-        &side.delta_received_sql(received),
-        &[],
+        &query,
         relation,
         &located,
         Operations { changed: CHANGED, removed: REMOVED },

@@ -15,13 +15,14 @@ use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Column, MOST_COLUMNS, Table};
 use crate::error::{Error, Result};
 use crate::pg::bgw::activity;
+use crate::pg::bgw::progress::{self, Figure, Phase};
 use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::{ByteHistogram, Relation};
 use crate::pg::format::fingerprint::{
-    DeltaColumns, DeltaOperations, DeltaSums, append_delta, hash_text, sum,
+    Counts, DeltaColumns, DeltaOperations, DeltaSums, append_delta, hash_text, sum,
 };
 use crate::pg::system_catalog;
 use segmenter_core::content::{self, Checksum, Hashed};
@@ -54,8 +55,16 @@ const LONG: u8 = b'l';
 /// it, also where it cannot be compressed.
 pub const LONGEST_ID: usize = 2600;
 
-const OPERATIONS: DeltaOperations =
-    DeltaOperations { added: ADDED, removed: REMOVED, changed: CHANGED, unchanged: UNCHANGED };
+/// The operation of a changed id that is no member, neither before nor now.
+const NEITHER: u8 = b'-';
+
+const OPERATIONS: DeltaOperations = DeltaOperations {
+    added: ADDED,
+    removed: REMOVED,
+    changed: CHANGED,
+    unchanged: UNCHANGED,
+    neither: NEITHER,
+};
 
 /// The delta of one refresh. Dropping it drops the relation `segmenter_delta`.
 pub struct Delta {
@@ -199,6 +208,7 @@ impl<'a> DeltaTarget<'a> {
         relation: &Relation,
         query: (&str, &[DatumWithOid<'_>]),
         skipped: &[u8],
+        counts: Counts,
     ) -> Result<(ByteHistogram, DeltaSums)> {
         // The columns of a delta: the operation, the key, the new values that are received, and all
         // old values.
@@ -212,7 +222,7 @@ impl<'a> DeltaTarget<'a> {
             old.push(first_old + number - 1);
         }
         let columns = DeltaColumns { new, old };
-        append_delta(relation, query, skipped, columns, OPERATIONS, self.seed)
+        append_delta(relation, query, skipped, columns, OPERATIONS, (self.seed, counts))
     }
 
     fn sql(&self, query: &Query, parts: &[(&str, &str)]) -> String {
@@ -332,7 +342,10 @@ fn compare(
     }
     let received = side.checked_sql(&source.sql);
     let sql = side.delta_sql(&received, &side.members_sql());
-    let (histogram, sums) = side.append_delta(relation, (&sql, &side.args()), &[UNCHANGED])?;
+    progress::enter_comparing(Prepared::new(&source.sql, &[])?.estimated_rows());
+    let args = side.args();
+    let (histogram, sums) =
+        side.append_delta(relation, (&sql, &args), &[UNCHANGED], Counts::Received)?;
     let figures = figures(&histogram);
     // Each member is counted once, unless its key was received twice.
     check_duplicates(side, figures.before != side.count_members()?, figures, &received)?;
@@ -391,7 +404,9 @@ pub fn before_procedure<'a>(
     // What is stored was not too long.
     let side = DeltaTarget { set, table, segment, received, has_long_ids: false, seed };
     let relation = Relation::new(BEFORE);
+    progress::enter(Phase::ReadingMembers);
     relation.append(&side.members_sql(), &side.args())?;
+    Figure::before().reach(relation.rows());
     Ok(Before { side, _relation: relation })
 }
 
@@ -405,8 +420,10 @@ impl<'a> Before<'a> {
         let received = self.side.checked_sql(&received);
         let sql = self.side.delta_sql(&received, "select * from segmenter_before");
         let relation = Relation::new(DELTA);
+        progress::enter(Phase::Comparing);
+        let args = self.side.args();
         let (histogram, sums) =
-            self.side.append_delta(&relation, (&sql, &self.side.args()), &[UNCHANGED])?;
+            self.side.append_delta(&relation, (&sql, &args), &[UNCHANGED], Counts::Received)?;
         if histogram.of(INVALID) > 0 {
             return Err(Error::MembersWithoutId {
                 table: self.side.table.name.clone(),

@@ -14,6 +14,7 @@ use crate::catalog::settings;
 use crate::config::{Fields, Selection, SubscriptionParams};
 use crate::error::{Error, Result};
 use crate::pg::bgw::process;
+use crate::pg::bgw::progress::Figure;
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::durable;
 use crate::pg::exec::notification;
@@ -31,6 +32,7 @@ use crate::refresh::publish::payload::{
 use crate::refresh::publish::record::{Given, WrittenMessages, record_failed, record_handed_over};
 use crate::refresh::publish::stats::{PublishStats, warn_left_out};
 use crate::refresh::publish::subscription::Subscription;
+use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
 use segmenter_core::sync_plan::{self, Operation, SyncAction};
 
@@ -237,6 +239,16 @@ fn members_of(action: SyncAction) -> Members {
         SyncAction::Create | SyncAction::FullSync | SyncAction::Recreate => Members::All,
         SyncAction::Delta => Members::Changed,
     }
+}
+
+/// The members in the messages of these actions after a refresh with these figures, of the one with most.
+pub fn members_of_actions(actions: &[(Subscription, SyncAction)], figures: DeltaStats) -> u64 {
+    let members = actions.iter().map(|(_, action)| match members_of(*action) {
+        Members::None => 0,
+        Members::All => figures.coverage(),
+        Members::Changed => figures.added + figures.removed + figures.changed,
+    });
+    members.max().unwrap_or_default()
 }
 
 /// Frees the names that new audiences take. Those whose names are still taken are left for the next
@@ -459,6 +471,7 @@ fn insert(
             .map(drop)
     })?;
     written.messages += count;
+    Figure::messages().add(count);
     Ok(())
 }
 

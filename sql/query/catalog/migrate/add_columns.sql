@@ -36,7 +36,8 @@ alter table @segments@
     add column if not exists exempt jsonb not null default '{}',
     add column if not exists priority_group text,
     add column if not exists priority int,
-    add column if not exists retention jsonb not null default '{}';
+    add column if not exists retention jsonb not null default '{}',
+    add column if not exists hold_until timestamptz;
 alter table @log@
     add column if not exists excluded bigint,
     add column if not exists definition int,

@@ -2,9 +2,10 @@
 -- audience.
 -- runs as: set owner
 -- params: subscription uuid, max_messages bigint
--- row: id bigint, audience text, external_id text, target text, operation text, part integer, parts integer, members integer, is_available boolean, payload jsonb
+-- row: id bigint, segment_id uuid, audience text, external_id text, target text, operation text, part integer, parts integer, members integer, is_available boolean, payload jsonb
 select
     o.id,
+    o.segment_id,
     o.payload #>> '{audience,name}' as audience,
     u.external_id,
     u.target,

@@ -2,9 +2,10 @@
 -- the audience.
 -- runs as: set owner
 -- params: subscription uuid, after bigint
--- row: id bigint, audience text, external_id text, target text, operation text, part integer, parts integer, members integer, payload jsonb
+-- row: id bigint, segment_id uuid, audience text, external_id text, target text, operation text, part integer, parts integer, members integer, payload jsonb
 select
     o.id,
+    o.segment_id,
     o.payload #>> '{audience,name}' as audience,
     u.external_id,
     u.target,

@@ -4,7 +4,7 @@
 -- the segment's owner nor read its table.
 -- runs as: set owner
 -- params: segment uuid, owner oid, tables oid[], names text[], max_ages text[], lists uuid[]
--- row: id uuid, name text, table_oid oid, has_refresher boolean, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, refreshed timestamptz, status text, is_read boolean, is_named boolean, max_age text, age text, is_old boolean
+-- row: id uuid, name text, table_oid oid, has_refresher boolean, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, refreshed timestamptz, status text, is_read boolean, is_named boolean, max_age text, age text, is_old boolean, hold_until timestamptz
 select
     s.id,
     case
@@ -23,7 +23,8 @@ select
     n.name is not null as is_named,
     n.max_age,
     date_trunc('second', clock_timestamp() - t.started_at)::text as age,
-    clock_timestamp() - n.max_age::interval > t.started_at as is_old
+    clock_timestamp() - n.max_age::interval > t.started_at as is_old,
+    s.hold_until
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)

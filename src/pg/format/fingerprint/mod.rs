@@ -12,6 +12,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
+use crate::pg::bgw::progress::Figure;
 use crate::pg::exec::receiver::{Receive, Received, Receiver, Row};
 use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::tuplestore::{Relation, append_rows};
@@ -25,7 +26,7 @@ pub(in crate::pg) use hashing::Hashing;
 use hashing::lengths;
 pub use hashing::{hash_text, new_seed};
 use segmenter_core::content::Checksum;
-pub use sum::{DeltaColumns, DeltaOperations, DeltaSums, append_delta, sum};
+pub use sum::{Counts, DeltaColumns, DeltaOperations, DeltaSums, append_delta, sum};
 
 /// The fingerprint of a member, and the place of its row.
 struct Fingerprint {
@@ -159,6 +160,7 @@ impl FingerprintIndex {
             room,
             is_full: false,
             sum: Checksum::default(),
+            before: Figure::before(),
         });
         query.execute(args, taking.destination())?;
         let LoadReceiver { hashing, mut fingerprints, is_full, sum, .. } = taking.inner;
@@ -190,7 +192,7 @@ impl FingerprintIndex {
         self.sum
     }
 
-    /// Compares the rows that a query returns: the operation, the key, the values as the members
+    /// Compares the rows that a query without parameters returns: the operation, the key, the values as the members
     /// have them, further columns, and a null place of the type `tid`. New rows are written to
     /// `added`. Rows that differ from the member's are written to `located`, with the operation
     /// `changed` and the member's place. Unchanged rows and rows without a key are only counted.
@@ -198,20 +200,20 @@ impl FingerprintIndex {
     /// than `longest` bytes ends it.
     pub fn compare(
         mut self,
-        sql: &str,
-        args: &[DatumWithOid<'_>],
+        query: &Prepared,
         added: &Relation,
         located: &Relation,
         operations: Operations,
         longest: usize,
     ) -> Result<MatchStats> {
-        let query = Prepared::new(sql, args)?;
         let desc = query.result_desc();
         let columns = lengths(query.columns().iter().map(|column| column.type_oid));
         let room =
             memory().saturating_sub(self.fingerprints.len() * (size_of::<Fingerprint>() + 1));
         let mut comparing = Receiver::new(ProbeReceiver {
             longest,
+            count: 0,
+            received: Figure::received(),
             batch: Batch::new(columns),
             deciding: MatchSink {
                 fingerprints: &mut self,
@@ -226,7 +228,7 @@ impl FingerprintIndex {
                 compared: MatchStats::default(),
             },
         });
-        query.execute(args, comparing.destination())?;
+        query.execute(&[], comparing.destination())?;
         comparing.inner.flush_batch();
         let MatchSink { located: mut writer, mut new_keys, mut compared, .. } =
             comparing.inner.deciding;
@@ -242,8 +244,8 @@ impl FingerprintIndex {
             // SAFETY: without a row there are no values.
             unsafe { writer.put(fingerprint, operations.removed, None) };
         }
-        added.register(&query);
-        located.register(&query);
+        added.register(query);
+        located.register(query);
         Ok(compared)
     }
 
@@ -300,6 +302,7 @@ struct LoadReceiver {
     room: usize,
     is_full: bool,
     sum: Checksum,
+    before: Figure,
 }
 
 impl Receive for LoadReceiver {
@@ -317,12 +320,16 @@ impl Receive for LoadReceiver {
             self.sum.add(hashes);
             self.fingerprints.push(Fingerprint::of(hashes, &*place));
         }
+        self.before.reach(self.fingerprints.len() as u64);
         Received::Done
     }
 }
 
 struct ProbeReceiver<'a> {
     longest: usize,
+    /// The number of rows.
+    count: u64,
+    received: Figure,
     batch: Batch,
     deciding: MatchSink<'a>,
 }
@@ -330,6 +337,8 @@ struct ProbeReceiver<'a> {
 impl Receive for ProbeReceiver<'_> {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         let Row { values, nulls } = row;
+        self.count += 1;
+        self.received.reach(self.count);
         if nulls[1] {
             self.deciding.compared.invalid += 1;
             return Received::Done;

@@ -4,6 +4,7 @@ use pgrx::datum::DatumWithOid;
 
 use super::Hashing;
 use crate::error::Result;
+use crate::pg::bgw::progress::Figure;
 use crate::pg::exec::receiver::{Receive, Received, Receiver, Row};
 use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::tuplestore::{ByteHistogram, HistogramReceiver, Relation};
@@ -47,6 +48,16 @@ pub struct DeltaOperations {
     pub removed: u8,
     pub changed: u8,
     pub unchanged: u8,
+    /// Of rows that are neither received nor members.
+    pub neither: u8,
+}
+
+/// Whether the rows of a delta are counted as received, for the progress of the refresh.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    Received,
+    /// They were counted before.
+    Nothing,
 }
 
 /// The sums of the rows of a delta.
@@ -66,7 +77,7 @@ pub fn append_delta(
     skipped: &[u8],
     columns: DeltaColumns,
     operations: DeltaOperations,
-    seed: u64,
+    (seed, counts): (u64, Counts),
 ) -> Result<(ByteHistogram, DeltaSums)> {
     let query = Prepared::new(sql, args)?;
     let types: Vec<_> = query.columns().iter().map(|column| column.type_oid).collect();
@@ -77,6 +88,7 @@ pub fn append_delta(
         columns,
         operations,
         sums: DeltaSums::default(),
+        progress: (counts == Counts::Received).then(Progress::begin),
     });
     query.execute(args, receiving.destination())?;
     relation.register(&query);
@@ -89,13 +101,43 @@ struct DeltaReceiver {
     columns: DeltaColumns,
     operations: DeltaOperations,
     sums: DeltaSums,
+    progress: Option<Progress>,
+}
+
+/// What the progress shows of a comparison that reads both sides at once.
+struct Progress {
+    members: u64,
+    rows: u64,
+    before: Figure,
+    received: Figure,
+}
+
+impl Progress {
+    fn begin() -> Self {
+        Self { members: 0, rows: 0, before: Figure::before(), received: Figure::received() }
+    }
+
+    fn count(&mut self, operation: u8, operations: &DeltaOperations) {
+        let DeltaOperations { removed, changed, unchanged, neither, .. } = *operations;
+        if operation == unchanged || operation == changed || operation == removed {
+            self.members += 1;
+            self.before.reach(self.members);
+        }
+        if operation != removed && operation != neither {
+            self.rows += 1;
+            self.received.reach(self.rows);
+        }
+    }
 }
 
 impl Receive for DeltaReceiver {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         // SAFETY: as the caller promises.
         let (operation, received) = unsafe { self.counting.count(row) };
-        let DeltaOperations { added, removed, changed, unchanged } = self.operations;
+        if let Some(progress) = &mut self.progress {
+            progress.count(operation, &self.operations);
+        }
+        let DeltaOperations { added, removed, changed, unchanged, .. } = self.operations;
         // SAFETY: the row is one of the query's, whose columns were given; old and new values of a
         // column have the same type.
         let hash = |columns: &[usize]| unsafe {
