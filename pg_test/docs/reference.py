@@ -103,6 +103,12 @@ def sqlstates() -> set[str]:
     return {codes[name] for name in set(re.findall(r"(?<!== PgSqlErrorCode::)\bERRCODE_\w+", sources)) - NO_ERROR}
 
 
+def metrics() -> set[str]:
+    """The metrics that are written."""
+    source, _, _ = Path("core/src/metrics.rs").read_text().partition("#[cfg(test)]")
+    return set(re.findall(r'"(segmenter_\w+)"', source))
+
+
 def same(what: str, documented: set[str], actual: set[str]) -> bool:
     for missing in sorted(actual - documented):
         print(f"not ok {REFERENCE}: {what} not documented, or otherwise: {missing}")
@@ -163,7 +169,8 @@ def main() -> bool:
                 values(connection, SETTINGS),
             ),
             same("SQLSTATEs", {row["SQLSTATE"] for row in tables["Errors"]}, sqlstates()),
-            names_exist(sys.argv[1:], values(connection, NAMES) | ELSEWHERE),
+            same("metrics", {name for row in tables["segmenter_metrics"] for name in re.findall(r"segmenter_\w+", row["metric"])}, metrics()),
+            names_exist(sys.argv[1:], values(connection, NAMES) | ELSEWHERE | metrics()),
             links_lead(sys.argv[1:]),
         ]
         connection.rollback()
