@@ -1232,6 +1232,22 @@ STRICT STABLE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_list_lineage_wrapper';
 
+CREATE FUNCTION "segmenter_list_progress"() RETURNS TABLE (
+	"pid" INT,
+	"segment" TEXT,
+	"phase" TEXT,
+	"rows_received" bigint,
+	"rows_before" bigint,
+	"rows_written" bigint,
+	"messages_written" bigint,
+	"started_at" timestamp with time zone,
+	"phase_started_at" timestamp with time zone,
+	"estimated_fraction" double precision
+)
+STRICT VOLATILE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_list_progress_wrapper';
+
 CREATE FUNCTION "segmenter_list_stat"() RETURNS TABLE (
 	"segment" TEXT,
 	"ok" bigint,
@@ -1272,21 +1288,6 @@ CREATE FUNCTION "segmenter_list_stat_subscriptions"() RETURNS TABLE (
 STRICT STABLE
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_list_stat_subscriptions_wrapper';
-CREATE FUNCTION "segmenter_list_progress"() RETURNS TABLE (
-	"pid" INT,
-	"segment" TEXT,
-	"phase" TEXT,
-	"rows_received" bigint,
-	"rows_before" bigint,
-	"rows_written" bigint,
-	"messages_written" bigint,
-	"started_at" timestamp with time zone,
-	"phase_started_at" timestamp with time zone,
-	"estimated_fraction" double precision
-)
-STRICT VOLATILE
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'segmenter_list_progress_wrapper';
 
 -- Views that show the set that the session works on.
 create view segmenter_lineage as
@@ -1938,16 +1939,14 @@ end
 $dump$;
 
 revoke all on segmenter_registry, segmenter_registry_relations, segmenter_changes, segmenter_change_readers,
-    segmenter_lineage, segmenter_audiences, segmenter_connectors, segmenter_requests from public;
-grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_connectors to public;
+    segmenter_lineage, segmenter_audiences, segmenter_progress, segmenter_connectors, segmenter_requests from public;
+grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_progress,
+    segmenter_connectors to public;
 -- Figures.
 revoke all on segmenter_stat, segmenter_stat_subscriptions from public;
 grant select on segmenter_stat, segmenter_stat_subscriptions to public;
 revoke all on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics from public;
 grant execute on function segmenter_list_stat, segmenter_list_stat_subscriptions, segmenter_stat_reset, segmenter_metrics to public;
-    segmenter_lineage, segmenter_audiences, segmenter_progress, segmenter_connectors, segmenter_requests from public;
-grant select on segmenter_registry, segmenter_registry_relations, segmenter_lineage, segmenter_audiences, segmenter_progress,
-    segmenter_connectors to public;
 
 -- Each of these functions checks the rights of its caller itself.
 revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmenter_run_id, segmenter_run_plan, segmenter_run_step,
