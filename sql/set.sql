@@ -301,7 +301,8 @@ create table @handovers@ (
     replaced_at     timestamptz,
     has_events      boolean not null default false,
     messages_written    bigint not null default 0,
-    members_handed_over bigint not null default 0
+    members_handed_over bigint not null default 0,
+    last_message        bigint
 );
 comment on table @handovers@ is 'what was handed over: one row for each subscription, written by refreshes';
 comment on column @handovers@.subscription_id is 'the subscription';
@@ -322,6 +323,7 @@ comment on column @handovers@.replaced_at is 'when all members were handed over 
 comment on column @handovers@.has_events is 'true: events were handed over last, so that the consumer has been given no members';
 comment on column @handovers@.messages_written is 'messages that were written, in all: segmenter_stat_subscriptions';
 comment on column @handovers@.members_handed_over is 'members in them, or events';
+comment on column @handovers@.last_message is 'the last message that was written, by its id: where it is not in the outbox and was not delivered, it is lost, and all members are handed over again; null: not known';
 comment on column @handovers@.resync_of is 'the request of the consumer for a resync that was made last, by its time';
 comment on column @handovers@.past_fields is 'all other sets of fields that members were handed over with, which erasure looks for';
 

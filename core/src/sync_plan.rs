@@ -62,6 +62,17 @@ pub struct AudienceState {
     pub is_renamed: bool,
     /// Whether changes were held back, so that the consumer lacks them.
     pub is_behind: bool,
+    /// Whether messages were deleted before they were delivered.
+    pub lost: Option<Lost>,
+}
+
+/// Messages that were deleted before they were delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// The consumer has the audience.
+    Known,
+    /// It may not: its `create` is among them.
+    Unknown,
 }
 
 /// Why what is to be handed over is held back.
@@ -130,6 +141,8 @@ impl SyncAction {
     /// segment and its consumer are active. `refreshed`: a refresh has just been done; `mode`
     /// matters only then. An audience begins with the first successful refresh of its segment.
     ///
+    /// Where messages were deleted before they were delivered, the audience's end or all members follow.
+    ///
     /// After a failure, the next attempt follows at the next refresh, or when the selection is
     /// different. It hands over all members, because changes were missed.
     ///
@@ -143,7 +156,7 @@ impl SyncAction {
         refreshed: bool,
     ) -> Option<Self> {
         if !is_actual {
-            return past.exists.then_some(SyncAction::Delete);
+            return (past.exists || past.lost.is_some()).then_some(SyncAction::Delete);
         }
         if past.failed.as_ref().is_some_and(|tried| tried == selection) && !refreshed {
             return None;
@@ -161,7 +174,11 @@ impl SyncAction {
                 false => past.is_renamed.then_some(SyncAction::Rename),
             };
         }
-        if past.failed.is_some() || past.resync_requested || past.is_behind || is_other {
+        if past.lost == Some(Lost::Unknown) {
+            return Some(SyncAction::Recreate);
+        }
+        let is_lost = past.lost.is_some();
+        if past.failed.is_some() || past.resync_requested || past.is_behind || is_other || is_lost {
             return Some(SyncAction::FullSync);
         }
         match (refreshed, mode) {

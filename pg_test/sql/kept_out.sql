@@ -126,6 +126,12 @@ create function kept.put_back(who text[] default '{p1}') returns void language s
     insert into kept.by_hand_latest (segment_id, id, hash_email) select s.id, unnest(who), 'old' from segmenter_segments s where s.name = 'kept by hand latest'
     on conflict (id) do update set actual_end = 'infinity'
 $$;
+-- As if all were delivered.
+create procedure kept.take_all() language sql as $$
+    update segmenter_deliveries d
+    set delivered_through = greatest(d.delivered_through, (select max(o.id) from segmenter_outbox o where o.subscription_id = d.subscription_id));
+    delete from segmenter_outbox;
+$$;
 create function kept.refresh_by_hand(dry_run boolean default false) returns table (segment text, status text, added bigint, removed bigint, excluded bigint, coverage bigint, messages bigint, detail text) language sql as $$
     select r.segment, r.status, r.added, r.removed, r.excluded, r.coverage, r.messages, r.detail
     from unnest('{kept by hand history,kept by hand latest}'::text[]) name cross join lateral segmenter_refresh(name, dry_run => dry_run) r order by name
@@ -137,7 +143,7 @@ select * from kept.refresh_by_hand();
 select * from kept.members() where segment like 'kept by hand %';
 update segmenter_subscriptions set params = params - 'paused' where target = 'latest delta';
 select * from kept.refresh_by_hand();
-delete from segmenter_outbox;
+call kept.take_all();
 -- Later.
 select kept.put_back();
 select segment, operation, id from unnest('{history,latest}'::text[]) kind, concat('kept by hand ', kind) segment, segmenter_diff(segment) order by segment;
@@ -145,7 +151,7 @@ select * from kept.refresh_by_hand(dry_run => true);
 select * from kept.refresh_by_hand();
 select * from kept.members() where segment like 'kept by hand %';
 select target, g.* from segmenter_subscriptions, kept.given(target) g where target ~ '(delta|replace)$' order by target, g.operation;
-delete from segmenter_outbox;
+call kept.take_all();
 select segment_name, target, reason, removed, message from segmenter_log
 where segment_name like 'kept by hand %' and action = 'hand over' and reason = 'erased' order by segment_name, target;
 select distinct on (segment_name) segment_name, reason, params #> '{closed,kept_out,removed}' as removed, params #> '{closed,lists}' as lists
@@ -156,19 +162,19 @@ select * from kept.refresh_by_hand();
 update segmenter_segments set exclude = '["kept list"]' where name = 'kept by hand history';
 update segmenter_subscriptions set params = params || '{"paused": true}' where target ~ '(delta|replace)$';
 select * from kept.refresh_by_hand();
-delete from segmenter_outbox;
+call kept.take_all();
 select kept.put_back('{p1,p3}');
 delete from kept.by_hand_latest where id = 'p2';
 select * from kept.refresh_by_hand();
 select * from kept.members() where segment like 'kept by hand %';
 select target, g.* from segmenter_subscriptions, kept.given(target) g where target ~ '(delta|replace)$' order by target, g.operation;
-delete from segmenter_outbox;
+call kept.take_all();
 select segment_name, target, reason, removed, message from segmenter_log
 where segment_name like 'kept by hand %' and action = 'hand over' and message ~ 'held back$' order by segment_name, target, reason;
 update segmenter_subscriptions set params = params - 'paused' where target ~ '(delta|replace)$';
 select * from kept.refresh_by_hand();
 select target, g.* from segmenter_subscriptions, kept.given(target) g where target ~ '(delta|replace)$' order by target, g.operation;
-delete from segmenter_outbox;
+call kept.take_all();
 -- A guard refuses what would be handed over, and the member stays until a refresh succeeds.
 update segmenter_segments set guards = '{"min_members": 9}' where name like 'kept by hand %';
 select kept.put_back();

@@ -445,6 +445,16 @@ fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result
                 format!("the end of {subscription} is not delivered, so that the audience may still be there: {detail}"),
                 "Fix the cause, then call segmenter_retry(); or segmenter_skip() for each message, if the audience was deleted by hand.",
             ),
+            "lost" => found.problem(
+                "deliveries",
+                format!("messages for {subscription} were deleted before they were delivered"),
+                "The segment's next run makes up for it: it hands all members over, or the end of the audience once more. Delivered messages are deleted by themselves; segmenter_skip() leaves one out.",
+            ),
+            "lost events" => found.problem(
+                "deliveries",
+                format!("events for {subscription} were deleted before they were delivered"),
+                "They are not written again; this is said until the next ones are. segmenter_timeline() and the history of the segment's table tell what has happened.",
+            ),
             "broken" => found.problem(
                 "deliveries",
                 format!("no messages could be written for {subscription}: {detail}"),

@@ -68,7 +68,8 @@ pub fn count(
         let SubscriptionParams { mode, batch_size, selection, .. } = &subscription.params;
         let fields = &selection.fields;
         let handover = filters.action(source, subscription, *handover);
-        let (handover, retyped) = field_types::action(source, subscription, handover);
+        let (handover, why) = field_types::action(source, subscription, handover);
+        let why = why_all(subscription, why);
         let handover = &handover;
         match hold::hold_of(source, &filters, subscription, *handover) {
             Ok(None) => {}
@@ -122,7 +123,7 @@ pub fn count(
         match count() {
             Ok(messages) => {
                 counted.messages += messages;
-                counted.note_retyped(retyped);
+                counted.note_made_up(why);
             }
             Err(_) => counted.failed += 1,
         }
@@ -152,7 +153,7 @@ pub fn hand_over(
         false => actions,
     };
     let mut groups: BTreeMap<Group, Vec<(Subscription, SyncAction)>> = BTreeMap::new();
-    let mut retyped = HashMap::new();
+    let mut reasons = HashMap::new();
     for (subscription, handover) in actions {
         if let Err(error) = filters.of(&subscription) {
             handed.failed += 1;
@@ -161,7 +162,8 @@ pub fn hand_over(
         }
         let handover = filters.action(source, &subscription, handover);
         let (handover, why) = field_types::action(source, &subscription, handover);
-        retyped.extend(why.map(|why| (subscription.id, why)));
+        let why = why_all(&subscription, why);
+        reasons.extend(why.map(|why| (subscription.id, why)));
         let SubscriptionParams { batch_size, selection, .. } = &subscription.params;
         let Selection { fields, filter } = selection.clone();
         let members = members_of(handover);
@@ -185,8 +187,8 @@ pub fn hand_over(
                 for ((subscription, handover), mut written) in
                     subscriptions.into_iter().zip(written)
                 {
-                    written.retyped = retyped.remove(&subscription.id);
-                    handed.note_retyped(written.retyped.clone());
+                    written.made_up = reasons.remove(&subscription.id);
+                    handed.note_made_up(written.made_up.clone());
                     given.add(source, &subscription, handover, &written);
                     if subscription.was_held() {
                         hold::release(source.set, &subscription)?;
@@ -224,6 +226,12 @@ pub fn hand_over(
     update_subscription_state(client, source.set, &served)?;
     given.record(source.set, now)?;
     Ok(handed)
+}
+
+/// Why all members are handed over to a subscription in place of a delta. `retyped`: columns have other types.
+fn why_all(subscription: &Subscription, retyped: Option<String>) -> Option<String> {
+    let lost = || "messages were deleted before they were delivered".to_owned();
+    retyped.or_else(|| subscription.has_lost().then(lost))
 }
 
 fn pairs(

@@ -41,8 +41,8 @@ pub(super) struct WrittenMessages {
     pub(super) more_left_out: i64,
     /// Members that should have been handed over, but were left out.
     pub(super) left_out: Option<LeftOut>,
-    /// All members were handed over in place of a delta, since columns have other types: which.
-    pub(super) retyped: Option<String>,
+    /// Why all members were handed over in place of a delta; none: they were not, or as usual.
+    pub(super) made_up: Option<String>,
 }
 
 impl WrittenMessages {
@@ -181,14 +181,14 @@ pub(super) fn record_handed_over(
     }
     let (status, counts) = (LogStatus::Ok, written.counts);
     let mut entry = entry(source, subscription, now, status, counts, None, params);
-    let retyped = written.retyped.as_ref();
-    let retyped = retyped.map(|columns| format!("all members were handed over: {columns}"));
+    let made_up = written.made_up.as_ref();
+    let made_up = made_up.map(|why| format!("all members were handed over: {why}"));
     let left_out = written.left_out.as_ref().map(describe);
     let is_scheduled = matches!(action, SyncAction::FullSync | SyncAction::Recreate)
         && subscription.is_resync()
         && subscription.resync_of.is_none();
     let scheduled = is_scheduled.then(|| "all members were due again by resync_cron".to_owned());
-    let remarks: Vec<_> = retyped.into_iter().chain(scheduled).chain(left_out).collect();
+    let remarks: Vec<_> = made_up.into_iter().chain(scheduled).chain(left_out).collect();
     let remarks = (!remarks.is_empty()).then(|| remarks.join("; "));
     entry.message = remarks.as_deref();
     entry.reason = written.reason;

@@ -19,9 +19,8 @@ pub struct PublishStats {
     /// with too few members.
     paused: usize,
     too_few: usize,
-    /// The number of subscriptions that got all members because columns have other types, and what one of
-    /// them those are.
-    retyped: (usize, Option<String>),
+    /// The number of subscriptions that got all members in place of a delta, and why one of them did.
+    made_up: (usize, Option<String>),
     /// Members that cannot be part of a message, of one subscription to which this applies.
     pub(super) left_out: Option<LeftOut>,
 }
@@ -34,11 +33,11 @@ impl PublishStats {
         }
     }
 
-    /// Notes the columns with other types for which a subscription gets all members, if it does.
-    pub(super) fn note_retyped(&mut self, columns: Option<String>) {
-        if let Some(columns) = columns {
-            self.retyped.0 += 1;
-            self.retyped.1.get_or_insert(columns);
+    /// Notes why a subscription gets all members in place of a delta, if it does.
+    pub(super) fn note_made_up(&mut self, why: Option<String>) {
+        if let Some(why) = why {
+            self.made_up.0 += 1;
+            self.made_up.1.get_or_insert(why);
         }
     }
 
@@ -64,14 +63,12 @@ impl PublishStats {
         let verb = if self.paused == 1 { ", which is paused" } else { ", which are paused" };
         let paused = held(self.paused, verb);
         let too_few = held(self.too_few, " with fewer members than min_members");
-        let retyped = match &self.retyped {
-            (count, Some(columns)) => {
-                Some(format!("{} got all members: {columns}", number(*count)))
-            }
+        let made_up = match &self.made_up {
+            (count, Some(why)) => Some(format!("{} got all members: {why}", number(*count))),
             _ => None,
         };
         let left_out = self.left_out.as_ref().map(describe);
-        let remarks = [failed, held_back, paused, too_few, retyped, left_out];
+        let remarks = [failed, held_back, paused, too_few, made_up, left_out];
         let remarks: Vec<_> = remarks.into_iter().flatten().collect();
         (!remarks.is_empty()).then(|| remarks.join("; "))
     }

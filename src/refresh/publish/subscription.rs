@@ -18,7 +18,7 @@ use crate::pg::format::json::JsonbText;
 use crate::refresh::publish::filter::ColumnTypes;
 use segmenter_core::reason::Reason;
 use segmenter_core::schedule::Schedule;
-use segmenter_core::sync_plan::{self, AudienceState, SyncAction};
+use segmenter_core::sync_plan::{self, AudienceState, Lost, SyncAction};
 
 /// A subscription, with all that writing its messages needs.
 pub struct Subscription {
@@ -198,6 +198,11 @@ impl Subscription {
         sync_plan::needs_rename(&self.past, action, messages)
     }
 
+    /// Whether messages were deleted before they were delivered. Events are not made up for.
+    pub fn has_lost(&self) -> bool {
+        self.past.lost.is_some() && !self.is_events()
+    }
+
     /// Whether it is not known which members the consumer has.
     pub fn is_unsure(&self) -> bool {
         self.past.failed.is_some() || self.withheld == Some(Withheld::Unknown)
@@ -340,6 +345,11 @@ impl Subscription {
                 is_ready: is("is_ready")?,
                 is_renamed: handed_audience.as_ref().is_some_and(is_other),
                 is_behind: withheld.is_some(),
+                lost: match (is("is_lost")?, is("is_known")?) {
+                    (false, _) => None,
+                    (true, true) => Some(Lost::Known),
+                    (true, false) => Some(Lost::Unknown),
+                },
             },
             withheld,
             was_held: text("held")?.is_some(),

@@ -1,6 +1,7 @@
 -- The active subscriptions that need attention, to segments whose owner $1 is a member of (all if it sees
 -- their figures, $3): failed, not handed over, or with a message that has been waiting for a day, or with
--- changes that are held back; and those that are paused. Of those that have ended, the failed ones. What the
+-- changes that are held back, or whose messages were deleted before they were delivered; and those that are
+-- paused. Of those that have ended, the failed ones, and those whose messages were deleted. What the
 -- consumer answered is for members of its role (or of the set's owner, $2), why members could not be handed
 -- over for those of the segment's owner.
 -- runs as: set owner
@@ -37,6 +38,9 @@ cross join lateral (
         end
     where h.failed_fields is not null
     union all
+    select case when coalesce(h.has_events, false) then 'lost events' else 'lost' end, ''
+    where h.last_message > coalesce(d.delivered_through, 0) and not exists (select from @outbox@ o where o.id = h.last_message)
+    union all
     select 'late', to_char(head.available_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI "UTC"')
     where u.status <> 'failed' and head.available_at < now() - interval '1 day'
       and not u.params @> '{"mode": "events", "paused": true}'
@@ -48,5 +52,5 @@ cross join lateral (
     select case when h.withheld is null then 'small' else 'held' end, h.held
     where h.held_params = u.params and u.params -> 'paused' is distinct from 'true' and h.held is not null
 ) p
-where ($3 or pg_has_role($1, s.owner, @membership@)) and (u.actual_end = 'infinity' or p.what = 'end')
+where ($3 or pg_has_role($1, s.owner, @membership@)) and (u.actual_end = 'infinity' or p.what in ('end', 'lost'))
 order by c.name, u.target, s.name

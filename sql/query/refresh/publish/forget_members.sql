@@ -6,6 +6,7 @@
 update @handovers@ h
 set members = null,
     messages_written = h.messages_written + v.messages,
-    members_handed_over = h.members_handed_over + v.handed_over
+    members_handed_over = h.members_handed_over + v.handed_over,
+    last_message = coalesce((select max(o.id) from @outbox@ o where o.subscription_id = h.subscription_id), h.last_message)
 from unnest($1, $2, $3) v (subscription_id, messages, handed_over)
 where h.subscription_id = v.subscription_id

@@ -4,7 +4,7 @@
 -- does not depend on a role: $1 is for lists that a role asks for.
 -- runs as: set owner
 -- params: reader oid, segment uuid, subscription uuid
--- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, last_filter jsonb, failed_fields jsonb, failed_filter text, members bigint, left_out bigint, segment_owner oid, withheld text, field_types jsonb, held text, is_held_so boolean, handed_audience text, resync_of timestamptz, is_ready boolean, replaced_at timestamptz, has_events boolean
+-- row: id uuid, consumer_id uuid, segment_id uuid, segment text, target text, name text, params jsonb, cron text, timezone text, external_id text, consumer text, consumer_params jsonb, is_actual boolean, has_audience boolean, last_fields jsonb, last_filter jsonb, failed_fields jsonb, failed_filter text, members bigint, left_out bigint, segment_owner oid, withheld text, field_types jsonb, held text, is_held_so boolean, handed_audience text, resync_of timestamptz, is_ready boolean, replaced_at timestamptz, has_events boolean, is_lost boolean, is_known boolean
 -- @which@: the condition on the segment and the subscription, e.g. u.segment_id = $2
 select
     u.id,
@@ -38,7 +38,15 @@ select
     -- The segment was refreshed successfully before.
     coalesce(t.refreshes > 0, false) as is_ready,
     h.replaced_at,
-    coalesce(h.has_events, false) as has_events
+    coalesce(h.has_events, false) as has_events,
+    -- The last message was deleted before it was delivered.
+    coalesce(
+        h.last_message > coalesce(d.delivered_through, 0)
+        and not exists (select from @outbox@ o where o.id = h.last_message),
+        false
+    ) as is_lost,
+    -- The consumer has the audience.
+    d.audience is not null or u.external_id is not null as is_known
 from @subscriptions@ u
 join @segments@ s on s.id = u.segment_id
 join @consumers@ c on c.id = u.consumer_id

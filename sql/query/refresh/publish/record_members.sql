@@ -16,7 +16,11 @@ set members = case
     end,
     replaced_at = case when v.are_all then $5 else h.replaced_at end,
     messages_written = h.messages_written + v.messages,
-    members_handed_over = h.members_handed_over + v.handed_over
+    members_handed_over = h.members_handed_over + v.handed_over,
+    last_message = case
+        when v.messages > 0 then (select max(o.id) from @outbox@ o where o.subscription_id = h.subscription_id)
+        else h.last_message
+    end
 from unnest($1, $2, $3, $4, $6, $7) v (subscription_id, members, left_out, are_all, messages, handed_over)
 where h.subscription_id = v.subscription_id
   and (
