@@ -1,5 +1,6 @@
 -- Progress, cancelling and holding: of segments whose owner the role may act as, and of no others.
 \i setup/security.sql
+\i setup/schema.sql
 create role sgm_watch login in role pg_monitor;
 \c - sgm_victim
 select segmenter_create_segment('sgm_victim', 'select 1 as id', '@daily', 'sgm_victim.own') is not null as created;
@@ -19,7 +20,7 @@ select count(*) from segmenter_doctor() where "check" = 'held';
 -- Its own names change nothing: functions and operators of its own are not called.
 create function sgm.pg_cancel_backend(int) returns boolean language plpgsql as $$ begin raise info 'called by %', current_user; return true; end $$;
 create function sgm.clock_timestamp() returns timestamptz language plpgsql as $$ begin raise info 'called by %', current_user; return now(); end $$;
-set search_path = sgm, pg_catalog, public;
+set search_path = sgm, pg_catalog, :schema, public;
 select segmenter_create_segment('sgm_low', 'select 1 as id', '@daily', 'sgm.own') is not null as created;
 select segmenter_cancel('sgm_low', '1 hour');
 reset search_path;
