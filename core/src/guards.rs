@@ -99,8 +99,8 @@ impl Guards {
         self.unusual.as_ref().map_or(0, |unusual| unusual.runs)
     }
 
-    /// Checks a delta; `past`: the figures of earlier refreshes. Returns what is unusual of it and only
-    /// told. The error has all reasons for the refusal.
+    /// Checks a delta; `past`: the figures of earlier refreshes. Returns what is unusual of it
+    /// and does not refuse it. The error has all reasons for the refusal.
     pub fn check(&self, figures: DeltaStats, past: &[Refreshed]) -> Result<Vec<String>, Refusal> {
         let coverage = figures.coverage();
         let mut reasons = Vec::new();
@@ -145,13 +145,13 @@ impl Guards {
             limit(share > max, format!("a change of {told} is more than max_change {max}"));
         }
 
-        let mut told = Vec::new();
+        let mut remarks = Vec::new();
         if let Some(unusual) = &self.unusual {
-            let list = if unusual.only_tell { &mut told } else { &mut reasons };
+            let list = if unusual.only_tell { &mut remarks } else { &mut reasons };
             list.extend(unusual.find(past, figures));
         }
 
-        if reasons.is_empty() { Ok(told) } else { Err(Refusal { figures, reasons }) }
+        if reasons.is_empty() { Ok(remarks) } else { Err(Refusal { figures, reasons }) }
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unusual_is_refused_or_told() {
+    fn what_is_unusual_is_refused_or_remarked() {
         let past = [Refreshed { members: 100, added: 1, removed: 1, changed: 0 }; 7];
         let refusing = guards(r#"{"unusual": {}}"#);
         let refused = refusing.check(figures(100, 0, 50, 0), &past).expect_err("refused");

@@ -1,5 +1,5 @@
-# Other extensions that hook into the planner, the executor and utility statements, told to look at all that
-# they can look at.
+# Other extensions that hook into the planner, the executor and utility statements, with all that they can
+# log and track switched on.
 neighbours=(pg_stat_statements auto_explain pgaudit pg_stat_kcache pg_qualstats pg_wait_sampling)
 # Sets loaded to those that are there, for shared_preload_libraries, and absent to the others.
 find_neighbours() {

@@ -1,5 +1,5 @@
--- Messages that somebody deletes from the outbox before they are delivered: the doctor says so, and the next
--- hand-over makes up for them.
+-- Messages that are deleted from the outbox by hand before they are delivered: the doctor reports it, and the
+-- next hand-over makes up for them.
 set client_min_messages = error;
 create schema lost;
 create table lost.people (id int primary key);
@@ -29,7 +29,7 @@ table lost.waiting;
 table lost.doctor;
 call lost.deliver();
 table lost.doctor;
--- All was delivered: what is deleted then is missed by nobody.
+-- All was delivered: what is deleted then is not missed.
 delete from segmenter_outbox;
 select count(*) from segmenter_run();
 -- A change, of a refresh.

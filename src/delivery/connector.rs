@@ -94,7 +94,7 @@ pub fn deliver(
 /// What the message's requests refer to, and how far the work on it is.
 pub(super) fn describe(set: &RelationSet, claimed: &Claimed) -> Result<(Message, Progress)> {
     let args = [claimed.subscription.into(), claimed.id.into()];
-    // Without its members it would be a message of nobody.
+    // A payload that cannot be parsed must not become a message without members.
     let payload = JsonbText(keep_digits(&claimed.payload.0).into_owned());
     let payload = payload.parse().map_err(|problem| Error::Argument {
         name: "payload",

@@ -31,9 +31,9 @@ const MAX_DAYS: i32 = 3660;
 const MAX_COMPARED: usize = 12;
 const MAX_COMPARED_MEMBERS: i64 = 2_000_000;
 
-/// Checks of the doctor that the report says in other words.
-const SAID_ELSEWHERE: [&str; 4] = ["refreshes", "deliveries", "segments", "summary"];
-/// Checks whose findings end with what users' SQL or a consumer said, which may have data of people in it.
+/// Checks of the doctor whose findings the report shows in sections of their own.
+const SHOWN_ELSEWHERE: [&str; 4] = ["refreshes", "deliveries", "segments", "summary"];
+/// Checks whose findings end with what users' SQL or a consumer answered, which may contain data of people in it.
 const QUOTING: [&str; 2] = ["retention", "audiences"];
 
 /// A segment and what else is known of it.
@@ -241,8 +241,8 @@ fn findings(set: &RelationSet) -> Result<Vec<Finding>> {
     let viewer = Viewer::current(set);
     let viewer = Viewer { sees_figures: !viewer.is_limited, ..viewer };
     let found = doctor::examine(set, viewer)?.into_iter();
-    let told = found.filter(|finding| {
-        finding.level != doctor::Level::Ok && !SAID_ELSEWHERE.contains(&finding.check)
+    let shown = found.filter(|finding| {
+        finding.level != doctor::Level::Ok && !SHOWN_ELSEWHERE.contains(&finding.check)
     });
     let finding = |finding: doctor::Finding| {
         let text = match finding.detail.split_once(": ") {
@@ -251,7 +251,7 @@ fn findings(set: &RelationSet) -> Result<Vec<Finding>> {
         };
         Finding { is_problem: finding.level == doctor::Level::Problem, text }
     };
-    Ok(told.map(finding).collect())
+    Ok(shown.map(finding).collect())
 }
 
 /// What the largest segments have in common whose members the caller may read.

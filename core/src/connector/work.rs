@@ -77,7 +77,7 @@ impl Progress {
         }
     }
 
-    /// What is left of it when the platform could not process what it was sent: the message begins anew. An
+    /// What is left of it when the platform could not process what it was sent: the message starts again from its first step. An
     /// audience that was made stays.
     fn begin_anew(&mut self) {
         (self.done, self.last, self.polled_since) = (0, None, None);
@@ -154,7 +154,7 @@ impl<'a> Work<'a> {
             ));
         }
         let (count, limits) = (self.values.count(), &self.spec.limits);
-        // Replaced by nobody, the audience would be empty because of a wrong form.
+        // A replace without members would empty the audience because of a wrong form.
         if self.values.operation() == "replace" && count == 0 && self.values.unfit > 0 {
             return Err(format!(
                 "none of the {} members has a value in a form that the platform takes: correct the segment's query or the fields of the subscription, then call segmenter_resync()",

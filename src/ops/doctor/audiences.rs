@@ -155,7 +155,7 @@ pub(super) fn differences(found: &mut Findings, set: &RelationSet, viewer: Viewe
             found.warn(
                 "audiences",
                 format!("{audience} is missing by the consumer's last report"),
-                "To have it created anew, end the subscription, and make it active again after the next run.",
+                "To create it again, end the subscription, and make it active again after the next run.",
             );
         }
         if row.is_over {

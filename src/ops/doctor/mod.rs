@@ -453,7 +453,7 @@ fn deliveries(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result
             "lost events" => found.problem(
                 "deliveries",
                 format!("events for {subscription} were deleted before they were delivered"),
-                "They are not written again; this is said until the next ones are. segmenter_timeline() and the history of the segment's table tell what has happened.",
+                "They are not written again, and this problem remains until the next events are written. segmenter_timeline() and the history of the segment's table show what has happened.",
             ),
             "broken" => found.problem(
                 "deliveries",

@@ -4,7 +4,7 @@
 //! Each refresh has a place, which its process alone writes, and no lock: what belongs together is written
 //! between two changes of a counter, as PostgreSQL does it for `pg_stat_activity`, and figures are stored
 //! one by one. A place becomes free at the end of its refresh, whatever ends it; at the exit of its process;
-//! and after a crash with all others, since the server makes its shared memory anew.
+//! and after a crash with all others, since the server then initialises its shared memory again.
 
 use std::cell::Cell;
 use std::ffi::c_int;

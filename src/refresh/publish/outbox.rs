@@ -284,7 +284,7 @@ fn free_names(
 }
 
 /// Makes a resync, which the consumer has requested or a schedule says: discards what waits for it. Returns
-/// the action that is left: an audience whose `create` was discarded is created anew, and on request also one
+/// the action that is left: an audience whose `create` was discarded is created again, and on request also one
 /// that is gone in the target system. By a schedule that would make another one unnoticed.
 fn discard_waiting(
     client: &mut SpiClient<'_>,
