@@ -101,7 +101,7 @@ def cases() -> list[Case]:
              ["hash_email", "hash_phone"], ("emailAddress", "phoneNumber"), {"token_url": ""}, path="audienceMembers|requestStatus|token",
              kinds_of_faults=[*HARMLESS, "rate_limit", "token_expired", "drop_after", "truncated", "huge"], polls=True),
         Case("yandex", yandex, {}, {"access_token": yandex.token}, ["hash_email", "hash_phone"], ("email", "phone"), {"token_url": ""},
-             polls=True),
+             kinds_of_faults=[*HARMLESS, "rate_limit", "drop_after", "truncated", "huge"], polls=True),
         VkCase("vk", vk, {}, {"client_id": vk.client_id, "client_secret": vk.client_secret}, ["hash_md5"], ("emails",),
                kinds_of_faults=[*HARMLESS, "rate_limit", "token_expired", "drop_after"]),
         Case("tiktok", tiktok, {"advertiser_id": tiktok.advertiser}, {"access_token": tiktok.token}, ["hash_email"], ("EMAIL_SHA256",),
