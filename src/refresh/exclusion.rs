@@ -322,13 +322,13 @@ impl Exclusion {
 
     /// The members of the lists that are behind: those that are known to be gained, those that the segment
     /// has too, if it is small, or all. `must_fill`: all are needed, as a relation.
-    fn listed(
+    fn listed<'a>(
         &self,
         (side, owner): (&DeltaTarget<'_>, pg_sys::Oid),
         behind: &[&List],
-        (turns, known): (Option<&Turns>, Option<&Known>),
+        (turns, known): (Option<&Turns>, Option<&'a Known>),
         (must_fill, is_small): (bool, bool),
-    ) -> Result<Listed> {
+    ) -> Result<Listed<'a>> {
         let set = side.set;
         let mut listed = Listed::new();
         // The gains are all that is new only if the segment had followed the list until then.
@@ -410,12 +410,12 @@ struct Closing {
 
 /// Has the members leave that `find` lists. It is given whether all are needed, as a relation, and whether the
 /// segment is small.
-fn leave(
+fn leave<'a>(
     set: &RelationSet,
     (segment, table): (&Segment, &Table),
     (run_id, shows): (Uuid, Option<&ResultSet>),
     closing: Closing,
-    find: impl FnOnce(&DeltaTarget<'_>, (bool, bool)) -> Result<Listed>,
+    find: impl FnOnce(&DeltaTarget<'_>, (bool, bool)) -> Result<Listed<'a>>,
 ) -> Result<Closed> {
     let (at, _, last) = last_content(set, segment)?;
     let close = |client: &mut SpiClient<'_>| {

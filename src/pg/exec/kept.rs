@@ -20,7 +20,7 @@ use crate::pg::exec::role;
 const LIMIT: usize = 128;
 
 /// A statement that is kept, with one plan for all parameters: it reads or writes rows by their keys,
-/// whichever of its parameters are null.
+/// whichever of its parameters are null, and however many rows there were when it was planned.
 /// The types of its parameters are those of the arguments.
 pub struct Kept(String);
 
@@ -69,7 +69,7 @@ impl<'conn> Query<'conn> for Kept {
         args: &[DatumWithOid<'mcx>],
     ) -> SpiResult<SpiTupleTable<'conn>> {
         let prepared = self.prepared(client, args)?;
-        role::with_generic_plan(|| (&*prepared).execute(client, limit, args))
+        role::by_index(|| (&*prepared).execute(client, limit, args))
     }
 
     fn try_open_cursor<'mcx>(
@@ -78,6 +78,6 @@ impl<'conn> Query<'conn> for Kept {
         args: &[DatumWithOid<'mcx>],
     ) -> SpiResult<SpiCursor<'conn>> {
         let prepared = self.prepared(client, args)?;
-        role::with_generic_plan(|| (&*prepared).try_open_cursor(client, args))
+        role::by_index(|| (&*prepared).try_open_cursor(client, args))
     }
 }

@@ -233,21 +233,27 @@ pub fn with_text_form<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// Runs `body`, a statement that is kept, with one plan for all parameters.
-pub(in crate::pg) fn with_generic_plan<T>(body: impl FnOnce() -> T) -> T {
+/// Runs `body`, statements that look up few rows by their keys, with one plan for all parameters, which looks
+/// each row up in an index: it reads no table as a whole, whatever is known of its size, nor does its planning
+/// look at the values of a parameter.
+pub fn by_index<T>(body: impl FnOnce() -> T) -> T {
     let _settings = SettingsLevel::enter();
-    set(c"plan_cache_mode", "force_generic_plan");
+    for (name, value) in BY_INDEX {
+        set(name, value);
+    }
     body()
 }
 
-/// Runs `body`, statements that look up few rows in an index, so that their plans read no table as a whole,
-/// whatever is known of its size.
-pub fn by_index<T>(body: impl FnOnce() -> T) -> T {
-    let _settings = SettingsLevel::enter();
-    set(c"enable_seqscan", "off");
-    set(c"enable_indexscan", "on");
-    body()
-}
+/// The plans of such statements. The costs of what has no index would have expressions compiled.
+const BY_INDEX: [(&CStr, &str); 7] = [
+    (c"plan_cache_mode", "force_generic_plan"),
+    (c"enable_seqscan", "off"),
+    (c"enable_hashjoin", "off"),
+    (c"enable_mergejoin", "off"),
+    (c"enable_indexscan", "on"),
+    (c"enable_nestloop", "on"),
+    (c"jit", "off"),
+];
 
 fn set_text_form() {
     set(c"DateStyle", "ISO, MDY");

@@ -370,7 +370,7 @@ pub fn look_up<T: FromDatum + IntoDatum>(
     sql: String,
     args: &[DatumWithOid<'_>],
 ) -> Result<Option<T>> {
-    role::by_index(|| role::with_generic_plan(|| read_one_kept(sql, args)))
+    role::by_index(|| read_one_kept(sql, args))
 }
 
 /// The first value of the result that SPI has just received. To be called before anything else uses

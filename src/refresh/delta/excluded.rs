@@ -1,6 +1,7 @@
 //! Members that a segment leaves out, because another segment, its list, has them: they are taken out
 //! of a delta, or are the delta.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -270,14 +271,14 @@ impl Gains {
 
 /// The members of lists, or people who are kept out, by the columns that are compared: a relation of the SPI
 /// connection, or their ids alone.
-pub struct Listed {
+pub struct Listed<'a> {
     relation: Relation,
     by: Vec<MatchColumn>,
     /// All of their ids, each once, in the order of bytes, if nothing else is compared.
-    ids: Option<Vec<String>>,
+    ids: Option<Vec<Cow<'a, str>>>,
 }
 
-impl Listed {
+impl<'a> Listed<'a> {
     pub fn new() -> Self {
         Self { relation: Relation::new(LISTED), by: Vec::new(), ids: None }
     }
@@ -301,9 +302,10 @@ impl Listed {
 
     /// Gives the ids of members of the lists, all that the segment can have: nothing else is compared. The
     /// relation may be left empty then.
-    pub fn give_ids<'a>(&mut self, gains: impl Iterator<Item = &'a Gains>, others: Vec<String>) {
+    pub fn give_ids(&mut self, gains: impl Iterator<Item = &'a Gains>, others: Vec<String>) {
         let ids = gains.filter_map(|gains| gains.of(MatchColumn::Id)).flatten().flatten();
-        let mut ids: Vec<String> = ids.cloned().chain(others).collect();
+        let ids = ids.map(|id| Cow::from(id.as_str()));
+        let mut ids: Vec<Cow<'a, str>> = ids.chain(others.into_iter().map(Cow::from)).collect();
         // Those of one list are in order.
         ids.sort();
         ids.dedup();
@@ -347,9 +349,9 @@ impl Listed {
 
 /// The delta that removes the members that are listed; none: there are none. `before`: the number of
 /// members. Runs with the rights of the segment's owner, within the SPI connection of `listed`.
-pub fn of_listed(side: &DeltaTarget<'_>, listed: &Listed, before: u64) -> Result<Option<Delta>> {
+pub fn of_listed(side: &DeltaTarget<'_>, listed: &Listed<'_>, before: u64) -> Result<Option<Delta>> {
     if let Some(ids) = &listed.ids {
-        let ids: Vec<Option<&str>> = ids.iter().map(|id| Some(id.as_str())).collect();
+        let ids: Vec<Option<&str>> = ids.iter().map(|id| Some(id.as_ref())).collect();
         let args = [side.segment.into(), ids.into()];
         return role::by_index(|| removal(side, (&side.remove_given_sql(), &args), before));
     }

@@ -28,7 +28,7 @@ select
     (
         select pg_get_expr(k.conbin, k.conrelid)
         from pg_constraint k
-        where k.conrelid = c.oid and k.contype = 'c' and k.conname = $2
+        where k.conrelid = c.oid and k.contypid = 0 and k.conname = $2 and k.contype = 'c'
     ) as own_check,
     c.relowner as owner,
     has_table_privilege($4, c.oid, 'select') and has_table_privilege($4, c.oid, 'insert')
