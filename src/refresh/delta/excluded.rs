@@ -349,7 +349,11 @@ impl<'a> Listed<'a> {
 
 /// The delta that removes the members that are listed; none: there are none. `before`: the number of
 /// members. Runs with the rights of the segment's owner, within the SPI connection of `listed`.
-pub fn of_listed(side: &DeltaTarget<'_>, listed: &Listed<'_>, before: u64) -> Result<Option<Delta>> {
+pub fn of_listed(
+    side: &DeltaTarget<'_>,
+    listed: &Listed<'_>,
+    before: u64,
+) -> Result<Option<Delta>> {
     if let Some(ids) = &listed.ids {
         let ids: Vec<Option<&str>> = ids.iter().map(|id| Some(id.as_ref())).collect();
         let args = [side.segment.into(), ids.into()];
