@@ -266,6 +266,15 @@ fn may_record(set: &RelationSet, segment: Uuid) -> bool {
     lock::try_lock_attempt(lock::Key { high: set.mart().to_u32(), low })
 }
 
+/// Takes the locks that [`count_outcome`] needs, for the rest of the transaction: a run that finds no memory for
+/// more locks must be able to record that.
+pub fn hold_counts(set: &RelationSet) -> Result<()> {
+    set.as_owner(|| {
+        let sql = set.sql(&queries::catalog::state::HOLD_COUNTS, &[]);
+        Spi::connect(|_| statement::read_one::<bool>(&sql, &[])).map(drop)
+    })
+}
+
 /// Counts a refresh that did not succeed, together with its entry of the log. It is a row of its own, so that
 /// no session waits for another one.
 pub fn count_outcome(set: &RelationSet, segment: Uuid, status: LogStatus) -> Result<()> {

@@ -375,6 +375,9 @@ pub fn new_id() -> Uuid {
 /// due.
 pub fn run(set: &RelationSet, all: bool, run_id: Uuid) -> Result<Vec<RefreshResult>> {
     let plan = plan(set, all)?;
+    if plan.len() > 1 {
+        state::hold_counts(set)?;
+    }
     let mut outcomes = Vec::new();
     // Segments that have gained or lost members.
     let mut moved: HashSet<Uuid> = HashSet::new();
