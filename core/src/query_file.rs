@@ -25,7 +25,7 @@ pub const ROLES: [&str; 6] =
 
 /// The placeholders that every statement may use: relations of the set and of the extension, the
 /// extension's schema, and the kind of role membership that `pg_has_role` checks.
-pub const WORDS: [&str; 26] = [
+pub const WORDS: [&str; 28] = [
     "mart",
     "segments",
     "consumers",
@@ -44,6 +44,8 @@ pub const WORDS: [&str; 26] = [
     "withheld",
     "reports",
     "counts",
+    "alerts",
+    "alert_states",
     "registry",
     "registry_relations",
     "change_readers",

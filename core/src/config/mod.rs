@@ -8,10 +8,12 @@ use thiserror::Error;
 
 use crate::schedule;
 
+mod alert;
 mod consumer;
 mod exclusion;
 mod segment;
 
+pub use alert::{AlertRule, Condition, Flapping, Kind as AlertKind, Limit, alert_rule};
 pub use consumer::{
     ConsumerParams, EVENT_KEYS, Fields, First, FunctionUpdater, HttpUpdater, Mode, Selection,
     SubscriptionParams, Updater, consumer_params, subscription_params, unknown_placeholder,
@@ -61,6 +63,8 @@ pub enum Subject<'a> {
     Segment(&'a str),
     Consumer(&'a str),
     Subscription(&'a str),
+    /// A rule of alerts, by its consumer.
+    Alert(&'a str),
     Schedule,
     /// A foreign server.
     Server,
@@ -73,6 +77,7 @@ impl Subject<'_> {
             Subject::Segment(_) => "segment",
             Subject::Consumer(_) => "consumer",
             Subject::Subscription(_) => "subscription",
+            Subject::Alert(_) => "rule of alerts",
             Subject::Schedule => "schedule",
             Subject::Server => "server",
         }
@@ -86,6 +91,7 @@ impl std::fmt::Display for Subject<'_> {
             Subject::Consumer(name) => write!(f, "consumer \"{name}\""),
             Subject::Schedule => write!(f, "the schedule"),
             Subject::Server => write!(f, "the server"),
+            Subject::Alert(consumer) => write!(f, "the alerts for \"{consumer}\""),
             Subject::Subscription(target) => write!(f, "the subscription for \"{target}\""),
         }
     }

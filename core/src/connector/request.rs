@@ -348,7 +348,10 @@ impl Data for Values<'_> {
                 "file_md5" => text(self.digest.as_ref()),
                 "token" => text(self.token.as_ref()),
                 "jwt" => text(self.jwt.as_ref()),
-                _ => Value::Null,
+                name => match name.strip_prefix("alert.") {
+                    Some(key) => message.payload["alert"][key].clone(),
+                    None => Value::Null,
+                },
             }
         };
         match reference {

@@ -208,8 +208,8 @@ impl Spec {
                 _ => return Err("operations.list: it is one step that takes \"audiences\"".into()),
             }
         }
-        if self.operation("add").is_none() && self.operation("replace").is_none() {
-            return Err("operations: there is neither \"add\" nor \"replace\"".into());
+        if ["add", "replace", "alert"].iter().all(|name| self.operation(name).is_none()) {
+            return Err("operations: there is none of \"add\", \"replace\" and \"alert\"".into());
         }
         let names = Names::of(self);
         let check = |place: &str, template: &Template| {

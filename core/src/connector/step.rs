@@ -13,8 +13,8 @@ use super::template::{Place, Shared, Template};
 use crate::http::check_headers;
 
 /// What is handed over: the keys of `operations`.
-pub(super) const OPERATIONS: [&str; 8] =
-    ["create", "add", "remove", "replace", "delete", "events", "list", "default"];
+pub(super) const OPERATIONS: [&str; 9] =
+    ["create", "add", "remove", "replace", "delete", "events", "alert", "list", "default"];
 pub(super) const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /// How an operation is done.

@@ -70,7 +70,7 @@ pub enum Reference {
 }
 
 /// What is known of a message and its audience: names and meanings.
-pub const KNOWN: [(&str, &str); 19] = [
+pub const KNOWN: [(&str, &str); 30] = [
     ("audience", "the name of the audience"),
     ("external_id", "its id on the platform; null: it has none yet"),
     ("target", "the subscription's target"),
@@ -87,6 +87,17 @@ pub const KNOWN: [(&str, &str); 19] = [
     ("message.total", "the number of members in all parts"),
     ("message.began_at", "when the first request of the operation was made, RFC 3339"),
     ("message.payload", "the whole message"),
+    ("alert.summary", "of an alert: what it is, in a sentence"),
+    ("alert.detail", "why, as far as that is known; may be null"),
+    ("alert.on", "which of the conditions of the rule: failed, late and so on"),
+    ("alert.was", "the state that was reported before"),
+    ("alert.is", "the state that is reported"),
+    ("alert.firing", "true: it begins; false: it is over"),
+    ("alert.event", "true: it has no end, as the change of a definition"),
+    ("alert.flapping", "true: it changes too often to be reported each time"),
+    ("alert.since", "since when it is so, RFC 3339"),
+    ("alert.key", "the same for the begin and the end of an alert"),
+    ("alert.rule", "the id of the rule"),
     ("file_md5", "the MD5 digest of the file in a multipart body, in hexadecimal"),
     ("token", "the access token: the secret access_token, or what a grant has given"),
     ("jwt", "the signed token of the grant"),

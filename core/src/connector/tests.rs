@@ -20,6 +20,55 @@ fn built_in_connectors_are_valid() {
     }
 }
 
+/// A request of an example of `examples/alerts` for an alert, and its body as JSON.
+fn alerted(spec: &Value, options: &[(&str, &str)], alert: Value) -> (Request, Value) {
+    let spec = parsed(spec.clone());
+    let mut message = message("alert", json!([]));
+    message.payload["alert"] = alert;
+    let server = server(&spec, options);
+    let secrets = secrets(&[("access_token", "xoxb-1"), ("routing_key", "R0")]);
+    let mut values = Values::new(&spec, &server, &secrets, &message);
+    let step = &spec.operation("alert").expect("an operation").steps()[0];
+    let request = values.request(step).expect("a request");
+    let body = serde_json::from_slice(&request.body).expect("JSON");
+    (request, body)
+}
+
+#[test]
+fn examples_for_alerts_say_what_is_and_what_is_over() {
+    let alert = json!({
+        "summary": "segment \"a{alert.key}\": its refresh failed", "detail": null, "on": "failed", "was": "ok",
+        "is": "failed", "firing": true, "event": false, "flapping": false, "since": "2026-11-30T00:00:00Z",
+        "key": "r s refresh", "rule": "r",
+    });
+    let over = {
+        let mut over = alert.clone();
+        over["firing"] = json!(false);
+        over["detail"] = json!("why");
+        over
+    };
+    let slack = serde_json::from_str(include_str!("../../../examples/alerts/slack.json"));
+    let slack: Value = slack.expect("JSON");
+    let (request, body) = alerted(&slack, &[("channel", "#data")], alert.clone());
+    assert_eq!(request.address.to_string(), "https://slack.com/api/chat.postMessage");
+    assert_eq!(body["text"], alert["summary"]);
+    let blocks = |body: &Value| body["attachments"][0]["blocks"].as_array().map(Vec::len);
+    assert_eq!(blocks(&body), Some(3));
+    let (_, body) = alerted(&slack, &[("channel", "#data")], over.clone());
+    assert_eq!(blocks(&body), Some(4));
+
+    let pagerduty = serde_json::from_str(include_str!("../../../examples/alerts/pagerduty.json"));
+    let pagerduty: Value = pagerduty.expect("JSON");
+    let (_, body) = alerted(&pagerduty, &[], alert);
+    assert_eq!(
+        (&body["event_action"], &body["dedup_key"]),
+        (&json!("trigger"), &json!("r s refresh"))
+    );
+    assert_eq!(body["routing_key"], "R0");
+    let (_, body) = alerted(&pagerduty, &[], over);
+    assert_eq!(body["event_action"], "resolve");
+}
+
 /// Random numbers, the same in each run (SplitMix64).
 struct Random(u64);
 
