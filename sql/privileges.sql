@@ -5,7 +5,7 @@ comment on function segmenter_run(boolean) is 'refreshes every segment that is d
 comment on function segmenter_run_plan(boolean) is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
-comment on function segmenter_run_prune() is 'deletes what is past its retention at the end of a run; used by segmenter_run_each()';
+comment on function segmenter_run_prune() is 'reports alerts and deletes what is past its retention, at the end of a run; used by segmenter_run_each()';
 comment on procedure segmenter_run_check() is 'checks that a run may commit its segments: it is called outside of a transaction block and of functions; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
@@ -45,6 +45,7 @@ comment on function segmenter_watch(regclass, name) is 'creates statement trigge
 comment on function segmenter_unwatch(regclass, name) is 'drops the triggers that capture changes of a table';
 comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
 comment on function segmenter_subscribe(text, text, text, jsonb, text) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created; consumer_role: the role that it belongs to';
+comment on function segmenter_alert(text, jsonb, text) is 'makes a rule of alerts, and returns its id: what goes wrong with segments of the caller is reported to the consumer, once when it begins and once when it is over; consumer_role: the role that it belongs to';
 comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
 comment on function segmenter_take(text, text, text, boolean) is 'takes an audience as rows, or what has changed of it since the last time, and acknowledges its messages; the column list names the fields';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
@@ -75,6 +76,7 @@ comment on function segmenter_check_segment() is 'trigger: validates the row of 
 comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
 comment on function segmenter_check_consumer() is 'trigger: validates the row of a consumer';
 comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription, and keeps the columns of its two parties apart';
+comment on function segmenter_check_alert() is 'trigger: validates a rule of alerts, and keeps the subscription that delivers its alerts';
 comment on function segmenter_init(text, text) is 'creates a relation set under other names, as tables of the caller';
 comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
 comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
@@ -99,6 +101,8 @@ select pg_catalog.pg_extension_config_dump('segmenter_reports', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_counts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
+select pg_catalog.pg_extension_config_dump('segmenter_alerts', '');
+select pg_catalog.pg_extension_config_dump('segmenter_alert_states', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
 select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
 select pg_catalog.pg_extension_config_dump('segmenter_kept_out', '');
@@ -168,13 +172,13 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_alert, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
-    segmenter_check_subscription, segmenter_render, segmenter_http_validator, segmenter_builtin_connectors,
+    segmenter_check_subscription, segmenter_check_alert, segmenter_render, segmenter_http_validator, segmenter_builtin_connectors,
     segmenter_check_connector
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
@@ -182,7 +186,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_alert, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,
@@ -192,7 +196,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
 grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
-    segmenter_check_consumer, segmenter_check_subscription to public;
+    segmenter_check_consumer, segmenter_check_subscription, segmenter_check_alert to public;
 grant execute on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit to public;
 -- They read segment tables with the rights of the caller.
 revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff,

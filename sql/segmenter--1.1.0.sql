@@ -43,7 +43,7 @@ create table segmenter_registry_relations (
 );
 comment on table segmenter_registry_relations is 'the relations of each set';
 comment on column segmenter_registry_relations.mart is 'the set, by its mart';
-comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, withheld, reports, state, counts, attempts, definitions, secret, kept_out, status, current';
+comment on column segmenter_registry_relations.kind is 'what the relation is: mart, segments, consumers, subscriptions, log, outbox, deliveries, handovers, withheld, reports, state, counts, attempts, alerts, alert_states, definitions, secret, kept_out, status, current';
 comment on column segmenter_registry_relations.relation is 'the relation';
 comment on column segmenter_registry_relations.name is 'its name when it was made or adopted; a relation that was renamed stays part of the set';
 comment on column segmenter_registry_relations.relkind is 'its kind, pg_class.relkind: the set works only while it is of this kind';
@@ -235,7 +235,7 @@ comment on column @consumers@.subscribers is 'roles that may subscribe it to seg
 create table @subscriptions@ (
     id           uuid        primary key default gen_random_uuid(),
     consumer_id  uuid        not null references @consumers@ (id),
-    segment_id   uuid        not null references @segments@ (id),
+    segment_id   uuid        references @segments@ (id),
     target       text        not null,
     name         text        not null default '{{name}}',
     params       jsonb       not null default '{}',
@@ -245,15 +245,16 @@ create table @subscriptions@ (
     external_id  text,
     actual_begin timestamptz not null default now(),
     actual_end   timestamptz not null default 'infinity',
+    constraint @:subscriptions_segment_check@ check (segment_id is not null or target = 'alerts'),
     constraint @:subscriptions_status_check@ check (status in ('not uploaded', 'queued', 'uploaded', 'failed')),
     constraint @:subscriptions_actual_check@ check (actual_begin <= actual_end)
 );
 create unique index @:subscriptions_key@ on @subscriptions@ (consumer_id, segment_id, target) where actual_end = 'infinity';
 create index @:subscriptions_segment_idx@ on @subscriptions@ (segment_id);
-comment on table @subscriptions@ is 'the subscriptions: one consumer, one segment, one target';
+comment on table @subscriptions@ is 'the subscriptions: one consumer, one segment, one target; and one for each rule of alerts';
 comment on column @subscriptions@.id is 'the subscription';
 comment on column @subscriptions@.consumer_id is 'the consumer';
-comment on column @subscriptions@.segment_id is 'the segment';
+comment on column @subscriptions@.segment_id is 'the segment; null: alerts are handed over, by the rule that has the same id';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
 comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron, max_drift, heal, first, reasons';
@@ -330,7 +331,7 @@ create table @outbox@ (
     payload         jsonb       not null,
     is_erasure      boolean     not null default false,
     audience        text,
-    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete'))
+    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete', 'alert'))
 );
 -- With the segment, whose owner may count them.
 create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
@@ -342,9 +343,9 @@ comment on column @outbox@.created_at is 'when it was written';
 comment on column @outbox@.available_at is 'when it becomes available';
 comment on column @outbox@.consumer_id is 'the consumer';
 comment on column @outbox@.subscription_id is 'the subscription';
-comment on column @outbox@.segment_id is 'the segment';
+comment on column @outbox@.segment_id is 'the segment; of an alert, the one that it is about';
 comment on column @outbox@.run_id is 'the run that wrote it';
-comment on column @outbox@.operation is 'create, add, remove, replace, events or delete';
+comment on column @outbox@.operation is 'create, add, remove, replace, events, delete or alert';
 comment on column @outbox@.part is 'the number of the part, from 1';
 comment on column @outbox@.parts is 'the number of parts';
 comment on column @outbox@.members is 'the number of members in the payload';
@@ -606,6 +607,51 @@ comment on column @attempts@.reads is 'the relations that the segment reads, als
 comment on column @attempts@.definition is 'the version of the definition that the last attempt ran with, if it failed: with a later one the segment is due at once. null: not known';
 comment on column @attempts@.lineage is 'the same with functions, and the view or function that names each: what segmenter_lineage shows. null: not known';
 
+-- The id is that of a subscription, whose deliveries are those of the alerts. pg_dump leaves the owner out: a role
+-- that does not exist in a restored database keeps no row from being restored.
+create table @alerts@ (
+    id           uuid        primary key default gen_random_uuid() references @subscriptions@ (id) on delete cascade,
+    consumer_id  uuid        not null references @consumers@ (id),
+    rule         jsonb       not null,
+    owner_name   text,
+    owner        regrole     generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored,
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:alerts_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:alerts_key@ on @alerts@ (consumer_id, owner, md5(rule::text)) where actual_end = 'infinity';
+comment on table @alerts@ is 'the rules of alerts: what is reported of which segments to whom, once when it begins and once when it is over';
+comment on column @alerts@.id is 'the rule';
+comment on column @alerts@.consumer_id is 'the consumer that gets the alerts';
+comment on column @alerts@.rule is 'what is reported: {"on": ["failed", "waiting > 2 hours", …], "segments": "*" or a list of names, "flapping": {"changes": …, "within": …} or false}';
+comment on column @alerts@.owner_name is 'the name, when the rule was made, of the role whose segments it covers; null: the role that writes the row';
+comment on column @alerts@.owner is 'that role: alerts are about segments whose owner it is a member of; -: there is no role of that name';
+comment on column @alerts@.actual_begin is 'when the rule was made';
+comment on column @alerts@.actual_end is 'when it was ended; infinity: it is active';
+
+create table @alert_states@ (
+    alert_id   uuid          not null references @alerts@ (id) on delete cascade,
+    segment_id uuid          not null,
+    subject    text          not null,
+    segment    text          not null,
+    state      text          not null,
+    reported       text          not null,
+    since      timestamptz   not null,
+    changes    timestamptz[] not null default '{}',
+    seen       bigint,
+    primary key (alert_id, segment_id, subject)
+);
+comment on table @alert_states@ is 'what is known of each segment that a rule of alerts covers: a row while something is wrong, or was lately, or has to be compared with what comes next';
+comment on column @alert_states@.alert_id is 'the rule';
+comment on column @alert_states@.segment_id is 'the segment';
+comment on column @alert_states@.subject is 'what the state is of: refresh, late, size, definition, or delivery or drift with the id of a subscription';
+comment on column @alert_states@.segment is 'the name of the segment';
+comment on column @alert_states@.state is 'the state as it was found last: ok, failed, refused, waiting, late, size, delivery, drift';
+comment on column @alert_states@.reported is 'the state that was reported last';
+comment on column @alert_states@.since is 'since when it is in that state';
+comment on column @alert_states@.changes is 'when the state changed lately, as far as that is needed to know that it changes too often';
+comment on column @alert_states@.seen is 'size: the number of refreshes that were looked at; definition: the version that was reported';
+
 -- Versions count from 1 for each segment. Names of tables and roles are texts: a dump can be restored where
 -- they do not exist.
 create table @definitions@ (
@@ -701,6 +747,12 @@ create trigger segmenter_check before insert or delete
 create trigger segmenter_check_delivery before update of status, external_id on @subscriptions@
     for each row when (old.status is distinct from new.status or old.external_id is distinct from new.external_id)
     execute function @schema@.segmenter_check_subscription('delivery');
+create trigger segmenter_check before insert or update or delete on @alerts@
+    for each row execute function @schema@.segmenter_check_alert();
+create trigger segmenter_end after delete on @alerts@
+    for each row execute function @schema@.segmenter_check_alert();
+create trigger segmenter_notice after insert or update or delete or truncate on @alerts@
+    for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_notice after insert or update or delete or truncate on @consumers@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_notice after insert or delete or truncate
@@ -716,6 +768,9 @@ comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of 
 comment on trigger segmenter_check on @consumers@ is 'validates the row, and keeps a consumer that has subscriptions';
 comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
 comment on trigger segmenter_check_delivery on @subscriptions@ is 'keeps the status and the external id from roles that do not act for the consumer';
+comment on trigger segmenter_check on @alerts@ is 'validates the rule, checks the consumer''s consent, and keeps the subscription that delivers its alerts';
+comment on trigger segmenter_end on @alerts@ is 'deletes that subscription';
+comment on trigger segmenter_notice on @alerts@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_notice on @subscriptions@ is 'notifies the scheduler of the change';
 
@@ -869,9 +924,9 @@ comment on column @current@.processed is 'when the row last changed';
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @reports@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
-    @counts@, @status@, @current@ from public;
+    @counts@, @alerts@, @alert_states@, @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @reports@, @state@, @attempts@, @definitions@,
-    @segments@, @consumers@, @subscriptions@ to public;
+    @segments@, @consumers@, @subscriptions@, @alerts@, @alert_states@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
@@ -890,6 +945,10 @@ grant
     insert (id, consumer_id, segment_id, target, name, external_id, params, cron, timezone, status, actual_begin, actual_end),
     update (id, consumer_id, segment_id, target, name, external_id, params, cron, timezone, status, actual_begin, actual_end)
     on @subscriptions@ to public;
+grant
+    insert (id, consumer_id, rule, owner_name, actual_begin, actual_end),
+    update (id, consumer_id, rule, owner_name, actual_begin, actual_end)
+    on @alerts@ to public;
 
 alter table @segments@ enable row level security;
 create policy segmenter_member on @segments@
@@ -965,6 +1024,25 @@ create policy segmenter_member on @handovers@ for select
     using (subscription_id in (select s.id from @subscriptions@ s));
 comment on policy segmenter_member on @handovers@ is 'hand-overs of subscriptions that the user may see';
 
+alter table @alerts@ enable row level security;
+create policy segmenter_member on @alerts@
+    using (@schema@.segmenter_may_act_as(owner));
+create policy segmenter_consumer on @alerts@ for select
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+create policy segmenter_end on @alerts@ for update
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+comment on policy segmenter_member on @alerts@ is 'rules of roles the user is a member of';
+comment on policy segmenter_consumer on @alerts@ is 'rules of consumers that the user is a member of the role of';
+comment on policy segmenter_end on @alerts@ is 'the same, to end them';
+
+alter table @alert_states@ enable row level security;
+create policy segmenter_member on @alert_states@ for select
+    using (
+        alert_id in (select a.id from @alerts@ a)
+        and exists (select from @segments@ s where s.id = @alert_states@.segment_id)
+    );
+comment on policy segmenter_member on @alert_states@ is 'what is known by rules that the user may see, of segments that the user may see';
+
 -- No role has a privilege on it.
 alter table @withheld@ enable row level security;
 alter table @counts@ enable row level security;
@@ -1002,6 +1080,14 @@ CREATE FUNCTION "segmenter_adopt_set"(
 ) RETURNS VOID
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'segmenter_adopt_set_wrapper';
+
+CREATE FUNCTION "segmenter_alert"(
+	"consumer" TEXT,
+	"rule" jsonb,
+	"consumer_role" TEXT DEFAULT NULL
+) RETURNS uuid
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'segmenter_alert_wrapper';
 
 CREATE FUNCTION "segmenter_bucket"(
 	"id" TEXT,
@@ -1741,6 +1827,11 @@ CREATE FUNCTION "segmenter_capture"()
 	LANGUAGE c
 	AS 'MODULE_PATHNAME', 'segmenter_capture_wrapper';
 
+CREATE FUNCTION "segmenter_check_alert"()
+	RETURNS TRIGGER
+	LANGUAGE c
+	AS 'MODULE_PATHNAME', 'segmenter_check_alert_wrapper';
+
 CREATE FUNCTION "segmenter_check_connector"()
 	RETURNS TRIGGER
 	LANGUAGE c
@@ -1792,7 +1883,7 @@ comment on function segmenter_run(boolean) is 'refreshes every segment that is d
 comment on function segmenter_run_plan(boolean) is 'lists what a run would refresh now, in order, and the segments that it would only hand over; used by segmenter_run_each()';
 comment on function segmenter_run_step(uuid, text, text[], uuid, boolean) is 'refreshes one segment of a run, or only hands it over, and returns its status; used by segmenter_run_each()';
 comment on function segmenter_run_id() is 'returns a new id of a run, a UUID of version 7; used by segmenter_run_each()';
-comment on function segmenter_run_prune() is 'deletes what is past its retention at the end of a run; used by segmenter_run_each()';
+comment on function segmenter_run_prune() is 'reports alerts and deletes what is past its retention, at the end of a run; used by segmenter_run_each()';
 comment on procedure segmenter_run_check() is 'checks that a run may commit its segments: it is called outside of a transaction block and of functions; used by segmenter_run_each()';
 comment on procedure segmenter_run_commit(uuid, text, uuid, boolean) is 'commits one segment of a run; a commit that fails is logged as a failure of that segment; used by segmenter_run_each()';
 comment on function segmenter_now() is 'the time of the refresh that is going on, the same for all its statements; outside of a refresh now()';
@@ -1832,6 +1923,7 @@ comment on function segmenter_watch(regclass, name) is 'creates statement trigge
 comment on function segmenter_unwatch(regclass, name) is 'drops the triggers that capture changes of a table';
 comment on function segmenter_capture() is 'trigger: captures the ids that a statement has written in a watched table';
 comment on function segmenter_subscribe(text, text, text, jsonb, text) is 'subscribes a consumer to a segment for a target system, and returns the subscription''s id; a consumer that does not exist is created; consumer_role: the role that it belongs to';
+comment on function segmenter_alert(text, jsonb, text) is 'makes a rule of alerts, and returns its id: what goes wrong with segments of the caller is reported to the consumer, once when it begins and once when it is over; consumer_role: the role that it belongs to';
 comment on function segmenter_claim(text, int, interval) is 'leases the next messages of one subscription of a consumer, in order, to the caller';
 comment on function segmenter_take(text, text, text, boolean) is 'takes an audience as rows, or what has changed of it since the last time, and acknowledges its messages; the column list names the fields';
 comment on function segmenter_ack(uuid, bigint, jsonb) is 'acknowledges a claimed message and all before it, with the consumer''s receipt';
@@ -1862,6 +1954,7 @@ comment on function segmenter_check_segment() is 'trigger: validates the row of 
 comment on function segmenter_register_segment() is 'trigger: attaches the table of a segment to the mart, or detaches it';
 comment on function segmenter_check_consumer() is 'trigger: validates the row of a consumer';
 comment on function segmenter_check_subscription() is 'trigger: validates the row of a subscription, and keeps the columns of its two parties apart';
+comment on function segmenter_check_alert() is 'trigger: validates a rule of alerts, and keeps the subscription that delivers its alerts';
 comment on function segmenter_init(text, text) is 'creates a relation set under other names, as tables of the caller';
 comment on function segmenter_sets() is 'lists the relation sets: their names, owners and numbers of segments';
 comment on function segmenter_migrate_set(text) is 'migrates a relation set that the update of the extension could not migrate';
@@ -1886,6 +1979,8 @@ select pg_catalog.pg_extension_config_dump('segmenter_reports', '');
 select pg_catalog.pg_extension_config_dump('segmenter_state', '');
 select pg_catalog.pg_extension_config_dump('segmenter_counts', '');
 select pg_catalog.pg_extension_config_dump('segmenter_attempts', '');
+select pg_catalog.pg_extension_config_dump('segmenter_alerts', '');
+select pg_catalog.pg_extension_config_dump('segmenter_alert_states', '');
 select pg_catalog.pg_extension_config_dump('segmenter_definitions', '');
 select pg_catalog.pg_extension_config_dump('segmenter_secret', '');
 select pg_catalog.pg_extension_config_dump('segmenter_kept_out', '');
@@ -1955,13 +2050,13 @@ revoke all on function segmenter_refresh, segmenter_run, segmenter_now, segmente
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_alert, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_capture, segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_migrate_sets,
     segmenter_adopt_set, segmenter_drop_set, segmenter_definition, segmenter_role_named, segmenter_is_whole,
     segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment, segmenter_check_consumer,
-    segmenter_check_subscription, segmenter_render, segmenter_http_validator, segmenter_builtin_connectors,
+    segmenter_check_subscription, segmenter_check_alert, segmenter_render, segmenter_http_validator, segmenter_builtin_connectors,
     segmenter_check_connector
     from public;
 revoke all on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit from public;
@@ -1969,7 +2064,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
     segmenter_restore_definition, segmenter_run_prune,
     segmenter_create_segment, segmenter_put_segment, segmenter_drop_segment, segmenter_bucket,
     segmenter_email, segmenter_phone, segmenter_identifier, segmenter_hash, segmenter_cron_next, segmenter_due, segmenter_due_in, segmenter_delivered_in, segmenter_figures_in,
-    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
+    segmenter_doctor, segmenter_list_lineage, segmenter_list_audiences, segmenter_report_audiences, segmenter_list_progress, segmenter_cancel, segmenter_prune, segmenter_subscribe, segmenter_alert, segmenter_claim, segmenter_take, segmenter_ack, segmenter_nack,
     segmenter_retry(uuid), segmenter_skip(uuid), segmenter_resync(uuid), segmenter_retry(text, text, text),
     segmenter_skip(text, text, text), segmenter_resync(text, text, text), segmenter_resume_deliveries, segmenter_erase, segmenter_readmit, segmenter_may_act_as, segmenter_may_see, segmenter_message, segmenter_watch, segmenter_unwatch,
     segmenter_init, segmenter_sets, segmenter_migrate_set, segmenter_adopt_set, segmenter_drop_set, segmenter_is_whole,
@@ -1979,7 +2074,7 @@ grant execute on function segmenter_refresh, segmenter_run, segmenter_now, segme
 grant execute on function segmenter_capture to public;
 -- The owner of a set creates these triggers; on other relations they raise an error.
 grant execute on function segmenter_notice_segments, segmenter_check_segment, segmenter_register_segment,
-    segmenter_check_consumer, segmenter_check_subscription to public;
+    segmenter_check_consumer, segmenter_check_subscription, segmenter_check_alert to public;
 grant execute on procedure segmenter_run_each, segmenter_run_check, segmenter_run_commit to public;
 -- They read segment tables with the rights of the caller.
 revoke all on function segmenter_members, segmenter_overlap, segmenter_venn, segmenter_preview, segmenter_diff,

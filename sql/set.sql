@@ -110,7 +110,7 @@ comment on column @consumers@.subscribers is 'roles that may subscribe it to seg
 create table @subscriptions@ (
     id           uuid        primary key default gen_random_uuid(),
     consumer_id  uuid        not null references @consumers@ (id),
-    segment_id   uuid        not null references @segments@ (id),
+    segment_id   uuid        references @segments@ (id),
     target       text        not null,
     name         text        not null default '{{name}}',
     params       jsonb       not null default '{}',
@@ -120,15 +120,16 @@ create table @subscriptions@ (
     external_id  text,
     actual_begin timestamptz not null default now(),
     actual_end   timestamptz not null default 'infinity',
+    constraint @:subscriptions_segment_check@ check (segment_id is not null or target = 'alerts'),
     constraint @:subscriptions_status_check@ check (status in ('not uploaded', 'queued', 'uploaded', 'failed')),
     constraint @:subscriptions_actual_check@ check (actual_begin <= actual_end)
 );
 create unique index @:subscriptions_key@ on @subscriptions@ (consumer_id, segment_id, target) where actual_end = 'infinity';
 create index @:subscriptions_segment_idx@ on @subscriptions@ (segment_id);
-comment on table @subscriptions@ is 'the subscriptions: one consumer, one segment, one target';
+comment on table @subscriptions@ is 'the subscriptions: one consumer, one segment, one target; and one for each rule of alerts';
 comment on column @subscriptions@.id is 'the subscription';
 comment on column @subscriptions@.consumer_id is 'the consumer';
-comment on column @subscriptions@.segment_id is 'the segment';
+comment on column @subscriptions@.segment_id is 'the segment; null: alerts are handed over, by the rule that has the same id';
 comment on column @subscriptions@.target is 'the target system';
 comment on column @subscriptions@.name is 'the audience''s name; {{name}}, {{consumer}} and {{target}} are replaced';
 comment on column @subscriptions@.params is 'what is sent: mode, batch_size, fields, where, paused, min_members, resync_cron, max_drift, heal, first, reasons';
@@ -205,7 +206,7 @@ create table @outbox@ (
     payload         jsonb       not null,
     is_erasure      boolean     not null default false,
     audience        text,
-    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete'))
+    constraint @:outbox_operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete', 'alert'))
 );
 -- With the segment, whose owner may count them.
 create index @:outbox_subscription_idx@ on @outbox@ (subscription_id, id) include (segment_id);
@@ -217,9 +218,9 @@ comment on column @outbox@.created_at is 'when it was written';
 comment on column @outbox@.available_at is 'when it becomes available';
 comment on column @outbox@.consumer_id is 'the consumer';
 comment on column @outbox@.subscription_id is 'the subscription';
-comment on column @outbox@.segment_id is 'the segment';
+comment on column @outbox@.segment_id is 'the segment; of an alert, the one that it is about';
 comment on column @outbox@.run_id is 'the run that wrote it';
-comment on column @outbox@.operation is 'create, add, remove, replace, events or delete';
+comment on column @outbox@.operation is 'create, add, remove, replace, events, delete or alert';
 comment on column @outbox@.part is 'the number of the part, from 1';
 comment on column @outbox@.parts is 'the number of parts';
 comment on column @outbox@.members is 'the number of members in the payload';
@@ -481,6 +482,51 @@ comment on column @attempts@.reads is 'the relations that the segment reads, als
 comment on column @attempts@.definition is 'the version of the definition that the last attempt ran with, if it failed: with a later one the segment is due at once. null: not known';
 comment on column @attempts@.lineage is 'the same with functions, and the view or function that names each: what segmenter_lineage shows. null: not known';
 
+-- The id is that of a subscription, whose deliveries are those of the alerts. pg_dump leaves the owner out: a role
+-- that does not exist in a restored database keeps no row from being restored.
+create table @alerts@ (
+    id           uuid        primary key default gen_random_uuid() references @subscriptions@ (id) on delete cascade,
+    consumer_id  uuid        not null references @consumers@ (id),
+    rule         jsonb       not null,
+    owner_name   text,
+    owner        regrole     generated always as (coalesce(@schema@.segmenter_role_named(owner_name), 0::oid::regrole)) stored,
+    actual_begin timestamptz not null default now(),
+    actual_end   timestamptz not null default 'infinity',
+    constraint @:alerts_actual_check@ check (actual_begin <= actual_end)
+);
+create unique index @:alerts_key@ on @alerts@ (consumer_id, owner, md5(rule::text)) where actual_end = 'infinity';
+comment on table @alerts@ is 'the rules of alerts: what is reported of which segments to whom, once when it begins and once when it is over';
+comment on column @alerts@.id is 'the rule';
+comment on column @alerts@.consumer_id is 'the consumer that gets the alerts';
+comment on column @alerts@.rule is 'what is reported: {"on": ["failed", "waiting > 2 hours", …], "segments": "*" or a list of names, "flapping": {"changes": …, "within": …} or false}';
+comment on column @alerts@.owner_name is 'the name, when the rule was made, of the role whose segments it covers; null: the role that writes the row';
+comment on column @alerts@.owner is 'that role: alerts are about segments whose owner it is a member of; -: there is no role of that name';
+comment on column @alerts@.actual_begin is 'when the rule was made';
+comment on column @alerts@.actual_end is 'when it was ended; infinity: it is active';
+
+create table @alert_states@ (
+    alert_id   uuid          not null references @alerts@ (id) on delete cascade,
+    segment_id uuid          not null,
+    subject    text          not null,
+    segment    text          not null,
+    state      text          not null,
+    reported       text          not null,
+    since      timestamptz   not null,
+    changes    timestamptz[] not null default '{}',
+    seen       bigint,
+    primary key (alert_id, segment_id, subject)
+);
+comment on table @alert_states@ is 'what is known of each segment that a rule of alerts covers: a row while something is wrong, or was lately, or has to be compared with what comes next';
+comment on column @alert_states@.alert_id is 'the rule';
+comment on column @alert_states@.segment_id is 'the segment';
+comment on column @alert_states@.subject is 'what the state is of: refresh, late, size, definition, or delivery or drift with the id of a subscription';
+comment on column @alert_states@.segment is 'the name of the segment';
+comment on column @alert_states@.state is 'the state as it was found last: ok, failed, refused, waiting, late, size, delivery, drift';
+comment on column @alert_states@.reported is 'the state that was reported last';
+comment on column @alert_states@.since is 'since when it is in that state';
+comment on column @alert_states@.changes is 'when the state changed lately, as far as that is needed to know that it changes too often';
+comment on column @alert_states@.seen is 'size: the number of refreshes that were looked at; definition: the version that was reported';
+
 -- Versions count from 1 for each segment. Names of tables and roles are texts: a dump can be restored where
 -- they do not exist.
 create table @definitions@ (
@@ -576,6 +622,12 @@ create trigger segmenter_check before insert or delete
 create trigger segmenter_check_delivery before update of status, external_id on @subscriptions@
     for each row when (old.status is distinct from new.status or old.external_id is distinct from new.external_id)
     execute function @schema@.segmenter_check_subscription('delivery');
+create trigger segmenter_check before insert or update or delete on @alerts@
+    for each row execute function @schema@.segmenter_check_alert();
+create trigger segmenter_end after delete on @alerts@
+    for each row execute function @schema@.segmenter_check_alert();
+create trigger segmenter_notice after insert or update or delete or truncate on @alerts@
+    for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_notice after insert or update or delete or truncate on @consumers@
     for each statement execute function @schema@.segmenter_notice_segments();
 create trigger segmenter_notice after insert or delete or truncate
@@ -591,6 +643,9 @@ comment on trigger segmenter_notice on @segments@ is 'notifies the scheduler of 
 comment on trigger segmenter_check on @consumers@ is 'validates the row, and keeps a consumer that has subscriptions';
 comment on trigger segmenter_check on @subscriptions@ is 'validates the row, checks the consumer''s consent, and warns when the audience stays at the consumer';
 comment on trigger segmenter_check_delivery on @subscriptions@ is 'keeps the status and the external id from roles that do not act for the consumer';
+comment on trigger segmenter_check on @alerts@ is 'validates the rule, checks the consumer''s consent, and keeps the subscription that delivers its alerts';
+comment on trigger segmenter_end on @alerts@ is 'deletes that subscription';
+comment on trigger segmenter_notice on @alerts@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_notice on @consumers@ is 'notifies the scheduler of the change';
 comment on trigger segmenter_notice on @subscriptions@ is 'notifies the scheduler of the change';
 
@@ -744,9 +799,9 @@ comment on column @current@.processed is 'when the row last changed';
 
 revoke all on @mart@, @segments@, @consumers@, @subscriptions@,
     @log@, @outbox@, @deliveries@, @handovers@, @withheld@, @reports@, @state@, @attempts@, @definitions@, @secret@, @kept_out@,
-    @counts@, @status@, @current@ from public;
+    @counts@, @alerts@, @alert_states@, @status@, @current@ from public;
 grant select on @mart@, @status@, @current@, @log@, @outbox@, @deliveries@, @handovers@, @reports@, @state@, @attempts@, @definitions@,
-    @segments@, @consumers@, @subscriptions@ to public;
+    @segments@, @consumers@, @subscriptions@, @alerts@, @alert_states@ to public;
 -- By column: LOCK TABLE takes more than ACCESS SHARE only with privileges on the whole table.
 grant
     insert (id, name, description, table_name, owner, context, refresh_auto, refresh_params, refresh_cron,
@@ -765,6 +820,10 @@ grant
     insert (id, consumer_id, segment_id, target, name, external_id, params, cron, timezone, status, actual_begin, actual_end),
     update (id, consumer_id, segment_id, target, name, external_id, params, cron, timezone, status, actual_begin, actual_end)
     on @subscriptions@ to public;
+grant
+    insert (id, consumer_id, rule, owner_name, actual_begin, actual_end),
+    update (id, consumer_id, rule, owner_name, actual_begin, actual_end)
+    on @alerts@ to public;
 
 alter table @segments@ enable row level security;
 create policy segmenter_member on @segments@
@@ -839,6 +898,25 @@ alter table @handovers@ enable row level security;
 create policy segmenter_member on @handovers@ for select
     using (subscription_id in (select s.id from @subscriptions@ s));
 comment on policy segmenter_member on @handovers@ is 'hand-overs of subscriptions that the user may see';
+
+alter table @alerts@ enable row level security;
+create policy segmenter_member on @alerts@
+    using (@schema@.segmenter_may_act_as(owner));
+create policy segmenter_consumer on @alerts@ for select
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+create policy segmenter_end on @alerts@ for update
+    using (consumer_id in (select c.id from @consumers@ c where @schema@.segmenter_may_act_as(c.role)));
+comment on policy segmenter_member on @alerts@ is 'rules of roles the user is a member of';
+comment on policy segmenter_consumer on @alerts@ is 'rules of consumers that the user is a member of the role of';
+comment on policy segmenter_end on @alerts@ is 'the same, to end them';
+
+alter table @alert_states@ enable row level security;
+create policy segmenter_member on @alert_states@ for select
+    using (
+        alert_id in (select a.id from @alerts@ a)
+        and exists (select from @segments@ s where s.id = @alert_states@.segment_id)
+    );
+comment on policy segmenter_member on @alert_states@ is 'what is known by rules that the user may see, of segments that the user may see';
 
 -- No role has a privilege on it.
 alter table @withheld@ enable row level security;

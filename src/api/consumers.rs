@@ -10,6 +10,7 @@ use crate::catalog::log::LogStatus;
 use crate::catalog::relation_set::RelationSet;
 use crate::delivery;
 use crate::error::{self, Error, SetError, TakeError};
+use crate::ops::alert;
 use crate::ops::erase;
 use crate::ops::subscribe::{self, NewSubscription};
 use crate::pg::exec::result_set::ResultSet;
@@ -62,6 +63,34 @@ fn segmenter_subscribe(
         consumer_role,
     };
     Ok(subscribe::subscribe(&RelationSet::writable()?, request)?)
+}
+
+/// Makes a rule of alerts: what goes wrong with segments is reported to the consumer, once when it begins and once when
+/// it is over.
+///
+/// - `consumer`: the name of the consumer. A new one is created, with the caller's role.
+/// - `rule`: `on`, a list of `failed`, `refused`, `waiting`, `late`, `size`, `delivery`, `drift` and `definition`, each
+///   with a limit if wanted, such as `failed > 2`, `waiting > 2 hours` or `size > 30 %`; `segments`, `"*"` (the default)
+///   or a list of names; `flapping`, `{"changes": 20, "within": "1 hour"}` by default, or `false`.
+/// - `consumer_role`: the role that the consumer belongs to; a new one gets it. As for `segmenter_subscribe()`, it is
+///   needed where the caller is not a member of it and not among the consumer's subscribers.
+///
+/// The rule covers segments whose owner the caller is a member of, also later ones. Returns its id, which is that of
+/// the rule in `segmenter_alerts` and of the messages' subscription. Errors: a rule that is not valid (22023), the same
+/// rule again (23505), a consumer that has not permitted it (42501).
+///
+/// ```sql
+/// select segmenter_alert('ops', '{"on": ["failed", "refused", "waiting > 2 hours", "late"]}');
+/// ```
+#[pg_extern]
+fn segmenter_alert(
+    consumer: Option<&str>,
+    rule: Option<JsonbText>,
+    consumer_role: default!(Option<&str>, "NULL"),
+) -> Result<Uuid, ErrorReport> {
+    let consumer = require_arg("consumer", consumer)?;
+    let rule = require_arg("rule", rule)?;
+    Ok(alert::alert(&RelationSet::writable()?, consumer, rule, consumer_role)?)
 }
 
 /// Claims the next messages of one subscription of a consumer, in order. Among the subscriptions

@@ -23,6 +23,7 @@ use crate::pg::exec::role;
 use crate::refresh::incremental::watch;
 use crate::refresh::retention::When;
 use crate::refresh::{self, RefreshResult};
+use crate::schedule::alerts;
 use crate::schedule::run::{self, PlannedRefresh};
 use segmenter_core::bucket;
 
@@ -542,14 +543,16 @@ fn segmenter_prune() -> Result<(), ErrorReport> {
     Ok(run::prune(&RelationSet::current()?, When::Always)?)
 }
 
-/// The same at the end of a run: former members are looked for once an hour.
+/// The same at the end of a run, after alerts were reported: former members are looked for once an hour.
 ///
 /// ```sql
 /// select segmenter_run_prune();
 /// ```
 #[pg_extern]
 fn segmenter_run_prune() -> Result<(), ErrorReport> {
-    Ok(run::prune(&RelationSet::current()?, When::Due)?)
+    let set = RelationSet::current()?;
+    alerts::look(&set)?;
+    Ok(run::prune(&set, When::Due)?)
 }
 
 type Row = (

@@ -22,13 +22,15 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 
 /// The kinds of relations that version 2 adds to a set.
-const ADDED: [&str; 10] = [
+const ADDED: [&str; 12] = [
     "handovers",
     "withheld",
     "reports",
     "state",
     "counts",
     "attempts",
+    "alerts",
+    "alert_states",
     "definitions",
     "secret",
     "kept_out",
@@ -123,7 +125,9 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
     let definition = definition.ok_or(Error::MissingValue("definition"))?;
     let stem = stem(mart)?;
     let place = quote_literal(activity::place());
-    let operation_check = quote_identifier(format!("{stem}_outbox_operation_check"));
+    let [operation_check, segment_check] =
+        ["outbox_operation_check", "subscriptions_segment_check"]
+            .map(|check| quote_identifier(format!("{stem}_{check}")));
     let fill = |text: &str| {
         set.fill(text, |word| match word.strip_prefix(':') {
             Some(ending) => Some(quote_identifier(format!("{stem}_{ending}"))),
@@ -134,8 +138,12 @@ fn migrate_from_1(set: &RelationSet) -> Result<()> {
     };
     set.as_owner(|| {
         Spi::connect_mut(|client| {
-            let place = [("place", place.as_str()), ("operation_check", &operation_check)];
-            let added = [parts.as_slice(), place.as_slice()].concat();
+            let more = [
+                ("place", place.as_str()),
+                ("operation_check", &operation_check),
+                ("segment_check", &segment_check),
+            ];
+            let added = [parts.as_slice(), more.as_slice()].concat();
             let mut commands = vec![set.sql(&queries::catalog::migrate::ADD_COLUMNS, &added)];
             commands.extend(statements(&definition).filter(|text| creates_added(text)).map(fill));
             commands.push(set.sql(&queries::catalog::migrate::GRANT_NEW, &parts));
@@ -222,14 +230,14 @@ fn creates_added(text: &str) -> bool {
         ["create table", "create view", "alter table", "insert into"]
             .iter()
             .any(|command| text.starts_with(&format!("{command} @{kind}@ ")))
-            || is_part && text.contains(&format!(" on @{kind}@ "))
+            || is_part && text.contains(&format!(" on @{kind}@"))
     })
 }
 
 /// The relations whose policies version 2 replaces.
 const REPLACED: [&str; 4] = ["subscriptions", "mart", "log", "deliveries"];
 /// The triggers and indexes that version 1 lacks, or has in another form.
-const OBJECTS: [&str; 10] = [
+const OBJECTS: [&str; 13] = [
     "create index @:segments_exclude_idx@ ",
     "create index @:segments_suppression_idx@ ",
     "create index @:segments_priority_idx@ ",
@@ -240,6 +248,9 @@ const OBJECTS: [&str; 10] = [
     "create trigger segmenter_check_delivery ",
     "create trigger segmenter_check before insert or update or delete on @segments@",
     "create trigger segmenter_check before insert or update or delete on @consumers@",
+    "create trigger segmenter_check before insert or update or delete on @alerts@",
+    "create trigger segmenter_end ",
+    "create trigger segmenter_notice after insert or update or delete or truncate on @alerts@",
 ];
 
 /// Whether a statement of the definition creates a policy, a trigger or an index that version 1 lacks,
@@ -272,6 +283,9 @@ mod tests {
                 "@counts@",
                 "@:counts_segment_idx@",
                 "@attempts@",
+                "@alerts@",
+                "index",
+                "@alert_states@",
                 "@definitions@",
                 "@secret@",
                 "@secret@",
@@ -282,6 +296,12 @@ mod tests {
                 "@reports@",
                 "segmenter_consumer",
                 "@handovers@",
+                "segmenter_member",
+                "@alerts@",
+                "segmenter_member",
+                "segmenter_consumer",
+                "segmenter_end",
+                "@alert_states@",
                 "segmenter_member",
                 "@withheld@",
                 "@counts@",
@@ -311,6 +331,9 @@ mod tests {
                 "segmenter_version_change",
                 "segmenter_check",
                 "segmenter_check_delivery",
+                "segmenter_check",
+                "segmenter_end",
+                "segmenter_notice",
                 "segmenter_member",
                 "segmenter_consumer",
                 "segmenter_end",

@@ -22,7 +22,7 @@ use crate::pg::system_catalog;
 
 /// The relations of a set: the word of the placeholder `@word@` in our SQL, and the suffix that the
 /// relation's name has after the mart's name.
-pub(super) const RELATIONS: [(&str, &str); 18] = [
+pub(super) const RELATIONS: [(&str, &str); 20] = [
     ("mart", ""),
     ("segments", "_segments"),
     ("consumers", "_consumers"),
@@ -41,6 +41,8 @@ pub(super) const RELATIONS: [(&str, &str); 18] = [
     ("withheld", "_withheld"),
     ("reports", "_reports"),
     ("counts", "_counts"),
+    ("alerts", "_alerts"),
+    ("alert_states", "_alert_states"),
 ];
 /// A relation of a set, by its index in [`RELATIONS`].
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,7 @@ pub enum Relation {
     Secret = 11,
     Status = 13,
     Current = 14,
+    Alerts = 18,
 }
 
 /// The relations that are views for users: no statement of ours reads them, and a set may lack them.

@@ -57,7 +57,8 @@ impl SubscriptionName<'_> {
 /// role.
 pub struct SubscriptionRow {
     pub id: Uuid,
-    pub segment: (Uuid, String),
+    /// None: it delivers alerts.
+    pub segment: Option<(Uuid, String)>,
     pub consumer_id: Uuid,
     pub consumer: String,
     pub target: String,
@@ -85,10 +86,10 @@ impl SubscriptionRow {
                 };
                 Ok(Self {
                     id,
-                    segment: (
-                        row.get_by_name("segment_id")?.ok_or_else(unknown)?,
-                        text("segment")?,
-                    ),
+                    segment: row
+                        .get_by_name("segment_id")?
+                        .map(|segment| Ok::<_, Error>((segment, text("segment")?)))
+                        .transpose()?,
                     consumer_id: row.get_by_name("consumer_id")?.ok_or_else(unknown)?,
                     consumer: text("consumer")?,
                     target: text("target")?,
@@ -126,7 +127,10 @@ impl SubscriptionRow {
             run_id: None,
             action: Action::Deliver,
             status,
-            segment: (Some(self.segment.0), &self.segment.1),
+            segment: (
+                self.segment.as_ref().map(|(id, _)| *id),
+                self.segment.as_ref().map_or("", |(_, name)| name),
+            ),
             subscription: Some((self.id, &self.target)),
             counts: LogCounts::default(),
             began: clock::now(),

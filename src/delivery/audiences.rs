@@ -39,7 +39,7 @@ pub struct Audience {
     pub match_rate: Option<AnyNumeric>,
     pub drift: Option<AnyNumeric>,
     pub reported_at: Option<TimestampWithTimeZone>,
-    subscription: Option<Uuid>,
+    pub subscription: Option<Uuid>,
     /// The drift is larger than the subscription allows, and nothing was delivered since.
     pub is_over: bool,
     /// The subscription wants all members to be handed over then.

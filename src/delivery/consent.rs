@@ -7,7 +7,7 @@ use super::acts_for;
 use crate::catalog::connectors::Connection;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
-use crate::config::Subject;
+use crate::config::{ConfigError, Subject};
 use crate::error::{Error, Result};
 use crate::pg::exec::role;
 use segmenter_core::connector::Spec;
@@ -42,6 +42,25 @@ impl Parties {
                 })
             })
         })
+    }
+
+    /// The consumer's name; none: it does not exist.
+    pub fn consumer(&self) -> Option<&str> {
+        self.consumer.as_deref()
+    }
+
+    /// Checks that the connector through which the consumer is served can send alerts.
+    pub fn check_takes_alerts(&self, set: &RelationSet, subject: Subject<'_>) -> Result<()> {
+        match self.connector(set) {
+            Some(spec) if spec.operation("alert").is_none() => Err(ConfigError::new(
+                "consumer_id",
+                subject,
+                "the connector of its server has no operation \"alert\"",
+                "Choose a consumer that is served in another way, or add the operation to a connector of your own.",
+            )
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     /// The spec of the connector that the consumer is served through; none: there is none, or it cannot be

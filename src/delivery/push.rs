@@ -196,7 +196,7 @@ fn limit(set: &RelationSet, consumer: &Consumer) -> Result<Option<Duration>> {
 /// [`MAX_TIMEOUT`].
 fn timeout(set: &RelationSet, text: Option<&str>, default: Duration) -> Result<Duration> {
     let Some(text) = text else { return Ok(default) };
-    let sql = queries::delivery::push::PARSE_TIMEOUT;
+    let sql = queries::config::PARSE_INTERVAL;
     let limit = set.as_owner(|| Spi::connect(|_| read_one::<i64>(sql.text(), &[text.into()])))?;
     let limit = Duration::from_millis(limit.unwrap_or_default().max(1) as u64);
     Ok(limit.min(MAX_TIMEOUT))

@@ -23,8 +23,11 @@ use crate::refresh::segment_lock::acquire;
 /// result is 0: it must not be able to lock the segment or to write many messages.
 pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64> {
     let subscribed = SubscriptionRow::of_caller(set, subscription)?;
+    let Some((segment, name)) = &subscribed.segment else {
+        return Err(Error::NoResync { what: "alerts", target: subscribed.target });
+    };
     if !subscribed.is_owned_by(role::current()) {
-        check_resync(set, &subscribed)?;
+        check_resync(set, &subscribed, name)?;
         request(set, subscription)?;
         emit(
             PgLogLevel::NOTICE,
@@ -33,10 +36,9 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
         );
         return Ok(0);
     }
-    let (segment, name) = &subscribed.segment;
     let _held = acquire(set, *segment, name)?;
     let (_snapshot, segment) = latest(set, *segment)?;
-    check_resync(set, &subscribed)?;
+    check_resync(set, &subscribed, name)?;
     let begins = drop_pending(set, &subscribed)?;
     let action = |subscription: &Subscription| subscription.recreate_action(begins);
     let handed = from_table(set, &segment, run_id, action, Some(subscription))?;
@@ -52,13 +54,13 @@ pub fn resync(set: &RelationSet, subscription: Uuid, run_id: Uuid) -> Result<u64
 
 /// Checks that there are members to be handed over: events have none, and before the first successful
 /// refresh of its segment a subscription is not served.
-fn check_resync(set: &RelationSet, subscribed: &SubscriptionRow) -> Result<()> {
+fn check_resync(set: &RelationSet, subscribed: &SubscriptionRow, segment: &str) -> Result<()> {
     let found = subscription::find(set, None, None, Some(subscribed.id))?;
     if found.iter().any(Subscription::is_events) {
-        return Err(Error::NoResync { target: subscribed.target.clone() });
+        return Err(Error::NoResync { what: "events", target: subscribed.target.clone() });
     }
     match found.iter().any(Subscription::is_unready) {
-        true => Err(Error::NeverRefreshed(subscribed.segment.1.clone())),
+        true => Err(Error::NeverRefreshed(segment.to_owned())),
         false => Ok(()),
     }
 }

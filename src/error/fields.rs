@@ -119,7 +119,7 @@ impl Error {
             }
             Error::NoHistory(_) => Some("Its table keeps the last period of each member only, and members were added after that time.".into()),
             Error::OthersConsumer { owner, .. } => Some(format!(
-                "Role \"{owner}\", which owns the segment, is not a member of it, and the consumer does not list that role as a subscriber."
+                "Role \"{owner}\", whose segments it would get, is not a member of it, and the consumer does not list that role as a subscriber."
             )),
             Error::ListTable { error, .. } => error.detail(),
             Error::CannotRead { .. } => {

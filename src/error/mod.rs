@@ -329,8 +329,9 @@ pub enum Error {
     #[error("subscription {0} has ended")]
     EndedSubscription(Uuid),
 
-    #[error("events for \"{target}\" cannot be sent again")]
-    NoResync { target: String },
+    /// What is not members.
+    #[error("{what} for \"{target}\" cannot be sent again")]
+    NoResync { what: &'static str, target: String },
 
     #[error("the consumer keeps the audience for \"{target}\", and gets no message to delete it")]
     AudienceLeft { target: String, subscriptions: String },

@@ -1,6 +1,7 @@
 //! Operations that people call: creating segments, subscribing consumers, erasing a person, cancelling
 //! refreshes, health checks.
 
+pub mod alert;
 pub mod cancel;
 pub mod create_segment;
 pub mod disclosures;

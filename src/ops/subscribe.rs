@@ -41,26 +41,9 @@ pub fn subscribe(set: &RelationSet, request: NewSubscription<'_>) -> Result<Uuid
             }
         })
     })?;
-    let known = Known::find(set, name)?;
-    if let Some(known) = &known {
-        known.check(set, name, owner, wanted)?;
-    }
+    let consumer = consumer(set, name, owner, wanted)?;
     set.write_as_caller(|| {
         Spi::connect_mut(|client| {
-            let consumer = match known {
-                Some(known) => Some(known.id),
-                None => {
-                    let role = wanted.unwrap_or_else(role::current);
-                    let args = [name.into(), RegRole(role).into()];
-                    let sql = set.sql(&queries::ops::subscribe::INSERT_CONSUMER, &[]);
-                    let created = unless_taken(
-                        || Ok(client.update(&sql, None, &args)?.first().get_one()?),
-                        || others_consumer(set, name),
-                    )?;
-                    say_created(set, name, role)?;
-                    created
-                }
-            };
             let args = [consumer.into(), segment.into(), target.into(), params.into()];
             // No row limit here: a statement that stops after its first row does not fire its
             // statement-level triggers.
@@ -75,6 +58,33 @@ pub fn subscribe(set: &RelationSet, request: NewSubscription<'_>) -> Result<Uuid
                 },
             )?;
             id.ok_or(Error::MissingValue("id"))
+        })
+    })
+}
+
+/// The consumer of a name, which the role `owner` wants to have segments handed over to. A new one gets the
+/// caller's role, or the one that is wanted.
+pub(super) fn consumer(
+    set: &RelationSet,
+    name: &str,
+    owner: pg_sys::Oid,
+    wanted: Option<pg_sys::Oid>,
+) -> Result<Uuid> {
+    if let Some(known) = Known::find(set, name)? {
+        known.check(set, name, owner, wanted)?;
+        return Ok(known.id);
+    }
+    set.write_as_caller(|| {
+        Spi::connect_mut(|client| {
+            let role = wanted.unwrap_or_else(role::current);
+            let args = [name.into(), RegRole(role).into()];
+            let sql = set.sql(&queries::ops::subscribe::INSERT_CONSUMER, &[]);
+            let created = unless_taken(
+                || Ok(client.update(&sql, None, &args)?.first().get_one()?),
+                || others_consumer(set, name),
+            )?;
+            say_created(set, name, role)?;
+            created.ok_or(Error::MissingValue("id"))
         })
     })
 }
@@ -187,13 +197,16 @@ fn others_consumer(set: &RelationSet, name: &str) -> Error {
     }
 }
 
-fn role_named(name: &str) -> Result<pg_sys::Oid> {
+pub(super) fn role_named(name: &str) -> Result<pg_sys::Oid> {
     let unknown = || Error::UnknownRole(name.to_owned());
     role::named(name).ok_or_else(unknown)
 }
 
 /// Runs an insert; a value that exists already is the error `taken`.
-fn unless_taken<T>(insert: impl FnOnce() -> Result<T>, taken: impl FnOnce() -> Error) -> Result<T> {
+pub(super) fn unless_taken<T>(
+    insert: impl FnOnce() -> Result<T>,
+    taken: impl FnOnce() -> Error,
+) -> Result<T> {
     in_subtransaction(OnSuccess::Commit, insert).map_err(|error| match &error {
         Error::Postgres(report) if report.sqlstate == Code::ERRCODE_UNIQUE_VIOLATION as i32 => {
             taken()

@@ -26,6 +26,7 @@ use segmenter_core::content::{Content, Edited};
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
 
+pub mod alerts;
 pub mod analysis;
 pub mod apply;
 pub mod ask;
@@ -374,6 +375,9 @@ fn finish(
         if let (Some(segment), true) = (segment, ended.status != LogStatus::Ok) {
             state::count_outcome(set, segment.id, ended.status)?;
         }
+    }
+    if let (Some(segment), false) = (segment, request.dry_run) {
+        alerts::look_at(set, segment.id, request.run_id)?;
     }
     // The scheduler must learn of a failure outside of a run, because the retry can come before the
     // next scheduled refresh.

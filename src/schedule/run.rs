@@ -34,6 +34,7 @@ use crate::refresh::publish::subscription::Pending;
 use crate::refresh::reads;
 use crate::refresh::retention::{self, When};
 use crate::refresh::{self, RefreshRequest, RefreshResult};
+use crate::schedule::alerts;
 use crate::schedule::due::{self, Item};
 use segmenter_core::dependency_order::{self, Placed};
 use segmenter_core::due::Due;
@@ -430,7 +431,10 @@ pub fn run(set: &RelationSet, all: bool, run_id: Uuid) -> Result<Vec<RefreshResu
             Err(error) => return Err(error),
         }
     }
-    // A deletion that fails does not undo the refreshes.
+    // A look or a deletion that fails does not undo the refreshes.
+    if let Err(error) = in_subtransaction(OnSuccess::Commit, || alerts::look(set)) {
+        emit_warning("alerts were not reported", &error.report());
+    }
     if let Err(error) = in_subtransaction(OnSuccess::Commit, || prune(set, When::Due)) {
         emit_warning("what is past its retention was not deleted", &error.report());
     }

@@ -22,6 +22,7 @@ pub enum Action {
     PruneLog,
     PruneMembers,
     PruneChanges,
+    Alert,
 }
 
 /// The errors that were logged and still last.

@@ -19,6 +19,7 @@ use crate::pg::bgw::process;
 use crate::pg::clock;
 use crate::refresh::publish::subscription::Pending;
 use crate::refresh::retention::{self, When};
+use crate::schedule::alerts;
 use crate::schedule::due;
 use crate::schedule::run::{self, PlannedRefresh};
 use segmenter_core::clock::is_ahead;
@@ -31,6 +32,8 @@ mod starts;
 /// Time that a set has in a round. For a set other than the extension's own, what is still running
 /// then is cancelled, because its owner could make it slow, which would delay the other sets.
 const MAX_ROUND: Duration = Duration::from_secs(10);
+/// How often alerts are looked for that no refresh tells.
+const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// The result of a round.
 #[derive(Default)]
 pub struct Round {
@@ -113,6 +116,7 @@ pub struct SetScheduler {
     prune_messages: Pruning,
     prune_log: Pruning,
     prune_members: Pruning,
+    alerts: Pruning,
 }
 
 impl SetScheduler {
@@ -147,6 +151,7 @@ impl SetScheduler {
             prune_messages: Pruning::default(),
             prune_log: Pruning::default(),
             prune_members: Pruning::default(),
+            alerts: Pruning::every(LOOK_INTERVAL),
         }
     }
 
@@ -171,6 +176,7 @@ impl SetScheduler {
             && self.ended.is_empty()
             && self.pending.is_empty()
             && !self.is_held_up
+            && !self.alerts.is_near()
     }
 
     /// Ends the scheduling of a set that does not exist any more.
@@ -228,6 +234,9 @@ impl SetScheduler {
     ) -> std::result::Result<Round, Report> {
         if !self.is_recovered {
             self.recover(deadline)?;
+        }
+        if !self.ended.is_empty() {
+            self.alerts.hurry();
         }
         self.handle_ended(deadline);
         if deadline.is_over() {
@@ -363,12 +372,17 @@ impl SetScheduler {
         Ok(())
     }
 
-    /// Deletes old messages and log entries, and has workers delete former members, if it is time.
+    /// Looks for alerts, deletes old messages and log entries, and has workers delete former members, if it is time.
     pub fn prune(&mut self) {
         if self.is_backing_off() || !self.is_current {
             return;
         }
         let deadline = Deadline::new(!self.is_own);
+        let mut look = std::mem::replace(&mut self.alerts, Pruning::every(LOOK_INTERVAL));
+        let looked = look.run(deadline.limit(), || alerts::look(self.open()?).map(|()| false));
+        self.alerts = look;
+        self.note_pruned(Action::Alert, "looking for alerts", looked);
+
         let mut prune_messages = std::mem::take(&mut self.prune_messages);
         let pruned = prune_messages.run(deadline.limit(), || run::prune_messages(self.open()?));
         self.prune_messages = prune_messages;

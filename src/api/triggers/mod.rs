@@ -1,6 +1,7 @@
 //! The triggers of the config tables, which validate rows when they are written, and the triggers
 //! of watched tables.
 
+mod alert;
 mod capture;
 mod connector;
 mod consumer;
@@ -22,6 +23,7 @@ use crate::catalog::state;
 use crate::error::{self, Error, raise};
 use crate::pg::exec::durable;
 use crate::pg::system_catalog;
+use alert::{check_alert, delete_subscription};
 use capture::capture;
 use consumer::check_consumer;
 use definition::record_definition;
@@ -71,6 +73,19 @@ fn segmenter_check_consumer<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<New
         return Ok(Some(check_deleted(trigger, false).unwrap_or_else(|error| raise(error))));
     }
     Ok(Some(checked(trigger, check_consumer)))
+}
+
+/// Before a rule of alerts is written: validates it, checks that both parties agree, and writes the
+/// subscription that delivers its alerts. After it was deleted: deletes that subscription.
+#[pg_trigger]
+fn segmenter_check_alert<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<NewRow<'a>>, Error> {
+    if !matches!(trigger.op()?, PgTriggerOperation::Delete) {
+        return Ok(Some(checked(trigger, check_alert)));
+    }
+    if matches!(trigger.when()?, PgTriggerWhen::After) {
+        unless_early(trigger, delete_subscription);
+    }
+    Ok(trigger.old().map(PgHeapTuple::into_owned))
 }
 
 /// Before a subscription is written: validates it, and checks that both parties agree. Before it is

@@ -25,6 +25,9 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
     let row = new_row(trigger)?;
     let target = text(&row, "target")?.unwrap_or_default();
     let subject = Subject::Subscription(&target);
+    if row.get_by_name::<Uuid>("segment_id")?.is_none() {
+        return check_of_alerts(&set, row, subject);
+    }
     let parties = parties(&set, &row)?;
     if let Some(old) = trigger.old()
         && is_ended(&old, &row)?
@@ -99,6 +102,22 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
         }
     }
     Ok(row)
+}
+
+/// A subscription without a segment is that of a rule of alerts, which writes it.
+fn check_of_alerts<'a>(
+    set: &RelationSet,
+    row: NewRow<'a>,
+    subject: Subject<'_>,
+) -> error::Result<NewRow<'a>> {
+    let is_ours = role::current() == set.owner || system_catalog::references_are_deferred();
+    match text(&row, "target")?.as_deref() {
+        Some("alerts") if is_ours => Ok(row),
+        _ => {
+            let column = "segment_id".to_owned();
+            Err(Error::Null { column, subject: subject.to_string() })
+        }
+    }
 }
 
 /// Checks the target of a subscription, and the placeholders in the name of its audience.

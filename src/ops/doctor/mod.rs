@@ -26,6 +26,7 @@ use crate::schedule::due::{self, Item};
 use crate::schedule::run::PlannedRefresh;
 use segmenter_core::due::Due;
 
+mod alerts;
 mod audiences;
 mod clocks;
 mod exclusion;
@@ -113,6 +114,7 @@ pub fn examine(set: &RelationSet, viewer: Viewer) -> Result<Vec<Finding>> {
     consumers(&mut findings, set, viewer, is_served)?;
     consents(&mut findings, set, viewer)?;
     deliveries(&mut findings, set, viewer)?;
+    alerts::check(&mut findings, set, viewer)?;
     audiences::differences(&mut findings, set, viewer)?;
     audiences::paused(&mut findings, set, viewer)?;
     audiences::sequences(&mut findings, set)?;

@@ -1,4 +1,4 @@
-//! Redacting what the log and the state say of a person.
+//! Redacting what the log, the state and alerts say of a person.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::error::{Result, counted, emit, emit_warning};
 use crate::pg::exec::role;
 
 /// Redacts errors, receipts, filters and one-off queries that mention the person, in a segment's log and
-/// state.
+/// state, and in alerts about it.
 pub fn redact(set: &RelationSet, segment: Uuid, patterns: &[String], id: &str) -> Result<()> {
     let (letters, many) = (letters(id), many_letters(id));
     redact_definitions(set, Some(segment), patterns, id)?;
@@ -21,6 +21,10 @@ pub fn redact(set: &RelationSet, segment: Uuid, patterns: &[String], id: &str) -
         Spi::run_with_args(
             &set.sql(&queries::ops::erase::REDACT_LOG, &[]),
             &[segment.into(), patterns.to_vec().into(), letters.into(), many.clone().into()],
+        )?;
+        Spi::run_with_args(
+            &set.sql(&queries::ops::erase::REDACT_ALERTS, &[]),
+            &[segment.into(), patterns.to_vec().into()],
         )?;
         Ok(Spi::run_with_args(
             &set.sql(&queries::ops::erase::REDACT_STATE, &[]),

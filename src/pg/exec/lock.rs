@@ -24,6 +24,9 @@ const NAME_CLASS: u16 = 1875;
 /// The same for access tokens and requests of a user mapping.
 const MAPPING_CLASS: u16 = 1876;
 
+/// The same for alerts about a segment.
+const ALERT_CLASS: u16 = 1877;
+
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -107,6 +110,16 @@ pub fn lock_name(segments: pg_sys::Oid, name: &str) {
 /// until the (sub)transaction ends.
 pub fn lock_mapping(mapping: pg_sys::Oid) {
     acquire(MAPPING_CLASS, Key { high: mapping.to_u32(), low: 0 }, false);
+}
+
+/// Takes the right to report alerts about a segment of a set, until the (sub)transaction ends. False: another
+/// session has it.
+pub fn try_lock_alerts(segments: pg_sys::Oid, segment: &[u8; 16]) -> bool {
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| {
+        let at = 4 * at;
+        u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]])
+    });
+    acquire(ALERT_CLASS, Key { high: segments.to_u32(), low: a ^ b ^ c ^ d }, true)
 }
 
 fn acquire(class: u16, key: Key, at_once: bool) -> bool {

@@ -496,18 +496,28 @@ pub(super) fn update_subscription_state(
     let ids: Vec<Uuid> = served.iter().map(|subscription| subscription.id).collect();
     let names: BTreeSet<&str> = served.iter().map(|served| served.consumer.as_str()).collect();
     let is_pushed = served.iter().any(|subscription| subscription.is_pushed);
+    announce(client, set, &ids, names, is_pushed)
+}
+
+/// The same for subscriptions by their ids, with the names of their consumers, and whether workers deliver
+/// to any of these.
+pub fn announce(
+    client: &mut SpiClient<'_>,
+    set: &RelationSet,
+    ids: &[Uuid],
+    consumers: BTreeSet<&str>,
+    is_pushed: bool,
+) -> Result<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
     set.as_owner(|| {
-        client.update(
-            &set.sql(&queries::refresh::publish::INSERT_CURSORS, &[]),
-            None,
-            &[ids.clone().into()],
-        )?;
-        client.update(
-            &set.sql(&queries::refresh::publish::MARK_QUEUED, &[]),
-            None,
-            &[ids.into()],
-        )?;
-        notify(names);
+        for query in
+            [&queries::refresh::publish::INSERT_CURSORS, &queries::refresh::publish::MARK_QUEUED]
+        {
+            client.update(&set.sql(query, &[]), None, &[ids.to_vec().into()])?;
+        }
+        notify(consumers);
         Ok::<_, Error>(())
     })?;
     if is_pushed { wake_workers(set) } else { Ok(()) }

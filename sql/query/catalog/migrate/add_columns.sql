@@ -2,13 +2,17 @@
 -- identity. Consumers have been served from here.
 -- runs as: set owner
 -- @operation_check@: the constraint of operations, e.g. segmenter_outbox_operation_check
+-- @segment_check@: the constraint of subscriptions, e.g. segmenter_subscriptions_segment_check
 -- @place@: the cluster and the database, e.g. '1/2'
 alter table @mart@ replica identity full;
 alter table @outbox@
     add column if not exists is_erasure boolean not null default false,
     add column if not exists audience text,
     drop constraint if exists @operation_check@,
-    add constraint @operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete'));
+    add constraint @operation_check@ check (operation in ('create', 'add', 'remove', 'replace', 'events', 'delete', 'alert'));
+alter table @subscriptions@
+    alter column segment_id drop not null,
+    add constraint @segment_check@ check (segment_id is not null or target = 'alerts');
 alter table @deliveries@
     add column if not exists last_receipt jsonb,
     add column if not exists marked_through bigint[] not null default '{}',

@@ -1,5 +1,5 @@
 -- Locks the delivery of the subscription that the message $1 belongs to, if $2 is the lease on it.
--- Returns the consumer and the message. Another lease locks nothing.
+-- Returns the consumer and the message, whose segment may be gone where it is an alert. Another lease locks nothing.
 -- runs as: set owner
 -- params: message bigint, lease uuid
 -- row: subscription_id uuid, delivered_through bigint, leased_through bigint, attempts integer, target text, consumer text, role oid, params jsonb, segment_id uuid, segment text, run_id uuid, operation text, part integer, parts integer, members integer, deletes boolean
@@ -12,8 +12,8 @@ select
     c.name as consumer,
     c.role::oid as role,
     c.params,
-    s.id as segment_id,
-    s.name as segment,
+    o.segment_id,
+    coalesce(s.name, o.payload #>> '{segment,name}') as segment,
     o.run_id,
     o.operation,
     o.part,
@@ -29,6 +29,6 @@ from @outbox@ o
 join @deliveries@ d on d.subscription_id = o.subscription_id
 join @subscriptions@ u on u.id = d.subscription_id
 join @consumers@ c on c.id = u.consumer_id
-join @segments@ s on s.id = u.segment_id
+left join @segments@ s on s.id = o.segment_id
 where o.id = $1 and d.lease = $2
 for update of d

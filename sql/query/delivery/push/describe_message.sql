@@ -4,10 +4,11 @@
 -- runs as: set owner
 -- params: subscription uuid, message bigint
 -- row: segment text, params jsonb, progress jsonb, first_id bigint, after_id bigint, total bigint
-select s.name as segment, u.params, d.progress, p.first_id,
+select coalesce(s.name, m.payload #>> '{segment,name}') as segment, u.params, d.progress, p.first_id,
     case when p.first_part = 1 then p.first_id - 1 else b.id end as after_id, p.total
 from @subscriptions@ u
-join @segments@ s on s.id = u.segment_id
+left join @outbox@ m on m.id = $2 and m.subscription_id = u.id
+left join @segments@ s on s.id = u.segment_id
 join @deliveries@ d on d.subscription_id = u.id
 cross join lateral (
     select coalesce(max(o.id), 0) as id

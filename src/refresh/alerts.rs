@@ -1,0 +1,503 @@
+//! Alerts: after each refresh its segment is looked at, and from time to time all segments are; what has changed is
+//! reported to consumers, in the outbox and as a notification.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use pgrx::JsonB;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::prelude::*;
+use pgrx::spi::SpiHeapTupleData;
+use serde_json::{Value, json};
+
+use crate::catalog::log;
+use crate::catalog::queries;
+use crate::catalog::relation_set::RelationSet;
+use crate::catalog::sequence;
+use crate::config::{self, AlertKind, AlertRule, Limit, Subject as Of};
+use crate::error::{Error, Result, emit_warning};
+use crate::pg::bgw::process;
+use crate::pg::clock::{self, Instant};
+use crate::pg::exec::durable;
+use crate::pg::exec::kept::Kept;
+use crate::pg::exec::lock;
+use crate::pg::exec::notification;
+use crate::pg::exec::snapshot::Active;
+use crate::pg::exec::statement::read_one;
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction, unless_superseded};
+use crate::pg::format::json::JsonbText;
+use crate::refresh::publish::outbox;
+use segmenter_core::alert::{
+    self, Damping, Facts, Handed, Interval, Memory, Reported, Status, Subject,
+};
+use segmenter_core::guards::DeltaStats;
+use segmenter_core::unusual::Unusual;
+
+/// The channel that people and programs listen on.
+const CHANNEL: &std::ffi::CStr = c"segmenter_alert";
+
+/// What is known of all segments beside what a refresh records.
+#[derive(Default)]
+pub struct Surroundings {
+    /// For how long segments have been due that are.
+    pub due: HashMap<Uuid, Duration>,
+    /// How far audiences differ from what was handed over, by subscription, and whether that is more than allowed.
+    pub drifts: HashMap<Uuid, (f64, bool)>,
+}
+
+/// Looks at a segment after an attempt to refresh it. A look that fails is a WARNING: the next one makes up
+/// for it.
+pub fn look_at(set: &RelationSet, segment: Uuid, run_id: Uuid) -> Result<()> {
+    guarded(set, || Look { set, segment: Some(segment), run_id: Some(run_id), all: None }.report())
+}
+
+/// Looks at all segments that rules cover. `surroundings` says what is known of them beside.
+pub fn look_at_all(
+    set: &RelationSet,
+    surroundings: impl FnOnce() -> Result<Surroundings>,
+) -> Result<()> {
+    guarded(set, || {
+        let all = surroundings()?;
+        Look { set, segment: None, run_id: None, all: Some(all) }.report()
+    })
+}
+
+/// Whether there is a rule of alerts.
+fn has_rules(set: &RelationSet) -> Result<bool> {
+    let found: Option<bool> = set.as_owner(|| {
+        Spi::connect(|client| {
+            let sql = set.kept(&queries::refresh::alerts::HAS_RULES);
+            client.select(sql, Some(1), &[])?.first().get_one()
+        })
+    })?;
+    Ok(found == Some(true))
+}
+
+fn guarded(set: &RelationSet, look: impl FnOnce() -> Result<()>) -> Result<()> {
+    if process::is_in_recovery() || !has_rules(set)? {
+        return Ok(());
+    }
+    // What this transaction has recorded is seen.
+    let _snapshot = Active::fresh();
+    // Another session may have reported it since the snapshot of a transaction that keeps it.
+    if let Err(error) = in_subtransaction(OnSuccess::Commit, || unless_superseded(look)) {
+        emit_warning("alerts were not reported", &error.report());
+    }
+    Ok(())
+}
+
+/// A rule, and a segment that it covers.
+struct Watched {
+    alert: Uuid,
+    consumer: Recipient,
+    rule: AlertRule,
+    segment: Uuid,
+    name: String,
+    facts: Facts,
+    unusual: Unusual,
+    memories: HashMap<String, Memory>,
+}
+
+/// The consumer that gets the alerts.
+#[derive(Clone)]
+struct Recipient {
+    id: Uuid,
+    name: String,
+    is_pushed: bool,
+}
+
+/// What is to be recorded of a subject, and reported.
+struct Change {
+    alert: Uuid,
+    consumer: Recipient,
+    segment: (Uuid, String),
+    subject: String,
+    /// None: nothing has to be kept.
+    memory: Option<Memory>,
+    reported: Option<(Reported, Value)>,
+}
+
+struct Look<'a> {
+    set: &'a RelationSet,
+    segment: Option<Uuid>,
+    run_id: Option<Uuid>,
+    /// None: only what a refresh has recorded is looked at.
+    all: Option<Surroundings>,
+}
+
+impl Look<'_> {
+    /// Reports what has changed. Segments that another session is reporting about are left to it, and to the next
+    /// look.
+    fn report(&self) -> Result<()> {
+        let now = clock::now();
+        let changes = self.changes(now)?;
+        let segments: BTreeSet<[u8; 16]> =
+            changes.iter().map(|change| *change.segment.0.as_bytes()).collect();
+        let locked: BTreeSet<[u8; 16]> = segments
+            .into_iter()
+            .filter(|segment| lock::try_lock_alerts(self.set.segments(), segment))
+            .collect();
+        if locked.is_empty() {
+            return Ok(());
+        }
+        // What was reported before the locks were taken is seen now.
+        let _snapshot = Active::fresh();
+        let changes = self.changes(now)?;
+        let changes: Vec<Change> = changes
+            .into_iter()
+            .filter(|change| locked.contains(change.segment.0.as_bytes()))
+            .collect();
+        self.record(&changes, now)
+    }
+
+    /// What has changed since the last look.
+    fn changes(&self, now: Instant) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        for watched in self.watched(now)? {
+            pgrx::check_for_interrupts!();
+            self.compare(watched, now, &mut changes)?;
+        }
+        if self.all.is_some() {
+            changes.extend(self.left(now)?);
+        }
+        Ok(changes)
+    }
+
+    fn watched(&self, now: Instant) -> Result<Vec<Watched>> {
+        let mut handed = match self.all {
+            Some(_) => self.handed(now)?,
+            None => HashMap::new(),
+        };
+        self.set.as_owner(|| {
+            Spi::connect(|client| {
+                let sql = self.set.sql(&queries::refresh::alerts::LIST_WATCHED, &[]);
+                let args = [self.segment.into()];
+                let rows = match self.segment {
+                    Some(_) => client.select(Kept::new(sql), None, &args)?,
+                    None => client.select(&sql, None, &args)?,
+                };
+                let mut watched = Vec::new();
+                for row in rows {
+                    let mut found = self.read(&row, now)?;
+                    let key = (found.alert, found.segment);
+                    found.facts.subscriptions = handed.remove(&key).unwrap_or_default();
+                    watched.push(found);
+                }
+                Ok(watched)
+            })
+        })
+    }
+
+    fn read(&self, row: &SpiHeapTupleData<'_>, now: Instant) -> Result<Watched> {
+        let text = |column| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
+        let count = |column| {
+            let count: Option<i64> = row.get_by_name(column)?;
+            Ok::<_, Error>(count.unwrap_or_default())
+        };
+        let segment = uuid(row, "segment_id")?;
+        let consumer = Recipient::read(row)?;
+        let of = Of::Alert(&consumer.name);
+        let rule = config::parse("rule", row.get_by_name("rule")?, of)?;
+        let rule = config::alert_rule(rule, of)?;
+        let json = |column| -> Result<Value> {
+            let json: Option<JsonbText> = row.get_by_name(column)?;
+            Ok(json.and_then(|json| json.parse().ok()).unwrap_or_default())
+        };
+        let since = |at: Option<TimestampWithTimeZone>| {
+            at.map(|at| (now - clock::instant(at)).to_std().unwrap_or_default())
+        };
+        let unusual = json("guards")?.get("unusual").cloned();
+        let after = count("coverage")?;
+        let before = after - count("added")? + count("removed")?;
+        let status = text("status")?;
+        Ok(Watched {
+            alert: uuid(row, "alert_id")?,
+            rule,
+            segment,
+            name: text("segment")?.unwrap_or_default(),
+            unusual: unusual.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default(),
+            memories: serde_json::from_value(json("states")?).unwrap_or_default(),
+            facts: Facts {
+                status: status.map(|status| match status.as_str() {
+                    "ok" => Status::Ok,
+                    "waiting" => Status::Waiting,
+                    "refused" => Status::Refused,
+                    _ => Status::Failed,
+                }),
+                message: text("message")?,
+                failures: row.get_by_name::<i32, _>("failures")?.unwrap_or_default().unsigned_abs(),
+                waiting: since(row.get_by_name("waiting_since")?),
+                due: self
+                    .all
+                    .as_ref()
+                    .map(|all| all.due.get(&segment).copied().unwrap_or_default()),
+                refreshes: count("refreshes")?,
+                before: before.max(0) as u64,
+                after: after.max(0) as u64,
+                unusual: Vec::new(),
+                version: i64::from(row.get_by_name::<i32, _>("version")?.unwrap_or_default()),
+                changed: row.get_by_name("changed")?.unwrap_or_default(),
+                changed_by: text("changed_by")?,
+                subscriptions: Vec::new(),
+            },
+            consumer,
+        })
+    }
+
+    /// The subscriptions of each rule and segment whose deliveries are looked at.
+    fn handed(&self, now: Instant) -> Result<HashMap<(Uuid, Uuid), Vec<Handed>>> {
+        let drifts = self.all.as_ref().map(|all| &all.drifts);
+        self.set.as_owner(|| {
+            Spi::connect(|client| {
+                let sql = self.set.sql(&queries::refresh::alerts::LIST_HANDED, &[]);
+                let mut handed: HashMap<_, Vec<_>> = HashMap::new();
+                for row in client.select(&sql, None, &[])? {
+                    let text = |column| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
+                    let id = uuid(&row, "subscription_id")?;
+                    let available: Option<TimestampWithTimeZone> =
+                        row.get_by_name("available_at")?;
+                    let drift = drifts.and_then(|drifts| drifts.get(&id)).copied();
+                    let subscription = Handed {
+                        id: id.to_string(),
+                        consumer: text("consumer")?.unwrap_or_default(),
+                        target: text("target")?.unwrap_or_default(),
+                        problem: text("problem")?,
+                        lag: available.and_then(|at| (now - clock::instant(at)).to_std().ok()),
+                        drift: drift.map(|(drift, _)| drift),
+                        is_over: drift.is_some_and(|(_, is_over)| is_over),
+                    };
+                    let key = (uuid(&row, "alert_id")?, uuid(&row, "segment_id")?);
+                    handed.entry(key).or_default().push(subscription);
+                }
+                Ok(handed)
+            })
+        })
+    }
+
+    /// Compares what is known of a segment with what was known.
+    fn compare(&self, mut watched: Watched, now: Instant, changes: &mut Vec<Change>) -> Result<()> {
+        let intervals = Intervals::of(self.set, &watched.rule)?;
+        let is_new = |facts: &Facts, memory: &Memory| memory.seen != Some(facts.refreshes);
+        let asks_for_unusual =
+            watched.rule.on(AlertKind::Size).is_some_and(|on| on.limit.is_none());
+        let size = watched.memories.get("size");
+        if asks_for_unusual && size.is_some_and(|memory| is_new(&watched.facts, memory)) {
+            watched.facts.unusual = self.unusual(&watched)?;
+        }
+        let Watched { alert, consumer, rule, segment, name, facts, mut memories, .. } = watched;
+        let damping = rule.flapping.as_ref().map(|flapping| Damping {
+            changes: flapping.changes as usize,
+            within: chrono::TimeDelta::from_std(intervals.duration(&flapping.within))
+                .unwrap_or(chrono::TimeDelta::MAX),
+        });
+        let ids = (alert.to_string(), segment.to_string());
+        let seen = |subject: &Subject| memories.get(&subject.to_string())?.seen;
+        let observed = alert::observe(&rule, &facts, &intervals, seen);
+        let mut push =
+            |subject: String, memory: Option<Memory>, reported: Option<(Reported, Value)>| {
+                let segment = (segment, name.clone());
+                let consumer = consumer.clone();
+                changes.push(Change { alert, consumer, segment, subject, memory, reported });
+            };
+        for observed in &observed {
+            let subject = observed.subject.to_string();
+            let known = memories.remove(&subject);
+            let mut memory = known.clone().unwrap_or_else(|| Memory::new(now, None));
+            let reported = alert::look(&mut memory, observed, now, damping).map(|reported| {
+                let about = (subject.as_str(), Some(observed));
+                let message = alert::message(&ids.0, (&ids.1, &name), about, &reported);
+                (reported, message)
+            });
+            let memory = Some(memory).filter(|memory| !memory.is_empty());
+            if memory != known || reported.is_some() {
+                push(subject, memory, reported);
+            }
+        }
+        // What was known of others is not looked at any more: the rule is another one, or a subscription has
+        // ended.
+        if self.all.is_some() {
+            for (subject, memory) in memories {
+                let reported = alert::leave(&memory.reported, now);
+                let reported = reported.map(|reported| {
+                    let about = (subject.as_str(), None);
+                    let message = alert::message(&ids.0, (&ids.1, &name), about, &reported);
+                    (reported, message)
+                });
+                push(subject, None, reported);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is unusual of the last refresh, by the segment's guard or the usual limits.
+    fn unusual(&self, watched: &Watched) -> Result<Vec<String>> {
+        let Watched { segment, unusual, .. } = watched;
+        let mut past = log::past_figures(self.set, *segment, unusual.runs.saturating_add(1))?;
+        if past.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The newest is that of the refresh itself.
+        let last = past.remove(0);
+        let figures = DeltaStats {
+            before: (last.members + last.removed).saturating_sub(last.added),
+            added: last.added,
+            removed: last.removed,
+            changed: last.changed,
+            ..DeltaStats::default()
+        };
+        Ok(unusual.find(&past, figures))
+    }
+
+    /// What was known of segments that the rules do not cover any more.
+    fn left(&self, now: Instant) -> Result<Vec<Change>> {
+        self.set.as_owner(|| {
+            Spi::connect(|client| {
+                let sql = self.set.sql(&queries::refresh::alerts::LIST_LEFT, &[]);
+                let rows = client.select(&sql, None, &[])?.map(|row| {
+                    let text = |column| {
+                        let text: Option<String> = row.get_by_name(column)?;
+                        Ok::<_, Error>(text.unwrap_or_default())
+                    };
+                    let (alert, id) = (uuid(&row, "alert_id")?, uuid(&row, "segment_id")?);
+                    let (segment, subject) = (text("segment")?, text("subject")?);
+                    let reported = alert::leave(&text("reported")?, now).map(|reported| {
+                        let ids = (alert.to_string(), id.to_string());
+                        let about = (subject.as_str(), None);
+                        let message = alert::message(&ids.0, (&ids.1, &segment), about, &reported);
+                        (reported, message)
+                    });
+                    let consumer = Recipient::read(&row)?;
+                    let segment = (id, segment);
+                    Ok(Change { alert, consumer, segment, subject, memory: None, reported })
+                });
+                rows.collect()
+            })
+        })
+    }
+
+    /// Records what is known now, and writes the messages.
+    fn record(&self, changes: &[Change], now: Instant) -> Result<()> {
+        let reported: Vec<&Change> =
+            changes.iter().filter(|change| change.reported.is_some()).collect();
+        let ids: BTreeSet<[u8; 16]> =
+            reported.iter().map(|change| *change.alert.as_bytes()).collect();
+        let ids: Vec<Uuid> = ids.into_iter().map(Uuid::from_bytes).collect();
+        if !ids.is_empty() {
+            durable::flush_at_commit();
+            sequence::lift_messages(self.set, &ids)?;
+        }
+        for change in changes {
+            let Change { alert, consumer, segment: (segment, name), subject, memory, reported } =
+                change;
+            let key = [(*alert).into(), (*segment).into(), subject.as_str().into()];
+            match memory {
+                None => self.set.write(&queries::refresh::alerts::FORGET_STATE, &key)?,
+                Some(memory) => {
+                    let changes: Vec<TimestampWithTimeZone> =
+                        memory.changes.iter().map(|at| clock::timestamp(*at)).collect();
+                    let values = [
+                        name.as_str().into(),
+                        memory.state.as_str().into(),
+                        memory.reported.as_str().into(),
+                        clock::timestamp(memory.since).into(),
+                        changes.into(),
+                        memory.seen.into(),
+                    ];
+                    let args: Vec<_> = key.into_iter().chain(values).collect();
+                    self.set.write(&queries::refresh::alerts::RECORD_STATE, &args)?;
+                }
+            }
+            let Some((reported, message)) = reported else { continue };
+            let args = [
+                consumer.id.into(),
+                (*alert).into(),
+                (*segment).into(),
+                name.as_str().into(),
+                self.run_id.into(),
+                clock::timestamp(now).into(),
+                JsonB(message.clone()).into(),
+            ];
+            self.set.write(&queries::refresh::alerts::INSERT_MESSAGE, &args)?;
+            notify(reported, message, name);
+        }
+        let names = reported.iter().map(|change| change.consumer.name.as_str()).collect();
+        let is_pushed = reported.iter().any(|change| change.consumer.is_pushed);
+        Spi::connect_mut(|client| outbox::announce(client, self.set, &ids, names, is_pushed))
+    }
+}
+
+impl Recipient {
+    fn read(row: &SpiHeapTupleData<'_>) -> Result<Self> {
+        Ok(Self {
+            id: uuid(row, "consumer_id")?,
+            name: row.get_by_name("consumer")?.unwrap_or_default(),
+            is_pushed: row.get_by_name("is_pushed")?.unwrap_or_default(),
+        })
+    }
+}
+
+fn uuid(row: &SpiHeapTupleData<'_>, column: &'static str) -> Result<Uuid> {
+    row.get_by_name(column)?.ok_or(Error::MissingValue(column))
+}
+
+/// Notifies those who listen. Every role may listen, so that errors and the names of consumers are left to the
+/// message.
+fn notify(reported: &Reported, message: &Value, segment: &str) {
+    let payload = json!({
+        "segment": segment,
+        "on": message["on"],
+        "was": reported.was,
+        "is": reported.is,
+        "flapping": reported.is_flapping,
+        "since": message["since"],
+        "key": message["key"],
+    });
+    notification::send(CHANNEL, &payload.to_string());
+}
+
+/// The intervals of a rule, as PostgreSQL reads them.
+struct Intervals(HashMap<String, Duration>);
+
+/// The number of intervals that a session remembers.
+const MOST_READ: usize = 1000;
+
+thread_local! {
+    /// Those that this session has read.
+    static READ: RefCell<HashMap<String, Duration>> = RefCell::default();
+}
+
+impl Intervals {
+    /// An interval that PostgreSQL does not read is an error.
+    fn of(set: &RelationSet, rule: &AlertRule) -> Result<Self> {
+        let texts = rule.on.iter().filter_map(|condition| match &condition.limit {
+            Some(Limit::Time(text)) => Some(text),
+            _ => None,
+        });
+        let texts = texts.chain(rule.flapping.iter().map(|flapping| &flapping.within));
+        let read = texts.map(|text| {
+            if let Some(known) = READ.with_borrow(|read| read.get(text).copied()) {
+                return Ok((text.clone(), known));
+            }
+            let sql = queries::config::PARSE_INTERVAL;
+            let args = [text.as_str().into()];
+            let parsed: Option<i64> =
+                set.as_owner(|| Spi::connect(|_| read_one(sql.text(), &args)))?;
+            let parsed = Duration::from_millis(parsed.unwrap_or_default().max(0) as u64);
+            READ.with_borrow_mut(|read| {
+                if read.len() >= MOST_READ {
+                    read.clear();
+                }
+                read.insert(text.clone(), parsed);
+            });
+            Ok((text.clone(), parsed))
+        });
+        read.collect::<Result<_>>().map(Self)
+    }
+}
+
+impl Interval for Intervals {
+    fn duration(&self, text: &str) -> Duration {
+        self.0.get(text).copied().unwrap_or_default()
+    }
+}
