@@ -233,6 +233,12 @@ def main() -> None:
         with check("one: a chart, a strip, a row, and nothing to compare"):
             must_equal([count(browser, s) for s in ("figure", ".strips .row", "table.all tbody tr", ".matrix")], [1, 2, 1, 0], "numbers")
         many(browser)
+        browser.open("panels")
+        with check("the dashboard: every panel has a heading, and its data; nothing was delivered"):
+            must_equal([count(browser, s) for s in ("section", "h2", "section > p", "svg")], [16, 16, 6, 5], "panels")
+        for scheme in ("light", "dark"):
+            browser.show(1280, scheme)
+            browser.picture(f"panels-{scheme}")
     finally:
         browser.driver.quit()
     sys.exit(1 if failed else 0)

@@ -129,9 +129,20 @@ insert into segmenter_subscriptions (consumer_id, segment_id, target)
 select c.id, s.id, 'target ' || g
 from segmenter_consumers c, segmenter_segments s, generate_series(1, 300) g
 where c.name = 'crm' and s.name = 'extra';
+-- Rules of alerts, of roles with odd names too.
+insert into segmenter_alerts (consumer_id, rule)
+select c.id, r.rule::jsonb
+from segmenter_consumers c, unnest(array['{"on": ["failed > 2", "late > 1 day"]}', '{"on": ["definition"], "flapping": false}']) r (rule)
+where c.name = 'crm';
+insert into segmenter_alerts (consumer_id, rule, owner_name)
+select c.id, '{"on": ["refused"]}', 'Odd "Role''' from segmenter_consumers c where c.name = 'crm';
+insert into segmenter_alert_states (alert_id, segment_id, subject, segment, state, reported, since, changes, seen)
+select a.id, s.id, 'refresh', s.name, 'failed', 'ok', now(), array[now(), now() - interval '1 min'], 7
+from segmenter_alerts a, segmenter_segments s where s.name = 'latest';
 insert into segmenter_outbox (consumer_id, subscription_id, segment_id, operation, part, parts, members, payload)
 select u.consumer_id, u.id, u.segment_id, o, 1, 1, 2, jsonb_build_object('operation', o, 'members', '[{"id": "\\.\n"}]'::jsonb)
 from segmenter_subscriptions u, unnest('{create,add,remove}'::text[]) o
+where u.segment_id is not null
 order by u.target, u.consumer_id, o;
 insert into segmenter_deliveries (subscription_id, delivered_through, lease, leased_until, attempts, next_attempt_at, last_error, delivered_at)
 select subscription_id, min(id), gen_random_uuid(), now() + interval '1 hour', 2, now(), E'line\nline', now()

@@ -13,6 +13,8 @@ select 'subscriptions', s::text from segmenter_subscriptions s order by s.id;
 select 'log', s::text from segmenter_log s order by s.id;
 select 'outbox', s::text from segmenter_outbox s order by s.id;
 select 'deliveries', s::text from segmenter_deliveries s order by s.subscription_id;
+select 'alerts', a::text from segmenter_alerts a order by a.id;
+select 'alert states', a::text from segmenter_alert_states a order by a.alert_id, a.segment_id;
 select 'withheld', w::text from segmenter_withheld w order by w.subscription_id, w.id;
 select 'counts', c::text from segmenter_counts c order by c.id;
 select 'reports', r::text from segmenter_reports r order by r.consumer_id;

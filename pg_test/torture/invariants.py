@@ -21,7 +21,7 @@ from house import mend_publications, mend_row, mend_sources
 from lists import ORDER, is_left_out, lists_of, mend_lists
 from lists import faults as list_faults
 from times import mend_times
-from world import CROSSED, FETCHED, GROUP, HOSTILE, LISTS, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, WATCH, Set, World, refresher
+from world import ALERTED, CROSSED, FETCHED, GROUP, HOSTILE, LISTS, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, WATCH, Set, World, refresher
 
 # Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
 # was missing, a role could not log in, fields or tables were not there for a while, the consumer did not feel like it.
@@ -251,7 +251,7 @@ class Pause:
     def waiting(self) -> list[Row]:
         return self.run("""select u.id, c.name as consumer, u.status, d.*, (select count(*) from {outbox} o where o.subscription_id = u.id and o.id > d.delivered_through) as waiting
             from {subscriptions} u join {consumers} c on c.id = u.consumer_id join {deliveries} d on d.subscription_id = u.id
-            where exists (select from {outbox} o where o.subscription_id = u.id and o.id > d.delivered_through)""")
+            where u.segment_id is not null and exists (select from {outbox} o where o.subscription_id = u.id and o.id > d.delivered_through)""")
 
     def deliver(self) -> None:
         """Those that fetch are fetched for; those that are called are called by the workers."""
@@ -345,6 +345,7 @@ class Pause:
         self.check_log()
         self.check_definitions()
         self.check_outbox()
+        self.check_alerts()
         # One that is retired is refreshed no more.
         check_coverage(self.db, self.of, edited=self.world.ever_edited - {segment["name"] for segment in segments if segment["is_actual"]})
         self.check_figures()
@@ -407,7 +408,7 @@ class Pause:
                 raise Wrong(f"{read} was retired, though {reader} reads it")
             self.world.count("readers that waited")
         early = self.run("""select o.id, o.operation, o.subscription_id from {outbox} o join {segments} s on s.id = o.segment_id
-            where not exists (select from {state} t where t.segment_id = s.id and t.refreshes > 0) limit 5""")
+            where o.operation <> 'alert' and not exists (select from {state} t where t.segment_id = s.id and t.refreshes > 0) limit 5""")
         must(not early, "something was handed over before a first success", *early)
 
     def check_definitions(self) -> None:
@@ -461,7 +462,7 @@ class Pause:
         for row in self.run("""select u.*, c.name as consumer, u.actual_end = 'infinity' and c.actual_end = 'infinity' as is_actual,
                     (select v.update_status from {status} v
                      where v.id = u.segment_id and v.update_consumer = c.name and v.update_target = u.target) as update_status
-                from {subscriptions} u join {consumers} c on c.id = u.consumer_id"""):
+                from {subscriptions} u join {consumers} c on c.id = u.consumer_id where u.segment_id is not null"""):
             try:
                 self.check_audience(row, segments[row["segment_id"]])
             except Wrong:
@@ -555,17 +556,35 @@ class Pause:
             must(not (row["added"] or row["removed"] or row["changed"] or is_silent and row["messages"]), f"the log was truncated, and {segment['name']} changes", row)
         self.world.count("logs truncated at a pause")
 
+    def check_alerts(self) -> None:
+        """Each state was reported once, from the one before it; and what is reported last is that all is well."""
+        odd = self.run("""
+            with alerts as (
+                select o.id, o.subscription_id, o.payload #>> '{alert,key}' as key, o.payload #>> '{alert,was}' as was, o.payload #>> '{alert,is}' as is_now
+                from {outbox} o where o.operation = 'alert' and o.payload -> 'alert' -> 'event' = 'false'
+            ), steps as (
+                select *, lag(case is_now when 'ended' then 'ok' else is_now end) over (partition by subscription_id, key order by id) as before from alerts
+            )
+            select * from steps where was = is_now or before <> was limit 5""")
+        must(not odd, "alerts that do not follow each other", *odd)
+        odd = self.run("select x.* from {alert_states} x where x.subject = 'refresh' and (x.state <> 'ok' or x.reported <> 'ok') limit 5")
+        must(not odd, "an alert of a segment that is well", *odd)
+        # A set in a database of its own may have none.
+        while self.run("select from {alerts} limit 1") and (claimed := self.run("select lease, max(message_id) as last from segmenter_claim(%s, 1000) group by lease", ALERTED)):
+            self.run("select segmenter_ack(%s, %s)", claimed[0]["lease"], claimed[0]["last"])
+        self.world.count("alerts", value(self.db, self.of("select count(*) from {outbox} where operation = 'alert'")) - self.world.counts["alerts"])
+
     def check_outbox(self) -> None:
         """What was delivered was received, what is there is delivered, and the log tells where it comes from."""
         for row in self.run("""select u.id, d.*, u.status, coalesce((select max(o.id) from {outbox} o where o.subscription_id = u.id), 0) as newest
-                from {subscriptions} u left join {deliveries} d on d.subscription_id = u.id"""):
+                from {subscriptions} u left join {deliveries} d on d.subscription_id = u.id where u.segment_id is not null"""):
             audience = self.audiences.of(row["id"])
             must(row["newest"] <= (row["delivered_through"] or 0), "messages without a delivery", row)
             must(row["lease"] is None or row["leased_until"] is None, "a lease on nothing", row)
             must(row["attempts"] in (None, 0) and row["last_error"] is None, "an attempt at nothing", row)
             must(audience.is_astray or row["newest"] <= audience.last, "a message that was delivered to nobody", row, audience.last)
         orphans = self.run("""select o.id, o.subscription_id, o.run_id, o.operation from {outbox} o
-            where o.id > %s and not exists (select from {log} l where l.run_id = o.run_id and (l.subscription_id = o.subscription_id or l.action = 'erase')) limit 5""", self.world.forgotten[str(self.of)])
+            where o.id > %s and o.operation <> 'alert' and not exists (select from {log} l where l.run_id = o.run_id and (l.subscription_id = o.subscription_id or l.action = 'erase')) limit 5""", self.world.forgotten[str(self.of)])
         must(not orphans, "messages of which the log tells nothing", *orphans)
         orphans = self.run("select subscription_id from {outbox} o where not exists (select from {deliveries} d where d.subscription_id = o.subscription_id) and exists (select from {subscriptions} u where u.id = o.subscription_id)")
         must(not orphans, "messages without a delivery", *orphans)

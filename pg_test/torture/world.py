@@ -28,6 +28,8 @@ for type_name in ("timestamp", "timestamptz", "date", "interval"):
     psycopg.adapters.register_loader(type_name, TextLoader)
 
 PEOPLE, CITIES = 1500, 12
+# The consumer of alerts.
+ALERTED = "alerted"
 COLUMNS = ("hash_email", "hash_phone", "city", "spent")
 # What any statement may fail with: it met somebody's lock, or gave way to somebody.
 CROSSED = {"55P03", "57014", "40001", "40P01"}
@@ -49,7 +51,7 @@ class Set:
         # No database: the world's, which is another one after a restore.
         self.cfg_table, self.home, self.database = cfg_table, home, database
         self.names = {"mart": cfg_table, "home": home, **{
-            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "state", "attempts", "definitions", "status")}}
+            word: f"{cfg_table}_{word}" for word in ("segments", "consumers", "subscriptions", "log", "outbox", "deliveries", "handovers", "alerts", "alert_states", "state", "attempts", "definitions", "status")}}
         self.names["log"] = log_table or self.names["log"]
 
     @property
@@ -430,3 +432,6 @@ class World:
             db.execute(of("insert into {consumers} (name, role, subscribers, params) values (%s, 'crm', %s::regrole[], %s)"), [name, SUBSCRIBERS, Jsonb(params)])  # type: ignore[call-overload]
             for segment in dice.sample(list(SEGMENTS), 6):
                 db.execute("select segmenter_subscribe(%s, %s, 'first')", [name, segment])
+        # Each change is reported; what is read of it is in the outbox.
+        db.execute(of("insert into {consumers} (name, role) values (%s, 'crm')"), [ALERTED])  # type: ignore[call-overload]
+        db.execute("select segmenter_alert(%s, %s, 'crm')", [ALERTED, Jsonb({"on": ["failed", "refused", "waiting", "late", "size", "delivery", "definition"], "flapping": False})])
