@@ -265,10 +265,11 @@ delete from segmenter_alerts where id = :'rule';
 select count(*) from segmenter_subscriptions where id = :'rule' union all select count(*) from segmenter_deliveries where subscription_id = :'rule'
 union all select count(*) from segmenter_outbox where subscription_id = :'rule';
 delete from segmenter_alerts where owner = 'alerts_owner'::regrole;
-select count(segmenter_drop_segment(name, true)) from segmenter_segments where name like 'alerts%';
 delete from segmenter_subscriptions u using segmenter_consumers c where c.id = u.consumer_id and c.name like 'alerts%';
+select count(segmenter_drop_segment(name, true)) from segmenter_segments where name like 'alerts%';
 delete from segmenter_consumers where name like 'alerts%';
 truncate segmenter_outbox;
+select count(*) from segmenter_segments where name like 'alerts%';
 drop schema alerts cascade;
 drop owned by alerts_owner, alerts_other, alerts_ops;
 drop role alerts_owner, alerts_other, alerts_ops;
