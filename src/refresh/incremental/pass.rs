@@ -1,0 +1,331 @@
+//! A pass of an incremental refresher: what it compares, and what it reports.
+
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use serde_json::{Value, json};
+
+use super::capture::{self, CAPTURED, Captured};
+use super::checkpoint::Checkpoint;
+use super::decision::FullPassReason;
+use super::id_query::{EXPIRED, IdQuery, Purpose};
+use super::{CHANGED, IDS};
+use crate::catalog::queries;
+use crate::catalog::relation_set::RelationSet;
+use crate::config::Incremental;
+use crate::config::segment_table::Table;
+use crate::error::{Error, Result};
+use crate::pg::clock::{self, Instant};
+use crate::pg::exec::role;
+use crate::pg::exec::statement::{self, StatementKind};
+use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
+use crate::pg::exec::tuplestore::Relation;
+use crate::refresh::content::LastContent;
+use crate::refresh::delta::{self, Delta, DeltaTarget};
+use segmenter_core::content::Checksum;
+
+const RECENT: &std::ffi::CStr = c"segmenter_recent";
+
+/// Captured ids cannot be read any more.
+const NO_CAST: &str = "captured ids are no values of their column's type any more";
+
+/// What an incremental refresh will do.
+pub struct Plan {
+    pub(super) refresher: Incremental,
+    /// The time of the refresh.
+    pub(super) now: Instant,
+    /// The checkpoint of the last refresh; none: there is none, or it is not usable.
+    pub(super) since: Option<Checkpoint>,
+    /// Why a full pass is made; none: an incremental pass.
+    pub(super) full: Option<FullPassReason>,
+    /// The number of members before; none: they must be counted.
+    pub(super) before: Option<u64>,
+    pub(super) next: Checkpoint,
+    /// Why there is no new watermark, so that the old one is kept.
+    pub(super) kept: Option<&'static str>,
+    /// The ids whose answer the clock has changed, and whether there are no others.
+    pub(super) expired: Expired,
+    /// Remarks for the result.
+    pub(super) remarks: Vec<String>,
+}
+
+/// The ids whose answer the clock has changed since the last refresh.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Expired {
+    pub(super) ids: u64,
+    pub(super) are_all: bool,
+}
+
+/// What an incremental refresh reports.
+pub struct Progress {
+    /// The checkpoint to store, with what the doctor reports.
+    pub checkpoint: Value,
+    /// The details of the pass, for the log.
+    pub pass: Value,
+    /// A remark for the result; none: nothing is remarkable.
+    pub remark: Option<String>,
+    /// Time alone has changed the answers that were looked at.
+    pub is_by_clock: bool,
+}
+impl Plan {
+    /// Computes the delta, and has `leave_out` take members of the segment's lists out of it. Runs with the
+    /// rights of the segment's owner, within an SPI connection.
+    pub fn delta<'a>(
+        mut self,
+        set: &'a RelationSet,
+        table: &'a Table,
+        target: (Uuid, u64),
+        last: &LastContent,
+        mut leave_out: impl FnMut(&mut Delta, &DeltaTarget<'_>) -> Result<()>,
+    ) -> Result<(Delta, DeltaTarget<'a>, Progress)> {
+        let (segment, _) = target;
+        let changed = Relation::new(CHANGED);
+        let ids = Relation::new(IDS);
+        if self.full.is_none() {
+            match role::read_only(|| self.read_changed(set, &changed, &ids))? {
+                Some((is_plain, expired)) => {
+                    self.expired = expired;
+                    let found = role::read_only(|| self.notice_edits(set, table, target, last))?;
+                    if self.full.is_none() {
+                        let (name, looked_at) =
+                            if is_plain { ("changed", &changed) } else { ("segmenter_ids", &ids) };
+                        let before = match self.before {
+                            Some(before) => before,
+                            None => delta::count_members(set, table, segment)?,
+                        };
+                        let sql = &self.refresher.sql;
+                        let ids = (name, looked_at.rows());
+                        let (mut delta, side) =
+                            delta::of_changed(set, table, target, sql, ids, before)?;
+                        delta.found = found;
+                        leave_out(&mut delta, &side)?;
+                        return Ok((delta, side, self.progress(looked_at.rows(), None)));
+                    }
+                    changed.clear();
+                }
+                None => {
+                    self.full = Some(FullPassReason::Required(NO_CAST));
+                    (self.next.full_at, self.next.missed) = (self.now, None);
+                    self.remarks.push(format!("{NO_CAST}: all ids were compared"));
+                }
+            }
+        }
+        role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
+        let (mut delta, side) = delta::of_query(set, table, target, &self.refresher.sql, true)?;
+        leave_out(&mut delta, &side)?;
+        // Ids that changed since the last refresh are no fault of earlier passes. A change of any
+        // other id should have been found earlier: it is counted as missed.
+        let missed = match self.full {
+            Some(FullPassReason::Requested | FullPassReason::Scheduled)
+                if last.edited(&delta, &side).is_none() =>
+            {
+                let missed = role::read_only(|| self.count_missed(set))?;
+                if missed.is_none() {
+                    self.remarks.push(format!("{NO_CAST}: missed changes are not counted"));
+                }
+                missed
+            }
+            _ => None,
+        };
+        Ok((delta, side, self.progress(changed.rows(), missed)))
+    }
+
+    /// Makes a full pass of an incremental one if the table's rows were changed by hand, as far as
+    /// that can be found out at a low price. Returns the members, if they were read. The relation
+    /// `changed` is there.
+    fn notice_edits(
+        &mut self,
+        set: &RelationSet,
+        table: &Table,
+        target: (Uuid, u64),
+        last: &LastContent,
+    ) -> Result<Option<Checksum>> {
+        if !last.must_read(table) {
+            return Ok(None);
+        }
+        let query = delta::parse_single_statement(&self.refresher.sql, StatementKind::Select)?;
+        let side = DeltaTarget::of_query((set, table), target, query)?;
+        let found = side.sum_members()?;
+        if last.is_edited(&found, &side) {
+            self.full = Some(FullPassReason::Required("rows of the table were changed by hand"));
+            (self.next.full_at, self.next.missed) = (self.now, None);
+        }
+        Ok(Some(found))
+    }
+
+    /// Puts the changed ids into the relation `changed`, each once. Returns whether ids of their type
+    /// are equal exactly if their texts are; if not, ids that are equal and differ as text are all in
+    /// the relation `ids`, for the comparison, and `changed` has one of each, so that the member query
+    /// does not return a member twice. And what of them has expired. None: captured ids cannot be read any more.
+    fn read_changed(
+        &self,
+        set: &RelationSet,
+        changed: &Relation,
+        ids: &Relation,
+    ) -> Result<Option<(bool, Expired)>> {
+        let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
+        let query = self.since_query(set, &captured, &expired)?;
+        let all = if query.is_plain { changed } else { ids };
+        if !self.materialize_changed(set, &query, all)? {
+            return Ok(None);
+        }
+        if !query.is_plain {
+            changed.append(queries::refresh::incremental::DISTINCT_IDS.text(), &[])?;
+        }
+        let mut gone = Expired { ids: expired.rows(), are_all: false };
+        if gone.ids > 0 {
+            let are_all = &queries::refresh::incremental::ARE_ALL_EXPIRED;
+            gone.are_all = statement::read_one(are_all.text(), &[])? == Some(true);
+        }
+        Ok(Some((query.is_plain, gone)))
+    }
+
+    /// The number of changes that a full pass has found and earlier passes have missed; none: it is
+    /// not known.
+    fn count_missed(&self, set: &RelationSet) -> Result<Option<i64>> {
+        let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
+        let recent = Relation::new(RECENT);
+        let query = self.since_query(set, &captured, &expired)?;
+        if !self.materialize_changed(set, &query, &recent)? {
+            return Ok(None);
+        }
+        let sql = &queries::refresh::incremental::COUNT_MISSED;
+        statement::read_one::<i64>(sql.text(), &[])
+    }
+
+    /// Runs the query for changed ids. False: captured ids cannot be read any more. A query for
+    /// captured ids does no more than cast them.
+    fn materialize_changed(
+        &self,
+        set: &RelationSet,
+        query: &IdQuery,
+        relation: &Relation,
+    ) -> Result<bool> {
+        if self.refresher.watch.is_none() {
+            return query.materialize(set, relation).map(|()| true);
+        }
+        match in_subtransaction(OnSuccess::Commit, || query.materialize(set, relation)) {
+            Ok(()) => Ok(true),
+            Err(error @ Error::Replaced(_)) => Err(error),
+            Err(_) => {
+                relation.clear();
+                Ok(false)
+            }
+        }
+    }
+
+    /// The query for ids that have changed since the last refresh, and those whose answer the clock
+    /// has changed. Captured ids are put into the relation `captured`, and expired ones into
+    /// `expired`, which the query then reads.
+    fn since_query(
+        &self,
+        set: &RelationSet,
+        captured: &Relation,
+        expired: &Relation,
+    ) -> Result<IdQuery> {
+        let since = self.since.as_ref();
+        let before = since.and_then(|since| since.captured.as_ref());
+        let query = if let (Some(before), Some(now)) = (before, &self.next.captured) {
+            capture::keep_captured(set, before, now, captured)?;
+            let ever = [TimestampWithTimeZone::negative_infinity()];
+            IdQuery::of(Purpose::Changed, capture::changed_sql(set, now), &ever)?
+        } else {
+            let since = since.and_then(|since| since.watermark).map(clock::timestamp);
+            self.changed_query(since.unwrap_or(TimestampWithTimeZone::negative_infinity()))?
+        };
+        let last = since.and_then(|since| since.at).map(clock::timestamp);
+        let times = [
+            last.unwrap_or(TimestampWithTimeZone::negative_infinity()),
+            clock::timestamp(self.now),
+        ];
+        match &self.refresher.expires {
+            Some(text) => {
+                let expires = IdQuery::configured(Purpose::Expires, text, &times)?;
+                query.with_expired(set, &expires, expired)
+            }
+            None => Ok(query),
+        }
+    }
+
+    /// Puts all ids into the relation: those that the query for changed ids returns for all times,
+    /// and those of the members.
+    fn materialize_all_ids(
+        &self,
+        set: &RelationSet,
+        relation: &Relation,
+        table: &Table,
+        segment: Uuid,
+    ) -> Result<()> {
+        let ever = TimestampWithTimeZone::negative_infinity();
+        let query = match &self.next.captured {
+            Some(captured) => {
+                IdQuery::of(Purpose::Changed, capture::all_sql(set, captured), &[ever])?
+            }
+            None => self.changed_query(ever)?,
+        };
+        // It is not run in a full pass, and an error in it should not wait for the next one.
+        if let Some(text) = &self.refresher.expires {
+            query.check_expires(&IdQuery::configured(Purpose::Expires, text, &[ever, ever])?)?;
+        }
+        if self.next.captured.is_none() {
+            return query.materialize_all(set, relation, &table.name, segment);
+        }
+        // Where captured ids are no values of their type any more, ids of members may be none either.
+        let all = in_subtransaction(OnSuccess::Commit, || {
+            query.materialize_all(set, relation, &table.name, segment)
+        });
+        all.or_else(|_| {
+            relation.clear();
+            query.materialize_all_castable(set, relation, &table.name, segment)
+        })
+    }
+
+    /// The configured query for changed ids, checked.
+    fn changed_query(&self, since: TimestampWithTimeZone) -> Result<IdQuery> {
+        let text = self.refresher.changed.as_deref().unwrap_or_default();
+        IdQuery::configured(Purpose::Changed, text, &[since])
+    }
+
+    fn progress(&self, ids: u64, missed: Option<i64>) -> Progress {
+        let mut checkpoint = json!(self.next);
+        let mut remarks = self.remarks.clone();
+        match missed {
+            None | Some(0) => {}
+            Some(1) => remarks.push("1 change was missed by earlier passes".to_owned()),
+            Some(many) => {
+                remarks.push(format!("{many} changes were missed by earlier passes"));
+            }
+        }
+        if self.full.is_some() {
+            checkpoint["missed"] = missed.into();
+        }
+        if let Some(kept) = self.kept {
+            let becomes = match self.next.watermark {
+                Some(_) => "the watermark stays where it was",
+                None => "there is no watermark yet",
+            };
+            checkpoint["kept"] = kept.into();
+            remarks.push(format!("{becomes}: {kept}"));
+        }
+        if let Some(missing) = self.next.captured.as_ref().and_then(Captured::incomplete) {
+            checkpoint["incomplete"] = missing.table.as_str().into();
+            checkpoint["why"] = json!(missing.why);
+            let (what, _) = missing.why.explain(&missing.table);
+            remarks.push(format!("{what}: each refresh compares all ids"));
+        }
+        let mut pass = checkpoint.clone();
+        if let Some(pass) = pass.as_object_mut() {
+            pass.remove("refresher");
+            pass.remove("reads");
+        }
+        pass["pass"] = if self.full.is_some() { "full" } else { "changes" }.into();
+        pass["ids"] = ids.into();
+        if let Some(reason) = self.full {
+            pass["reason"] = reason.as_str().into();
+        }
+        let is_by_clock = self.full.is_none() && self.expired.are_all;
+        if self.full.is_none() && self.expired.ids > 0 {
+            pass["expired"] = self.expired.ids.into();
+        }
+        let remark = (!remarks.is_empty()).then(|| remarks.join("; "));
+        Progress { checkpoint, pass, remark, is_by_clock }
+    }
+}
