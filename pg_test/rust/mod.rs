@@ -18,6 +18,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::catalog::state::{self, LostRun};
 use crate::error::{Error, Result};
 use crate::pg::clock;
+use crate::pg::exec::implied::Implied;
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::role::{self, Rights, Settings};
 use crate::pg::exec::segment_calls::Readers;
@@ -283,6 +284,74 @@ fn rows_are_stored_counted_and_read_by_name() {
         row.get_one().expect("a number").expect("not null")
     });
     assert_eq!(sum, 3 + 6 + 9);
+}
+
+/// A relation that has all values of a column is taken out of joins with it, and out of no others.
+#[pg_extern]
+fn joins_that_change_nothing_are_taken_out() {
+    run("create table people (id int primary key, boss int)");
+    run("create table words (id text)");
+    let column = |table: &str, number| (one(&format!("select '{table}'::regclass::oid")), number);
+    let is_taken_out = |of: &str, type_name: &str, sql: &str| {
+        let columns = vec![column(of, 1)];
+        let implied = std::rc::Rc::new(Implied { name: c"changed", columns });
+        Spi::connect(|_| {
+            let changed = relation::Relation::new(c"changed");
+            changed.take_columns(&format!("select null::{type_name} as id"), &[]).expect("valid");
+            let query = implied.taken_out(sql).expect("valid");
+            // What is read nevertheless is an error, where it has no rows.
+            let run = in_subtransaction(OnSuccess::Rollback, || {
+                implied.take_out(|| relation::Relation::new(c"rows").append(sql, &[]))
+            });
+            assert_eq!(run.is_ok(), query.is_some(), "{sql}");
+            query.is_some()
+        })
+    };
+    let people = |sql: &str| is_taken_out("people", "int", sql);
+    for sql in [
+        "select p.id from people p",
+        "select id from people join changed using (id)",
+        "select c.id, count(c) from changed c join people p on p.id = c.id group by 1",
+        "select c.x from changed c (x), people p where p.boss > 1 and (p.id = c.x and true)",
+        "select id from people where id in (select id from changed)",
+        "select id from people p where exists (select from changed c where c.id = p.id)",
+        "select p.id from people p join changed c using (id) left join people b on b.id = c.id",
+        "select p.id from people p join people b on b.id = p.boss join changed c on c.id = b.id",
+        "with p as (select id from changed natural join people) select id from p
+         union all select id from (select c.id from people p join changed c using (id)) q",
+    ] {
+        assert!(people(sql), "{sql}");
+    }
+    for sql in [
+        "select id from changed",
+        "select p.id from people p cross join changed",
+        "select p.id from people p join changed c on c.id = p.boss",
+        "select p.id from people p join changed c on c.id >= p.id",
+        "select p.id from people p join changed c on c.id = p.id or c.id = 1",
+        "select p.id from people p left join changed c using (id)",
+        "select p.id from changed c left join people p using (id)",
+        "select p.id from people p full join changed c using (id)",
+        "select p.id from people p left join (people b join changed c using (id)) on b.id = p.boss
+         where c.id = p.id",
+        "select p.id from people p left join people b on b.id = p.boss join changed c on c.id = b.id",
+        "select id from people where id not in (select id from changed)",
+        "select id from people where id in (select id from changed limit 1)",
+        "select id from people where id in (select max(id) from changed)",
+        "select id from people where boss in (select id from changed)",
+        "select id from people join changed using (id) where exists (select from changed)",
+        "select c.id from people p join changed c using (id) group by rollup (c.id, p.id)",
+    ] {
+        assert!(!people(sql), "{sql}");
+    }
+    // The relation's ids are of another type, or the condition is not the equality of bytes.
+    assert!(!is_taken_out("people", "bigint", "select id from people join changed using (id)"));
+    assert!(!is_taken_out("words", "int", "select p.id from people p join changed using (id)"));
+    assert!(is_taken_out("words", "text", "select id from words join changed using (id)"));
+    run(
+        "create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+    );
+    let sql = "select w.id from words w join changed c on c.id = w.id collate any_case";
+    assert!(!is_taken_out("words", "text", sql));
 }
 
 /// What is made within an SPI connection can be kept longer: a statement stays valid, a relation

@@ -206,9 +206,15 @@ pub fn relation_named(name: &str) -> crate::error::Result<Option<pg_sys::Oid>> {
 
 /// Whether a relation has a column of this name.
 pub fn has_column(relation: pg_sys::Oid, column: &str) -> bool {
-    let Ok(column) = CString::new(column) else { return false };
+    column_number(relation, column).is_some()
+}
+
+/// The number of the column of this name, but no system column.
+pub fn column_number(relation: pg_sys::Oid, column: &str) -> Option<i16> {
+    let column = CString::new(column).ok()?;
     // SAFETY: needs a transaction. The name is live during the call; what is missing has the number 0.
-    unsafe { pg_sys::get_attnum(relation, column.as_ptr()) > 0 }
+    let number = unsafe { pg_sys::get_attnum(relation, column.as_ptr()) };
+    (number > 0).then_some(number)
 }
 
 /// The columns that are declared NOT NULL and that a row which a trigger is called for has null.

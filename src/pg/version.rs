@@ -107,6 +107,35 @@ pub(in crate::pg) unsafe fn begin_walk(
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| walker(node, context)) }
 }
 
+/// A copy of a query in which the columns of an entry of its range table, with the number from 1, are
+/// replaced by the expressions of a target list.
+///
+/// # Safety
+///
+/// The query is live and has the entry; the expressions are as in the query itself.
+pub(in crate::pg) unsafe fn replace_columns(
+    query: *mut pg_sys::Query,
+    (number, entry): (c_int, *mut pg_sys::RangeTblEntry),
+    targets: *mut pg_sys::List,
+) -> *mut pg_sys::Query {
+    // SAFETY: as the caller promises.
+    unsafe {
+        pg_sys::ReplaceVarsFromTargetList(
+            query.cast(),
+            number,
+            0,
+            entry,
+            targets,
+            #[cfg(not(any(feature = "pg15", feature = "pg16", feature = "pg17")))]
+            0,
+            pg_sys::ReplaceVarsNoMatchOption::REPLACEVARS_REPORT_ERROR,
+            0,
+            std::ptr::null_mut(),
+        )
+        .cast()
+    }
+}
+
 /// The type of the result of `json_value()` and its like, which are nodes from version 17 on; none: the node is
 /// another one.
 ///

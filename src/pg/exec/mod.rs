@@ -8,6 +8,7 @@ pub mod dependency;
 pub mod durable;
 pub mod expression;
 mod function;
+pub mod implied;
 pub mod kept;
 pub mod lock;
 pub(in crate::pg) mod memory;

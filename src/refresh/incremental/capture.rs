@@ -127,6 +127,7 @@ impl Why {
 /// A watched table.
 #[derive(Debug, Clone)]
 struct Table {
+    oid: pg_sys::Oid,
     /// The name, qualified and quoted, as are the column and the type below.
     name: String,
     id_column: String,
@@ -146,6 +147,12 @@ impl Captured {
     /// The watched tables.
     pub fn tables(&self) -> impl Iterator<Item = u32> {
         self.watched.values().copied()
+    }
+
+    /// The columns of ids of the watched tables, by their numbers.
+    pub fn columns(&self) -> Vec<(pg_sys::Oid, i16)> {
+        let number = |table: &Table| system_catalog::column_number(table.oid, &table.column);
+        self.tables.iter().filter_map(|table| Some((table.oid, number(table)?))).collect()
     }
 
     /// Whether a table has come under the name of one whose changes were captured, and lacks triggers
@@ -202,7 +209,8 @@ pub fn read_captured(
     };
     let (mut states, mut parents) = (Vec::new(), Vec::new());
     for watched in watched {
-        let (oid, table) = set.as_segment_owner(owner, || ask(watched))?;
+        let table = set.as_segment_owner(owner, || ask(watched))?;
+        let oid = table.oid;
         let state = describe(set, watched, oid)?;
         if !state.is_watched {
             if !before.is_some_and(|before| before.has_lost(&watched.table, oid.to_u32())) {
@@ -226,7 +234,7 @@ pub fn read_captured(
 
 /// Describes a watched table as the segment's owner sees it. That role must be able to read every
 /// id in it, otherwise an error is returned.
-fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
+fn ask(watched: &Watched) -> Result<Table> {
     let sql = &queries::refresh::incremental::watch::DESCRIBE_WATCHED;
     let args = [watched.table.as_str().into(), watched.id.as_str().into()];
     statement::split_name(&watched.table)?;
@@ -274,7 +282,7 @@ fn ask(watched: &Watched) -> Result<(pg_sys::Oid, Table)> {
             row.get_by_name("collation")?.unwrap_or(pg_sys::InvalidOid),
         )?;
         let column = watched.id.clone();
-        Ok((oid, Table { name, id_column, id_type, column, sources: Vec::new() }))
+        Ok(Table { oid, name, id_column, id_type, column, sources: Vec::new() })
     })
 }
 
@@ -390,8 +398,8 @@ pub fn all_sql(set: &RelationSet, now: &Captured) -> String {
 /// A query for all ids of the watched tables, without a position. Runs with the rights of the
 /// segment's owner.
 pub fn ids_of(set: &RelationSet, watched: &[Watched]) -> Result<String> {
-    let tables = watched.iter().map(|watched| Ok(ask(watched)?.1));
-    Ok(ids_sql(set, &tables.collect::<Result<Vec<_>>>()?))
+    let tables = watched.iter().map(ask).collect::<Result<Vec<_>>>()?;
+    Ok(ids_sql(set, &tables))
 }
 
 fn ids_sql(set: &RelationSet, tables: &[Table]) -> String {

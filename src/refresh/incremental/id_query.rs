@@ -184,6 +184,12 @@ impl IdQuery {
         Ok(Self { _source: Some(source), configured, ..all })
     }
 
+    /// Gives a relation the column of the query, and no row.
+    pub fn give_columns(&self, set: &RelationSet, relation: &Relation) -> Result<()> {
+        let none = &queries::refresh::incremental::LIST_NO_IDS;
+        relation.take_columns(&set.sql(none, &[("query", &self.text)]), &args(&self.times))
+    }
+
     /// Runs the query and stores each id once.
     pub fn materialize(&self, set: &RelationSet, relation: &Relation) -> Result<()> {
         let key = match self.is_plain {

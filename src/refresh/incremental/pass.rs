@@ -1,5 +1,7 @@
 //! A pass of an incremental refresher: what it compares, and what it reports.
 
+use std::rc::Rc;
+
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use serde_json::{Value, json};
 
@@ -14,13 +16,16 @@ use crate::config::Incremental;
 use crate::config::segment_table::Table;
 use crate::error::{Error, Result};
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::implied::Implied;
 use crate::pg::exec::role;
-use crate::pg::exec::statement::{self, StatementKind};
+use crate::pg::exec::statement::{self, Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
+use crate::pg::system_catalog;
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::{self, Delta, DeltaTarget};
 use segmenter_core::content::Checksum;
+use segmenter_core::guards::DeltaStats;
 
 const RECENT: &std::ffi::CStr = c"segmenter_recent";
 
@@ -108,8 +113,9 @@ impl Plan {
                 }
             }
         }
-        role::read_only(|| self.materialize_all_ids(set, &changed, table, segment))?;
-        let (mut delta, side) = delta::of_query(set, table, target, &self.refresher.sql, true)?;
+        let (mut delta, side) = self.compare_all(set, table, target, &changed)?;
+        let DeltaStats { received, invalid, removed, .. } = delta.figures;
+        let compared = received - invalid + removed;
         leave_out(&mut delta, &side)?;
         // Ids that changed since the last refresh are no fault of earlier passes. A change of any
         // other id should have been found earlier: it is counted as missed.
@@ -117,7 +123,7 @@ impl Plan {
             Some(FullPassReason::Requested | FullPassReason::Scheduled)
                 if last.edited(&delta, &side).is_none() =>
             {
-                let missed = role::read_only(|| self.count_missed(set))?;
+                let missed = role::read_only(|| self.count_missed(set, &delta))?;
                 if missed.is_none() {
                     self.remarks.push(format!("{NO_CAST}: missed changes are not counted"));
                 }
@@ -125,7 +131,52 @@ impl Plan {
             }
             _ => None,
         };
-        Ok((delta, side, self.progress(changed.rows(), missed)))
+        Ok((delta, side, self.progress(compared, missed)))
+    }
+
+    /// Compares all ids. The query for members need not read them if it takes them from the watched
+    /// tables.
+    fn compare_all<'a>(
+        &self,
+        set: &'a RelationSet,
+        table: &'a Table,
+        target: (Uuid, u64),
+        changed: &Relation,
+    ) -> Result<(Delta, DeltaTarget<'a>)> {
+        let sql = &self.refresher.sql;
+        let compare = || delta::of_query(set, table, target, sql, true);
+        let implied = role::read_only(|| {
+            let all = self.all_query(set)?;
+            let implied = self.implied(set, &all, changed)?;
+            if implied.is_none() {
+                self.materialize_all_ids(set, &all, changed, (table, target.0))?;
+            }
+            Ok(implied)
+        })?;
+        match implied {
+            Some(implied) => implied.take_out(compare),
+            None => compare(),
+        }
+    }
+
+    /// What is known of the relation `changed` with all ids, where this suffices for the query for
+    /// members: it only joins it with columns of ids of the watched tables. Then the relation has no rows.
+    fn implied(
+        &self,
+        set: &RelationSet,
+        all: &IdQuery,
+        changed: &Relation,
+    ) -> Result<Option<Rc<Implied>>> {
+        // Ids that are equal and differ as text are not interchangeable.
+        let Some(captured) = self.next.captured.as_ref().filter(|_| all.is_plain) else {
+            return Ok(None);
+        };
+        all.give_columns(set, changed)?;
+        let implied = Rc::new(Implied { name: CHANGED, columns: captured.columns() });
+        let query = delta::parse_single_statement(&self.refresher.sql, StatementKind::Select)?;
+        let query = implied.taken_out(query)?;
+        let is_local = |query: &Prepared| !system_catalog::are_distributed(&query.relations());
+        Ok(query.is_some_and(|query| is_local(&query)).then_some(implied))
     }
 
     /// Makes a full pass of an incremental one if the table's rows were changed by hand, as far as
@@ -180,7 +231,11 @@ impl Plan {
 
     /// The number of changes that a full pass has found and earlier passes have missed; none: it is
     /// not known.
-    fn count_missed(&self, set: &RelationSet) -> Result<Option<i64>> {
+    fn count_missed(&self, set: &RelationSet, delta: &Delta) -> Result<Option<i64>> {
+        let DeltaStats { added, removed, changed, .. } = delta.figures;
+        if added + removed + changed == 0 {
+            return Ok(Some(0));
+        }
         let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
         let recent = Relation::new(RECENT);
         let query = self.since_query(set, &captured, &expired)?;
@@ -245,15 +300,8 @@ impl Plan {
         }
     }
 
-    /// Puts all ids into the relation: those that the query for changed ids returns for all times,
-    /// and those of the members.
-    fn materialize_all_ids(
-        &self,
-        set: &RelationSet,
-        relation: &Relation,
-        table: &Table,
-        segment: Uuid,
-    ) -> Result<()> {
+    /// The query for changed ids, for all times.
+    fn all_query(&self, set: &RelationSet) -> Result<IdQuery> {
         let ever = TimestampWithTimeZone::negative_infinity();
         let query = match &self.next.captured {
             Some(captured) => {
@@ -265,6 +313,17 @@ impl Plan {
         if let Some(text) = &self.refresher.expires {
             query.check_expires(&IdQuery::configured(Purpose::Expires, text, &[ever, ever])?)?;
         }
+        Ok(query)
+    }
+
+    /// Puts all ids into the relation: those of the query, and those of the members.
+    fn materialize_all_ids(
+        &self,
+        set: &RelationSet,
+        query: &IdQuery,
+        relation: &Relation,
+        (table, segment): (&Table, Uuid),
+    ) -> Result<()> {
         if self.next.captured.is_none() {
             return query.materialize_all(set, relation, &table.name, segment);
         }
