@@ -194,6 +194,19 @@ fn settings_changed_inside_are_restored() {
     assert!(one::<String>("select current_setting('datestyle')").starts_with("ISO"));
 }
 
+/// What was written a short time ago is in memory: to look it up costs no more than to read on.
+#[pg_extern]
+fn pages_in_memory_are_planned_as_such() {
+    let cost = || one::<String>("select current_setting('random_page_cost')");
+    run("set local random_page_cost = 4");
+    assert_eq!(role::from_memory(cost), "1");
+    assert_eq!(cost(), "4");
+    run("set local seq_page_cost = 0.5");
+    assert_eq!(role::from_memory(cost), "0.5");
+    run("set local random_page_cost = 0.25");
+    assert_eq!(role::from_memory(cost), "0.25");
+}
+
 #[pg_extern]
 fn a_restricted_operation_cannot_leave_its_role() {
     run("create role pgt_low");

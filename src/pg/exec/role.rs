@@ -255,6 +255,19 @@ const BY_INDEX: [(&CStr, &str); 7] = [
     (c"jit", "off"),
 ];
 
+/// Runs `body`, statements that look up rows which were written a short time ago, so that their plans take the
+/// pages of these for what they are: in memory. A table is read as a whole if that is cheaper
+/// nevertheless.
+pub fn from_memory<T>(body: impl FnOnce() -> T) -> T {
+    let _settings = SettingsLevel::enter();
+    // SAFETY: variables of this process's only thread.
+    let (random, sequential) = unsafe { (pg_sys::random_page_cost, pg_sys::seq_page_cost) };
+    if random > sequential {
+        set(c"random_page_cost", &sequential.to_string());
+    }
+    body()
+}
+
 fn set_text_form() {
     set(c"DateStyle", "ISO, MDY");
     set(c"IntervalStyle", "postgres");

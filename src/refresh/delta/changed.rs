@@ -50,8 +50,9 @@ pub fn of_changed<'a>(
         // Of each id there is a row at most.
         progress::enter_expecting(Phase::Comparing, changed, 0);
         let args = side.args();
-        let (histogram, sums) =
-            side.append_delta(&relation, (&sql, &args), &skipped, Counts::Received)?;
+        let (histogram, sums) = role::from_memory(|| {
+            side.append_delta(&relation, (&sql, &args), &skipped, Counts::Received)
+        })?;
         analysed.check_seen(query, &[])?;
 
         let of = |letters: &[u8]| letters.iter().map(|letter| histogram.of(*letter)).sum::<u64>();
