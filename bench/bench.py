@@ -17,6 +17,7 @@ import psycopg
 
 import connectors
 import exclusion
+import limit
 import many
 import shop
 from measure import Server, median
@@ -319,6 +320,11 @@ class Bench:
         self.tables += tables
         self.wrong += wrong
 
+    def limit(self):
+        tables, wrong = limit.measure(self.socket, SCALE, ROUNDS, say)
+        self.tables += tables
+        self.wrong += wrong
+
     def connectors(self):
         tables, wrong = connectors.measure(self.socket, SCALE, ROUNDS, say)
         self.tables += tables
@@ -409,6 +415,7 @@ def revision():
 CASES = {
     "refresh": Bench.full,
     "incremental": Bench.rates,
+    "limit": Bench.limit,
     "sizes": Bench.sizes,
     "capture": Bench.capture,
     "load": Bench.first,

@@ -25,16 +25,20 @@ def load(server, customers, count):
     server.do(f"vacuum analyze {customers}")
 
 
+# One customer in a number changes: of these a third join or leave, a third get another hash, and a third are
+# touched only.
+CHANGE = """
+    update {customers} set
+        spent = case when id / {step} % 3 = 0 then 1000 - spent else spent end,
+        hash_email = case when id / {step} % 3 = 1 then md5('e' || id || ':{number}') else hash_email end,
+        updated_at = clock_timestamp()
+    where id % {step} = {which}
+"""
+
+
 def change(server, customers, step, number):
-    """Changes one customer in `step`: of these a third join or leave, a third get another hash, and a
-    third are touched only."""
-    server.do(f"""
-        update {customers} set
-            spent = case when id / {step} % 3 = 0 then 1000 - spent else spent end,
-            hash_email = case when id / {step} % 3 = 1 then md5('e' || id || ':{number}') else hash_email end,
-            updated_at = clock_timestamp()
-        where id % {step} = {number * 7 % step}
-    """)
+    """Changes one customer in `step`."""
+    server.do(CHANGE.format(customers=customers, step=step, number=number, which=number * 7 % step))
     server.do(f"vacuum analyze {customers}")
 
 
