@@ -87,7 +87,8 @@ SEGMENTS: dict[str, tuple[str, str, Row | None]] = {
 INCREMENTAL = [name for name, (_, _, how) in SEGMENTS.items() if how]
 WATCHED = ["totals", "totals_too", "buyers"]
 # What a refresh between may fail with: its segment is busy, its captures are down, it met somebody's lock.
-EXPECTED = ("is being refreshed", "not captured", "could not serialize", "lock timeout", "could not obtain lock", "took its snapshot")
+EXPECTED = ("is being refreshed", "not captured", "could not serialize", "lock timeout", "could not obtain lock", "took its snapshot",
+            "after the snapshot of the refresh")
 
 
 def connect() -> Connection:
