@@ -16,6 +16,8 @@ alter table if exists segmenter_definitions set schema own;
 alter table if exists segmenter_handovers set schema own;
 alter table if exists segmenter_withheld set schema own;
 alter table if exists segmenter_counts set schema own;
+alter table if exists segmenter_alerts set schema own;
+alter table if exists segmenter_alert_states set schema own;
 alter table if exists segmenter_reports set schema own;
 alter table if exists segmenter_secret set schema own;
 alter table if exists segmenter_kept_out set schema own;

@@ -45,7 +45,7 @@ insert into segmenter_subscriptions (consumer_id, target) select c.id, 'alerts' 
 -- What is reported.
 create view alerts.reported with (security_invoker = true) as
 select o.payload #>> '{segment,name}' as segment, a."on", a.was, a."is", a.firing, a.flapping,
-    regexp_replace(a.summary, '[0-9]+ (second|minute|hour|day)s', '… \1s') as summary, a.detail
+    regexp_replace(a.summary, '[0-9]+ days', '… days') as summary, a.detail
 from segmenter_outbox o
 cross join lateral jsonb_to_record(o.payload -> 'alert') a ("on" text, was text, "is" text, firing boolean, flapping boolean, summary text, detail text)
 where o.operation = 'alert'
