@@ -360,6 +360,10 @@ fn joins_that_change_nothing_are_taken_out() {
     assert!(!is_taken_out("people", "bigint", "select id from people join changed using (id)"));
     assert!(!is_taken_out("words", "int", "select p.id from people p join changed using (id)"));
     assert!(is_taken_out("words", "text", "select id from words join changed using (id)"));
+    // Builds without ICU have no collation that takes different bytes for equal.
+    if !one::<bool>("select exists (select from pg_collation where collprovider = 'i')") {
+        return;
+    }
     run(
         "create collation any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
     );

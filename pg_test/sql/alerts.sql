@@ -138,6 +138,9 @@ reset role;
 insert into segmenter_consumers (name, role) values ('alerts crm', 'alerts_owner');
 set role alerts_owner;
 select segmenter_subscribe('alerts crm', 'alerts vip', 'mail', '{"max_drift": 0.1}') as subscription \gset
+-- A rule does not take the subscription of a segment.
+insert into segmenter_alerts (id, consumer_id, rule) values (:'subscription', :'consumer', '{"on": ["late"]}');
+select actual_end from segmenter_subscriptions where id = :'subscription';
 select status from segmenter_refresh('alerts vip');
 select lease as lease, message_id from segmenter_claim('alerts crm', 100) order by message_id desc limit 1 \gset
 select segmenter_ack(:'lease', :message_id, '{"external_id": "a1"}');
@@ -250,6 +253,12 @@ set role alerts_owner;
 select "check", status, detail, hint from segmenter_doctor() where "check" = 'alerts';
 reset role;
 select "check", status, detail from segmenter_doctor() where "check" = 'alerts';
+-- A rule that cannot be read, since it was written past its trigger, is named; the others are looked at.
+set session_replication_role = replica;
+update segmenter_alerts set rule = '{"on": ["nope"]}' where id = :'rule';
+reset session_replication_role;
+select segmenter_run_prune();
+select "check", status, detail from segmenter_doctor() where "check" = 'alerts' and detail ~ 'nope';
 -- Erased with the rest.
 update segmenter_subscriptions set status = 'queued' where id = :'rule';
 update segmenter_alerts set rule = '{"on": ["failed"]}' where id = :'rule';

@@ -26,13 +26,13 @@ SPOILT = {
     "an odd failure": ("""insert into {log} (action, status, segment_name, error) values ('refresh', 'failed', 'latest', '{"sqlstate": "XX000", "message": "odd"}')""", "nobody meant"),
     "a reader waits for nobody": ("set local segmenter.upstream = 'ignore'", "does not wait for"),
     "what is read is not known": ("update {attempts} set lineage = '[]', reads = '{}' where segment_id in (select id from {segments} where name ~ '^reading')", "which is not known"),
-    "it was handed over too early": ("update {state} set refreshes = 0 where segment_id = (select max(segment_id::text)::uuid from {outbox})", "before a first success|figures of the status"),
+    "it was handed over too early": ("update {state} set refreshes = 0 where segment_id = (select max(segment_id::text)::uuid from {outbox} where operation <> 'alert')", "before a first success|figures of the status"),
     "members of a list are left out of another segment": ("update {segments} set exclude = '[]' where name = 'history'", "history is not what its query gives"),
     "a filter lets everybody through": ("update {subscriptions} set params = params || '{\"where\": \"false\"}' where target = 'the end'", "is another"),
     "a message waits": ("""insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
-        select consumer_id, id, segment_id, 'add', '{}' from {subscriptions} limit 1""", "messages without a delivery"),
+        select consumer_id, id, segment_id, 'add', '{}' from {subscriptions} where segment_id is not null limit 1""", "messages without a delivery"),
     "a message comes from nowhere": ("""with o as (insert into {outbox} (consumer_id, subscription_id, segment_id, operation, payload)
-            select u.consumer_id, u.id, u.segment_id, 'create', '{"members": []}' from {subscriptions} u join {deliveries} d on d.subscription_id = u.id limit 1 returning *)
+            select u.consumer_id, u.id, u.segment_id, 'create', '{"members": []}' from {subscriptions} u join {deliveries} d on d.subscription_id = u.id where u.segment_id is not null limit 1 returning *)
         update {deliveries} d set delivered_through = o.id from o where o.subscription_id = d.subscription_id""", "delivered to nobody|the log tells nothing"),
 }
 

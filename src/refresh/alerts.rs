@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::time::Duration;
 
 use pgrx::JsonB;
@@ -91,12 +92,33 @@ fn guarded(set: &RelationSet, look: impl FnOnce() -> Result<()>) -> Result<()> {
 struct Watched {
     alert: Uuid,
     consumer: Recipient,
-    rule: AlertRule,
+    rule: Rc<Readable>,
     segment: Uuid,
     name: String,
     facts: Facts,
     unusual: Unusual,
     memories: HashMap<String, Memory>,
+}
+
+/// A rule, with its intervals.
+struct Readable {
+    rule: AlertRule,
+    intervals: Intervals,
+}
+
+impl Readable {
+    /// Reads a rule. One that was written while its trigger was off, or by another version, may be none.
+    fn read(set: &RelationSet, rule: Option<JsonbText>, consumer: &str) -> Result<Self> {
+        let of = Of::Alert(consumer);
+        let rule = config::alert_rule(config::parse("rule", rule, of)?, of)?;
+        let intervals = Intervals::of(set, &rule)?;
+        Ok(Self { rule, intervals })
+    }
+}
+
+/// Checks a rule that is recorded.
+pub fn check_rule(set: &RelationSet, rule: Option<JsonbText>, consumer: &str) -> Result<()> {
+    Readable::read(set, rule, consumer).map(drop)
 }
 
 /// The consumer that gets the alerts.
@@ -178,8 +200,18 @@ impl Look<'_> {
                     None => client.select(&sql, None, &args)?,
                 };
                 let mut watched = Vec::new();
+                let mut rules = HashMap::new();
                 for row in rows {
-                    let mut found = self.read(&row, now)?;
+                    let rule = rules.entry(uuid(&row, "alert_id")?);
+                    let rule = rule.or_insert_with(|| {
+                        let consumer: Option<String> = row.get_by_name("consumer").ok()?;
+                        let rule = row.get_by_name("rule").ok()?;
+                        // The doctor tells of a rule that is not valid. The others are looked at.
+                        let read = Readable::read(self.set, rule, &consumer.unwrap_or_default());
+                        read.ok().map(Rc::new)
+                    });
+                    let Some(rule) = rule.clone() else { continue };
+                    let mut found = self.read(&row, rule, now)?;
                     let key = (found.alert, found.segment);
                     found.facts.subscriptions = handed.remove(&key).unwrap_or_default();
                     watched.push(found);
@@ -189,7 +221,12 @@ impl Look<'_> {
         })
     }
 
-    fn read(&self, row: &SpiHeapTupleData<'_>, now: Instant) -> Result<Watched> {
+    fn read(
+        &self,
+        row: &SpiHeapTupleData<'_>,
+        rule: Rc<Readable>,
+        now: Instant,
+    ) -> Result<Watched> {
         let text = |column| Ok::<_, Error>(row.get_by_name::<String, _>(column)?);
         let count = |column| {
             let count: Option<i64> = row.get_by_name(column)?;
@@ -197,9 +234,6 @@ impl Look<'_> {
         };
         let segment = uuid(row, "segment_id")?;
         let consumer = Recipient::read(row)?;
-        let of = Of::Alert(&consumer.name);
-        let rule = config::parse("rule", row.get_by_name("rule")?, of)?;
-        let rule = config::alert_rule(rule, of)?;
         let json = |column| -> Result<Value> {
             let json: Option<JsonbText> = row.get_by_name(column)?;
             Ok(json.and_then(|json| json.parse().ok()).unwrap_or_default())
@@ -277,15 +311,15 @@ impl Look<'_> {
 
     /// Compares what is known of a segment with what was known.
     fn compare(&self, mut watched: Watched, now: Instant, changes: &mut Vec<Change>) -> Result<()> {
-        let intervals = Intervals::of(self.set, &watched.rule)?;
         let is_new = |facts: &Facts, memory: &Memory| memory.seen != Some(facts.refreshes);
         let asks_for_unusual =
-            watched.rule.on(AlertKind::Size).is_some_and(|on| on.limit.is_none());
+            watched.rule.rule.on(AlertKind::Size).is_some_and(|on| on.limit.is_none());
         let size = watched.memories.get("size");
         if asks_for_unusual && size.is_some_and(|memory| is_new(&watched.facts, memory)) {
             watched.facts.unusual = self.unusual(&watched)?;
         }
         let Watched { alert, consumer, rule, segment, name, facts, mut memories, .. } = watched;
+        let Readable { rule, intervals } = &*rule;
         let damping = rule.flapping.as_ref().map(|flapping| Damping {
             changes: flapping.changes as usize,
             within: chrono::TimeDelta::from_std(intervals.duration(&flapping.within))
@@ -293,7 +327,7 @@ impl Look<'_> {
         });
         let ids = (alert.to_string(), segment.to_string());
         let seen = |subject: &Subject| memories.get(&subject.to_string())?.seen;
-        let observed = alert::observe(&rule, &facts, &intervals, seen);
+        let observed = alert::observe(rule, &facts, intervals, seen);
         let mut push =
             |subject: String, memory: Option<Memory>, reported: Option<(Reported, Value)>| {
                 let segment = (segment, name.clone());
@@ -481,8 +515,9 @@ impl Intervals {
             }
             let sql = queries::config::PARSE_INTERVAL;
             let args = [text.as_str().into()];
-            let parsed: Option<i64> =
-                set.as_owner(|| Spi::connect(|_| read_one(sql.text(), &args)))?;
+            let parsed: Option<i64> = in_subtransaction(OnSuccess::Commit, || {
+                set.as_owner(|| Ok(Spi::connect(|_| read_one(sql.text(), &args))?))
+            })?;
             let parsed = Duration::from_millis(parsed.unwrap_or_default().max(0) as u64);
             READ.with_borrow_mut(|read| {
                 if read.len() >= MOST_READ {

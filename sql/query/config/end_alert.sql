@@ -6,4 +6,4 @@ with forgotten as (
 )
 update @subscriptions@ u
 set actual_begin = $2, actual_end = $3
-where u.id = $1 and (u.actual_begin, u.actual_end) is distinct from ($2, $3)
+where u.id = $1 and u.segment_id is null and (u.actual_begin, u.actual_end) is distinct from ($2, $3)

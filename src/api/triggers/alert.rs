@@ -3,7 +3,7 @@
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 
-use super::row::{NewRow, check_period, is_endless, json, new_row, set_of, text};
+use super::row::{NewRow, Row, check_period, is_endless, is_restored, json, new_row, set_of, text};
 use super::segment::check_interval;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -44,8 +44,9 @@ pub(super) fn check_alert<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRo
             let problem = "it cannot be changed: end this rule, and have the other role make one";
             return Err(ConfigError::new("owner_name", subject, problem, "").into());
         }
+        keep_owner(old, &mut row)?;
     }
-    let is_restored = system_catalog::references_are_deferred();
+    let is_restored = is_restored(&set);
     let is_new = match &old {
         Some(old) => {
             old.get_by_name::<JsonbText>("rule")? != row.get_by_name::<JsonbText>("rule")?
@@ -87,8 +88,18 @@ pub(super) fn check_alert<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<NewRo
         parties.check_consent(&set)?;
         parties.check_takes_alerts(&set, subject)?;
     }
-    keep_subscription(&set, &mut row, old.is_some())?;
+    keep_subscription(&set, &mut row, (old.is_some(), is_restored), subject)?;
     Ok(row)
+}
+
+/// A rule stays that of its role: a role that is renamed keeps it, and another one that takes the name of one that
+/// was renamed or dropped does not get it.
+fn keep_owner(old: &Row<'_>, row: &mut NewRow<'_>) -> error::Result<()> {
+    let owner = old.get_by_name::<pg_sys::Oid>("owner")?;
+    if let Some(owner) = owner.filter(|owner| *owner != pg_sys::InvalidOid) {
+        row.set_by_name("owner_name", role::exists(owner).then(|| role::name(owner)))?;
+    }
+    Ok(())
 }
 
 /// Whether the caller may act as the role that a rule belongs to. A superuser may also where there is none.
@@ -123,7 +134,12 @@ fn check_segments(
 
 /// Writes the subscription that delivers the alerts of a rule, or the end of it. A row that a dump brings has
 /// its subscription.
-fn keep_subscription(set: &RelationSet, row: &mut NewRow<'_>, is_known: bool) -> error::Result<()> {
+fn keep_subscription(
+    set: &RelationSet,
+    row: &mut NewRow<'_>,
+    (is_known, is_restored): (bool, bool),
+    subject: Subject<'_>,
+) -> error::Result<()> {
     let id = match row.get_by_name::<Uuid>("id")? {
         Some(id) => id,
         None => uuid::time_ordered(),
@@ -136,8 +152,21 @@ fn keep_subscription(set: &RelationSet, row: &mut NewRow<'_>, is_known: bool) ->
         return set.write(&queries::config::END_ALERT, &[id.into(), begin.into(), end.into()]);
     }
     let consumer = row.get_by_name::<Uuid>("consumer_id")?;
-    let args = [id.into(), consumer.into(), begin.into(), end.into()];
-    set.write(&queries::config::SUBSCRIBE_ALERT, &args)
+    let args = [id.into(), consumer.into(), begin.into(), end.into(), is_restored.into()];
+    let is_subscribed: Option<bool> = set.as_owner(|| {
+        Spi::connect_mut(|client| {
+            let sql = set.kept(&queries::config::SUBSCRIBE_ALERT);
+            client.update(sql, None, &args)?.first().get_one()
+        })
+    })?;
+    match is_subscribed {
+        Some(true) => Ok(()),
+        _ => {
+            let problem = "a subscription has it that is not that of a rule for this consumer";
+            Err(ConfigError::new("id", subject, problem, "Leave it out: each rule gets one.")
+                .into())
+        }
+    }
 }
 
 /// After a rule was deleted: deletes its subscription, and with it what waits.

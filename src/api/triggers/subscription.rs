@@ -5,8 +5,8 @@ use pgrx::prelude::*;
 
 use super::connector;
 use super::row::{
-    NewRow, check_name_and_period, check_period, check_text, is_ended, is_endless, json, new_row,
-    set_of, text,
+    NewRow, check_name_and_period, check_period, check_text, is_ended, is_endless, is_restored,
+    json, new_row, set_of, text,
 };
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::config::segment_table::Table;
@@ -26,7 +26,7 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
     let target = text(&row, "target")?.unwrap_or_default();
     let subject = Subject::Subscription(&target);
     if row.get_by_name::<Uuid>("segment_id")?.is_none() {
-        return check_of_alerts(&set, row, subject);
+        return check_of_alerts(&set, trigger, row, subject);
     }
     let parties = parties(&set, &row)?;
     if let Some(old) = trigger.old()
@@ -107,10 +107,17 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
 /// A subscription without a segment is that of a rule of alerts, which writes it.
 fn check_of_alerts<'a>(
     set: &RelationSet,
+    trigger: &'a PgTrigger<'a>,
     row: NewRow<'a>,
     subject: Subject<'_>,
 ) -> error::Result<NewRow<'a>> {
-    let is_ours = role::current() == set.owner || system_catalog::references_are_deferred();
+    let old = trigger.old();
+    let is_ours = match &old {
+        None => role::current() == set.owner || is_restored(set),
+        Some(old) => {
+            role::current() == set.owner && old.get_by_name::<Uuid>("segment_id")?.is_none()
+        }
+    };
     match text(&row, "target")?.as_deref() {
         Some("alerts") if is_ours => Ok(row),
         _ => {

@@ -6,12 +6,23 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
 use crate::catalog::viewer::Viewer;
 use crate::error::Result;
+use crate::pg::format::json::JsonbText;
+use crate::refresh::alerts::check_rule;
 
 pub(super) fn check(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> Result<()> {
     let args = [viewer.role.into(), set.owner.into()];
     let rules = set.display_name(Relation::Alerts);
     for [consumer, what, detail] in texts(set, &queries::ops::doctor::LIST_ALERTS, &args)? {
         match what.as_str() {
+            "rule" => {
+                if let Err(error) = check_rule(set, Some(JsonbText(detail)), &consumer) {
+                    found.problem(
+                        "alerts",
+                        format!("nothing is reported by a rule: {}", error.report().message),
+                        format!("Correct the rule in {rules}, or end it."),
+                    );
+                }
+            }
             "failed" => found.problem(
                 "alerts",
                 format!("alerts for \"{consumer}\" are not delivered: {detail}"),
@@ -27,7 +38,7 @@ pub(super) fn check(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> 
             "owner" => found.problem(
                 "alerts",
                 format!(
-                    "a rule of alerts for \"{consumer}\" covers no segment: role \"{detail}\", whose rule it is, does not exist"
+                    "a rule of alerts for \"{consumer}\" covers no segment: {detail}, whose rule it is, does not exist"
                 ),
                 format!("End the rule in {rules}, and make another one as the role that is to have it."),
             ),

@@ -1,5 +1,5 @@
 -- The active rules of alerts of roles that $1 is a member of, and those for consumers whose role, or the set's owner $2,
--- it is: whether the role of the rule is there, the names of segments that do not exist for it, whether it covers none,
+-- it is: the rule, whether its role is there, the names of segments that do not exist for it, whether it covers none,
 -- and whether its alerts are stuck or have been waiting for a day. What the consumer answered is for members of its role.
 -- runs as: set owner
 -- params: reader oid, set_owner oid
@@ -24,8 +24,10 @@ cross join lateral (
       )
       and o.available_at < now() - interval '1 day'
     union all
-    select 'owner', coalesce(r.owner_name, '')
-    where r.owner::oid = 0
+    select 'owner', coalesce('role "' || r.owner_name || '"', 'the role')
+    where not exists (select from pg_roles o where o.oid = r.owner)
+    union all
+    select 'rule', r.rule::text
     union all
     select 'unknown', n.name
     from jsonb_array_elements_text(
