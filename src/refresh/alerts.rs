@@ -516,7 +516,7 @@ impl Intervals {
             let sql = queries::config::PARSE_INTERVAL;
             let args = [text.as_str().into()];
             let parsed: Option<i64> = in_subtransaction(OnSuccess::Commit, || {
-                set.as_owner(|| Ok(Spi::connect(|_| read_one(sql.text(), &args))?))
+                set.as_owner(|| Spi::connect(|_| read_one(sql.text(), &args)))
             })?;
             let parsed = Duration::from_millis(parsed.unwrap_or_default().max(0) as u64);
             READ.with_borrow_mut(|read| {
