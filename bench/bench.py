@@ -17,6 +17,7 @@ import psycopg
 
 import connectors
 import exclusion
+import families
 import limit
 import many
 import shop
@@ -325,6 +326,11 @@ class Bench:
         self.tables += tables
         self.wrong += wrong
 
+    def families(self):
+        tables, wrong = families.measure(self.socket, SCALE, ROUNDS, say)
+        self.tables += tables
+        self.wrong += wrong
+
     def connectors(self):
         tables, wrong = connectors.measure(self.socket, SCALE, ROUNDS, say)
         self.tables += tables
@@ -422,6 +428,7 @@ CASES = {
     "handover": Bench.handover,
     "many": Bench.many,
     "exclusion": Bench.exclusion,
+    "families": Bench.families,
     "connectors": Bench.connectors,
 }
 

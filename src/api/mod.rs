@@ -52,7 +52,7 @@ mod written;
 /// - `force`: ignore the segment's guards.
 /// - `full`: have an incremental refresher compare all ids, not only those that have changed.
 ///
-/// Returns one row: how many members were added, removed and changed, how many rows were left out
+/// Returns one row, and for a family one more for each of its segments: how many members were added, removed and changed, how many rows were left out
 /// because other segments have their members (`excluded`), how many members there are now (`coverage`), how many messages were written, and the time it took. An error is returned as a
 /// row with the status `failed` (or `refused`, by a guard), together with a WARNING that has the
 /// SQLSTATE, and a log entry; the segment stays as it was.
@@ -94,8 +94,9 @@ fn segmenter_refresh(
         full: require_arg("full", full)?,
         ..refresh::RefreshRequest::by_hand(Key::Name(name), name, run::new_id())
     };
-    let outcome = run::by_hand(&RelationSet::writable()?, &request)?;
-    Ok(TableIterator::once(row(outcome)))
+    let mut outcome = run::by_hand(&RelationSet::writable()?, &request)?;
+    let members = std::mem::take(&mut outcome.members);
+    Ok(TableIterator::new(std::iter::once(outcome).chain(members).map(row)))
 }
 
 /// Refreshes every segment that is active, automatic and due, and whose owner the caller is a

@@ -20,6 +20,8 @@ pub struct WrittenSegment<'a> {
     pub holder: Holder<'a>,
     pub table: pg_sys::Oid,
     pub refresher: Option<&'a Refresher>,
+    /// Whether the rows of its query name segments.
+    pub has_named_rows: bool,
     pub sources: &'a [SourceCheck],
     pub is_automatic: bool,
     /// Whether the row had another refresher before, for the same table.
@@ -40,7 +42,8 @@ impl WrittenSegment<'_> {
         if !role::exists(self.holder.owner) {
             return;
         }
-        let errors = analysis::errors(set, self.holder, self.table, self.refresher, self.sources);
+        let table = (self.table, self.has_named_rows);
+        let errors = analysis::errors(set, self.holder, table, self.refresher, self.sources);
         if errors.is_empty() && self.has_other_refresher {
             self.say_kept(set);
         }

@@ -13,9 +13,11 @@ use crate::pg::clock::{self, Instant};
 use crate::pg::format::json::JsonbText;
 
 pub mod exclusion;
+pub mod family;
 pub mod readers;
 pub mod segment_table;
 
+use family::Kinship;
 use segment_table::Holder;
 pub use segmenter_core::config::*;
 
@@ -25,8 +27,10 @@ pub struct Segment {
     pub name: String,
     pub table: pg_sys::Oid,
     pub owner: pg_sys::Oid,
-    /// How the members are computed; none: the segment is loaded by hand.
+    /// How the members are computed; none: the segment is loaded by hand. That of a segment of a
+    /// family gives the rows for it.
     pub refresher: Option<Refresher>,
+    pub kinship: Kinship,
     pub guards: Guards,
     pub sources: Vec<SourceCheck>,
     /// The schedule; none: it is refreshed at every run.
@@ -75,7 +79,10 @@ impl Segment {
     /// Reads a segment as the active snapshot sees it. A name finds active segments only, an id
     /// retired ones too. A value that is not valid is an error.
     pub fn find(set: &RelationSet, key: Key<'_>) -> Result<Option<Segment>> {
-        Self::read(set, key, true)
+        let Some(mut found) = Self::read(set, key, true)? else { return Ok(None) };
+        let named = (found.name.as_str(), found.table, found.owner);
+        (found.refresher, found.kinship) = family::resolve(set, found.refresher.take(), named)?;
+        Ok(Some(found))
     }
 
     /// Reads a segment without its refresher, its guards and its sources, which need not be valid.
@@ -96,6 +103,7 @@ impl Segment {
         Ok(())
     }
 
+    /// Reads a segment; what it has of its family is not looked up.
     fn read(set: &RelationSet, key: Key<'_>, with_config: bool) -> Result<Option<Segment>> {
         let (name, id) = match key {
             Key::Name(name) => (Some(name), None),
@@ -117,6 +125,8 @@ impl Segment {
                 let Some(id) = row.get_by_name::<Uuid, _>("id")? else { return Ok(None) };
                 let subject = Subject::Segment(&name);
                 let json = |column| parse(column, row.get_by_name(column)?, subject);
+                let table = row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid);
+                let owner = row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid);
                 let (refresher, guards, sources) = match with_config {
                     true => (
                         refresher(json("refresh_params")?, subject)?,
@@ -127,10 +137,11 @@ impl Segment {
                 };
                 Ok(Some(Segment {
                     refresher,
+                    kinship: Kinship::None,
                     guards,
                     sources,
-                    table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
-                    owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    table,
+                    owner,
                     cron: row.get_by_name("refresh_cron")?,
                     timezone: row.get_by_name("refresh_timezone")?,
                     actual: row.get_by_name("actual")?.unwrap_or_default(),

@@ -111,6 +111,8 @@ pub struct Table {
     pub id_collation: String,
     /// The table's owner, whose rights are used to write it.
     pub owner: pg_sys::Oid,
+    /// Whether received rows have the column that names the segment of each.
+    pub has_named_rows: bool,
     facts: Facts,
 }
 
@@ -356,6 +358,11 @@ impl Table {
         Ok(written)
     }
 
+    /// The same for rows that have the column which names the segment of each, or have not.
+    pub fn with_named_rows(self, has_named_rows: bool) -> Self {
+        Self { has_named_rows, ..self }
+    }
+
     pub fn too_wide(&self) -> Error {
         let (table, columns) = (self.name.clone(), self.columns.len());
         Error::TooManyColumns { table, columns, most: MOST_COLUMNS }
@@ -407,6 +414,7 @@ impl Table {
                         .collect(),
                     id_collation,
                     owner: facts.owner,
+                    has_named_rows: false,
                     facts,
                     name,
                 })

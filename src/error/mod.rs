@@ -105,6 +105,10 @@ pub enum Error {
     #[error("segment \"{segment}\" has no refresher")]
     NoRefresher { segment: String, segments: String },
 
+    /// A family has no members of its own.
+    #[error("segment \"{0}\" is a family: it has no members of its own")]
+    IsFamily(String),
+
     #[error("argument \"{0}\" must not be null")]
     NullArgument(&'static str),
 

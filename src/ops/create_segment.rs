@@ -40,6 +40,7 @@ pub fn create(set: &RelationSet, request: &NewSegment<'_>) -> Result<Uuid> {
             let columns = Prepared::of_user(query, &[]).map_err(advise)?.columns();
             new_table::check_columns(&columns)?;
             NewTable {
+                shared: false,
                 name: &table,
                 columns: &columns,
                 history: request.history,

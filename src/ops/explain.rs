@@ -75,6 +75,9 @@ pub fn explain(
         Ok(None) | Err(Error::Config(_)) => bare,
         Err(error) => return Err(error),
     };
+    if segment.kinship.is_family() {
+        return Err(Error::IsFamily(segment.name));
+    }
     let local = localized(set, Some(&place.zone), at)?;
     let question = Question { set, segment, place, id, at, local };
     let mut steps = vec![question.table()?, question.refresh()?];

@@ -20,6 +20,8 @@ pub struct NewTable<'a> {
     pub name: &'a str,
     pub columns: &'a [ResultColumn],
     pub history: bool,
+    /// Whether it is for many segments.
+    pub shared: bool,
     /// Whether the caller has named it.
     pub is_named: bool,
 }
@@ -35,7 +37,8 @@ impl NewTable<'_> {
         };
         let columns: String =
             extra(self.columns).map(|column| format!(",\n    {}", definition(column))).collect();
-        let parts = [("table", table), ("columns", columns.as_str())];
+        let key = if self.shared { "segment_id, id" } else { "id" };
+        let parts = [("table", table), ("columns", columns.as_str()), ("key", key)];
         // The text may hold several statements. SPI splits it with PostgreSQL's own parser.
         let created = in_subtransaction(OnSuccess::Commit, || {
             Spi::connect_mut(|client| {

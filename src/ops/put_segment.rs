@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::catalog::log::LogStatus;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
+use crate::config::family::{self, Kinship};
 use crate::config::segment_table::{Holder, Table};
-use crate::config::{self, Key, Refresher, Subject};
+use crate::config::{self, FAMILY_COLUMN, Key, Refresher, Segment, Subject};
 use crate::error::{Error, Result, emit};
 use crate::ops::new_table::{self, NewTable};
 use crate::pg::clock;
@@ -198,9 +199,9 @@ fn create(
     let holder = Holder { id: Uuid::from_bytes([0; 16]), name: request.name, owner };
     let named = match request.table_name {
         Some(name) => system_catalog::relation_named(name)?,
-        None => None,
+        None => table_of_family(set, refresher.as_ref(), owner)?,
     };
-    let members = Members::of(set, &holder, refresher.as_ref())?;
+    let members = Members::of(set, &holder, (refresher, named))?;
     let (table, _) = members.fit_table(set, request, &holder, named)?;
     let args = [
         request.name.into(),
@@ -258,7 +259,7 @@ fn alter(
         || !request.history;
     let (mut table, mut has_new_columns) = (existing.table, false);
     if is_checked {
-        let members = Members::of(set, &holder, refresher.as_ref())?;
+        let members = Members::of(set, &holder, (refresher, named))?;
         (table, has_new_columns) = members.fit_table(set, request, &holder, named)?;
     }
     // A first schedule makes the segment automatic. Later the column is the owner's to set.
@@ -335,23 +336,45 @@ fn parse_refresher(refresh_params: &JsonbText, segment: &str) -> Result<Option<R
     Ok(config::refresher(parsed, subject)?)
 }
 
+/// The table of the family that a segment belongs to; none: it belongs to none that is there.
+fn table_of_family(
+    set: &RelationSet,
+    refresher: Option<&Refresher>,
+    owner: pg_sys::Oid,
+) -> Result<Option<pg_sys::Oid>> {
+    let Some(Refresher::Family(family)) = refresher else { return Ok(None) };
+    let found = Segment::find_bare(set, Key::Name(family))?;
+    Ok(found.filter(|found| found.owner == owner).map(|found| found.table))
+}
+
 /// The query for the members of a segment, analysed with its owner's rights.
 struct Members {
     query: Option<Prepared>,
     columns: Vec<ResultColumn>,
+    kinship: Kinship,
 }
 
 impl Members {
-    fn of(set: &RelationSet, holder: &Holder<'_>, refresher: Option<&Refresher>) -> Result<Self> {
+    /// `table`: the segment's, which that of its family must be.
+    fn of(
+        set: &RelationSet,
+        holder: &Holder<'_>,
+        (refresher, table): (Option<Refresher>, Option<pg_sys::Oid>),
+    ) -> Result<Self> {
+        let named = (holder.name, table.unwrap_or(pg_sys::InvalidOid), holder.owner);
+        let (refresher, kinship) = family::resolve(set, refresher, named)?;
         let query = in_subtransaction(OnSuccess::Commit, || {
             set.as_segment_owner(holder.owner, || {
-                Spi::connect(|_| analysis::members(set, refresher))
+                Spi::connect(|_| analysis::members(set, refresher.as_ref()))
             })
         })
         .map_err(advise)?;
-        let columns = query.as_ref().map(Prepared::columns).unwrap_or_default();
+        let mut columns = query.as_ref().map(Prepared::columns).unwrap_or_default();
+        if kinship.has_named_rows() {
+            columns.retain(|column| column.name != FAMILY_COLUMN);
+        }
         new_table::check_columns(&columns)?;
-        Ok(Self { query, columns })
+        Ok(Self { query, columns, kinship })
     }
 
     /// Makes the table fit the query: creates it, or adds the columns that only the query has. Returns the
@@ -386,7 +409,7 @@ impl Members {
             true => Table::check(set, table, *holder)?,
             false => found,
         };
-        self.check(&found)?;
+        self.check(found)?;
         Ok((table, added))
     }
 
@@ -401,6 +424,7 @@ impl Members {
             name,
             columns: &self.columns,
             history: request.history,
+            shared: self.kinship.is_family(),
             is_named: request.table_name.is_some(),
         };
         let what = format!("the table of segment \"{}\" cannot be created", request.name);
@@ -408,12 +432,16 @@ impl Members {
             .map_err(|error| error.about(&what))?;
         let created = system_catalog::relation_named(name);
         let table = created?.ok_or_else(|| Error::TableDropped(request.name.into()))?;
-        self.check(&Table::check(set, table, *holder)?)?;
+        self.check(Table::check(set, table, *holder)?)?;
         Ok(table)
     }
 
-    fn check(&self, table: &Table) -> Result<()> {
-        self.query.as_ref().map_or(Ok(()), |query| delta::check_analysed(query, table))
+    fn check(&self, table: Table) -> Result<()> {
+        if self.kinship.is_family() {
+            family::check_table(&table)?;
+        }
+        let table = table.with_named_rows(self.kinship.has_named_rows());
+        self.query.as_ref().map_or(Ok(()), |query| delta::check_analysed(query, &table))
     }
 
     /// Adds the columns that only the query has, if the caller or the segment's owner could do so. Returns
@@ -487,7 +515,10 @@ fn say_when(set: &RelationSet, (name, is_refreshed): (&str, bool), put: &Put) ->
     let segment = Subject::Segment(name);
     let first = if put.action == Action::Created && !is_refreshed { " first" } else { "" };
     let message = match (item.due, next) {
-        (None, _) => format!("{segment} is refreshed by hand only"),
+        (None, _) => match &item.family {
+            Some((_, family)) => format!("{segment} is refreshed with its family \"{family}\""),
+            None => format!("{segment} is refreshed by hand only"),
+        },
         (Some(Due::Held(_)), None) => {
             format!("{segment} is {}", item.held().unwrap_or_default())
         }

@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::{Holder, Table};
-use crate::config::{Refresher, SourceCheck, Sql};
+use crate::config::{Query, Refresher, SourceCheck, Sql};
 use crate::error::{Error, Result};
 use crate::pg::exec::statement::{Prepared, StatementKind, read_one};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
@@ -16,11 +16,11 @@ use crate::refresh::{delta, incremental, source_check};
 /// The errors of a refresher and of source checks, those of the refresher first. Nothing is executed
 /// but what PostgreSQL itself evaluates in an analysis (immutable functions of constants), with the
 /// rights of the segment's owner. `table`: the segment's table, against which a query is checked
-/// where the table itself is valid.
+/// where the table itself is valid. `has_named_rows`: the query's rows name segments.
 pub fn errors(
     set: &RelationSet,
     holder: Holder<'_>,
-    table: pg_sys::Oid,
+    (table, has_named_rows): (pg_sys::Oid, bool),
     refresher: Option<&Refresher>,
     sources: &[SourceCheck],
 ) -> Vec<Error> {
@@ -31,9 +31,10 @@ pub fn errors(
         checked.err()
     };
     let table = in_subtransaction(OnSuccess::Rollback, || Table::check(set, table, holder)).ok();
+    let table = table.map(|table| table.with_named_rows(has_named_rows));
     let of_refresher = refresher.and_then(|refresher| {
         as_owner(&|| match refresher {
-            Refresher::Query(Sql { sql }) => match &table {
+            Refresher::Query(Query { sql, .. }) => match &table {
                 Some(table) => delta::check(sql, table),
                 None => delta::named_by(set, sql).map(drop),
             },
@@ -42,6 +43,8 @@ pub fn errors(
                 Prepared::of_user(call, &[]).map(drop)
             }
             Refresher::Incremental(refresher) => incremental::check(set, refresher),
+            // It is the family's.
+            Refresher::Family(_) => Ok(()),
         })
     });
     let of_sources =
@@ -80,7 +83,7 @@ pub fn no_longer_given(
 /// refresher is returned. Runs with the rights of the segment's owner, within an SPI connection.
 pub fn members(set: &RelationSet, refresher: Option<&Refresher>) -> Result<Option<Prepared>> {
     match refresher {
-        Some(Refresher::Query(Sql { sql })) => {
+        Some(Refresher::Query(Query { sql, .. })) => {
             let query = delta::parse_single_statement(sql, StatementKind::Select)?;
             let prepared = Prepared::of_user(query, &[])?;
             if prepared.is_plain_select() {
@@ -97,6 +100,6 @@ pub fn members(set: &RelationSet, refresher: Option<&Refresher>) -> Result<Optio
             Prepared::of_user(call, &[]).map(|_| None)
         }
         Some(Refresher::Incremental(refresher)) => incremental::members(set, refresher).map(Some),
-        None => Ok(None),
+        Some(Refresher::Family(_)) | None => Ok(None),
     }
 }

@@ -7,7 +7,7 @@ use super::incremental;
 use super::now::RefreshTime;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::{MatchColumn, Refresher, Segment, Sql};
+use crate::config::{MatchColumn, Query, Refresher, Segment};
 use crate::error::{Error, Result};
 use crate::pg::exec::portal;
 use crate::pg::exec::role;
@@ -27,9 +27,9 @@ pub struct Given {
 /// asked for one.
 pub fn ask(set: &RelationSet, segment: &Segment, id: &str) -> Result<Option<Given>> {
     let (sql, ids) = match &segment.refresher {
-        Some(Refresher::Query(Sql { sql })) => (sql, None),
+        Some(Refresher::Query(Query { sql, .. })) => (sql, None),
         Some(Refresher::Incremental(refresher)) => (&refresher.sql, Some(refresher)),
-        Some(Refresher::Procedure(_)) | None => return Ok(None),
+        Some(Refresher::Procedure(_) | Refresher::Family(_)) | None => return Ok(None),
     };
     let asked = in_subtransaction(OnSuccess::Rollback, || {
         let _portals = portal::CursorScope::begin()?;

@@ -1,12 +1,13 @@
 //! What the segment's table held after the last refresh, compared with what it holds before the next
 //! one: rows that were changed by hand are noticed, so that the audiences follow.
 
-use pgrx::datum::Uuid;
+use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::spi::SpiTupleTable;
 
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::error::Result;
+use crate::pg::clock::{self, Instant};
 use crate::pg::format::fingerprint;
 use crate::pg::format::json::JsonbText;
 use crate::pg::system_catalog;
@@ -26,6 +27,8 @@ pub struct LastContent {
     pub is_refreshed: bool,
     /// The hash of the refresher that the last refresh ran with; none: not known.
     pub ran_with: Option<String>,
+    /// The end of the last successful refresh.
+    pub refreshed: Option<Instant>,
 }
 
 impl LastContent {
@@ -41,6 +44,9 @@ impl LastContent {
             seed: seed.unwrap_or_else(fingerprint::new_seed),
             is_refreshed: row.get_by_name("is_refreshed")? == Some(true),
             ran_with: row.get_by_name("ran_with")?,
+            refreshed: row
+                .get_by_name::<TimestampWithTimeZone, _>("refreshed")?
+                .map(clock::instant),
         })
     }
 

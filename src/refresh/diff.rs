@@ -4,7 +4,7 @@ use pgrx::datum::{Timestamp, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
-use super::{RefreshRequest, apply, attempt, may_refresh};
+use super::{RefreshRequest, apply, attempt, family, may_refresh};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::visibility;
@@ -39,7 +39,7 @@ pub fn list(set: &RelationSet, name: &str, query: Option<&str>, result: &ResultS
         ..RefreshRequest::by_hand(Key::Name(name), name, uuid::time_ordered())
     };
     let (mut found, mut reads) = (None, None);
-    attempt(set, &request, &mut found, &mut reads)
+    attempt(set, (&request, &family::Rows::new()), &mut found, &mut reads)
         .map(drop)
         .map_err(|error| outcome::explain(error, found.as_ref()))
 }

@@ -190,6 +190,7 @@ fn follow_one(
         detail: error.as_ref().map(Report::to_line).or(message),
         watches: false,
         error,
+        members: Vec::new(),
         others: Vec::new(),
     })))
 }

@@ -48,6 +48,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
         detail: Some(detail),
         watches: false,
         error: None,
+        members: Vec::new(),
         others: Vec::new(),
     };
     // It is tried again: a worker that had nothing to do would leave it behind.
@@ -87,6 +88,7 @@ pub fn hand_over(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Opti
         detail,
         watches: false,
         error: None,
+        members: Vec::new(),
         others: Vec::new(),
     };
     match handed {

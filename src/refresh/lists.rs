@@ -57,6 +57,11 @@ impl Turns {
         Self { left: RefCell::new(segments.collect()), ..Self::default() }
     }
 
+    /// More segments get a turn.
+    pub fn extend(&self, segments: impl Iterator<Item = Uuid>) {
+        self.left.borrow_mut().extend(segments);
+    }
+
     /// The turn of a segment has come.
     pub fn begin(&self, segment: Uuid) {
         self.left.borrow_mut().remove(&segment);

@@ -18,6 +18,7 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::system_catalog;
 use crate::refresh::delta::{LongIds, NoHashes};
 use crate::refresh::exclusion::{Closed, Exclusion, LeftOut};
+use crate::refresh::family::Slice;
 use crate::refresh::incremental::Progress;
 use crate::refresh::lists::{Gained, Turns};
 use crate::refresh::publish::stats::PublishStats;
@@ -34,6 +35,7 @@ pub mod content;
 pub mod delta;
 pub mod diff;
 pub mod exclusion;
+pub mod family;
 pub mod follow;
 pub mod handover;
 pub mod incremental;
@@ -80,6 +82,8 @@ pub struct RefreshRequest<'a> {
     pub turns: Option<&'a Turns>,
     /// Where the members of the delta go, for a dry run that nothing but these are wanted of.
     pub shows: Option<&'a ResultSet>,
+    /// The rows of the segment, which the refresh of its family has read.
+    pub slice: Option<Slice<'a>>,
     pub run_id: Uuid,
 }
 
@@ -99,6 +103,7 @@ impl<'a> RefreshRequest<'a> {
             cycle: None,
             turns: None,
             shows: None,
+            slice: None,
             run_id,
         }
     }
@@ -116,8 +121,28 @@ pub struct RefreshResult {
     pub watches: bool,
     /// Why it failed or was refused.
     pub error: Option<Report>,
+    /// The segments of a family, which were refreshed with it.
+    pub members: Vec<RefreshResult>,
     /// Other segments, from which members were removed because this one has gained them.
     pub others: Vec<RefreshResult>,
+}
+
+impl RefreshResult {
+    /// Whether members were added, removed or changed, also in the segments of a family.
+    pub fn has_moved(&self) -> bool {
+        let changes = |figures: DeltaStats| figures.added + figures.removed + figures.changed > 0;
+        self.figures.is_some_and(changes) || self.members.iter().any(Self::has_moved)
+    }
+
+    /// The result, and then those of the segments that were refreshed with it.
+    pub fn flattened(mut self) -> Vec<RefreshResult> {
+        let (members, others) =
+            (std::mem::take(&mut self.members), std::mem::take(&mut self.others));
+        let mut all = vec![self];
+        all.extend(members.into_iter().flat_map(Self::flattened));
+        all.extend(others);
+        all
+    }
 }
 
 /// What a successful refresh did.
@@ -125,7 +150,7 @@ struct Applied {
     figures: DeltaStats,
     at: Timestamp,
     handed: PublishStats,
-    /// Remarks about sources and clocks.
+    /// Remarks about sources and clocks, and about the rows of a family.
     late: Vec<String>,
     /// The sources whose newest load time lies in the future.
     ahead: Vec<String>,
@@ -163,7 +188,8 @@ struct Applied {
 pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
     let (began, timer) = (clock::now(), Instant::now());
     let (mut segment, mut reads) = (None, None);
-    let mut result = attempt(set, request, &mut segment, &mut reads);
+    let family = family::Rows::new();
+    let mut result = attempt(set, (request, &family), &mut segment, &mut reads);
     if let (Some(segment), Some(reads), false) = (&segment, &reads, request.dry_run) {
         // Whatever became of the refresh.
         state::record_reads(set, segment.id, &reads.record())?;
@@ -177,6 +203,11 @@ pub fn refresh(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
     if !request.dry_run {
         outcome.others = follow_lists(set, request, segment, (&outcome, gained))?;
     }
+    if let (Some(segment), LogStatus::Ok) =
+        (segment.filter(|it| it.kinship.is_family()), outcome.status)
+    {
+        outcome.members = family::refresh_members(set, request, segment, &family)?;
+    }
     Ok(outcome)
 }
 
@@ -189,8 +220,7 @@ fn follow_lists(
     (outcome, gained): (&RefreshResult, Option<Gained>),
 ) -> Result<Vec<RefreshResult>> {
     let is_list = segment.is_some_and(|segment| segment.is_list);
-    let changes = |figures: DeltaStats| figures.added + figures.removed + figures.changed > 0;
-    if outcome.status == LogStatus::Ok && is_list && outcome.figures.is_some_and(changes) {
+    if outcome.status == LogStatus::Ok && is_list && outcome.has_moved() {
         // The segments that leave out its members may be due now.
         system_catalog::invalidate(set.segments());
     }
@@ -222,6 +252,7 @@ pub fn refuse(set: &RelationSet, request: &RefreshRequest<'_>, elapsed: Duration
         detail: Some(report.to_line()),
         watches: false,
         error: Some(report),
+        members: Vec::new(),
         others: Vec::new(),
     }
 }
@@ -393,6 +424,7 @@ fn finish(
         detail: ended.error.as_ref().map(Report::to_line).or(ended.message),
         watches: ended.checkpoint.is_some_and(|checkpoint| checkpoint["captured"].is_object()),
         error: ended.error,
+        members: Vec::new(),
         others: Vec::new(),
     })
 }

@@ -337,6 +337,7 @@ mod tests {
             cycle: None,
             turns: None,
             shows: None,
+            slice: None,
             run_id: id,
         };
         let refused = |request: RefreshRequest<'_>| {

@@ -8,7 +8,7 @@ use pgrx::prelude::*;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::state::ReadsRecord;
-use crate::config::{Key, Refresher, Segment, SourceCheck, Sql};
+use crate::config::{Key, Query, Refresher, Segment, SourceCheck};
 use crate::error::{Error, Report, Result};
 use crate::pg::exec::dependency::Named;
 use crate::pg::exec::role;
@@ -131,13 +131,15 @@ pub fn find(set: &RelationSet, segment: &Segment) -> Reads {
         asked.unwrap_or_default()
     };
     let (mut named, tables) = match &segment.refresher {
-        Some(Refresher::Query(Sql { sql })) => as_owner(&|| Ok((delta::named_by(set, sql)?, None))),
+        Some(Refresher::Query(Query { sql, .. })) => {
+            as_owner(&|| Ok((delta::named_by(set, sql)?, None)))
+        }
         Some(Refresher::Incremental(incremental)) => as_owner(&|| {
             let (named, tables) = incremental::named_by(set, incremental)?;
             Ok((named, Some(tables)))
         }),
         // What a procedure reads is not known.
-        Some(Refresher::Procedure(_)) | None => Default::default(),
+        Some(Refresher::Procedure(_) | Refresher::Family(_)) | None => Default::default(),
     };
     reads.tables = tables;
     if !segment.sources.is_empty() {

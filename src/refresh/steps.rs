@@ -8,8 +8,9 @@ use super::{Applied, RefreshRequest};
 use crate::catalog::log;
 use crate::catalog::queries;
 use crate::catalog::relation_set::{Relation, RelationSet};
+use crate::config;
 use crate::config::segment_table::{self, Purpose, Table};
-use crate::config::{Key, Refresher, Segment, Sql};
+use crate::config::{Key, Query, Refresher, Segment, Sql};
 use crate::error::{Error, Result, emit, emit_warning};
 use crate::pg::bgw::progress::{self, Figure, Kind, Phase, Tracker};
 use crate::pg::clock;
@@ -22,7 +23,8 @@ use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::refresh::content::LastContent;
 use crate::refresh::delta::{Delta, DeltaTarget};
 use crate::refresh::exclusion::{Exclusion, LeftOut};
-use crate::refresh::incremental::WatermarkCandidate;
+use crate::refresh::family::Rows;
+use crate::refresh::incremental::{Plan, WatermarkCandidate};
 use crate::refresh::now::RefreshTime;
 use crate::refresh::publish::outbox;
 use crate::refresh::publish::payload::{Origin, PayloadInput};
@@ -44,7 +46,7 @@ const TRIES: u32 = 3;
 /// back. `found` receives the segment, for messages about it, and `reads` what it reads.
 pub(super) fn attempt(
     set: &RelationSet,
-    request: &RefreshRequest<'_>,
+    (request, family): (&RefreshRequest<'_>, &Rows),
     found: &mut Option<Segment>,
     reads: &mut Option<Reads>,
 ) -> Result<Applied> {
@@ -52,7 +54,7 @@ pub(super) fn attempt(
     let (mut tries, mut edited) = (0, None);
     loop {
         tries += 1;
-        match in_subtransaction(keep, || steps(set, (request, edited), found, reads)) {
+        match in_subtransaction(keep, || steps(set, (request, edited, family), found, reads)) {
             Err(Error::Unfollowed(found)) => edited = Some(found),
             // A concurrent write changed rows of the table, or a relation that is read was replaced:
             // with a new snapshot the refresh may succeed.
@@ -68,10 +70,10 @@ pub(super) fn attempt(
 
 /// Takes the steps of a refresh, in order. `noticed`: rows that were changed by hand, as an attempt before has
 /// noticed; the members of all of its lists leave first, also those that it has followed before, and
-/// people who are kept out. `found` and `reads` as for `attempt`.
+/// people who are kept out. `family` receives the rows of a family. `found` and `reads` as for `attempt`.
 fn steps(
     set: &RelationSet,
-    (request, noticed): (&RefreshRequest<'_>, Option<Edited>),
+    (request, noticed, family): (&RefreshRequest<'_>, Option<Edited>, &Rows),
     found: &mut Option<Segment>,
     reads: &mut Option<Reads>,
 ) -> Result<Applied> {
@@ -91,9 +93,10 @@ fn steps(
     }
     let _progress = Tracker::begin(Kind::Refresh, set.mart(), segment.id, Phase::WaitingForLock);
     let _lock = acquire(set, segment.id, &segment.name)?;
-    let beginning = match request.query {
-        None => WatermarkCandidate::of(set, segment)?,
-        Some(_) => WatermarkCandidate::none(),
+    let beginning = match (request.query, request.slice) {
+        (Some(_), _) => WatermarkCandidate::none(),
+        (None, Some(slice)) => slice.watermark(),
+        (None, None) => WatermarkCandidate::of(set, segment)?,
     };
     let (_snapshot, segment) = lock_and_snapshot(set, request, found, permitted)?;
     progress::enter(Phase::CheckingSources);
@@ -106,8 +109,17 @@ fn steps(
         });
     }
 
-    let table = Table::check(set, segment.table, segment.holder())?;
+    let is_family = segment.kinship.is_family();
+    // A one-off query for one segment of a family names none.
+    let is_named = segment.kinship.has_named_rows() && (is_family || request.query.is_none());
+    let table = Table::check(set, segment.table, segment.holder())?.with_named_rows(is_named);
     table.check_usable(set, segment.holder())?;
+    if is_family {
+        config::family::check_table(&table)?;
+        if request.shows.is_some() {
+            return Err(Error::IsFamily(segment.name.clone()));
+        }
+    }
 
     let lists = Exclusion::find(set, segment)?.following(noticed.is_some());
     lists.check_rights(segment)?;
@@ -121,15 +133,26 @@ fn steps(
     let (at, recorded_zone, last) = last_content(set, segment)?;
     progress::know_members(last.members());
     let refresher = match request.query {
-        Some(sql) => Refresher::Query(Sql { sql: sql.into() }),
+        Some(sql) => Refresher::Query(Query { family: is_family, ..Query::of(sql) }),
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
-    let source_check::Checked { remarks: late, ahead, .. } = match request.query {
+    let changes = (lists.may_free(), lists.readmissions());
+    let slice = request.slice.filter(|slice| slice.is_newer_than(last.refreshed));
+    let (slice, given) = match (slice, &refresher) {
+        (Some(slice), Refresher::Incremental(incremental)) => {
+            let plan = slice.plan(set, (segment, &table), incremental, changes)?;
+            (plan.is_some().then_some(slice), plan)
+        }
+        (slice, _) => (slice, None),
+    };
+    let source_check::Checked { remarks: mut late, ahead, .. } = match request.query {
         // Sources belong to the segment's refresher: a one-off query has none, but the lists hold.
         Some(_) => match upstream::check_lists(set, segment, &before)? {
             missing if missing.is_empty() => source_check::Checked::default(),
             missing => return Err(Error::NotLoaded(missing)),
         },
+        // Its family has waited for what they read.
+        None if slice.is_some() => check_sources_loaded(set, segment, &Reads::default(), &before)?,
         None => {
             let reads = reads.insert(reads::find(set, segment));
             check_sources_loaded(set, segment, reads, &before)?
@@ -145,9 +168,10 @@ fn steps(
         runs => log::past_figures(set, segment.id, runs)?,
     };
     let refresh = |client: &mut SpiClient<'_>| {
-        let plan = match &refresher {
-            Refresher::Incremental(incremental) => {
-                let how = (time.at, request.full, (lists.may_free(), lists.readmissions()));
+        let mut plan = match (given, &refresher) {
+            (Some(given), _) => Some(given),
+            (None, Refresher::Incremental(incremental)) => {
+                let how = (time.at, request.full, changes);
                 let reads = reads.get_or_insert_default();
                 let target = (segment, &table);
                 Some(incremental::plan(set, target, incremental, reads, &beginning, how)?)
@@ -159,6 +183,12 @@ fn steps(
         let mut no_hashes = None;
         let mut unusual = Vec::new();
         let mut left_out = LeftOut::default();
+        if is_family {
+            let how = (plan.take().map(Plan::own), time.at, request.dry_run);
+            let (remarks, made) = family.read(set, (segment, &table), &refresher, how)?;
+            late.extend(remarks);
+            progress = made;
+        }
         let (delta, side) = set.as_segment_owner(segment.owner, || {
             progress::enter(Phase::ReadingMembers);
             let target = (segment.id, last.seed);
@@ -170,19 +200,33 @@ fn steps(
                             lists.leave_out(client, (delta, side), (written, request.turns))?;
                         Ok(())
                     };
+                    if let Some(slice) = slice {
+                        slice.published();
+                    }
                     let (delta, side, made) = plan.delta(set, &table, target, &last, leave_out)?;
-                    progress = Some(made);
+                    progress = Some(match request.slice.filter(|_| slice.is_none()) {
+                        Some(slice) => slice.caught_up(made),
+                        None => made,
+                    });
                     (delta, side)
                 }
                 (None, refresher) => {
                     let (mut delta, side) = match refresher {
+                        _ if is_family => {
+                            let sql = family.own_sql();
+                            delta::of_query(set, &table, target, &sql, true)?
+                        }
                         Refresher::Procedure(Sql { sql }) => {
                             run_procedure(client, set, &table, segment, target, sql)?
                         }
-                        Refresher::Query(Sql { sql }) => {
-                            delta::of_query(set, &table, target, sql, false)?
+                        Refresher::Query(Query { sql, .. }) => {
+                            let kept = slice.map(|slice| slice.published());
+                            let sql = kept.as_ref().unwrap_or(sql);
+                            delta::of_query(set, &table, target, sql, kept.is_some())?
                         }
-                        Refresher::Incremental(_) => return Err(no_refresher(set, segment)),
+                        Refresher::Incremental(_) | Refresher::Family(_) => {
+                            return Err(no_refresher(set, segment));
+                        }
                     };
                     let how = (written, request.turns);
                     left_out = lists.leave_out(client, (&mut delta, &side), how)?;

@@ -1,5 +1,7 @@
 //! When a segment is due: computed from its schedule and the results of its last refreshes.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use chrono::TimeDelta;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
@@ -26,8 +28,12 @@ pub struct Item {
     pub owner: pg_sys::Oid,
     pub refresh_cron: Option<String>,
     pub last_refresh: Option<Instant>,
-    /// None: refreshed by hand only.
+    /// None: refreshed by hand only, or with its family.
     pub due: Option<Due>,
+    /// The family that it belongs to, with its name.
+    pub family: Option<(Uuid, String)>,
+    /// The segment whose refresh is its own: its family, where that is refreshed automatically, or itself.
+    pub stands_for: Uuid,
     /// Since when the segment has been waiting for its sources.
     pub waiting_since: Option<Instant>,
     /// The relations that it reads, as far as they are known.
@@ -78,7 +84,10 @@ impl Item {
     pub fn reason(&self, now: Instant) -> String {
         let reason = match self.due {
             _ if self.problem.is_some() => self.problem.clone().unwrap_or_default(),
-            None => "by hand only".into(),
+            None => match &self.family {
+                Some((_, family)) => format!("with its family \"{family}\""),
+                None => "by hand only".into(),
+            },
             Some(Due::EveryRun) => "at every run".into(),
             Some(Due::Scheduled(_)) => "scheduled".into(),
             Some(Due::Retry(_, 1)) => "retry after a failure".into(),
@@ -158,6 +167,9 @@ impl Item {
         let hold_until = time(19)?;
         let due = due.held(hold_until, now);
         let automatic = row.get::<bool>(5)?.unwrap_or_default();
+        let family = row.get::<Uuid>(20)?.zip(row.get::<String>(21)?);
+        // Without a schedule of its own it is refreshed when its family is.
+        let has_turn = family.is_none() || refresh_cron.is_some() || due != Due::EveryRun;
         let item = Self {
             id,
             table: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
@@ -169,7 +181,9 @@ impl Item {
             must_close: row.get(16)?.unwrap_or_default(),
             name,
             refresh_cron,
-            due: automatic.then_some(due),
+            due: Some(due).filter(|_| automatic && has_turn),
+            family,
+            stands_for: id,
             hold_until,
             problem,
         };
@@ -184,6 +198,7 @@ pub fn items(
     reader: Option<pg_sys::Oid>,
     only: Option<&[Uuid]>,
 ) -> Result<Vec<Item>> {
+    let asked: Option<HashSet<Uuid>> = only.map(|only| only.iter().copied().collect());
     let only = only.map(<[Uuid]>::to_vec);
     set.as_owner(|| {
         Spi::connect(|client| {
@@ -194,7 +209,60 @@ pub fn items(
             )?;
             let mut timetables = Timetables::default();
             let now = clock::now();
-            rows.filter_map(|row| Item::read(&row, set, &mut timetables, now).transpose()).collect()
+            let items =
+                rows.filter_map(|row| Item::read(&row, set, &mut timetables, now).transpose());
+            let mut items = with_families(items.collect::<Result<_>>()?);
+            items.retain(|item| asked.as_ref().is_none_or(|asked| asked.contains(&item.id)));
+            Ok(items)
         })
     })
+}
+
+/// Has families come after the segments whose members theirs leave out, and before those that leave out
+/// members of theirs. A family is due if lists of its segments have lost members.
+fn with_families(mut items: Vec<Item>) -> Vec<Item> {
+    let automatic: HashSet<Uuid> = items
+        .iter()
+        .filter(|item| item.due.is_some_and(|due| !matches!(due, Due::Held(_))))
+        .map(|item| item.id)
+        .collect();
+    let mut freed = HashSet::new();
+    for item in &mut items {
+        let family = item.family.as_ref().map(|(family, _)| *family);
+        let Some(family) = family.filter(|family| automatic.contains(family)) else { continue };
+        item.stands_for = family;
+        if item.due == Some(Due::Freed) {
+            item.due = None;
+            freed.insert(family);
+        }
+    }
+    for item in &mut items {
+        if freed.contains(&item.id) {
+            item.due = Some(Due::Freed);
+        }
+    }
+    let families: HashMap<Uuid, Uuid> =
+        items.iter().filter_map(|item| Some((item.id, item.family.as_ref()?.0))).collect();
+    if families.is_empty() {
+        return items;
+    }
+    let mut lists: HashMap<Uuid, BTreeSet<[u8; 16]>> = HashMap::new();
+    for item in &mut items {
+        let own = families.get(&item.id);
+        let of_lists = item.lists.iter().filter_map(|list| families.get(list));
+        let of_lists: BTreeSet<_> =
+            of_lists.filter(|family| Some(*family) != own).map(|it| *it.as_bytes()).collect();
+        item.lists.extend(of_lists.into_iter().map(Uuid::from_bytes));
+        if let Some(family) = own {
+            let among = |list: &&Uuid| families.get(*list) != own && *list != family;
+            let others = item.lists.iter().filter(among).map(|list| *list.as_bytes());
+            lists.entry(*family).or_default().extend(others);
+        }
+    }
+    for item in &mut items {
+        let found = lists.remove(&item.id).into_iter().flatten().map(Uuid::from_bytes);
+        let new: Vec<Uuid> = found.filter(|list| !item.lists.contains(list)).collect();
+        item.lists.extend(new);
+    }
+    items
 }

@@ -38,7 +38,6 @@ use crate::schedule::alerts;
 use crate::schedule::due::{self, Item};
 use segmenter_core::dependency_order::{self, Placed};
 use segmenter_core::due::Due;
-use segmenter_core::guards::DeltaStats;
 use segmenter_core::queue::Position;
 
 /// The number of segments of a cycle that a message names.
@@ -164,7 +163,7 @@ fn with_followers(items: Vec<Item>, mut taken: HashSet<Uuid>) -> Vec<Item> {
     let mut followers: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
     for item in &items {
         for list in &item.lists {
-            followers.entry(*list).or_default().push(item.id);
+            followers.entry(*list).or_default().push(item.stands_for);
         }
     }
     let mut left: Vec<Uuid> = taken.iter().copied().collect();
@@ -401,23 +400,21 @@ pub fn run(set: &RelationSet, all: bool, run_id: Uuid) -> Result<Vec<RefreshResu
         });
         match made {
             Ok(outcome) => {
-                if let Some(mut outcome) = outcome {
-                    let changes =
-                        |figures: DeltaStats| figures.added + figures.removed + figures.changed > 0;
-                    if outcome.figures.is_some_and(changes) {
+                if let Some(outcome) = outcome {
+                    if outcome.has_moved() {
                         moved.insert(planned.id);
                     }
+                    let outcomes_of = outcome.flattened();
                     let has_moved = |other: &RefreshResult| {
                         other.figures.is_some() || other.status != LogStatus::Ok
                     };
                     let are_closed = |name: &str| {
-                        outcome.others.iter().any(|other| other.segment == name && has_moved(other))
+                        let others = outcomes_of.iter().skip(1);
+                        others.into_iter().any(|other| other.segment == name && has_moved(other))
                     };
                     let closed = plan.iter().filter(|planned| are_closed(&planned.name));
                     moved.extend(closed.map(|planned| planned.id));
-                    let others = std::mem::take(&mut outcome.others);
-                    outcomes.push(outcome);
-                    outcomes.extend(others);
+                    outcomes.extend(outcomes_of);
                 }
             }
             Err(Error::Postgres(report)) if number > 0 && report.lacks_memory() => {
@@ -472,6 +469,21 @@ fn stop(set: &RelationSet, planned: &PlannedRefresh, run_id: Uuid, error: Error)
 /// run does: where all refreshes are made by hand, nothing else would.
 pub fn by_hand(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<RefreshResult> {
     let mut outcome = refresh::refresh(set, request)?;
+    remark_others(&mut outcome);
+    outcome.members.iter_mut().for_each(remark_others);
+    let watches = |outcome: &RefreshResult| outcome.status == LogStatus::Ok && outcome.watches;
+    let reads_changes = watches(&outcome) || outcome.members.iter().any(watches);
+    if reads_changes && !request.dry_run {
+        let pruned = in_subtransaction(OnSuccess::Commit, || prune_changes(&set.extension));
+        if let Err(error) = pruned {
+            emit_warning("captured changes were not deleted", &error.report());
+        }
+    }
+    Ok(outcome)
+}
+
+/// Adds to the remark of a refresh what has left other segments.
+fn remark_others(outcome: &mut RefreshResult) {
     let removed: u64 =
         outcome.others.iter().filter_map(|other| other.figures).map(|other| other.removed).sum();
     let messages: i64 = outcome.others.iter().filter_map(|other| other.messages).sum();
@@ -488,13 +500,6 @@ pub fn by_hand(set: &RelationSet, request: &RefreshRequest<'_>) -> Result<Refres
         let remarks: Vec<String> = outcome.detail.take().into_iter().chain([remark]).collect();
         outcome.detail = Some(remarks.join("; "));
     }
-    if outcome.status == LogStatus::Ok && outcome.watches && !request.dry_run {
-        let pruned = in_subtransaction(OnSuccess::Commit, || prune_changes(&set.extension));
-        if let Err(error) = pruned {
-            emit_warning("captured changes were not deleted", &error.report());
-        }
-    }
-    Ok(outcome)
 }
 
 /// Deletes one batch each of delivered messages, captured changes, log entries and former members that

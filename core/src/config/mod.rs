@@ -20,9 +20,12 @@ pub use consumer::{
 };
 pub use exclusion::{Excluded, MatchColumn, exclude, exempt, priority};
 pub use segment::{
-    Incremental, ReadySource, Refresher, Retention, SegmentSource, SourceCheck, Sql, TableSource,
-    Watched, guards, refresher, retention, sources,
+    Incremental, NewMember, NewSubscription, Query, ReadySource, Refresher, Retention,
+    SegmentSource, SourceCheck, Sql, TableSource, Watched, guards, refresher, retention, sources,
 };
+
+/// The column of a family's rows that names the segment of each.
+pub const FAMILY_COLUMN: &str = "segment";
 
 /// The columns of a segment table that Segmenter writes itself.
 pub const SERVICE_COLUMNS: [&str; 5] =

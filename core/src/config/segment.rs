@@ -7,7 +7,7 @@ use super::{ConfigError, Result, Subject, object, typed};
 use crate::guards::Guards;
 use crate::schedule;
 
-const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": ...}}, {\"procedure\": {\"sql\": \"call ...()\"}}, {\"incremental\": {\"changed\": ... or \"watch\": [...], \"sql\": ..., \"expires\": ..., \"full_cron\": ...}}, or {} for a segment that is loaded by hand.";
+const REFRESHERS: &str = "Give exactly one of {\"query\": {\"sql\": ...}}, {\"procedure\": {\"sql\": \"call ...()\"}}, {\"incremental\": {\"changed\": ... or \"watch\": [...], \"sql\": ..., \"expires\": ..., \"full_cron\": ...}}, {\"family\": ...} for the rows of a family with the segment's name, or {} for a segment that is loaded by hand.";
 const GUARDS: &str = "The guards are min_members, max_members, max_added, max_removed (numbers of members), max_change (a share, 0 to 1), allow_empty (true or false) and unusual (an object with deviations, runs and only_tell).";
 const RETENTION: &str = "Give {\"keep\": \"2 years\", \"without_contacts_after\": \"90 days\"}, or one of them; {} keeps former members for ever.";
 const SOURCES: &str = "Give a list of {\"table\": ..., \"loaded_at\": ..., \"warn_after\": ..., \"error_after\": ..., \"filter\": ..., \"min_rows\": ...}, {\"name\": ..., \"ready\": \"select ...\"} or {\"segment\": ..., \"max_age\": ...}.";
@@ -18,16 +18,139 @@ const SOURCES: &str = "Give a list of {\"table\": ..., \"loaded_at\": ..., \"war
 pub enum Refresher {
     /// One SELECT that returns the members.
     #[serde(deserialize_with = "object")]
-    Query(Sql),
+    Query(Query),
     /// A CALL that changes the segment table itself.
     #[serde(deserialize_with = "object")]
     Procedure(Sql),
     /// A source of the ids that may have changed, and a query that returns the members among them.
     #[serde(deserialize_with = "object")]
     Incremental(Incremental),
+    /// The family of the segment, by its name: the segment's members are the rows for it.
+    Family(String),
 }
 
-/// The SQL of a query or procedure refresher.
+impl Refresher {
+    /// The SELECT that returns the members, and for a family the segment of each; none: it has none.
+    pub fn members_sql(&self) -> Option<&str> {
+        match self {
+            Self::Query(query) => Some(&query.sql),
+            Self::Incremental(incremental) => Some(&incremental.sql),
+            Self::Procedure(_) | Self::Family(_) => None,
+        }
+    }
+
+    /// Whether it is that of a family: its rows are for many segments.
+    pub fn is_family(&self) -> bool {
+        match self {
+            Self::Query(query) => query.family,
+            Self::Incremental(incremental) => incremental.family,
+            Self::Procedure(_) | Self::Family(_) => false,
+        }
+    }
+
+    /// What the segments are made of that a family finds; none: it makes none.
+    pub fn create(&self) -> Option<&NewMember> {
+        match self {
+            Self::Query(query) => query.create.as_ref(),
+            Self::Incremental(incremental) => incremental.create.as_ref(),
+            Self::Procedure(_) | Self::Family(_) => None,
+        }
+    }
+
+    /// The same for one segment of the family, with the query of its rows.
+    pub fn of_member(self, sql: String) -> Self {
+        match self {
+            Self::Query(_) => Self::Query(Query { sql, family: false, create: None }),
+            Self::Incremental(incremental) => {
+                Self::Incremental(Incremental { sql, family: false, create: None, ..incremental })
+            }
+            other => other,
+        }
+    }
+
+    /// Checks the rules that the types do not express.
+    fn validate(&self) -> std::result::Result<(), String> {
+        let named = |key, problem| format!("\"{key}\": {problem}");
+        match self {
+            Self::Query(query) => NewMember::validate(query.create.as_ref(), query.family)
+                .map_err(|problem| named("query", problem)),
+            Self::Incremental(incremental) => incremental
+                .validate()
+                .and_then(|()| NewMember::validate(incremental.create.as_ref(), incremental.family))
+                .map_err(|problem| named("incremental", problem)),
+            Self::Family(name) if name.trim().is_empty() => {
+                Err("\"family\" must not be empty or blank".into())
+            }
+            Self::Procedure(_) | Self::Family(_) => Ok(()),
+        }
+    }
+}
+
+/// A query refresher.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Query {
+    pub sql: String,
+    /// Whether its rows are for many segments, which the column `segment` names.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub family: bool,
+    /// What the segments are made of that the column `segment` names and that do not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create: Option<NewMember>,
+}
+
+impl Query {
+    /// The query of a segment that has one of its own.
+    pub fn of(sql: &str) -> Self {
+        Self { sql: sql.to_owned(), family: false, create: None }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
+/// What a family makes a segment of for a name that is new.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewMember {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subscriptions: Vec<NewSubscription>,
+}
+
+/// A subscription of a segment that a family makes.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSubscription {
+    pub consumer: String,
+    /// By default the segment's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub params: Option<Value>,
+}
+
+impl NewMember {
+    fn validate(create: Option<&Self>, family: bool) -> std::result::Result<(), String> {
+        let Some(create) = create else { return Ok(()) };
+        if !family {
+            return Err("\"create\" is for families: it takes \"family\": true".into());
+        }
+        let subject = Subject::Segment("");
+        if let Some(guards) = &create.guards {
+            self::guards(guards.clone(), subject)
+                .map_err(|error| format!("\"create\": \"guards\": {}", error.problem))?;
+        }
+        Ok(())
+    }
+}
+
+/// The SQL of a procedure refresher.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sql {
@@ -54,6 +177,11 @@ pub struct Incremental {
     /// The schedule of the full passes, which compare all ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_cron: Option<String>,
+    /// As for a query.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub family: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub create: Option<NewMember>,
 }
 
 impl Incremental {
@@ -174,12 +302,9 @@ pub fn refresher(json: Value, subject: Subject<'_>) -> Result<Option<Refresher>>
         }
     }
     let refresher: Refresher = typed("refresh_params", json, subject, REFRESHERS)?;
-    if let Refresher::Incremental(incremental) = &refresher {
-        let problem = |problem| format!("\"incremental\": {problem}");
-        incremental.validate().map_err(|error| {
-            ConfigError::new("refresh_params", subject, problem(error), REFRESHERS)
-        })?;
-    }
+    refresher
+        .validate()
+        .map_err(|problem| ConfigError::new("refresh_params", subject, problem, REFRESHERS))?;
     Ok(Some(refresher))
 }
 

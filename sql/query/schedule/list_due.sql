@@ -6,21 +6,26 @@
 -- since in what a refresh depends on.
 -- runs as: set owner
 -- params: reader oid, segments uuid[]
--- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean, is_redefined boolean, hold_until timestamptz
+-- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean, is_redefined boolean, hold_until timestamptz, family uuid, family_name text
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
-with edges as (
+with only_these as (
+    select s.id
+    from @segments@ s
+    left join @segments@ f on f.name = s.refresh_params ->> 'family' and f.owner = s.owner and f.actual_end = 'infinity'
+    where s.id = any ($2) or f.id = any ($2)
+), edges as (
     select x.segment_id, x.list_id, to_jsonb(array_agg(distinct b.name order by b.name)) as by
     from (
 @edges@
     ) x
     cross join unnest(x.by) b (name)
-    where $2::uuid[] is null or x.segment_id = any ($2)
+    where $2::uuid[] is null or x.segment_id in (select o.id from only_these o)
     group by x.segment_id, x.list_id
 ), followed_last as materialized (
     select t.segment_id, j.key as list_id, j.value as seen
     from @state@ t
     cross join lateral jsonb_each(t.lists) j
-    where $2::uuid[] is null or t.segment_id = any ($2)
+    where $2::uuid[] is null or t.segment_id in (select o.id from only_these o)
 ), followed as (
     select
         e.segment_id,
@@ -43,7 +48,7 @@ select
     s.name,
     s.table_name::oid as table_oid,
     s.owner::oid as owner,
-    s.refresh_auto,
+    s.refresh_auto or coalesce(m.refresh_auto, false) as refresh_auto,
     s.refresh_cron,
     s.refresh_timezone,
     s.refresh_params #>> '{incremental,full_cron}' as full_cron,
@@ -70,12 +75,15 @@ select
         where d.segment_id = s.id and d.version > a.definition
           and d.changed - array['name', 'description', 'context', 'retention', 'hold_until'] <> '{}'
     ) as is_redefined,
-    s.hold_until
+    s.hold_until,
+    m.id as family,
+    m.name as family_name
 from @segments@ s
+left join @segments@ m on m.name = s.refresh_params ->> 'family' and m.owner = s.owner and m.actual_end = 'infinity'
 left join @state@ t on t.segment_id = s.id
 left join followed f on f.segment_id = s.id
 left join @attempts@ k on k.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)
 where s.actual_end = 'infinity' and ($1::oid is null or pg_has_role($1, s.owner, @membership@))
-  and ($2::uuid[] is null or s.id = any ($2))
+  and ($2::uuid[] is null or s.id = any ($2) or m.id = any ($2))
 order by s.name

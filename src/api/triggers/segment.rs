@@ -14,6 +14,7 @@ use crate::catalog::change_readers;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::state;
+use crate::config::family::{self, Kinship};
 use crate::config::readers::{self, Fate};
 use crate::config::segment_table::{self, Holder, Table};
 use crate::config::{
@@ -92,6 +93,7 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
     if old.is_none() {
         check_new_id(&set, &row, caller, &name)?;
     }
+    let (resolved, kinship) = resolve(&set, trigger, &row, refresher.as_ref(), &name)?;
     // Restored rows are as they were, and what they refer to may follow.
     let is_new = old.as_ref().is_none_or(|old| concerns_sql(old, &row).unwrap_or(true));
     if is_new && is_endless(row.get_by_name("actual_end")?) && !is_restored(&set) {
@@ -102,7 +104,8 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
             WrittenSegment {
                 holder: Holder { id, name: &name, owner: oid("owner")? },
                 table: oid("table_name")?,
-                refresher: refresher.as_ref(),
+                refresher: resolved.as_ref(),
+                has_named_rows: kinship.has_named_rows(),
                 sources: &sources,
                 is_automatic: row.get_by_name("refresh_auto")?.unwrap_or_default(),
                 has_other_refresher: match &old {
@@ -135,8 +138,46 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
     if retention != Retention::default() && !is_restored(&set) {
         check_retained(&set, trigger, &row, &retention)?;
     }
-    record_reads(&set, trigger, &row, (refresher, sources))?;
+    record_reads(&set, trigger, &row, (resolved, kinship, sources))?;
     Ok(row)
+}
+
+/// The refresher that the segment is refreshed with, which may be that of its family. A family can be made
+/// later, or belong to a row that a dump brings later: then it is a WARNING that there is none.
+fn resolve(
+    set: &RelationSet,
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    refresher: Option<&Refresher>,
+    name: &str,
+) -> error::Result<(Option<Refresher>, Kinship)> {
+    let Some(Refresher::Family(family)) = refresher else {
+        return family::resolve(
+            set,
+            refresher.cloned(),
+            (name, pg_sys::InvalidOid, pg_sys::InvalidOid),
+        );
+    };
+    let is_same = match trigger.old() {
+        Some(old) => !concerns_sql(&old, row)?,
+        None => false,
+    };
+    if is_same || !is_endless(row.get_by_name("actual_end")?) || is_restored(set) {
+        return Ok((refresher.cloned(), Kinship::None));
+    }
+    let oid = |column| -> error::Result<pg_sys::Oid> {
+        Ok(row.get_by_name(column)?.unwrap_or(pg_sys::InvalidOid))
+    };
+    let owner = oid("owner")?;
+    let known = Segment::find_bare(set, Key::Name(family))?.filter(|found| found.owner == owner);
+    match family::resolve(set, refresher.cloned(), (name, oid("table_name")?, owner)) {
+        Err(error) if known.is_none() && family != name => {
+            let what = format!("{} will not be refreshed", Subject::Segment(name));
+            error::emit_warning(&what, &error.report());
+            Ok((refresher.cloned(), Kinship::None))
+        }
+        resolved => resolved,
+    }
 }
 
 /// Records what an active segment reads, when its row is written: the segments that it reads are kept
@@ -145,7 +186,7 @@ pub(super) fn record_reads(
     set: &RelationSet,
     trigger: &PgTrigger<'_>,
     row: &NewRow<'_>,
-    (refresher, sources): (Option<Refresher>, Vec<SourceCheck>),
+    (refresher, kinship, sources): (Option<Refresher>, Kinship, Vec<SourceCheck>),
 ) -> error::Result<()> {
     let is_actual = is_endless(row.get_by_name("actual_end")?);
     // In a dump, what is read may not be there yet, and is recorded already.
@@ -182,6 +223,7 @@ pub(super) fn record_reads(
         table,
         owner,
         refresher,
+        kinship,
         guards: Guards::default(),
         sources,
         cron: None,

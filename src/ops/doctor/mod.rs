@@ -30,6 +30,7 @@ mod alerts;
 mod audiences;
 mod clocks;
 mod exclusion;
+mod families;
 mod findings;
 mod incremental;
 mod lineage;
@@ -98,6 +99,7 @@ pub fn examine(set: &RelationSet, viewer: Viewer) -> Result<Vec<Finding>> {
         owners(&mut findings, set, &items);
     }
     tables(&mut findings, set, &items);
+    families::check(&mut findings, set, viewer)?;
     roles::roles(&mut findings, set, viewer)?;
     refreshes::check(&mut findings, set, viewer, &items)?;
     clocks::clocks(&mut findings, set, viewer)?;

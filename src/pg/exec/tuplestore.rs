@@ -35,10 +35,21 @@ pub struct Relation {
     is_replaced: Cell<bool>,
 }
 
+/// Reads the rows of a relation once, group by group.
+pub struct Groups<'a> {
+    relation: &'a Relation,
+    slot: *mut pg_sys::TupleTableSlot,
+    place: i32,
+    /// The slot has a row that belongs to a group that was not taken yet.
+    is_ahead: bool,
+}
+
 /// The tuplestore of a relation, and the memory context that it is in; both null at its end.
 struct Rows {
     store: Cell<*mut pg_sys::Tuplestorestate>,
     memory: Cell<pg_sys::MemoryContext>,
+    /// The columns of the rows, in this memory; null: not known yet.
+    columns: Cell<pg_sys::TupleDesc>,
 }
 
 impl Relation {
@@ -54,7 +65,11 @@ impl Relation {
             let callback = pg_sys::palloc(size_of::<pg_sys::MemoryContextCallback>())
                 .cast::<pg_sys::MemoryContextCallback>();
             pg_sys::MemoryContextSwitchTo(outer);
-            let rows = Rc::new(Rows { store: Cell::new(store), memory: Cell::new(memory) });
+            let rows = Rc::new(Rows {
+                store: Cell::new(store),
+                memory: Cell::new(memory),
+                columns: Cell::new(std::ptr::null_mut()),
+            });
             callback.write(pg_sys::MemoryContextCallback {
                 func: Some(forget_rows),
                 arg: Rc::into_raw(Rc::clone(&rows)).cast_mut().cast(),
@@ -136,21 +151,116 @@ impl Relation {
 
     /// Makes the relation readable by its name, with the columns of a query.
     pub(in crate::pg) fn register(&self, query: &Prepared) {
-        // SAFETY: what is registered, the copy of the descriptor included, is in the memory of the
-        // SPI connection, or static; the store is live until `drop`, which removes the name. Of one
-        // of the same name that an error has left behind only the name is left.
+        let memory = self.rows.memory.get();
+        // SAFETY: the memory is as live as the store.
+        unsafe {
+            let outer = pg_sys::MemoryContextSwitchTo(memory);
+            self.rows.columns.set(query.result_desc());
+            pg_sys::MemoryContextSwitchTo(outer);
+        }
+        self.publish();
+    }
+
+    /// Makes the relation, which has its columns, readable by its name in the current SPI connection, which is
+    /// another one than that it was filled in.
+    pub fn publish(&self) {
+        // SAFETY: what is registered is in the memory of the SPI connection, in that of the store, or
+        // static; the store is live until `drop`, which removes the name. Of one of the same name that
+        // an error has left behind only the name is left.
         unsafe {
             pg_sys::SPI_unregister_relation(self.name.as_ptr());
             let relation = pgrx::PgMemoryContexts::CurrentMemoryContext
                 .palloc0_struct::<pg_sys::EphemeralNamedRelationData>();
             (*relation).md.name = self.name.as_ptr().cast_mut();
             (*relation).md.reliddesc = pg_sys::InvalidOid;
-            (*relation).md.tupdesc = query.result_desc();
+            (*relation).md.tupdesc = self.rows.columns.get();
             (*relation).md.enrtype = pg_sys::EphemeralNameRelationType::ENR_NAMED_TUPLESTORE;
             (*relation).md.enrtuples = pg_sys::tuplestore_tuple_count(self.store()) as f64;
             (*relation).reldata = self.store().cast::<c_void>();
             pg_sys::SPI_register_relation(relation);
         }
+    }
+}
+
+impl Relation {
+    /// Gives the relation the columns of another one, whose rows it is to have a part of.
+    pub fn take_columns_of(&self, other: &Relation) {
+        let memory = self.rows.memory.get();
+        // SAFETY: both memories are live, and so is the descriptor in the other one.
+        unsafe {
+            let outer = pg_sys::MemoryContextSwitchTo(memory);
+            let columns = other.rows.columns.get();
+            if !columns.is_null() {
+                self.rows.columns.set(pg_sys::CreateTupleDescCopy(columns));
+            }
+            pg_sys::MemoryContextSwitchTo(outer);
+        }
+    }
+
+    /// Its rows by groups: those whose second column, a bigint, is the same. They are sorted by it, nulls
+    /// last.
+    pub fn groups(&self) -> Groups<'_> {
+        let memory = self.rows.memory.get();
+        // SAFETY: the store, its memory and the descriptor in it are live as long as the relation, which
+        // the groups borrow. A place of its own is not moved by other readers.
+        unsafe {
+            let outer = pg_sys::MemoryContextSwitchTo(memory);
+            let place = pg_sys::tuplestore_alloc_read_pointer(
+                self.store(),
+                pg_sys::EXEC_FLAG_REWIND as i32,
+            );
+            let slot = pg_sys::MakeSingleTupleTableSlot(
+                self.rows.columns.get(),
+                &raw const pg_sys::TTSOpsMinimalTuple,
+            );
+            pg_sys::MemoryContextSwitchTo(outer);
+            pg_sys::tuplestore_select_read_pointer(self.store(), place);
+            pg_sys::tuplestore_rescan(self.store());
+            Groups { relation: self, slot, place, is_ahead: false }
+        }
+    }
+}
+
+impl Groups<'_> {
+    /// Appends the rows of a group to another relation. Groups are taken in their order; those in between are
+    /// passed over.
+    #[expect(ffi_unwind_calls, reason = "within a guard, for all rows")]
+    pub fn take(&mut self, number: i64, into: &Relation) {
+        let (source, target) = (self.relation.store(), into.store());
+        let (slot, place, mut is_ahead) = (self.slot, self.place, self.is_ahead);
+        // SAFETY: both stores and the slot are live, and the slot has the columns of the rows, of which
+        // the second is a bigint. The loop owns nothing and cannot panic.
+        unsafe {
+            pg_sys::tuplestore_select_read_pointer(source, place);
+            with_error_guard(|| {
+                loop {
+                    if !is_ahead && !raw::tuplestore_gettupleslot(source, true, false, slot) {
+                        break;
+                    }
+                    raw::slot_getsomeattrs_int(slot, 2);
+                    let is_last = *(*slot).tts_isnull.add(1);
+                    let group = (*(*slot).tts_values.add(1)).value() as i64;
+                    is_ahead = is_last || group > number;
+                    if is_ahead {
+                        break;
+                    }
+                    if group == number {
+                        raw::tuplestore_puttupleslot(target, slot);
+                    }
+                }
+            });
+        }
+        self.is_ahead = is_ahead;
+    }
+}
+
+impl Drop for Groups<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() || self.relation.rows.store.get().is_null() {
+            return;
+        }
+        // SAFETY: the slot was made for this reader, and is in the memory of the relation, which is live.
+        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
     }
 }
 

@@ -3,8 +3,8 @@
 use pgrx::prelude::*;
 
 use crate::catalog::relation_set::RelationSet;
-use crate::config::SERVICE_COLUMNS;
 use crate::config::segment_table::{Column, MOST_COLUMNS, Table};
+use crate::config::{FAMILY_COLUMN, SERVICE_COLUMNS};
 use crate::error::{Error, Result};
 use crate::pg::exec::dependency::Named;
 use crate::pg::exec::statement::{self, Prepared, StatementKind};
@@ -71,9 +71,16 @@ pub(super) fn check_query(query: &Prepared, table: &Table) -> Result<(Vec<bool>,
         );
     }
     let mut received = vec![false; table.columns.len()];
-    let (mut has_id, mut has_long_ids) = (false, false);
+    let (mut has_id, mut has_long_ids, mut has_segment) = (false, false, false);
     for column in query.columns() {
         let name = &column.name;
+        if table.has_named_rows && name == FAMILY_COLUMN {
+            if has_segment {
+                return duplicate_column(name);
+            }
+            has_segment = true;
+            continue;
+        }
         if name == "id" && !has_id {
             has_id = true;
             has_long_ids = !system_catalog::has_fixed_length(column.type_oid);
@@ -139,6 +146,13 @@ pub(super) fn check_query(query: &Prepared, table: &Table) -> Result<(Vec<bool>,
             Code::ERRCODE_UNDEFINED_COLUMN,
             "the query gives no column \"id\"".into(),
             Some("Name the member's key so: select customer_id as id, ...".into()),
+        );
+    }
+    if table.has_named_rows && !has_segment {
+        return problem(
+            Code::ERRCODE_UNDEFINED_COLUMN,
+            format!("the query of a family gives no column \"{FAMILY_COLUMN}\""),
+            Some("Name the segment of each row so: select ..., 'vip' as segment".into()),
         );
     }
     Ok((received, has_long_ids))

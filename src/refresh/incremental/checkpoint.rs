@@ -67,6 +67,17 @@ impl Checkpoint {
         is_ahead(self.full_at, now) || self.watermark.max(self.at).is_some_and(|at| at > now)
     }
 
+    /// Whether it continues where another segment of its family does.
+    pub fn is_as_far_as(&self, family: &Self) -> bool {
+        let own = |it: &Self| Self {
+            refresher: Value::Null,
+            full_at: DateTime::UNIX_EPOCH,
+            missed: None,
+            ..it.clone()
+        };
+        serde_json::to_value(own(self)).ok() == serde_json::to_value(own(family)).ok()
+    }
+
     /// Whether refresher, table, owner and cluster are the same in the next refresh.
     pub fn is_continued_by(&self, next: &Self) -> bool {
         (&self.refresher, self.cluster, self.table, self.owner)

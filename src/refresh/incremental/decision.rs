@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::capture::{self, Captured};
 use super::checkpoint::{Checkpoint, last_checkpoint};
-use super::pass::{Expired, Plan};
+use super::pass::{Expired, Given, Plan};
 use super::watermark;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -34,6 +34,16 @@ impl WatermarkCandidate {
             }
             _ => Ok(Self::none()),
         }
+    }
+
+    /// One that was determined before.
+    pub(super) fn at(watermark: Instant) -> Self {
+        Self(Some(Ok(watermark)))
+    }
+
+    /// There is none, for this reason.
+    pub(super) fn missing(why: &'static str) -> Self {
+        Self(Some(Err(why)))
     }
 
     /// For a refresh that needs no watermark.
@@ -65,14 +75,14 @@ impl FullPassReason {
 /// they are run. `now` is the time of the refresh; `full` requests a full pass; `is_freed`: members may return
 /// that lists of the segment have lost, whose ids are not among the changed ones; so may
 /// people who were kept out, after as many `readmissions`.
-pub fn plan(
+pub fn plan<'a>(
     set: &RelationSet,
     (segment, table): (&Segment, &Table),
     refresher: &Incremental,
     reads: &Reads,
     beginning: &WatermarkCandidate,
     (now, full, (is_freed, readmissions)): (Instant, bool, (bool, i64)),
-) -> Result<Plan> {
+) -> Result<Plan<'a>> {
     let (last, before) = last_checkpoint(set, segment.id)?;
     let position = last.as_ref().and_then(|last| last.captured.as_ref());
     let captured = match &refresher.watch {
@@ -105,18 +115,6 @@ pub fn plan(
         let next = zone.and_then(|zone| schedule.next_after(since.full_at, zone));
         Ok(next.is_some_and(|next| next <= now))
     };
-    let is_emptied = || -> Result<bool> {
-        let parts = [("table", table.name.as_str())];
-        let any = set.as_table_owner(table.owner, || {
-            Spi::connect(|_| {
-                statement::read_one::<bool>(
-                    &set.sql(&queries::refresh::HAS_MEMBERS, &parts),
-                    &[segment.id.into()],
-                )
-            })
-        })?;
-        Ok(any == Some(false))
-    };
     let read_before = since.as_ref().and_then(|since| since.reads.as_ref());
     let replaced = read_before
         .zip(next.reads.as_ref())
@@ -146,7 +144,7 @@ pub fn plan(
         (_, Some(obstacle)) => Some(FullPassReason::Required(obstacle)),
         _ if full => Some(FullPassReason::Requested),
         (Some(since), None) if is_due(since)? => Some(FullPassReason::Scheduled),
-        _ if before.is_none_or(|before| before > 0) && is_emptied()? => {
+        _ if before.is_none_or(|before| before > 0) && is_emptied(set, (segment, table))? => {
             Some(FullPassReason::Required("the segment's table was emptied"))
         }
         _ => None,
@@ -163,6 +161,7 @@ pub fn plan(
         kept: None,
         expired: Expired::default(),
         remarks: remarks.into_iter().collect(),
+        given: None,
     };
     match beginning.0 {
         Some(Ok(watermark)) => plan.next.watermark = Some(watermark),
@@ -176,6 +175,67 @@ pub fn plan(
         (plan.next.full_at, plan.next.missed) = (since.full_at, since.missed);
     }
     Ok(plan)
+}
+
+/// The plan of a segment whose family has read its rows, by the plan of the family; none: the segment must read by
+/// itself, because it has not got as far as the family had, or more than that has changed for it.
+pub fn plan_of_member<'a>(
+    set: &RelationSet,
+    (segment, table): (&Segment, &Table),
+    refresher: &Incremental,
+    (of_family, given): (&Plan<'_>, Given<'a>),
+    (is_freed, readmissions): (bool, i64),
+) -> Result<Option<Plan<'a>>> {
+    let (last, before) = last_checkpoint(set, segment.id)?;
+    let mut next = of_family.next.clone();
+    next.refresher = json!(segment.refresher);
+    let is_continued = || -> Result<bool> {
+        let Some((last, since)) = last.as_ref().zip(of_family.since.as_ref()) else {
+            return Ok(false);
+        };
+        let is_as_far = last.refresher == next.refresher && last.is_as_far_as(since);
+        let has_lost = before.is_none_or(|before| before > 0);
+        Ok(is_as_far
+            && !is_freed
+            && last.readmissions == readmissions
+            && !(has_lost && is_emptied(set, (segment, table))?))
+    };
+    if of_family.full.is_none() {
+        if !is_continued()? {
+            return Ok(None);
+        }
+        if let Some(last) = &last {
+            (next.full_at, next.missed) = (last.full_at, last.missed);
+        }
+    }
+    let refresher = refresher.clone();
+    let remarks = Vec::new();
+    Ok(Some(Plan {
+        refresher,
+        now: of_family.now,
+        since: of_family.since.clone(),
+        full: of_family.full,
+        before,
+        next,
+        kept: of_family.kept,
+        expired: of_family.expired,
+        remarks,
+        given: Some(given),
+    }))
+}
+
+/// Whether the table has no members of a segment.
+fn is_emptied(set: &RelationSet, (segment, table): (&Segment, &Table)) -> Result<bool> {
+    let parts = [("table", table.name.as_str())];
+    let any = set.as_table_owner(table.owner, || {
+        Spi::connect(|_| {
+            statement::read_one::<bool>(
+                &set.sql(&queries::refresh::HAS_MEMBERS, &parts),
+                &[segment.id.into()],
+            )
+        })
+    })?;
+    Ok(any == Some(false))
 }
 
 /// A hash of the definitions of what the queries read; none: there are none but tables without row-level

@@ -204,18 +204,18 @@ impl IdQuery {
         self.check_seen()
     }
 
-    /// All its ids, and those of the segment's members: a member may no longer be among the query's
+    /// All its ids, and those of the segments' members: a member may no longer be among the query's
     /// ids. It is a query with one parameter.
     pub fn materialize_all(
         &self,
         set: &RelationSet,
         relation: &Relation,
         table: &str,
-        segment: pgrx::datum::Uuid,
+        segments: &[pgrx::datum::Uuid],
     ) -> Result<()> {
         let mut args = args(&self.times);
         let source = delta::localized(SINCE, self.text.clone(), &args)?;
-        args.push(segment.into());
+        args.push(segments.to_vec().into());
         let parts =
             [("query", source.sql.as_str()), ("type", self.id_type.as_str()), ("table", table)];
         relation.append(&set.sql(&queries::refresh::incremental::LIST_ALL_IDS, &parts), &args)?;
@@ -229,10 +229,10 @@ impl IdQuery {
         set: &RelationSet,
         relation: &Relation,
         table: &str,
-        segment: pgrx::datum::Uuid,
+        segments: &[pgrx::datum::Uuid],
     ) -> Result<()> {
         let mut others_args = args(&self.times);
-        others_args.push(segment.into());
+        others_args.push(segments.to_vec().into());
         let parts = [("query", self.text.as_str()), ("table", table)];
         let sql = set.sql(&queries::refresh::incremental::LIST_OTHER_MEMBERS, &parts);
         let others = statement::read_one::<Vec<String>>(&sql, &others_args)?.unwrap_or_default();

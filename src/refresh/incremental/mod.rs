@@ -33,8 +33,8 @@ mod pass;
 pub mod watch;
 mod watermark;
 
-pub use decision::{WatermarkCandidate, plan};
-pub use pass::Progress;
+pub use decision::{WatermarkCandidate, plan, plan_of_member};
+pub use pass::{Given, Ids, Plan, Progress, new_ids};
 
 const CHANGED: &std::ffi::CStr = c"changed";
 const IDS: &std::ffi::CStr = c"segmenter_ids";

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::capture::{self, CAPTURED, Captured};
 use super::checkpoint::Checkpoint;
-use super::decision::FullPassReason;
+use super::decision::{FullPassReason, WatermarkCandidate};
 use super::id_query::{EXPIRED, IdQuery, Purpose};
 use super::{CHANGED, IDS};
 use crate::catalog::queries;
@@ -33,7 +33,8 @@ const RECENT: &std::ffi::CStr = c"segmenter_recent";
 const NO_CAST: &str = "captured ids are no values of their column's type any more";
 
 /// What an incremental refresh will do.
-pub struct Plan {
+#[derive(Clone)]
+pub struct Plan<'a> {
     pub(super) refresher: Incremental,
     /// The time of the refresh.
     pub(super) now: Instant,
@@ -50,6 +51,38 @@ pub struct Plan {
     pub(super) expired: Expired,
     /// Remarks for the result.
     pub(super) remarks: Vec<String>,
+    /// What the segment's family has read for it; none: it reads by itself.
+    pub(super) given: Option<Given<'a>>,
+}
+
+/// What a family has read.
+#[derive(Clone)]
+pub struct Given<'a> {
+    /// The query for the segment's rows.
+    pub sql: String,
+    pub ids: Ids<'a>,
+    /// Whether ids of their type are equal exactly if their texts are.
+    pub is_plain: bool,
+}
+
+/// The relations for the ids that have changed, which statements read by their names: each id once as its
+/// type compares them, and as text.
+#[derive(Clone, Copy)]
+pub struct Ids<'a> {
+    pub changed: &'a Relation,
+    pub ids: &'a Relation,
+}
+
+impl<'a> Ids<'a> {
+    /// The relation with all ids, by its name.
+    fn all(self, is_plain: bool) -> (&'static str, &'a Relation) {
+        if is_plain { ("changed", self.changed) } else { ("segmenter_ids", self.ids) }
+    }
+}
+
+/// New relations for ids.
+pub fn new_ids() -> (Relation, Relation) {
+    (Relation::new(CHANGED), Relation::new(IDS))
 }
 
 /// The ids whose answer the clock has changed since the last refresh.
@@ -70,33 +103,41 @@ pub struct Progress {
     /// Time alone has changed the answers that were looked at.
     pub is_by_clock: bool,
 }
-impl Plan {
+impl Plan<'_> {
     /// Computes the delta, and has `leave_out` take members of the segment's lists out of it. Runs with the
     /// rights of the segment's owner, within an SPI connection.
-    pub fn delta<'a>(
+    pub fn delta<'b>(
         mut self,
-        set: &'a RelationSet,
-        table: &'a Table,
+        set: &'b RelationSet,
+        table: &'b Table,
         target: (Uuid, u64),
         last: &LastContent,
         mut leave_out: impl FnMut(&mut Delta, &DeltaTarget<'_>) -> Result<()>,
-    ) -> Result<(Delta, DeltaTarget<'a>, Progress)> {
+    ) -> Result<(Delta, DeltaTarget<'b>, Progress)> {
         let (segment, _) = target;
-        let changed = Relation::new(CHANGED);
-        let ids = Relation::new(IDS);
-        if self.full.is_none() {
-            match role::read_only(|| self.read_changed(set, &changed, &ids))? {
-                Some((is_plain, expired)) => {
-                    self.expired = expired;
+        let (changed, ids) = new_ids();
+        let given = self.given.take();
+        let (is_given, is_asked_for_changes) = (given.is_some(), self.full.is_none());
+        if is_asked_for_changes {
+            let own = Ids { changed: &changed, ids: &ids };
+            let read = match &given {
+                Some(given) => {
+                    given.ids.changed.publish();
+                    given.ids.ids.publish();
+                    Some((given.is_plain, given.ids))
+                }
+                None => role::read_only(|| self.read_changed(set, own))?.map(|it| (it, own)),
+            };
+            match read {
+                Some((is_plain, read)) => {
                     let found = role::read_only(|| self.notice_edits(set, table, target, last))?;
                     if self.full.is_none() {
-                        let (name, looked_at) =
-                            if is_plain { ("changed", &changed) } else { ("segmenter_ids", &ids) };
+                        let (name, looked_at) = read.all(is_plain);
                         let before = match self.before {
                             Some(before) => before,
                             None => delta::count_members(set, table, segment)?,
                         };
-                        let sql = &self.refresher.sql;
+                        let sql = given.as_ref().map_or(&self.refresher.sql, |given| &given.sql);
                         let ids = (name, looked_at.rows());
                         let (mut delta, side) =
                             delta::of_changed(set, table, target, sql, ids, before)?;
@@ -106,22 +147,27 @@ impl Plan {
                     }
                     changed.clear();
                 }
-                None => {
-                    self.full = Some(FullPassReason::Required(NO_CAST));
-                    (self.next.full_at, self.next.missed) = (self.now, None);
-                    self.remarks.push(format!("{NO_CAST}: all ids were compared"));
-                }
+                None => self.compare_all_instead(),
             }
         }
-        let (mut delta, side) = self.compare_all(set, table, target, &changed)?;
+        let (mut delta, side) = match given.filter(|_| !is_asked_for_changes) {
+            Some(given) => delta::of_query(set, table, target, &given.sql, true)?,
+            None => {
+                let sql = &self.refresher.sql;
+                let segments = [segment];
+                let compare = || delta::of_query(set, table, target, sql, true);
+                self.with_all_ids(set, (table, &segments), &changed, compare)?
+            }
+        };
         let DeltaStats { received, invalid, removed, .. } = delta.figures;
         let compared = received - invalid + removed;
         leave_out(&mut delta, &side)?;
         // Ids that changed since the last refresh are no fault of earlier passes. A change of any
         // other id should have been found earlier: it is counted as missed.
         let missed = match self.full {
+            // Of a family that is not counted.
             Some(FullPassReason::Requested | FullPassReason::Scheduled)
-                if last.edited(&delta, &side).is_none() =>
+                if !is_given && last.edited(&delta, &side).is_none() =>
             {
                 let missed = role::read_only(|| self.count_missed(set, &delta))?;
                 if missed.is_none() {
@@ -134,22 +180,79 @@ impl Plan {
         Ok((delta, side, self.progress(compared, missed)))
     }
 
-    /// Compares all ids. The query for members need not read them if it takes them from the watched
-    /// tables.
-    fn compare_all<'a>(
+    /// Reads the rows of a family: of the ids that have changed, or of all. `read` runs the query for members
+    /// and keeps its rows; the ids are kept for its segments, whose ids are among all ids.
+    pub fn read_family<T>(
+        &mut self,
+        set: &RelationSet,
+        target: (&Table, &[Uuid]),
+        ids: Ids<'_>,
+        read: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, bool)> {
+        if self.full.is_none() {
+            match role::read_only(|| self.read_changed(set, ids))? {
+                Some(is_plain) => return Ok((role::read_only(read)?, is_plain)),
+                None => self.compare_all_instead(),
+            }
+        }
+        Ok((self.with_all_ids(set, target, ids.changed, || role::read_only(read))?, true))
+    }
+
+    /// The plan of a segment that reads by itself.
+    pub fn own(self) -> Plan<'static> {
+        let Plan { refresher, now, since, full, before, next, kept, expired, remarks, .. } = self;
+        let given = None;
+        Plan { refresher, now, since, full, before, next, kept, expired, remarks, given }
+    }
+
+    /// The watermark that the next pass begins with.
+    pub fn beginning(&self) -> WatermarkCandidate {
+        match (self.refresher.changed.is_some(), self.kept, self.next.watermark) {
+            (true, None, Some(watermark)) => WatermarkCandidate::at(watermark),
+            (true, why, _) => {
+                WatermarkCandidate::missing(why.unwrap_or("its family has no watermark"))
+            }
+            (false, ..) => WatermarkCandidate::none(),
+        }
+    }
+
+    /// The progress of a segment of this family that has read by itself, later: as far as the family has got.
+    pub fn caught_up(&self, mut made: Progress) -> Progress {
+        let own = std::mem::replace(&mut made.checkpoint, json!(self.next));
+        for key in ["refresher", "full_at", "missed", "kept", "incomplete", "why"] {
+            if let Some(value) = own.get(key) {
+                made.checkpoint[key] = value.clone();
+            }
+        }
+        made
+    }
+
+    /// What the refresh of a family reports.
+    pub fn progress_of_family(&self, ids: &Relation) -> Progress {
+        self.progress(ids.rows(), None)
+    }
+
+    /// Makes it a full pass, because captured ids cannot be read any more.
+    fn compare_all_instead(&mut self) {
+        self.full = Some(FullPassReason::Required(NO_CAST));
+        (self.next.full_at, self.next.missed) = (self.now, None);
+        self.remarks.push(format!("{NO_CAST}: all ids were compared"));
+    }
+
+    /// Runs `compare` with the relation `changed` that has all ids. The query for members need not read them
+    /// if it takes them from the watched tables.
+    fn with_all_ids<T>(
         &self,
-        set: &'a RelationSet,
-        table: &'a Table,
-        target: (Uuid, u64),
+        set: &RelationSet,
+        (table, segments): (&Table, &[Uuid]),
         changed: &Relation,
-    ) -> Result<(Delta, DeltaTarget<'a>)> {
-        let sql = &self.refresher.sql;
-        let compare = || delta::of_query(set, table, target, sql, true);
+        compare: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         let implied = role::read_only(|| {
             let all = self.all_query(set)?;
             let implied = self.implied(set, &all, changed)?;
             if implied.is_none() {
-                self.materialize_all_ids(set, &all, changed, (table, target.0))?;
+                self.materialize_all_ids(set, &all, changed, (table, segments))?;
             }
             Ok(implied)
         })?;
@@ -205,13 +308,9 @@ impl Plan {
     /// Puts the changed ids into the relation `changed`, each once. Returns whether ids of their type
     /// are equal exactly if their texts are; if not, ids that are equal and differ as text are all in
     /// the relation `ids`, for the comparison, and `changed` has one of each, so that the member query
-    /// does not return a member twice. And what of them has expired. None: captured ids cannot be read any more.
-    fn read_changed(
-        &self,
-        set: &RelationSet,
-        changed: &Relation,
-        ids: &Relation,
-    ) -> Result<Option<(bool, Expired)>> {
+    /// does not return a member twice. None: captured ids cannot be read any more.
+    fn read_changed(&mut self, set: &RelationSet, to: Ids<'_>) -> Result<Option<bool>> {
+        let Ids { changed, ids } = to;
         let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
         let query = self.since_query(set, &captured, &expired)?;
         let all = if query.is_plain { changed } else { ids };
@@ -226,7 +325,8 @@ impl Plan {
             let are_all = &queries::refresh::incremental::ARE_ALL_EXPIRED;
             gone.are_all = statement::read_one(are_all.text(), &[])? == Some(true);
         }
-        Ok(Some((query.is_plain, gone)))
+        self.expired = gone;
+        Ok(Some(query.is_plain))
     }
 
     /// The number of changes that a full pass has found and earlier passes have missed; none: it is
@@ -322,18 +422,18 @@ impl Plan {
         set: &RelationSet,
         query: &IdQuery,
         relation: &Relation,
-        (table, segment): (&Table, Uuid),
+        (table, segments): (&Table, &[Uuid]),
     ) -> Result<()> {
         if self.next.captured.is_none() {
-            return query.materialize_all(set, relation, &table.name, segment);
+            return query.materialize_all(set, relation, &table.name, segments);
         }
         // Where captured ids are no values of their type any more, ids of members may be none either.
         let all = in_subtransaction(OnSuccess::Commit, || {
-            query.materialize_all(set, relation, &table.name, segment)
+            query.materialize_all(set, relation, &table.name, segments)
         });
         all.or_else(|_| {
             relation.clear();
-            query.materialize_all_castable(set, relation, &table.name, segment)
+            query.materialize_all_castable(set, relation, &table.name, segments)
         })
     }
 

@@ -4,6 +4,7 @@
 -- runs as: caller, segment owner
 -- @table@: the new table, e.g. public.made
 -- @columns@: further columns, each after a comma, e.g. , city text
+-- @key@: what is unique, e.g. segment_id, id
 create table @table@ (
     segment_id uuid not null,
     id varchar,
@@ -13,6 +14,6 @@ create table @table@ (
     actual_end timestamp not null default 'infinity',
     processed timestamp not null default now()
 );
-create unique index on @table@ (id) where actual_end = 'infinity';
+create unique index on @table@ (@key@) where actual_end = 'infinity';
 create index on @table@ (id, actual_begin);
 alter table @table@ replica identity full

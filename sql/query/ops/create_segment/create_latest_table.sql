@@ -4,6 +4,7 @@
 -- runs as: caller, segment owner
 -- @table@: the new table, e.g. public.made
 -- @columns@: further columns, each after a comma, e.g. , city text
+-- @key@: what is unique, e.g. segment_id, id
 create table @table@ (
     segment_id uuid not null,
     id varchar,
@@ -12,6 +13,6 @@ create table @table@ (
     actual_begin timestamp not null default now(),
     actual_end timestamp not null default 'infinity',
     processed timestamp not null default now(),
-    unique (id)
+    unique (@key@)
 );
 alter table @table@ replica identity full

@@ -1,7 +1,7 @@
--- All ids that a query returns, and the ids of the members of the segment $2: a member may no
+-- All ids that a query returns, and the ids of the members of the segments $2: a member may no
 -- longer be among the query's ids.
 -- runs as: segment owner
--- params: since timestamptz, segment uuid
+-- params: since timestamptz, segments uuid[]
 -- row: id text
 -- @query@: the query of changed ids, e.g. select '1'::text as id where $1 is not null
 -- @type@: the type of the ids with its collation, e.g. pg_catalog.text
@@ -15,7 +15,7 @@ from (
     union all
     select (t.id)::pg_catalog.text::@type@
     from only @table@ as t
-    where t.segment_id operator(pg_catalog.=) $2
+    where t.segment_id operator(pg_catalog.=) any ($2)
       and t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
 ) as a
 where a.id is not null

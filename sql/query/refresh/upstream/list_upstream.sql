@@ -1,6 +1,6 @@
 -- The active segments, other than $1, that are in the tables $3, have the names $4, or are the lists $6: how their last
 -- refresh ended, when they are refreshed, and whether the last success is older than the limit of age
--- with that name, one of $5. The name is null where the role $2, the owner of $1, may neither act as
+-- with that name, one of $5. A segment of a family is refreshed when its family is, and as good as that. The name is null where the role $2, the owner of $1, may neither act as
 -- the segment's owner nor read its table.
 -- runs as: set owner
 -- params: segment uuid, owner oid, tables oid[], names text[], max_ages text[], lists uuid[]
@@ -13,12 +13,12 @@ select
     end as name,
     s.table_name::oid as table_oid,
     s.refresh_params <> '{}' as has_refresher,
-    s.refresh_auto,
-    s.refresh_cron,
-    s.refresh_timezone,
-    s.refresh_params #>> '{incremental,full_cron}' as full_cron,
+    s.refresh_auto or coalesce(f.refresh_auto, false) as refresh_auto,
+    coalesce(s.refresh_cron, f.refresh_cron) as refresh_cron,
+    case when s.refresh_cron is null and f.id is not null then f.refresh_timezone else s.refresh_timezone end as refresh_timezone,
+    coalesce(f.refresh_params, s.refresh_params) #>> '{incremental,full_cron}' as full_cron,
     case when t.refreshes > 0 then t.started_at end as refreshed,
-    a.status,
+    coalesce(a.status, b.status) as status,
     s.table_name::oid = any ($3) or s.id = any ($6) as is_read,
     n.name is not null as is_named,
     n.max_age,
@@ -28,6 +28,9 @@ select
 from @segments@ s
 left join @state@ t on t.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)
+left join @segments@ f on f.name = s.refresh_params ->> 'family' and f.owner = s.owner and f.actual_end = 'infinity'
+left join @state@ g on g.segment_id = f.id
+left join @attempts@ b on b.segment_id = f.id and b.refreshes = coalesce(g.refreshes, 0)
 left join (
     select l.name, min(l.max_age::interval)::text as max_age
     from unnest($4, $5) l (name, max_age)

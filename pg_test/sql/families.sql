@@ -1,0 +1,146 @@
+-- Families: one query gives the members of many segments.
+\i setup/columns.sql
+\set VERBOSITY default
+set client_min_messages = notice;
+create schema family;
+create table family.people (id int primary key, email text, city text, spent int not null default 1);
+insert into family.people select g, 'h' || g, (array['Oslo', 'Rome', 'Kyiv'])[g % 3 + 1], g * 10 from generate_series(1, 30) g;
+-- What a refresh says of the family and its segments.
+create function family.refresh(name text, dry_run boolean default false, "full" boolean default false, force boolean default false)
+returns table (segment text, status text, figures text, coverage bigint, messages bigint, detail text) language sql as $$
+    select segment, status, concat_ws(' ', '+' || added, '-' || removed, '~' || changed, 'x' || nullif(excluded, 0)), coverage, messages, detail
+    from segmenter_refresh(name, dry_run => dry_run, "full" => "full", force => force)
+$$;
+-- The family, and the table for all of its segments.
+select * from segmenter_put_segment('cities', refresh_cron => '@daily', table_name => 'family.members', refresh_params => jsonb_build_object('query', jsonb_build_object(
+    'family', true, 'sql', 'select id, email as note, ''city: '' || city as segment from family.people where spent > 0; -- all')));
+select * from segmenter_put_segment('city: Oslo', refresh_params => '{"family": "cities"}');
+select * from segmenter_put_segment('city: Rome', refresh_params => '{"family": "cities"}');
+select * from segmenter_put_segment('city: Nowhere', refresh_params => '{"family": "cities"}');
+select attname from pg_attribute where attrelid = 'family.members'::regclass and attnum > 0 order by attnum;
+-- The members that there are, and those that there should be: of each segment in a query of its own.
+create view family.wrong as
+    with kept as (
+        select s.name as segment, m.id, m.note from family.members m join segmenter_segments s on s.id = m.segment_id
+        where m.actual_end = 'infinity'
+    ), wanted as (
+        select s.name, p.id::text, p.email from segmenter_segments s join family.people p on s.name = 'city: ' || p.city
+        where p.spent > 0 and s.refresh_params ? 'family' and s.actual_end = 'infinity'
+    )
+    (table kept except table wanted) union all (table wanted except table kept);
+select segment, due, reason from segmenter_due() where segment like 'cit%' order by segment;
+select * from family.refresh('cities', dry_run => true);
+select * from family.refresh('cities');
+select * from family.refresh('cities');
+table family.wrong;
+select segment_name, status, added, coverage, message from segmenter_log where action = 'refresh' order by id;
+
+-- People move, come and go.
+update family.people set city = 'Rome' where id in (3, 6);
+update family.people set email = 'new' where id = 9;
+delete from family.people where id = 12;
+insert into family.people values (31, 'h31', 'Nowhere');
+select * from segmenter_diff('city: Oslo') order by operation, id;
+select segment, status, added, removed, changed from segmenter_refresh('city: Rome');
+select * from family.refresh('cities');
+table family.wrong;
+-- A segment alone, as part of a query of its own, and what is asked of one.
+update family.people set city = 'Oslo' where id = 3;
+select * from family.refresh('city: Rome');
+select * from family.refresh('city: Oslo');
+select segment, status, added, removed from segmenter_refresh('city: Oslo', 'select 1 as id', dry_run => true);
+select step, verdict from segmenter_explain('city: Oslo', '3');
+select step, verdict from segmenter_explain('city: Oslo', '6');
+select * from segmenter_diff('cities');
+select * from segmenter_explain('cities', '3');
+
+-- A guard keeps one segment as it was.
+update segmenter_segments set guards = '{"max_removed": 1}' where name = 'city: Rome';
+update family.people set city = 'Oslo' where city = 'Rome';
+select * from family.refresh('cities');
+select * from family.refresh('cities', force => true);
+table family.wrong;
+
+-- Rows of names that no segment has are counted and named; segments can be made for them.
+insert into family.people select g, 'k' || g, 'City ' || g / 2 from generate_series(100, 113) g;
+insert into family.people values (114, 'k114', null);
+select detail from family.refresh('cities') limit 1;
+insert into segmenter_consumers (name, params) values ('ads', '{}');
+update segmenter_segments set refresh_params = jsonb_set(refresh_params, '{query,create}',
+    '{"guards": {"max_members": 2}, "context": "spring", "subscriptions": [{"consumer": "ads", "target": "cities"}]}') where name = 'cities';
+update segmenter_segments set actual_end = now() where name = 'city: Nowhere';
+select * from family.refresh('cities', dry_run => true) where segment = 'cities';
+select * from family.refresh('cities');
+select name, guards, context, refresh_auto, table_name from segmenter_segments where name like 'city: C%' order by name;
+table family.wrong;
+select s.name, o.operation from segmenter_outbox o join segmenter_subscriptions u on u.id = o.subscription_id join segmenter_segments s on s.id = u.segment_id order by o.id limit 4;
+-- A subscription that cannot be made: neither can the segment.
+update segmenter_segments set refresh_params = jsonb_set(refresh_params, '{query,create,subscriptions}', '[{"consumer": "none"}]') where name = 'cities';
+insert into family.people values (120, 'k120', 'Nice');
+select detail from family.refresh('cities') limit 1;
+select count(*) from segmenter_segments where name = 'city: Nice';
+update segmenter_segments set actual_end = now() where name like 'city: C%' or name like 'city: K%';
+delete from family.people where id >= 100;
+
+-- Lists and priorities within a family.
+create table family.listed (id int);
+select segmenter_create_segment('stop', 'select id from family.listed', table_name => 'family.stop') is not null as made;
+update segmenter_segments set is_suppression = true, guards = '{"allow_empty": true}' where name = 'stop';
+insert into family.listed values (2), (5);
+select segment, status, added from segmenter_refresh('stop');
+update segmenter_segments set exclude = '["city: Oslo"]', guards = '{}' where name = 'city: Rome';
+update family.people set city = 'Rome' where id between 20 and 24;
+update family.people set city = 'Oslo' where id between 1 and 5;
+select * from family.refresh('cities') where segment in ('city: Oslo', 'city: Rome');
+select count(*) from family.wrong where id not in ('2', '5');
+delete from family.listed;
+select segment, status, removed from segmenter_refresh('stop');
+select segment, reason from segmenter_due() where due and segment like 'cit%' order by segment;
+select segment, status, added from segmenter_run() where segment in ('city: Oslo', 'city: Rome') order by segment;
+table family.wrong;
+-- Each leaves out the other.
+update segmenter_segments set exclude = '["city: Rome"]' where name = 'city: Oslo';
+select segment, status from family.refresh('cities') where segment in ('cities', 'city: Oslo', 'city: Rome');
+update segmenter_segments set exclude = '[]' where name like 'city: %';
+
+-- A segment that reads one of a family comes after it, and waits while the family fails.
+select segmenter_create_segment('readers', 'select id from segmenter_members(''city: Oslo'')', '@daily', 'family.readers') is not null as made;
+update segmenter_segments set actual_begin = now() - interval '3 days' where name in ('cities', 'readers');
+select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'readers');
+alter table family.people rename to persons;
+select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'readers');
+alter table family.persons rename to people;
+select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'readers');
+select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'readers');
+-- A segment that is held rests; by hand it is refreshed.
+update segmenter_segments set hold_until = now() + interval '1 hour' where name = 'city: Oslo';
+select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'city: Rome') order by segment;
+select segment, status from family.refresh('cities') where segment = 'city: Oslo';
+update segmenter_segments set hold_until = null where name = 'city: Oslo';
+
+-- What is wrong is refused, or a WARNING while it can be made right later.
+select * from segmenter_put_segment('a', refresh_params => '{"family": "nothing"}');
+insert into segmenter_segments (name, table_name, refresh_params) values ('later', 'family.members', '{"family": "nothing"}');
+select segment, status, detail from segmenter_refresh('later');
+update segmenter_segments set refresh_params = '{"family": "city: Oslo"}' where name = 'later';
+update segmenter_segments set refresh_params = '{"family": "later"}' where name = 'later';
+update segmenter_segments set refresh_params = '{"family": " "}' where name = 'later';
+update segmenter_segments set refresh_params = '{"family": {"name": "cities"}}' where name = 'later';
+update segmenter_segments set table_name = 'family.stop', refresh_params = '{"family": "cities"}' where name = 'later';
+set segmenter.force_retire = on;
+delete from segmenter_segments where name = 'later';
+reset segmenter.force_retire;
+-- A family goes after its segments.
+update segmenter_segments set actual_end = now() where name = 'cities';
+update segmenter_segments set name = 'towns' where name = 'cities';
+-- It is none any more.
+update segmenter_segments set refresh_params = '{"query": {"sql": "select id from family.people"}}' where name = 'cities';
+select segment, status, detail from segmenter_refresh('city: Rome');
+select detail, hint from segmenter_doctor() where "check" = 'families';
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id", "family": true}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment, ''y'' as segment", "family": true}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id", "create": {}}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": {"guard": {}}}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": {"guards": {"max_members": "x"}}}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true}}', table_name => 'family.stop');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": 1}}', table_name => 'family.b');
