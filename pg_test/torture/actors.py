@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 
 from audiences import FILTERS, Audiences
 from checks import Connection, Row, Wrong, must, one, rows, value
-from world import CALLERS, CITIES, CONSUMERS, CROSSED, GROUP, LISTS, MEMBERS, PUBLICATION_GONE, READ, ROLES, SEGMENTS, Set, World, make_query, refresher
+from world import CALLERS, CITIES, CONSUMERS, CROSSED, FAMILIES, GROUP, LISTS, MEMBERS, OF_FAMILIES, PUBLICATION_GONE, READ, ROLES, SEGMENTS, SHARED, Set, World, make_query, query_of_member, refresher
 
 # The connection's end, by somebody's command, a crash, a shutdown; or there is none yet.
 CUT_OFF = {"57P01", "57P02", "57P03", "08000", "08001", "08003", "08006", "25P03"}
@@ -286,10 +286,29 @@ class ConfigChanger(Actor):
 
     @action(5)
     def query(self) -> None:
-        if segment := self.own("name !~ '^reading'"):
+        if segment := self.own(f"name !~ '^(reading|{OF_FAMILIES})'"):
             query = make_query(self.dice, self.way(segment["name"]), self.of)
             params = refresher(self.way(segment["name"]), query, segment["id"], self.of)
             self.write("update {segments} set context = %s, refresh_params = %s where id = %s", query, Jsonb(params), segment["id"])
+
+    @action(2)
+    def query_of_family(self) -> None:
+        if segment := self.own(f"name = any ('{{{', '.join(FAMILIES)}}}')"):
+            way = self.way(segment["name"])
+            query = make_query(self.dice, way, self.of)
+            with self.db.transaction():
+                self.execute("update {segments} set context = %s, refresh_params = %s where id = %s", query, Jsonb(refresher(way, query, segment["id"], self.of)), segment["id"])
+                for name, spec in SEGMENTS.items():
+                    if spec[3] == f"of {segment['name']}":
+                        self.execute("update {segments} set context = %s where name = %s", query_of_member(query, name), name)
+
+    @action(1, "2BP01")
+    def retire_family(self) -> None:
+        """Not before its segments."""
+        with self.db.transaction(force_rollback=True):
+            if (segment := self.own(f"name = any ('{{{', '.join(FAMILIES)}}}')")) and self.rows("select from {segments} where refresh_params ->> 'family' = %s and actual_end = 'infinity'", segment["name"]):
+                done = self.execute("update {segments} set actual_end = now() where id = %s", segment["id"])
+                must(not done.rowcount, "a family was retired before its segments", segment["name"])
 
     @action(2)
     def way_of_refreshing(self) -> None:
@@ -337,7 +356,7 @@ class ConfigChanger(Actor):
     @action(1)
     def broken(self) -> None:
         """A query that fails when it is run."""
-        if segment := self.own("name !~ '^reading'"):
+        if segment := self.own(f"name !~ '^(reading|{OF_FAMILIES})'"):
             self.world.broken.add(segment["name"])
             query = self.dice.choice(["select id from shop.nowhere", "select 1 / 0 as id", "select 1 as id union all select 1", "select 1 as id, 2 as wrong"])
             self.execute("update {segments} set refresh_params = %s where id = %s", Jsonb({"query": {"sql": query}}), segment["id"])
@@ -379,7 +398,7 @@ class ConfigChanger(Actor):
     @action(1.5, "42P16")
     def retire(self) -> None:
         """One that others read is refused, unless that is meant."""
-        if segment := self.own():
+        if segment := self.own(f"name <> all ('{{{', '.join(FAMILIES)}}}')"):
             is_read = segment["name"] in READ or segment["name"] in LISTS
             if is_read and self.dice.random() < 0.5:
                 self.execute("begin")
@@ -540,7 +559,7 @@ class RoleChanger(Actor):
     # A policy may hide the table's rows from the new owner; a list may be retired, a group be of other roles.
     @action(1, "42501", "42704", "22023")
     def owner(self) -> None:
-        if segment := self.segment("name !~ '^(hostile|odd)'"):
+        if segment := self.segment(f"name !~ '^(hostile|odd|{OF_FAMILIES})'"):
             role = self.world.roles[self.dice.choice(["anna", "boris"])]
             self.execute("update {segments} set owner = quote_ident(%s)::regrole where id = %s", role, segment["id"])
 

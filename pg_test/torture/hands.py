@@ -23,7 +23,7 @@ class HandEditor(Actor):
 
     def edit(self, statement: str) -> None:
         """A statement about one of the segments: {table}, {segment}, {some} and {new} are filled in."""
-        if segment := self.segment("name ~ '^(latest|shared|kept|watching|dated|edited)'"):
+        if segment := self.segment("name ~ '^(latest|shared|kept|watching|dated|edited|town |place )'"):
             number = self.dice.randrange(50)
             for word, to in {"table": f"{self.of.home}.{SEGMENTS[segment['name']][1]}", "segment": f"'{segment['id']}'", "new": f"'{-next(self.world.ids)}'",
                              "some": f"where segment_id = '{segment['id']}' and actual_end = 'infinity' and id::int % 50 = {number}"}.items():

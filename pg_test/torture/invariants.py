@@ -21,7 +21,7 @@ from house import mend_publications, mend_row, mend_sources
 from lists import ORDER, is_left_out, lists_of, mend_lists
 from lists import faults as list_faults
 from times import mend_times
-from world import ALERTED, CROSSED, FETCHED, GROUP, HOSTILE, LISTS, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, WATCH, Set, World, refresher
+from world import ALERTED, CROSSED, FAMILIES, FETCHED, GROUP, HOSTILE, LISTS, LOOT, PUBLICATION_GONE, PULLING, READ, ROLES, SEGMENTS, SHARED, WATCH, Set, World, refresher
 
 # Why a refresh, a hand-over or a delivery may fail, by the log: others were in the way, a worker was ended, a right
 # was missing, a role could not log in, fields or tables were not there for a while, the consumer did not feel like it.
@@ -177,7 +177,7 @@ class Pause:
                 where o.rolname = any (%s) and m.rolname = any (%s)""", names, names):
             patiently(lambda: db.execute(f'revoke "{row["owner"]}" from "{row["member"]}"'))  # type: ignore[call-overload]
         for table, keeps in {(table, keeps) for _, table, keeps, _ in SEGMENTS.values()}:
-            key = "segment_id, id" if table in ("shared", "kept") else "id"
+            key = "segment_id, id" if table in SHARED else "id"
             only = " where actual_end = 'infinity'" if keeps else ""
             patiently(lambda: db.execute(of(f"create unique index if not exists {table}_key on {{home}}.{table} ({key}){only}")))
         patiently(lambda: mend_sources(db))
@@ -202,7 +202,11 @@ class Pause:
             # What others have missed is found here, so that the doctor has nothing to say of the passes that follow.
             is_exact = segment["name"].startswith("watching") and not self.world.is_unseen and segment["name"] not in self.world.edited
             for full in (False, True):
-                row = patiently(lambda: one(self.db, 'select * from segmenter_refresh(%s, force => true, "full" => %s)', segment["name"], full))
+                row, *members = patiently(lambda: rows(self.db, 'select * from segmenter_refresh(%s, force => true, "full" => %s)', segment["name"], full))
+                if full and segment["name"] in FAMILIES and not self.world.is_unseen:
+                    missed = [each for each in members if each["segment"] in passed and each["segment"] not in self.world.edited and (each["added"] or each["removed"] or each["changed"])]
+                    must(not missed, f"a pass over the changes of {segment['name']} has missed some", *missed)
+                passed = {each["segment"] for each in members if each["status"] == "ok"}
                 # Others were in the way; what this one has missed is found then.
                 if row["status"] != "ok":
                     break
@@ -229,7 +233,7 @@ class Pause:
             end = time.monotonic() + 60
             while row.get("status") != "ok":
                 must(time.monotonic() < end, f"{segment['name']} cannot be refreshed", row)
-                row = one(self.db, 'select * from segmenter_refresh(%s, force => true, "full" => true)', segment["name"])
+                row = rows(self.db, 'select * from segmenter_refresh(%s, force => true, "full" => true)', segment["name"])[0]
                 if row["status"] == "waiting":
                     # Meanwhile what it goes by has become due, or a worker's refresh of that was refused.
                     for before in re.findall('segment "([^"]+)"', row["detail"]):
@@ -360,7 +364,8 @@ class Pause:
                 for setting, to in FIXED.items():
                     db.execute(f"set {setting} = '{to}'")  # type: ignore[call-overload]
                 for segment in owned:
-                    found = rows(db, f"select q.id::text, q.hash_email, q.hash_phone, q.city, q.spent from ({segment['context']}) q")
+                    # A family has no members of its own.
+                    found = [] if segment["name"] in FAMILIES else rows(db, f"select q.id::text, q.hash_email, q.hash_phone, q.city, q.spent from ({segment['context']}) q")
                     self.expected[segment["id"]] = Counter(map(member_of, found))
 
     def check_members(self, segment: Row, lists: list[tuple[Row, set[str]]]) -> None:

@@ -94,7 +94,18 @@ SEGMENTS: dict[str, tuple[str, str, bool, str]] = {
     "blocked": ("boris", "blocked", True, "query"),
     # Whose config row is not valid for a while, now and then; nobody else changes that.
     "odd": ("anna", "odd", False, "query"),
+    # Families, and segments of them. (There are rows for others, too.)
+    "towns": ("anna", "towns", False, "family"),
+    **{f"town {place}": ("anna", "towns", False, "of towns") for place in range(3)},
+    "places": ("boris", "places", True, "watching family"),
+    **{f"place {place}": ("boris", "places", True, "of places") for place in range(3)},
 }
+# The families, each with what the names of its segments begin with.
+FAMILIES = {"towns": "town", "places": "place"}
+# Names of these, as a pattern.
+OF_FAMILIES = "town|place"
+# Tables of several segments.
+SHARED = {table for _, table, _, _ in SEGMENTS.values() if len([one for one in SEGMENTS.values() if one[1] == table]) > 1}
 # Which of them are read by others, and those that read them.
 READ = {"history": "reading", "reading": "reading through"}
 LISTS = ("stopped", "blocked")
@@ -247,13 +258,31 @@ def make_query(dice: random.Random, how: str, of: Set) -> str:
     return query if how in ("dated", "watching a part") or dice.random() < 0.5 else with_orders(query, dice)
 
 
+def with_segment(query: str, name: str) -> str:
+    """The query of a family: with the name of the segment that each row is for."""
+    return query.replace(" from shop.people p where", f", '{name} ' || p.city % 4 as segment from shop.people p where", 1)
+
+
+def query_of_member(query: str, name: str) -> str:
+    """What the query of a family gives for one of its segments."""
+    return f"{query} and p.city % 4 = {name.split()[-1]}"
+
+
 def refresher(how: str, query: str, id: uuid.UUID, of: Set) -> Row:
     """The refresh_params that make a segment what its query gives."""
+    if how.startswith("of "):
+        return {"family": how.removeprefix("of ")}
+    if how == "family":
+        return {"query": {"family": True, "sql": with_segment(query, FAMILIES["towns"])}}
+    if how == "watching family":
+        query = with_segment(query, FAMILIES["places"])
     changed = query.replace("from shop.people p where", "from shop.people p join changed on changed.id = p.id where")
     if how == "procedure":
         return {"procedure": {"sql": of(f"call {{home}}.fill({literal(id)}, {literal(query)})")}}
     if how == "watching":
         return {"incremental": {"watch": ["shop.people", {"table": "shop.orders", "id": "customer_id"}], "sql": changed}}
+    if how == "watching family":
+        return {"incremental": {"watch": ["shop.people", {"table": "shop.orders", "id": "customer_id"}], "sql": changed, "family": True}}
     if how == "watching a part":
         return {"incremental": {"watch": ["shop.people", {"table": "shop.visits_good", "id": "customer_id"}], "sql": changed}}
     if how == "dated":
@@ -408,12 +437,11 @@ class World:
     def set_up_set(self, db: Connection, of: Set, dice: random.Random) -> None:
         db.execute(of(HOME.replace("create schema", "create schema if not exists")))  # type: ignore[call-overload]
         db.execute(WATCH)
-        done = set()
+        done, families = set(), {}
         for name, (owner, table, keeps, how) in SEGMENTS.items():
             if table not in done:
                 done.add(table)
-                shared = len([one for one in SEGMENTS.values() if one[1] == table]) > 1
-                key = "segment_id, id" if shared else "id"
+                key = "segment_id, id" if table in SHARED else "id"
                 only = " where actual_end = 'infinity'" if keeps else ""
                 db.execute(of(f"""
                     create table {{home}}.{table} (like {{home}}.base including defaults);
@@ -423,7 +451,10 @@ class World:
                 if name == "reading":
                     db.execute(of("create view {home}.through as select * from {home}.reading where actual_end = 'infinity'; grant select on {home}.through to anna, boris"))  # type: ignore[call-overload]
             id = uuid.UUID(int=dice.getrandbits(128))
-            query = make_query(dice, how, of)
+            if how.startswith("of "):
+                query = query_of_member(families[how.removeprefix("of ")], name)
+            else:
+                query = families[name] = make_query(dice, how, of)
             db.execute(of("""insert into {segments} (id, name, table_name, owner, context, refresh_auto, refresh_cron, refresh_params, guards)
                 values (%s, %s, %s::regclass, %s::regrole, %s, %s, %s, %s, %s)"""), [  # type: ignore[call-overload]
                     id, name, of(f"{{home}}.{table}"), owner, query, dice.random() < 0.6, dice.choice([None, "1 second", "3 seconds"]),

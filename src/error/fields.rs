@@ -54,6 +54,7 @@ impl Error {
             Error::OtherVersion(_)
             | Error::NoRefresher { .. }
             | Error::IsFamily(_)
+            | Error::TooManyNew { .. }
             | Error::Held { .. }
             | Error::NoHistory(_)
             | Error::NotInMart { .. }
@@ -187,6 +188,7 @@ impl Error {
                 "Refresh it again. If that does not help, a trigger or a rule keeps rows from being written.".into()
             }
             Error::NoHistory(_) => "Ask for the members of now, or of a time after that. A table with history keeps all periods.".into(),
+            Error::TooManyNew { .. } => "Look at the column \"segment\" of the query.".into(),
             Error::IsFamily(_) => "Name one of the segments of the family.".into(),
             Error::NoRefresher { segments, .. } => {
                 format!("Set refresh_params in {}, or pass a query to segmenter_refresh().", segments)

@@ -105,6 +105,10 @@ pub enum Error {
     #[error("segment \"{segment}\" has no refresher")]
     NoRefresher { segment: String, segments: String },
 
+    /// The rows of a family have more new names than segments are made of one by one.
+    #[error("the rows of family \"{family}\" have more than {most} names that no segment has")]
+    TooManyNew { family: String, most: usize },
+
     /// A family has no members of its own.
     #[error("segment \"{0}\" is a family: it has no members of its own")]
     IsFamily(String),

@@ -1,13 +1,12 @@
 //! What the segment's table held after the last refresh, compared with what it holds before the next
 //! one: rows that were changed by hand are noticed, so that the audiences follow.
 
-use pgrx::datum::{TimestampWithTimeZone, Uuid};
+use pgrx::datum::Uuid;
 use pgrx::spi::SpiTupleTable;
 
 use crate::catalog::relation_set::RelationSet;
 use crate::config::segment_table::Table;
 use crate::error::Result;
-use crate::pg::clock::{self, Instant};
 use crate::pg::format::fingerprint;
 use crate::pg::format::json::JsonbText;
 use crate::pg::system_catalog;
@@ -27,8 +26,8 @@ pub struct LastContent {
     pub is_refreshed: bool,
     /// The hash of the refresher that the last refresh ran with; none: not known.
     pub ran_with: Option<String>,
-    /// The end of the last successful refresh.
-    pub refreshed: Option<Instant>,
+    /// The version of the segment's state, which each refresh, hand-over and erasure writes.
+    pub version: Option<String>,
 }
 
 impl LastContent {
@@ -44,9 +43,7 @@ impl LastContent {
             seed: seed.unwrap_or_else(fingerprint::new_seed),
             is_refreshed: row.get_by_name("is_refreshed")? == Some(true),
             ran_with: row.get_by_name("ran_with")?,
-            refreshed: row
-                .get_by_name::<TimestampWithTimeZone, _>("refreshed")?
-                .map(clock::instant),
+            version: row.get_by_name("version")?,
         })
     }
 

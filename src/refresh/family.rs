@@ -1,8 +1,8 @@
 //! The refresh of a family: its query is run once, and its rows are those of its segments, which are
 //! refreshed one after another, each as if it were alone.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -14,14 +14,14 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::config::exclusion;
 use crate::config::segment_table::Table;
-use crate::config::{Incremental, Key, NewMember, Refresher, Segment};
+use crate::config::{FAMILY_COLUMN, Incremental, Key, NewMember, Refresher, Segment};
 use crate::error::{Error, Result, counted, emit_warning};
-use crate::pg::clock::{self, Instant};
+use crate::pg::exec::parts::{OtherNames, Parts, Unexpected};
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::statement::{Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
-use crate::pg::exec::tuplestore::Relation;
+use crate::pg::exec::tuplestore::{Place, Relation};
 use crate::pg::format::json::JsonbText;
 use crate::refresh::delta::{self, parse_single_statement};
 use crate::refresh::incremental::{self, Given, Ids, Plan, Progress, WatermarkCandidate};
@@ -30,28 +30,29 @@ use crate::refresh::{RefreshRequest, RefreshResult, refresh};
 use segmenter_core::dependency_order::{self, Placed};
 
 const ROWS: &CStr = c"segmenter_family_rows";
-const SORTED: &CStr = c"segmenter_family_sorted";
-const RECEIVED: &CStr = c"segmenter_received";
 const SLICE: &CStr = c"segmenter_family_slice";
+const IDS: &CStr = c"segmenter_ids";
 
-/// A row that is for no segment of the family.
-const UNKNOWN: u8 = b'u';
+/// The number of segments that one refresh creates at most.
+const MOST_CREATED: usize = 10_000;
 
 /// The number of names that a remark gives.
 const NAMED: usize = 5;
 
 /// The rows of a family, and the segments that they are for. It is made before the refresh of the family
-/// begins, and outlives its subtransaction.
+/// begins, whose subtransaction the rows outlive.
 pub struct Rows {
-    kept: Relation,
-    /// The same rows, sorted again for segments that were created meanwhile.
-    sorted: Relation,
-    is_sorted_again: Cell<bool>,
-    /// The family's own rows: none.
-    none: Relation,
-    /// The ids that have changed, of an incremental refresh.
-    changed: (Relation, Relation),
+    place: Place,
+    kept: RefCell<Option<Kept>>,
     found: RefCell<Found>,
+}
+
+/// What the query of a family gave.
+struct Kept {
+    /// By the names of segments.
+    slices: Parts,
+    /// Of an incremental refresh: the ids that have changed and that segments have or get, by their names.
+    changed: Parts,
 }
 
 /// What the refresh of a family has found.
@@ -60,16 +61,16 @@ struct Found {
     members: Vec<Member>,
     /// The query that reads the rows of one of them from the relation that has them.
     sql: String,
-    /// What an incremental refresh has done, and whether ids of their type are equal exactly if their texts
-    /// are; none: another refresher.
-    pass: Option<(Plan<'static>, bool)>,
-    at: Option<Instant>,
+    /// What an incremental refresh has done; none: another refresher.
+    pass: Option<Plan<'static>>,
 }
 
 /// A segment of a family, at its place in the order.
 struct Member {
     id: Uuid,
     name: String,
+    /// The version of its state when the rows were read.
+    version: Option<String>,
     /// The names of the segments in its cycle; none: it is in no cycle.
     cycle: Option<Vec<String>>,
 }
@@ -80,11 +81,10 @@ pub struct Slice<'a> {
     relation: &'a Relation,
     /// The query that reads them.
     sql: &'a str,
-    /// An incremental refresh: its plan, the ids that have changed, and whether those of their type are equal
-    /// exactly if their texts are.
-    pass: Option<(&'a Plan<'a>, Ids<'a>, bool)>,
-    /// When the family has read them.
-    at: Instant,
+    /// An incremental refresh: its plan, and the ids that have changed and that the segment has or gets.
+    pass: Option<(&'a Plan<'a>, &'a Relation)>,
+    /// The version of the segment's state when they were read.
+    version: Option<&'a str>,
 }
 
 impl<'a> Slice<'a> {
@@ -94,20 +94,21 @@ impl<'a> Slice<'a> {
         self.sql.to_owned()
     }
 
-    /// Whether a segment that was refreshed at this time may go by the rows: they are no older.
-    pub fn is_newer_than(&self, refreshed: Option<Instant>) -> bool {
-        refreshed.is_none_or(|refreshed| refreshed <= self.at)
+    /// Whether the segment, whose state has this version, may go by the rows: nobody has refreshed it since they
+    /// were read, and nobody was erased from it.
+    pub fn is_of(&self, version: Option<&str>) -> bool {
+        version == self.version
     }
 
     /// The watermark of a segment that must read by itself: that of the family, which is no later.
     pub fn watermark(&self) -> WatermarkCandidate {
-        self.pass.map_or(WatermarkCandidate::none(), |(plan, ..)| plan.beginning())
+        self.pass.map_or(WatermarkCandidate::none(), |(plan, _)| plan.beginning())
     }
 
     /// The progress of a segment that had to read by itself: from now on it is as far as its family.
     pub fn caught_up(&self, made: Progress) -> Progress {
         match self.pass {
-            Some((plan, ..)) => plan.caught_up(made),
+            Some((plan, _)) => plan.caught_up(made),
             None => made,
         }
     }
@@ -121,22 +122,15 @@ impl<'a> Slice<'a> {
         incremental: &Incremental,
         changes: (bool, i64),
     ) -> Result<Option<Plan<'a>>> {
-        let Some((plan, ids, is_plain)) = self.pass else { return Ok(None) };
-        let given = Given { sql: self.sql.to_owned(), ids, is_plain };
+        let Some((plan, ids)) = self.pass else { return Ok(None) };
+        let given = Given { sql: self.sql.to_owned(), ids };
         incremental::plan_of_member(set, target, incremental, (plan, given), changes)
     }
 }
 
 impl Rows {
     pub fn new() -> Self {
-        Self {
-            kept: Relation::new(ROWS),
-            sorted: Relation::new(SORTED),
-            is_sorted_again: Cell::new(false),
-            none: Relation::new(SLICE),
-            changed: incremental::new_ids(),
-            found: RefCell::default(),
-        }
+        Self { place: Place::current(), kept: RefCell::default(), found: RefCell::default() }
     }
 
     /// Runs the family's query, and keeps its rows. Segments are created for names that are new, if the
@@ -146,115 +140,166 @@ impl Rows {
         set: &RelationSet,
         (segment, table): (&Segment, &Table),
         refresher: &Refresher,
-        (plan, at, dry_run): (Option<Plan<'static>>, Instant, bool),
+        (plan, dry_run): (Option<Plan<'static>>, bool),
     ) -> Result<(Vec<String>, Option<Progress>)> {
-        let (sql, create) = (refresher.members_sql().unwrap_or_default(), refresher.create());
-        self.kept.clear();
-        self.changed.0.clear();
-        self.changed.1.clear();
-        self.sorted.clear();
-        self.is_sorted_again.set(false);
         let mut members = list_members(set, segment)?;
-        let (columns, mut unknown, pass) = set.as_segment_owner(segment.owner, || {
-            let read = || self.run(set, table, sql, &members);
-            let ((columns, has_unknown), pass) = match plan {
-                Some(mut plan) => {
-                    let ids: Vec<Uuid> = members.iter().map(|member| member.id).collect();
-                    let (read, is_plain) =
-                        plan.read_family(set, (table, &ids), self.ids(), read)?;
-                    (read, Some((plan, is_plain)))
-                }
-                None => (role::read_only(read)?, None),
-            };
-            let unknown = if has_unknown { self.list_unknown(set)? } else { Vec::new() };
-            Ok::<_, Error>((columns, unknown, pass))
-        })?;
-        let rows = self.kept.rows();
-        let mut remarks = Vec::new();
-        let created = match create {
-            Some(create) if !unknown.is_empty() => {
-                let new = list_new(set, &unknown)?;
-                if dry_run && !new.is_empty() {
-                    remarks
-                        .push(format!("{} would be created", counted(new.len() as i64, "segment")));
-                }
-                let new = if dry_run { Vec::new() } else { new };
-                create_members(set, segment, create, new)?
-            }
-            _ => Vec::new(),
+        let others = match refresher.create() {
+            Some(_) => OtherNames::Keep,
+            None => OtherNames::Count,
         };
-        if !created.is_empty() {
-            remarks.push(format!("{} created", counted(created.len() as i64, "segment")));
-            unknown.retain(|(name, _)| name.as_ref().is_none_or(|name| !created.contains(name)));
-            let _snapshot = Active::fresh();
-            members = list_members(set, segment)?;
-            let received = format!("select {} from {}", list(&columns), ROWS.to_string_lossy());
-            set.as_segment_owner(segment.owner, || keep(set, &self.sorted, &received, &members))?;
-            self.is_sorted_again.set(true);
+        let names = || members.iter().map(|member| member.name.as_str());
+        let slices = Parts::new(self.place, SLICE, names(), (others, MOST_CREATED + 1));
+        let changed = Parts::new(self.place, IDS, names(), (OtherNames::Count, 0));
+        let mut kept = Kept { slices, changed };
+        let sql = refresher.members_sql().unwrap_or_default();
+        let (columns, pass) = set.as_segment_owner(segment.owner, || match plan {
+            Some(plan) => {
+                let (columns, made) = kept.read_changes(set, table, (sql, plan), &members)?;
+                Ok((columns, Some(made)))
+            }
+            None => Ok((role::read_only(|| kept.read_all(table, sql))?, None)),
+        })?;
+        let (rows, mut unexpected) = (kept.slices.rows(), kept.slices.unexpected());
+        let mut remarks = Vec::new();
+        if let (Some(create), true) = (refresher.create(), unexpected.rows > 0) {
+            let new = list_new(set, &unexpected)?;
+            let (created, remark) = create_members(set, segment, create, (new, dry_run))?;
+            remarks.extend(remark);
+            if !created.is_empty() {
+                forget_created(&mut unexpected, &created);
+                let _snapshot = Active::fresh();
+                members = with_created(members, list_members(set, segment)?);
+            }
         }
         let segments = counted(members.len() as i64, "segment");
         remarks.insert(0, format!("{} for {segments}", counted(rows as i64, "row")));
-        remarks.extend(remark_of(&unknown));
+        remarks.extend(remark_of(&unexpected));
         let sql = format!("select {} from {}", list(&columns), SLICE.to_string_lossy());
-        self.none.take_columns_of(&self.kept);
-        let progress = pass.as_ref().map(|(plan, _)| plan.progress_of_family(&self.changed.0));
-        self.found.replace(Found { members, sql, pass, at: Some(at) });
+        let (pass, progress) = pass.unzip();
+        self.kept.replace(Some(kept));
+        self.found.replace(Found { members, sql, pass });
         Ok((remarks, progress))
     }
 
-    fn ids(&self) -> Ids<'_> {
-        Ids { changed: &self.changed.0, ids: &self.changed.1 }
-    }
-
-    /// The query for the rows of the family itself, which has none. They become readable in the current SPI
-    /// connection.
-    pub fn own_sql(&self) -> String {
-        self.none.publish();
-        self.found.borrow().sql.clone()
-    }
-
-    /// Runs the family's query, and keeps its rows. Returns its columns, and whether there are rows of no
-    /// segment of the family.
-    fn run(
-        &self,
-        set: &RelationSet,
-        table: &Table,
-        sql: &str,
-        members: &[Member],
-    ) -> Result<(Vec<String>, bool)> {
-        let query = parse_single_statement(sql, StatementKind::Select)?;
-        let analysed = Rc::new(Prepared::of_user(query, &[])?);
-        delta::check_analysed(&analysed, table)?;
-        let received = delta::localized(RECEIVED, query.to_owned(), &[])?;
-        let has_unknown = keep(set, &self.kept, &received.sql, members)?;
-        let columns = analysed.columns().into_iter().map(|column| column.name).collect();
-        analysed.check_seen(query, &[])?;
-        Ok((columns, has_unknown))
-    }
-
-    /// The names of rows that no segment of the family has, with their number.
-    fn list_unknown(&self, set: &RelationSet) -> Result<Vec<(Option<String>, i64)>> {
-        Spi::connect(|client| {
-            self.kept.publish();
-            let sql = set.sql(&queries::refresh::family::LIST_UNKNOWN, &[]);
-            let rows = client.select(&sql, None, &[])?;
-            rows.map(|row| Ok((row.get_by_name("name")?, row.get_by_name("number")?.unwrap_or(0))))
-                .collect()
-        })
+    /// The rows of the family itself, which has none, and the query that reads them in this SPI connection.
+    pub fn own(&self) -> (Option<Relation>, String) {
+        let none = self.kept.borrow().as_ref().map(|kept| kept.slices.empty());
+        if let Some(none) = &none {
+            none.publish();
+        }
+        (none, self.found.borrow().sql.clone())
     }
 }
 
-/// Keeps the rows of a query, sorted by segment. Returns whether there are some of no segment of the family.
-fn keep(
-    set: &RelationSet,
-    relation: &Relation,
-    received: &str,
-    members: &[Member],
-) -> Result<bool> {
-    let sql = set.sql(&queries::refresh::family::LIST_ROWS, &[("received", received)]);
-    let names: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
-    let kinds = relation.append_counted(&sql, &[names.into()], &[])?;
-    Ok(kinds.of(UNKNOWN) > 0)
+impl Kept {
+    /// Runs the family's query, and keeps its rows. Returns its columns.
+    fn read_all(&mut self, table: &Table, sql: &str) -> Result<Vec<String>> {
+        let query = parse_single_statement(sql, StatementKind::Select)?;
+        let (analysed, column) = analysed(table, query)?;
+        self.slices.fill((&analysed, &[]), column)?;
+        finish(query, analysed)
+    }
+
+    /// The same for the ids that have changed, or all of them.
+    fn read_changes(
+        &mut self,
+        set: &RelationSet,
+        table: &Table,
+        (sql, mut plan): (&str, Plan<'static>),
+        members: &[Member],
+    ) -> Result<(Vec<String>, (Plan<'static>, Progress))> {
+        let ids: Vec<Uuid> = members.iter().map(|member| member.id).collect();
+        let (changed, with_variants) = incremental::new_ids();
+        let changed = Ids { changed: &changed, ids: &with_variants };
+        let slices = RefCell::new(&mut self.slices);
+        // Few rows, which are looked up once more.
+        let rows = Relation::new(ROWS);
+        let read = |is_of_changes: bool| {
+            let query = parse_single_statement(sql, StatementKind::Select)?;
+            let (analysed, column) = analysed(table, query)?;
+            match is_of_changes {
+                true => {
+                    rows.append(query, &[])?;
+                    let columns: Vec<String> =
+                        analysed.columns().into_iter().map(|column| column.name).collect();
+                    let sql = format!("select {} from {}", list(&columns), ROWS.to_string_lossy());
+                    slices.borrow_mut().fill((&Prepared::new(&sql, &[])?, &[]), column)?;
+                }
+                false => slices.borrow_mut().fill((&analysed, &[]), column)?,
+            }
+            finish(query, analysed)
+        };
+        let (columns, is_plain) = plan.read_family(set, (table, &ids), changed, read)?;
+        if plan.is_of_changes() {
+            let names: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
+            let parts = [
+                ("table", table.name.as_str()),
+                ("collation", table.id_collation.as_str()),
+                ("ids", changed.all(is_plain).0),
+            ];
+            let sql = set.sql(&queries::refresh::family::LIST_CHANGED, &parts);
+            let args = [ids.into(), names.into()];
+            let query = Prepared::new(&sql, &args)?;
+            role::read_only(|| self.changed.fill((&query, &args), 0))?;
+        }
+        let progress = plan.progress_of_family(changed.changed);
+        Ok((columns, (plan, progress)))
+    }
+}
+
+/// Analyses the query of a family. Returns the number of the column that names segments, too.
+fn analysed(table: &Table, query: &str) -> Result<(Rc<Prepared>, usize)> {
+    let analysed = Rc::new(Prepared::of_user(query, &[])?);
+    delta::check_analysed(&analysed, table)?;
+    let column = analysed.columns().iter().position(|column| column.name == FAMILY_COLUMN);
+    Ok((analysed, column.ok_or(Error::MissingValue(FAMILY_COLUMN))?))
+}
+
+/// Checks that what the query has read was all to be seen. Returns its columns.
+fn finish(query: &str, analysed: Rc<Prepared>) -> Result<Vec<String>> {
+    let columns = analysed.columns().into_iter().map(|column| column.name).collect();
+    analysed.check_seen(query, &[])?;
+    Ok(columns)
+}
+
+/// Takes the rows of segments that were created out of those of names that are unknown.
+fn forget_created(unexpected: &mut Unexpected, created: &HashSet<String>) {
+    let is_created =
+        |name: &Option<String>| name.as_ref().is_some_and(|name| created.contains(name));
+    let rows = unexpected.names.iter().filter(|(name, _)| is_created(name)).map(|(_, rows)| rows);
+    unexpected.rows -= rows.sum::<u64>();
+    unexpected.names.retain(|(name, _)| !is_created(name));
+}
+
+/// That rows are for no segment of the family.
+fn remark_of(unexpected: &Unexpected) -> Option<String> {
+    let Unexpected { names, is_more, rows } = unexpected;
+    if *rows == 0 {
+        return None;
+    }
+    let name = |(name, rows): &(Option<String>, u64)| match name {
+        Some(name) => format!("\"{name}\" ({rows})"),
+        None => format!("null ({rows})"),
+    };
+    let mut named: Vec<String> = names.iter().take(NAMED).map(name).collect();
+    let more = names.len().saturating_sub(NAMED);
+    match (is_more, more) {
+        (true, more) => named.push(format!("and more than {more} more")),
+        (false, 0) => {}
+        (false, more) => named.push(format!("and {more} more")),
+    }
+    let (verb, named) = (if *rows == 1 { "names" } else { "name" }, named.join(", "));
+    Some(format!("{} {verb} no segment of the family: {named}", counted(*rows as i64, "row")))
+}
+
+/// The segments of a family with those that were created meanwhile. The rows are no newer than they were.
+fn with_created(before: Vec<Member>, mut now: Vec<Member>) -> Vec<Member> {
+    let mut versions: HashMap<Uuid, Option<String>> =
+        before.into_iter().map(|member| (member.id, member.version)).collect();
+    for member in &mut now {
+        member.version = versions.remove(&member.id).flatten();
+    }
+    now
 }
 
 /// Columns as a list.
@@ -262,45 +307,31 @@ fn list(columns: &[String]) -> String {
     columns.iter().map(quote_identifier).collect::<Vec<_>>().join(", ")
 }
 
-/// That rows are for no segment of the family.
-fn remark_of(unknown: &[(Option<String>, i64)]) -> Option<String> {
-    let rows: i64 = unknown.iter().map(|(_, rows)| rows).sum();
-    if rows == 0 {
-        return None;
-    }
-    let name = |(name, rows): &(Option<String>, i64)| match name {
-        Some(name) => format!("\"{name}\" ({rows})"),
-        None => format!("null ({rows})"),
-    };
-    let mut names: Vec<String> = unknown.iter().take(NAMED).map(name).collect();
-    if unknown.len() > NAMED {
-        names.push(format!("and {} more", unknown.len() - NAMED));
-    }
-    let verb = if rows == 1 { "names" } else { "name" };
-    Some(format!("{} {verb} no segment of the family: {}", counted(rows, "row"), names.join(", ")))
-}
-
 /// The segments of a family, each after those whose members it leaves out.
 fn list_members(set: &RelationSet, family: &Segment) -> Result<Vec<Member>> {
     let args = [family.name.as_str().into(), family.owner.into()];
-    let found: Vec<(Uuid, String, Vec<Uuid>)> = set.as_owner(|| {
+    let found: Vec<(Member, Vec<Uuid>)> = set.as_owner(|| {
         Spi::connect(|client| {
             let sql = exclusion::sql(set, &queries::refresh::family::LIST_MEMBERS);
             let rows = client.select(&sql, None, &args)?;
             rows.map(|row| {
-                let id: Uuid = row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?;
-                let name: Option<String> = row.get_by_name("name")?;
+                let member = Member {
+                    id: row.get_by_name("id")?.ok_or(Error::MissingValue("id"))?,
+                    name: row.get_by_name::<String, _>("name")?.unwrap_or_default(),
+                    version: row.get_by_name("version")?,
+                    cycle: None,
+                };
                 let lists: Option<Vec<Uuid>> = row.get_by_name("lists")?;
-                Ok::<_, Error>((id, name.unwrap_or_default(), lists.unwrap_or_default()))
+                Ok::<_, Error>((member, lists.unwrap_or_default()))
             })
             .collect::<Result<_>>()
         })
     })?;
     let places: HashMap<Uuid, usize> =
-        found.iter().enumerate().map(|(place, (id, ..))| (*id, place)).collect();
+        found.iter().enumerate().map(|(place, (member, _))| (member.id, place)).collect();
     let after: Vec<Vec<usize>> = found
         .iter()
-        .map(|(.., lists)| lists.iter().filter_map(|list| places.get(list).copied()).collect())
+        .map(|(_, lists)| lists.iter().filter_map(|list| places.get(list).copied()).collect())
         .collect();
     let items: Vec<_> = (0..found.len())
         .map(|place| dependency_order::Item {
@@ -310,17 +341,20 @@ fn list_members(set: &RelationSet, family: &Segment) -> Result<Vec<Member>> {
             reads_everything: false,
         })
         .collect();
+    let mut found: Vec<Option<Member>> =
+        found.into_iter().map(|(member, _)| Some(member)).collect();
+    let names: Vec<String> = found.iter().flatten().map(|member| member.name.clone()).collect();
     let member = |Placed { item, cycle }: Placed| {
-        let names = |cycle: &[usize]| cycle.iter().map(|item| found[*item].1.clone()).collect();
-        let (id, name, _) = &found[item];
-        Member { id: *id, name: name.clone(), cycle: cycle.as_deref().map(names) }
+        let in_cycle = |cycle: &[usize]| cycle.iter().map(|item| names[*item].clone()).collect();
+        let cycle = cycle.as_deref().map(in_cycle);
+        found[item].take().map(|member| Member { cycle, ..member })
     };
-    Ok(dependency_order::order(&items).into_iter().map(member).collect())
+    Ok(dependency_order::order(&items).into_iter().filter_map(member).collect())
 }
 
 /// Those of the names that no segment has or had.
-fn list_new(set: &RelationSet, unknown: &[(Option<String>, i64)]) -> Result<Vec<String>> {
-    let names: Vec<String> = unknown.iter().filter_map(|(name, _)| name.clone()).collect();
+fn list_new(set: &RelationSet, unexpected: &Unexpected) -> Result<Vec<String>> {
+    let names: Vec<String> = unexpected.names.iter().filter_map(|(name, _)| name.clone()).collect();
     set.as_owner(|| {
         Spi::connect(|client| {
             let sql = set.sql(&queries::refresh::family::LIST_NEW, &[]);
@@ -333,18 +367,28 @@ fn list_new(set: &RelationSet, unknown: &[(Option<String>, i64)]) -> Result<Vec<
 }
 
 /// Creates segments. One that cannot be created is a WARNING, and concerns no other. Returns the names of
-/// those that were created.
+/// those that were created, and a remark.
 fn create_members(
     set: &RelationSet,
     family: &Segment,
     create: &NewMember,
-    new: Vec<String>,
-) -> Result<Vec<String>> {
-    let mut created = Vec::new();
+    (new, dry_run): (Vec<String>, bool),
+) -> Result<(HashSet<String>, Option<String>)> {
+    let mut created = HashSet::new();
+    if new.len() > MOST_CREATED {
+        let error = Error::TooManyNew { family: family.name.clone(), most: MOST_CREATED };
+        emit_warning("segments were not created", &error.report());
+        return Ok((created, None));
+    }
+    let count = |segments: usize| counted(segments as i64, "segment");
+    if dry_run {
+        let remark = format!("{} would be created", count(new.len()));
+        return Ok((created, Some(remark).filter(|_| !new.is_empty())));
+    }
     for name in new {
         pgrx::check_for_interrupts!();
         match in_subtransaction(OnSuccess::Commit, || create_member(set, family, create, &name)) {
-            Ok(()) => created.push(name),
+            Ok(()) => drop(created.insert(name)),
             Err(error) => {
                 let family = &family.name;
                 let what = format!("segment \"{name}\" was not created for family \"{family}\"");
@@ -352,7 +396,9 @@ fn create_members(
             }
         }
     }
-    Ok(created)
+    let remark = format!("{} created", count(created.len()));
+    let remark = Some(remark).filter(|_| !created.is_empty());
+    Ok((created, remark))
 }
 
 fn create_member(
@@ -402,24 +448,21 @@ pub fn refresh_members(
     family: &Segment,
     rows: &Rows,
 ) -> Result<Vec<RefreshResult>> {
-    let found = rows.found.take();
-    let kept = if rows.is_sorted_again.get() { &rows.sorted } else { &rows.kept };
+    let (found, kept) = (rows.found.take(), rows.kept.take());
+    let Some(mut kept) = kept else { return Ok(Vec::new()) };
     let own = Turns::default();
     let turns = request.turns.unwrap_or(&own);
     turns.extend(found.members.iter().map(|member| member.id));
-    let (ids, at) = (rows.ids(), found.at.unwrap_or_else(clock::now));
-    let pass = found.pass.as_ref().map(|(plan, is_plain)| (plan, ids, *is_plain));
-    let slice = Relation::new(SLICE);
-    slice.take_columns_of(kept);
-    let mut groups = kept.groups();
     let mut results = Vec::new();
-    for (number, member) in (1..).zip(&found.members) {
+    for member in &found.members {
         pgrx::check_for_interrupts!();
-        slice.clear();
-        groups.take(number, &slice);
+        let slice = kept.slices.take(&member.name);
+        let changed = kept.changed.take(&member.name);
+        let pass = found.pass.as_ref().map(|plan| (plan, &changed));
         turns.begin(member.id);
         // It sees what those before it have done.
         let _snapshot = Active::fresh();
+        let version = member.version.as_deref();
         let of_member = RefreshRequest {
             query: None,
             dry_run: request.dry_run,
@@ -427,12 +470,11 @@ pub fn refresh_members(
             skip_busy: request.skip_busy,
             cycle: member.cycle.as_deref(),
             turns: Some(turns),
-            slice: Some(Slice { relation: &slice, sql: &found.sql, pass, at }),
+            slice: Some(Slice { relation: &slice, sql: &found.sql, pass, version }),
             ..RefreshRequest::by_hand(Key::Id(member.id), &member.name, request.run_id)
         };
         results.push(refresh(set, &of_member)?);
     }
-    drop(groups);
     if !request.dry_run {
         let ids: Vec<Uuid> = found.members.iter().map(|member| member.id).collect();
         set.write(&queries::refresh::family::COPY_READS, &[family.id.into(), ids.into()])?;

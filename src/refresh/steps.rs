@@ -137,7 +137,7 @@ fn steps(
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
     let changes = (lists.may_free(), lists.readmissions());
-    let slice = request.slice.filter(|slice| slice.is_newer_than(last.refreshed));
+    let slice = request.slice.filter(|slice| slice.is_of(last.version.as_deref()));
     let (slice, given) = match (slice, &refresher) {
         (Some(slice), Refresher::Incremental(incremental)) => {
             let plan = slice.plan(set, (segment, &table), incremental, changes)?;
@@ -184,7 +184,7 @@ fn steps(
         let mut unusual = Vec::new();
         let mut left_out = LeftOut::default();
         if is_family {
-            let how = (plan.take().map(Plan::own), time.at, request.dry_run);
+            let how = (plan.take().map(Plan::own), request.dry_run);
             let (remarks, made) = family.read(set, (segment, &table), &refresher, how)?;
             late.extend(remarks);
             progress = made;
@@ -213,7 +213,7 @@ fn steps(
                 (None, refresher) => {
                     let (mut delta, side) = match refresher {
                         _ if is_family => {
-                            let sql = family.own_sql();
+                            let (_none, sql) = family.own();
                             delta::of_query(set, &table, target, &sql, true)?
                         }
                         Refresher::Procedure(Sql { sql }) => {

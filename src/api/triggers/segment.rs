@@ -135,6 +135,9 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
     if let Some(Refresher::Incremental(incremental)) = &refresher {
         warn_of_gaps(&set, trigger, &row, incremental, subject)?;
     }
+    if let Some(old) = trigger.old() {
+        warn_of_orphans(&set, &old, &row, refresher.as_ref())?;
+    }
     if retention != Retention::default() && !is_restored(&set) {
         check_retained(&set, trigger, &row, &retention)?;
     }
@@ -178,6 +181,43 @@ fn resolve(
         }
         resolved => resolved,
     }
+}
+
+/// Warns that the segments of a family are refreshed no more, because it is none for them any more.
+fn warn_of_orphans(
+    set: &RelationSet,
+    old: &Row<'_>,
+    new: &NewRow<'_>,
+    refresher: Option<&Refresher>,
+) -> error::Result<()> {
+    let name = old.get_by_name::<String>("name")?.unwrap_or_default();
+    let before = old.get_by_name::<JsonbText>("refresh_params")?;
+    let before = config::parse("refresh_params", before, Subject::Segment(&name))
+        .ok()
+        .and_then(|json| config::refresher(json, Subject::Segment(&name)).ok().flatten());
+    let is_same = |column| -> error::Result<bool> {
+        Ok(old.get_by_name::<pg_sys::Oid>(column)? == new.get_by_name(column)?)
+    };
+    let was_family = before.is_some_and(|before| before.is_family());
+    let is_family = refresher.is_some_and(Refresher::is_family);
+    if !was_family || is_family && is_same("owner")? && is_same("table_name")? {
+        return Ok(());
+    }
+    let owner = old.get_by_name::<pg_sys::Oid>("owner")?.unwrap_or(pg_sys::InvalidOid);
+    let members: Option<i64> = set.as_owner(|| {
+        let sql = set.sql(&queries::config::COUNT_FAMILY, &[]);
+        Spi::connect(|_| statement::read_one(&sql, &[name.as_str().into(), owner.into()]))
+    })?;
+    let Some(members) = members.filter(|members| *members > 0) else { return Ok(()) };
+    let problem = format!(
+        "it is no longer the family of {}, which will not be refreshed",
+        error::counted(members, "segment")
+    );
+    let hint = "Make it a family again (\"family\": true in its query) with the same owner and table, or give the segments another refresher.";
+    let code = PgSqlErrorCode::ERRCODE_WARNING;
+    let report = Report::new(code, problem, Some(hint.into()));
+    error::emit_warning(&Subject::Segment(&name).to_string(), &report);
+    Ok(())
 }
 
 /// Records what an active segment reads, when its row is written: the segments that it reads are kept

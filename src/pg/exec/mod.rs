@@ -13,6 +13,7 @@ pub mod kept;
 pub mod lock;
 pub(in crate::pg) mod memory;
 pub mod notification;
+pub mod parts;
 pub mod portal;
 pub(in crate::pg) mod receiver;
 pub mod result_set;

@@ -35,15 +35,6 @@ pub struct Relation {
     is_replaced: Cell<bool>,
 }
 
-/// Reads the rows of a relation once, group by group.
-pub struct Groups<'a> {
-    relation: &'a Relation,
-    slot: *mut pg_sys::TupleTableSlot,
-    place: i32,
-    /// The slot has a row that belongs to a group that was not taken yet.
-    is_ahead: bool,
-}
-
 /// The tuplestore of a relation, and the memory context that it is in; both null at its end.
 struct Rows {
     store: Cell<*mut pg_sys::Tuplestorestate>,
@@ -52,22 +43,80 @@ struct Rows {
     columns: Cell<pg_sys::TupleDesc>,
 }
 
+/// A (sub)transaction, for relations that are made within one of its own subtransactions and outlive that: their
+/// rows end with the (sub)transaction.
+#[derive(Clone, Copy)]
+pub struct Place {
+    memory: pg_sys::MemoryContext,
+    owner: pg_sys::ResourceOwner,
+    subtransaction: pg_sys::SubTransactionId,
+}
+
+impl Place {
+    /// The current (sub)transaction.
+    pub fn current() -> Self {
+        // SAFETY: variables of this process's only thread, and the number of the current subtransaction.
+        unsafe {
+            Self {
+                memory: pg_sys::CurTransactionContext,
+                owner: pg_sys::CurTransactionResourceOwner,
+                subtransaction: pg_sys::GetCurrentSubTransactionId(),
+            }
+        }
+    }
+}
+
 impl Relation {
     /// Makes an empty relation.
     pub fn new(name: &'static CStr) -> Self {
-        // SAFETY: the current memory context is live. The callback and its argument are in the new
-        // context and in a reference that belongs to it: both live until the callback is called,
-        // once. Random access lets every reader rewind.
+        // SAFETY: what is current is live.
+        unsafe {
+            let place = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
+            Self::begin(place, name, pg_sys::work_mem)
+        }
+    }
+
+    /// Makes an empty relation in a (sub)transaction that is going on. Its rows go to disk beyond this memory, in kB.
+    pub fn at(place: Place, name: &'static CStr, memory: i32) -> Self {
+        // SAFETY: memory and owner are those of a transaction that is going on, which is checked.
+        unsafe {
+            if !pg_sys::SubTransactionIsActive(place.subtransaction) {
+                ereport!(
+                    ERROR,
+                    PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                    format!("the transaction of {name:?} has ended")
+                );
+            }
+            Self::begin((place.memory, place.owner), name, memory)
+        }
+    }
+
+    /// Makes an empty relation.
+    ///
+    /// # Safety
+    ///
+    /// The memory context and the resource owner are live, and end together.
+    unsafe fn begin(
+        (memory, owner): (pg_sys::MemoryContext, pg_sys::ResourceOwner),
+        name: &'static CStr,
+        kilobytes: i32,
+    ) -> Self {
+        // SAFETY: the place is live, as the caller promises. The callback and its argument are in the new
+        // context and in a reference that belongs to it: both live until the callback is called, once.
+        // Random access lets every reader rewind.
         let rows = unsafe {
-            let memory = new_context_in(pg_sys::CurrentMemoryContext, c"segmenter relation");
-            let outer = pg_sys::MemoryContextSwitchTo(memory);
-            let store = pg_sys::tuplestore_begin_heap(true, false, pg_sys::work_mem);
+            let context = new_context_in(memory, c"segmenter relation");
+            let outer = pg_sys::MemoryContextSwitchTo(context);
+            let current = pg_sys::CurrentResourceOwner;
+            pg_sys::CurrentResourceOwner = owner;
+            let store = pg_sys::tuplestore_begin_heap(true, false, kilobytes);
+            pg_sys::CurrentResourceOwner = current;
             let callback = pg_sys::palloc(size_of::<pg_sys::MemoryContextCallback>())
                 .cast::<pg_sys::MemoryContextCallback>();
             pg_sys::MemoryContextSwitchTo(outer);
             let rows = Rc::new(Rows {
                 store: Cell::new(store),
-                memory: Cell::new(memory),
+                memory: Cell::new(context),
                 columns: Cell::new(std::ptr::null_mut()),
             });
             callback.write(pg_sys::MemoryContextCallback {
@@ -75,7 +124,7 @@ impl Relation {
                 arg: Rc::into_raw(Rc::clone(&rows)).cast_mut().cast(),
                 next: std::ptr::null_mut(),
             });
-            pg_sys::MemoryContextRegisterResetCallback(memory, callback);
+            pg_sys::MemoryContextRegisterResetCallback(context, callback);
             rows
         };
         Self { rows, name, is_replaced: Cell::new(false) }
@@ -118,6 +167,17 @@ impl Relation {
         Ok(())
     }
 
+    /// Gives the relation the columns of an analysed query, whose rows it is to have a part of.
+    pub(in crate::pg) fn take_columns_from(&self, query: &Prepared) {
+        let memory = self.rows.memory.get();
+        // SAFETY: the memory is as live as the store.
+        unsafe {
+            let outer = pg_sys::MemoryContextSwitchTo(memory);
+            self.rows.columns.set(query.result_desc());
+            pg_sys::MemoryContextSwitchTo(outer);
+        }
+    }
+
     /// Runs a query with the active snapshot and appends its rows.
     pub fn append(&self, sql: &str, args: &[DatumWithOid<'_>]) -> Result<()> {
         let query = Prepared::new(sql, args)?;
@@ -151,13 +211,7 @@ impl Relation {
 
     /// Makes the relation readable by its name, with the columns of a query.
     pub(in crate::pg) fn register(&self, query: &Prepared) {
-        let memory = self.rows.memory.get();
-        // SAFETY: the memory is as live as the store.
-        unsafe {
-            let outer = pg_sys::MemoryContextSwitchTo(memory);
-            self.rows.columns.set(query.result_desc());
-            pg_sys::MemoryContextSwitchTo(outer);
-        }
+        self.take_columns_from(query);
         self.publish();
     }
 
@@ -195,72 +249,6 @@ impl Relation {
             }
             pg_sys::MemoryContextSwitchTo(outer);
         }
-    }
-
-    /// Its rows by groups: those whose second column, a bigint, is the same. They are sorted by it, nulls
-    /// last.
-    pub fn groups(&self) -> Groups<'_> {
-        let memory = self.rows.memory.get();
-        // SAFETY: the store, its memory and the descriptor in it are live as long as the relation, which
-        // the groups borrow. A place of its own is not moved by other readers.
-        unsafe {
-            let outer = pg_sys::MemoryContextSwitchTo(memory);
-            let place = pg_sys::tuplestore_alloc_read_pointer(
-                self.store(),
-                pg_sys::EXEC_FLAG_REWIND as i32,
-            );
-            let slot = pg_sys::MakeSingleTupleTableSlot(
-                self.rows.columns.get(),
-                &raw const pg_sys::TTSOpsMinimalTuple,
-            );
-            pg_sys::MemoryContextSwitchTo(outer);
-            pg_sys::tuplestore_select_read_pointer(self.store(), place);
-            pg_sys::tuplestore_rescan(self.store());
-            Groups { relation: self, slot, place, is_ahead: false }
-        }
-    }
-}
-
-impl Groups<'_> {
-    /// Appends the rows of a group to another relation. Groups are taken in their order; those in between are
-    /// passed over.
-    #[expect(ffi_unwind_calls, reason = "within a guard, for all rows")]
-    pub fn take(&mut self, number: i64, into: &Relation) {
-        let (source, target) = (self.relation.store(), into.store());
-        let (slot, place, mut is_ahead) = (self.slot, self.place, self.is_ahead);
-        // SAFETY: both stores and the slot are live, and the slot has the columns of the rows, of which
-        // the second is a bigint. The loop owns nothing and cannot panic.
-        unsafe {
-            pg_sys::tuplestore_select_read_pointer(source, place);
-            with_error_guard(|| {
-                loop {
-                    if !is_ahead && !raw::tuplestore_gettupleslot(source, true, false, slot) {
-                        break;
-                    }
-                    raw::slot_getsomeattrs_int(slot, 2);
-                    let is_last = *(*slot).tts_isnull.add(1);
-                    let group = (*(*slot).tts_values.add(1)).value() as i64;
-                    is_ahead = is_last || group > number;
-                    if is_ahead {
-                        break;
-                    }
-                    if group == number {
-                        raw::tuplestore_puttupleslot(target, slot);
-                    }
-                }
-            });
-        }
-        self.is_ahead = is_ahead;
-    }
-}
-
-impl Drop for Groups<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() || self.relation.rows.store.get().is_null() {
-            return;
-        }
-        // SAFETY: the slot was made for this reader, and is in the memory of the relation, which is live.
-        unsafe { pg_sys::ExecDropSingleTupleTableSlot(self.slot) };
     }
 }
 

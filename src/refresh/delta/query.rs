@@ -79,6 +79,14 @@ pub(super) fn check_query(query: &Prepared, table: &Table) -> Result<(Vec<bool>,
                 return duplicate_column(name);
             }
             has_segment = true;
+            if ![pg_sys::TEXTOID, pg_sys::VARCHAROID].contains(&column.type_oid) {
+                let given = system_catalog::format_type(column.type_oid);
+                return problem(
+                    Code::ERRCODE_DATATYPE_MISMATCH,
+                    format!("column \"{name}\" of the query of a family is {given}, not text"),
+                    Some(format!("Cast it: {name}::text.")),
+                );
+            }
             continue;
         }
         if name == "id" && !has_id {

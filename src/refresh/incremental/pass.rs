@@ -60,9 +60,8 @@ pub struct Plan<'a> {
 pub struct Given<'a> {
     /// The query for the segment's rows.
     pub sql: String,
-    pub ids: Ids<'a>,
-    /// Whether ids of their type are equal exactly if their texts are.
-    pub is_plain: bool,
+    /// Those of the ids that have changed that the segment has or gets, of a pass over these.
+    pub ids: &'a Relation,
 }
 
 /// The relations for the ids that have changed, which statements read by their names: each id once as its
@@ -75,7 +74,7 @@ pub struct Ids<'a> {
 
 impl<'a> Ids<'a> {
     /// The relation with all ids, by its name.
-    fn all(self, is_plain: bool) -> (&'static str, &'a Relation) {
+    pub fn all(self, is_plain: bool) -> (&'static str, &'a Relation) {
         if is_plain { ("changed", self.changed) } else { ("segmenter_ids", self.ids) }
     }
 }
@@ -122,17 +121,17 @@ impl Plan<'_> {
             let own = Ids { changed: &changed, ids: &ids };
             let read = match &given {
                 Some(given) => {
-                    given.ids.changed.publish();
-                    given.ids.ids.publish();
-                    Some((given.is_plain, given.ids))
+                    given.ids.publish();
+                    Some(("segmenter_ids", given.ids))
                 }
-                None => role::read_only(|| self.read_changed(set, own))?.map(|it| (it, own)),
+                None => role::read_only(|| self.read_changed(set, own))?.map(|it| own.all(it)),
             };
             match read {
-                Some((is_plain, read)) => {
-                    let found = role::read_only(|| self.notice_edits(set, table, target, last))?;
+                Some((name, looked_at)) => {
+                    let sql = given.as_ref().map(|given| given.sql.as_str());
+                    let notice = || self.notice_edits(set, table, (target, sql), last);
+                    let found = role::read_only(notice)?;
                     if self.full.is_none() {
-                        let (name, looked_at) = read.all(is_plain);
                         let before = match self.before {
                             Some(before) => before,
                             None => delta::count_members(set, table, segment)?,
@@ -181,21 +180,23 @@ impl Plan<'_> {
     }
 
     /// Reads the rows of a family: of the ids that have changed, or of all. `read` runs the query for members
-    /// and keeps its rows; the ids are kept for its segments, whose ids are among all ids.
+    /// and keeps its rows; whether it is of those that have changed is passed to it. The ids of the segments are
+    /// among all ids.
     pub fn read_family<T>(
         &mut self,
         set: &RelationSet,
         target: (&Table, &[Uuid]),
         ids: Ids<'_>,
-        read: impl FnOnce() -> Result<T>,
+        read: impl Fn(bool) -> Result<T>,
     ) -> Result<(T, bool)> {
         if self.full.is_none() {
             match role::read_only(|| self.read_changed(set, ids))? {
-                Some(is_plain) => return Ok((role::read_only(read)?, is_plain)),
+                Some(is_plain) => return Ok((role::read_only(|| read(true))?, is_plain)),
                 None => self.compare_all_instead(),
             }
         }
-        Ok((self.with_all_ids(set, target, ids.changed, || role::read_only(read))?, true))
+        let read = || role::read_only(|| read(false));
+        Ok((self.with_all_ids(set, target, ids.changed, read)?, true))
     }
 
     /// The plan of a segment that reads by itself.
@@ -225,6 +226,11 @@ impl Plan<'_> {
             }
         }
         made
+    }
+
+    /// Whether only ids that have changed are compared.
+    pub fn is_of_changes(&self) -> bool {
+        self.full.is_none()
     }
 
     /// What the refresh of a family reports.
@@ -289,13 +295,14 @@ impl Plan<'_> {
         &mut self,
         set: &RelationSet,
         table: &Table,
-        target: (Uuid, u64),
+        (target, sql): ((Uuid, u64), Option<&str>),
         last: &LastContent,
     ) -> Result<Option<Checksum>> {
         if !last.must_read(table) {
             return Ok(None);
         }
-        let query = delta::parse_single_statement(&self.refresher.sql, StatementKind::Select)?;
+        let sql = sql.unwrap_or(&self.refresher.sql);
+        let query = delta::parse_single_statement(sql, StatementKind::Select)?;
         let side = DeltaTarget::of_query((set, table), target, query)?;
         let found = side.sum_members()?;
         if last.is_edited(&found, &side) {
