@@ -49,6 +49,7 @@ update family.people set city = 'Oslo' where id = 3;
 select * from family.refresh('city: Rome');
 select * from family.refresh('city: Oslo');
 select segment, status, added, removed from segmenter_refresh('city: Oslo', 'select 1 as id', dry_run => true);
+select segment, status, detail from segmenter_refresh('cities', 'select 1 as id, ''city: Oslo'' as segment');
 select step, verdict from segmenter_explain('city: Oslo', '3');
 select step, verdict from segmenter_explain('city: Oslo', '6');
 select * from segmenter_diff('cities');
@@ -138,6 +139,7 @@ update segmenter_segments set refresh_params = '{"query": {"sql": "select id fro
 select segment, status, detail from segmenter_refresh('city: Rome');
 select detail, hint from segmenter_doctor() where "check" = 'families';
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id", "family": true}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, 7 as segment", "family": true}}', table_name => 'family.b');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment, ''y'' as segment", "family": true}}', table_name => 'family.b');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id", "create": {}}}', table_name => 'family.b');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": {"guard": {}}}}', table_name => 'family.b');

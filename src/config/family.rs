@@ -80,7 +80,7 @@ pub fn resolve(
 
 /// The query for the rows of one segment. Text that is not one statement stays what it is: running it is
 /// an error.
-fn sql_of_member(sql: &str, name: &str) -> Result<String> {
+pub fn sql_of_member(sql: &str, name: &str) -> Result<String> {
     let parsed = in_subtransaction(OnSuccess::Commit, || Ok(statement::parse(sql)));
     let query = match parsed.as_deref() {
         Ok([one]) => one.text,

@@ -12,8 +12,8 @@ use pgrx::spi::quote_identifier;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::config::exclusion;
 use crate::config::segment_table::Table;
+use crate::config::{self, exclusion};
 use crate::config::{FAMILY_COLUMN, Incremental, Key, NewMember, Refresher, Segment};
 use crate::error::{Error, Result, counted, emit_warning};
 use crate::pg::exec::parts::{OtherNames, Parts, Unexpected};
@@ -59,8 +59,9 @@ struct Kept {
 #[derive(Default)]
 struct Found {
     members: Vec<Member>,
-    /// The query that reads the rows of one of them from the relation that has them.
+    /// The query that reads the rows of one of them from the relation that has them; and that of the family.
     sql: String,
+    of_family: String,
     /// What an incremental refresh has done; none: another refresher.
     pass: Option<Plan<'static>>,
 }
@@ -79,8 +80,9 @@ struct Member {
 #[derive(Clone, Copy)]
 pub struct Slice<'a> {
     relation: &'a Relation,
-    /// The query that reads them.
+    /// The query that reads them, and that of the family, which has given them.
     sql: &'a str,
+    of_family: &'a str,
     /// An incremental refresh: its plan, and the ids that have changed and that the segment has or gets.
     pass: Option<(&'a Plan<'a>, &'a Relation)>,
     /// The version of the segment's state when they were read.
@@ -94,10 +96,15 @@ impl<'a> Slice<'a> {
         self.sql.to_owned()
     }
 
-    /// Whether the segment, whose state has this version, may go by the rows: nobody has refreshed it since they
-    /// were read, and nobody was erased from it.
-    pub fn is_of(&self, version: Option<&str>) -> bool {
-        version == self.version
+    /// Whether the segment, whose state has this version, may go by the rows: since they were read, nobody has
+    /// refreshed it, nobody was erased from it, and its query is still that of the family.
+    pub fn is_of(&self, segment: &Segment, version: Option<&str>) -> Result<bool> {
+        if version != self.version {
+            return Ok(false);
+        }
+        let sql = config::family::sql_of_member(self.of_family, &segment.name)?;
+        let own = segment.refresher.as_ref().and_then(Refresher::members_sql);
+        Ok(own == Some(&*sql))
     }
 
     /// The watermark of a segment that must read by itself: that of the family, which is no later.
@@ -177,7 +184,8 @@ impl Rows {
         let sql = format!("select {} from {}", list(&columns), SLICE.to_string_lossy());
         let (pass, progress) = pass.unzip();
         self.kept.replace(Some(kept));
-        self.found.replace(Found { members, sql, pass });
+        let of_family = refresher.members_sql().unwrap_or_default().to_owned();
+        self.found.replace(Found { members, sql, of_family, pass });
         Ok((remarks, progress))
     }
 
@@ -470,7 +478,13 @@ pub fn refresh_members(
             skip_busy: request.skip_busy,
             cycle: member.cycle.as_deref(),
             turns: Some(turns),
-            slice: Some(Slice { relation: &slice, sql: &found.sql, pass, version }),
+            slice: Some(Slice {
+                relation: &slice,
+                sql: &found.sql,
+                of_family: &found.of_family,
+                pass,
+                version,
+            }),
             ..RefreshRequest::by_hand(Key::Id(member.id), &member.name, request.run_id)
         };
         results.push(refresh(set, &of_member)?);

@@ -111,12 +111,12 @@ fn steps(
 
     let is_family = segment.kinship.is_family();
     // A one-off query for one segment of a family names none.
-    let is_named = segment.kinship.has_named_rows() && (is_family || request.query.is_none());
+    let is_named = segment.kinship.has_named_rows() && request.query.is_none();
     let table = Table::check(set, segment.table, segment.holder())?.with_named_rows(is_named);
     table.check_usable(set, segment.holder())?;
     if is_family {
         config::family::check_table(&table)?;
-        if request.shows.is_some() {
+        if request.shows.is_some() || request.query.is_some() {
             return Err(Error::IsFamily(segment.name.clone()));
         }
     }
@@ -133,11 +133,14 @@ fn steps(
     let (at, recorded_zone, last) = last_content(set, segment)?;
     progress::know_members(last.members());
     let refresher = match request.query {
-        Some(sql) => Refresher::Query(Query { family: is_family, ..Query::of(sql) }),
+        Some(sql) => Refresher::Query(Query::of(sql)),
         None => segment.refresher.clone().ok_or_else(|| no_refresher(set, segment))?,
     };
     let changes = (lists.may_free(), lists.readmissions());
-    let slice = request.slice.filter(|slice| slice.is_of(last.version.as_deref()));
+    let slice = match request.slice {
+        Some(slice) => slice.is_of(segment, last.version.as_deref())?.then_some(slice),
+        None => None,
+    };
     let (slice, given) = match (slice, &refresher) {
         (Some(slice), Refresher::Incremental(incremental)) => {
             let plan = slice.plan(set, (segment, &table), incremental, changes)?;

@@ -9,7 +9,8 @@
 select m.name, (t.id)::pg_catalog.text collate pg_catalog."C" as id
 from @ids@ as c
 join only @table@ as t on t.id operator(pg_catalog.=) (c.id)::pg_catalog.text::pg_catalog."varchar" collate @collation@
-join pg_catalog.unnest($1, $2) m (segment_id, name) on m.segment_id operator(pg_catalog.=) t.segment_id
+join rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) m (segment_id, name)
+    on m.segment_id operator(pg_catalog.=) t.segment_id
 where t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
 union
 select (r.segment)::pg_catalog.text, (r.id)::pg_catalog.text collate pg_catalog."C"
