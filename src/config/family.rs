@@ -6,7 +6,8 @@ use pgrx::prelude::*;
 use pgrx::spi::quote_literal;
 
 use super::segment_table::Table;
-use super::{ConfigError, FAMILY_COLUMN, Key, Refresher, Segment, Subject};
+use super::{ConfigError, FAMILY_COLUMN, Refresher, Subject, parse, refresher};
+use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 use crate::pg::exec::statement;
@@ -38,13 +39,13 @@ impl Kinship {
 /// for the rows with the segment's name. The segment and its family have one owner and one table.
 pub fn resolve(
     set: &RelationSet,
-    refresher: Option<Refresher>,
+    own: Option<Refresher>,
     (name, table, owner): (&str, pg_sys::Oid, pg_sys::Oid),
 ) -> Result<(Option<Refresher>, Kinship)> {
-    let Some(Refresher::Family(family)) = &refresher else {
-        let is_family = refresher.as_ref().is_some_and(Refresher::is_family);
+    let Some(Refresher::Family(family)) = &own else {
+        let is_family = own.as_ref().is_some_and(Refresher::is_family);
         let kinship = if is_family { Kinship::Family } else { Kinship::None };
-        return Ok((refresher, kinship));
+        return Ok((own, kinship));
     };
     let refuse = |problem: String, hint: &str| {
         Err(ConfigError::new("refresh_params", Subject::Segment(name), problem, hint).into())
@@ -53,7 +54,7 @@ pub fn resolve(
         return refuse("a segment cannot belong to itself".into(), "");
     }
     // A family that belongs to another role is none for this one.
-    let found = match Segment::read(set, Key::Name(family), true)? {
+    let found = match Found::by_name(set, family)? {
         Some(found) if found.owner == owner => found,
         _ => {
             return refuse(
@@ -76,6 +77,37 @@ pub fn resolve(
     }
     let sql = sql_of_member(of_family.members_sql().unwrap_or_default(), name)?;
     Ok((Some(of_family.of_member(sql)), Kinship::Member(found.id)))
+}
+
+/// The segment that is named as a family.
+struct Found {
+    id: Uuid,
+    table: pg_sys::Oid,
+    owner: pg_sys::Oid,
+    refresher: Option<Refresher>,
+}
+
+impl Found {
+    fn by_name(set: &RelationSet, name: &str) -> Result<Option<Self>> {
+        set.as_owner(|| {
+            Spi::connect(|client| {
+                let statement = set.kept(&queries::config::FIND_FAMILY);
+                let row = client.select(statement, Some(1), &[name.into()])?.first();
+                if row.is_empty() {
+                    return Ok(None);
+                }
+                let Some(id) = row.get_by_name("id")? else { return Ok(None) };
+                let subject = Subject::Segment(name);
+                let json = parse("refresh_params", row.get_by_name("refresh_params")?, subject)?;
+                Ok(Some(Self {
+                    id,
+                    table: row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid),
+                    owner: row.get_by_name("owner")?.unwrap_or(pg_sys::InvalidOid),
+                    refresher: refresher(json, subject)?,
+                }))
+            })
+        })
+    }
 }
 
 /// The query for the rows of one segment. Text that is not one statement stays what it is: running it is
