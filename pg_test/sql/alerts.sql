@@ -242,6 +242,51 @@ set role alerts_other;
 select count(*) from segmenter_alerts;
 select count(*) from segmenter_alert_states;
 select count(*) from alerts.reported where segment like 'alerts vip';
+-- What a restored dump may do, other roles may not, though anybody may say that function bodies are not checked.
+set check_function_bodies = off;
+\set VERBOSITY terse
+insert into segmenter_alerts (consumer_id, rule, owner_name) values (:'consumer', '{"on": ["late"]}', 'alerts_other');
+insert into segmenter_alerts (consumer_id, rule, owner_name) values (:'consumer', '{"on": ["late"]}', 'alerts_owner');
+insert into segmenter_alerts (consumer_id, rule) values (:'consumer', '{"on": ["late"]}');
+set role alerts_owner;
+update segmenter_subscriptions set segment_id = null, target = 'alerts' where id = :'subscription';
+reset role;
+reset check_function_bodies;
+update segmenter_subscriptions set segment_id = null, target = 'alerts' where id = :'subscription';
+\set VERBOSITY default
+select target, segment_id is not null as has_segment from segmenter_subscriptions where id = :'subscription';
+-- The same rule again, where that is no error, leaves nothing.
+set role alerts_owner;
+insert into segmenter_alerts (consumer_id, rule) select consumer_id, rule from segmenter_alerts where id = :'rule' on conflict do nothing;
+insert into segmenter_alerts (id, consumer_id, rule) select id, consumer_id, rule from segmenter_alerts where id = :'rule' on conflict (id) do update set rule = excluded.rule;
+reset role;
+select count(*) from segmenter_subscriptions u where u.segment_id is null and not exists (select from segmenter_alerts a where a.id = u.id);
+-- A role that was renamed keeps its rules; one that takes the name does not get them.
+alter role alerts_owner rename to alerts_owner2;
+create role alerts_owner;
+set role alerts_ops;
+update segmenter_alerts set actual_end = actual_end where id = :'rule' returning owner_name, owner;
+set role alerts_owner;
+select count(*) from segmenter_alerts;
+set role alerts_owner2;
+update segmenter_alerts set rule = '{"on": ["failed"]}' where id = :'rule' returning owner_name, owner;
+reset role;
+drop role alerts_owner;
+alter role alerts_owner2 rename to alerts_owner;
+create role alerts_gone;
+update segmenter_consumers set subscribers = subscribers || 'alerts_gone'::regrole where id = :'consumer';
+set role alerts_gone;
+insert into segmenter_alerts (consumer_id, rule) values (:'consumer', '{"on": ["late"]}') returning id as gone \gset
+reset role;
+update segmenter_consumers set subscribers = '{alerts_owner}' where id = :'consumer';
+drop role alerts_gone;
+select "check", status, detail from segmenter_doctor() where "check" = 'alerts';
+create role alerts_gone;
+set role alerts_ops;
+update segmenter_alerts set actual_end = actual_end where id = :'gone' returning owner_name, owner;
+reset role;
+delete from segmenter_alerts where id = :'gone';
+drop role alerts_gone;
 -- The doctor.
 set role alerts_owner;
 update segmenter_alerts set rule = '{"on": ["late"], "segments": ["alerts vip"]}' where id = :'rule';

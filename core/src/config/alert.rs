@@ -198,7 +198,8 @@ fn limit(kind: Kind, text: &str) -> std::result::Result<Limit, String> {
                 _ => Err("the limit is not a share, such as 30 % or 0.3".into()),
             }
         }
-        Kind::Waiting | Kind::Late | Kind::Delivery if text.is_empty() => {
+        // PostgreSQL skips punctuation within an interval.
+        Kind::Waiting | Kind::Late | Kind::Delivery if text.is_empty() || text.contains('>') => {
             Err("the limit is not an interval".into())
         }
         Kind::Waiting | Kind::Late | Kind::Delivery => Ok(Limit::Time(text.to_owned())),
@@ -300,6 +301,7 @@ mod tests {
             (json!({"on": ["size > much"]}), "not a share"),
             (json!({"on": ["size > -1"]}), "not a share"),
             (json!({"on": ["late >"]}), "not an interval"),
+            (json!({"on": ["late > 1 hour > 2"]}), "not an interval"),
             (json!({"on": ["late"], "segments": "vip"}), "neither \"*\" nor a list of names"),
             (json!({"on": ["late"], "segments": []}), "\"segments\" names none"),
             (json!({"on": ["late"], "segments": [1]}), "1 is not a name"),

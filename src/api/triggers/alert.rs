@@ -152,14 +152,22 @@ fn keep_subscription(
         return set.write(&queries::config::END_ALERT, &[id.into(), begin.into(), end.into()]);
     }
     let consumer = row.get_by_name::<Uuid>("consumer_id")?;
-    let args = [id.into(), consumer.into(), begin.into(), end.into(), is_restored.into()];
-    let is_subscribed: Option<bool> = set.as_owner(|| {
+    let args = [
+        id.into(),
+        consumer.into(),
+        begin.into(),
+        end.into(),
+        is_restored.into(),
+        row.get_by_name::<JsonbText>("rule")?.into(),
+        text(row, "owner_name")?.into(),
+    ];
+    let is_right: Option<bool> = set.as_owner(|| {
         Spi::connect_mut(|client| {
             let sql = set.kept(&queries::config::SUBSCRIBE_ALERT);
             client.update(sql, None, &args)?.first().get_one()
         })
     })?;
-    match is_subscribed {
+    match is_right {
         Some(true) => Ok(()),
         _ => {
             let problem = "a subscription has it that is not that of a rule for this consumer";

@@ -18,7 +18,10 @@ pub(super) fn check(found: &mut Findings, set: &RelationSet, viewer: Viewer) -> 
                 if let Err(error) = check_rule(set, Some(JsonbText(detail)), &consumer) {
                     found.problem(
                         "alerts",
-                        format!("nothing is reported by a rule: {}", error.report().message),
+                        format!(
+                            "a rule of alerts for \"{consumer}\" reports nothing, since it is not valid: {}",
+                            error.report().message
+                        ),
                         format!("Correct the rule in {rules}, or end it."),
                     );
                 }
