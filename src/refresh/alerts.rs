@@ -20,6 +20,7 @@ use crate::config::{self, AlertKind, AlertRule, Limit, Subject as Of};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::at_commit;
 use crate::pg::exec::durable;
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::lock;
@@ -410,17 +411,9 @@ impl Look<'_> {
         })
     }
 
-    /// Records what is known now, and writes the messages.
+    /// Records what is known now. The messages are written when the transaction commits.
     fn record(&self, changes: &[Change], now: Instant) -> Result<()> {
-        let reported: Vec<&Change> =
-            changes.iter().filter(|change| change.reported.is_some()).collect();
-        let ids: BTreeSet<[u8; 16]> =
-            reported.iter().map(|change| *change.alert.as_bytes()).collect();
-        let ids: Vec<Uuid> = ids.into_iter().map(Uuid::from_bytes).collect();
-        if !ids.is_empty() {
-            durable::flush_at_commit();
-            sequence::lift_messages(self.set, &ids)?;
-        }
+        let mut messages = Vec::new();
         for change in changes {
             let Change { alert, consumer, segment: (segment, name), subject, memory, reported } =
                 change;
@@ -443,22 +436,75 @@ impl Look<'_> {
                 }
             }
             let Some((reported, message)) = reported else { continue };
-            let args = [
-                consumer.id.into(),
-                (*alert).into(),
-                (*segment).into(),
-                name.as_str().into(),
-                self.run_id.into(),
-                clock::timestamp(now).into(),
-                JsonB(message.clone()).into(),
-            ];
-            self.set.write(&queries::refresh::alerts::INSERT_MESSAGE, &args)?;
             notify(reported, message, name);
+            messages.push(Message {
+                alert: *alert,
+                consumer: consumer.clone(),
+                segment: (*segment, name.clone()),
+                run_id: self.run_id,
+                at: now,
+                alert_key: message.clone(),
+            });
         }
-        let names = reported.iter().map(|change| change.consumer.name.as_str()).collect();
-        let is_pushed = reported.iter().any(|change| change.consumer.is_pushed);
-        Spi::connect_mut(|client| outbox::announce(client, self.set, &ids, names, is_pushed))
+        if !messages.is_empty() {
+            durable::flush_at_commit();
+            let outbox = self.set.outbox();
+            at_commit::add(outbox.to_u32(), move || write(outbox, &messages));
+        }
+        Ok(())
     }
+}
+
+/// A message that is to be written.
+struct Message {
+    alert: Uuid,
+    consumer: Recipient,
+    segment: (Uuid, String),
+    run_id: Option<Uuid>,
+    at: Instant,
+    /// Its key `alert`.
+    alert_key: Value,
+}
+
+/// Writes messages as the last thing that a transaction does. The alerts of a rule are about many segments, which are
+/// refreshed at the same time: a transaction that stayed open after it has written one would commit it when later ones
+/// were delivered, and it would be lost; and others would have to wait for it.
+fn write(outbox: pg_sys::Oid, messages: &[Message]) -> Result<()> {
+    let ids: BTreeSet<[u8; 16]> =
+        messages.iter().map(|message| *message.alert.as_bytes()).collect();
+    let ids: Vec<Uuid> = ids.into_iter().map(Uuid::from_bytes).collect();
+    // The set may have been dropped meanwhile.
+    let Ok(set) = RelationSet::of(outbox) else { return Ok(()) };
+    sequence::lift_messages(&set, &ids)?;
+    lock::lock_alert_order(outbox);
+    for Message { alert, consumer, segment: (segment, name), run_id, at, alert_key } in messages {
+        let args = [
+            consumer.id.into(),
+            (*alert).into(),
+            (*segment).into(),
+            name.as_str().into(),
+            (*run_id).into(),
+            clock::timestamp(*at).into(),
+            JsonB(alert_key.clone()).into(),
+        ];
+        set.write(&queries::refresh::alerts::INSERT_MESSAGE, &args)?;
+    }
+    for id in ids {
+        // Another session may have done so since the snapshot of a transaction that keeps it.
+        unless_superseded(|| Spi::connect_mut(|client| outbox::queue(client, &set, &[id])))?;
+    }
+    let names: BTreeSet<_> =
+        messages.iter().map(|message| message.consumer.name.as_str()).collect();
+    outbox::notify(names);
+    match messages.iter().any(|message| message.consumer.is_pushed) {
+        true => outbox::wake_workers(&set),
+        false => Ok(()),
+    }
+}
+
+/// Writes what this transaction reports now, so that it can be changed.
+pub fn write_now() -> Result<()> {
+    at_commit::run_all()
 }
 
 impl Recipient {

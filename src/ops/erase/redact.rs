@@ -11,12 +11,14 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Result, counted, emit, emit_warning};
 use crate::pg::exec::role;
+use crate::refresh::alerts;
 
 /// Redacts errors, receipts, filters and one-off queries that mention the person, in a segment's log and
 /// state, and in alerts about it.
 pub fn redact(set: &RelationSet, segment: Uuid, patterns: &[String], id: &str) -> Result<()> {
     let (letters, many) = (letters(id), many_letters(id));
     redact_definitions(set, Some(segment), patterns, id)?;
+    alerts::write_now()?;
     set.as_owner(|| {
         Spi::run_with_args(
             &set.sql(&queries::ops::erase::REDACT_LOG, &[]),

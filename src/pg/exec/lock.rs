@@ -27,6 +27,9 @@ const MAPPING_CLASS: u16 = 1876;
 /// The same for alerts about a segment.
 const ALERT_CLASS: u16 = 1877;
 
+/// The same for the order of alerts.
+const ALERT_ORDER_CLASS: u16 = 1878;
+
 /// The two key fields of a lock, shown as `classid` and `objid` in pg_locks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -120,6 +123,11 @@ pub fn try_lock_alerts(segments: pg_sys::Oid, segment: &[u8; 16]) -> bool {
         u32::from_be_bytes([segment[at], segment[at + 1], segment[at + 2], segment[at + 3]])
     });
     acquire(ALERT_CLASS, Key { high: segments.to_u32(), low: a ^ b ^ c ^ d }, true)
+}
+
+/// Waits for the right to write the messages of alerts of a set, and keeps it until the (sub)transaction ends.
+pub fn lock_alert_order(outbox: pg_sys::Oid) {
+    acquire(ALERT_ORDER_CLASS, Key { high: outbox.to_u32(), low: 0 }, false);
 }
 
 fn acquire(class: u16, key: Key, at_once: bool) -> bool {

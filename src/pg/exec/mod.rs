@@ -2,6 +2,7 @@
 //! go.
 
 pub mod analysis;
+pub mod at_commit;
 pub mod call;
 pub mod commit;
 pub mod dependency;

@@ -12,7 +12,7 @@ use crate::catalog::relation_set::RelationSet;
 use crate::catalog::sequence;
 use crate::catalog::settings;
 use crate::config::{Fields, Selection, SubscriptionParams};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::bgw::process;
 use crate::pg::bgw::progress::Figure;
 use crate::pg::clock::{self, Instant};
@@ -511,16 +511,21 @@ pub fn announce(
     if ids.is_empty() {
         return Ok(());
     }
+    queue(client, set, ids)?;
+    notify(consumers);
+    if is_pushed { wake_workers(set) } else { Ok(()) }
+}
+
+/// Makes subscriptions ones whose messages are delivered.
+pub fn queue(client: &mut SpiClient<'_>, set: &RelationSet, ids: &[Uuid]) -> Result<()> {
     set.as_owner(|| {
         for query in
             [&queries::refresh::publish::INSERT_CURSORS, &queries::refresh::publish::MARK_QUEUED]
         {
             client.update(&set.sql(query, &[]), None, &[ids.to_vec().into()])?;
         }
-        notify(consumers);
-        Ok::<_, Error>(())
-    })?;
-    if is_pushed { wake_workers(set) } else { Ok(()) }
+        Ok(())
+    })
 }
 
 /// The size in bytes of the messages that one call deletes at most; the next call deletes the rest.
