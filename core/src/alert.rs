@@ -65,10 +65,11 @@ pub struct Facts {
     pub after: u64,
     /// What is unusual of the last refresh by the segment's own past.
     pub unusual: Vec<String>,
-    /// The version of the definition, the columns that it has changed, and the role that did it.
+    /// The version of the definition, the columns that were changed since the one that was looked at last, and the
+    /// roles that did it.
     pub version: i64,
     pub changed: Vec<String>,
-    pub changed_by: Option<String>,
+    pub changed_by: Vec<String>,
     pub subscriptions: Vec<Handed>,
 }
 
@@ -358,13 +359,25 @@ fn size(facts: &Facts, limit: &Option<Limit>, seen: Option<i64>) -> Observed {
 }
 
 fn definition(facts: &Facts, seen: Option<i64>) -> Observed {
-    let mut summary = format!("its definition was changed: version {}", facts.version);
-    if let Some(role) = &facts.changed_by {
-        summary.push_str(&format!(", by role \"{role}\""));
+    let version = facts.version;
+    let mut summary = match seen {
+        Some(seen) if seen + 1 < version => {
+            format!("its definition was changed: versions {} to {version}", seen + 1)
+        }
+        _ => format!("its definition was changed: version {version}"),
+    };
+    let quoted = |names: &[String]| {
+        let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+        names.join(", ")
+    };
+    match &facts.changed_by[..] {
+        [] => {}
+        [role] => summary.push_str(&format!(", by role \"{role}\"")),
+        roles => summary.push_str(&format!(", by roles {}", quoted(roles))),
     }
-    let columns: Vec<_> = facts.changed.iter().map(|column| format!("\"{column}\"")).collect();
-    let detail = (!columns.is_empty()).then(|| format!("changed: {}", columns.join(", ")));
-    let is_new = seen.is_some_and(|seen| seen < facts.version);
+    let columns = &facts.changed;
+    let detail = (!columns.is_empty()).then(|| format!("changed: {}", quoted(columns)));
+    let is_new = seen.is_some_and(|seen| seen < version);
     Observed {
         subject: Subject::Definition,
         state: is_new.then_some(Kind::Definition.as_str()),
@@ -629,7 +642,7 @@ mod tests {
         let facts = Facts {
             version: 3,
             changed: vec!["refresh_params".into()],
-            changed_by: Some("anna".into()),
+            changed_by: vec!["anna".into()],
             ..Facts::default()
         };
         let rule = rule(&["definition"]);
@@ -640,6 +653,11 @@ mod tests {
         assert_eq!(reported.state, Some("definition"));
         assert_eq!(reported.summary, "its definition was changed: version 3, by role \"anna\"");
         assert_eq!(reported.detail.as_deref(), Some("changed: \"refresh_params\""));
+        // Those between two looks are reported together.
+        assert_eq!(
+            seen(Some(1)).summary,
+            "its definition was changed: versions 2 to 3, by role \"anna\""
+        );
         // Each version is reported, and nothing ends.
         let mut memory = Memory::new(at(0), Some(2));
         for version in [3, 4] {

@@ -26,6 +26,9 @@ select segmenter_alert('alerts ops', '[]');
 select segmenter_alert('alerts ops', '{"on": []}');
 select segmenter_alert('alerts ops', '{"on": ["fail"]}');
 select segmenter_alert('alerts ops', '{"on": ["waiting > soon"]}');
+select segmenter_alert('alerts ops', '{"on": ["waiting >= 1 hour"]}');
+select segmenter_alert('alerts ops', '{"on": ["late > -1 hour"]}');
+select segmenter_alert('alerts ops', '{"on": ["size > 30"]}');
 select segmenter_alert('alerts ops', '{"on": ["late"], "flapping": {"within": "often"}}');
 select segmenter_alert('alerts ops', '{"on": ["late"], "segments": ["alerts of other"]}');
 select segmenter_alert('alerts ops', null);
@@ -104,6 +107,15 @@ select segment, "on", was, "is", firing, summary, detail from alerts.reported wh
 -- definition: it is reported, and nothing ends.
 select segment, was, "is", firing, summary, detail from alerts.reported where "on" = 'definition';
 reset role;
+truncate segmenter_outbox;
+
+-- What has changed between two looks is reported together.
+set role alerts_owner;
+update segmenter_segments set description = 'ours' where name = 'alerts vip';
+reset role;
+update segmenter_segments set context = 'shop' where name = 'alerts vip';
+select segmenter_run_prune();
+select segment, was, "is", firing, summary, detail from alerts.reported where "on" = 'definition';
 truncate segmenter_outbox;
 
 -- size: half of them go, and the next refresh is as usual. Both are reported.

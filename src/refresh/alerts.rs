@@ -273,7 +273,7 @@ impl Look<'_> {
                 unusual: Vec::new(),
                 version: i64::from(row.get_by_name::<i32, _>("version")?.unwrap_or_default()),
                 changed: row.get_by_name("changed")?.unwrap_or_default(),
-                changed_by: text("changed_by")?,
+                changed_by: row.get_by_name("changed_by")?.unwrap_or_default(),
                 subscriptions: Vec::new(),
             },
             consumer,

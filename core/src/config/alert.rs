@@ -192,15 +192,21 @@ fn limit(kind: Kind, text: &str) -> std::result::Result<Limit, String> {
                 None => (text, 1.0),
             };
             match number.parse::<f64>() {
+                // Who writes 30 means 30 %.
+                Ok(number) if number > 1.0 && number.is_finite() && unit == 1.0 => Err(format!(
+                    "without %, the limit is a share of 1: write {text} % or a number below 1"
+                )),
                 Ok(number) if number >= 0.0 && number.is_finite() => {
                     Ok(Limit::Share(number / unit))
                 }
                 _ => Err("the limit is not a share, such as 30 % or 0.3".into()),
             }
         }
-        // PostgreSQL skips punctuation within an interval.
-        Kind::Waiting | Kind::Late | Kind::Delivery if text.is_empty() || text.contains('>') => {
-            Err("the limit is not an interval".into())
+        // PostgreSQL skips punctuation within an interval, so that ">= 1 hour" would be one.
+        Kind::Waiting | Kind::Late | Kind::Delivery
+            if text.is_empty() || text.contains(['<', '>', '=', '!', '~']) =>
+        {
+            Err("the limit is not an interval, such as 2 hours".into())
         }
         Kind::Waiting | Kind::Late | Kind::Delivery => Ok(Limit::Time(text.to_owned())),
     }
@@ -300,8 +306,12 @@ mod tests {
             (json!({"on": ["failed > x"]}), "not a number of failures in a row"),
             (json!({"on": ["size > much"]}), "not a share"),
             (json!({"on": ["size > -1"]}), "not a share"),
+            (json!({"on": ["size > NaN"]}), "not a share"),
+            (json!({"on": ["size > inf %"]}), "not a share"),
+            (json!({"on": ["drift > 30"]}), "write 30 % or a number below 1"),
             (json!({"on": ["late >"]}), "not an interval"),
             (json!({"on": ["late > 1 hour > 2"]}), "not an interval"),
+            (json!({"on": ["late >= 1 hour"]}), "not an interval"),
             (json!({"on": ["late"], "segments": "vip"}), "neither \"*\" nor a list of names"),
             (json!({"on": ["late"], "segments": []}), "\"segments\" names none"),
             (json!({"on": ["late"], "segments": [1]}), "1 is not a name"),
