@@ -358,7 +358,8 @@ fn size(facts: &Facts, limit: &Option<Limit>, seen: Option<i64>) -> Observed {
     Observed { subject: Subject::Size, state, summary, detail, seen, consumer: None }
 }
 
-fn definition(facts: &Facts, seen: Option<i64>) -> Observed {
+/// What has changed of the definition since the version `seen`.
+pub fn definition(facts: &Facts, seen: Option<i64>) -> Observed {
     let version = facts.version;
     let mut summary = match seen {
         Some(seen) if seen + 1 < version => {

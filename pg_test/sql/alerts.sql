@@ -179,8 +179,16 @@ set role alerts_owner;
 select status from segmenter_refresh(E'alerts "q" \\ 🛒', query => 'select 1 / 0 as id');
 update segmenter_segments set actual_end = now() where name = E'alerts "q" \\ 🛒';
 select segmenter_run_prune();
-select segment, "on", was, "is", firing, summary from alerts.reported where "on" <> 'definition';
-select count(*) from segmenter_alert_states where segment <> 'alerts vip';
+select segment, "on", was, "is", firing, summary, detail from alerts.reported;
+select subject from segmenter_alert_states where segment <> 'alerts vip';
+-- Its definition is looked at all the same.
+update segmenter_segments set actual_end = 'infinity' where name = E'alerts "q" \\ 🛒';
+select segmenter_run_prune();
+update segmenter_segments set actual_end = now() where name = E'alerts "q" \\ 🛒';
+update segmenter_segments set actual_end = 'infinity' where name = E'alerts "q" \\ 🛒';
+update segmenter_segments set actual_end = now() where name = E'alerts "q" \\ 🛒';
+select segmenter_run_prune();
+select segment, "on", "is", summary, detail from alerts.reported where "on" = 'definition';
 reset role;
 truncate segmenter_outbox;
 
@@ -208,9 +216,17 @@ update segmenter_alert_states set changes = array(select now() - interval '25 ho
 select segmenter_run_prune();
 select o.payload #>> '{alert,was}' as was, o.payload #>> '{alert,is}' as "is", o.payload #>> '{alert,flapping}' as flapping
 from segmenter_outbox o where o.subscription_id = :'flapping' order by o.id desc limit 1;
+-- A rule that ends reports that what was open has ended, and knows nothing then.
+update segmenter_alert_states set state = 'failed', reported = 'failed', changes = '{}' where alert_id = :'flapping';
 set role alerts_owner;
 update segmenter_alerts set actual_end = now() where id = :'flapping';
+select segmenter_run_prune();
+select segmenter_run_prune();
 select count(*) from segmenter_alert_states where alert_id = :'flapping';
+reset role;
+select o.payload #>> '{alert,was}' as was, o.payload #>> '{alert,is}' as "is", o.payload #>> '{alert,firing}' as firing
+from segmenter_outbox o where o.subscription_id = :'flapping' order by o.id desc limit 1;
+set role alerts_owner;
 reset role;
 truncate segmenter_outbox;
 

@@ -29,9 +29,10 @@ use crate::pg::exec::snapshot::Active;
 use crate::pg::exec::statement::read_one;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction, unless_superseded};
 use crate::pg::format::json::JsonbText;
+use crate::pg::system_catalog;
 use crate::refresh::publish::outbox;
 use segmenter_core::alert::{
-    self, Damping, Facts, Handed, Interval, Memory, Reported, Status, Subject,
+    self, Damping, Facts, Handed, Interval, Memory, Observed, Reported, Status, Subject,
 };
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::unusual::Unusual;
@@ -396,15 +397,37 @@ impl Look<'_> {
                     };
                     let (alert, id) = (uuid(&row, "alert_id")?, uuid(&row, "segment_id")?);
                     let (segment, subject) = (text("segment")?, text("subject")?);
-                    let reported = alert::leave(&text("reported")?, now).map(|reported| {
-                        let ids = (alert.to_string(), id.to_string());
-                        let about = (subject.as_str(), None);
+                    let ids = (alert.to_string(), id.to_string());
+                    let message = |about: Option<&Observed>, reported: Reported| {
+                        let about = (subject.as_str(), about);
                         let message = alert::message(&ids.0, (&ids.1, &segment), about, &reported);
                         (reported, message)
-                    });
+                    };
+                    let version: Option<i32> = row.get_by_name("version")?;
+                    let (memory, reported) = match version {
+                        None => {
+                            let reported = alert::leave(&text("reported")?, now);
+                            (None, reported.map(|reported| message(None, reported)))
+                        }
+                        Some(version) => {
+                            let facts = Facts {
+                                version: version.into(),
+                                changed: row.get_by_name("changed")?.unwrap_or_default(),
+                                changed_by: row.get_by_name("changed_by")?.unwrap_or_default(),
+                                ..Facts::default()
+                            };
+                            let seen = row.get_by_name("seen")?;
+                            let observed = alert::definition(&facts, seen);
+                            let mut memory = Memory::new(now, seen);
+                            let reported = alert::look(&mut memory, &observed, now, None);
+                            let reported =
+                                reported.map(|reported| message(Some(&observed), reported));
+                            (Some(memory), reported)
+                        }
+                    };
                     let consumer = Recipient::read(&row)?;
                     let segment = (id, segment);
-                    Ok(Change { alert, consumer, segment, subject, memory: None, reported })
+                    Ok(Change { alert, consumer, segment, subject, memory, reported })
                 });
                 rows.collect()
             })
@@ -474,7 +497,10 @@ fn write(outbox: pg_sys::Oid, messages: &[Message]) -> Result<()> {
         messages.iter().map(|message| *message.alert.as_bytes()).collect();
     let ids: Vec<Uuid> = ids.into_iter().map(Uuid::from_bytes).collect();
     // The set may have been dropped meanwhile.
-    let Ok(set) = RelationSet::of(outbox) else { return Ok(()) };
+    if system_catalog::visible_name(outbox).is_none() {
+        return Ok(());
+    }
+    let set = RelationSet::of(outbox)?;
     sequence::lift_messages(&set, &ids)?;
     lock::lock_alert_order(outbox);
     for Message { alert, consumer, segment: (segment, name), run_id, at, alert_key } in messages {
