@@ -74,6 +74,14 @@ select status from segmenter_refresh('alerts of other');
 reset role;
 select * from alerts.reported;
 
+-- A look that finds nothing new writes nothing.
+select segmenter_run_prune();
+begin;
+select segmenter_run_prune();
+select count(*) from segmenter_run();
+select pg_current_xact_id_if_assigned() is null as no_id;
+commit;
+
 -- failed: once, however often it fails, and once that it is over.
 set role alerts_owner;
 select status from segmenter_refresh('alerts vip', query => 'select 1 / 0 as id');

@@ -9,6 +9,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::Result;
 use crate::pg::exec::role;
+use crate::pg::exec::subtransaction::unless_superseded;
 
 /// The zone of the times in definitions: the same row has the same text whatever the settings are.
 pub const ZONE: &str = "UTC";
@@ -51,11 +52,18 @@ const PRUNED_AT_ONCE: i64 = 1000;
 /// that are followed by a thousand. Returns whether more may be left to delete.
 pub fn prune(set: &RelationSet, before: TimestampWithTimeZone) -> Result<bool> {
     let args = [before.into(), KEPT.into(), PRUNED_AT_ONCE.into()];
-    let deleted = set.as_owner(|| {
-        Spi::connect_mut(|client| {
-            let sql = set.sql(&queries::catalog::definitions::DELETE_EXPIRED, &[]);
-            client.update(&sql, None, &args)?.first().get_one::<i64>()
-        })
-    })?;
-    Ok(deleted == Some(PRUNED_AT_ONCE))
+    set.as_owner(|| {
+        // The search runs read-only: no transaction id is assigned where there is nothing to delete.
+        let find = set.sql(&queries::catalog::definitions::FIND_EXPIRED, &[]);
+        let (segments, versions) = Spi::connect(|client| {
+            client.select(&find, None, &args)?.first().get_two::<Vec<Uuid>, Vec<i32>>()
+        })?;
+        let Some((segments, versions)) = segments.zip(versions) else { return Ok(false) };
+        let more = versions.len() as i64 == PRUNED_AT_ONCE;
+        let deleted = unless_superseded(|| {
+            let sql = set.sql(&queries::catalog::definitions::DELETE_VERSIONS, &[]);
+            Ok(Spi::run_with_args(&sql, &[segments.into(), versions.into()])?)
+        })?;
+        Ok(deleted && more)
+    })
 }

@@ -12,9 +12,10 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::sequence;
 use crate::catalog::settings;
-use crate::error::{Report, Result};
+use crate::error::{Error, Report, Result};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
+use crate::pg::exec::statement::read_one;
 use crate::pg::exec::subtransaction::unless_superseded;
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::reason::Reason;
@@ -201,18 +202,20 @@ pub fn prune(set: &RelationSet) -> Result<bool> {
     let Some(retention) = settings::log_retention() else { return Ok(false) };
     let Some(before) = clock::now().checked_sub_signed(retention) else { return Ok(false) };
     let args = [clock::timestamp(before).into(), PRUNED_AT_ONCE.into()];
-    let mut deleted = None;
-    unless_superseded(|| {
-        deleted = set.as_owner(|| {
-            Spi::connect_mut(|client| {
-                let sql = set.sql(&queries::catalog::log::DELETE_EXPIRED, &[]);
-                client.update(&sql, None, &args)?.first().get_one::<i64>()
-            })
+    let more = set.as_owner(|| {
+        // The search runs read-only: no transaction id is assigned where there is nothing to delete.
+        let find = set.sql(&queries::catalog::log::FIND_EXPIRED, &[]);
+        let old = Spi::connect(|_| read_one::<Vec<i64>>(&find, &args))?;
+        let Some(old) = old else { return Ok(false) };
+        let more = old.len() as i64 == PRUNED_AT_ONCE;
+        let deleted = unless_superseded(|| {
+            let sql = set.sql(&queries::catalog::log::DELETE_ENTRIES, &[]);
+            Ok(Spi::run_with_args(&sql, &[old.into()])?)
         })?;
-        Ok(())
+        Ok::<_, Error>(deleted && more)
     })?;
-    let more = definitions::prune(set, clock::timestamp(before))?;
-    Ok(more || deleted == Some(PRUNED_AT_ONCE))
+    let more_versions = definitions::prune(set, clock::timestamp(before))?;
+    Ok(more || more_versions)
 }
 
 /// Converts a duration to an `interval`.

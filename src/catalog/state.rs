@@ -292,14 +292,18 @@ pub fn add_up_counts(set: &RelationSet) -> Result<()> {
     if process::is_in_recovery() {
         return Ok(());
     }
-    let args = [COUNTS_KEPT.into(), ADDED_UP_AT_ONCE.into()];
-    unless_superseded(|| {
-        set.as_owner(|| {
+    set.as_owner(|| {
+        // The search runs read-only: no transaction id is assigned where there is nothing to add up.
+        let find = set.sql(&queries::catalog::state::FIND_MANY_COUNTS, &[]);
+        let many =
+            Spi::connect(|_| statement::read_one::<Vec<Uuid>>(&find, &[COUNTS_KEPT.into()]))?;
+        let Some(many) = many else { return Ok(()) };
+        unless_superseded(|| {
             let sql = set.sql(&queries::catalog::state::ADD_UP_COUNTS, &[]);
-            Ok(Spi::run_with_args(&sql, &args)?)
+            Ok(Spi::run_with_args(&sql, &[many.into(), ADDED_UP_AT_ONCE.into()])?)
         })
+        .map(drop)
     })
-    .map(drop)
 }
 
 /// Records that a run begins to refresh a segment. The refresh follows in another transaction. Returns

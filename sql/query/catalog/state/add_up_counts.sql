@@ -1,16 +1,14 @@
--- Adds up the counts of segments that have more than $1 rows of them, at most $2 rows. Rows that another session
--- has locked are left to it. Returns whether there were any.
+-- Adds up the counts of the segments $1, at most $2 rows. Rows that another session has locked are left to it.
+-- Returns whether there were any.
 -- runs as: set owner
--- params: kept bigint, limit bigint
+-- params: segments uuid[], limit bigint
 -- row: are_any boolean
-with many as (
-    select c.segment_id from @counts@ c where c.status is not null group by c.segment_id having count(*) > $1
-), gone as (
+with gone as (
     delete from @counts@ c
     where c.id in (
         select l.id
         from @counts@ l
-        where l.status is not null and l.segment_id in (select m.segment_id from many m)
+        where l.status is not null and l.segment_id = any ($1)
         limit $2
         for update skip locked
     )
