@@ -24,11 +24,12 @@ join @consumers@ c on c.id = u.consumer_id and c.actual_end = 'infinity'
 left join @deliveries@ d on d.subscription_id = u.id
 left join @handovers@ h on h.subscription_id = u.id
 left join lateral (
-    select m.available_at
+    -- By the index of subscriptions, whatever is estimated: that of ids would read the messages of all others.
+    select m.subscription_id, m.available_at
     from @outbox@ m
-    where m.subscription_id = u.id and m.id > coalesce(d.delivered_through, 0)
-    order by m.id
+    where (m.subscription_id, m.id) > (u.id, coalesce(d.delivered_through, 0))
+    order by m.subscription_id, m.id
     limit 1
-) head on not u.params @> '{"mode": "events", "paused": true}'
+) head on head.subscription_id = u.id and not u.params @> '{"mode": "events", "paused": true}'
 where r.actual_end = 'infinity' and r.owner::oid <> 0 and s.actual_end = 'infinity' and r.rule ->> 'on' ~ 'delivery|drift'
 order by c.name, u.target
