@@ -121,8 +121,8 @@ pub struct Table {
 struct Facts {
     name: String,
     owner: pg_sys::Oid,
-    /// Why it can hold no segment, whatever its columns are.
-    problem: Option<&'static str>,
+    /// Why it can hold no segment, whatever its columns are, and what to do.
+    problem: Option<(&'static str, &'static str)>,
     is_unlogged: bool,
     may_write: bool,
     in_mart: bool,
@@ -140,6 +140,10 @@ struct Facts {
 /// values of all of them, the operation, the id and the place of the row are in one target list,
 /// which PostgreSQL limits to 1664 entries.
 pub const MOST_COLUMNS: usize = (1664 - 3) / 2;
+
+/// What to do about a table that can hold no segment.
+const ORDINARY: &str = "Give the segment an ordinary table, in a schema of your own.";
+const LOCAL: &str = "Members are kept on one server: undistribute_table('...') brings the table back to this one, unless its schema is distributed. The segment's query may read distributed tables.";
 
 /// What a segment's table is locked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -201,13 +205,15 @@ impl Facts {
         let is =
             |fact: &str| Ok::<_, Error>(facts.get_by_name::<bool, _>(fact)?.unwrap_or_default());
         let problem = if is("is_service")? || is("is_extension_member")? {
-            Some("it belongs to PostgreSQL or to an extension")
+            Some(("it belongs to PostgreSQL or to an extension", ORDINARY))
         } else if is("in_other_mart")? {
-            Some("it belongs to another relation set")
+            Some(("it belongs to another relation set", ORDINARY))
         } else if !is("is_ordinary")? {
-            Some("it is not an ordinary table")
+            Some(("it is not an ordinary table", ORDINARY))
         } else if !is("is_kept")? {
-            Some("it is a temporary table")
+            Some(("it is a temporary table", ORDINARY))
+        } else if system_catalog::are_distributed(&[table]) {
+            Some(("Citus distributes it", LOCAL))
         } else {
             None
         };
@@ -228,10 +234,7 @@ impl Facts {
 
     fn check_kind(&self) -> Result<()> {
         match self.problem {
-            Some(problem) => {
-                let hint = "Give the segment an ordinary table, in a schema of your own.";
-                Err(unfit(&self.name, problem, Some(hint.into())))
-            }
+            Some((problem, hint)) => Err(unfit(&self.name, problem, Some(hint.into()))),
             None => Ok(()),
         }
     }

@@ -76,17 +76,42 @@ pub fn is_pseudo_type(typ: pg_sys::Oid) -> bool {
 /// Whether Citus has distributed one of the relations, or keeps copies of it on other servers. Such
 /// relations are planned by Citus. Where there is no Citus, none is.
 pub fn are_distributed(relations: &[pg_sys::Oid]) -> bool {
+    !distributed(relations).is_empty()
+}
+
+/// Those of the relations that are.
+pub fn distributed(relations: &[pg_sys::Oid]) -> Vec<pg_sys::Oid> {
     // SAFETY: needs a transaction. The name is a C string; a missing relation gives the invalid OID.
     let citus = unsafe {
         let catalog = pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE);
         pg_sys::get_relname_relid(c"pg_dist_partition".as_ptr(), catalog)
     };
     if citus == pg_sys::InvalidOid || relations.is_empty() {
-        return false;
+        return Vec::new();
     }
     let rows = table_scan::read(citus, [c"logicalrelid"]).unwrap_or_default();
-    let mut distributed = rows.into_iter().filter_map(|[relation]| relation);
-    distributed.any(|oid| relations.contains(&pg_sys::Oid::from(oid.value() as u32)))
+    let known = rows.into_iter().filter_map(|[relation]| relation);
+    let known = known.map(|oid| pg_sys::Oid::from(oid.value() as u32));
+    known.filter(|oid| relations.contains(oid)).collect()
+}
+
+/// Whether other tables inherit from a table, or did. A partitioned table has partitions, and none that
+/// inherit from it.
+pub fn has_children(table: pg_sys::Oid) -> bool {
+    // SAFETY: needs a transaction. The row of a relation that exists is not null, and live until it is
+    // released.
+    unsafe {
+        let id = pg_sys::SysCacheIdentifier::RELOID as i32;
+        let row = pg_sys::SearchSysCache1(id, table.into());
+        if row.is_null() {
+            return false;
+        }
+        let class = &*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_class>();
+        let is_partitioned = class.relkind as u8 == pg_sys::RELKIND_PARTITIONED_TABLE;
+        let has_children = class.relhassubclass && !is_partitioned;
+        pg_sys::ReleaseSysCache(row);
+        has_children
+    }
 }
 
 /// Whether a type is an array. Only a cast can coerce the elements of an array to a modifier.

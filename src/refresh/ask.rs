@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::delta::parse_single_statement;
+use super::delta::{self, parse_single_statement};
 use super::incremental;
 use super::now::RefreshTime;
 use crate::catalog::queries;
@@ -52,6 +52,11 @@ pub fn ask(set: &RelationSet, segment: &Segment, id: &str) -> Result<Option<Give
                     false => "null".into(),
                 };
                 let (email, phone) = (value(MatchColumn::HashEmail), value(MatchColumn::HashPhone));
+                let source = match changed {
+                    Some(_) => Some(delta::of_changed_ids(set, query, &analysed)?),
+                    None => None,
+                };
+                let query = source.as_ref().map_or(query, |source| source.sql.as_str());
                 let parts = [("query", query), ("email", &email), ("phone", &phone)];
                 let sql = set.sql(&queries::refresh::ask::COUNT_GIVEN, &parts);
                 let row = client.select(&sql, Some(1), &[id.into()])?.first();
@@ -61,7 +66,7 @@ pub fn ask(set: &RelationSet, segment: &Segment, id: &str) -> Result<Option<Give
                     (MatchColumn::HashPhone, row.get_by_name("phone")?),
                 ];
                 hashes.retain(|(by, _)| rows > 0 && is_given(*by));
-                drop(changed);
+                drop((source, changed));
                 Ok::<_, Error>(Given { rows, hashes })
             })
         };

@@ -6,6 +6,7 @@ pub mod at_commit;
 pub mod call;
 pub mod commit;
 pub mod dependency;
+mod distributed;
 pub mod durable;
 pub mod expression;
 mod function;

@@ -103,10 +103,13 @@ impl Prepared {
         Ok(Self(plan))
     }
 
-    /// The same for a user's statement: an error says where in the statement it is.
+    /// The same for a user's statement: an error says where in the statement it is. One that would give
+    /// wrong rows is an error.
     pub fn of_user(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Self> {
-        in_subtransaction(OnSuccess::Commit, || Self::new(sql, args))
-            .map_err(|error| error.in_statement(sql))
+        let prepared = in_subtransaction(OnSuccess::Commit, || Self::new(sql, args))
+            .map_err(|error| error.in_statement(sql))?;
+        prepared.check_joins()?;
+        Ok(prepared)
     }
 
     /// The same for one that reads no relation of the SPI connection, and that is analysed and not

@@ -33,7 +33,7 @@ pub use hashes::{NO_HASHES, NoHashes, SHORTEST_HASH};
 use query::check_width;
 pub use query::{check, check_analysed, named_by, parse_single_statement};
 use received::received;
-pub use received::{Source, localized};
+pub use received::{Source, localized, of_changed_ids};
 pub use target::DeltaTarget;
 use target::{is_fitted_array, old_value};
 

@@ -10,6 +10,7 @@ use pgrx::datum::DatumWithOid;
 
 use super::DeltaTarget;
 use crate::catalog::queries;
+use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
 use crate::pg::exec::statement::{self, Prepared};
 use crate::pg::exec::tuplestore::Relation;
@@ -48,16 +49,31 @@ pub(super) fn received(
     if !system_catalog::are_distributed(&analysed.relations()) {
         return Ok(Source::of(sql));
     }
-    if !has_changed {
-        return Source::kept(RECEIVED, &sql, &[]);
+    match has_changed {
+        true => with_ids(side.set, &sql),
+        false => Source::kept(RECEIVED, &sql, &[]),
     }
+}
+
+/// A query that may read the relation `changed` and was analysed as `analysed`, as one that our statements
+/// can read.
+pub fn of_changed_ids(set: &RelationSet, query: &str, analysed: &Prepared) -> Result<Source> {
+    match system_catalog::are_distributed(&analysed.relations()) {
+        // A query may begin with a WITH of its own.
+        true => with_ids(set, &format!("select s.* from (\n{query}\n) as s")),
+        false => Ok(Source::of(query.to_owned())),
+    }
+}
+
+/// The rows of a query of distributed tables, which gets the ids of `changed` as an array.
+fn with_ids(set: &RelationSet, query: &str) -> Result<Source> {
     let ids = &queries::refresh::delta::LIST_IDS_AS_ARRAY;
     let ids = statement::read_one::<Vec<String>>(ids.text(), &[])?.unwrap_or_default();
     let column = Prepared::new(queries::refresh::delta::LIST_IDS.text(), &[])?.columns().pop();
     let column = column.ok_or(Error::MissingValue("id"))?;
     let id_type = system_catalog::type_with_collation(column.type_oid, column.collation)?;
-    let parts = [("type", id_type.as_str()), ("received", &sql)];
-    let sql = side.sql(&queries::refresh::delta::RECEIVED_WITH_IDS, &parts);
+    let parts = [("type", id_type.as_str()), ("received", query)];
+    let sql = set.sql(&queries::refresh::delta::RECEIVED_WITH_IDS, &parts);
     Source::kept(RECEIVED, &sql, &[ids.into()])
 }
 
