@@ -20,12 +20,14 @@ import exclusion
 import families
 import limit
 import many
+import scale
 import shop
 from measure import Server, median
 from report import Panel, Table, chart, megabytes, ratio, seconds
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+MILLIONS = [float(size) for size in os.environ.get("BENCH_SIZES", "1 4 16").split()]
 FSYNC = os.environ.get("BENCH_FSYNC", "off")
 CUSTOMERS = max(int(4_000_000 * SCALE) // 10_000, 1) * 10_000
 
@@ -331,6 +333,12 @@ class Bench:
         self.tables += tables
         self.wrong += wrong
 
+    def scale(self):
+        sizes = [max(int(millions * SCALE * 100), 2) * 10_000 for millions in MILLIONS]
+        tables, wrong = scale.measure(self.socket, sizes, SCALE, ROUNDS, say)
+        self.tables += tables
+        self.wrong += wrong
+
     def connectors(self):
         tables, wrong = connectors.measure(self.socket, SCALE, ROUNDS, say)
         self.tables += tables
@@ -430,6 +438,7 @@ CASES = {
     "exclusion": Bench.exclusion,
     "families": Bench.families,
     "connectors": Bench.connectors,
+    "scale": Bench.scale,
 }
 
 

@@ -10,18 +10,25 @@ TABLE = """create table {name} (
 )"""
 
 
-def load(server, customers, count):
-    """Makes customers, half of whom are members."""
+ROWS = """
+    insert into {customers}
+    select g, md5('e' || g), md5('p' || g), (hashint8(g) & 2147483647) % 1000, now() - interval '1 day'
+    from generate_series(1, {count}) g
+"""
+
+
+def load(server, customers, count, prepare=None):
+    """Makes customers, half of whom are members; `prepare` is what is done with the empty table."""
     server.do(f"""
         create table {customers} (
             id bigint primary key, hash_email varchar not null, hash_phone varchar not null,
             spent int not null, updated_at timestamptz not null
-        );
-        insert into {customers}
-        select g, md5('e' || g), md5('p' || g), (hashint8(g) & 2147483647) % 1000, now() - interval '1 day'
-        from generate_series(1, {count}) g;
-        create index on {customers} (updated_at);
+        )
     """)
+    if prepare:
+        server.do(prepare)
+    server.do(ROWS.format(customers=customers, count=count))
+    server.do(f"create index on {customers} (updated_at)")
     server.do(f"vacuum analyze {customers}")
 
 
@@ -31,7 +38,7 @@ CHANGE = """
     update {customers} set
         spent = case when id / {step} % 3 = 0 then 1000 - spent else spent end,
         hash_email = case when id / {step} % 3 = 1 then md5('e' || id || ':{number}') else hash_email end,
-        updated_at = clock_timestamp()
+        updated_at = now()
     where id % {step} = {which}
 """
 
