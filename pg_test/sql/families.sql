@@ -11,9 +11,11 @@ returns table (segment text, status text, figures text, coverage bigint, message
     select segment, status, concat_ws(' ', '+' || added, '-' || removed, '~' || changed, 'x' || nullif(excluded, 0)), coverage, messages, detail
     from segmenter_refresh(name, dry_run => dry_run, "full" => "full", force => force)
 $$;
--- The family, and the table for all of its segments.
+-- The family, and the table for all of its segments. (When it is due is said in a NOTICE.)
+set client_min_messages = warning;
 select * from segmenter_put_segment('cities', refresh_cron => '@daily', table_name => 'family.members', refresh_params => jsonb_build_object('query', jsonb_build_object(
     'family', true, 'sql', 'select id, email as note, ''city: '' || city as segment from family.people where spent > 0; -- all')));
+set client_min_messages = notice;
 select * from segmenter_put_segment('city: Oslo', refresh_params => '{"family": "cities"}');
 select * from segmenter_put_segment('city: Rome', refresh_params => '{"family": "cities"}');
 select * from segmenter_put_segment('city: Nowhere', refresh_params => '{"family": "cities"}');
@@ -146,3 +148,14 @@ select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "s
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": {"guards": {"max_members": "x"}}}}', table_name => 'family.b');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true}}', table_name => 'family.stop');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": 1}}', table_name => 'family.b');
+
+-- The end.
+set client_min_messages = error;
+set segmenter.force_retire = on;
+delete from segmenter_subscriptions;
+delete from segmenter_segments;
+delete from segmenter_consumers;
+truncate segmenter_outbox;
+delete from segmenter_log;
+reset segmenter.force_retire;
+drop schema family cascade;

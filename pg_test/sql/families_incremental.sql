@@ -106,3 +106,12 @@ update towns.people set city = 'Oslo', at = clock_timestamp() where id in (200, 
 select * from towns.refresh('in Rome');
 select * from towns.refresh('towns');
 select count(*) as wrong from towns.wrong;
+
+-- The end.
+set client_min_messages = error;
+set segmenter.force_retire = on;
+delete from segmenter_segments;
+delete from segmenter_log;
+reset segmenter.force_retire;
+select segmenter_unwatch('towns.people');
+drop schema towns cascade;
