@@ -12,7 +12,7 @@ from hostile import Clock, check, check_rights
 from checks import Wrong, must, one, value, wait_for
 from invariants import Pause, ServerLog, judge_findings, nothing_runs
 from psycopg.types.json import Jsonb
-from world import CALLED, HOSTILE, LOOT, SEGMENTS, VICTIM, World
+from world import CALLED, HOSTILE, LOOT, READ, SEGMENTS, VICTIM, World
 
 # What is spoilt, and which check has to find it.
 SPOILT = {
@@ -40,13 +40,21 @@ SPOILT = {
 }
 
 
+# What shows only where a segment that is read and its reader are there: either may have been retired.
+OF_READERS = {"a reader waits for nobody", "what is read is not known"}
+
+
 def prove(world: World, pause: Pause, log: ServerLog) -> None:
+    actual = {row["name"] for row in pause.run("select name from {segments} where actual_end = 'infinity'")}
+    left_out = set() if any({read, reader} <= actual for read, reader in READ.items()) else OF_READERS
     for what, (statement, pattern) in SPOILT.items():
+        if what in left_out:
+            continue
         with pause.db.transaction(force_rollback=True):
             done = pause.db.execute(pause.of(statement))  # type: ignore[call-overload]
             must(done.rowcount, f"nothing to spoil: {what}", statement)
             found(what, pattern, lambda: pause.check(is_real=False))
-    ways = len(SPOILT) + 4 + blind_doctor(pause)
+    ways = len(SPOILT) - len(left_out) + 4 + blind_doctor(pause)
     lost_membership(world, pause)
     lost_message(world, pause)
     with world.connect(name="sabotage") as db:
