@@ -84,6 +84,8 @@ mod tests {
             sql: "select 1".into(),
             expires: expires.then(|| "select 1".into()),
             full_cron: full.then(|| "@daily".into()),
+            family: false,
+            create: None,
         }
     }
 

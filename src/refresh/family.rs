@@ -393,6 +393,7 @@ fn create_members(
         let remark = format!("{} would be created", count(new.len()));
         return Ok((created, Some(remark).filter(|_| !new.is_empty())));
     }
+    let all = new.len();
     for name in new {
         pgrx::check_for_interrupts!();
         match in_subtransaction(OnSuccess::Commit, || create_member(set, family, create, &name)) {
@@ -404,9 +405,11 @@ fn create_members(
             }
         }
     }
-    let remark = format!("{} created", count(created.len()));
-    let remark = Some(remark).filter(|_| !created.is_empty());
-    Ok((created, remark))
+    let (made, failed) = (created.len(), all - created.len());
+    let made = (made > 0).then(|| format!("{} created", count(made)));
+    let failed = (failed > 0).then(|| format!("{} could not be created", count(failed)));
+    let remarks: Vec<String> = made.into_iter().chain(failed).collect();
+    Ok((created, Some(remarks.join("; ")).filter(|_| !remarks.is_empty())))
 }
 
 fn create_member(
