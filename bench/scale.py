@@ -5,6 +5,7 @@ whose servers are clusters of their own on the same machine."""
 import json
 import os
 import subprocess
+import traceback
 from pathlib import Path
 
 import shop
@@ -100,7 +101,11 @@ def by_engine(socket, size, ids, rounds, say):
         table.notes.append("Citus is not installed here.")
     for title, engine in engines.items():
         say(f"{title}: {size:,} customers")
-        rows, found = engine(socket, size, ids, rounds, say)
+        try:
+            rows, found = engine(socket, size, ids, rounds, say)
+        except Exception as error:  # The others are still worth knowing.
+            traceback.print_exc()
+            rows, found = [], [repr(error)]
         table.rows += [[title, *row] for row in rows]
         wrong += [f"{title}: {one}" for one in found]
     table.notes.append(

@@ -37,7 +37,7 @@ def load(server, customers, count, prepare=None):
 CHANGE = """
     update {customers} set
         spent = case when id / {step} % 3 = 0 then 1000 - spent else spent end,
-        hash_email = case when id / {step} % 3 = 1 then md5('e' || id || ':{number}') else hash_email end,
+        hash_email = case when id / {step} % 3 = 1 then md5('e' || id::text || ':{number}') else hash_email end,
         updated_at = now()
     where id % {step} = {which}
 """
