@@ -632,6 +632,7 @@ fn every_query_agrees_with_its_header() {
         ("segmenter_ids", "id text"),
         ("changed", "id text"),
         ("segmenter_expired", "id text"),
+        ("segmenter_family_rows", "id text, segment text"),
         ("segmenter_audience", "operation \"char\", id text collate \"C\", place tid"),
         ("segmenter_kept", "id text, member jsonb, hash_email text, hash_phone text"),
     ] {
