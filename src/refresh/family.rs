@@ -23,6 +23,7 @@ use crate::pg::exec::statement::{Prepared, StatementKind};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::{Place, Relation};
 use crate::pg::format::json::JsonbText;
+use crate::pg::system_catalog;
 use crate::refresh::delta::{self, parse_single_statement};
 use crate::refresh::incremental::{self, Given, Ids, Plan, Progress, WatermarkCandidate};
 use crate::refresh::lists::Turns;
@@ -35,6 +36,9 @@ const IDS: &CStr = c"segmenter_ids";
 
 /// The number of segments that one refresh creates at most.
 const MOST_CREATED: usize = 10_000;
+
+/// As many look-ups by the index take about as long as reading a block of the table.
+const LOOK_UPS_PER_BLOCK: u64 = 4;
 
 /// The number of names that a remark gives.
 const NAMED: usize = 5;
@@ -240,11 +244,10 @@ impl Kept {
         let (columns, is_plain) = plan.read_family(set, (table, &ids), changed, read)?;
         if plan.is_of_changes() {
             let names: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
-            let parts = [
-                ("table", table.name.as_str()),
-                ("collation", table.id_collation.as_str()),
-                ("ids", changed.all(is_plain).0),
-            ];
+            let (relation, looked_at) = changed.all(is_plain);
+            let is_same = is_same(table, looked_at.rows() * ids.len() as u64);
+            let parts =
+                [("table", table.name.as_str()), ("ids", relation), ("is_same", is_same.as_str())];
             let sql = set.sql(&queries::refresh::family::LIST_CHANGED, &parts);
             let args = [ids.into(), names.into()];
             let query = Prepared::new(&sql, &args)?;
@@ -252,6 +255,20 @@ impl Kept {
         }
         let progress = plan.progress_of_family(changed.changed);
         Ok((columns, (plan, progress)))
+    }
+}
+
+/// A condition: whether a member has a changed id. Each id is looked up in each segment by the index if these look-ups
+/// are few; otherwise the table is read.
+fn is_same(table: &Table, look_ups: u64) -> String {
+    let blocks = system_catalog::physical(table.oid).map_or(0, |physical| physical.blocks);
+    match look_ups < u64::from(blocks) * LOOK_UPS_PER_BLOCK {
+        true => format!(
+            "t.id operator(pg_catalog.=) (c.id)::pg_catalog.text::pg_catalog.\"varchar\" collate {}",
+            table.id_collation
+        ),
+        // No index has the expression.
+        false => "(t.id)::pg_catalog.text collate pg_catalog.\"C\" operator(pg_catalog.=) (c.id)::pg_catalog.text".into(),
     }
 }
 

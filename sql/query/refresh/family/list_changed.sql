@@ -4,11 +4,11 @@
 -- params: segments uuid[], names text[]
 -- row: name text, id text
 -- @table@: the segment table, e.g. public.vip
--- @collation@: the collation of the column id, e.g. pg_catalog."default"
 -- @ids@: the relation of changed ids, e.g. segmenter_ids
+-- @is_same@: that a member (t) has a changed id (c): looked up by the index, or found by reading the table, e.g. t.id operator(pg_catalog.=) (c.id)::pg_catalog.text::pg_catalog."varchar"
 select m.name, (t.id)::pg_catalog.text collate pg_catalog."C" as id
 from @ids@ as c
-join only @table@ as t on t.id operator(pg_catalog.=) (c.id)::pg_catalog.text::pg_catalog."varchar" collate @collation@
+join only @table@ as t on @is_same@
 join rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) m (segment_id, name)
     on m.segment_id operator(pg_catalog.=) t.segment_id
 where t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
