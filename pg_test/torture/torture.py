@@ -89,7 +89,8 @@ class Torture:
         while not world.ended.is_set():
             number += 1
             passed = time.monotonic() - began
-            is_last = passed > length
+            # On a slow machine a pause may take longer than was meant for all: a dump is restored once all the same.
+            is_last = passed > length and restored
             # At first nothing takes the server down, so that its memory can be watched.
             is_late = passed > length * 0.4
             world.is_hard = is_late and not world.is_only_hostile
@@ -102,7 +103,6 @@ class Torture:
                 break
         if world.ended.is_set():
             raise Wrong("an actor has failed")
-        must(restored, "nothing was restored: it was too short")
 
     def round(self) -> float:
         """The hostile role alone is given time. Else there is some where all go on for long: a segment can be late then only."""
