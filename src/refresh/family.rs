@@ -229,15 +229,18 @@ impl Kept {
         let read = |is_of_changes: bool| {
             let query = parse_single_statement(sql, StatementKind::Select)?;
             let (analysed, column) = analysed(table, query)?;
+            let source = delta::of_changed_ids(set, query, &analysed)?;
             match is_of_changes {
                 true => {
-                    rows.append(query, &[])?;
+                    rows.append(&source.sql, &[])?;
                     let columns: Vec<String> =
                         analysed.columns().into_iter().map(|column| column.name).collect();
                     let sql = format!("select {} from {}", list(&columns), ROWS.to_string_lossy());
                     slices.borrow_mut().fill((&Prepared::new(&sql, &[])?, &[]), column)?;
                 }
-                false => slices.borrow_mut().fill((&analysed, &[]), column)?,
+                false => {
+                    slices.borrow_mut().fill((&Prepared::new(&source.sql, &[])?, &[]), column)?;
+                }
             }
             finish(query, analysed)
         };

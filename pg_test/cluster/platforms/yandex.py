@@ -98,6 +98,8 @@ class Yandex(Platform):
         kind = one_of(request.query.get("modification_type"), ("addition", "subtraction", "replace"), "modification_type")
         audience = self.lookup(id)
         if audience.details["status"] in ("is_processed", "is_updated"):
+            # Who does not know that it was taken asks so, and not for its state: processing goes on all the same.
+            self.work[id].look()
             raise Refused("busy", f"segment {id} is being processed")
         columns, rows = self.rows(request)
         if columns != audience.details["columns"]:
