@@ -51,7 +51,10 @@ pub fn resolve(
         Err(ConfigError::new("refresh_params", Subject::Segment(name), problem, hint).into())
     };
     if family == name {
-        return refuse("a segment cannot belong to itself".into(), "");
+        return refuse(
+            "a segment cannot belong to itself".into(),
+            "Name the segment that has the query of the family.",
+        );
     }
     // A family that belongs to another role is none for this one.
     let found = match Found::by_name(set, family)? {
