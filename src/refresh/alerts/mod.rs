@@ -1,22 +1,19 @@
 //! Alerts: after each refresh its segment is looked at, and from time to time all segments are; what has changed is
 //! reported to consumers, in the outbox and as a notification.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use pgrx::JsonB;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::catalog::log;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
-use crate::catalog::sequence;
-use crate::config::{self, AlertKind, AlertRule, Limit, Subject as Of};
+use crate::config::{self, AlertKind, AlertRule, Subject as Of};
 use crate::error::{Error, Result, emit_warning};
 use crate::pg::bgw::process;
 use crate::pg::clock::{self, Instant};
@@ -24,21 +21,21 @@ use crate::pg::exec::at_commit;
 use crate::pg::exec::durable;
 use crate::pg::exec::kept::Kept;
 use crate::pg::exec::lock;
-use crate::pg::exec::notification;
 use crate::pg::exec::snapshot::Active;
-use crate::pg::exec::statement::read_one;
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction, unless_superseded};
 use crate::pg::format::json::JsonbText;
-use crate::pg::system_catalog;
-use crate::refresh::publish::outbox;
 use segmenter_core::alert::{
     self, Damping, Facts, Handed, Interval, Memory, Observed, Reported, Status, Subject,
 };
 use segmenter_core::guards::DeltaStats;
 use segmenter_core::unusual::Unusual;
 
-/// The channel that people and programs listen on.
-const CHANNEL: &std::ffi::CStr = c"segmenter_alert";
+mod intervals;
+mod message;
+
+use intervals::Intervals;
+pub use message::write_now;
+use message::{Message, Recipient, notify};
 
 /// What is known of all segments beside what a refresh records.
 #[derive(Default)]
@@ -121,14 +118,6 @@ impl Readable {
 /// Checks a rule that is recorded.
 pub fn check_rule(set: &RelationSet, rule: Option<JsonbText>, consumer: &str) -> Result<()> {
     Readable::read(set, rule, consumer).map(drop)
-}
-
-/// The consumer that gets the alerts.
-#[derive(Clone)]
-struct Recipient {
-    id: Uuid,
-    name: String,
-    is_pushed: bool,
 }
 
 /// What is to be recorded of a subject, and reported.
@@ -472,139 +461,12 @@ impl Look<'_> {
         if !messages.is_empty() {
             durable::flush_at_commit();
             let outbox = self.set.outbox();
-            at_commit::add(outbox.to_u32(), move || write(outbox, &messages));
+            at_commit::add(outbox.to_u32(), move || message::write(outbox, &messages));
         }
         Ok(())
     }
 }
 
-/// A message that is to be written.
-struct Message {
-    alert: Uuid,
-    consumer: Recipient,
-    segment: (Uuid, String),
-    run_id: Option<Uuid>,
-    at: Instant,
-    /// Its key `alert`.
-    alert_key: Value,
-}
-
-/// Writes messages as the last thing that a transaction does. The alerts of a rule are about many segments, which are
-/// refreshed at the same time: a transaction that stayed open after it has written one would commit it when later ones
-/// were delivered, and it would be lost; and others would have to wait for it.
-fn write(outbox: pg_sys::Oid, messages: &[Message]) -> Result<()> {
-    let ids: BTreeSet<[u8; 16]> =
-        messages.iter().map(|message| *message.alert.as_bytes()).collect();
-    let ids: Vec<Uuid> = ids.into_iter().map(Uuid::from_bytes).collect();
-    // The set may have been dropped meanwhile.
-    if system_catalog::visible_name(outbox).is_none() {
-        return Ok(());
-    }
-    let set = RelationSet::of(outbox)?;
-    sequence::lift_messages(&set, &ids)?;
-    lock::lock_alert_order(outbox);
-    for Message { alert, consumer, segment: (segment, name), run_id, at, alert_key } in messages {
-        let args = [
-            consumer.id.into(),
-            (*alert).into(),
-            (*segment).into(),
-            name.as_str().into(),
-            (*run_id).into(),
-            clock::timestamp(*at).into(),
-            JsonB(alert_key.clone()).into(),
-        ];
-        set.write(&queries::refresh::alerts::INSERT_MESSAGE, &args)?;
-    }
-    for id in ids {
-        // Another session may have done so since the snapshot of a transaction that keeps it.
-        unless_superseded(|| Spi::connect_mut(|client| outbox::queue(client, &set, &[id])))?;
-    }
-    let names: BTreeSet<_> =
-        messages.iter().map(|message| message.consumer.name.as_str()).collect();
-    outbox::notify(names);
-    match messages.iter().any(|message| message.consumer.is_pushed) {
-        true => outbox::wake_workers(&set),
-        false => Ok(()),
-    }
-}
-
-/// Writes what this transaction reports now, so that it can be changed.
-pub fn write_now() -> Result<()> {
-    at_commit::run_all()
-}
-
-impl Recipient {
-    fn read(row: &SpiHeapTupleData<'_>) -> Result<Self> {
-        Ok(Self {
-            id: uuid(row, "consumer_id")?,
-            name: row.get_by_name("consumer")?.unwrap_or_default(),
-            is_pushed: row.get_by_name("is_pushed")?.unwrap_or_default(),
-        })
-    }
-}
-
 fn uuid(row: &SpiHeapTupleData<'_>, column: &'static str) -> Result<Uuid> {
     row.get_by_name(column)?.ok_or(Error::MissingValue(column))
-}
-
-/// Notifies those who listen. Every role may listen, so that errors and the names of consumers are left to the
-/// message.
-fn notify(reported: &Reported, message: &Value, segment: &str) {
-    let payload = json!({
-        "segment": segment,
-        "on": message["on"],
-        "was": reported.was,
-        "is": reported.is,
-        "flapping": reported.is_flapping,
-        "since": message["since"],
-        "key": message["key"],
-    });
-    notification::send(CHANNEL, &payload.to_string());
-}
-
-/// The intervals of a rule, as PostgreSQL reads them.
-struct Intervals(HashMap<String, Duration>);
-
-/// The number of intervals that a session remembers.
-const MOST_READ: usize = 1000;
-
-thread_local! {
-    /// Those that this session has read.
-    static READ: RefCell<HashMap<String, Duration>> = RefCell::default();
-}
-
-impl Intervals {
-    /// An interval that PostgreSQL does not read is an error.
-    fn of(set: &RelationSet, rule: &AlertRule) -> Result<Self> {
-        let texts = rule.on.iter().filter_map(|condition| match &condition.limit {
-            Some(Limit::Time(text)) => Some(text),
-            _ => None,
-        });
-        let texts = texts.chain(rule.flapping.iter().map(|flapping| &flapping.within));
-        let read = texts.map(|text| {
-            if let Some(known) = READ.with_borrow(|read| read.get(text).copied()) {
-                return Ok((text.clone(), known));
-            }
-            let sql = queries::config::PARSE_INTERVAL;
-            let args = [text.as_str().into()];
-            let parsed: Option<i64> = in_subtransaction(OnSuccess::Commit, || {
-                set.as_owner(|| Spi::connect(|_| read_one(sql.text(), &args)))
-            })?;
-            let parsed = Duration::from_millis(parsed.unwrap_or_default().max(0) as u64);
-            READ.with_borrow_mut(|read| {
-                if read.len() >= MOST_READ {
-                    read.clear();
-                }
-                read.insert(text.clone(), parsed);
-            });
-            Ok((text.clone(), parsed))
-        });
-        read.collect::<Result<_>>().map(Self)
-    }
-}
-
-impl Interval for Intervals {
-    fn duration(&self, text: &str) -> Duration {
-        self.0.get(text).copied().unwrap_or_default()
-    }
 }
