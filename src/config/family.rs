@@ -78,7 +78,7 @@ pub fn resolve(
             "The segments of a family and the family itself have the same table_name.",
         );
     }
-    let sql = sql_of_member(of_family.members_sql().unwrap_or_default(), name)?;
+    let sql = sql_of_member(set, of_family.members_sql().unwrap_or_default(), name)?;
     Ok((Some(of_family.of_member(sql)), Kinship::Member(found.id)))
 }
 
@@ -115,18 +115,14 @@ impl Found {
 
 /// The query for the rows of one segment. Text that is not one statement stays what it is: running it is
 /// an error.
-pub fn sql_of_member(sql: &str, name: &str) -> Result<String> {
+pub fn sql_of_member(set: &RelationSet, sql: &str, name: &str) -> Result<String> {
     let parsed = in_subtransaction(OnSuccess::Commit, || Ok(statement::parse(sql)));
     let query = match parsed.as_deref() {
         Ok([one]) => one.text,
         _ => return Ok(sql.to_owned()),
     };
-    let (name, column) = (quote_literal(name), FAMILY_COLUMN);
-    // On lines of its own: it may end with a comment.
-    Ok(format!(
-        "select segmenter_family.* from (\n{query}\n) segmenter_family \
-         where segmenter_family.{column}::pg_catalog.text operator(pg_catalog.=) {name} collate pg_catalog.\"C\""
-    ))
+    let parts = [("query", query), ("name", &quote_literal(name))];
+    Ok(set.sql(&queries::refresh::family::ROWS_OF_MEMBER, &parts))
 }
 
 /// Checks that a table can be that of a family.

@@ -50,7 +50,7 @@ pub struct Holder<'a> {
 }
 
 /// A column of a segment table.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Column {
     pub name: String,
     /// The column's type; of a domain, its base type.
@@ -99,7 +99,7 @@ impl Column {
 }
 
 /// A table that meets the contract.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Table {
     pub oid: pg_sys::Oid,
     /// Qualified and quoted.
@@ -117,7 +117,7 @@ pub struct Table {
 }
 
 /// What is known of a relation without its columns and indexes.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Facts {
     name: String,
     owner: pg_sys::Oid,
@@ -166,6 +166,10 @@ pub fn lock(
     purpose: Purpose,
 ) -> Result<bool> {
     set.check_owner_can_act_as(holder.owner)?;
+    // Whatever is wrong with a table that this transaction has locked before is found out by its check.
+    if purpose == Purpose::Refresh && lock::is_table_locked(table) {
+        return Ok(true);
+    }
     let facts = subtransaction::in_subtransaction(OnSuccess::Commit, || {
         set.as_owner(|| Spi::connect(|client| Facts::read(client, set, table, holder)))
     });
@@ -317,6 +321,20 @@ impl Table {
         Self::read(set, table, holder, |name, columns, indexes| {
             check_columns(name, columns)?;
             kind(indexes).ok_or_else(|| no_index(name))
+        })
+    }
+
+    /// Checks for another segment a table that was checked, and has been locked since then: its columns and indexes
+    /// are the same.
+    pub fn check_for(&self, set: &RelationSet, holder: Holder<'_>) -> Result<Table> {
+        set.as_owner(|| {
+            let _latest = Active::latest();
+            Spi::connect(|client| {
+                let facts = Facts::read(client, set, self.oid, holder)?;
+                let facts = facts.ok_or_else(|| Error::TableDropped(holder.name.into()))?;
+                facts.check_kind()?;
+                Ok(Table { name: facts.name.clone(), owner: facts.owner, facts, ..self.clone() })
+            })
         })
     }
 

@@ -66,6 +66,8 @@ struct Found {
     /// The query that reads the rows of one of them from the relation that has them; and that of the family.
     sql: String,
     of_family: String,
+    /// The table as it was checked for the family.
+    table: Option<Table>,
     /// What an incremental refresh has done; none: another refresher.
     pass: Option<Plan<'static>>,
 }
@@ -87,6 +89,7 @@ pub struct Slice<'a> {
     /// The query that reads them, and that of the family, which has given them.
     sql: &'a str,
     of_family: &'a str,
+    table: Option<&'a Table>,
     /// An incremental refresh: its plan, and the ids that have changed and that the segment has or gets.
     pass: Option<(&'a Plan<'a>, &'a Relation)>,
     /// The version of the segment's state when they were read.
@@ -94,6 +97,14 @@ pub struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
+    /// Checks the table of the segment, which is that of its family as a rule.
+    pub fn check_table(&self, set: &RelationSet, segment: &Segment) -> Result<Table> {
+        match self.table.filter(|table| table.oid == segment.table) {
+            Some(table) => table.check_for(set, segment.holder()),
+            None => Table::check(set, segment.table, segment.holder()),
+        }
+    }
+
     /// The query for the rows, which become readable in the current SPI connection.
     pub fn published(&self) -> String {
         self.relation.publish();
@@ -102,11 +113,16 @@ impl<'a> Slice<'a> {
 
     /// Whether the segment, whose state has this version, may go by the rows: since they were read, nobody has
     /// refreshed it, nobody was erased from it, and its query is still that of the family.
-    pub fn is_of(&self, segment: &Segment, version: Option<&str>) -> Result<bool> {
+    pub fn is_of(
+        &self,
+        set: &RelationSet,
+        segment: &Segment,
+        version: Option<&str>,
+    ) -> Result<bool> {
         if version != self.version {
             return Ok(false);
         }
-        let sql = config::family::sql_of_member(self.of_family, &segment.name)?;
+        let sql = config::family::sql_of_member(set, self.of_family, &segment.name)?;
         let own = segment.refresher.as_ref().and_then(Refresher::members_sql);
         Ok(own == Some(&*sql))
     }
@@ -189,7 +205,7 @@ impl Rows {
         let (pass, progress) = pass.unzip();
         self.kept.replace(Some(kept));
         let of_family = refresher.members_sql().unwrap_or_default().to_owned();
-        self.found.replace(Found { members, sql, of_family, pass });
+        self.found.replace(Found { members, sql, of_family, table: Some(table.clone()), pass });
         Ok((remarks, progress))
     }
 
@@ -248,9 +264,9 @@ impl Kept {
         if plan.is_of_changes() {
             let names: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
             let (relation, looked_at) = changed.all(is_plain);
-            let is_same = is_same(table, looked_at.rows() * ids.len() as u64);
+            let has_id = has_id(set, table, looked_at.rows() * ids.len() as u64);
             let parts =
-                [("table", table.name.as_str()), ("ids", relation), ("is_same", is_same.as_str())];
+                [("table", table.name.as_str()), ("ids", relation), ("has_id", has_id.as_str())];
             let sql = set.sql(&queries::refresh::family::LIST_CHANGED, &parts);
             let args = [ids.into(), names.into()];
             let query = Prepared::new(&sql, &args)?;
@@ -263,16 +279,13 @@ impl Kept {
 
 /// A condition: whether a member has a changed id. Each id is looked up in each segment by the index if these look-ups
 /// are few; otherwise the table is read.
-fn is_same(table: &Table, look_ups: u64) -> String {
+fn has_id(set: &RelationSet, table: &Table, look_ups: u64) -> String {
     let blocks = system_catalog::physical(table.oid).map_or(0, |physical| physical.blocks);
-    match look_ups < u64::from(blocks) * LOOK_UPS_PER_BLOCK {
-        true => format!(
-            "t.id operator(pg_catalog.=) (c.id)::pg_catalog.text::pg_catalog.\"varchar\" collate {}",
-            table.id_collation
-        ),
-        // No index has the expression.
-        false => "(t.id)::pg_catalog.text collate pg_catalog.\"C\" operator(pg_catalog.=) (c.id)::pg_catalog.text".into(),
-    }
+    let query = match look_ups < u64::from(blocks) * LOOK_UPS_PER_BLOCK {
+        true => &queries::refresh::family::HAS_ID_BY_INDEX,
+        false => &queries::refresh::family::HAS_ID_BY_READING,
+    };
+    set.sql(query, &[("collation", &table.id_collation)])
 }
 
 /// Analyses the query of a family. Returns the number of the column that names segments, too.
@@ -505,6 +518,7 @@ pub fn refresh_members(
                 relation: &slice,
                 sql: &found.sql,
                 of_family: &found.of_family,
+                table: found.table.as_ref(),
                 pass,
                 version,
             }),

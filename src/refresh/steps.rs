@@ -112,7 +112,11 @@ fn steps(
     let is_family = segment.kinship.is_family();
     // A one-off query for one segment of a family names none.
     let is_named = segment.kinship.has_named_rows() && request.query.is_none();
-    let table = Table::check(set, segment.table, segment.holder())?.with_named_rows(is_named);
+    let table = match request.slice {
+        Some(slice) => slice.check_table(set, segment)?,
+        None => Table::check(set, segment.table, segment.holder())?,
+    };
+    let table = table.with_named_rows(is_named);
     table.check_usable(set, segment.holder())?;
     if is_family {
         config::family::check_table(&table)?;
@@ -138,7 +142,7 @@ fn steps(
     };
     let changes = (lists.may_free(), lists.readmissions());
     let slice = match request.slice {
-        Some(slice) => slice.is_of(segment, last.version.as_deref())?.then_some(slice),
+        Some(slice) => slice.is_of(set, segment, last.version.as_deref())?.then_some(slice),
         None => None,
     };
     let (slice, given) = match (slice, &refresher) {
@@ -177,7 +181,8 @@ fn steps(
                 let how = (time.at, request.full, changes);
                 let reads = reads.get_or_insert_default();
                 let target = (segment, &table);
-                Some(incremental::plan(set, target, incremental, reads, &beginning, how)?)
+                let readings = request.turns.map(|turns| &turns.readings);
+                Some(incremental::plan(set, target, incremental, reads, &beginning, how, readings)?)
             }
             _ => None,
         };

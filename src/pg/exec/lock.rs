@@ -162,3 +162,9 @@ pub fn lock_table(table: pg_sys::Oid) -> bool {
         true
     }
 }
+
+/// Whether this transaction has the lock of [`lock_table`], or a stronger one.
+pub fn is_table_locked(table: pg_sys::Oid) -> bool {
+    // SAFETY: looks the lock up among those of this process; the table may be missing.
+    unsafe { pg_sys::CheckRelationOidLockedByMe(table, pg_sys::RowExclusiveLock as i32, true) }
+}

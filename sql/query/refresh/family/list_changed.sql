@@ -5,10 +5,10 @@
 -- row: name text, id text
 -- @table@: the segment table, e.g. public.vip
 -- @ids@: the relation of changed ids, e.g. segmenter_ids
--- @is_same@: that a member (t) has a changed id (c): looked up by the index, or found by reading the table, e.g. t.id operator(pg_catalog.=) (c.id)::pg_catalog.text::pg_catalog."varchar"
+-- @has_id@: that a member (t) has a changed id (c): looked up by the index, or found by reading the table, e.g. t.id operator(pg_catalog.=) (c.id)::pg_catalog.text::pg_catalog."varchar"
 select m.name, (t.id)::pg_catalog.text collate pg_catalog."C" as id
 from @ids@ as c
-join only @table@ as t on @is_same@
+join only @table@ as t on @has_id@
 join rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) m (segment_id, name)
     on m.segment_id operator(pg_catalog.=) t.segment_id
 where t.actual_end operator(pg_catalog.=) 'infinity'::pg_catalog.timestamp
