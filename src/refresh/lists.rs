@@ -18,6 +18,7 @@ use crate::pg::exec::seen;
 use crate::pg::exec::statement;
 use crate::pg::format::json::JsonbText;
 use crate::refresh::delta::excluded::{FEW, Gains, ListMembers, Members, ids_in};
+use crate::refresh::incremental::Readings;
 use segmenter_core::exclusion::{AllSeen, Seen};
 
 /// What the segments that leave out members of a list must know of a refresh of the list.
@@ -38,6 +39,8 @@ const MOST_KEPT: usize = 1_000_000;
 /// each of a group would change all that come after it otherwise.
 #[derive(Default)]
 pub struct Turns {
+    /// The captured changes that they have read.
+    pub readings: Readings,
     left: RefCell<HashSet<Uuid>>,
     known: RefCell<Known>,
     /// The members of lists.

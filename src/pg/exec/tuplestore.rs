@@ -66,13 +66,19 @@ impl Place {
     }
 }
 
+/// The memory that the rows of a relation have as a rule, in kB.
+pub fn usual_memory() -> i32 {
+    // SAFETY: a variable of this process's only thread.
+    unsafe { pg_sys::work_mem }
+}
+
 impl Relation {
     /// Makes an empty relation.
     pub fn new(name: &'static CStr) -> Self {
         // SAFETY: what is current is live.
         unsafe {
             let place = (pg_sys::CurrentMemoryContext, pg_sys::CurrentResourceOwner);
-            Self::begin(place, name, pg_sys::work_mem)
+            Self::begin(place, name, usual_memory())
         }
     }
 
@@ -237,6 +243,12 @@ impl Relation {
 }
 
 impl Relation {
+    /// Statements of the current SPI connection read it by its name no more.
+    pub fn withdraw(&self) {
+        // SAFETY: it looks the name up in the connection, and forgets it if it is there.
+        unsafe { pg_sys::SPI_unregister_relation(self.name.as_ptr()) };
+    }
+
     /// Gives the relation the columns of another one, whose rows it is to have a part of.
     pub fn take_columns_of(&self, other: &Relation) {
         let memory = self.rows.memory.get();

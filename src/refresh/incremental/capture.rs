@@ -138,6 +138,10 @@ struct Table {
     sources: Vec<pg_sys::Oid>,
 }
 
+/// Parallel arrays with an element for each watched table, partition and child: the number of
+/// the watched table, the OID, and the column.
+pub(super) type Sources = (Vec<i32>, Vec<pg_sys::Oid>, Vec<String>);
+
 impl Captured {
     /// A table whose changes are not all captured; none: all are.
     pub fn incomplete(&self) -> Option<&Missing> {
@@ -166,9 +170,18 @@ impl Captured {
         is_other || self.lost.contains(&table)
     }
 
-    /// Parallel arrays with an element for each watched table, partition and child: the number of
-    /// the watched table, the OID, and the column.
-    fn sources(&self) -> (Vec<i32>, Vec<pg_sys::Oid>, Vec<String>) {
+    /// The snapshot of the position, as text.
+    pub(super) fn snapshot(&self) -> &str {
+        &self.snapshot
+    }
+
+    /// The id of the transaction that took the snapshot, if it had one.
+    pub(super) fn own(&self) -> Option<&str> {
+        self.own.as_deref()
+    }
+
+    /// What is watched.
+    pub(super) fn sources(&self) -> Sources {
         let mut all = (Vec::new(), Vec::new(), Vec::new());
         for (number, table) in (0..).zip(&self.tables) {
             for source in &table.sources {
@@ -361,8 +374,7 @@ pub fn retained_since() -> Option<DateTime<Utc>> {
 /// SPI connection.
 pub fn keep_captured(
     set: &RelationSet,
-    before: &Captured,
-    now: &Captured,
+    (before, now): (&Captured, &Captured),
     captured: &Relation,
 ) -> Result<()> {
     let (numbers, sources, columns) = now.sources();

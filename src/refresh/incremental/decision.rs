@@ -8,6 +8,7 @@ use serde_json::json;
 use super::capture::{self, Captured};
 use super::checkpoint::{Checkpoint, last_checkpoint};
 use super::pass::{Expired, Given, Plan};
+use super::readings::Readings;
 use super::watermark;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -82,6 +83,7 @@ pub fn plan<'a>(
     reads: &Reads,
     beginning: &WatermarkCandidate,
     (now, full, (is_freed, readmissions)): (Instant, bool, (bool, i64)),
+    readings: Option<&'a Readings>,
 ) -> Result<Plan<'a>> {
     let (last, before) = last_checkpoint(set, segment.id)?;
     let position = last.as_ref().and_then(|last| last.captured.as_ref());
@@ -162,6 +164,7 @@ pub fn plan<'a>(
         expired: Expired::default(),
         remarks: remarks.into_iter().collect(),
         given: None,
+        readings,
     };
     match beginning.0 {
         Some(Ok(watermark)) => plan.next.watermark = Some(watermark),
@@ -221,6 +224,7 @@ pub fn plan_of_member<'a>(
         expired: of_family.expired,
         remarks,
         given: Some(given),
+        readings: None,
     }))
 }
 

@@ -30,11 +30,13 @@ pub mod dependencies;
 pub mod gaps;
 mod id_query;
 mod pass;
+mod readings;
 pub mod watch;
 mod watermark;
 
 pub use decision::{WatermarkCandidate, plan, plan_of_member};
 pub use pass::{Given, Ids, Plan, Progress, new_ids};
+pub use readings::Readings;
 
 const CHANGED: &std::ffi::CStr = c"changed";
 const IDS: &std::ffi::CStr = c"segmenter_ids";
@@ -112,7 +114,7 @@ pub fn is_captured(
     }
     Spi::connect(|_| {
         let captured = Relation::new(CAPTURED);
-        capture::keep_captured(set, &before, &now, &captured)?;
+        capture::keep_captured(set, (&before, &now), &captured)?;
         set.extension.as_owner(|| {
             let sql = queries::refresh::ask::IS_CAPTURED.text();
             statement::read_one::<bool>(sql, &[id.into()])

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use pgrx::datum::{TimestampWithTimeZone, Uuid};
 use serde_json::{Value, json};
 
-use super::capture::{self, CAPTURED, Captured};
+use super::capture::{self, Captured};
 use super::checkpoint::Checkpoint;
 use super::decision::{FullPassReason, WatermarkCandidate};
 use super::id_query::{EXPIRED, IdQuery, Purpose};
+use super::readings::{CapturedIds, Readings};
 use super::{CHANGED, IDS};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -53,6 +54,8 @@ pub struct Plan<'a> {
     pub(super) remarks: Vec<String>,
     /// What the segment's family has read for it; none: it reads by itself.
     pub(super) given: Option<Given<'a>>,
+    /// What the run in this transaction has read; none: it is no part of one.
+    pub(super) readings: Option<&'a Readings>,
 }
 
 /// What a family has read.
@@ -102,7 +105,8 @@ pub struct Progress {
     /// Time alone has changed the answers that were looked at.
     pub is_by_clock: bool,
 }
-impl Plan<'_> {
+
+impl<'a> Plan<'a> {
     /// Computes the delta, and has `leave_out` take members of the segment's lists out of it. Runs with the
     /// rights of the segment's owner, within an SPI connection.
     pub fn delta<'b>(
@@ -202,8 +206,8 @@ impl Plan<'_> {
     /// The plan of a segment that reads by itself.
     pub fn own(self) -> Plan<'static> {
         let Plan { refresher, now, since, full, before, next, kept, expired, remarks, .. } = self;
-        let given = None;
-        Plan { refresher, now, since, full, before, next, kept, expired, remarks, given }
+        let (given, readings) = (None, None);
+        Plan { refresher, now, since, full, before, next, kept, expired, remarks, given, readings }
     }
 
     /// The watermark that the next pass begins with.
@@ -318,8 +322,9 @@ impl Plan<'_> {
     /// does not return a member twice. None: captured ids cannot be read any more.
     fn read_changed(&mut self, set: &RelationSet, to: Ids<'_>) -> Result<Option<bool>> {
         let Ids { changed, ids } = to;
-        let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
-        let query = self.since_query(set, &captured, &expired)?;
+        let (own, expired) = (Readings::default(), Relation::new(EXPIRED));
+        let _captured = self.read_captured(set, &own)?;
+        let query = self.since_query(set, &expired)?;
         let all = if query.is_plain { changed } else { ids };
         if !self.materialize_changed(set, &query, all)? {
             return Ok(None);
@@ -343,9 +348,10 @@ impl Plan<'_> {
         if added + removed + changed == 0 {
             return Ok(Some(0));
         }
-        let (captured, expired) = (Relation::new(CAPTURED), Relation::new(EXPIRED));
+        let (own, expired) = (Readings::default(), Relation::new(EXPIRED));
         let recent = Relation::new(RECENT);
-        let query = self.since_query(set, &captured, &expired)?;
+        let _captured = self.read_captured(set, &own)?;
+        let query = self.since_query(set, &expired)?;
         if !self.materialize_changed(set, &query, &recent)? {
             return Ok(None);
         }
@@ -374,19 +380,31 @@ impl Plan<'_> {
         }
     }
 
-    /// The query for ids that have changed since the last refresh, and those whose answer the clock
-    /// has changed. Captured ids are put into the relation `captured`, and expired ones into
-    /// `expired`, which the query then reads.
-    fn since_query(
+    /// The positions between which captured changes are read; none: no tables are watched.
+    fn positions(&self) -> Option<(&Captured, &Captured)> {
+        let before = self.since.as_ref().and_then(|since| since.captured.as_ref());
+        before.zip(self.next.captured.as_ref())
+    }
+
+    /// Reads the captured changes, if tables are watched: with what the run has read, or else into `own`.
+    fn read_captured<'b>(
         &self,
         set: &RelationSet,
-        captured: &Relation,
-        expired: &Relation,
-    ) -> Result<IdQuery> {
+        own: &'b Readings,
+    ) -> Result<Option<CapturedIds<'b>>>
+    where
+        'a: 'b,
+    {
+        let readings = self.readings.unwrap_or(own);
+        self.positions().map(|positions| readings.read(set, positions)).transpose()
+    }
+
+    /// The query for ids that have changed since the last refresh, and those whose answer the clock
+    /// has changed. It reads the captured ids, which are there as long as what [`Self::read_captured`] has
+    /// returned, and expired ones, which are put into `expired`.
+    fn since_query(&self, set: &RelationSet, expired: &Relation) -> Result<IdQuery> {
         let since = self.since.as_ref();
-        let before = since.and_then(|since| since.captured.as_ref());
-        let query = if let (Some(before), Some(now)) = (before, &self.next.captured) {
-            capture::keep_captured(set, before, now, captured)?;
+        let query = if let Some((_, now)) = self.positions() {
             let ever = [TimestampWithTimeZone::negative_infinity()];
             IdQuery::of(Purpose::Changed, capture::changed_sql(set, now), &ever)?
         } else {
