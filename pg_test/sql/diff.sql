@@ -146,7 +146,7 @@ begin
     return query select r.segment, sum(r.differences), sum(r.changes) > 10 from results r group by r.segment order by r.segment;
     drop table results;
 end $$;
-select * from diff.rounds(25);
+select * from diff.rounds(10);
 -- Members that leave because of a list that has gained them by hand are among those removed.
 insert into diff.shared (segment_id, id) select s.id, m.id from segmenter_segments s, (select id from segmenter_members('rich') order by id limit 2) m where s.name = 'list' and not exists (select from segmenter_members('list') l where l.id = m.id);
 update segmenter_segments set refresh_params = '{}' where name = 'list';

@@ -137,14 +137,14 @@ select * from hold.kept;
 -- Many, in little memory.
 set work_mem = '64kB';
 truncate hold.refused;
-insert into hold.people select g, 'e' || g, 'Oslo' from generate_series(1001, 5000) g;
+insert into hold.people select g, 'e' || g, 'Oslo' from generate_series(1001, 3000) g;
 select status from segmenter_refresh('held refused');
 select status, added from segmenter_refresh('held');
 select hold.set('paused', '{"paused": true}'), hold.set('oslo', '{"paused": true}');
-update hold.people set city = 'Rome' where id > 3000;
+update hold.people set city = 'Rome' where id > 2000;
 select status, changed from segmenter_refresh('held');
 select target, operation, length(members) > 1000 as has_many from hold.messages();
-insert into hold.refused select g from generate_series(1001, 5000) g;
+insert into hold.refused select g from generate_series(1001, 3000) g;
 select status, added from segmenter_refresh('held refused');
 select u.target, o.operation, sum(o.members), min(length(o.payload -> 'members' -> 0 ->> 'city')) as city
 from segmenter_outbox o join segmenter_subscriptions u on u.id = o.subscription_id
