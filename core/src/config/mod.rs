@@ -192,3 +192,21 @@ fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
         D::Error::custom(if is_named { inner } else { format!("\"{path}\": {inner}") })
     })
 }
+
+/// The same, where a null is no object.
+fn optional_object<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    json: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    match Value::deserialize(json)? {
+        Value::Null => Ok(None),
+        value => object(value).map(Some).map_err(D::Error::custom),
+    }
+}
+
+/// The same for a list of objects.
+fn objects<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    json: D,
+) -> std::result::Result<Vec<T>, D::Error> {
+    let values = Vec::<Value>::deserialize(json)?;
+    values.into_iter().map(|value| object(value).map_err(D::Error::custom)).collect()
+}

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ConfigError, Result, Subject, object, typed};
+use super::{
+    ConfigError, Result, Subject, object, objects, optional_object, subscription_params, typed,
+};
 use crate::guards::Guards;
 use crate::schedule;
 
@@ -95,7 +97,11 @@ pub struct Query {
     #[serde(default, skip_serializing_if = "is_false")]
     pub family: bool,
     /// What the segments are made of that the column `segment` names and that do not exist.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub create: Option<NewMember>,
 }
 
@@ -119,7 +125,7 @@ pub struct NewMember {
     pub guards: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "objects", skip_serializing_if = "Vec::is_empty")]
     pub subscriptions: Vec<NewSubscription>,
 }
 
@@ -146,7 +152,27 @@ impl NewMember {
             self::guards(guards.clone(), subject)
                 .map_err(|error| format!("\"create\": \"guards\": {}", error.problem))?;
         }
+        for subscription in &create.subscriptions {
+            subscription
+                .validate()
+                .map_err(|problem| format!("\"create\": \"subscriptions\": {problem}"))?;
+        }
         Ok(())
+    }
+}
+
+impl NewSubscription {
+    fn validate(&self) -> std::result::Result<(), String> {
+        let target = self.target.as_deref();
+        for (key, text) in [("consumer", Some(self.consumer.as_str())), ("target", target)] {
+            if text.is_some_and(|text| text.trim().is_empty()) {
+                return Err(format!("\"{key}\" must not be empty or blank"));
+            }
+        }
+        let Some(params) = &self.params else { return Ok(()) };
+        subscription_params(params.clone(), Subject::Subscription(target.unwrap_or_default()))
+            .map(drop)
+            .map_err(|error| format!("\"params\": {}", error.problem))
     }
 }
 
@@ -180,7 +206,11 @@ pub struct Incremental {
     /// As for a query.
     #[serde(default, skip_serializing_if = "is_false")]
     pub family: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub create: Option<NewMember>,
 }
 
@@ -424,6 +454,37 @@ mod tests {
         assert!(message(guards(json!([1]), S)).contains("is not an object"));
         assert!(message(guards(json!({"max_added": "x"}), S)).contains("\"max_added\""));
         refresher(Value::Null, S).expect_err("null");
+    }
+
+    #[test]
+    fn a_new_segment_of_a_family_is_checked_when_the_family_is() {
+        let create = |create: Value| {
+            refresher(json!({"query": {"sql": "a", "family": true, "create": create}}), S)
+        };
+        let all = json!({"guards": {"max_change": 0.5}, "context": "spring", "subscriptions": [
+            {"consumer": "ads"}, {"consumer": "ads", "target": "t", "params": {"mode": "delta"}}]});
+        assert!(matches!(create(all), Ok(Some(refresher)) if refresher.create().is_some()));
+        assert!(matches!(create(Value::Null), Ok(Some(refresher)) if refresher.create().is_none()));
+        let wrong = [
+            (json!(true), "\"query.create\": true is not an object"),
+            (json!([{}]), "is not an object"),
+            (json!({"guard": {}}), "unknown key \"guard\""),
+            (json!({"subscriptions": {"consumer": "ads"}}), "expected a list"),
+            (json!({"subscriptions": ["ads"]}), "\"ads\" is not an object"),
+            (json!({"subscriptions": [["ads"]]}), "is not an object"),
+            (json!({"subscriptions": [{"target": "t"}]}), "missing key \"consumer\""),
+            (json!({"subscriptions": [{"consumer": " "}]}), "\"consumer\" must not be empty"),
+            (json!({"subscriptions": [{"consumer": "a", "target": ""}]}), "\"target\" must not"),
+            (json!({"subscriptions": [{"consumer": "a", "params": 7}]}), "7 is not an object"),
+            (
+                json!({"subscriptions": [{"consumer": "a", "params": {"mode": "all"}}]}),
+                "\"create\": \"subscriptions\": \"params\": \"mode\"",
+            ),
+        ];
+        for (json, problem) in wrong {
+            let message = message(create(json));
+            assert!(message.contains(problem), "{message}");
+        }
     }
 
     #[test]
