@@ -115,6 +115,12 @@ select segment, status from segmenter_run(true) where segment in ('cities', 'cit
 alter table family.persons rename to people;
 select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'readers');
 select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'readers');
+-- What a family reads its segments read too, from the moment that its row is written.
+create view family.reads as select segment, reads from segmenter_lineage where segment in ('cities', 'city: Oslo') and kind = 'segment' order by 1;
+update segmenter_segments set refresh_params = jsonb_set(refresh_params, '{query,sql}', '"select id, email as note, ''city: '' || city as segment from family.people where id::text in (select id from segmenter_members(''readers''))"') where name = 'cities' returning name;
+table family.reads;
+update segmenter_segments set refresh_params = jsonb_set(refresh_params, '{query,sql}', '"select id, email as note, ''city: '' || city as segment from family.people where spent > 0"') where name = 'cities' returning name;
+table family.reads;
 -- A segment that is held rests; by hand it is refreshed.
 update segmenter_segments set hold_until = now() + interval '1 hour' where name = 'city: Oslo';
 select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'city: Rome') order by segment;

@@ -527,8 +527,8 @@ pub fn refresh_members(
         results.push(refresh(set, &of_member)?);
     }
     if !request.dry_run {
-        let ids: Vec<Uuid> = found.members.iter().map(|member| member.id).collect();
-        set.write(&queries::refresh::family::COPY_READS, &[family.id.into(), ids.into()])?;
+        let args = [family.id.into(), family.name.as_str().into(), family.owner.into()];
+        set.write(&queries::refresh::family::COPY_READS, &args)?;
     }
     Ok(results)
 }

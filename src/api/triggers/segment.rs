@@ -282,7 +282,13 @@ pub(super) fn record_reads(
     if let Some(report) = found.warning(&segment) {
         error::emit_warning(&Subject::Segment(&segment.name).to_string(), &report);
     }
-    state::record_reads(set, id, &found.record()).map(drop)
+    state::record_reads(set, id, &found.record())?;
+    if segment.kinship.is_family() {
+        // So do its segments from now on.
+        let args = [id.into(), segment.name.as_str().into(), owner.into()];
+        set.write(&queries::refresh::family::COPY_READS, &args)?;
+    }
+    Ok(())
 }
 
 /// Warns of what an incremental refresher does not notice, where the row comes to have it. Queries
