@@ -77,10 +77,11 @@ select * from family.refresh('cities');
 select name, guards, context, refresh_auto, table_name from segmenter_segments where name like 'city: C%' order by name;
 table family.wrong;
 select s.name, o.operation from segmenter_outbox o join segmenter_subscriptions u on u.id = o.subscription_id join segmenter_segments s on s.id = u.segment_id order by o.id limit 4;
--- A subscription that cannot be made: neither can the segment.
+-- A subscription that cannot be made: neither can the segment. The log says why, for those who see no WARNING.
 update segmenter_segments set refresh_params = jsonb_set(refresh_params, '{query,create,subscriptions}', '[{"consumer": "none"}]') where name = 'cities';
 insert into family.people values (120, 'k120', 'Nice');
 select detail from family.refresh('cities') limit 1;
+select message from segmenter_log where segment_name = 'cities' order by id desc limit 1;
 select count(*) from segmenter_segments where name = 'city: Nice';
 update segmenter_segments set actual_end = now() where name like 'city: C%' or name like 'city: K%';
 delete from family.people where id >= 100;
@@ -127,6 +128,14 @@ select segment, status from segmenter_run(true) where segment in ('cities', 'cit
 select segment, status from family.refresh('cities') where segment = 'city: Oslo';
 update segmenter_segments set hold_until = null where name = 'city: Oslo';
 
+-- What a family is given is not given to its segments: it has no members to leave out, to keep or to hand over.
+update segmenter_segments set guards = '{"max_change": 0.5}', exempt = '{"stop": "invoices"}', priority_group = 'g', priority = 1 where name = 'cities';
+update segmenter_segments set description = 'towns' where name = 'cities';
+update segmenter_segments set guards = '{}', exempt = '{}', priority_group = null, priority = null where name = 'cities';
+update segmenter_segments set exclude = '["cities"]' where name = 'readers';
+update segmenter_segments set exclude = '[]' where name = 'readers';
+select segmenter_subscribe('ads', 'cities', 'towns') is not null as subscribed;
+delete from segmenter_subscriptions where target = 'towns';
 -- What is wrong is refused, or a WARNING while it can be made right later.
 select * from segmenter_put_segment('a', refresh_params => '{"family": "nothing"}');
 insert into segmenter_segments (name, table_name, refresh_params) values ('later', 'family.members', '{"family": "nothing"}');
@@ -136,6 +145,7 @@ update segmenter_segments set refresh_params = '{"family": "later"}' where name 
 update segmenter_segments set refresh_params = '{"family": " "}' where name = 'later';
 update segmenter_segments set refresh_params = '{"family": {"name": "cities"}}' where name = 'later';
 update segmenter_segments set table_name = 'family.stop', refresh_params = '{"family": "cities"}' where name = 'later';
+update segmenter_segments set refresh_params = '{"family": "later"}' where name = 'cities';
 set segmenter.force_retire = on;
 delete from segmenter_segments where name = 'later';
 reset segmenter.force_retire;
@@ -154,6 +164,16 @@ select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "s
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": {"guards": {"max_members": "x"}}}}', table_name => 'family.b');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true}}', table_name => 'family.stop');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": 1}}', table_name => 'family.b');
+
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": true}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": {"subscriptions": ["ads"]}}}', table_name => 'family.b');
+select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, ''x'' as segment", "family": true, "create": {"subscriptions": [{"consumer": "ads", "params": {"mode": "all"}}]}}}', table_name => 'family.b');
+-- Names that no segment can have, or that are long.
+set client_min_messages = error;
+select action from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, '' '' as segment union all select 2, repeat(''x'', 3000)", "family": true, "create": {}}}', table_name => 'family.b');
+select status, detail from segmenter_refresh('b') where segment = 'b';
+update segmenter_segments set actual_end = now() where name like 'xxx%';
+select status, detail from segmenter_refresh('b');
 
 -- The end.
 set client_min_messages = error;

@@ -29,6 +29,7 @@ use crate::refresh::incremental::{self, Given, Ids, Plan, Progress, WatermarkCan
 use crate::refresh::lists::Turns;
 use crate::refresh::{RefreshRequest, RefreshResult, refresh};
 use segmenter_core::dependency_order::{self, Placed};
+use segmenter_core::text;
 
 const ROWS: &CStr = c"segmenter_family_rows";
 const SLICE: &CStr = c"segmenter_family_slice";
@@ -40,8 +41,9 @@ const MOST_CREATED: usize = 10_000;
 /// As many look-ups by the index take about as long as reading a block of the table.
 const LOOK_UPS_PER_BLOCK: u64 = 4;
 
-/// The number of names that a remark gives.
+/// The number of names that a remark gives, and how many characters of each.
 const NAMED: usize = 5;
+const LONGEST_NAME: usize = 100;
 
 /// The rows of a family, and the segments that they are for. It is made before the refresh of the family
 /// begins, whose subtransaction the rows outlive.
@@ -319,7 +321,7 @@ fn remark_of(unexpected: &Unexpected) -> Option<String> {
         return None;
     }
     let name = |(name, rows): &(Option<String>, u64)| match name {
-        Some(name) => format!("\"{name}\" ({rows})"),
+        Some(name) => format!("\"{}\" ({rows})", text::first(name, LONGEST_NAME)),
         None => format!("null ({rows})"),
     };
     let mut named: Vec<String> = names.iter().take(NAMED).map(name).collect();
@@ -418,8 +420,9 @@ fn create_members(
     let mut created = HashSet::new();
     if new.len() > MOST_CREATED {
         let error = Error::TooManyNew { family: family.name.clone(), most: MOST_CREATED };
-        emit_warning("segments were not created", &error.report());
-        return Ok((created, None));
+        let report = error.report();
+        emit_warning("segments were not created", &report);
+        return Ok((created, Some(report.to_line())));
     }
     let count = |segments: usize| counted(segments as i64, "segment");
     if dry_run {
@@ -427,6 +430,7 @@ fn create_members(
         return Ok((created, Some(remark).filter(|_| !new.is_empty())));
     }
     let all = new.len();
+    let mut first_failed = None;
     for name in new {
         pgrx::check_for_interrupts!();
         match in_subtransaction(OnSuccess::Commit, || create_member(set, family, create, &name)) {
@@ -434,13 +438,19 @@ fn create_members(
             Err(error) => {
                 let family = &family.name;
                 let what = format!("segment \"{name}\" was not created for family \"{family}\"");
-                emit_warning(&what, &error.report());
+                let report = error.report();
+                emit_warning(&what, &report);
+                first_failed.get_or_insert_with(|| {
+                    format!("\"{}\" ({})", text::first(&name, LONGEST_NAME), report.to_line())
+                });
             }
         }
     }
     let (made, failed) = (created.len(), all - created.len());
     let made = (made > 0).then(|| format!("{} created", count(made)));
-    let failed = (failed > 0).then(|| format!("{} could not be created", count(failed)));
+    // Whoever reads the log sees no WARNING.
+    let failed = first_failed
+        .map(|first| format!("{} could not be created, the first {first}", count(failed)));
     let remarks: Vec<String> = made.into_iter().chain(failed).collect();
     Ok((created, Some(remarks.join("; ")).filter(|_| !remarks.is_empty())))
 }

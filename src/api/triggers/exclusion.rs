@@ -72,6 +72,7 @@ struct Named {
     is_suppression: bool,
     is_known: bool,
     may_read: bool,
+    is_family: bool,
 }
 
 impl Named {
@@ -88,6 +89,7 @@ impl Named {
             is_suppression: is("is_suppression")?,
             is_known: is("is_known")?,
             may_read,
+            is_family: is("is_family")?,
         })
     }
 }
@@ -124,7 +126,7 @@ fn check_excluded(
     };
     let names = excluded.iter().map(|excluded| excluded.segment.clone()).collect();
     for list in named(set, id, names, excluded.iter().map(columns).collect())? {
-        let Named { name, id: list_id, is_known, may_read, .. } = list;
+        let Named { name, id: list_id, is_known, may_read, is_family, .. } = list;
         if list_id == Some(id) {
             return invalid("exclude", "a segment cannot leave out its own members".to_owned(), "");
         }
@@ -134,6 +136,10 @@ fn check_excluded(
         if !may_read {
             let owner = row.get_by_name::<pg_sys::Oid>("owner")?.unwrap_or(pg_sys::InvalidOid);
             return Err(Error::MayNotRead { segment: name, role: role::name(owner) });
+        }
+        if is_family {
+            // Whose members it leaves out: there are none.
+            error::emit_warning(&subject.to_string(), &Error::IsFamily(name).report());
         }
     }
     Ok(())

@@ -138,6 +138,9 @@ pub(super) fn check_segment<'a>(trigger: &'a PgTrigger<'a>) -> error::Result<New
     if let Some(old) = trigger.old() {
         warn_of_orphans(&set, &old, &row, refresher.as_ref())?;
     }
+    if let Some(refresher) = refresher.as_ref().filter(|it| it.is_family()) {
+        warn_of_family(&set, trigger, &row, refresher, subject)?;
+    }
     if retention != Retention::default() && !is_restored(&set) {
         check_retained(&set, trigger, &row, &retention)?;
     }
@@ -172,6 +175,19 @@ fn resolve(
         Ok(row.get_by_name(column)?.unwrap_or(pg_sys::InvalidOid))
     };
     let owner = oid("owner")?;
+    let members = count_members(set, name, owner)?;
+    if members > 0 {
+        let problem = format!(
+            "a family cannot belong to a family, and {} to it",
+            match members {
+                1 => "1 segment belongs".to_owned(),
+                members => format!("{members} segments belong"),
+            }
+        );
+        let hint = "Have them belong to the other family, or to none.";
+        let subject = Subject::Segment(name);
+        return Err(ConfigError::new("refresh_params", subject, problem, hint).into());
+    }
     let known = Segment::find_bare(set, Key::Name(family))?.filter(|found| found.owner == owner);
     match family::resolve(set, refresher.cloned(), (name, oid("table_name")?, owner)) {
         Err(error) if known.is_none() && family != name => {
@@ -181,6 +197,88 @@ fn resolve(
         }
         resolved => resolved,
     }
+}
+
+/// The number of active segments of a family, which need not be there.
+fn count_members(set: &RelationSet, family: &str, owner: pg_sys::Oid) -> error::Result<i64> {
+    let members: Option<i64> = set.as_owner(|| {
+        let sql = set.sql(&queries::config::COUNT_FAMILY, &[]);
+        Spi::connect(|_| statement::read_one(&sql, &[family.into(), owner.into()]))
+    })?;
+    Ok(members.unwrap_or_default())
+}
+
+/// Warns of what a family says of its own members, which there are none of, and of consumers that its new
+/// segments are to be subscribed by and that are not there.
+fn warn_of_family(
+    set: &RelationSet,
+    trigger: &PgTrigger<'_>,
+    row: &NewRow<'_>,
+    refresher: &Refresher,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    if !is_endless(row.get_by_name("actual_end")?) || is_restored(set) {
+        return Ok(());
+    }
+    let old = trigger.old();
+    let is_new = |column| -> error::Result<bool> {
+        Ok(match &old {
+            Some(old) => {
+                old.get_by_name::<JsonbText>(column)? != row.get_by_name::<JsonbText>(column)?
+            }
+            None => true,
+        })
+    };
+    let has_new_refresher = is_new("refresh_params")?;
+    let mut own = Vec::new();
+    for column in ["guards", "exclude", "exempt", "retention"] {
+        let is_given = match json(row, column, subject)? {
+            serde_json::Value::Object(keys) => !keys.is_empty(),
+            serde_json::Value::Array(entries) => !entries.is_empty(),
+            _ => false,
+        };
+        if is_given && (has_new_refresher || is_new(column)?) {
+            own.push(column);
+        }
+    }
+    let group = text(row, "priority_group")?;
+    let before = old.as_ref().map(|old| old.get_by_name::<String>("priority_group")).transpose()?;
+    if group.is_some() && (has_new_refresher || before.flatten() != group) {
+        own.push("priority_group");
+    }
+    let warn = |what: String, report: &Report| error::emit_warning(&what, report);
+    if !own.is_empty() {
+        let problem = format!(
+            "it is a family, which has no members of its own: its segments do not inherit {}",
+            own.join(", ")
+        );
+        let hint = "Give each segment its own; \"create\": {\"guards\": ...} gives guards to new ones.";
+        let code = PgSqlErrorCode::ERRCODE_WARNING;
+        warn(subject.to_string(), &Report::new(code, problem, Some(hint.into())));
+    }
+    let Some(create) = refresher.create().filter(|_| has_new_refresher) else { return Ok(()) };
+    let names = create.subscriptions.iter().map(|subscription| subscription.consumer.clone());
+    let names: Vec<String> = names.collect();
+    let owner = row.get_by_name::<pg_sys::Oid>("owner")?.unwrap_or(role::current());
+    if names.is_empty() || !role::exists(owner) {
+        return Ok(());
+    }
+    // What keeps it from looking is said where it creates one.
+    let unknown = in_subtransaction(OnSuccess::Rollback, || {
+        set.as_segment_owner(owner, || {
+            Spi::connect(|client| {
+                let sql = set.sql(&queries::config::LIST_UNKNOWN_CONSUMERS, &[]);
+                let rows = client.select(&sql, None, &[names.into()])?;
+                rows.map(|row| Ok(row.get_by_name::<String, _>("name")?.unwrap_or_default()))
+                    .collect::<error::Result<Vec<_>>>()
+            })
+        })
+    });
+    for name in unknown.unwrap_or_default() {
+        let report = Error::UnknownConsumer(name).report();
+        warn(format!("{subject} will create no segments"), &report);
+    }
+    Ok(())
 }
 
 /// Warns that the segments of a family are refreshed no more, because it is none for them any more.
@@ -204,11 +302,10 @@ fn warn_of_orphans(
         return Ok(());
     }
     let owner = old.get_by_name::<pg_sys::Oid>("owner")?.unwrap_or(pg_sys::InvalidOid);
-    let members: Option<i64> = set.as_owner(|| {
-        let sql = set.sql(&queries::config::COUNT_FAMILY, &[]);
-        Spi::connect(|_| statement::read_one(&sql, &[name.as_str().into(), owner.into()]))
-    })?;
-    let Some(members) = members.filter(|members| *members > 0) else { return Ok(()) };
+    let members = count_members(set, &name, owner)?;
+    if members == 0 {
+        return Ok(());
+    }
     let problem = format!(
         "it is no longer the family of {}, which will not be refreshed",
         error::counted(members, "segment")

@@ -89,6 +89,7 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
     // When a dump is restored, they may follow.
     if trigger.old().is_none() && !system_catalog::references_are_deferred() {
         parties.check_segment(&set, subject)?;
+        warn_of_family(&set, segment, subject);
     }
     if trigger.old().is_none() {
         let status = text(&row, "status")?;
@@ -102,6 +103,15 @@ pub(super) fn check_subscription<'a>(trigger: &'a PgTrigger<'a>) -> error::Resul
         }
     }
     Ok(row)
+}
+
+/// Warns of a subscription of a family, whose audience is empty. A segment whose row is not valid has its own
+/// messages.
+fn warn_of_family(set: &RelationSet, segment: Option<Uuid>, subject: Subject<'_>) {
+    let found = segment.and_then(|segment| Segment::find(set, Key::Id(segment)).ok().flatten());
+    if let Some(found) = found.filter(|found| found.kinship.is_family()) {
+        error::emit_warning(&subject.to_string(), &Error::IsFamily(found.name).report());
+    }
 }
 
 /// A subscription without a segment is that of a rule of alerts, which writes it.

@@ -3,7 +3,7 @@
 -- columns in $4 (for each name a list that is separated by commas). is_open: this owner may act as theirs.
 -- runs as: set owner
 -- params: segment uuid, names text[], caller oid, columns text[]
--- row: name text, id uuid, is_suppression boolean, is_known boolean, table_oid oid, reader oid, is_open boolean, may_read boolean
+-- row: name text, id uuid, is_suppression boolean, is_known boolean, table_oid oid, reader oid, is_open boolean, may_read boolean, is_family boolean
 select
     n.name,
     l.id,
@@ -16,7 +16,11 @@ select
     l.table_name::oid as table_oid,
     s.owner::oid as reader,
     coalesce(r.may_act, false) as is_open,
-    coalesce(r.may_act or c.may_read, false) as may_read
+    coalesce(r.may_act or c.may_read, false) as may_read,
+    coalesce(
+        l.refresh_params @> '{"query": {"family": true}}' or l.refresh_params @> '{"incremental": {"family": true}}',
+        false
+    ) as is_family
 from @segments@ s
 cross join unnest($2, $4) with ordinality n (name, columns, place)
 left join @segments@ l on l.name = n.name and l.actual_end = 'infinity'
