@@ -174,6 +174,38 @@ select action from segmenter_put_segment('b', refresh_params => '{"query": {"sql
 select status, detail from segmenter_refresh('b') where segment = 'b';
 update segmenter_segments set actual_end = now() where name like 'xxx%';
 select status, detail from segmenter_refresh('b');
+-- With more segments than memory for the rows of each, their rows are kept together and divided later.
+set maintenance_work_mem = '1MB';
+create table family.many (id int primary key, note text, segment text);
+insert into family.many select g, repeat('n', 600), 'many ' || g % 30 from generate_series(1, 3000) g;
+select action from segmenter_put_segment('many', refresh_params => '{"query": {"sql": "select id, note, segment from family.many", "family": true, "create": {}}}', table_name => 'family.many_members');
+create view family.many_wrong as
+    with kept as (
+        select s.name as segment, m.id, m.note from family.many_members m join segmenter_segments s on s.id = m.segment_id where m.actual_end = 'infinity'
+    )
+    (table kept except select segment, id::text, note from family.many) union all (select segment, id::text, note from family.many except table kept);
+create function family.refresh_many() returns table (status text, segments bigint, added numeric, removed numeric, changed numeric) language sql as $$
+    select status, count(*), sum(added), sum(removed), sum(changed) from segmenter_refresh('many') group by 1
+$$;
+select detail from segmenter_refresh('many') where segment = 'many';
+-- What the rows of all take when half of the segments were refreshed, in bytes: with one relation for each it were 3 million.
+update segmenter_segments set sources = '[{"name": "memory", "ready": "select sum(total_bytes) < 1500000 from pg_catalog.pg_backend_memory_contexts where name = ''segmenter relation''"}]' where name = 'many 2';
+select status, detail from segmenter_refresh('many') where segment = 'many 2';
+select count(*) as wrong from family.many_wrong;
+update segmenter_segments set exclude = '["many 29"]' where name = 'many 0';
+update family.many set segment = 'many ' || id % 33 where id % 10 = 0;
+update family.many set note = 'short' where id <= 500;
+delete from family.many where segment in ('many 7', 'many 8');
+select * from family.refresh_many() order by 1;
+update segmenter_segments set guards = '{"allow_empty": true}' where name in ('many 7', 'many 8');
+select status, segments from family.refresh_many();
+select count(*) as wrong from family.many_wrong;
+select action from segmenter_put_segment('many', refresh_params => '{"incremental": {"changed": "select id from family.many where id % 3 = 0 or $1 < ''2000-01-01''", "sql": "select id, note, segment from family.many join changed using (id)", "family": true, "create": {}}}');
+select segments from family.refresh_many();
+update family.many set segment = 'many ' || (id + 1) % 33 where id % 3 = 0;
+select segments from family.refresh_many();
+select count(*) as wrong from family.many_wrong;
+reset maintenance_work_mem;
 
 -- The end.
 set client_min_messages = error;

@@ -200,6 +200,7 @@ impl Rows {
                 members = with_created(members, list_members(set, segment)?);
             }
         }
+        kept.slices.adopt(members.iter().map(|member| member.name.as_str()))?;
         let segments = counted(members.len() as i64, "segment");
         remarks.insert(0, format!("{} for {segments}", counted(rows as i64, "row")));
         remarks.extend(remark_of(&unexpected));
@@ -510,12 +511,12 @@ pub fn refresh_members(
     let mut results = Vec::new();
     for member in &found.members {
         pgrx::check_for_interrupts!();
-        let slice = kept.slices.take(&member.name);
-        let changed = kept.changed.take(&member.name);
-        let pass = found.pass.as_ref().map(|plan| (plan, &changed));
         turns.begin(member.id);
         // It sees what those before it have done.
         let _snapshot = Active::fresh();
+        let slice = kept.slices.take(&member.name)?;
+        let changed = kept.changed.take(&member.name)?;
+        let pass = found.pass.as_ref().map(|plan| (plan, &changed));
         let version = member.version.as_deref();
         let of_member = RefreshRequest {
             query: None,

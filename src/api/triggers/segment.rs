@@ -252,7 +252,8 @@ fn warn_of_family(
             "it is a family, which has no members of its own: its segments do not inherit {}",
             own.join(", ")
         );
-        let hint = "Give each segment its own; \"create\": {\"guards\": ...} gives guards to new ones.";
+        let hint =
+            "Give each segment its own; \"create\": {\"guards\": ...} gives guards to new ones.";
         let code = PgSqlErrorCode::ERRCODE_WARNING;
         warn(subject.to_string(), &Report::new(code, problem, Some(hint.into())));
     }
