@@ -16,6 +16,7 @@ use crate::config::segment_table::Table;
 use crate::config::{self, exclusion};
 use crate::config::{FAMILY_COLUMN, Incremental, Key, NewMember, Refresher, Segment};
 use crate::error::{Error, Result, counted, emit_warning};
+use crate::pg::bgw::progress::{Figure, Kind, Phase, Tracker};
 use crate::pg::exec::parts::{OtherNames, Parts, Unexpected};
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
@@ -508,6 +509,9 @@ pub fn refresh_members(
     let own = Turns::default();
     let turns = request.turns.unwrap_or(&own);
     turns.extend(found.members.iter().map(|member| member.id));
+    // Its refresh goes on: it is shown, and can be cancelled, beside that of each segment.
+    let _progress = Tracker::begin(Kind::Refresh, set.mart(), family.id, Phase::Applying);
+    Figure::received().settle(kept.slices.rows());
     let mut results = Vec::new();
     for member in &found.members {
         pgrx::check_for_interrupts!();
@@ -535,7 +539,10 @@ pub fn refresh_members(
             }),
             ..RefreshRequest::by_hand(Key::Id(member.id), &member.name, request.run_id)
         };
-        results.push(refresh(set, &of_member)?);
+        let result = refresh(set, &of_member)?;
+        Figure::written().add(result.moved());
+        Figure::messages().add(result.messages.unwrap_or_default().unsigned_abs());
+        results.push(result);
     }
     if !request.dry_run {
         let args = [family.id.into(), family.name.as_str().into(), family.owner.into()];

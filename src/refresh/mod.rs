@@ -130,8 +130,13 @@ pub struct RefreshResult {
 impl RefreshResult {
     /// Whether members were added, removed or changed, also in the segments of a family.
     pub fn has_moved(&self) -> bool {
-        let changes = |figures: DeltaStats| figures.added + figures.removed + figures.changed > 0;
-        self.figures.is_some_and(changes) || self.members.iter().any(Self::has_moved)
+        self.moved() > 0 || self.members.iter().any(Self::has_moved)
+    }
+
+    /// The number of members that were added, removed or changed; if it was refused, that would have been.
+    pub fn moved(&self) -> u64 {
+        let moved = |figures: DeltaStats| figures.added + figures.removed + figures.changed;
+        self.figures.map_or(0, moved)
     }
 
     /// The result, and then those of the segments that were refreshed with it.

@@ -192,6 +192,7 @@ fn steps(
         let mut unusual = Vec::new();
         let mut left_out = LeftOut::default();
         if is_family {
+            progress::enter(Phase::Comparing);
             let how = (plan.take().map(Plan::own), request.dry_run);
             let (remarks, made) = family.read(set, (segment, &table), &refresher, how)?;
             late.extend(remarks);
@@ -242,7 +243,10 @@ fn steps(
                 }
             };
             Figure::before().settle(delta.figures.before);
-            Figure::received().settle(delta.figures.received);
+            if !is_family {
+                // It has received the rows of its segments.
+                Figure::received().settle(delta.figures.received);
+            }
             edited = noticed.or(last.edited(&delta, &side));
             if let (Some(found), None, true) = (edited, noticed, lists.may_close()) {
                 return Err(Error::Unfollowed(found));

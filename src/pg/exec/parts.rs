@@ -8,6 +8,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 
 use crate::error::Result;
+use crate::pg::bgw::progress::Figure;
 use crate::pg::exec::receiver::{Receive, Received, Receiver, Row, with_bytes};
 use crate::pg::exec::statement::Prepared;
 use crate::pg::exec::tuplestore::{Place, Relation};
@@ -141,10 +142,12 @@ impl Parts {
     ) -> Result<()> {
         self.columns.take_columns_from(query);
         self.column = column;
+        let received = Figure::received();
         let mut dividing = Receiver::new(Dividing {
             column,
             store: |name: Option<&[u8]>| {
                 self.rows += 1;
+                received.reach(self.rows);
                 let place = name.and_then(|name| self.places.get(name));
                 match place.map(|place| &self.bundles[*place]) {
                     Some(bundle) => bundle.rows.as_ref().map(Relation::store),
