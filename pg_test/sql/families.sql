@@ -206,6 +206,25 @@ update family.many set segment = 'many ' || (id + 1) % 33 where id % 3 = 0;
 select segments from family.refresh_many();
 select count(*) as wrong from family.many_wrong;
 reset maintenance_work_mem;
+-- One that has failed, or waits, while its family did not, is repeated alone, as others are.
+create table family.few (id int, segment text);
+insert into family.few select g, 'few ' || g % 3 from generate_series(1, 9) g;
+select action from segmenter_put_segment('few', refresh_params => '{"query": {"sql": "select id, segment from family.few", "family": true, "create": {}}}', table_name => 'family.few_members', refresh_cron => '@yearly');
+select segment, status from segmenter_refresh('few');
+alter table family.few_members add constraint only_numbers check (id <> '10');
+insert into family.few values (10, 'few 1');
+update segmenter_segments set sources = '[{"name": "later", "ready": "select exists (select from family.few where id = 11)"}]' where name = 'few 2';
+select segment, status from segmenter_refresh('few');
+create view family.due as select segment, due, next_refresh > now() as is_later, reason from segmenter_due() where segment like 'few%' order by 1;
+table family.due;
+select segment, due, reason from segmenter_due(now() + interval '2 minutes') where segment = 'few 1';
+update segmenter_segments set refresh_auto = false where name = 'few';
+table family.due;
+update segmenter_segments set refresh_auto = true where name = 'few';
+select segment, status from segmenter_run() where segment like 'few%';
+insert into family.few values (11, 'few 2');
+select segment, status from segmenter_run() where segment like 'few%';
+table family.due;
 
 -- The end.
 set client_min_messages = error;

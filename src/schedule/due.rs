@@ -158,6 +158,17 @@ impl Item {
                 (Due::without_valid_schedule(last, delay), Some(error.to_string()))
             }
         };
+        let waiting_since = time(13)?;
+        let family = row.get::<Uuid>(20)?.zip(row.get::<String>(21)?);
+        let has_own_turn = family.is_none() || refresh_cron.is_some();
+        // Without a schedule of its own it is refreshed when its family is, and alone where that has failed.
+        let due = match (due, last, waiting_since) {
+            (Due::EveryRun, Some(last), _) if !has_own_turn && last.failures > 0 => {
+                Due::by(Some(None), Some(last), delay).unless_ahead(Some(last), now)
+            }
+            (Due::EveryRun, _, Some(since)) if !has_own_turn => Due::Scheduled(since),
+            (due, ..) => due,
+        };
         // Members may return that its lists have lost.
         let is_freed = row.get::<bool>(17)?.unwrap_or_default();
         let due = if is_freed { Due::Freed } else { due };
@@ -167,15 +178,13 @@ impl Item {
         let hold_until = time(19)?;
         let due = due.held(hold_until, now);
         let automatic = row.get::<bool>(5)?.unwrap_or_default();
-        let family = row.get::<Uuid>(20)?.zip(row.get::<String>(21)?);
-        // Without a schedule of its own it is refreshed when its family is.
-        let has_turn = family.is_none() || refresh_cron.is_some() || due != Due::EveryRun;
+        let has_turn = has_own_turn || !matches!(due, Due::EveryRun | Due::Never);
         let item = Self {
             id,
             table: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
             owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
             last_refresh: last.map(|last| last.began),
-            waiting_since: time(13)?,
+            waiting_since,
             reads: row.get(14)?.unwrap_or_default(),
             lists: row.get(15)?.unwrap_or_default(),
             must_close: row.get(16)?.unwrap_or_default(),
@@ -229,11 +238,26 @@ fn with_families(mut items: Vec<Item>) -> Vec<Item> {
     let mut freed = HashSet::new();
     for item in &mut items {
         let family = item.family.as_ref().map(|(family, _)| *family);
-        let Some(family) = family.filter(|family| automatic.contains(family)) else { continue };
+        let Some(family) = family.filter(|family| automatic.contains(family)) else {
+            let is_repeated = matches!(item.due, Some(Due::Retry(..) | Due::Scheduled(_)));
+            if family.is_some()
+                && item.refresh_cron.is_none()
+                && (is_repeated || item.waiting_since.is_some())
+            {
+                // It is repeated as its family is: by hand, or later.
+                item.due = None;
+            }
+            continue;
+        };
         item.stands_for = family;
-        if item.due == Some(Due::Freed) {
-            item.due = None;
-            freed.insert(family);
+        match (item.due, item.waiting_since) {
+            // The family would be refreshed again and again, as long as this one waits.
+            (Some(Due::Freed), Some(since)) => item.due = Some(Due::Scheduled(since)),
+            (Some(Due::Freed), None) => {
+                item.due = None;
+                freed.insert(family);
+            }
+            _ => {}
         }
     }
     for item in &mut items {
