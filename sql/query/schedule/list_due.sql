@@ -1,9 +1,9 @@
--- The active segments (only those whose owner $1 is a member of, and only those of $2, if these are
--- given), with the last attempt, and what they read as far as it is known. Waiting for sources is not
--- an attempt. lists: the segments whose members they leave out; must_close: one of these has gained some
--- since they followed it last; is_freed: one has lost some, or is none of them any more, and no attempt
--- has failed since; or the segment waits. is_redefined: the last attempt failed, and the definition has been changed
--- since in what a refresh depends on.
+-- The active segments (only those whose owner $1 is a member of; only those of $2, those that belong to
+-- them as a family, and their families, if these are given), with the last attempt, and what they read as
+-- far as it is known. Waiting for sources is not an attempt. lists: the segments whose members they leave
+-- out; must_close: one of these has gained some since they followed it last; is_freed: one has lost some,
+-- or is none of them any more, and no attempt has failed since; or the segment waits. is_redefined: the
+-- last attempt failed, and the definition has been changed since in what a refresh depends on.
 -- runs as: set owner
 -- params: reader oid, segments uuid[]
 -- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean, is_redefined boolean, hold_until timestamptz, family uuid, family_name text
@@ -13,6 +13,11 @@ with only_these as (
     from @segments@ s
     left join @segments@ f on f.name = s.refresh_params ->> 'family' and f.owner = s.owner and f.actual_end = 'infinity'
     where s.id = any ($2) or f.id = any ($2)
+    union
+    select f.id
+    from @segments@ s
+    join @segments@ f on f.name = s.refresh_params ->> 'family' and f.owner = s.owner and f.actual_end = 'infinity'
+    where s.id = any ($2)
 ), edges as (
     select x.segment_id, x.list_id, to_jsonb(array_agg(distinct b.name order by b.name)) as by
     from (
@@ -85,5 +90,5 @@ left join followed f on f.segment_id = s.id
 left join @attempts@ k on k.segment_id = s.id
 left join @attempts@ a on a.segment_id = s.id and a.refreshes = coalesce(t.refreshes, 0)
 where s.actual_end = 'infinity' and ($1::oid is null or pg_has_role($1, s.owner, @membership@))
-  and ($2::uuid[] is null or s.id = any ($2) or m.id = any ($2))
+  and ($2::uuid[] is null or s.id in (select o.id from only_these o))
 order by s.name
