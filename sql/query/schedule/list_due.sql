@@ -9,10 +9,13 @@
 -- row: id uuid, name text, table_oid oid, owner oid, refresh_auto boolean, refresh_cron text, refresh_timezone text, full_cron text, actual_begin timestamptz, began timestamptz, ended timestamptz, failures integer, waiting_since timestamptz, reads oid[], lists uuid[], must_close boolean, is_freed boolean, is_redefined boolean, hold_until timestamptz, family uuid, family_name text
 -- @edges@: config/exclusion/list_edges, e.g. select null::uuid as segment_id, null::uuid as list_id, '{id}'::text[] as by, 'named' as kind
 with only_these as (
+    select s.id from @segments@ s where s.id = any ($2)
+    union
     select s.id
-    from @segments@ s
-    left join @segments@ f on f.name = s.refresh_params ->> 'family' and f.owner = s.owner and f.actual_end = 'infinity'
-    where s.id = any ($2) or f.id = any ($2)
+    from @segments@ f
+    join @segments@ s on s.refresh_params ->> 'family' = f.name and s.owner = f.owner
+    where f.id = any ($2) and f.actual_end = 'infinity'
+      and (f.refresh_params @> '{"query": {"family": true}}' or f.refresh_params @> '{"incremental": {"family": true}}')
     union
     select f.id
     from @segments@ s

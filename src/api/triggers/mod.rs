@@ -7,6 +7,7 @@ mod connector;
 mod consumer;
 mod definition;
 mod exclusion;
+mod family;
 mod retention;
 mod row;
 mod segment;
