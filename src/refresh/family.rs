@@ -431,8 +431,7 @@ fn create_members(
         let remark = format!("{} would be created", count(new.len()));
         return Ok((created, Some(remark).filter(|_| !new.is_empty())));
     }
-    let all = new.len();
-    let mut first_failed = None;
+    let (mut failed, mut first_failed) = (0, None);
     for name in new {
         pgrx::check_for_interrupts!();
         match in_subtransaction(OnSuccess::Commit, || create_member(set, family, create, &name)) {
@@ -441,15 +440,18 @@ fn create_members(
                 let family = &family.name;
                 let what = format!("segment \"{name}\" was not created for family \"{family}\"");
                 let report = error.report();
-                emit_warning(&what, &report);
+                // All of them are counted; a reader needs no more than a few.
+                if failed < NAMED {
+                    emit_warning(&what, &report);
+                }
+                failed += 1;
                 first_failed.get_or_insert_with(|| {
                     format!("\"{}\" ({})", text::first(&name, LONGEST_NAME), report.to_line())
                 });
             }
         }
     }
-    let (made, failed) = (created.len(), all - created.len());
-    let made = (made > 0).then(|| format!("{} created", count(made)));
+    let made = (!created.is_empty()).then(|| format!("{} created", count(created.len())));
     // Whoever reads the log sees no WARNING.
     let failed = first_failed
         .map(|first| format!("{} could not be created, the first {first}", count(failed)));
