@@ -165,6 +165,16 @@ pub fn lock_table(table: pg_sys::Oid) -> bool {
 
 /// Whether this transaction has the lock of [`lock_table`], or a stronger one.
 pub fn is_table_locked(table: pg_sys::Oid) -> bool {
-    // SAFETY: looks the lock up among those of this process; the table may be missing.
-    unsafe { pg_sys::CheckRelationOidLockedByMe(table, pg_sys::RowExclusiveLock as i32, true) }
+    // SAFETY: needs a transaction, in which SQL functions and jobs run. A table that does not exist gives a
+    // null pointer. (The function that needs no open relation is missing in some minor versions.)
+    unsafe {
+        let relation = pg_sys::RelationIdGetRelation(table);
+        if relation.is_null() {
+            return false;
+        }
+        let is_locked =
+            pg_sys::CheckRelationLockedByMe(relation, pg_sys::RowExclusiveLock as i32, true);
+        pg_sys::RelationClose(relation);
+        is_locked
+    }
 }
