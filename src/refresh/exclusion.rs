@@ -17,10 +17,9 @@ use crate::pg::clock;
 use crate::pg::exec::result_set::ResultSet;
 use crate::pg::exec::role;
 use crate::pg::exec::snapshot::Active;
-use crate::pg::exec::statement::read_one;
 use crate::pg::system_catalog;
 use crate::refresh::delta::excluded::{FEW, Listed, look_up, member_ids, of_listed};
-use crate::refresh::delta::{Delta, DeltaTarget, count_members};
+use crate::refresh::delta::{Delta, DeltaTarget, count_members, has_members};
 use crate::refresh::lists::{
     Gained, Known, Turns, check_seen, count_changes, members_of, of_lists, seen_by,
 };
@@ -292,7 +291,7 @@ impl Exclusion {
         let kept_out = self.kept_out.of.filter(|_| self.follows_all || !self.is_refreshed);
         // Before the first refresh there are members only if they were put into the table by hand.
         let is_nothing = behind.is_empty() && kept_out.is_none();
-        if is_nothing || !self.is_refreshed && !has_members(set, segment, table)? {
+        if is_nothing || !self.is_refreshed && !has_members(set, table, segment.id)? {
             return Ok(Closed::default());
         }
         let mut erased = Closed::default();
@@ -388,16 +387,6 @@ impl KeptOut {
         let readmissions = readmissions.unwrap_or_default();
         Ok(Self { of: are_any.then_some(owner), readmissions })
     }
-}
-
-/// Whether the table has members of the segment, as the active snapshot sees them.
-fn has_members(set: &RelationSet, segment: &Segment, table: &Table) -> Result<bool> {
-    let parts = [("table", table.name.as_str())];
-    let has = set.as_table_owner(table.owner, || {
-        let sql = set.sql(&queries::refresh::HAS_MEMBERS, &parts);
-        Spi::connect(|_| read_one::<bool>(&sql, &[segment.id.into()]))
-    })?;
-    Ok(has == Some(true))
 }
 
 /// Why members leave, and how far the segment has followed its lists then; none: as far as before.

@@ -12,6 +12,7 @@ use crate::config::{self, Key, Segment, SegmentSource, SourceCheck, Subject};
 use crate::error::{Error, Result};
 use crate::pg::clock::{self, Instant};
 use crate::pg::exec::statement;
+use crate::refresh::delta;
 use crate::refresh::reads::Reads;
 use segmenter_core::upstream::{Aged, Obstacle, Upstream};
 
@@ -200,11 +201,6 @@ impl Found {
         let Some(owned) = Segment::find_bare(set, Key::Id(self.id))? else { return Ok(false) };
         let holder = Holder { id: self.id, name: &owned.name, owner: owned.owner };
         let Ok(table) = Table::check(set, self.table, holder) else { return Ok(false) };
-        let any = set.as_table_owner(table.owner, || {
-            let parts = [("table", table.name.as_str())];
-            let sql = set.sql(&queries::refresh::HAS_MEMBERS, &parts);
-            Spi::connect(|_| statement::read_one::<bool>(&sql, &[self.id.into()]))
-        })?;
-        Ok(any.unwrap_or_default())
+        delta::has_members(set, &table, self.id)
     }
 }

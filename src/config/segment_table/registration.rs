@@ -9,6 +9,7 @@ use crate::catalog::queries;
 use crate::catalog::relation_set::{OWN_CHECK, RelationSet};
 use crate::error::{Error, Result, SetError, emit};
 use crate::pg::exec::role;
+use crate::pg::exec::statement;
 use crate::pg::exec::subtransaction;
 
 impl Table {
@@ -136,8 +137,6 @@ pub fn release(set: &RelationSet, table: pg_sys::Oid, segment: &Uuid) -> Result<
 /// role, which must be able to read the table.
 pub fn holds_rows_of(set: &RelationSet, table: &str, segment: &Uuid) -> Result<bool> {
     let sql = set.sql(&queries::config::segment_table::HAS_ROWS, &[("table", table)]);
-    let found = Spi::connect(|client| {
-        client.select(&sql, Some(1), &[(*segment).into()])?.first().get_one()
-    })?;
+    let found = Spi::connect(|_| statement::look_up::<bool>(sql, &[(*segment).into()]))?;
     Ok(found.unwrap_or_default())
 }

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::datum::Uuid;
+use pgrx::prelude::*;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -106,6 +107,16 @@ pub fn count_members(set: &RelationSet, table: &Table, segment: Uuid) -> Result<
         &[segment.into()],
     )?
     .unwrap_or_default() as u64)
+}
+
+/// Whether a segment has members, as the active snapshot sees the table. One is looked up in the index: it may be the
+/// last of a large table that the planner would expect to find it at the beginning of.
+pub fn has_members(set: &RelationSet, table: &Table, segment: Uuid) -> Result<bool> {
+    let found = set.as_table_owner(table.owner, || {
+        let sql = set.sql(&queries::refresh::HAS_MEMBERS, &[("table", table.name.as_str())]);
+        Spi::connect(|_| statement::look_up::<bool>(sql, &[segment.into()]))
+    })?;
+    Ok(found == Some(true))
 }
 
 /// Computes the delta between a query and a segment's members, both as the active snapshot sees

@@ -17,8 +17,8 @@ use crate::config::{self, Incremental, Refresher, Segment, Subject};
 use crate::error::Result;
 use crate::pg::bgw::activity;
 use crate::pg::clock::{self, Instant};
-use crate::pg::exec::statement;
 use crate::pg::system_catalog;
+use crate::refresh::delta;
 use crate::refresh::reads::Reads;
 use segmenter_core::tables_read;
 
@@ -146,7 +146,9 @@ pub fn plan<'a>(
         (_, Some(obstacle)) => Some(FullPassReason::Required(obstacle)),
         _ if full => Some(FullPassReason::Requested),
         (Some(since), None) if is_due(since)? => Some(FullPassReason::Scheduled),
-        _ if before.is_none_or(|before| before > 0) && is_emptied(set, (segment, table))? => {
+        _ if before.is_none_or(|before| before > 0)
+            && !delta::has_members(set, table, segment.id)? =>
+        {
             Some(FullPassReason::Required("the segment's table was emptied"))
         }
         _ => None,
@@ -201,7 +203,7 @@ pub fn plan_of_member<'a>(
         Ok(is_as_far
             && !is_freed
             && last.readmissions == readmissions
-            && !(has_lost && is_emptied(set, (segment, table))?))
+            && (!has_lost || delta::has_members(set, table, segment.id)?))
     };
     if of_family.full.is_none() {
         if !is_continued()? {
@@ -226,20 +228,6 @@ pub fn plan_of_member<'a>(
         given: Some(given),
         readings: None,
     }))
-}
-
-/// Whether the table has no members of a segment.
-fn is_emptied(set: &RelationSet, (segment, table): (&Segment, &Table)) -> Result<bool> {
-    let parts = [("table", table.name.as_str())];
-    let any = set.as_table_owner(table.owner, || {
-        Spi::connect(|_| {
-            statement::read_one::<bool>(
-                &set.sql(&queries::refresh::HAS_MEMBERS, &parts),
-                &[segment.id.into()],
-            )
-        })
-    })?;
-    Ok(any == Some(false))
 }
 
 /// A hash of the definitions of what the queries read; none: there are none but tables without row-level
