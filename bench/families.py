@@ -61,6 +61,8 @@ def measure(socket, scale, rounds, say):
                     changed.append(times[family]), against.append(times["one"])
                 for kept in ("one", family):
                     server.do(f'vacuum shop."{kept}"')
+                # What each refresh writes besides.
+                server.do("vacuum segmenter_state, segmenter_attempts, segmenter_counts, segmenter_log, segmenter_change_readers")
             if name == "query":
                 alone = [refresh(server, "segment 1") for _ in range(turns)]
                 row = [f"{segments:,}", seconds(median(nothing)), ratio(median(nothing) / median(one)), seconds(median(changed)),
