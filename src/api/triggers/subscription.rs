@@ -205,15 +205,35 @@ pub(super) fn parties(set: &RelationSet, row: &NewRow<'_>) -> error::Result<Part
 pub(super) fn check_selection(
     set: &RelationSet,
     segment: Uuid,
-    Selection { fields, filter }: &Selection,
+    selection: &Selection,
     subject: Subject<'_>,
 ) -> error::Result<()> {
     let Ok(Some(segment)) = Segment::find(set, Key::Id(segment)) else { return Ok(()) };
     if !role::may_act_as(role::current(), segment.owner) {
         return Ok(());
     }
-    let Ok(table) = Table::check(set, segment.table, segment.holder()) else { return Ok(()) };
-    payload::check_fields(&table, fields).map_err(|error| {
+    let check_table = || Table::check(set, segment.table, segment.holder());
+    let Ok(mut table) = check_table() else { return Ok(()) };
+    loop {
+        let checked = check_selection_of(set, (&table, segment.owner), selection, subject);
+        match checked {
+            // Nothing locks the table: a column may have been dropped meanwhile.
+            Err(error) => match check_table() {
+                Ok(altered) if altered != table => table = altered,
+                _ => return Err(error),
+            },
+            Ok(()) => return Ok(()),
+        }
+    }
+}
+
+fn check_selection_of(
+    set: &RelationSet,
+    (table, owner): (&Table, pg_sys::Oid),
+    Selection { fields, filter }: &Selection,
+    subject: Subject<'_>,
+) -> error::Result<()> {
+    payload::check_fields(table, fields).map_err(|error| {
         Error::Config(ConfigError {
             column: "params",
             subject: subject.to_string(),
@@ -224,7 +244,7 @@ pub(super) fn check_selection(
     match filter {
         // When a dump is restored, the functions that it calls may not work yet.
         Some(filter) if !system_catalog::references_are_deferred() => {
-            Filter::analyse(set, (&table, segment.owner), filter, subject).map(drop)
+            Filter::analyse(set, (table, owner), filter, subject).map(drop)
         }
         _ => Ok(()),
     }
