@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
-use pgrx::spi::quote_identifier;
 
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
@@ -66,8 +65,7 @@ struct Kept {
 #[derive(Default)]
 struct Found {
     members: Vec<Member>,
-    /// The query that reads the rows of one of them from the relation that has them; and that of the family.
-    sql: String,
+    /// The query of the family.
     of_family: String,
     /// The table as it was checked for the family.
     table: Option<Table>,
@@ -89,8 +87,7 @@ struct Member {
 #[derive(Clone, Copy)]
 pub struct Slice<'a> {
     relation: &'a Relation,
-    /// The query that reads them, and that of the family, which has given them.
-    sql: &'a str,
+    /// The query of the family, which has given them.
     of_family: &'a str,
     table: Option<&'a Table>,
     /// An incremental refresh: its plan, and the ids that have changed and that the segment has or gets.
@@ -111,7 +108,7 @@ impl<'a> Slice<'a> {
     /// The query for the rows, which become readable in the current SPI connection.
     pub fn published(&self) -> String {
         self.relation.publish();
-        self.sql.to_owned()
+        slice_sql()
     }
 
     /// Whether the segment, whose state has this version, may go by the rows: since they were read, nobody has
@@ -153,7 +150,7 @@ impl<'a> Slice<'a> {
         changes: (bool, i64),
     ) -> Result<Option<Plan<'a>>> {
         let Some((plan, ids)) = self.pass else { return Ok(None) };
-        let given = Given { sql: self.sql.to_owned(), ids };
+        let given = Given { sql: slice_sql(), ids };
         incremental::plan_of_member(set, target, incremental, (plan, given), changes)
     }
 }
@@ -182,12 +179,9 @@ impl Rows {
         let changed = Parts::new(self.place, IDS, names(), (OtherNames::Count, 0));
         let mut kept = Kept { slices, changed };
         let sql = refresher.members_sql().unwrap_or_default();
-        let (columns, pass) = set.as_segment_owner(segment.owner, || match plan {
-            Some(plan) => {
-                let (columns, made) = kept.read_changes(set, table, (sql, plan), &members)?;
-                Ok((columns, Some(made)))
-            }
-            None => Ok((role::read_only(|| kept.read_all(table, sql))?, None)),
+        let pass = set.as_segment_owner(segment.owner, || match plan {
+            Some(plan) => kept.read_changes(set, table, (sql, plan), &members).map(Some),
+            None => role::read_only(|| kept.read_all(table, sql)).map(|()| None),
         })?;
         let (rows, mut unexpected) = (kept.slices.rows(), kept.slices.unexpected());
         let mut remarks = Vec::new();
@@ -205,11 +199,10 @@ impl Rows {
         let segments = counted(members.len() as i64, "segment");
         remarks.insert(0, format!("{} for {segments}", counted(rows as i64, "row")));
         remarks.extend(remark_of(&unexpected));
-        let sql = format!("select {} from {}", list(&columns), SLICE.to_string_lossy());
         let (pass, progress) = pass.unzip();
         self.kept.replace(Some(kept));
         let of_family = refresher.members_sql().unwrap_or_default().to_owned();
-        self.found.replace(Found { members, sql, of_family, table: Some(table.clone()), pass });
+        self.found.replace(Found { members, of_family, table: Some(table.clone()), pass });
         Ok((remarks, progress))
     }
 
@@ -219,13 +212,13 @@ impl Rows {
         if let Some(none) = &none {
             none.publish();
         }
-        (none, self.found.borrow().sql.clone())
+        (none, slice_sql())
     }
 }
 
 impl Kept {
-    /// Runs the family's query, and keeps its rows. Returns its columns.
-    fn read_all(&mut self, table: &Table, sql: &str) -> Result<Vec<String>> {
+    /// Runs the family's query, and keeps its rows.
+    fn read_all(&mut self, table: &Table, sql: &str) -> Result<()> {
         let query = parse_single_statement(sql, StatementKind::Select)?;
         let (analysed, column) = analysed(table, query)?;
         self.slices.fill((&analysed, &[]), column)?;
@@ -239,7 +232,7 @@ impl Kept {
         table: &Table,
         (sql, mut plan): (&str, Plan<'static>),
         members: &[Member],
-    ) -> Result<(Vec<String>, (Plan<'static>, Progress))> {
+    ) -> Result<(Plan<'static>, Progress)> {
         let ids: Vec<Uuid> = members.iter().map(|member| member.id).collect();
         let (changed, with_variants) = incremental::new_ids();
         let changed = Ids { changed: &changed, ids: &with_variants };
@@ -253,10 +246,8 @@ impl Kept {
             match is_of_changes {
                 true => {
                     rows.append(&source.sql, &[])?;
-                    let columns: Vec<String> =
-                        analysed.columns().into_iter().map(|column| column.name).collect();
-                    let sql = format!("select {} from {}", list(&columns), ROWS.to_string_lossy());
-                    slices.borrow_mut().fill((&Prepared::new(&sql, &[])?, &[]), column)?;
+                    let sql = queries::refresh::family::LIST_ROWS.text();
+                    slices.borrow_mut().fill((&Prepared::new(sql, &[])?, &[]), column)?;
                 }
                 false => {
                     slices.borrow_mut().fill((&Prepared::new(&source.sql, &[])?, &[]), column)?;
@@ -264,7 +255,7 @@ impl Kept {
             }
             finish(query, analysed)
         };
-        let (columns, is_plain) = plan.read_family(set, (table, &ids), changed, read)?;
+        let ((), is_plain) = plan.read_family(set, (table, &ids), changed, read)?;
         if plan.is_of_changes() {
             let names: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
             let (relation, looked_at) = changed.all(is_plain);
@@ -277,7 +268,7 @@ impl Kept {
             role::read_only(|| self.changed.fill((&query, &args), 0))?;
         }
         let progress = plan.progress_of_family(changed.changed);
-        Ok((columns, (plan, progress)))
+        Ok((plan, progress))
     }
 }
 
@@ -300,11 +291,9 @@ fn analysed(table: &Table, query: &str) -> Result<(Rc<Prepared>, usize)> {
     Ok((analysed, column.ok_or(Error::MissingValue(FAMILY_COLUMN))?))
 }
 
-/// Checks that what the query has read was all to be seen. Returns its columns.
-fn finish(query: &str, analysed: Rc<Prepared>) -> Result<Vec<String>> {
-    let columns = analysed.columns().into_iter().map(|column| column.name).collect();
-    analysed.check_seen(query, &[])?;
-    Ok(columns)
+/// Checks that what the query has read was all to be seen.
+fn finish(query: &str, analysed: Rc<Prepared>) -> Result<()> {
+    analysed.check_seen(query, &[])
 }
 
 /// Takes the rows of segments that were created out of those of names that are unknown.
@@ -347,9 +336,9 @@ fn with_created(before: Vec<Member>, mut now: Vec<Member>) -> Vec<Member> {
     now
 }
 
-/// Columns as a list.
-fn list(columns: &[String]) -> String {
-    columns.iter().map(quote_identifier).collect::<Vec<_>>().join(", ")
+/// The query that reads the rows of one segment from the relation that has them.
+fn slice_sql() -> String {
+    queries::refresh::family::LIST_SLICE.fragment().to_owned()
 }
 
 /// The segments of a family, each after those whose members it leaves out.
@@ -533,7 +522,6 @@ pub fn refresh_members(
             turns: Some(turns),
             slice: Some(Slice {
                 relation: &slice,
-                sql: &found.sql,
                 of_family: &found.of_family,
                 table: found.table.as_ref(),
                 pass,

@@ -111,12 +111,12 @@ impl Parts {
             others,
             rows: 0,
         };
-        parts.expect(names.map(|name| name.as_bytes().into()).collect());
+        parts.make_bundles(names.map(|name| name.as_bytes().into()).collect());
         parts
     }
 
     /// Makes bundles for names.
-    fn expect(&mut self, names: Vec<Box<[u8]>>) {
+    fn make_bundles(&mut self, names: Vec<Box<[u8]>>) {
         let most = usize::try_from(self.memory / LEAST_MEMORY).unwrap_or(1).max(1);
         let (bundles, memory) = match names.len() {
             0 => return,
@@ -175,7 +175,7 @@ impl Parts {
         if new.is_empty() {
             return Ok(());
         }
-        self.expect(new);
+        self.make_bundles(new);
         self.divide(kept, |name| {
             let bundle = &self.bundles[*self.places.get(name)?];
             bundle.rows.as_ref().map(Relation::store)
