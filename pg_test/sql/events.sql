@@ -24,7 +24,7 @@ create table events.seen (through bigint); insert into events.seen select coales
 create function events.messages() returns table (target text, operation text, reason text, members text) language plpgsql as $$
 begin
     return query select u.target, o.operation, o.payload ->> 'reason', (
-        select string_agg((m - 'at' - case when m ->> 'reason' = o.payload ->> 'reason' then 'reason' else '' end)::text, ' ' order by a.place)
+        select string_agg((m - 'at' - case when m ->> 'reason' = o.payload ->> 'reason' then 'reason' else '' end)::text, ' ' order by (m ->> 'id')::int, a.place)
         from jsonb_array_elements(o.payload -> 'members') with ordinality a (m, place)
     ) from segmenter_outbox o join segmenter_subscriptions u on u.id = o.subscription_id
     where o.id > (select s.through from events.seen s) and o.payload -> 'segment' ->> 'name' = 'events' order by u.target, o.id;
