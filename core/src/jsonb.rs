@@ -2,8 +2,8 @@
 //! would build each object, take it apart again, and copy its parts into the array.
 //!
 //! The format is that of `jsonb.h`, byte for byte what PostgreSQL would write. It has been the same
-//! since 9.4, and must stay the same as long as databases are upgraded in place. No value here
-//! includes the header of a datum, which holds its length.
+//! since 9.4, and must stay the same as long as databases are upgraded in place. Values do not
+//! include the header of a datum, which holds its length, where nothing else is said.
 
 /// The first word of a container: these flags, and the number of its elements.
 const IS_SCALAR: u32 = 0x1000_0000;
@@ -21,6 +21,10 @@ const ENDS: u32 = 0x8000_0000;
 const STRIDE: usize = 32;
 
 const WORD: usize = size_of::<u32>();
+/// The size of the header of a datum.
+const HEADER: usize = WORD;
+/// Where the words of an array's elements begin, after the header of a datum.
+const ENTRIES: usize = HEADER + WORD;
 
 /// A value of an object.
 pub enum Value<'a> {
@@ -30,15 +34,19 @@ pub enum Value<'a> {
     Json(&'a [u8]),
 }
 
-/// An array of objects that all have the same keys. Objects are appended at the end.
+/// An array of objects that all have the same keys. Objects are appended at the end, in the place where they
+/// are to be: a message of many megabytes is not copied.
 pub struct Array {
     /// The beginning of each object: its first word, the words of its keys, empty words for its
     /// values, and its keys.
     head: Vec<u8>,
     keys: usize,
-    /// The words of the array's elements.
-    entries: Vec<u32>,
+    /// Room for the header of a datum, the first word, room for the words of as many elements as there may
+    /// be, and the elements.
     data: Vec<u8>,
+    room: usize,
+    /// The number of objects.
+    count: usize,
     object: Object,
 }
 
@@ -55,8 +63,9 @@ struct Object {
 }
 
 impl Array {
-    /// An empty array. The keys must be in the order of `jsonb`: by length, then by bytes.
-    pub fn of(keys: &[&str]) -> Self {
+    /// An empty array with room for so many objects. The keys must be in the order of `jsonb`: by length, then
+    /// by bytes.
+    pub fn of(keys: &[&str], room: usize) -> Self {
         let mut head = (IS_OBJECT | keys.len() as u32).to_ne_bytes().to_vec();
         let mut end = 0;
         for (index, key) in keys.iter().enumerate() {
@@ -65,22 +74,22 @@ impl Array {
         }
         head.resize(head.len() + keys.len() * WORD, 0);
         keys.iter().for_each(|key| head.extend_from_slice(key.as_bytes()));
-        let (entries, data, object) = (Vec::new(), Vec::new(), Object::default());
-        Self { head, keys: keys.len(), entries, data, object }
+        let data = vec![0; ENTRIES + room * WORD];
+        Self { head, keys: keys.len(), data, room, count: 0, object: Object::default() }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.count == 0
     }
 
     /// The number of objects.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.count
     }
 
-    pub fn clear(&mut self) {
-        self.entries.clear();
-        self.data.clear();
+    /// Where the elements begin.
+    fn first(&self) -> usize {
+        ENTRIES + self.room * WORD
     }
 
     /// Begins an object. A value for each key must follow, in the order of the keys.
@@ -117,9 +126,12 @@ impl Array {
     /// array is without it.
     pub fn end(&mut self) -> bool {
         let (begin, end) = (self.object.begin, self.data.len());
-        let fits = self.object.fits && self.entries.try_reserve(1).is_ok();
+        let fits = self.object.fits && self.count < self.room;
         if fits {
-            self.entries.push(entry(CONTAINER, self.entries.len(), end - begin, end));
+            let word = entry(CONTAINER, self.count, end - begin, end - self.first());
+            let at = ENTRIES + self.count * WORD;
+            self.data[at..at + WORD].copy_from_slice(&word.to_ne_bytes());
+            self.count += 1;
         } else {
             self.data.truncate(begin);
         }
@@ -128,7 +140,8 @@ impl Array {
 
     /// Takes the last object out again.
     pub fn undo(&mut self) {
-        if self.entries.pop().is_some() {
+        if self.count > 0 {
+            self.count -= 1;
             self.data.truncate(self.object.begin);
         }
     }
@@ -151,19 +164,27 @@ impl Array {
             _ => 1,
         };
         let size = self.size();
-        size <= SURE || size <= MOST && self.data.iter().map(in_text).sum::<usize>() <= TEXT
+        let elements = self.data[self.first()..].iter();
+        size <= SURE || size <= MOST && elements.map(in_text).sum::<usize>() <= TEXT
     }
 
     /// The size of the array in bytes.
     pub fn size(&self) -> usize {
-        WORD + self.entries.len() * WORD + self.data.len()
+        WORD + self.count * WORD + self.data.len() - self.first()
     }
 
-    /// Appends the array to `bytes`.
-    pub fn write(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&(IS_ARRAY | self.entries.len() as u32).to_ne_bytes());
-        bytes.extend(self.entries.iter().flat_map(|entry| entry.to_ne_bytes()));
-        bytes.extend_from_slice(&self.data);
+    /// Passes on the bytes of the array as a datum, whose first four bytes are yet to be its header. The array
+    /// is empty afterwards.
+    pub fn take(&mut self, look: impl FnOnce(&mut [u8])) {
+        let first = (IS_ARRAY | self.count as u32).to_ne_bytes();
+        self.data[HEADER..ENTRIES].copy_from_slice(&first);
+        let (size, elements) = (HEADER + self.size(), self.first());
+        if self.count < self.room {
+            self.data.copy_within(elements.., ENTRIES + self.count * WORD);
+        }
+        look(&mut self.data[..size]);
+        self.data.truncate(elements);
+        self.count = 0;
     }
 }
 
@@ -201,59 +222,85 @@ fn entry(kind: u32, index: usize, length: usize, end: usize) -> u32 {
     }
 }
 
-/// Adds a key to an object. The new value is a container (an array or an object), whose bytes are
-/// copied. Returns `None` if `object` is no object, `container` is no container, the key exists, or
-/// the result would be too large.
-pub fn with_key(object: &[u8], key: &str, container: &[u8]) -> Option<Vec<u8>> {
-    let word = |at: usize| {
-        let bytes = object.get(at * WORD..(at + 1) * WORD)?;
-        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-    };
-    let count = (word(0)? & LENGTH) as usize;
-    let first = container.get(..WORD).and_then(|bytes| bytes.try_into().ok());
-    if word(0)? & IS_OBJECT == 0 || u32::from_ne_bytes(first?) & IS_SCALAR != 0 {
-        return None;
-    }
-    // Split the object into its keys, followed by its values.
-    let base = (1 + 2 * count) * WORD;
-    let mut elements = Vec::with_capacity(2 * count);
-    let mut begin = 0;
-    for index in 0..2 * count {
-        let entry = word(1 + index)?;
-        let length = (entry & LENGTH) as usize;
-        let end = if entry & ENDS == 0 { begin + length } else { length };
-        // The padding before an aligned element counts as part of the element.
-        let kind = entry & TYPE;
-        let is_at_word = kind == NUMERIC || kind == CONTAINER;
-        let from = if is_at_word { begin.next_multiple_of(WORD) } else { begin };
-        elements.push((kind, object.get(base + from..base + end)?));
-        begin = end;
-    }
-    let (keys, values) = elements.split_at(count);
-    let mut pairs: Vec<_> = keys.iter().map(|(_, key)| *key).zip(values.iter().copied()).collect();
-    let place =
-        pairs.partition_point(|(other, _)| (other.len(), *other) < (key.len(), key.as_bytes()));
-    if pairs.get(place).is_some_and(|(other, _)| *other == key.as_bytes()) {
-        return None;
-    }
-    pairs.insert(place, (key.as_bytes(), (CONTAINER, container)));
+/// An object with one more key, as it is to be written.
+pub struct WithKey<'a> {
+    /// The first word, and those of the elements.
+    words: Vec<u8>,
+    /// The elements, each with the padding before it.
+    elements: Vec<(usize, &'a [u8])>,
+    size: usize,
+}
 
-    let base = (1 + 2 * pairs.len()) * WORD;
-    let mut made = Vec::new();
-    made.try_reserve(base + object.len() + container.len() + key.len() + 2 * WORD).ok()?;
-    made.extend_from_slice(&(IS_OBJECT | pairs.len() as u32).to_ne_bytes());
-    made.resize(base, 0);
-    let keys = pairs.iter().map(|(key, _)| (STRING, *key));
-    for (index, (kind, bytes)) in keys.chain(pairs.iter().map(|(_, value)| *value)).enumerate() {
-        let from = made.len();
-        if !append(&mut made, bytes, kind == NUMERIC || kind == CONTAINER) {
+impl<'a> WithKey<'a> {
+    /// Adds a key to an object. The new value is a container (an array or an object). `None`: `object` is
+    /// no object, `container` is no container, the key exists, or the result would be too large.
+    pub fn new(object: &'a [u8], key: &'a str, container: &'a [u8]) -> Option<Self> {
+        let word = |at: usize| {
+            let bytes = object.get(at * WORD..(at + 1) * WORD)?;
+            Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let count = (word(0)? & LENGTH) as usize;
+        let first = container.get(..WORD).and_then(|bytes| bytes.try_into().ok());
+        if word(0)? & IS_OBJECT == 0 || u32::from_ne_bytes(first?) & IS_SCALAR != 0 {
             return None;
         }
-        let entry = entry(kind, index, made.len() - from, made.len() - base);
-        let at = (1 + index) * WORD;
-        made.get_mut(at..at + WORD)?.copy_from_slice(&entry.to_ne_bytes());
+        // Split the object into its keys, followed by its values.
+        let base = (1 + 2 * count) * WORD;
+        let mut elements = Vec::with_capacity(2 * count);
+        let mut begin = 0;
+        for index in 0..2 * count {
+            let entry = word(1 + index)?;
+            let length = (entry & LENGTH) as usize;
+            let end = if entry & ENDS == 0 { begin + length } else { length };
+            // The padding before an aligned element counts as part of the element.
+            let kind = entry & TYPE;
+            let from = if is_aligned(kind) { begin.next_multiple_of(WORD) } else { begin };
+            elements.push((kind, object.get(base + from..base + end)?));
+            begin = end;
+        }
+        let (keys, values) = elements.split_at(count);
+        let mut pairs: Vec<_> =
+            keys.iter().map(|(_, key)| *key).zip(values.iter().copied()).collect();
+        let place =
+            pairs.partition_point(|(other, _)| (other.len(), *other) < (key.len(), key.as_bytes()));
+        if pairs.get(place).is_some_and(|(other, _)| *other == key.as_bytes()) {
+            return None;
+        }
+        pairs.insert(place, (key.as_bytes(), (CONTAINER, container)));
+
+        let mut words = (IS_OBJECT | pairs.len() as u32).to_ne_bytes().to_vec();
+        let (mut elements, mut end) = (Vec::with_capacity(2 * pairs.len()), 0);
+        let keys = pairs.iter().map(|(key, _)| (STRING, *key));
+        for (index, (kind, bytes)) in keys.chain(pairs.iter().map(|(_, value)| *value)).enumerate()
+        {
+            let start = if is_aligned(kind) { usize::next_multiple_of(end, WORD) } else { end };
+            elements.push((start - end, bytes));
+            let length = start + bytes.len() - end;
+            end += length;
+            words.extend(entry(kind, index, length, end).to_ne_bytes());
+        }
+        let size = words.len() + end;
+        (size <= LENGTH as usize).then_some(Self { words, elements, size })
     }
-    Some(made)
+
+    /// The size in bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Passes its bytes on, piece by piece.
+    pub fn write(&self, mut put: impl FnMut(&[u8])) {
+        put(&self.words);
+        for (padding, bytes) in &self.elements {
+            put(&[0; WORD][..*padding]);
+            put(bytes);
+        }
+    }
+}
+
+/// Whether elements of a type begin at a multiple of four bytes.
+fn is_aligned(kind: u32) -> bool {
+    kind == NUMERIC || kind == CONTAINER
 }
 
 #[cfg(test)]
@@ -267,25 +314,88 @@ mod tests {
     }
 
     #[test]
+    fn a_key_gets_its_place_by_length_and_bytes() {
+        let object_of = |keys: &[&str], values: &[&str]| {
+            let mut array = Array::of(keys, 1);
+            array.begin();
+            values.iter().for_each(|value| array.add(Value::Text(value.as_bytes())));
+            assert!(array.end());
+            array.last().to_vec()
+        };
+        let with_key = |object: &[u8], key, container: &[u8]| {
+            WithKey::new(object, key, container).map(|made| {
+                let mut bytes = Vec::new();
+                made.write(|piece| bytes.extend_from_slice(piece));
+                assert_eq!(bytes.len(), made.size());
+                bytes
+            })
+        };
+        let inner = object_of(&["x"], &["y"]);
+        let expected = |keys: &[&str], at: usize| {
+            let mut array = Array::of(keys, 1);
+            array.begin();
+            for index in 0..keys.len() {
+                array.add(if index == at { Value::Json(&inner) } else { Value::Text(b"value") });
+            }
+            assert!(array.end());
+            array.last().to_vec()
+        };
+        let object = object_of(&["b", "dd"], &["value", "value"]);
+        for (key, keys, at) in
+            [("a", ["a", "b", "dd"], 0), ("c", ["b", "c", "dd"], 1), ("ccc", ["b", "dd", "ccc"], 2)]
+        {
+            assert_eq!(with_key(&object, key, &inner), Some(expected(&keys, at)));
+        }
+        assert_eq!(with_key(&object, "dd", &inner), None);
+        assert_eq!(with_key(&object[..6], "a", &inner), None);
+        assert_eq!(with_key(b"", "a", &inner), None);
+        assert_eq!(with_key(&object, "a", b""), None);
+    }
+
+    #[test]
     fn an_object_can_be_undone() {
-        let bytes = |array: &Array| {
+        let bytes = |array: &mut Array| {
             let mut bytes = Vec::new();
-            array.write(&mut bytes);
+            array.take(|datum| bytes.extend_from_slice(&datum[HEADER..]));
+            assert!(array.is_empty());
             bytes
         };
-        let (mut once, mut undone) = (Array::of(&["id"]), Array::of(&["id"]));
+        let (mut once, mut undone) = (Array::of(&["id"], 3), Array::of(&["id"], 3));
         assert!(object(&mut once, b"one") && object(&mut undone, b"one"));
         assert!(object(&mut undone, b"two"));
         undone.undo();
-        assert_eq!(bytes(&once), bytes(&undone));
         assert_eq!((undone.len(), once.size()), (1, undone.size()));
-        assert!(object(&mut once, b"three") && object(&mut undone, b"three"));
-        assert_eq!(bytes(&once), bytes(&undone));
+        for (first, next) in [("one", "three"), ("four", "five")] {
+            if once.is_empty() {
+                assert!(object(&mut once, first.as_bytes()));
+                assert!(object(&mut undone, first.as_bytes()));
+            }
+            assert!(object(&mut once, next.as_bytes()) && object(&mut undone, next.as_bytes()));
+            assert_eq!(bytes(&mut once), bytes(&mut undone));
+        }
+    }
+
+    #[test]
+    fn an_array_is_the_same_with_more_room() {
+        let bytes = |room: usize| {
+            let (mut array, mut bytes) = (Array::of(&["id"], room), Vec::new());
+            for text in ["one", "two", "three"] {
+                assert!(object(&mut array, text.as_bytes()));
+            }
+            let size = array.size();
+            array.take(|datum| bytes.extend_from_slice(&datum[HEADER..]));
+            assert_eq!(bytes.len(), size);
+            bytes
+        };
+        assert_eq!(bytes(3), bytes(100));
+        // It is full.
+        let mut array = Array::of(&["id"], 1);
+        assert!(object(&mut array, b"one") && !object(&mut array, b"two") && array.len() == 1);
     }
 
     #[test]
     fn a_member_that_is_too_large_leaves_the_array_as_it_was() {
-        let mut array = Array::of(&["id"]);
+        let mut array = Array::of(&["id"], 3);
         assert!(object(&mut array, b"one"));
         let size = array.size();
         assert!(!object(&mut array, &vec![b'x'; 300 << 20]));
@@ -294,7 +404,7 @@ mod tests {
         assert!(object(&mut array, &vec![b'x'; 200 << 20]));
         assert!(array.is_deliverable());
         // As a text it would have 1.2 GB.
-        let mut array = Array::of(&["id"]);
+        let mut array = Array::of(&["id"], 3);
         assert!(object(&mut array, &vec![1; 200 << 20]));
         assert!(!array.is_deliverable());
     }

@@ -14,9 +14,9 @@ use crate::ops::alert;
 use crate::ops::erase;
 use crate::ops::subscribe::{self, NewSubscription};
 use crate::pg::exec::result_set::ResultSet;
-use crate::pg::format::json::JsonbText;
+use crate::pg::format::json::{JsonbBytes, JsonbText};
 use crate::schedule::run;
-use segmenter_core::jsonb;
+use segmenter_core::jsonb::WithKey;
 use segmenter_core::receipt::Receipt;
 
 /// Builds the payload of a message: `head` with the key `members` added. The members are copied as
@@ -28,8 +28,9 @@ use segmenter_core::receipt::Receipt;
 create function segmenter_message(head jsonb, members jsonb) returns jsonb
 language c immutable strict parallel safe as 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 ")]
-fn segmenter_message(head: &[u8], members: &[u8]) -> Result<Vec<u8>, ErrorReport> {
-    Ok(jsonb::with_key(head, "members", members).ok_or(Error::MessageTooLarge)?)
+fn segmenter_message(head: &[u8], members: &[u8]) -> Result<JsonbBytes, ErrorReport> {
+    let message = WithKey::new(head, "members", members).ok_or(Error::MessageTooLarge)?;
+    Ok(JsonbBytes::build(message.size(), |put| message.write(put)))
 }
 
 /// Subscribes a consumer to a segment.

@@ -135,6 +135,7 @@ extern "C-unwind" fn nothing(_: *mut pg_sys::DestReceiver) {}
 /// # Safety
 ///
 /// The value has a type of variable length (`typlen` is -1), is not null, and is live.
+#[inline]
 pub(in crate::pg) unsafe fn with_bytes<T>(
     value: pg_sys::Datum,
     look: impl FnOnce(&[u8]) -> T,
@@ -144,14 +145,24 @@ pub(in crate::pg) unsafe fn with_bytes<T>(
     // row or compressed is replaced by a copy in the current memory context, which nothing else
     // refers to when it is freed.
     unsafe {
-        if !pgrx::varatt_is_1b_e(given) && !pgrx::varatt_is_4b_c(given) {
-            return look(pgrx::varlena_to_byte_slice(given));
+        let is_stored_otherwise = pgrx::varatt_is_1b_e(given) || pgrx::varatt_is_4b_c(given);
+        let plain = if is_stored_otherwise { detoasted(given) } else { given };
+        // One call, which becomes part of this function: it is made for every value of every row.
+        let result = look(pgrx::varlena_to_byte_slice(plain));
+        if is_stored_otherwise {
+            pg_sys::pfree(plain.cast());
         }
-        let copy = pg_sys::pg_detoast_datum_packed(given);
-        let result = look(pgrx::varlena_to_byte_slice(copy));
-        pg_sys::pfree(copy.cast());
         result
     }
+}
+
+/// # Safety
+///
+/// The value is live.
+#[cold]
+unsafe fn detoasted(value: *mut pg_sys::varlena) -> *mut pg_sys::varlena {
+    // SAFETY: as the caller promises.
+    unsafe { pg_sys::pg_detoast_datum_packed(value) }
 }
 
 /// Runs C functions without a guard for each. PostgreSQL's errors unwind from here, as panics.

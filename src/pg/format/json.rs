@@ -108,3 +108,43 @@ unsafe impl BoxRet for JsonbText {
         }
     }
 }
+
+/// A `jsonb` that is written as bytes, in the current memory context.
+pub struct JsonbBytes(pg_sys::Datum);
+
+impl JsonbBytes {
+    /// `write` passes so many bytes on, which are those of a `jsonb` after its header.
+    pub fn build(size: usize, write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Self {
+        // SAFETY: `palloc` gives as much as was asked for, or raises. What is written stays within it, and
+        // begins after the header; what is missing at the end is filled.
+        unsafe {
+            let start = pg_sys::palloc(pg_sys::VARHDRSZ + size).cast::<u8>();
+            pgrx::set_varsize_4b(start.cast(), (pg_sys::VARHDRSZ + size) as i32);
+            let (bytes, mut written) = (start.add(pg_sys::VARHDRSZ), 0);
+            write(&mut |piece| {
+                let length = piece.len().min(size - written);
+                std::ptr::copy_nonoverlapping(piece.as_ptr(), bytes.add(written), length);
+                written += length;
+            });
+            std::ptr::write_bytes(bytes.add(written), 0, size - written);
+            Self(start.into())
+        }
+    }
+}
+
+// SAFETY: in SQL it is a jsonb, as which it was written.
+unsafe impl SqlTranslatable for JsonbBytes {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(JsonbBytes);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("jsonb"));
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+}
+
+// SAFETY: the result is a jsonb, as the SQL declaration has it.
+unsafe impl BoxRet for JsonbBytes {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: made in the current memory context, as a result has to be.
+        unsafe { fcinfo.return_raw_datum(self.0) }
+    }
+}

@@ -57,6 +57,12 @@ pub struct Key<'a> {
     pub column: &'a str,
 }
 
+/// What of rows is hashed: the seed of the hashes, and the places of the key and of the values.
+pub struct Hashed {
+    pub seed: u64,
+    pub places: Vec<usize>,
+}
+
 /// The members that were appended, and those that were left out.
 pub struct Appended {
     pub members: u64,
@@ -68,24 +74,23 @@ pub struct Appended {
 /// Runs a query and appends its rows to a relation as arrays of at most `size` objects, and of about 64
 /// MB. Each new row has the number of the array (from 1), the number of its objects, and the array as
 /// `jsonb`. The query's columns are the member's id, and the values of `keys`: texts, or values of the
-/// type `jsonb`. A member that is too large for any message is left out. With `seed`, all rows are
-/// hashed and summed up: the id as the key, and the values of the columns that follow those of `keys`.
+/// type `jsonb`; others may follow. A member that is too large for any message is left out. With `hashed`,
+/// all rows are hashed and summed up.
 pub fn append(
     relation: &Relation,
     (sql, args): (&str, &[DatumWithOid<'_>]),
     keys: &[Key<'_>],
     size: usize,
-    seed: Option<u64>,
+    hashed: Option<Hashed>,
 ) -> Result<Appended> {
     let query = Prepared::new(sql, args)?;
     let arrays = arrays()?;
     let types: Vec<_> = query.columns().iter().map(|column| column.type_oid).collect();
-    let hashed = 1 + keys.len();
-    let hashing = seed.map(|seed| {
-        let types = types.iter().take(1).chain(types.iter().skip(hashed));
-        (Hashing::new(types.copied(), seed), Checksum::default())
+    let hashing = hashed.map(|Hashed { seed, places }| {
+        let types = places.iter().filter_map(|place| types.get(*place).copied());
+        (Hashing::new(types, seed), places, Checksum::default())
     });
-    let is_json = types.iter().take(hashed).skip(1).map(|oid| *oid == pg_sys::JSONBOID);
+    let is_json = types.iter().skip(1).take(keys.len()).map(|oid| *oid == pg_sys::JSONBOID);
     let mut receiving = Receiver::new(MemberReceiver {
         is_json: is_json.collect(),
         writer: Writer::new(relation, &arrays, keys, size),
@@ -94,7 +99,7 @@ pub fn append(
     query.execute(args, receiving.destination())?;
     let MemberReceiver { mut writer, hashing, .. } = receiving.inner;
     let appended = writer.finish(relation, &arrays)?;
-    Ok(Appended { sum: hashing.map(|(_, sum)| sum), ..appended })
+    Ok(Appended { sum: hashing.map(|(_, _, sum)| sum), ..appended })
 }
 
 /// Which of a row's values a message has.
@@ -157,14 +162,11 @@ struct Writer {
     /// The columns that the values come from.
     columns: Vec<String>,
     array: Array,
-    /// The buffer for the array as a datum.
-    datum: Vec<u8>,
     arrays: i32,
     members: u64,
     left_out: LeftOut,
     /// The sizes of the values of the last member.
     sizes: Vec<usize>,
-    is_short_of_memory: bool,
 }
 
 /// A value of a member that was converted.
@@ -181,13 +183,11 @@ impl Writer {
             desc: arrays.result_desc(),
             size,
             columns: keys.iter().map(|key| key.column.to_owned()).collect(),
-            array: Array::of(&keys.iter().map(|key| key.name).collect::<Vec<_>>()),
-            datum: Vec::new(),
+            array: Array::of(&keys.iter().map(|key| key.name).collect::<Vec<_>>(), size),
             arrays: 0,
             members: 0,
             left_out: LeftOut::default(),
             sizes: Vec::new(),
-            is_short_of_memory: false,
         }
     }
 
@@ -256,39 +256,23 @@ impl Writer {
         if self.array.is_empty() {
             return;
         }
-        self.datum.clear();
-        let size = pg_sys::VARHDRSZ + self.array.size();
-        if self.datum.try_reserve(size).is_err() {
-            self.is_short_of_memory = true;
-            self.array.clear();
-            return;
-        }
-        self.datum.resize(pg_sys::VARHDRSZ, 0);
-        self.array.write(&mut self.datum);
         self.arrays += 1;
-        let values = [
-            self.arrays.into(),
-            (self.array.len() as i32).into(),
-            pg_sys::Datum::from(self.datum.as_mut_ptr()),
-        ];
-        // SAFETY: `datum` begins with room for its length. The descriptor has the three columns of
-        // the values, and the store, which is live during the query, copies the row.
-        unsafe {
-            pgrx::set_varsize_4b(self.datum.as_mut_ptr().cast(), size as i32);
-            append_rows(self.store, self.desc, &[Row { values: &values, nulls: &[false; 3] }]);
-        }
-        self.array.clear();
+        let (number, members) = (self.arrays, self.array.len() as i32);
+        let Self { array, store, desc, .. } = self;
+        array.take(|datum| {
+            let start = datum.as_mut_ptr();
+            let values = [number.into(), members.into(), pg_sys::Datum::from(start)];
+            // SAFETY: `datum` begins with room for its length. The descriptor has the three columns of
+            // the values, and the store, which is live during the query, copies the row.
+            unsafe {
+                pgrx::set_varsize_4b(start.cast(), datum.len() as i32);
+                append_rows(*store, *desc, &[Row { values: &values, nulls: &[false; 3] }]);
+            }
+        });
     }
 
     fn finish(&mut self, relation: &Relation, arrays: &Prepared) -> Result<Appended> {
         self.put();
-        if self.is_short_of_memory {
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
-                "there is no memory for a message"
-            );
-        }
         relation.register(arrays);
         let left_out = std::mem::take(&mut self.left_out);
         Ok(Appended { members: self.members, left_out, sum: None })
@@ -312,18 +296,17 @@ struct MemberReceiver {
     /// For each value of a member: whether it is a `jsonb`; otherwise it is a text.
     is_json: Vec<bool>,
     writer: Writer,
-    /// The hash functions, and the sum of the rows so far.
-    hashing: Option<(Hashing, Checksum)>,
+    /// The hash functions, the places of the hashed values, and the sum of the rows so far.
+    hashing: Option<(Hashing, Vec<usize>, Checksum)>,
 }
 
 impl Receive for MemberReceiver {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         let Self { is_json, writer, hashing } = self;
-        if let Some((hashing, sum)) = hashing {
-            let values = row.values.iter().copied().zip(row.nulls.iter().copied());
-            let hashed = values.clone().take(1).chain(values.skip(1 + is_json.len()));
+        if let Some((hashing, places, sum)) = hashing {
+            let values = places.iter().map(|place| (row.values[*place], row.nulls[*place]));
             // SAFETY: the hashing was made for the types of these columns; values live as long as the row.
-            sum.add(unsafe { hashing.hash_each(hashed) });
+            sum.add(unsafe { hashing.hash_each(values) });
         }
         let fill = |array: &mut Array, sizes: &mut Vec<usize>| {
             let values = row.values.iter().zip(row.nulls).skip(1);
@@ -349,7 +332,7 @@ impl Receive for MemberReceiver {
         };
         // SAFETY: the first column is the id, a text.
         writer.add(fill, || unsafe { id_of(row, 0) });
-        if writer.is_short_of_memory { Received::Stop } else { Received::Done }
+        Received::Done
     }
 }
 
@@ -538,7 +521,7 @@ fn differences(names: &[String], old: &[Converted], new: &[Converted]) -> Vec<u8
     let other = old.iter().zip(new).zip(names).filter(|((old, new), _)| !old.is_same(new));
     let (values, names): (Vec<&Converted>, Vec<&str>) =
         other.map(|((old, _), name)| (old, name.as_str())).unzip();
-    let mut array = Array::of(&names);
+    let mut array = Array::of(&names, 1);
     array.begin();
     for value in values {
         value.add_to(&mut array);
@@ -579,7 +562,6 @@ impl Receive for TolerantReceiver {
     unsafe fn receive(&mut self, row: Row<'_>) -> Received {
         // SAFETY: as the caller promises.
         match unsafe { self.take(row) } {
-            Ok(()) if self.writer.is_short_of_memory => Received::Stop,
             Ok(()) => Received::Done,
             Err(error) => {
                 self.failure = Some(error);

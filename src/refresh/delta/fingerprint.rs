@@ -81,15 +81,15 @@ pub(super) fn by_fingerprint(
 }
 
 impl DeltaTarget<'_> {
-    /// The values that fingerprints of members `t` are computed from, besides the id, each after a comma.
-    pub fn hashed_values(&self) -> String {
-        let value = |(number, column)| format!(", {} as o{number}", old_value(column));
-        self.hashed_columns().map(value).collect()
+    /// The values, as expressions, that fingerprints of members `t` are computed from, besides the id.
+    pub fn hashed_values(&self) -> impl Iterator<Item = String> {
+        self.hashed_columns().map(|(_, column)| old_value(column))
     }
 
     /// A query for members, with the columns that fingerprints are computed from.
     pub(super) fn fingerprint_sql(&self, query: &Query) -> String {
-        let values = self.hashed_values();
+        let value = |(number, column)| format!(", {} as o{number}", old_value(column));
+        let values: String = self.hashed_columns().map(value).collect();
         let collation = self.table.id_collation.as_str();
         self.sql(query, &[("old_values", &values), ("collation", collation)])
     }

@@ -18,7 +18,7 @@ use crate::error::{Error, Report, Result};
 use crate::pg::exec::subtransaction::{OnSuccess, in_subtransaction};
 use crate::pg::exec::tuplestore::Relation;
 use crate::pg::format::json::JsonbText;
-use crate::pg::format::members::{self, Key, LeftOut, Side};
+use crate::pg::format::members::{self, Hashed, Key, LeftOut, Side};
 use crate::refresh::delta::DeltaTarget;
 use crate::refresh::publish::subscription::Subscription;
 use segmenter_core::content::Checksum;
@@ -110,15 +110,15 @@ impl Parts {
         let summing = source.summing.filter(|summing| is_whole && summing.sum().is_none());
         let appended = in_subtransaction(OnSuccess::Commit, || {
             source.set.as_table_owner(owner, || {
-                let sql = match summing {
+                let (sql, hashed) = match summing {
                     Some(Summing { side, .. }) => {
-                        let hashed = side.hashed_values();
-                        all_members_sql(source, is_filtered, operation, fields, &hashed)?
+                        let (sql, places) =
+                            summed_members_sql(source, operation, fields, side.hashed_values())?;
+                        (sql, Some(Hashed { seed: side.seed(), places }))
                     }
-                    None => members_sql(source, (members, is_filtered), operation, fields)?,
+                    None => (members_sql(source, (members, is_filtered), operation, fields)?, None),
                 };
-                let seed = summing.map(|summing| summing.side.seed());
-                members::append(&relation, (&sql, &args), &keys, size, seed)
+                members::append(&relation, (&sql, &args), &keys, size, hashed)
             })
         });
         if let (Some(summing), Ok(appended)) = (summing, &appended) {
@@ -302,7 +302,9 @@ pub fn members_sql(
     fields: &Fields,
 ) -> Result<String> {
     if members == Members::All {
-        return all_members_sql(source, is_filtered, operation, fields, "");
+        let table = table(source)?;
+        let now = Given::values(&mut all(table, operation, fields)?);
+        return Ok(all_members_sql(source, table, is_filtered, &now));
     }
     let (set, table) = (source.set, table(source)?);
     let Changed { mut old, mut new, delta } =
@@ -331,19 +333,40 @@ pub fn members_sql(
     Ok(set.sql(&queries::refresh::publish::LIST_CHANGED_MEMBERS, &parts))
 }
 
-/// The same for all members. `more`: expressions for further columns, each after a comma.
 fn all_members_sql(
     source: &PayloadInput<'_>,
+    table: &Table,
     is_filtered: bool,
+    values: &str,
+) -> String {
+    let parts =
+        [("table", table.name.as_str()), ("now", values), ("selected", selected(is_filtered))];
+    source.set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts)
+}
+
+/// A query for all members, as [`members_sql`] makes it, and the places among its columns of the id and of
+/// the `hashed` expressions. Those that the message does not have follow its values.
+fn summed_members_sql(
+    source: &PayloadInput<'_>,
     operation: Operation,
     fields: &Fields,
-    more: &str,
-) -> Result<String> {
+    hashed: impl Iterator<Item = String>,
+) -> Result<(String, Vec<usize>)> {
     let table = table(source)?;
-    let now = Given::values(&mut all(table, operation, fields)?) + more;
-    let parts =
-        [("table", table.name.as_str()), ("now", &now), ("selected", selected(is_filtered))];
-    Ok(source.set.sql(&queries::refresh::publish::LIST_ALL_MEMBERS, &parts))
+    let mut given = all(table, operation, fields)?;
+    let mut values = Given::values(&mut given);
+    let (mut columns, mut places) = (1 + given.len(), vec![0]);
+    for expression in hashed {
+        match given.iter().position(|field| field.is_text && field.value == expression) {
+            Some(place) => places.push(1 + place),
+            None => {
+                values.extend([", ", &expression]);
+                places.push(columns);
+                columns += 1;
+            }
+        }
+    }
+    Ok((all_members_sql(source, table, false, &values), places))
 }
 
 /// What an operation has of all members. As an event it is that each has entered.

@@ -61,26 +61,40 @@ impl Hashing {
                 row.write_u64(value.value() as u64);
                 continue;
             }
-            let mut write = |bytes: &[u8]| {
+            let write = |bytes: &[u8]| {
                 if at == 0 {
                     key.write(bytes);
                 }
                 row.write_u64(bytes.len() as u64);
                 row.write(bytes);
             };
-            // SAFETY: a value that is not null and not passed by value points to as many bytes as
-            // the length of its type says: to a varlena (-1), to a C string (-2), or to a fixed
-            // number of bytes.
+            // SAFETY: as the caller promises; the value is not null and not passed by value.
             unsafe {
                 match length {
                     -1 => with_bytes(value, write),
-                    -2 => write(std::ffi::CStr::from_ptr(value.cast_mut_ptr()).to_bytes()),
-                    _ => write(std::slice::from_raw_parts(value.cast_mut_ptr(), length as usize)),
+                    _ => with_plain_bytes(value, length, write),
                 }
             }
         }
         (key.finish(), row.finish())
     }
+}
+
+/// Calls `look` with the bytes of a value that is neither passed by value nor of variable length.
+///
+/// # Safety
+///
+/// The value is not null, is live, and has a type of that length.
+#[inline(never)]
+unsafe fn with_plain_bytes(value: pg_sys::Datum, length: i16, look: impl FnOnce(&[u8])) {
+    // SAFETY: it points to a C string (-2), or to as many bytes as the length of its type says.
+    let bytes = unsafe {
+        match length {
+            -2 => std::ffi::CStr::from_ptr(value.cast_mut_ptr()).to_bytes(),
+            _ => std::slice::from_raw_parts(value.cast_mut_ptr(), length as usize),
+        }
+    };
+    look(bytes);
 }
 
 /// A hash of a text.
