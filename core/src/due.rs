@@ -37,6 +37,16 @@ pub enum Due {
     Never,
 }
 
+/// What decides when a segment of a family is due, besides its own schedule and attempts.
+#[derive(Clone, Copy, Debug)]
+pub struct InFamily {
+    pub has_schedule: bool,
+    /// Its family is refreshed automatically.
+    pub is_automatic: bool,
+    /// Since when the segment has been waiting for its sources.
+    pub waiting_since: Option<DateTime<Utc>>,
+}
+
 impl LastRun {
     /// Whether its times were recorded while the clock was ahead: then they decide nothing.
     pub fn is_ahead(&self, now: DateTime<Utc>) -> bool {
@@ -97,6 +107,39 @@ impl Due {
             _ if last.is_some_and(|last| last.is_ahead(now)) => Due::AtOnce,
             _ => self,
         }
+    }
+
+    /// The same for a segment of a family. `None`: it is refreshed when its family is.
+    ///
+    /// That is so without a schedule of its own, and also where lists have lost members, which make its
+    /// family due. It is due alone where its family has left it behind: after a failure, with the usual
+    /// delay, and while it waits for its sources. If nothing refreshes its family automatically, it is not
+    /// refreshed alone either.
+    pub fn in_family(
+        self,
+        family: InFamily,
+        last: Option<LastRun>,
+        retry_delay: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Option<Self> {
+        let InFamily { has_schedule, is_automatic, waiting_since } = family;
+        let has_failed = last.is_some_and(|last| last.failures > 0);
+        let due = match (self, waiting_since) {
+            (Due::EveryRun, _) if !has_schedule && has_failed => {
+                Due::by(Some(None), last, retry_delay).unless_ahead(last, now)
+            }
+            (Due::EveryRun, Some(since)) if !has_schedule => Due::Scheduled(since),
+            // Its family would be refreshed again and again, as long as this segment waits.
+            (Due::Freed, Some(since)) if is_automatic => Due::Scheduled(since),
+            (due, _) => due,
+        };
+        let is_with_family = match due {
+            Due::Freed if is_automatic => true,
+            Due::EveryRun | Due::Never => !has_schedule,
+            Due::Retry(..) | Due::Scheduled(_) => !has_schedule && !is_automatic,
+            _ => !has_schedule && !is_automatic && waiting_since.is_some(),
+        };
+        (!is_with_family).then_some(due)
     }
 
     /// The same for a segment that is held until a time, if that time is still to come.
@@ -209,6 +252,42 @@ mod tests {
         let kolkata = Some((&daily, Tz::Asia__Kolkata));
         let due = Due::of(kolkata, attempt("2026-05-04T18:00:00Z", 0), begin, MINUTE);
         assert_eq!(due.at(), Some(at("2026-05-04T18:30:00Z")));
+    }
+
+    #[test]
+    fn a_segment_of_a_family_is_due_alone_where_it_was_left_behind() {
+        let (now, since) = (at("2026-05-04T12:00:00Z"), at("2026-05-04T11:00:00Z"));
+        let follows = InFamily { has_schedule: false, is_automatic: true, waiting_since: None };
+        let of = |due: Due, family, last| due.in_family(family, last, MINUTE, now);
+        // With its family.
+        assert_eq!(of(Due::EveryRun, follows, None), None);
+        assert_eq!(of(Due::EveryRun, follows, attempt("2026-05-04T11:00:00Z", 0)), None);
+        assert_eq!(of(Due::Never, follows, None), None);
+        // Alone: after failures, which end some time, while it waits, and once it is defined otherwise.
+        let failed = attempt("2026-05-04T11:00:00Z", 2);
+        let retry = Due::Retry(at("2026-05-04T11:02:10Z"), 2);
+        assert_eq!(of(Due::EveryRun, follows, failed), Some(retry));
+        assert_eq!(Due::EveryRun.in_family(follows, failed, TimeDelta::zero(), now), None);
+        let ahead = attempt("2026-05-04T18:00:00Z", 1);
+        assert_eq!(of(Due::EveryRun, follows, ahead), Some(Due::AtOnce));
+        let waits = InFamily { waiting_since: Some(since), ..follows };
+        assert_eq!(of(Due::EveryRun, waits, None), Some(Due::Scheduled(since)));
+        assert_eq!(of(Due::Redefined, follows, failed), Some(Due::Redefined));
+        // Its lists have lost members: with its family, whose query finds who returns, unless it waits.
+        assert_eq!(of(Due::Freed, follows, None), None);
+        assert_eq!(of(Due::Freed, waits, None), Some(Due::Scheduled(since)));
+        // Nothing refreshes its family.
+        let by_hand = InFamily { is_automatic: false, ..follows };
+        assert_eq!(of(Due::EveryRun, by_hand, failed), None);
+        assert_eq!(of(Due::EveryRun, InFamily { is_automatic: false, ..waits }, None), None);
+        assert_eq!(of(Due::Freed, by_hand, None), Some(Due::Freed));
+        // A schedule of its own.
+        let own = InFamily { has_schedule: true, ..follows };
+        for due in [Due::Scheduled(now), Due::Never, retry, Due::EveryRun, Due::Redefined] {
+            assert_eq!(of(due, own, failed), Some(due));
+            assert_eq!(of(due, InFamily { is_automatic: false, ..own }, failed), Some(due));
+        }
+        assert_eq!(of(Due::Freed, own, None), None);
     }
 
     #[test]

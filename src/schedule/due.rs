@@ -13,7 +13,7 @@ use crate::config::{self, ConfigError, Subject, exclusion};
 use crate::error::Result;
 use crate::pg::clock::{self, Instant};
 use segmenter_core::clock::is_ahead;
-use segmenter_core::due::{Due, LastRun};
+use segmenter_core::due::{Due, InFamily, LastRun};
 use segmenter_core::timetable::Timetables;
 
 /// How often a scheduler refreshes a segment without a schedule, which is due at every run.
@@ -27,7 +27,7 @@ pub struct Item {
     pub table: pg_sys::Oid,
     pub owner: pg_sys::Oid,
     pub refresh_cron: Option<String>,
-    pub last_refresh: Option<Instant>,
+    pub last: Option<LastRun>,
     /// None: refreshed by hand only, or with its family.
     pub due: Option<Due>,
     /// The family that it belongs to, with its name.
@@ -50,6 +50,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// When its last refresh began.
+    pub fn last_refresh(&self) -> Option<Instant> {
+        self.last.map(|last| last.began)
+    }
+
     pub fn is_due(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due.is_at(now))
     }
@@ -59,7 +64,7 @@ impl Item {
     pub fn next(&self, now: Instant) -> Option<Instant> {
         match self.due? {
             Due::EveryRun => {
-                let last = self.last_refresh.filter(|last| !is_ahead(*last, now));
+                let last = self.last_refresh().filter(|last| !is_ahead(*last, now));
                 Some(last.map_or(now, |last| last + RUN_INTERVAL))
             }
             Due::AtOnce | Due::Freed | Due::Redefined => Some(now),
@@ -159,16 +164,6 @@ impl Item {
             }
         };
         let waiting_since = time(13)?;
-        let family = row.get::<Uuid>(20)?.zip(row.get::<String>(21)?);
-        let has_own_turn = family.is_none() || refresh_cron.is_some();
-        // Without a schedule of its own it is refreshed when its family is, and alone where that has failed.
-        let due = match (due, last, waiting_since) {
-            (Due::EveryRun, Some(last), _) if !has_own_turn && last.failures > 0 => {
-                Due::by(Some(None), Some(last), delay).unless_ahead(Some(last), now)
-            }
-            (Due::EveryRun, _, Some(since)) if !has_own_turn => Due::Scheduled(since),
-            (due, ..) => due,
-        };
         // Members may return that its lists have lost.
         let is_freed = row.get::<bool>(17)?.unwrap_or_default();
         let due = if is_freed { Due::Freed } else { due };
@@ -178,20 +173,19 @@ impl Item {
         let hold_until = time(19)?;
         let due = due.held(hold_until, now);
         let automatic = row.get::<bool>(5)?.unwrap_or_default();
-        let has_turn = has_own_turn || !matches!(due, Due::EveryRun | Due::Never);
         let item = Self {
             id,
             table: row.get(3)?.unwrap_or(pg_sys::InvalidOid),
             owner: row.get(4)?.unwrap_or(pg_sys::InvalidOid),
-            last_refresh: last.map(|last| last.began),
+            last,
             waiting_since,
             reads: row.get(14)?.unwrap_or_default(),
             lists: row.get(15)?.unwrap_or_default(),
             must_close: row.get(16)?.unwrap_or_default(),
             name,
             refresh_cron,
-            due: Some(due).filter(|_| automatic && has_turn),
-            family,
+            due: Some(due).filter(|_| automatic),
+            family: row.get::<Uuid>(20)?.zip(row.get::<String>(21)?),
             stands_for: id,
             hold_until,
             problem,
@@ -220,16 +214,17 @@ pub fn items(
             let now = clock::now();
             let items =
                 rows.filter_map(|row| Item::read(&row, set, &mut timetables, now).transpose());
-            let mut items = with_families(items.collect::<Result<_>>()?);
+            let mut items = with_families(items.collect::<Result<_>>()?, now);
             items.retain(|item| asked.as_ref().is_none_or(|asked| asked.contains(&item.id)));
             Ok(items)
         })
     })
 }
 
-/// Has families come after the segments whose members theirs leave out, and before those that leave out
-/// members of theirs. A family is due if lists of its segments have lost members.
-fn with_families(mut items: Vec<Item>) -> Vec<Item> {
+/// Decides when segments of families are due. Families are due if lists of their segments have lost members.
+/// They come after the segments whose members theirs leave out, and before those that leave out members of
+/// theirs.
+fn with_families(mut items: Vec<Item>, now: Instant) -> Vec<Item> {
     let automatic: HashSet<Uuid> = items
         .iter()
         .filter(|item| item.due.is_some_and(|due| !matches!(due, Due::Held(_))))
@@ -237,27 +232,20 @@ fn with_families(mut items: Vec<Item>) -> Vec<Item> {
         .collect();
     let mut freed = HashSet::new();
     for item in &mut items {
-        let family = item.family.as_ref().map(|(family, _)| *family);
-        let Some(family) = family.filter(|family| automatic.contains(family)) else {
-            let is_repeated = matches!(item.due, Some(Due::Retry(..) | Due::Scheduled(_)));
-            if family.is_some()
-                && item.refresh_cron.is_none()
-                && (is_repeated || item.waiting_since.is_some())
-            {
-                // It is repeated as its family is: by hand, or later.
-                item.due = None;
-            }
-            continue;
+        let Some((family, _)) = item.family else { continue };
+        let beside = InFamily {
+            has_schedule: item.refresh_cron.is_some(),
+            is_automatic: automatic.contains(&family),
+            waiting_since: item.waiting_since,
         };
-        item.stands_for = family;
-        match (item.due, item.waiting_since) {
-            // The family would be refreshed again and again, as long as this one waits.
-            (Some(Due::Freed), Some(since)) => item.due = Some(Due::Scheduled(since)),
-            (Some(Due::Freed), None) => {
-                item.due = None;
+        let due = item.due;
+        item.due =
+            due.and_then(|due| due.in_family(beside, item.last, settings::retry_delay(), now));
+        if beside.is_automatic {
+            item.stands_for = family;
+            if due == Some(Due::Freed) && item.due.is_none() {
                 freed.insert(family);
             }
-            _ => {}
         }
     }
     for item in &mut items {

@@ -566,7 +566,7 @@ pub fn due(set: &RelationSet, at: TimestampWithTimeZone) -> Result<Vec<DueRow>> 
     let rows = items.into_iter().map(|item| DueRow {
         due: item.is_due(at),
         reason: item.reason(at),
-        last_refresh: item.last_refresh.map(clock::timestamp),
+        last_refresh: item.last_refresh().map(clock::timestamp),
         next_refresh: item.due.and_then(Due::at).map(clock::timestamp),
         segment: item.name,
         refresh_cron: item.refresh_cron,

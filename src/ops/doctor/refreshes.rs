@@ -88,7 +88,7 @@ impl<'a> Late<'a> {
             return None;
         }
         let is_late = |list: &&'a Item| {
-            self.failed.contains(list.name.as_str()) || list.last_refresh.is_none()
+            self.failed.contains(list.name.as_str()) || list.last_refresh().is_none()
         };
         let list_of = |item: &'a Item| {
             let lists = item.lists.iter().filter_map(|id: &Uuid| self.by_id.get(id.as_bytes()));

@@ -150,7 +150,7 @@ impl SetScheduler {
 fn was_attempted(item: &Item, job: &Job) -> bool {
     job.spec.task != Task::Refresh
         || item.waiting_since.is_some()
-        || item.last_refresh.is_some_and(|at| at >= job.requested)
+        || item.last_refresh().is_some_and(|at| at >= job.requested)
 }
 
 /// The runs of the present jobs.
