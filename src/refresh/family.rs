@@ -497,7 +497,7 @@ pub fn refresh_members(
 ) -> Result<Vec<RefreshResult>> {
     let (found, kept) = (rows.found.take(), rows.kept.take());
     let Some(mut kept) = kept else { return Ok(Vec::new()) };
-    let own = Turns::default();
+    let own = Turns::of(std::iter::empty());
     let turns = request.turns.unwrap_or(&own);
     turns.extend(found.members.iter().map(|member| member.id));
     // Its refresh goes on: it is shown, and can be cancelled, beside that of each segment.

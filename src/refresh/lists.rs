@@ -37,7 +37,6 @@ const MOST_KEPT: usize = 1_000_000;
 /// The segments of a run in one transaction whose turn is still to come. Members that leave such a segment
 /// only because of its priority leave it in its own turn, with all that those before it have gained:
 /// each of a group would change all that come after it otherwise.
-#[derive(Default)]
 pub struct Turns {
     /// The captured changes that they have read.
     pub readings: Readings,
@@ -57,7 +56,13 @@ struct KnownMembers {
 
 impl Turns {
     pub fn of(segments: impl Iterator<Item = Uuid>) -> Self {
-        Self { left: RefCell::new(segments.collect()), ..Self::default() }
+        Self {
+            readings: Readings::within_current(),
+            left: RefCell::new(segments.collect()),
+            known: RefCell::default(),
+            members: RefCell::default(),
+            kept: Cell::default(),
+        }
     }
 
     /// More segments get a turn.

@@ -40,13 +40,20 @@ pub(super) const ABOVE: (&str, &str) =
 
 pub const CAPTURED: &std::ffi::CStr = c"segmenter_captured";
 
+/// Changes that its snapshot sees are read, and so are those of its own transaction.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Position {
+    /// The snapshot, a `pg_snapshot`, in which changes were read.
+    pub snapshot: String,
+    /// The transaction that took the snapshot, if it had an id.
+    pub own: Option<String>,
+}
+
 /// A position in the captured changes, as the log stores it, and the watched tables it refers to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Captured {
-    /// The snapshot, a `pg_snapshot`, in which changes were read.
-    snapshot: String,
-    /// The transaction that took the snapshot, if it had an id.
-    own: Option<String>,
+    #[serde(flatten)]
+    position: Position,
     at: DateTime<Utc>,
     /// A text that changes whenever the triggers or the tables change.
     triggers: String,
@@ -170,14 +177,8 @@ impl Captured {
         is_other || self.lost.contains(&table)
     }
 
-    /// The snapshot of the position, as text.
-    pub(super) fn snapshot(&self) -> &str {
-        &self.snapshot
-    }
-
-    /// The id of the transaction that took the snapshot, if it had one.
-    pub(super) fn own(&self) -> Option<&str> {
-        self.own.as_deref()
+    pub(super) fn position(&self) -> &Position {
+        &self.position
     }
 
     /// What is watched.
@@ -208,9 +209,11 @@ pub fn read_captured(
         })
     };
     let mut captured = Captured {
-        snapshot: text(&queries::refresh::incremental::capture::CURRENT_SNAPSHOT)?
-            .unwrap_or_default(),
-        own: text(&queries::refresh::incremental::capture::CURRENT_TRANSACTION)?,
+        position: Position {
+            snapshot: text(&queries::refresh::incremental::capture::CURRENT_SNAPSHOT)?
+                .unwrap_or_default(),
+            own: text(&queries::refresh::incremental::capture::CURRENT_TRANSACTION)?,
+        },
         at: clock::now(),
         triggers: String::new(),
         parents: None,
@@ -344,8 +347,8 @@ pub fn full_pass_reason(
     let args = [
         sources.into(),
         columns.into(),
-        before.snapshot.as_str().into(),
-        before.own.as_deref().into(),
+        before.position.snapshot.as_str().into(),
+        before.position.own.as_deref().into(),
     ];
     let all = set.extension.as_owner(|| {
         let statement = set.kept(&queries::refresh::incremental::capture::CONCERNS_ALL_IDS);
@@ -382,8 +385,8 @@ pub fn keep_captured(
         numbers.into(),
         sources.into(),
         columns.into(),
-        before.snapshot.as_str().into(),
-        before.own.as_deref().into(),
+        before.position.snapshot.as_str().into(),
+        before.position.own.as_deref().into(),
     ];
     set.extension.as_owner(|| {
         captured

@@ -322,7 +322,7 @@ impl<'a> Plan<'a> {
     /// does not return a member twice. None: captured ids cannot be read any more.
     fn read_changed(&mut self, set: &RelationSet, to: Ids<'_>) -> Result<Option<bool>> {
         let Ids { changed, ids } = to;
-        let (own, expired) = (Readings::default(), Relation::new(EXPIRED));
+        let (own, expired) = (Readings::within_current(), Relation::new(EXPIRED));
         let _captured = self.read_captured(set, &own)?;
         let query = self.since_query(set, &expired)?;
         let all = if query.is_plain { changed } else { ids };
@@ -348,7 +348,7 @@ impl<'a> Plan<'a> {
         if added + removed + changed == 0 {
             return Ok(Some(0));
         }
-        let (own, expired) = (Readings::default(), Relation::new(EXPIRED));
+        let (own, expired) = (Readings::within_current(), Relation::new(EXPIRED));
         let recent = Relation::new(RECENT);
         let _captured = self.read_captured(set, &own)?;
         let query = self.since_query(set, &expired)?;

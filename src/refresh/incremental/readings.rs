@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use pgrx::prelude::*;
 
-use super::capture::{CAPTURED, Captured, Sources};
+use super::capture::{CAPTURED, Captured, Position, Sources};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
@@ -26,8 +26,8 @@ pub struct Readings {
 /// The ids that were captured between two positions.
 struct Reading {
     sources: Sources,
-    from: Captured,
-    to: Captured,
+    from: Position,
+    to: Position,
     ids: Relation,
 }
 
@@ -37,14 +37,12 @@ pub(super) struct CapturedIds<'a> {
     reading: Option<Reading>,
 }
 
-impl Default for Readings {
-    /// For what is read in the current (sub)transaction.
-    fn default() -> Self {
+impl Readings {
+    /// For what is read within the current (sub)transaction.
+    pub fn within_current() -> Self {
         Self { place: Place::current(), kept: RefCell::default() }
     }
-}
 
-impl Readings {
     /// Reads the ids that were captured between two positions, unless this was done. The later one is that
     /// of the active snapshot. Runs within an SPI connection.
     pub(super) fn read(
@@ -56,7 +54,9 @@ impl Readings {
         let mut kept = self.kept.take();
         let mut found = None;
         for (at, reading) in kept.iter().enumerate() {
-            if reading.sources == sources && reading.is_same(set, (from, to))? {
+            if reading.sources == sources
+                && reading.is_same(set, (from.position(), to.position()))?
+            {
                 found = Some(at);
             }
         }
@@ -70,7 +70,7 @@ impl Readings {
             None => {
                 let ids = Relation::at(self.place, CAPTURED, usual_memory());
                 super::capture::keep_captured(set, (from, to), &ids)?;
-                Reading { sources, from: from.clone(), to: to.clone(), ids }
+                Reading { sources, from: from.position().clone(), to: to.position().clone(), ids }
             }
         };
         Ok(CapturedIds { readings: self, reading: Some(reading) })
@@ -91,17 +91,17 @@ impl Readings {
 
 impl Reading {
     /// Whether it has what was captured between these positions of the same sources.
-    fn is_same(&self, set: &RelationSet, (from, to): (&Captured, &Captured)) -> Result<bool> {
+    fn is_same(&self, set: &RelationSet, (from, to): (&Position, &Position)) -> Result<bool> {
         let (_, sources, columns) = &self.sources;
         let args = [
             sources.clone().into(),
             columns.clone().into(),
-            self.from.snapshot().into(),
-            self.from.own().into(),
-            self.to.snapshot().into(),
-            from.snapshot().into(),
-            from.own().into(),
-            to.own().into(),
+            self.from.snapshot.as_str().into(),
+            self.from.own.as_deref().into(),
+            self.to.snapshot.as_str().into(),
+            from.snapshot.as_str().into(),
+            from.own.as_deref().into(),
+            to.own.as_deref().into(),
         ];
         let is_same = set.extension.as_owner(|| {
             let sql = set.kept(&queries::refresh::incremental::capture::IS_SAME_READING);
