@@ -34,8 +34,8 @@ pub enum Value<'a> {
     Json(&'a [u8]),
 }
 
-/// An array of objects that all have the same keys. Objects are appended at the end, in the place where they
-/// are to be: a message of many megabytes is not copied.
+/// An array of objects that all have the same keys. Objects are appended at the end, where the finished array
+/// has them: a message of many megabytes is not copied once more.
 pub struct Array {
     /// The beginning of each object: its first word, the words of its keys, empty words for its
     /// values, and its keys.
