@@ -127,6 +127,10 @@ update segmenter_segments set hold_until = now() + interval '1 hour' where name 
 select segment, status from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'city: Rome') order by segment;
 select segment, status from family.refresh('cities') where segment = 'city: Oslo';
 update segmenter_segments set hold_until = null where name = 'city: Oslo';
+-- One with a schedule of its own is refreshed with its family in a run of both.
+update segmenter_segments set refresh_cron = '@hourly', actual_begin = now() - interval '3 days' where name = 'city: Rome';
+select segment, count(*) from segmenter_run(true) where segment in ('cities', 'city: Oslo', 'city: Rome') group by 1 order by 1;
+update segmenter_segments set refresh_cron = null where name = 'city: Rome';
 
 -- What a family is given is not given to its segments: it has no members to leave out, to keep or to hand over.
 update segmenter_segments set guards = '{"max_change": 0.5}', exempt = '{"stop": "invoices"}', priority_group = 'g', priority = 1 where name = 'cities';

@@ -126,7 +126,12 @@ pub fn plan(set: &RelationSet, all: bool) -> Result<Vec<PlannedRefresh>> {
     let items = due::items(set, Some(role::current()), None)?;
     let is_any = |item: &Item| item.due.is_some_and(|due| !matches!(due, Due::Held(_)));
     let is_planned = |item: &&Item| item.is_due(now) || all && is_any(item);
-    let due: HashSet<Uuid> = items.iter().filter(is_planned).map(|item| item.id).collect();
+    let turns: HashSet<Uuid> = items.iter().filter(is_planned).map(|item| item.id).collect();
+    // A family refreshes its segments, also those that have a schedule of their own.
+    let is_with_family =
+        |item: &&Item| item.stands_for != item.id && turns.contains(&item.stands_for);
+    let due = items.iter().filter(is_planned).filter(|item| !is_with_family(item));
+    let due: HashSet<Uuid> = due.map(|item| item.id).collect();
     let must_close: HashSet<Uuid> =
         items.iter().filter(|item| item.must_close).map(|item| item.id).collect();
     let mut items = with_followers(items, due.union(&must_close).copied().collect());
