@@ -92,12 +92,20 @@ delete from left_out.parts where id in (1, 4);
 select status, added, removed, messages, detail from segmenter_refresh('large');
 select operation, members from segmenter_outbox where subscription_id = :'e' order by id desc limit 2;
 select members, left_out from segmenter_handovers where subscription_id = :'e';
+-- An event whose old values are too large: each of them would fit.
+select segmenter_create_segment('twice', 'select id, email as hash_email, email as hash_phone from left_out.large where id > 5',
+    table_name => 'left_out.twice') is not null;
+select segmenter_subscribe('f events', 'twice', 'ads', '{"mode": "events", "fields": ["id", "hash_email", "hash_phone"]}') as f \gset
+select status, messages, detail from segmenter_refresh('twice');
+update left_out.parts set part = 'now', number = 1 where id in (6, 7);
+select status, changed, messages, detail from segmenter_refresh('twice');
+select operation, members, (select string_agg(m::text, ' ') from (select m - 'at' as m from jsonb_array_elements(payload -> 'members') m) e) as who from segmenter_outbox where subscription_id = :'f' order by id;
 
 set client_min_messages = error;
-delete from segmenter_subscriptions where id in (:'a', :'b', :'c', :'d', :'e');
-delete from segmenter_consumers where name in ('a all', 'b ids', 'c replace', 'd odd', 'e large');
-delete from segmenter_segments where name in ('docs', 'large');
-delete from segmenter_log where segment_name in ('docs', 'large');
+delete from segmenter_subscriptions where id in (:'a', :'b', :'c', :'d', :'e', :'f');
+delete from segmenter_consumers where name in ('a all', 'b ids', 'c replace', 'd odd', 'e large', 'f events');
+delete from segmenter_segments where name in ('docs', 'large', 'twice');
+delete from segmenter_log where segment_name in ('docs', 'large', 'twice');
 delete from segmenter_outbox;
 drop schema left_out cascade;
 drop role left_out_owner;

@@ -20,6 +20,8 @@ const FULL: usize = 64 << 20;
 /// The size in bytes from which on a member is close to the limit of a message.
 const LARGE: usize = 128 << 20;
 
+const TOO_LARGE: &str = "the member is too large for a message";
+
 /// The number of members that are named of those that are left out.
 const NAMED: usize = 3;
 
@@ -211,7 +213,7 @@ impl Writer {
             }
             if is_alone {
                 let size = self.sizes.iter().sum::<usize>() >> 20;
-                let problem = format!("the member is too large for a message ({size} MB)");
+                let problem = format!("{TOO_LARGE} ({size} MB)");
                 return self.leave_out(id(), self.largest_key(), problem);
             }
             self.put();
@@ -482,7 +484,10 @@ impl TolerantReceiver {
                             return Ok(());
                         }
                         if let (Ok(values), Ok(old), Ok(new)) = (&mut event, &old, &new) {
-                            values[place] = Converted::Json(differences(&names, old, new));
+                            match differences(&names, old, new) {
+                                Some(old) => values[place] = Converted::Json(old),
+                                None => event = Err((place, TOO_LARGE.into())),
+                            }
                         }
                     }
                     (event, None)
@@ -516,8 +521,9 @@ fn is_same(one: &Values, other: &Values) -> bool {
     }
 }
 
-/// The old values of those fields that are others now, as an object, whose keys are in the order of `jsonb`.
-fn differences(names: &[String], old: &[Converted], new: &[Converted]) -> Vec<u8> {
+/// The old values of those fields that are others now, as an object, whose keys are in the order of `jsonb`;
+/// none: they are too large for one.
+fn differences(names: &[String], old: &[Converted], new: &[Converted]) -> Option<Vec<u8>> {
     let other = old.iter().zip(new).zip(names).filter(|((old, new), _)| !old.is_same(new));
     let (values, names): (Vec<&Converted>, Vec<&str>) =
         other.map(|((old, _), name)| (old, name.as_str())).unzip();
@@ -526,8 +532,7 @@ fn differences(names: &[String], old: &[Converted], new: &[Converted]) -> Vec<u8
     for value in values {
         value.add_to(&mut array);
     }
-    array.end();
-    array.last().to_vec()
+    array.end().then(|| array.last().to_vec())
 }
 
 impl Converted {
