@@ -27,6 +27,7 @@ select segmenter_alert('alerts ops', '{"on": []}');
 select segmenter_alert('alerts ops', '{"on": ["fail"]}');
 select segmenter_alert('alerts ops', '{"on": ["waiting > soon"]}');
 select segmenter_alert('alerts ops', '{"on": ["waiting >= 1 hour"]}');
+select segmenter_alert('alerts ops', '{"on": ["late > 2"]}');
 select segmenter_alert('alerts ops', '{"on": ["late > -1 hour"]}');
 select segmenter_alert('alerts ops', '{"on": ["size > 30"]}');
 select segmenter_alert('alerts ops', '{"on": ["late"], "flapping": {"within": "often"}}');

@@ -208,6 +208,10 @@ fn limit(kind: Kind, text: &str) -> std::result::Result<Limit, String> {
         {
             Err("the limit is not an interval, such as 2 hours".into())
         }
+        // PostgreSQL takes it for seconds, which nobody means.
+        Kind::Waiting | Kind::Late | Kind::Delivery if text.parse::<f64>().is_ok() => {
+            Err(format!("the limit has no unit, as {text} hours has"))
+        }
         Kind::Waiting | Kind::Late | Kind::Delivery => Ok(Limit::Time(text.to_owned())),
     }
 }
@@ -312,6 +316,7 @@ mod tests {
             (json!({"on": ["late >"]}), "not an interval"),
             (json!({"on": ["late > 1 hour > 2"]}), "not an interval"),
             (json!({"on": ["late >= 1 hour"]}), "not an interval"),
+            (json!({"on": ["waiting > 2"]}), "no unit, as 2 hours has"),
             (json!({"on": ["late"], "segments": "vip"}), "neither \"*\" nor a list of names"),
             (json!({"on": ["late"], "segments": []}), "\"segments\" names none"),
             (json!({"on": ["late"], "segments": [1]}), "1 is not a name"),
