@@ -17,6 +17,7 @@ create server ads foreign data wrapper segmenter_http options (connector 'nosuch
 create server ads foreign data wrapper segmenter_http options (connector 'meta');
 create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account '1');
 create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', versoin 'v26.0');
+create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_acount 'act_1');
 create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', customer_file_source 'friends');
 create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', access_token 'top secret');
 create server ads foreign data wrapper segmenter_http options (connector 'meta', ad_account 'act_1', url 'ftp://x');

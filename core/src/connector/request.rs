@@ -68,6 +68,13 @@ impl Server {
         };
         options.remove(super::spec::CONNECTOR);
         options.remove(super::spec::TIMEOUT);
+        // First, since another name that is missing may be this one, misspelt.
+        let is_host = |name: &str| spec.hosts.keys().any(|host| Spec::host_option(host) == name);
+        if let Some(name) =
+            options.keys().find(|name| !spec.options.contains_key(*name) && !is_host(name))
+        {
+            return Err(wrong(name, "the connector has none of that name"));
+        }
         let mut hosts = BTreeMap::new();
         for (host, default) in &spec.hosts {
             let option = Spec::host_option(host);
@@ -92,10 +99,7 @@ impl Server {
                 (None, None) => {}
             }
         }
-        match options.keys().find(|name| !spec.options.contains_key(*name)) {
-            None => Ok(Self { name: name.to_owned(), hosts, options }),
-            Some(name) => Err(wrong(name, "the connector has none of that name")),
-        }
+        Ok(Self { name: name.to_owned(), hosts, options })
     }
 
     pub fn hosts(&self) -> impl Iterator<Item = &Address> {
