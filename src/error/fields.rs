@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::{Error, Holder, counted, quoted};
+use super::{Error, Holder, Tie, counted, quoted};
 
 impl Error {
     pub(super) fn code(&self) -> PgSqlErrorCode {
@@ -82,7 +82,7 @@ impl Error {
             Error::Config(_) | Error::Argument { .. } | Error::Connector { .. } => {
                 Code::ERRCODE_INVALID_PARAMETER_VALUE
             }
-            Error::IsRead { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Error::IsNeeded { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::Interval { .. } => Code::ERRCODE_INVALID_DATETIME_FORMAT,
             Error::HasSubscriptions { .. } | Error::NoParty { .. } => {
                 Code::ERRCODE_FOREIGN_KEY_VIOLATION
@@ -128,18 +128,14 @@ impl Error {
                 Some("The members of a list are read with the rights of the role that owns its table.".into())
             }
             Error::RowsHidden { .. } => Some("Members are read as the segment's owner and written as the table's owner: members that either does not see would be added again at each refresh, and never be removed.".into()),
-            Error::IsRead { readers, hidden, .. } => Some(match (readers.as_slice(), hidden) {
-                ([], hidden) => format!("It is read by {}.", counted_of_others(*hidden)),
-                ([one], 0) => format!("It is read by segment \"{one}\"."),
-                (names, 0) => format!("It is read by segments {}.", quoted(names)),
-                ([one], hidden) => {
-                    format!("It is read by segment \"{one}\" and {}.", counted_of_others(*hidden))
-                }
-                (names, hidden) => {
-                    let names = quoted(names);
-                    format!("It is read by segments {names} and {}.", counted_of_others(*hidden))
-                }
-            }),
+            Error::IsNeeded { tie, segments, hidden, .. } => {
+                let segments = named(segments, *hidden);
+                Some(match tie {
+                    Tie::Family => format!("It is the family of {segments}."),
+                    Tie::List => format!("It is a list for {segments}."),
+                    Tie::Reads => format!("It is read by {segments}."),
+                })
+            }
             Error::HasSubscriptions { active, ended, .. } => {
                 Some(format!("{active} of them are active, {ended} have ended."))
             }
@@ -348,8 +344,13 @@ impl Error {
             Error::UnknownSource(_) => {
                 "A source can be an active segment whose table the segment's owner may read.".into()
             }
-            Error::IsRead { .. } => {
-                "Have them read something else or retire them first, or set segmenter.force_retire = on.".into()
+            Error::IsNeeded { tie, .. } => {
+                let first = match tie {
+                    Tie::Family => "Have them belong to another family",
+                    Tie::List => "Take it out of their exclude and exempt, make it no suppression list",
+                    Tie::Reads => "Have them read something else",
+                };
+                format!("{first} or retire them first, or set segmenter.force_retire = on.")
             }
             Error::Cycle { .. } => "Have one of them read something else, or not leave out the other's members: a suppression list is one for every segment that does not name it in exempt.".into(),
             Error::NameTooLong(_) => "Pass a table_name of at most 63 bytes.".into(),
@@ -358,6 +359,26 @@ impl Error {
         };
         Some(hint)
     }
+}
+
+/// The most segments that are named at once.
+const MOST_NAMED: usize = 10;
+
+/// Segments by their names, the first of many, and the number of those that the caller may not see.
+fn named(names: &[String], hidden: u64) -> String {
+    let shown = &names[..names.len().min(MOST_NAMED)];
+    let word = if names.len() == 1 { "segment" } else { "segments" };
+    let mut parts = Vec::new();
+    if !shown.is_empty() {
+        parts.push(format!("{word} {}", quoted(shown)));
+    }
+    if names.len() > shown.len() {
+        parts.push(format!("{} more", names.len() - shown.len()));
+    }
+    if hidden > 0 {
+        parts.push(counted_of_others(hidden));
+    }
+    parts.join(" and ")
 }
 
 /// A number of segments that belong to roles that the caller may not act as.

@@ -17,6 +17,17 @@ pub use report::{Report, emit, emit_notice, emit_warning, raise};
 pub use set::{SCHEMA_VERSION, SetError, counted};
 pub use take::TakeError;
 
+/// Why other segments need one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tie {
+    /// They belong to it.
+    Family,
+    /// They leave out its members, or are exempt from it.
+    List,
+    /// They read it, or their sources name it.
+    Reads,
+}
+
 /// Why an operation fails.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -73,9 +84,9 @@ pub enum Error {
     #[error("the priority group \"{group}\" of {subject} belongs to another role")]
     OthersGroup { subject: String, group: String },
 
-    /// A segment that others read is retired, deleted or renamed.
-    #[error("segment \"{segment}\" cannot be {what}: other segments read it")]
-    IsRead { segment: String, what: &'static str, readers: Vec<String>, hidden: u64 },
+    /// A segment that others need is retired, deleted or renamed.
+    #[error("segment \"{segment}\" cannot be {what}: {}", why_needed(*tie))]
+    IsNeeded { segment: String, what: &'static str, tie: Tie, segments: Vec<String>, hidden: u64 },
 
     #[error("permission denied for segment \"{segment}\"")]
     NotPermitted { segment: String, owner: String },
@@ -484,6 +495,14 @@ impl std::fmt::Display for Holder {
             Holder::Prepared(gid) => write!(f, "the prepared transaction \"{gid}\""),
             Holder::Unknown => write!(f, "another transaction"),
         }
+    }
+}
+
+fn why_needed(tie: Tie) -> &'static str {
+    match tie {
+        Tie::Family => "it is a family that segments belong to",
+        Tie::List => "it is a list for other segments",
+        Tie::Reads => "other segments read it",
     }
 }
 

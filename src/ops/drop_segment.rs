@@ -40,7 +40,8 @@ fn drop_one(
 ) -> Result<bool> {
     let found = Segment::find_bare(set, Key::Id(id))?.ok_or_else(|| set.unknown_segment(name))?;
     let (table, is_suppression) = (found.table, found.is_suppression);
-    readers::check_none(set, (id, name, table), is_suppression, Fate::Deleted, role::current())?;
+    let named = (id, name, table, found.owner);
+    readers::check_none(set, named, is_suppression, Fate::Deleted, role::current())?;
     let _lock = acquire(set, id, name)?;
     write(set, &queries::ops::drop_segment::END_SUBSCRIPTIONS, id)?;
     let (_snapshot, segment) = handover::latest(set, id)?;
@@ -66,7 +67,7 @@ fn drop_one(
         return Err(Error::Query {
             code: PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             problem: format!("table {table} cannot be dropped with segment \"{name}\""),
-            detail: Some(format!("Members of segment \"{other}\" are in it.")),
+            detail: Some(format!("It is the table of segment \"{other}\", too.")),
             hint: Some(
                 "Leave out drop_table, and delete the segment's rows from the table.".into(),
             ),

@@ -276,7 +276,7 @@ pub(super) fn register_segment(trigger: &PgTrigger<'_>) -> error::Result<()> {
             false => new.as_ref().and_then(renamed),
         };
         if let Some(fate) = fate {
-            let named = (old.id, old.name.as_str(), old.table);
+            let named = (old.id, old.name.as_str(), old.table, old.owner);
             readers::check_none(&set, named, old.is_suppression, fate, role::current())?;
         }
     }
