@@ -56,6 +56,9 @@ select step, verdict from segmenter_explain('city: Oslo', '3');
 select step, verdict from segmenter_explain('city: Oslo', '6');
 select * from segmenter_diff('cities');
 select * from segmenter_explain('cities', '3');
+select * from segmenter_members('cities');
+select segment, other, common from segmenter_overlap('{city: Oslo, cities}');
+select * from segmenter_venn('{cities}');
 
 -- A guard keeps one segment as it was.
 update segmenter_segments set guards = '{"max_removed": 1}' where name = 'city: Rome';
@@ -156,9 +159,12 @@ reset segmenter.force_retire;
 -- A family goes after its segments.
 update segmenter_segments set actual_end = now() where name = 'cities';
 update segmenter_segments set name = 'towns' where name = 'cities';
+delete from segmenter_segments where name = 'cities';
+select segmenter_drop_segment('cities');
 -- It is none any more.
 update segmenter_segments set refresh_params = '{"query": {"sql": "select id from family.people"}}' where name = 'cities';
 select segment, status, detail from segmenter_refresh('city: Rome');
+select step, verdict, detail from segmenter_explain('city: Rome', '3') where step = 'query';
 select detail, hint from segmenter_doctor() where "check" = 'families';
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id", "family": true}}', table_name => 'family.b');
 select * from segmenter_put_segment('b', refresh_params => '{"query": {"sql": "select 1 as id, 7 as segment", "family": true}}', table_name => 'family.b');
@@ -209,6 +215,8 @@ select segments from family.refresh_many();
 update family.many set segment = 'many ' || (id + 1) % 33 where id % 3 = 0;
 select segments from family.refresh_many();
 select count(*) as wrong from family.many_wrong;
+-- Of many segments the first are named.
+select segmenter_drop_segment('many');
 reset maintenance_work_mem;
 -- One that has failed, or waits, while its family did not, is repeated alone, as others are.
 create table family.few (id int, segment text);

@@ -20,7 +20,8 @@ use crate::refresh::diff;
 /// - `at`: those of a time; by default those of now.
 ///
 /// The segment's table is read with the rights of the caller. Of a table without history the members at a
-/// time are known only since a member was added last: an earlier time is an error.
+/// time are known only since a member was added last: an earlier time is an error. So is a family, which has
+/// no members of its own.
 ///
 /// ```sql
 /// select id from segmenter_members('vip') except select id from segmenter_members('vip', now() - interval '1 day');

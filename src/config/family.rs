@@ -6,7 +6,7 @@ use pgrx::prelude::*;
 use pgrx::spi::quote_literal;
 
 use super::segment_table::Table;
-use super::{ConfigError, FAMILY_COLUMN, Refresher, Subject, parse, refresher};
+use super::{ConfigError, Refresher, Subject, parse, refresher};
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::error::{Error, Result};
@@ -132,9 +132,9 @@ pub fn check_table(table: &Table) -> Result<()> {
         false => Err(Error::Table {
             table: table.name.clone(),
             problem: "it is the table of a single segment, and a family needs one for many".into(),
-            hint: Some(format!(
-                "Give it a unique index on (segment_id, id), which the column \"{FAMILY_COLUMN}\" of the query chooses between."
-            )),
+            hint: Some(
+                "Name another table in table_name, or give this one a unique index on (segment_id, id) in place of that on (id).".into(),
+            ),
         }),
     }
 }

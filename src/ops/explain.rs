@@ -70,9 +70,10 @@ pub fn explain(
     let place = person::places(set, Some(name))?.pop();
     let place = place.ok_or_else(|| Error::TableDropped(name.to_owned()))?;
     // A row that is not valid can be explained as far as it goes.
-    let segment = match Segment::find(set, Key::Name(name)) {
-        Ok(Some(segment)) => segment,
-        Ok(None) | Err(Error::Config(_)) => bare,
+    let (segment, invalid) = match Segment::find(set, Key::Name(name)) {
+        Ok(Some(segment)) => (segment, None),
+        Ok(None) => (bare, None),
+        Err(error @ Error::Config(_)) => (bare, Some(error)),
         Err(error) => return Err(error),
     };
     if segment.kinship.is_family() {
@@ -81,9 +82,10 @@ pub fn explain(
     let local = localized(set, Some(&place.zone), at)?;
     let question = Question { set, segment, place, id, at, local };
     let mut steps = vec![question.table()?, question.refresh()?];
-    let given = match at {
-        None => ask::ask(set, &question.segment, id),
-        Some(_) => Ok(None),
+    let given = match (at, invalid) {
+        (None, None) => ask::ask(set, &question.segment, id),
+        (None, Some(error)) => Err(error),
+        (Some(_), _) => Ok(None),
     };
     let lists = person::lists(set, &question.segment)?;
     let who = question.identity(&given, &lists)?;

@@ -175,7 +175,7 @@ pub fn check_finite(at: Option<TimestampWithTimeZone>) -> Result<()> {
 }
 
 /// Finds segments by their names, in this order. One that does not exist, or that the caller may not know,
-/// is an error, and so is a time that is not finite.
+/// is an error, and so are a family and a time that is not finite.
 fn find(
     set: &RelationSet,
     names: &[String],
@@ -189,6 +189,9 @@ fn find(
             let rows = client.select(sql, None, &args)?;
             rows.map(|row| {
                 let name: String = row.get_by_name("name")?.unwrap_or_default();
+                if row.get_by_name("is_family")?.unwrap_or(false) {
+                    return Err(Error::IsFamily(name));
+                }
                 let oid = row.get_by_name("table_oid")?.unwrap_or(pg_sys::InvalidOid);
                 let table = system_catalog::qualified_name(oid);
                 let zone: Option<String> = row.get_by_name("timezone")?;
