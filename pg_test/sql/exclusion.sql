@@ -80,8 +80,13 @@ update segmenter_segments set priority_group = null, priority = null where name 
 update segmenter_segments set exclude = '["big"]' where name = 'all';
 update segmenter_segments set exclude = '["all"]' where name = 'big';
 update segmenter_segments set exclude = '["all"]' where name = 'complainers';
--- A list is kept while it is one.
+-- A list is kept while it is one. Who waits for it besides is named, too.
+select segmenter_create_segment('after big', 'select 1 as id', table_name => 'shop.after_big') is not null as made;
+update segmenter_segments set sources = '[{"segment": "big"}]' where name = 'after big';
+\set VERBOSITY default
 update segmenter_segments set actual_end = now() where name = 'big';
+\set VERBOSITY terse
+delete from segmenter_segments where name = 'after big';
 update segmenter_segments set name = 'large' where name = 'big';
 update segmenter_segments set actual_end = now() where name = 'complainers';
 update segmenter_segments set name = 'complaints' where name = 'complainers';

@@ -7,7 +7,7 @@ use pgrx::prelude::*;
 use crate::catalog::queries;
 use crate::catalog::relation_set::RelationSet;
 use crate::catalog::settings;
-use crate::error::{Error, Result, Tie};
+use crate::error::{Error, Result, Tie, Tied};
 
 /// What becomes of a segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,26 +40,27 @@ pub fn check_none(
         return Ok(());
     }
     let args = [id.into(), table.into(), name.into(), caller.into(), exempt.into(), owner.into()];
-    let (tie, segments, hidden) = set.as_owner(|| {
+    let tied = set.as_owner(|| {
         // Rows that this statement has changed are seen: one statement may retire both.
         Spi::connect_mut(|client| {
             let sql = set.sql(&queries::config::LIST_READERS, &[]);
-            let row = client.update(&sql, Some(1), &args)?.first();
-            if row.is_empty() {
-                return Ok((None, Vec::new(), None));
-            }
-            let names: Option<Vec<String>> = row.get_by_name("names")?;
-            let hidden: Option<i64> = row.get_by_name("hidden")?;
-            let tie: Option<i32> = row.get_by_name("tie")?;
-            Ok::<_, Error>((tie, names.unwrap_or_default(), hidden))
+            let rows = client.update(&sql, None, &args)?;
+            rows.map(|row| {
+                let tie = match row.get_by_name::<i32, _>("tie")? {
+                    Some(1) => Tie::Family,
+                    Some(2) => Tie::List,
+                    _ => Tie::Reads,
+                };
+                let names: Option<Vec<String>> = row.get_by_name("names")?;
+                let hidden: Option<i64> = row.get_by_name("hidden")?;
+                let hidden = hidden.unwrap_or_default().unsigned_abs();
+                Ok(Tied { tie, names: names.unwrap_or_default(), hidden })
+            })
+            .collect::<Result<Vec<_>>>()
         })
     })?;
-    let tie = match tie {
-        None => return Ok(()),
-        Some(1) => Tie::Family,
-        Some(2) => Tie::List,
-        Some(_) => Tie::Reads,
-    };
-    let hidden = hidden.unwrap_or_default().unsigned_abs();
-    Err(Error::IsNeeded { segment: name.to_owned(), what, tie, segments, hidden })
+    match tied.is_empty() {
+        true => Ok(()),
+        false => Err(Error::IsNeeded { segment: name.to_owned(), what, tied }),
+    }
 }

@@ -2,7 +2,7 @@
 
 use pgrx::prelude::*;
 
-use super::{Error, Holder, Tie, counted, quoted};
+use super::{Error, Holder, Tie, Tied, counted, quoted};
 
 impl Error {
     pub(super) fn code(&self) -> PgSqlErrorCode {
@@ -128,13 +128,16 @@ impl Error {
                 Some("The members of a list are read with the rights of the role that owns its table.".into())
             }
             Error::RowsHidden { .. } => Some("Members are read as the segment's owner and written as the table's owner: members that either does not see would be added again at each refresh, and never be removed.".into()),
-            Error::IsNeeded { tie, segments, hidden, .. } => {
-                let segments = named(segments, *hidden);
-                Some(match tie {
-                    Tie::Family => format!("It is the family of {segments}."),
-                    Tie::List => format!("It is a list for {segments}."),
-                    Tie::Reads => format!("It is read by {segments}."),
-                })
+            Error::IsNeeded { tied, .. } => {
+                let sentences = tied.iter().map(|Tied { tie, names, hidden }| {
+                    let segments = named(names, *hidden);
+                    match tie {
+                        Tie::Family => format!("It is the family of {segments}."),
+                        Tie::List => format!("It is a list for {segments}."),
+                        Tie::Reads => format!("It is read by {segments}."),
+                    }
+                });
+                Some(sentences.collect::<Vec<_>>().join(" "))
             }
             Error::HasSubscriptions { active, ended, .. } => {
                 Some(format!("{active} of them are active, {ended} have ended."))
@@ -344,11 +347,13 @@ impl Error {
             Error::UnknownSource(_) => {
                 "A source can be an active segment whose table the segment's owner may read.".into()
             }
-            Error::IsNeeded { tie, .. } => {
-                let first = match tie {
-                    Tie::Family => "Have them belong to another family",
-                    Tie::List => "Take it out of their exclude and exempt, make it no suppression list",
-                    Tie::Reads => "Have them read something else",
+            Error::IsNeeded { tied, .. } => {
+                let first = match tied.first().map(|tied| tied.tie) {
+                    Some(Tie::Family) => "Have them belong to another family",
+                    Some(Tie::List) => {
+                        "Take it out of their exclude and exempt, make it no suppression list"
+                    }
+                    Some(Tie::Reads) | None => "Have them read something else",
                 };
                 format!("{first} or retire them first, or set segmenter.force_retire = on.")
             }

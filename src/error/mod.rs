@@ -28,6 +28,15 @@ pub enum Tie {
     Reads,
 }
 
+/// The segments that need one for the same reason: the names of those that the caller may see, and the number of
+/// the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tied {
+    pub tie: Tie,
+    pub names: Vec<String>,
+    pub hidden: u64,
+}
+
 /// Why an operation fails.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -85,8 +94,8 @@ pub enum Error {
     OthersGroup { subject: String, group: String },
 
     /// A segment that others need is retired, deleted or renamed.
-    #[error("segment \"{segment}\" cannot be {what}: {}", why_needed(*tie))]
-    IsNeeded { segment: String, what: &'static str, tie: Tie, segments: Vec<String>, hidden: u64 },
+    #[error("segment \"{segment}\" cannot be {what}: {}", why_needed(tied))]
+    IsNeeded { segment: String, what: &'static str, tied: Vec<Tied> },
 
     #[error("permission denied for segment \"{segment}\"")]
     NotPermitted { segment: String, owner: String },
@@ -498,11 +507,12 @@ impl std::fmt::Display for Holder {
     }
 }
 
-fn why_needed(tie: Tie) -> &'static str {
-    match tie {
-        Tie::Family => "it is a family that segments belong to",
-        Tie::List => "it is a list for other segments",
-        Tie::Reads => "other segments read it",
+/// By the first of the reasons.
+fn why_needed(tied: &[Tied]) -> &'static str {
+    match tied.first().map(|tied| tied.tie) {
+        Some(Tie::Family) => "it is a family that segments belong to",
+        Some(Tie::List) => "it is a list for other segments",
+        Some(Tie::Reads) | None => "other segments read it",
     }
 }
 

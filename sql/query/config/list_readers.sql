@@ -1,6 +1,6 @@
--- The active segments, other than $1, that it is kept for: those that belong to it as a family, which is of the owner $6; or else
--- those that leave out its members, or, if it is a suppression list, those that are exempt from it ($5) or are not; or else those
--- that read its table $2, or it under its name $3, as far as it is known, or whose sources name it. tie: which of the three.
+-- The active segments, other than $1, that it is kept for: those that belong to it as a family, which is of the owner $6 (tie 1);
+-- of the others those that leave out its members, or, if it is a suppression list, those that are exempt from it ($5) or are not
+-- (tie 2); then those that read its table $2, or it under its name $3, as far as it is known, or whose sources name it (tie 3).
 -- names: those whose owner the role $4 may act as; hidden: the number of the others.
 -- runs as: set owner
 -- params: segment uuid, table oid, name text, caller oid, exempt boolean, owner oid
@@ -30,4 +30,3 @@ cross join lateral (
 where s.actual_end = 'infinity' and s.id <> $1 and t.tie is not null
 group by t.tie
 order by t.tie
-limit 1
