@@ -378,16 +378,25 @@ mod tests {
     #[test]
     fn an_array_is_the_same_with_more_room() {
         let bytes = |room: usize| {
-            let (mut array, mut bytes) = (Array::of(&["id"], room), Vec::new());
-            for text in ["one", "two", "three"] {
-                assert!(object(&mut array, text.as_bytes()));
-            }
-            let size = array.size();
-            array.take(|datum| bytes.extend_from_slice(&datum[HEADER..]));
-            assert_eq!(bytes.len(), size);
-            bytes
+            let mut array = Array::of(&["id"], room);
+            // Of what was passed on nothing is left in the next array.
+            [&["one", "two", "three"][..], &["four", "5"], &["six", "seven", "8"]].map(|texts| {
+                for text in texts {
+                    assert!(object(&mut array, text.as_bytes()));
+                }
+                let (size, mut bytes) = (array.size(), Vec::new());
+                array.take(|datum| bytes.extend_from_slice(&datum[HEADER..]));
+                assert_eq!((bytes.len(), array.len()), (size, 0));
+                bytes
+            })
         };
         assert_eq!(bytes(3), bytes(100));
+        assert_eq!(bytes(100)[1], {
+            let (mut array, mut bytes) = (Array::of(&["id"], 2), Vec::new());
+            assert!(object(&mut array, b"four") && object(&mut array, b"5"));
+            array.take(|datum| bytes.extend_from_slice(&datum[HEADER..]));
+            bytes
+        });
         // It is full.
         let mut array = Array::of(&["id"], 1);
         assert!(object(&mut array, b"one") && !object(&mut array, b"two") && array.len() == 1);
