@@ -1,6 +1,8 @@
 -- What a segment rests on is broken: no such segment, no refresher, its table dropped or no longer
 -- fit, its owner gone, a caller without rights. Each is an error of its own, logged, with a hint.
 \i setup/columns.sql
+-- Without what other tests have logged.
+delete from segmenter_log;
 create schema broken;
 create table broken.people (id int);
 insert into broken.people values (1), (2);

@@ -2,6 +2,7 @@
 -- it reads them, and nothing of it is handed over before its first successful refresh.
 \set VERBOSITY terse
 set client_min_messages = error;
+delete from segmenter_log;
 create schema upstream;
 create table upstream.people (id int primary key, staff boolean, vip boolean);
 insert into upstream.people select g, g % 5 = 0, g % 2 = 0 from generate_series(1, 20) g;
