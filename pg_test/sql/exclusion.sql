@@ -264,4 +264,5 @@ delete from segmenter_subscriptions;
 reset client_min_messages;
 delete from segmenter_consumers where name = 'mail';
 select segmenter_drop_segment(name, true) from segmenter_segments order by name;
+delete from segmenter_log;
 drop schema shop cascade;
