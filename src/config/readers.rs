@@ -18,8 +18,8 @@ pub enum Fate {
 }
 
 /// Checks that no active segment reads a segment that is retired, deleted or renamed, leaves out its
-/// members, or belongs to it; a renamed one only those that name it concern. `caller`: the role that learns the names of
-/// those that it may see. With `segmenter.force_retire` any segment passes.
+/// members, or belongs to it; a name is kept only for those that use it. `caller`: segments that this role may
+/// see are named, the others are counted. With `segmenter.force_retire` any segment passes.
 pub fn check_none(
     set: &RelationSet,
     (id, name, table, owner): (Uuid, &str, pg_sys::Oid, pg_sys::Oid),

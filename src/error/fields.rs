@@ -351,7 +351,7 @@ impl Error {
                 let first = match tied.first().map(|tied| tied.tie) {
                     Some(Tie::Family) => "Have them belong to another family",
                     Some(Tie::List) => {
-                        "Take it out of their exclude and exempt, make it no suppression list,"
+                        "Take it out of their exclude and exempt, set is_suppression to false,"
                     }
                     Some(Tie::Reads) | None => "Have them read something else",
                 };

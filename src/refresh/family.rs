@@ -222,7 +222,7 @@ impl Kept {
         let query = parse_single_statement(sql, StatementKind::Select)?;
         let (analysed, column) = analysed(table, query)?;
         self.slices.fill((&analysed, &[]), column)?;
-        finish(query, analysed)
+        analysed.check_seen(query, &[])
     }
 
     /// The same for the ids that have changed, or all of them.
@@ -253,9 +253,9 @@ impl Kept {
                     slices.borrow_mut().fill((&Prepared::new(&source.sql, &[])?, &[]), column)?;
                 }
             }
-            finish(query, analysed)
+            analysed.check_seen(query, &[])
         };
-        let ((), is_plain) = plan.read_family(set, (table, &ids), changed, read)?;
+        let is_plain = plan.read_family(set, (table, &ids), changed, read)?;
         if plan.is_of_changes() {
             let names: Vec<String> = members.iter().map(|member| member.name.clone()).collect();
             let (relation, looked_at) = changed.all(is_plain);
@@ -289,11 +289,6 @@ fn analysed(table: &Table, query: &str) -> Result<(Rc<Prepared>, usize)> {
     delta::check_analysed(&analysed, table)?;
     let column = analysed.columns().iter().position(|column| column.name == FAMILY_COLUMN);
     Ok((analysed, column.ok_or(Error::MissingValue(FAMILY_COLUMN))?))
-}
-
-/// Checks that what the query has read was all to be seen.
-fn finish(query: &str, analysed: Rc<Prepared>) -> Result<()> {
-    analysed.check_seen(query, &[])
 }
 
 /// Takes the rows of segments that were created out of those of names that are unknown.

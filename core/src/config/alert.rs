@@ -208,7 +208,7 @@ fn limit(kind: Kind, text: &str) -> std::result::Result<Limit, String> {
         {
             Err("the limit is not an interval, such as 2 hours".into())
         }
-        // PostgreSQL takes it for seconds, which nobody means.
+        // As an interval of PostgreSQL, a number without a unit is a number of seconds.
         Kind::Waiting | Kind::Late | Kind::Delivery if text.parse::<f64>().is_ok() => {
             Err(format!("the limit has no unit, as {text} hours has"))
         }

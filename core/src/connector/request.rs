@@ -68,7 +68,7 @@ impl Server {
         };
         options.remove(super::spec::CONNECTOR);
         options.remove(super::spec::TIMEOUT);
-        // First, since another name that is missing may be this one, misspelt.
+        // Before those that are missing: a misspelt name is one of each.
         let is_host = |name: &str| spec.hosts.keys().any(|host| Spec::host_option(host) == name);
         if let Some(name) =
             options.keys().find(|name| !spec.options.contains_key(*name) && !is_host(name))

@@ -89,7 +89,7 @@ pub fn append(
     let arrays = arrays()?;
     let types: Vec<_> = query.columns().iter().map(|column| column.type_oid).collect();
     let hashing = hashed.map(|Hashed { seed, places }| {
-        let types = places.iter().filter_map(|place| types.get(*place).copied());
+        let types = places.iter().map(|place| types[*place]);
         (Hashing::new(types, seed), places, Checksum::default())
     });
     let is_json = types.iter().skip(1).take(keys.len()).map(|oid| *oid == pg_sys::JSONBOID);

@@ -185,22 +185,23 @@ impl<'a> Plan<'a> {
 
     /// Reads the rows of a family: of the ids that have changed, or of all. `read` runs the query for members
     /// and keeps its rows; whether it is of those that have changed is passed to it. The ids of the segments are
-    /// among all ids.
-    pub fn read_family<T>(
+    /// among all ids. Returns whether the ids that have changed are in one relation, as
+    /// [`Self::read_changed`] does.
+    pub fn read_family(
         &mut self,
         set: &RelationSet,
         target: (&Table, &[Uuid]),
         ids: Ids<'_>,
-        read: impl Fn(bool) -> Result<T>,
-    ) -> Result<(T, bool)> {
+        read: impl Fn(bool) -> Result<()>,
+    ) -> Result<bool> {
         if self.full.is_none() {
             match role::read_only(|| self.read_changed(set, ids))? {
-                Some(is_plain) => return Ok((role::read_only(|| read(true))?, is_plain)),
+                Some(is_plain) => return role::read_only(|| read(true)).map(|()| is_plain),
                 None => self.compare_all_instead(),
             }
         }
         let read = || role::read_only(|| read(false));
-        Ok((self.with_all_ids(set, target, ids.changed, read)?, true))
+        self.with_all_ids(set, target, ids.changed, read).map(|()| true)
     }
 
     /// The plan of a segment that reads by itself.
