@@ -180,6 +180,12 @@ reset segmenter.cfg_table;
 
 \c - :super
 select segmenter_drop_set(cfg_table, true) from segmenter_sets() where owner = 'sets_owner';
+-- A column that the owner of a set has taken away.
+select segmenter_init('sets.less') is not null as made;
+alter table sets.less_segments drop column guards cascade;
+\set VERBOSITY default
+insert into sets.less_segments (name, table_name) values ('one', 'sets.less');
+select segmenter_drop_set('sets.less', true) is not null as dropped;
 select count(*) as left_over from segmenter_registry where mart <> 'segmenter'::regclass;
 set client_min_messages = warning;
 drop schema sets, "My Schema" cascade;

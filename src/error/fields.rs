@@ -1,5 +1,6 @@
 //! The SQLSTATE, the DETAIL and the HINT of each error.
 
+use pgrx::datum::TryFromDatumError;
 use pgrx::prelude::*;
 
 use super::{Error, Holder, Tie, Tied, counted, quoted};
@@ -100,6 +101,9 @@ impl Error {
             Error::Take(error) => error.code(),
             Error::DuplicateIds { .. } => Code::ERRCODE_CARDINALITY_VIOLATION,
             Error::TableDropped(_) => Code::ERRCODE_UNDEFINED_TABLE,
+            Error::Datum(TryFromDatumError::NoSuchAttributeName(_)) => {
+                Code::ERRCODE_UNDEFINED_COLUMN
+            }
             Error::Table { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
             Error::MembersWithoutId { .. } | Error::Null { .. } => Code::ERRCODE_NOT_NULL_VIOLATION,
             Error::NotAName(_) => Code::ERRCODE_INVALID_NAME,
@@ -360,6 +364,9 @@ impl Error {
             Error::Cycle { .. } => "Have one of them read something else, or not leave out the other's members: a suppression list is one for every segment that does not name it in exempt.".into(),
             Error::NameTooLong(_) => "Pass a table_name of at most 63 bytes.".into(),
             Error::NoSchema(_) => "Set search_path, or pass table_name with a schema.".into(),
+            Error::Datum(TryFromDatumError::NoSuchAttributeName(_)) => {
+                "Restore the column of this relation of the set, or drop the set: segmenter_drop_set().".into()
+            }
             _ => return None,
         };
         Some(hint)

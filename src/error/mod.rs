@@ -1,5 +1,6 @@
 //! All errors of the extension, and the one place where they become PostgreSQL errors.
 
+use pgrx::datum::TryFromDatumError;
 use pgrx::datum::Uuid;
 use pgrx::prelude::*;
 use thiserror::Error;
@@ -413,8 +414,8 @@ pub enum Error {
     #[error(transparent)]
     Spi(#[from] pgrx::spi::Error),
 
-    #[error(transparent)]
-    Datum(#[from] pgrx::datum::TryFromDatumError),
+    #[error("{}", of_value(.0))]
+    Datum(#[from] TryFromDatumError),
 
     #[error(transparent)]
     Trigger(#[from] pgrx::trigger_support::PgTriggerError),
@@ -504,6 +505,16 @@ impl std::fmt::Display for Holder {
             Holder::Prepared(gid) => write!(f, "the prepared transaction \"{gid}\""),
             Holder::Unknown => write!(f, "another transaction"),
         }
+    }
+}
+
+/// What is wrong with a value that was read: in a relation of a set a column may be missing.
+fn of_value(error: &TryFromDatumError) -> String {
+    match error {
+        TryFromDatumError::NoSuchAttributeName(column) => {
+            format!("column \"{column}\" does not exist")
+        }
+        error => error.to_string(),
     }
 }
 
